@@ -1,0 +1,38 @@
+# Every target does its own set-up: a virtual environment in .venv and the pinned releases of constraints.txt, once.
+# Another interpreter: make PYTHON=python3.12 test
+PYTHON ?= python3
+BIN := .venv/bin
+PINS := pyproject.toml constraints.txt
+
+.PHONY: demo test lint bench clean
+.DELETE_ON_ERROR:
+
+demo: .venv/.core
+	$(BIN)/rastrum demo
+
+test: .venv/.dev
+	$(BIN)/python -m pytest -n 2 -q
+
+lint: .venv/.dev
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+
+bench: .venv/.core
+	$(BIN)/python benchmarks/sampling.py
+	$(BIN)/python benchmarks/training.py
+
+clean:
+	rm -rf .venv demo build dist .pytest_cache .ruff_cache .hypothesis .benchmarks src/*.egg-info
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Rastrum needs Python 3.11 or newer; '$(PYTHON)' is not. Try: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/.core: $(PINS) | $(BIN)/python
+	$(BIN)/python -m pip install -q -c constraints.txt -e .
+	@touch $@
+
+.venv/.dev: $(PINS) | $(BIN)/python
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[data,train,bench,dev]'
+	@touch $@ .venv/.core
