@@ -1,0 +1,116 @@
+"""What users call: ``sample``, ``complete``, ``generate``, ``reconstruct``, for models of both kinds; big batches are split here."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from .canvas import CanvasModel
+from .protocol import ArrayLike, Frame, check_condition, check_images
+from .raster import RasterModel
+from .walk import Sample, walk
+
+LARGEST_BATCH = 64
+Every = Literal["row", "decision"] | int
+
+
+def _levels(x: Tensor, levels: int) -> Tensor:
+    return x.to(torch.uint8 if levels <= 256 else torch.int64)
+
+
+def _count(name: str, value: int) -> int:
+    if not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name}: expected a whole number of at least 1, got {value!r}")
+    return value
+
+
+def _last(frames: Iterator[Frame]) -> Tensor:
+    values = deque(frames, maxlen=1)[0].values
+    assert values is not None
+    return values
+
+
+def sample(
+    model: RasterModel | CanvasModel, count: int, condition: ArrayLike | None = None, temperature: float = 1.0, seed: int = 0
+) -> Tensor:
+    """Draw images: integer levels (count, *spec.shape), uint8 up to 256 levels. Same seed, same images, whatever the batch or device.
+
+    condition: one for all or one an image. Raises ``ValueError`` for a count below 1, a temperature not above 0 or a wrong condition.
+    """
+    _count("count", count)
+    told = check_condition(model.condition_spec, condition, count, model.device)
+    if isinstance(model, CanvasModel):
+        return _levels(model.sample(count, told, temperature, seed), model.spec.levels)
+    parts = []
+    for start in range(0, count, LARGEST_BATCH):
+        size = min(LARGEST_BATCH, count - start)
+        part = None if told is None else told[start : start + size]
+        parts.append(_last(walk(model, size, Sample(seed, temperature, start), part, every=model.spec.size)))
+    return _levels(torch.cat(parts), model.spec.levels)
+
+
+def complete(
+    model: RasterModel,
+    images: ArrayLike,
+    known: ArrayLike,
+    condition: ArrayLike | None = None,
+    num_samples: int = 1,
+    temperature: float = 1.0,
+    seed: int = 0,
+) -> Tensor:
+    """Fill in what is not ``known``, drawing each unknown value given those before it in the model's order.
+
+    images: levels (B, *spec.shape), anything valid where unknown; known: bool, broadcasts. Known values come back unchanged.
+    → (B, *shape), or (B, num_samples, *shape) if num_samples > 1. Known values that come later in the order do not steer the draw.
+    Raises ``ValueError`` for canvas models, which have no exact conditionals: ``reconstruct`` shows what they make of an image.
+    """
+    if not isinstance(model, RasterModel):
+        raise ValueError(f"{type(model).__name__} cannot complete images, it has no exact conditionals; use reconstruct or a raster model")
+    _count("num_samples", num_samples)
+    x = check_images(model.spec, images, model.device)
+    mask = torch.as_tensor(known)
+    if mask.dtype != torch.bool:
+        raise ValueError(f"known: expected a bool mask, got {mask.dtype}")
+    try:
+        mask = mask.to(model.device).expand(x.shape)
+    except RuntimeError:
+        raise ValueError(f"known: shape {tuple(mask.shape)} does not broadcast to {tuple(x.shape)}") from None
+    told = check_condition(model.condition_spec, condition, len(x), model.device)
+    index = torch.arange(len(x)).repeat_interleave(num_samples)
+    parts = []
+    for start in range(0, len(index), LARGEST_BATCH):
+        at = index[start : start + LARGEST_BATCH]
+        part = None if told is None else told[at]
+        frames = walk(model, len(at), Sample(seed, temperature, start), part, mask[at], x[at], every=model.spec.size)
+        parts.append(_last(frames))
+    out = _levels(torch.cat(parts) if parts else x, model.spec.levels)
+    return out if num_samples == 1 else out.unflatten(0, (len(x), num_samples))
+
+
+def generate(
+    model: RasterModel | CanvasModel,
+    count: int,
+    condition: ArrayLike | None = None,
+    temperature: float = 1.0,
+    seed: int = 0,
+    every: Every = "row",
+) -> Iterator[Frame]:
+    """The same images as ``sample``, as Frames while they are drawn: a Frame a row (raster) or a stroke (canvas)."""
+    _count("count", count)
+    if isinstance(model, CanvasModel):
+        return model.generate(count, condition, temperature, seed, every)
+    return walk(model, count, Sample(seed, temperature), condition, every=every)
+
+
+def reconstruct(model: CanvasModel, images: ArrayLike, condition: ArrayLike | None = None, seed: int = 0) -> Iterator[Frame]:
+    """Frames of a canvas model redrawing images; ``info`` holds read window, glimpse and write patch of each step.
+
+    Raises ``ValueError`` for a raster model, which has no posterior: ``complete`` shows what it makes of a part of an image.
+    """
+    if not isinstance(model, CanvasModel):
+        raise ValueError(f"{type(model).__name__} draws without a latent code, it cannot reconstruct; use complete, or a canvas model such as draw")
+    return model.reconstruct(images, condition, seed)

@@ -1,0 +1,318 @@
+"""Causal convolutions without masks: a kernel is a list of taps, and a forbidden tap is simply not there.
+
+Maps in ``forward`` are channels last, (B, H, W, C): a convolution is then one matrix product a tap on flat, padded rows, the fastest
+way found on a CPU (``benchmarks/training.py``). Each layer also says its step, ``lower``, in the words of ``program/builder.py``.
+
+    CausalConvolution     what a pixel may see: rows above, columns to the left, earlier colour groups of the pixel itself
+    VerticalConvolution   what a row may see: its own row and rows above, both sides; for stacks that live one row up (``shift_down``)
+
+Colour groups: with G groups, maps lie as [group 0 | … | group G−1]; group g reads a prefix of the pixel's maps, so colours need no mask either.
+B images, H rows, W columns, I input maps, O output maps, T taps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..program.builder import Program, View
+
+
+@dataclass(frozen=True)
+class Tap:
+    """out[row, column, to[0]:to[1]] += x[row + down, column + right, :inputs] · weight; weight (inputs, to[1] − to[0])."""
+
+    down: int
+    right: int
+    inputs: int
+    to: tuple[int, int]
+
+
+def shift_down(x: Tensor) -> Tensor:
+    """Every row sees the one above it, (B, H, W, C). In a step this is the order of the phases, so it has no ``lower``."""
+    return F.pad(x[:, :-1], (0, 0, 0, 0, 1, 0))
+
+
+class _Taps(torch.autograd.Function):
+    """Sum of shifted products over flat rows. Rows are padded at one side only: a row's end is the next one's beginning."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, bias: Tensor | None, initial: Tensor | None, taps: Sequence[Tap], outputs: int, *weights: Tensor
+    ) -> Tensor:
+        batch, height, width, inputs = x.shape
+        top = max((-tap.down for tap in taps), default=0)
+        left, right = max(0, 0, *(-tap.right for tap in taps)), max(0, 0, *(tap.right for tap in taps))
+        rows, columns = height + top, width + max(left, right)
+        count = batch * rows * columns
+        if top == left == right == 0:
+            flat = x.reshape(count, inputs)
+        else:
+            flat = x.new_zeros(left + count + right, inputs)
+            flat[left : left + count].view(batch, rows, columns, inputs)[:, top:, :width] = x
+        first = top * columns                                            # the first position that is no padding
+        out = x.new_empty(count, outputs)
+        seen = out[first:]
+        n = count - first
+        framed = out.view(batch, rows, columns, outputs)[:, top:, :width]
+        if initial is not None:
+            framed.copy_(initial)
+            if bias is not None:
+                seen.add_(bias)
+        elif bias is not None:
+            seen.copy_(bias)
+        else:
+            seen.zero_()
+        for tap, weight in zip(taps, weights, strict=True):
+            at = left + first + tap.down * columns + tap.right
+            seen[:, tap.to[0] : tap.to[1]].addmm_(flat[at : at + n, : tap.inputs], weight)
+        ctx.save_for_backward(flat, *weights)
+        ctx.taps, ctx.sizes = taps, (batch, height, width, inputs, top, left, right, columns, first, n)
+        ctx.initial_shape = None if initial is None else initial.shape
+        return framed
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        flat, *weights = ctx.saved_tensors
+        batch, height, width, inputs, top, left, right, columns, first, n = ctx.sizes
+        outputs = grad.shape[-1]
+        count = first + n
+        if top == left == right == 0:
+            grad_out = grad.reshape(count, outputs)
+        else:
+            grad_out = grad.new_zeros(count, outputs)
+            grad_out.view(batch, height + top, columns, outputs)[:, top:, :width] = grad
+            grad_out = grad_out[first:]
+        grad_flat = torch.zeros_like(flat) if ctx.needs_input_grad[0] else None
+        grad_weights: list[Tensor | None] = []
+        for tap, weight, needed in zip(ctx.taps, weights, ctx.needs_input_grad[5:], strict=True):
+            at = left + first + tap.down * columns + tap.right
+            part = grad_out[:, tap.to[0] : tap.to[1]]
+            if grad_flat is not None:
+                grad_flat[at : at + n, : tap.inputs].addmm_(part, weight.t())
+            grad_weights.append(flat[at : at + n, : tap.inputs].t() @ part if needed else None)
+        grad_x = None
+        if grad_flat is not None:
+            grad_x = grad_flat[left : left + count].view(batch, height + top, columns, inputs)[:, top:, :width]
+        grad_bias = grad_out.sum(0) if ctx.needs_input_grad[1] else None
+        grad_initial = grad.sum_to_size(ctx.initial_shape) if ctx.needs_input_grad[2] else None
+        return grad_x, grad_bias, grad_initial, None, None, *grad_weights
+
+
+def convolve(
+    x: Tensor, taps: Sequence[Tap], weights: Sequence[Tensor], bias: Tensor | None, initial: Tensor | None, outputs: int, stride: int = 1
+) -> Tensor:
+    """x (B, H, W, I) → (B, ⌈H / stride⌉, ⌈W / stride⌉, O) = initial + bias + Σ taps, zeros beyond the borders."""
+    if stride == 1 and not x.is_cuda:
+        return _Taps.apply(x, bias, initial, taps, outputs, *weights)     # pyright: ignore[reportReturnType]
+    out = convolve_dense(x, taps, weights, bias, outputs, stride)
+    return out if initial is None else out + initial
+
+
+def convolve_dense(x: Tensor, taps: Sequence[Tap], weights: Sequence[Tensor], bias: Tensor | None, outputs: int, stride: int = 1) -> Tensor:
+    """The same by one library convolution over the taps' bounding box: for strides, for a GPU, and as the tests' reference."""
+    down, right = [tap.down for tap in taps], [tap.right for tap in taps]
+    top, left, after = max(0, -min(down)), max(0, -min(right)), max(0, *right)
+    assert max(down) <= 0, "nothing looks down"
+    kernel = x.new_zeros(top + 1, left + after + 1, x.shape[-1], outputs)
+    for tap, weight in zip(taps, weights, strict=True):
+        box = F.pad(weight, (tap.to[0], outputs - tap.to[1], 0, x.shape[-1] - tap.inputs))
+        kernel = kernel.index_put((torch.tensor(top + tap.down), torch.tensor(left + tap.right)), box, accumulate=True)
+    padded = F.pad(x, (0, 0, left, after, top, 0)).permute(0, 3, 1, 2)
+    return F.conv2d(padded, kernel.permute(3, 2, 0, 1), bias, stride).permute(0, 2, 3, 1)
+
+
+class Convolution(nn.Module):
+    """Weights of a list of taps, optionally weight-normalised (Salimans & Kingma 2016), shared by the two causal layers.
+
+    A weight-normalised layer initialises itself on data while ``initialise_weight_norm`` runs.
+    """
+
+    def __init__(self, inputs: int, outputs: int, taps: list[Tap], bias: bool, weight_norm: bool, scale: float, stride: int) -> None:
+        super().__init__()
+        self.inputs, self.outputs, self.taps, self.stride, self.scale = inputs, outputs, taps, stride, scale
+        fan = max(1, sum(tap.inputs for tap in taps if tap.to[1] == outputs))
+        bound = scale / math.sqrt(fan)
+        self.weights = nn.ParameterList(torch.empty(tap.inputs, tap.to[1] - tap.to[0]).uniform_(-bound, bound) for tap in taps)
+        self.bias = nn.Parameter(torch.empty(outputs).uniform_(-bound, bound)) if bias else None
+        self.gain = nn.Parameter(self._norm().detach()) if weight_norm else None
+        self.initialising = False
+
+    def _norm(self) -> Tensor:
+        """Euclidean length of each output's weights, (O,)."""
+        square = self.weights[0].new_zeros(self.outputs)
+        for tap, weight in zip(self.taps, self.weights, strict=True):
+            square = square + F.pad(weight.square().sum(0), (tap.to[0], self.outputs - tap.to[1]))
+        return square.clamp_min(1e-24).sqrt()
+
+    def effective(self) -> list[Tensor]:
+        """The weights as used: each output's direction times its gain."""
+        if self.gain is None:
+            return list(self.weights)
+        ratio = self.gain / self._norm()
+        return [weight * ratio[tap.to[0] : tap.to[1]] for tap, weight in zip(self.taps, self.weights, strict=True)]
+
+    def compute(self, x: Tensor, weights: list[Tensor], bias: Tensor | None, initial: Tensor | None) -> Tensor:
+        return convolve(x, self.taps, weights, bias, initial, self.outputs, self.stride)
+
+    def forward(self, x: Tensor, initial: Tensor | None = None) -> Tensor:
+        """x (B, H, W, I) → initial + bias + convolution, (B, H, W, O)."""
+        if self.initialising:
+            self._initialise(x)
+        return self.compute(x, self.effective(), self.bias, initial)
+
+    @torch.no_grad()
+    def _initialise(self, x: Tensor) -> None:
+        """Outputs of mean 0 and standard deviation ``scale`` on x; a constant output keeps the gain it had (it has no spread to set)."""
+        assert self.gain is not None
+        out = self.compute(x, self.effective(), None, None).flatten(0, 2)
+        mean, spread = out.mean(0), out.std(0, unbiased=False)
+        factor = torch.where(spread > 1e-6, self.scale / spread.clamp_min(1e-6), torch.ones_like(spread))
+        self.gain.mul_(factor)
+        if self.bias is not None:
+            self.bias.copy_(-mean * factor)
+
+
+def initialise_weight_norm(model: nn.Module, run: Any) -> None:
+    """Run ``run()`` once, every weight-normalised layer setting its gain and bias as it is reached."""
+    layers = [layer for layer in model.modules() if isinstance(layer, Convolution) and layer.gain is not None]
+    for layer in layers:
+        layer.initialising = True
+    try:
+        with torch.no_grad():
+            run()
+    finally:
+        for layer in layers:
+            layer.initialising = False
+
+
+class CausalConvolution(Convolution):
+    """Sees ``above`` rows at columns ``columns`` (first, last), ``left`` columns of its own row and, of the pixel itself,
+
+    ``centre``: nothing ("none"), earlier colour groups ("before": mask A), or those and its own ("through": mask B).
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        above: int = 0,
+        columns: tuple[int, int] = (0, 0),
+        left: int = 0,
+        centre: Literal["none", "before", "through"] = "none",
+        groups: int = 1,
+        bias: bool = True,
+        weight_norm: bool = False,
+        scale: float = 1.0,
+        stride: int = 1,
+    ) -> None:
+        assert inputs % groups == 0 and outputs % groups == 0, "maps divide into colour groups"
+        self.above, self.columns, self.left, self.groups = above, columns, left, groups
+        every = (0, outputs)
+        taps = [Tap(down, right, inputs, every) for right in range(columns[0], columns[1] + 1) for down in range(-above, 0)]
+        taps += [Tap(0, right, inputs, every) for right in range(-left, 0)]
+        width = outputs // groups
+        for group in range(groups):
+            prefix = {"none": 0, "before": group, "through": group + 1}[centre] * inputs // groups
+            if prefix:
+                taps.append(Tap(0, 0, prefix, (group * width, (group + 1) * width)))
+        super().__init__(inputs, outputs, taps, bias, weight_norm, scale, stride)
+
+    def lower(self, program: Program, source: View, initial: View | None = None, level: int | None = None) -> View:
+        """source: a map of the pixel phases; initial: what the result is added to; → a map of the pixel phases."""
+        weights, bias = self.effective(), self.bias
+        level = source.buffer.level if level is None else level
+        count = self.above * (self.columns[1] - self.columns[0] + 1)
+        if self.above:
+            with program.phase("row"), program.grid(source.buffer.level):
+                seen = program.history(source, self.above)
+            with program.phase("row"):
+                window = seen.window(*self.columns, step=self.stride)
+                initial, bias = program.linear(window, torch.cat(weights[:count]), bias, initial, level=level), None
+        out = program.map(self.outputs, level)
+        part = self.outputs // self.groups
+        for group in program.each_group():
+            ours = slice(group * part, (group + 1) * part)
+            rows = [weight[:, ours] for weight in weights[count : count + self.left]]
+            centre = [w for tap, w in zip(self.taps, weights, strict=True) if tap.down == tap.right == 0 and tap.to[0] == group * part]
+            unseen = self.inputs - sum(len(weight) for weight in centre)
+            program.linear(
+                source.window(-self.left, 0, self.stride, leave_out=unseen),
+                torch.cat([*rows, *centre]) if rows or centre else weights[0].new_zeros(0, part),
+                None if bias is None else bias[ours],
+                None if initial is None else initial.part(group, self.groups),
+                out.part(group, self.groups),
+            )
+        return out
+
+
+class VerticalConvolution(Convolution):
+    """Sees its own row, whole, and ``rows`` − 1 above it, at columns −k … k for a kernel of 2k + 1 ``columns``. A row knows no colour order."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        rows: int = 1,
+        columns: int = 1,
+        bias: bool = True,
+        weight_norm: bool = False,
+        scale: float = 1.0,
+        stride: int = 1,
+    ) -> None:
+        self.rows, self.reach = rows, columns // 2
+        every = (0, outputs)
+        taps = [Tap(down, right, inputs, every) for right in range(-self.reach, self.reach + 1) for down in range(1 - rows, 1)]
+        super().__init__(inputs, outputs, taps, bias, weight_norm, scale, stride)
+
+    def lower(self, program: Program, source: View, initial: View | None = None, level: int | None = None) -> View:
+        """source: a map of the row phase, or one of the pixel phases that is one row up there; → a map of the row phase."""
+        level = source.buffer.level if level is None else level
+        with program.phase("row"):
+            with program.grid(source.buffer.level):
+                seen = program.history(source, self.rows)
+            weight = torch.cat(self.effective())
+            return program.linear(seen.window(-self.reach, self.reach, self.stride), weight, self.bias, initial, level=level)
+
+
+class _Gate(torch.autograd.Function):
+    """tanh(a) σ(b) for x = [a | b] in the last dimension, as (1 − 2 σ(−2a)) σ(b): torch's tanh costs four sigmoids on a CPU."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        n = x.shape[-1] // 2
+        s = torch.cat([x[..., :n] * -2.0, x[..., n:]], -1).sigmoid_()
+        ctx.save_for_backward(s)
+        return torch.addcmul(s[..., n:], s[..., :n], s[..., n:], value=-2.0)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        (s,) = ctx.saved_tensors
+        n = s.shape[-1] // 2
+        p, q = s[..., :n], s[..., n:]
+        gradient = torch.empty_like(s)
+        scaled = grad * q
+        content = torch.rsub(p, 1.0)
+        torch.mul(content, p, out=gradient[..., :n]).mul_(scaled).mul_(4.0)
+        torch.addcmul(scaled, scaled, p, value=-2.0, out=gradient[..., n:]).mul_(torch.rsub(q, 1.0))
+        return gradient
+
+
+def gate(x: Tensor, groups: int = 1) -> Tensor:
+    """tanh(a) σ(b) with x (…, 2C) as [a₀ b₀ | a₁ b₁ | …] for colour groups; → (…, C)."""
+    if groups == 1:
+        return _Gate.apply(x)                                             # pyright: ignore[reportReturnType]
+    return _Gate.apply(x.unflatten(-1, (groups, -1))).flatten(-2)         # pyright: ignore[reportAttributeAccessIssue]
+
+
+def concat_elu(x: Tensor) -> Tensor:
+    """[elu(x) | elu(−x)]: (…, C) → (…, 2C)."""
+    return F.elu(torch.cat([x, -x], -1))

@@ -1,0 +1,38 @@
+"""A condition as one vector an image: Vᵀh, added to a layer's output at every position."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..program.builder import Program, View
+from ..protocol import ConditionSpec
+
+
+class ConditionVector(nn.Module):
+    """V (size, outputs) for a class (one-hot) or a vector; an unconditional model has none and adds nothing."""
+
+    def __init__(self, condition: ConditionSpec | None, outputs: int) -> None:
+        super().__init__()
+        if condition is not None and not isinstance(condition.size, int):
+            raise ValueError(f"condition: expected kind 'class' or 'vector', got {condition.kind!r} of size {condition.size}")
+        self.size = 0 if condition is None else int(condition.size)  # pyright: ignore[reportArgumentType]
+        self.weight = nn.Parameter(torch.randn(self.size, outputs) * 0.1) if self.size else None
+
+    def forward(self, condition: Tensor | None) -> Tensor | None:
+        """(B,) classes or (B, size) → (B, 1, 1, outputs), or None."""
+        if self.weight is None:
+            return None
+        assert condition is not None
+        if condition.is_floating_point():
+            return (condition.to(self.weight.dtype) @ self.weight)[:, None, None]
+        return F.embedding(condition, self.weight)[:, None, None]
+
+    def lower(self, program: Program) -> View | None:
+        if self.weight is None:
+            return None
+        vector = program.condition_vector()
+        assert vector is not None
+        with program.phase("start"):
+            return program.linear(vector, self.weight)

@@ -1,0 +1,40 @@
+"""The last layer of models whose conditionals are independent given what they saw: levels as a Bernoulli or a softmax."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from ..distributions import Bernoulli, Categorical
+from ..program.builder import Program, View
+from ..protocol import ImageSpec
+from .causal import CausalConvolution
+
+MOST_LEVELS = 256
+
+
+class LevelsOutput(nn.Module):
+    """relu → 1x1 → relu → 1x1 → one logit a channel for two levels, else one a level (van den Oord et al. 2016, section 3.5)."""
+
+    def __init__(self, spec: ImageSpec, maps: int, hidden: int) -> None:
+        super().__init__()
+        if spec.levels > MOST_LEVELS:
+            raise ValueError(f"levels: a softmax holds up to {MOST_LEVELS} levels, got {spec.levels}; use pixelcnn++ or fewer levels")
+        self.spec, self.groups = spec, spec.channels
+        self.numbers = 1 if spec.levels == 2 else spec.levels
+        self.hidden = CausalConvolution(maps, hidden, centre="through", groups=self.groups)
+        self.logits = CausalConvolution(hidden, spec.channels * self.numbers, centre="through", groups=self.groups)
+
+    def forward(self, h: Tensor) -> Bernoulli | Categorical:
+        """Maps (B, H, W, C) → distribution of batch shape (B, channels, H, W)."""
+        logits = self.logits(self.hidden(h.relu()).relu())
+        return self.head(logits.unflatten(-1, (self.spec.channels, self.numbers)).permute(0, 3, 1, 2, 4))
+
+    def head(self, logits: Tensor) -> Bernoulli | Categorical:
+        """(…, numbers) → distribution of batch shape (…)."""
+        return Bernoulli(logits.squeeze(-1)) if self.numbers == 1 else Categorical(logits)
+
+    def lower(self, program: Program, h: View) -> None:
+        hidden = self.hidden.lower(program, program.apply("relu", h))
+        logits = self.logits.lower(program, program.apply("relu", hidden))
+        for group in range(self.groups):
+            program.output(group, logits.part(group, self.groups))

@@ -1,0 +1,38 @@
+"""Every model by its name; adding one is its file, one line here and a recipe."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from ..canvas import CanvasModel
+from ..protocol import ConditionSpec, ImageSpec
+from ..raster import RasterModel
+from .draw import DRAW
+from .gated_pixelcnn import GatedPixelCNN
+from .pixelcnn import PixelCNN
+from .pixelcnn_plus_plus import PixelCNNPlusPlus
+
+MODELS: dict[str, Any] = {
+    "pixelcnn": PixelCNN,
+    "gated-pixelcnn": GatedPixelCNN,
+    "pixelcnn++": PixelCNNPlusPlus,
+    "draw": DRAW,
+}
+
+
+def build(
+    name: str, spec: ImageSpec, preset: str = "small", condition: ConditionSpec | None = None, seed: int = 0, **overrides: Any
+) -> RasterModel | CanvasModel:
+    """A fresh model: ``name`` in ``MODELS``, at a preset ("tiny", "small", "paper") with overrides, parameters drawn from ``seed``.
+
+    Raises ``ValueError`` naming an unknown model, preset or option, or a spec that the model cannot hold.
+    """
+    if name not in MODELS:
+        raise ValueError(f"model: expected one of {', '.join(MODELS)}, got {name!r}")
+    model_class = MODELS[name]
+    config = model_class.preset(preset, spec, **overrides)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return model_class(spec, config, condition)

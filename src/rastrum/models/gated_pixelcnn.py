@@ -1,0 +1,114 @@
+"""Gated PixelCNN (van den Oord et al. 2016, "Conditional Image Generation with PixelCNN Decoders", section 2).
+
+    vertical stack    v ──▶ n-wide rows ──┬─────────────▶ + V h ──▶ gate ──▶ v        sees every row above, both sides
+                                          │ 1x1
+    horizontal stack  h ──▶ 1 x n, left ──┴──▶ + ──▶ + V h ──▶ gate ──▶ 1x1 ──▶ + h   sees the row above's stack and its own left
+
+    gate (equation 2, and 4 with a condition h):  y = tanh(W_f * x + V_fᵀ h) ⊙ σ(W_g * x + V_gᵀ h)
+
+The current row is left out of the vertical stack once: the image enters it one row down (``shift_down``), so v at row r knows the
+rows before r and enters h without another shift. The two stacks together see everything that depth allows: no blind spot.
+The horizontal stack has a residual connection except in the first layer, whose kernel leaves out the pixel itself (mask A).
+Colours: the horizontal maps lie in groups R, G, B as [a b | a b | a b]; a step computes only the group that is due.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..distributions import Bernoulli, Categorical
+from ..layers.causal import CausalConvolution, VerticalConvolution, gate, shift_down
+from ..layers.condition import ConditionVector
+from ..layers.output import LevelsOutput
+from ..program.builder import Program, View
+from ..protocol import ConditionSpec, ImageSpec
+from ..raster import RasterModel
+from .pixelcnn import raster_context
+from .presets import choose, divisible, multiple_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatedPixelCNNConfig:
+    maps: int = 32
+    layers: int = 7
+    kernel: int = 3
+    hidden: int = 64               # maps of the last hidden layer
+
+
+class Layer(nn.Module):
+    def __init__(self, inputs: int, maps: int, kernel: int, groups: int, first: bool, condition: ConditionSpec | None) -> None:
+        super().__init__()
+        self.first, self.groups = first, groups
+        reach = kernel // 2
+        self.vertical = VerticalConvolution(groups if first else maps, 2 * maps, rows=reach + 1, columns=kernel)
+        self.vertical_to_horizontal = VerticalConvolution(2 * maps, 2 * maps)
+        centre = "before" if first else "through"
+        self.horizontal = CausalConvolution(inputs, 2 * maps, left=reach, centre=centre, groups=groups, bias=False)
+        self.residual = CausalConvolution(maps, maps, centre="through", groups=groups, bias=first)
+        self.vertical_condition = ConditionVector(condition, 2 * maps)
+        self.horizontal_condition = ConditionVector(condition, 2 * maps)
+
+    def forward(self, v: Tensor, h: Tensor, condition: Tensor | None) -> tuple[Tensor, Tensor]:
+        rows = self.vertical(v, self.vertical_condition(condition))
+        down = self.vertical_to_horizontal(rows, self.horizontal_condition(condition))
+        out = gate(self.horizontal(h, down), self.groups)
+        return gate(rows), self.residual(out, None if self.first else h)
+
+    def lower(self, program: Program, v: View, h: View) -> tuple[View, View]:
+        rows = self.vertical.lower(program, v, self.vertical_condition.lower(program))
+        down = self.vertical_to_horizontal.lower(program, rows, self.horizontal_condition.lower(program))
+        with program.phase("row"):
+            v = program.apply("gate", rows)
+        out = program.apply("gate", self.horizontal.lower(program, h, down))
+        return v, self.residual.lower(program, out, None if self.first else h)
+
+
+class GatedPixelCNN(RasterModel):
+    config_class = GatedPixelCNNConfig
+
+    def __init__(self, spec: ImageSpec, config: GatedPixelCNNConfig, condition_spec: ConditionSpec | None = None) -> None:
+        super().__init__(spec, condition_spec)
+        self.config = config
+        self.groups = groups = spec.channels
+        divisible(config, groups, "maps", "hidden")
+        self.layers = nn.ModuleList(
+            Layer(config.maps if i else groups, config.maps, config.kernel, groups, i == 0, condition_spec) for i in range(config.layers)
+        )
+        self.output = LevelsOutput(spec, config.maps, config.hidden)
+
+    @classmethod
+    def preset(cls, name: str, spec: ImageSpec, **overrides: Any) -> GatedPixelCNNConfig:
+        rounded = multiple_of(spec.channels)
+        return choose(
+            GatedPixelCNNConfig,
+            name,
+            overrides,
+            tiny=dict(maps=rounded(6), layers=2, hidden=rounded(12)),
+            small=dict(maps=rounded(32), layers=7, hidden=rounded(64)),
+            paper=dict(maps=rounded(384), layers=20, kernel=5, hidden=rounded(384)),
+        )
+
+    def distribution(self, x: Tensor, condition: Tensor | None = None) -> Bernoulli | Categorical:
+        h = self.spec.scale(x, self.dtype).permute(0, 2, 3, 1)
+        v = shift_down(h)
+        for layer in self.layers:
+            v, h = layer(v, h, condition)
+        return self.output(h)
+
+    def lower(self, program: Program) -> None:
+        v = h = program.values()
+        for layer in self.layers:
+            assert isinstance(layer, Layer)
+            v, h = layer.lower(program, v, h)
+        self.output.lower(program, h)
+
+    def head(self, parameters: Tensor, x: Tensor, index: int) -> Bernoulli | Categorical:
+        return self.output.head(parameters)
+
+    def context(self) -> Tensor:
+        """L layers of reach k: L k columns to both sides, L k + 1 rows up; nothing in there is left out."""
+        far = self.config.layers * (self.config.kernel // 2)
+        return raster_context(self.spec, far + 1, [far] * (far + 2), [far] * (far + 2))

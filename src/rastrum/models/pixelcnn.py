@@ -1,0 +1,127 @@
+"""PixelCNN (van den Oord, Kalchbrenner, Kavukcuoglu 2016, "Pixel Recurrent Neural Networks", section 3.3 and table 1).
+
+    x ──▶ 7x7, mask A (2h maps) ──▶ N residual blocks ──▶ relu, 1x1 ──▶ relu, 1x1 ──▶ logits of each level
+                                     y = relu(x); y = 1x1 (h); y = relu(y); y = 3x3 mask B (h); y = relu(y); x += 1x1 (2h)
+
+The kernels look up through odd squares with their lower half missing, so a cone to the right above a pixel is never seen: the
+blind spot. That is the paper's model; ``context`` says so and ``rastrum check`` draws it. ``gated_pixelcnn.py`` removes it.
+Colours: maps lie in groups R, G, B; mask A lets G see R of its own pixel, mask B also lets a group see itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..distributions import Bernoulli, Categorical
+from ..layers.causal import CausalConvolution
+from ..layers.output import LevelsOutput
+from ..program.builder import Program, View
+from ..protocol import ConditionSpec, ImageSpec
+from ..raster import RasterModel
+from .presets import choose, divisible, multiple_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class PixelCNNConfig:
+    maps: int = 32                 # h; the residual stream holds 2h
+    layers: int = 7                # residual blocks
+    first_kernel: int = 7
+    kernel: int = 3
+    hidden: int = 64               # maps of the last hidden layer
+
+
+class Block(nn.Module):
+    def __init__(self, maps: int, kernel: int, groups: int) -> None:
+        super().__init__()
+        reach = kernel // 2
+        self.narrow = CausalConvolution(2 * maps, maps, centre="through", groups=groups)
+        self.look = CausalConvolution(maps, maps, above=reach, columns=(-reach, reach), left=reach, centre="through", groups=groups)
+        self.widen = CausalConvolution(maps, 2 * maps, centre="through", groups=groups, bias=False)
+
+    def forward(self, h: Tensor) -> Tensor:
+        return self.widen(self.look(self.narrow(h.relu()).relu()).relu(), initial=h)
+
+    def lower(self, program: Program, h: View) -> View:
+        seen = self.narrow.lower(program, program.apply("relu", h))
+        seen = self.look.lower(program, program.apply("relu", seen))
+        return self.widen.lower(program, program.apply("relu", seen), initial=h)
+
+
+class PixelCNN(RasterModel):
+    config_class = PixelCNNConfig
+
+    def __init__(self, spec: ImageSpec, config: PixelCNNConfig, condition_spec: ConditionSpec | None = None) -> None:
+        if condition_spec is not None:
+            raise ValueError(f"pixelcnn takes no condition, got one of kind {condition_spec.kind!r}; gated-pixelcnn and pixelcnn++ do")
+        super().__init__(spec)
+        self.config = config
+        self.groups = groups = spec.channels
+        divisible(config, groups, "maps", "hidden")
+        reach = config.first_kernel // 2
+        self.first = CausalConvolution(
+            groups, 2 * config.maps, above=reach, columns=(-reach, reach), left=reach, centre="before", groups=groups
+        )
+        self.blocks = nn.ModuleList(Block(config.maps, config.kernel, groups) for _ in range(config.layers))
+        self.output = LevelsOutput(spec, 2 * config.maps, config.hidden)
+
+    @classmethod
+    def preset(cls, name: str, spec: ImageSpec, **overrides: Any) -> PixelCNNConfig:
+        rounded = multiple_of(spec.channels)
+        return choose(
+            PixelCNNConfig,
+            name,
+            overrides,
+            tiny=dict(maps=rounded(6), layers=2, hidden=rounded(12)),
+            small=dict(maps=rounded(32), layers=7, hidden=rounded(64)),
+            paper=dict(maps=16, layers=7, hidden=32) if spec.channels == 1 else dict(maps=rounded(128), layers=15, hidden=rounded(1024)),
+        )
+
+    def distribution(self, x: Tensor, condition: Tensor | None = None) -> Bernoulli | Categorical:
+        h = self.first(self.spec.scale(x, self.dtype).permute(0, 2, 3, 1))
+        for block in self.blocks:
+            h = block(h)
+        return self.output(h)
+
+    def lower(self, program: Program) -> None:
+        h = self.first.lower(program, program.values())
+        for block in self.blocks:
+            assert isinstance(block, Block)
+            h = block.lower(program, h)
+        self.output.lower(program, h)
+
+    def head(self, parameters: Tensor, x: Tensor, index: int) -> Bernoulli | Categorical:
+        return self.output.head(parameters)
+
+    def context(self) -> Tensor:
+        """d rows up, from k₁ + N k columns left to k₁ + N' k right, with N' the blocks that can still move once d rows are climbed."""
+        first, step, blocks = self.config.first_kernel // 2, self.config.kernel // 2, self.config.layers
+        far = first + blocks * step
+
+        def right(up: int) -> int:
+            """Farthest column seen ``up`` rows above: a move to the right costs a move up, of at least one row."""
+            best = -1
+            for climbed in range(min(first, up) + 1):
+                rest = up - climbed
+                if rest <= blocks * step:
+                    moves = min(blocks, rest)          # every row climbed by its own block, where there are enough
+                    best = max(best, (first if climbed else 0) + moves * step)
+            return best
+
+        return raster_context(self.spec, far, [far] * (far + 1), [right(up) for up in range(far + 1)])
+
+
+def raster_context(spec: ImageSpec, rows: int, left: list[int], right: list[int]) -> Tensor:
+    """(D, D) bool: own pixel's earlier channels, ``left[0]`` columns of the own row, and u ≤ ``rows`` rows up columns −left[u] … right[u]."""
+    index = torch.arange(spec.size)
+    channel, row, column = (i.to(torch.int64) for i in torch.unravel_index(index, spec.shape))
+    up = row[:, None] - row[None]
+    over = column[None] - column[:, None]
+    at = up.clamp(0, rows)
+    wide = (over >= -torch.tensor(left)[at]) & (over <= torch.tensor(right)[at])
+    above = (up > 0) & (up <= rows) & wide
+    own = (up == 0) & (over < 0) & (over >= -left[0])
+    return above | own | ((up == 0) & (over == 0) & (channel[None] < channel[:, None]))

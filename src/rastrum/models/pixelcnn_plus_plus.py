@@ -1,0 +1,297 @@
+"""PixelCNN++ (Salimans, Karpathy, Chen, Kingma 2017).
+
+    x, 1 ──▶ u: rows above       ─res─▶ ─res─▶ ↓2 ─res─▶ … ↓2 ─res─▶ … ↑2 ─res─▶ … ↑2 ─res─▶
+             ul: above and left  ─res─▶ ─res─▶ ↓2 ─res─▶ … ↓2 ─res─▶ … ↑2 ─res─▶ … ↑2 ─res─▶ elu, 1x1 ─▶ mixture of each pixel
+                                    └───────── shortcuts from going down to going up ─────────┘
+
+u holds 2x3 kernels over rows above and lives in the row phases; ul holds 2x2 kernels over what is above and left and takes u through
+the 1x1 of each block. Both are shifted once, where the image enters (a channel of ones tells its border).
+
+    gated block:  x + a ⊙ σ(b),  [a | b] = conv(dropout(concat_elu(conv(concat_elu(x)) + 1x1(concat_elu(shortcut))))) + Vᵀ h
+    output:       K logistic components a pixel, shared by its channels: logits π, and for each channel mean, log scale;
+                  mean_g += c₀ r, mean_b += c₁ r + c₂ g, c = tanh   (section 2.2, values in [−1, 1])
+
+``distribution`` gives each channel's mixture conditioned on the earlier channels in x: its weights are ∝ π_k Π p(earlier | k), so the
+channels add up to the joint in which one component serves the whole pixel. Any number of channels; the chain has C(C−1)/2 coefficients.
+Weight normalisation with data-dependent initialisation throughout (section 2.1 of Salimans & Kingma 2016): ``initialise``.
+
+What differs: the above half of each ul kernel is computed for a whole finished row at once; numerically the same.
+Sizes that 4 does not divide are rounded up going down and cropped going up.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..distributions import LogisticMixture
+from ..layers.causal import CausalConvolution, Convolution, Tap, VerticalConvolution, concat_elu, initialise_weight_norm, shift_down
+from ..layers.condition import ConditionVector
+from ..program.builder import Program, View
+from ..protocol import ConditionSpec, ImageSpec
+from ..raster import RasterModel
+from .presets import choose
+
+RESOLUTIONS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class PixelCNNPlusPlusConfig:
+    filters: int = 32
+    blocks: int = 1                # gated blocks of each stream and resolution; one more going up at the two finer ones
+    components: int = 10
+    dropout: float = 0.5
+
+
+class Shortcut(Convolution):
+    """1x1 of [concat_elu(u) | concat_elu(skip)]: u is known with the row above, the skip only at the pixel."""
+
+    def __init__(self, filters: int, sources: int) -> None:
+        super().__init__(2 * filters * sources, filters, [Tap(0, 0, 2 * filters * sources, (0, filters))], True, True, 1.0, 1)
+
+    def lower_rows(self, program: Program, u: View) -> View:
+        """What u gives, for a whole row at once."""
+        with program.phase("row"):
+            seen = program.apply("concat_elu", u)
+            return program.linear(seen, self.effective()[0][: seen.size], self.bias, level=u.buffer.level)
+
+    def lower_skip(self, program: Program, skip: View, out: View) -> None:
+        """Add what the skip gives to ``out``, at the pixel."""
+        seen = program.apply("concat_elu", skip)
+        for _ in program.each_group():
+            program.linear(seen, self.effective()[0][-seen.size :], initial=out, destination=out)
+
+
+class Block(nn.Module):
+    """The gated block of one stream. u: shortcut from its own way down, or none; ul: from u, and going up also its own way down."""
+
+    def __init__(self, filters: int, vertical: bool, sources: int, dropout: float, condition: ConditionSpec | None) -> None:
+        super().__init__()
+        self.vertical = vertical
+        self.first = stream_convolution(2 * filters, filters, vertical)
+        self.shortcut = Shortcut(filters, sources) if sources else None
+        self.second = stream_convolution(2 * filters, 2 * filters, vertical, scale=0.1)
+        self.condition = ConditionVector(condition, 2 * filters)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, sources: list[Tensor], condition: Tensor | None) -> Tensor:
+        added = None if self.shortcut is None else self.shortcut(torch.cat([concat_elu(source) for source in sources], -1))
+        y = self.dropout(concat_elu(self.first(concat_elu(x), added)))
+        a, b = self.second(y, self.condition(condition)).chunk(2, -1)
+        return x + a * torch.sigmoid(b)
+
+    def lower(self, program: Program, x: View, rows: View | None, skip: View | None) -> View:
+        added = None if self.shortcut is None or rows is None else self.shortcut.lower_rows(program, rows)
+        told = self.condition.lower(program)
+        with program.phase("row") if self.vertical else nullcontext():
+            y = self.first.lower(program, program.apply("concat_elu", x), added)
+            if self.shortcut is not None and skip is not None:
+                self.shortcut.lower_skip(program, skip, y)
+            y = self.second.lower(program, program.apply("concat_elu", y), told)
+            return program.apply("glu", y, base=x)
+
+
+class Upsample(Convolution):
+    """Transposed convolution by 2: out[2q + a, 2p + b] = Σ x[q, p + right] · weight, cropped to a given size.
+
+    A step asks the parent of the position that is due; nothing is written ahead.
+    """
+
+    def __init__(self, filters: int, vertical: bool) -> None:
+        # Here a tap says which output (down, right parity) it feeds and `source` which column of x it reads.
+        parts = [(a, 0, 0) for a in (0, 1)] + [(a, 1, 0) for a in (0, 1)] + [(a, 1, 1) for a in (0, 1) if vertical]
+        self.source = [source for _, _, source in parts]
+        super().__init__(filters, filters, [Tap(a, b, filters, (0, filters)) for a, b, _ in parts], True, True, 1.0, 1)
+        self.size = (1, 1)
+
+    def compute(self, x: Tensor, weights: list[Tensor], bias: Tensor | None, initial: Tensor | None) -> Tensor:
+        shifted = (x, F.pad(x[:, :, 1:], (0, 0, 0, 1)))
+        quarters: dict[tuple[int, int], Tensor] = {}
+        for tap, source, weight in zip(self.taps, self.source, weights, strict=True):
+            part = shifted[source] @ weight
+            at = (tap.down, tap.right)
+            quarters[at] = quarters[at] + part if at in quarters else part
+        rows = [torch.stack([quarters[a, 0], quarters[a, 1]], 3).flatten(2, 3) for a in (0, 1)]
+        out = torch.stack(rows, 2).flatten(1, 2)[:, : self.size[0], : self.size[1]]
+        return out if bias is None else out + bias
+
+    def forward(self, x: Tensor, initial: Tensor | None = None, size: tuple[int, int] = (1, 1)) -> Tensor:
+        self.size = size
+        return super().forward(x, initial)
+
+    def lower(self, program: Program, x: View, vertical: bool) -> View:
+        weights, level = self.effective(), x.buffer.level
+        out = program.map(self.outputs, level - 1)
+        for a in (0, 1):
+            for b in (0, 1):
+                mine = [(s, w) for tap, s, w in zip(self.taps, self.source, weights, strict=True) if (tap.down, tap.right) == (a, b)]
+                window = x.window(mine[0][0], mine[-1][0])
+                to = View(out.buffer, 0, out.size, shift=b, step=2)
+                with program.phase("row") if vertical else nullcontext(), program.grid(level, a, b):
+                    for _ in program.each_group():
+                        program.linear(window, torch.cat([w for _, w in mine]), self.bias, destination=to)
+        return out
+
+
+def stream_convolution(inputs: int, outputs: int, vertical: bool, scale: float = 1.0, stride: int = 1) -> Any:
+    """2x3 over rows for u, 2x2 over what is above and left for ul."""
+    if vertical:
+        return VerticalConvolution(inputs, outputs, rows=2, columns=3, weight_norm=True, scale=scale, stride=stride)
+    return CausalConvolution(
+        inputs, outputs, above=1, columns=(-1, 0), left=1, centre="through", weight_norm=True, scale=scale, stride=stride
+    )
+
+
+class Stage(nn.Module):
+    """One move of both streams: a pair of gated blocks, or a pair of convolutions that halves or doubles the resolution."""
+
+    def __init__(self, u: nn.Module, ul: nn.Module) -> None:
+        super().__init__()
+        self.u, self.ul = u, ul
+
+
+class PixelCNNPlusPlus(RasterModel):
+    config_class = PixelCNNPlusPlusConfig
+    groups = 1
+
+    def __init__(self, spec: ImageSpec, config: PixelCNNPlusPlusConfig, condition_spec: ConditionSpec | None = None) -> None:
+        super().__init__(spec, condition_spec)
+        if not 0 <= config.dropout < 1:
+            raise ValueError(f"dropout: expected a number from 0 to below 1, got {config.dropout!r}")
+        self.config = config
+        self.register_buffer("initialised", torch.tensor(False))
+        n, inputs = config.filters, spec.channels + 1
+        self.first_u = VerticalConvolution(inputs, n, rows=2, columns=3, weight_norm=True)
+        self.first_above = CausalConvolution(inputs, n, above=1, columns=(-1, 1), weight_norm=True)
+        self.first_left = CausalConvolution(inputs, n, above=1, columns=(-1, -1), left=1, weight_norm=True)
+
+        def blocks(count: int, up: bool) -> nn.ModuleList:
+            pairs = (
+                Stage(
+                    Block(n, True, 1 if up else 0, config.dropout, condition_spec), Block(n, False, 2 if up else 1, config.dropout, condition_spec)
+                )
+                for _ in range(count)
+            )
+            return nn.ModuleList(pairs)
+
+        self.down_blocks = nn.ModuleList(blocks(config.blocks, up=False) for _ in range(RESOLUTIONS))
+        self.up_blocks = nn.ModuleList(blocks(config.blocks + (level < RESOLUTIONS - 1), up=True) for level in range(RESOLUTIONS))
+        self.downsample = nn.ModuleList(
+            Stage(stream_convolution(n, n, True, stride=2), stream_convolution(n, n, False, stride=2)) for _ in range(RESOLUTIONS - 1)
+        )
+        self.upsample = nn.ModuleList(Stage(Upsample(n, True), Upsample(n, False)) for _ in range(RESOLUTIONS - 1))
+        channels = spec.channels
+        self.pairs = [(late, early) for late in range(channels) for early in range(late)]
+        numbers = config.components * (1 + 2 * channels + len(self.pairs))
+        self.output = CausalConvolution(n, numbers, centre="through", weight_norm=True)
+
+    @classmethod
+    def preset(cls, name: str, spec: ImageSpec, **overrides: Any) -> PixelCNNPlusPlusConfig:
+        return choose(
+            PixelCNNPlusPlusConfig,
+            name,
+            overrides,
+            tiny=dict(filters=4, blocks=1, components=2),
+            small=dict(filters=32, blocks=1),
+            paper=dict(filters=160, blocks=5),
+        )
+
+    # ── the network ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def parameters_map(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        """Images (B, C, H, W) int64 → the mixture's numbers (B, H, W, P)."""
+        x = self.spec.scale(x, self.dtype).permute(0, 2, 3, 1)
+        x = F.pad(x, (0, 1), value=1.0)
+        u, ul = self.first_u(shift_down(x)), self.first_left(x, self.first_above(x))
+        skips: list[tuple[Tensor, Tensor]] = [(u, ul)]
+        for level in range(RESOLUTIONS):
+            for stage in self._stages(self.down_blocks[level]):
+                u = stage.u(u, [], condition)
+                ul = stage.ul(ul, [u], condition)
+                skips.append((u, ul))
+            if level < RESOLUTIONS - 1:
+                stage = self.downsample[level]
+                u, ul = stage.u(u), stage.ul(ul)  # pyright: ignore[reportCallIssue]
+                skips.append((u, ul))
+        u, ul = skips.pop()
+        for level in reversed(range(RESOLUTIONS)):
+            for stage in self._stages(self.up_blocks[level]):
+                skip_u, skip_ul = skips.pop()
+                u = stage.u(u, [skip_u], condition)
+                ul = stage.ul(ul, [u, skip_ul], condition)
+            if level:
+                stage, size = self.upsample[level - 1], (skips[-1][0].shape[1], skips[-1][0].shape[2])
+                u, ul = stage.u(u, size=size), stage.ul(ul, size=size)  # pyright: ignore[reportCallIssue]
+        assert not skips
+        return self.output(F.elu(ul))
+
+    @staticmethod
+    def _stages(blocks: nn.Module) -> list[Any]:
+        assert isinstance(blocks, nn.ModuleList)
+        return list(blocks)
+
+    def lower(self, program: Program) -> None:
+        x = program.values(ones=True)
+        u = self.first_u.lower(program, x)
+        ul = self.first_left.lower(program, x, self.first_above.lower(program, x))
+        skips = [(u, ul)]
+        for level in range(RESOLUTIONS):
+            for stage in self._stages(self.down_blocks[level]):
+                u = stage.u.lower(program, u, None, None)
+                ul = stage.ul.lower(program, ul, u, None)
+                skips.append((u, ul))
+            if level < RESOLUTIONS - 1:
+                stage: Any = self.downsample[level]
+                u, ul = stage.u.lower(program, u, level=level + 1), stage.ul.lower(program, ul, level=level + 1)
+                skips.append((u, ul))
+        u, ul = skips.pop()
+        for level in reversed(range(RESOLUTIONS)):
+            for stage in self._stages(self.up_blocks[level]):
+                skip_u, skip_ul = skips.pop()
+                u = stage.u.lower(program, u, skip_u, None)
+                ul = stage.ul.lower(program, ul, u, skip_ul)
+            if level:
+                stage = self.upsample[level - 1]
+                u, ul = stage.u.lower(program, u, vertical=True), stage.ul.lower(program, ul, vertical=False)
+        program.output(0, self.output.lower(program, program.apply("elu", ul)))
+
+    # ── the mixture ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def mixture(self, numbers: Tensor, values: list[Tensor]) -> list[LogisticMixture]:
+        """numbers (*S, P), levels of the first channels (each S) → the mixtures of those channels and of the next one."""
+        channels, k = self.spec.channels, self.config.components
+        logits, means, log_scales, coefficients = numbers.split([k, k * channels, k * channels, k * len(self.pairs)], -1)
+        means, log_scales = means.unflatten(-1, (channels, k)), log_scales.unflatten(-1, (channels, k))
+        coefficients = torch.tanh(coefficients).unflatten(-1, (len(self.pairs), k)) if self.pairs else coefficients
+        scaled = [self.spec.scale(value, numbers.dtype)[..., None] for value in values]
+        mixtures: list[LogisticMixture] = []
+        for channel in range(min(len(values) + 1, channels)):
+            mean = means[..., channel, :]
+            for pair, (late, early) in enumerate(self.pairs):
+                if late == channel:
+                    mean = mean + coefficients[..., pair, :] * scaled[early]
+            if mixtures:
+                logits = logits + mixtures[-1].component_log_prob(values[channel - 1])
+            mixtures.append(LogisticMixture(logits, mean, log_scales[..., channel, :], self.spec.levels))
+        return mixtures
+
+    def distribution(self, x: Tensor, condition: Tensor | None = None) -> LogisticMixture:
+        values = list(x.unbind(1))
+        mixtures = self.mixture(self.parameters_map(x, condition), values[:-1])
+        logits, means, log_scales = (torch.stack([getattr(m, name) for m in mixtures], 1) for name in ("logits", "means", "log_scales"))
+        return LogisticMixture(logits, means, log_scales, self.spec.levels)
+
+    def head(self, parameters: Tensor, x: Tensor, index: int) -> LogisticMixture:
+        channel, pixel = divmod(index, self.spec.height * self.spec.width)
+        earlier = x.flatten(2)[:, :channel, pixel]
+        return self.mixture(parameters, list(earlier.unbind(1)))[-1]
+
+    def initialise(self, x: Tensor, condition: Tensor | None = None) -> None:
+        """Data-dependent initialisation of every weight-normalised layer on images x (B, C, H, W)."""
+        initialise_weight_norm(self, lambda: self.parameters_map(x, condition))
+        self.initialised.fill_(True)

@@ -1,0 +1,273 @@
+"""The step program: one step of a raster model, said once, as tables of operations over maps.
+
+A map is a row of columns, each ``width`` numbers; an operation is a function of a column, and its phase says at which columns it runs:
+
+    start         once                    the condition and what is made of it
+    row           all columns at once     what the finished rows give to the row that begins (before every row r ≥ first_row)
+    row_reversed  right to left           the same, for recurrences from the right
+    channel g     the column being drawn  what colour group g of this pixel needs (one group: "pixel")
+
+In a row phase a map written by the pixel phases still holds the finished row r − 1, a map written by row phases already holds
+row r: that is the whole difference between looking up and looking left, and no layer shifts anything in its step.
+Coarser resolutions: a map of level l has ⌈W / 2^l⌉ columns and is due where row and column are multiples of 2^l (``Grid``).
+A window of neighbouring columns is a contiguous slice, so a convolution is one matrix product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from ..protocol import ConditionSpec, ImageSpec
+
+# What an operation does to its source (n numbers unless said otherwise) at one column:
+#   linear       initial + bias + source · weight          copy         source
+#   gate         [a | b] 2n → tanh(a) σ(b)                 glu          [a | b] 2n → initial + a σ(b)
+#   relu         max(source, 0)                            elu          elu(source)
+#   concat_elu   n → [elu(source) | elu(−source)] 2n       lstm         [o | f | i | g] 4n, cell in `initial` (in place) → h
+Kind: TypeAlias = Literal["linear", "copy", "gate", "glu", "relu", "elu", "concat_elu", "lstm"]
+PhaseKind: TypeAlias = Literal["start", "row", "row_reversed", "channel"]
+
+
+@dataclass(eq=False)
+class Buffer:
+    """Memory of one map: ``columns`` columns of ``width`` numbers an image, starting at ``initial``.
+
+    ``before`` and ``after`` columns of zeros beside the row are reached by windows. ``single``: one column, the same everywhere.
+    """
+
+    width: int
+    level: int
+    columns: int
+    initial: Tensor | None = None
+    single: bool = False
+    before: int = 0
+    after: int = 0
+
+
+@dataclass(frozen=True)
+class View:
+    """``size`` numbers from ``offset`` of column ``j · step + shift`` of a buffer, for an operation at its column j."""
+
+    buffer: Buffer
+    offset: int
+    size: int
+    shift: int = 0
+    step: int = 1
+
+    def part(self, index: int, parts: int) -> View:
+        size = self.size // parts
+        return View(self.buffer, self.offset + index * size, size, self.shift, self.step)
+
+    def window(self, first: int, last: int, step: int = 1, leave_out: int = 0) -> View:
+        """Columns j·step + first … j·step + last as one slice, without the last ``leave_out`` numbers."""
+        assert self.offset == 0 and self.size == self.buffer.width and self.shift == 0 and self.step == 1, "a window takes whole columns"
+        return View(self.buffer, 0, (last - first + 1) * self.size - leave_out, first, step)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where an operation runs: rows r with r & row_mask = row_value, columns likewise; its column index is column >> level.
+
+    In row phases it runs at its first ``columns`` columns.
+    """
+
+    level: int
+    columns: int
+    row_mask: int
+    row_value: int
+    column_mask: int
+    column_value: int
+
+
+@dataclass(frozen=True, eq=False)
+class Operation:
+    kind: Kind
+    source: View
+    destination: View
+    grid: Grid
+    initial: View | None = None
+    weight: Tensor | None = None
+    bias: Tensor | None = None
+
+
+@dataclass(eq=False)
+class Phase:
+    kind: PhaseKind
+    index: int
+    first_row: int
+    operations: list[Operation] = field(default_factory=list)
+
+
+class Program:
+    """Built by a model's ``lower``: maps, phases in their order, and which view holds the output of each colour group."""
+
+    def __init__(self, spec: ImageSpec, condition_spec: ConditionSpec | None = None, groups: int = 1) -> None:
+        assert spec.channels % groups == 0, "the channels divide into colour groups"
+        self.spec = spec
+        self.condition_spec = condition_spec
+        self.groups = groups
+        self.buffers: list[Buffer] = []
+        self.phases: dict[tuple[PhaseKind, int], Phase] = {}
+        self.outputs: list[View | None] = [None] * groups
+        self.input: View | None = None
+        self.input_ones = False
+        self.condition: View | None = None
+        self._phase: Phase | None = None
+        self._grid: Grid | None = None
+
+    # ── maps ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def columns(self, level: int) -> int:
+        return -(-self.spec.width // (1 << level))
+
+    def map(self, width: int, level: int = 0, initial: Tensor | None = None, single: bool = False) -> View:
+        """A new map of ``width`` numbers a column, zero (or ``initial``, (width,)) before anything is written."""
+        buffer = Buffer(width, level, 1 if single else self.columns(level), initial, single)
+        self.buffers.append(buffer)
+        return View(buffer, 0, width)
+
+    def values(self, ones: bool = False) -> View:
+        """The input map: the scaled values of a pixel's channels, written as they are decided; with ``ones`` a 1 beside them."""
+        assert self.input is None, "one input map"
+        self.input, self.input_ones = self.map(self.spec.channels + ones), ones
+        return self.input
+
+    def condition_vector(self) -> View | None:
+        """The condition as a vector, a class as its one-hot row; None for an unconditional model."""
+        if self.condition_spec is not None and self.condition is None:
+            assert isinstance(self.condition_spec.size, int), "a map condition is no vector"
+            self.condition = self.map(self.condition_spec.size, single=True)
+        return self.condition
+
+    def output(self, group: int, view: View) -> None:
+        self.outputs[group] = view
+
+    # ── where operations go ──────────────────────────────────────────────────────────────────────────────────────────
+
+    @contextmanager
+    def phase(self, kind: PhaseKind, index: int = 0, first_row: int = 0) -> Iterator[None]:
+        """Append to a phase; phases run in the order in which they were first opened, channels last."""
+        phase = self.phases.setdefault((kind, index), Phase(kind, index, first_row))
+        assert phase.first_row == first_row, "one phase has one first row"
+        outer, self._phase = self._phase, phase
+        try:
+            yield
+        finally:
+            self._phase = outer
+
+    @contextmanager
+    def grid(self, level: int, row: int | None = None, column: int | None = None) -> Iterator[None]:
+        """Operations at column indices of ``level``. With ``row`` or ``column`` (0 or 1) they run for one parity of the next finer
+        level's rows or columns: the finer map that asks its coarser parent."""
+        due = (1 << level) - 1
+        finer = level - 1
+        row_mask, row_value = (due, 0) if row is None else (due, row << finer)
+        column_mask, column_value = (due, 0) if column is None else (due, column << finer)
+        columns = self.columns(level) if not column else self.columns(finer) // 2
+        outer, self._grid = self._grid, Grid(level, columns, row_mask, row_value, column_mask, column_value)
+        try:
+            yield
+        finally:
+            self._grid = outer
+
+    def each_group(self) -> Iterator[int]:
+        """Once in a row or start phase (which know no groups), else once a colour group, inside that group's phase."""
+        if self._phase is not None:
+            yield 0
+            return
+        for group in range(self.groups):
+            with self.phase("channel", group):
+                yield group
+
+    # ── operations ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def append(
+        self,
+        kind: Kind,
+        source: View,
+        destination: View,
+        initial: View | None = None,
+        weight: Tensor | None = None,
+        bias: Tensor | None = None,
+    ) -> None:
+        assert self._phase is not None, "operations belong to a phase"
+        level = destination.buffer.level
+        if self._grid is None:
+            due = (1 << level) - 1
+            grid = Grid(level, 1 if self._phase.kind == "start" else self.columns(level), due, 0, due, 0)
+        else:
+            grid = self._grid
+        for view in (source, destination, initial):
+            if view is not None and not view.buffer.single:
+                last = view.shift + (view.offset + view.size - 1) // view.buffer.width
+                view.buffer.before = max(view.buffer.before, -view.shift)
+                view.buffer.after = max(view.buffer.after, (grid.columns - 1) * view.step + last - (view.buffer.columns - 1))
+        self._phase.operations.append(Operation(kind, source, destination, grid, initial, weight, bias))
+
+    def linear(
+        self,
+        source: View,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        initial: View | None = None,
+        destination: View | None = None,
+        level: int = 0,
+    ) -> View:
+        """destination = initial + bias + source · weight; weight (K, N)."""
+        assert weight.shape[0] == source.size, f"weight of {weight.shape[0]} rows for {source.size} numbers"
+        if destination is None:
+            destination = self.map(weight.shape[1], level, single=self._phase is not None and self._phase.kind == "start")
+        assert weight.shape[1] == destination.size
+        self.append("linear", source, destination, initial, weight.detach(), None if bias is None else bias.detach())
+        return destination
+
+    def apply(self, kind: Kind, source: View, base: View | None = None) -> View:
+        """An elementwise operation on a map, group by group where colours have an order; → a new map of the same level."""
+        size = {"gate": source.size // 2, "glu": source.size // 2, "concat_elu": source.size * 2}.get(kind, source.size)
+        destination = self.map(size, source.buffer.level)
+        parts = 1 if self._phase is not None else self.groups
+        for group in self.each_group():
+            self.append(kind, source.part(group, parts), destination.part(group, parts), None if base is None else base.part(group, parts))
+        return destination
+
+    def history(self, source: View, rows: int) -> View:
+        """The newest ``rows`` rows of a map, side by side in each column, oldest first; call it in a row phase."""
+        if rows == 1:
+            return source
+        assert source.offset == 0 and source.size == source.buffer.width
+        width = source.size
+        kept = self.map(rows * width, source.buffer.level)
+        for row in range(rows - 1):
+            self.append("copy", kept.part(row + 1, rows), kept.part(row, rows))
+        self.append("copy", source, kept.part(rows - 1, rows))
+        return kept
+
+    # ── reading a finished program ───────────────────────────────────────────────────────────────────────────────────
+
+    def before_row(self) -> Sequence[Phase]:
+        """The phases between two rows, in their order."""
+        return [phase for (kind, _), phase in self.phases.items() if kind in ("row", "row_reversed")]
+
+    def decided(self) -> Tensor:
+        """The flat indices that the phases decide, one after another: (D,)."""
+        index = torch.arange(self.spec.size).view(self.spec.channels, -1)
+        return index.t().reshape(-1)
+
+
+def build(model: object) -> Program:
+    """A model's program, from its parameters as they are now."""
+    from ..raster import RasterModel
+
+    assert isinstance(model, RasterModel) and model.lower is not None
+    program = Program(model.spec, model.condition_spec, getattr(model, "groups", 1))
+    with torch.no_grad():
+        model.lower(program)
+    assert program.input is not None and all(view is not None for view in program.outputs), "a program reads values and gives outputs"
+    assert torch.equal(program.decided(), model.order.cpu()), "the program decides in the model's order"
+    return program

@@ -1,0 +1,207 @@
+"""Runs a step program with torch, any device and dtype: buffers allocated once, a view for every operand, ``out=`` calls.
+
+Each operation becomes a few bound calls (torch function, operands), made when the walk first reaches its column and kept,
+so a step is a loop over them and nothing else. B images, j columns, K inputs and N outputs of a linear.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .builder import Buffer, Operation, Phase, Program, View
+
+Call: TypeAlias = Callable[[], object]
+
+
+class TorchInterpreter:
+    """One batch of images on their way through a program."""
+
+    def __init__(
+        self, program: Program, batch: int, dtype: torch.dtype, device: torch.device, condition: Tensor | None = None, run_start: bool = True
+    ) -> None:
+        self.program, self.batch, self.dtype, self.device, self.condition = program, batch, dtype, device, condition
+        self.spec = program.spec
+        self._memory = {buffer: self._allocate(buffer) for buffer in program.buffers}
+        self._row_period = 1 + max(op.grid.row_mask for phase in program.phases.values() for op in phase.operations)
+        self._calls: dict[tuple[Phase, int, int], list[Call]] = {}
+        self._steps = self.spec.height * self.spec.width * program.groups
+        self._channels = self.spec.channels // program.groups
+        self._ran = 0
+        self._outputs: list[list[Tensor]] = [
+            [self._at(view, column) for column in range(self.spec.width)] for view in program.outputs if view is not None
+        ]
+        assert program.input is not None
+        pixels = [self._at(program.input, column) for column in range(self.spec.width)]
+        self._inputs = [[pixel[:, channel] for channel in range(self.spec.channels)] for pixel in pixels]
+        self._ones = [pixel[:, self.spec.channels] for pixel in pixels] if program.input_ones else None
+        if run_start:
+            self._start()
+
+    def _allocate(self, buffer: Buffer) -> Tensor:
+        memory = torch.zeros(self.batch, buffer.before + buffer.columns + buffer.after, buffer.width, dtype=self.dtype, device=self.device)
+        if buffer.initial is not None:
+            memory[:, buffer.before : buffer.before + buffer.columns] = buffer.initial
+        return memory
+
+    def _start(self) -> None:
+        if self.program.condition is not None:
+            assert self.condition is not None
+            vector = self.condition
+            if not vector.is_floating_point():
+                vector = F.one_hot(vector, self.program.condition.size)
+            self._at(self.program.condition, 0).copy_(vector)
+        for (kind, _), phase in self.program.phases.items():
+            if kind == "start":
+                self._run(self._phase(phase, 0, 0))
+
+    # ── the walk's side ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def parameters(self, t: int) -> Tensor:
+        """The output (B, P) of the pixel or colour group that decision ``t`` belongs to; a view, valid until the next call."""
+        step = t // self._channels
+        self._advance(step)
+        pixel, group = divmod(step, self.program.groups)
+        return self._outputs[group][pixel % self.spec.width]
+
+    def write(self, t: int, value: Tensor) -> None:
+        """Decision ``t`` is ``value`` (B,) int64."""
+        self._advance(t // self._channels)
+        pixel, channel = divmod(t, self.spec.channels)
+        column = pixel % self.spec.width
+        self._inputs[column][channel].copy_(self.spec.scale(value, self.dtype))
+        if self._ones is not None and channel == 0:
+            self._ones[column].fill_(1.0)
+
+    def select(self, index: Tensor) -> TorchInterpreter:
+        """The same point of the walk for the images ``index``."""
+        condition = None if self.condition is None else self.condition[index]
+        other = TorchInterpreter(self.program, len(index), self.dtype, self.device, condition, run_start=False)
+        for buffer, memory in self._memory.items():
+            other._memory[buffer].copy_(memory[index])
+        other._ran = self._ran
+        return other
+
+    def _advance(self, step: int) -> None:
+        """Run what steps up to and including ``step`` need and has not run yet."""
+        while self._ran <= step:
+            pixel, group = divmod(self._ran, self.program.groups)
+            row, column = divmod(pixel, self.spec.width)
+            if column == 0 and group == 0:
+                for phase in self.program.before_row():
+                    if row >= phase.first_row:
+                        for at in range(self.spec.width - 1, -1, -1) if phase.kind == "row_reversed" else (-1,):
+                            self._run(self._phase(phase, row, at))
+            self._run(self._phase(self.program.phases["channel", group], row, column))
+            self._ran += 1
+
+    @staticmethod
+    def _run(calls: Iterable[Call]) -> None:
+        for call in calls:
+            call()
+
+    def _phase(self, phase: Phase, row: int, column: int) -> list[Call]:
+        """The calls of a phase at a column, or at all of a row's columns at once (column −1)."""
+        key = (phase, row % self._row_period, column)
+        if key not in self._calls:
+            calls: list[Call] = []
+            for op in phase.operations:
+                grid = op.grid
+                if row & grid.row_mask != grid.row_value:
+                    continue
+                if column < 0:
+                    calls += self._compile(op, lambda view, n=grid.columns: self._across(view, n))
+                elif column & grid.column_mask == grid.column_value:
+                    calls += self._compile(op, lambda view, j=column >> grid.level: self._at(view, j))
+            self._calls[key] = calls
+        return self._calls[key]
+
+    # ── views and calls ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _at(self, view: View, j: int) -> Tensor:
+        """The view at column index ``j``: (B, size)."""
+        memory, buffer = self._memory[view.buffer], view.buffer
+        column = 0 if buffer.single else buffer.before + j * view.step + view.shift
+        return memory.as_strided((self.batch, view.size), (memory.stride(0), 1), column * buffer.width + view.offset)
+
+    def _across(self, view: View, columns: int) -> Tensor:
+        """The view at the first ``columns`` column indices: (B, columns, size); windows overlap."""
+        memory, buffer = self._memory[view.buffer], view.buffer
+        if buffer.single:
+            return memory[:, :, view.offset : view.offset + view.size].expand(-1, columns, -1)
+        start = (buffer.before + view.shift) * buffer.width + view.offset
+        return memory.as_strided((self.batch, columns, view.size), (memory.stride(0), view.step * buffer.width, 1), start)
+
+    def _compile(self, op: Operation, tensor: Callable[[View], Tensor]) -> list[Call]:
+        source, out = tensor(op.source), tensor(op.destination)
+        initial = None if op.initial is None else tensor(op.initial)
+        if op.kind == "linear":
+            return self._linear(op, source, out, initial)
+        if op.kind == "copy":
+            return [partial(out.copy_, source)]
+        if op.kind == "relu":
+            return [partial(torch.clamp_min, source, 0.0, out=out)]
+        if op.kind in ("gate", "glu"):
+            a, b = source.chunk(2, -1)
+            opened = torch.empty_like(out)
+            if op.kind == "glu":
+                assert initial is not None
+                return [partial(torch.sigmoid, b, out=opened), partial(torch.addcmul, initial, a, opened, out=out)]
+            return [partial(torch.sigmoid, b, out=opened), partial(torch.tanh, a, out=out), partial(out.mul_, opened)]
+        if op.kind == "elu":
+            return [partial(_elu, source, out)]
+        if op.kind == "concat_elu":
+            plus, minus = out.chunk(2, -1)
+            negative = torch.empty_like(source)
+            return [partial(_elu, source, plus), partial(torch.neg, source, out=negative), partial(_elu, negative, minus)]
+        assert op.kind == "lstm" and initial is not None
+        output, forget, enter, content = source.chunk(4, -1)
+        kept, entering, shown = torch.empty_like(out), torch.empty_like(out), torch.empty_like(out)
+        return [
+            partial(torch.sigmoid, output, out=shown),
+            partial(torch.sigmoid, forget, out=kept),
+            partial(torch.sigmoid, enter, out=entering),
+            partial(torch.tanh, content, out=out),
+            partial(initial.mul_, kept),
+            partial(initial.addcmul_, entering, out),
+            partial(torch.tanh, initial, out=kept),
+            partial(torch.mul, kept, shown, out=out),
+        ]
+
+    def _linear(self, op: Operation, source: Tensor, out: Tensor, initial: Tensor | None) -> list[Call]:
+        """One addmm over (B · columns, K) rows. A window that overlaps, or rows with gaps, go through a contiguous copy."""
+        assert op.weight is not None
+        calls: list[Call] = []
+        rows, target = source, out
+        if source.dim() == 3:
+            rows, target = source.reshape(-1, source.shape[-1]), out.view(-1, out.shape[-1]) if out.is_contiguous() else None
+            if rows.data_ptr() != source.data_ptr():
+                calls.append(partial(rows.view(source.shape).copy_, source))
+            if target is None:
+                target = torch.empty(rows.shape[0], out.shape[-1], dtype=self.dtype, device=self.device)
+        start = op.bias if initial is None else initial
+        if start is None:
+            calls.append(partial(torch.mm, rows, op.weight, out=target))
+        elif start.dim() < 3:
+            calls.append(partial(torch.addmm, start, rows, op.weight, out=target))
+        elif start.is_contiguous():
+            calls.append(partial(torch.addmm, start.view(target.shape), rows, op.weight, out=target))
+        else:
+            calls += [partial(target.view(out.shape).copy_, start), partial(target.addmm_, rows, op.weight)]
+        if initial is not None and op.bias is not None:
+            calls.append(partial(target.add_, op.bias))
+        if target.data_ptr() != out.data_ptr():
+            calls.append(partial(out.copy_, target.view(out.shape)))
+        return calls
+
+
+def _elu(x: Tensor, out: Tensor) -> None:
+    """elu(x) into ``out``, which may not be x."""
+    torch.clamp_max(x, 0.0, out=out)
+    out.expm1_()
+    out.add_(torch.clamp_min(x, 0.0))

@@ -1,0 +1,176 @@
+"""The contract: what an image is, what a condition is, what a distribution and a chooser must answer, what a viewer sees.
+
+The two kinds of model stand in ``raster.py`` (one decision = one value of one channel of one pixel) and ``canvas.py``
+(one decision = the latent of one stroke). Shapes: B images, D decisions, K components of a mixture, L = levels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+ArrayLike: TypeAlias = Tensor | np.ndarray
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """Shape and number of levels of an image; a value is an integer in ``0 … levels − 1``.
+
+    Raises ``ValueError`` for sizes below 1 or levels outside 2 … 65536.
+    """
+
+    channels: int
+    height: int
+    width: int
+    levels: int = 256
+    frames: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("channels", "height", "width", "frames"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"ImageSpec: {name} must be a whole number of at least 1, got {value!r}")
+        if not isinstance(self.levels, int) or not 2 <= self.levels <= 65536:
+            raise ValueError(f"ImageSpec: levels must be between 2 and 65536, got {self.levels!r}")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(C, H, W), or (T, C, H, W) for a video."""
+        image = (self.channels, self.height, self.width)
+        return image if self.frames == 1 else (self.frames, *image)
+
+    @property
+    def size(self) -> int:
+        """The number of decisions D of one image."""
+        return self.frames * self.channels * self.height * self.width
+
+    def scale(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        """Integer levels → [−1, 1] in ``dtype``; the one place where a level becomes a number a network reads."""
+        return x.to(dtype) * (2.0 / (self.levels - 1)) - 1.0
+
+
+@dataclass(frozen=True)
+class ConditionSpec:
+    """What a conditional model is told.
+
+    ``"class"``: (B,) int64 below ``size`` · ``"vector"``: (B, size) float · ``"map"``: (B, c, h, w) float, size = (c, h, w).
+    """
+
+    kind: Literal["class", "vector", "map"]
+    size: int | tuple[int, int, int]
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("class", "vector", "map"):
+            raise ValueError(f"ConditionSpec: kind must be 'class', 'vector' or 'map', got {self.kind!r}")
+        sizes = self.size if self.kind == "map" else (self.size,)
+        expected = 3 if self.kind == "map" else 1
+        if not isinstance(sizes, tuple) or len(sizes) != expected or any(not isinstance(s, int) or s < 1 for s in sizes):
+            raise ValueError(f"ConditionSpec: a condition of kind {self.kind!r} cannot have the size {self.size!r}")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one image's condition."""
+        if self.kind == "class":
+            return ()
+        return self.size if isinstance(self.size, tuple) else (self.size,)
+
+
+class Distribution(Protocol):
+    """A distribution over one integer level, with any leading batch shape S; ``levels`` of them."""
+
+    levels: int
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Nats of ``value`` (S, int64) → S."""
+        ...
+
+    def log_pmf(self) -> Tensor:
+        """Nats of every level → (*S, levels)."""
+        ...
+
+    def sample(self, u: Tensor, temperature: float = 1.0) -> Tensor:
+        """The level that u ~ U(0, 1) (S, float64) falls on in the integer CDF → S int64."""
+        ...
+
+    def cdf(self, value: Tensor) -> Tensor:
+        """Integer CDF, out of 2^24, below ``value`` (S, int64, 0 … levels) → S int64; strictly increasing in ``value``."""
+        ...
+
+    def search(self, threshold: Tensor) -> Tensor:
+        """The level v with cdf(v) ≤ threshold < cdf(v + 1); threshold (S, int64) in 0 … 2^24 − 1 → S int64."""
+        ...
+
+    def __getitem__(self, index: Any) -> Distribution:
+        """Index the batch shape S."""
+        ...
+
+
+class Chooser(Protocol):
+    """What decides: sampling, keeping known values, writing to a bit stream or reading from one."""
+
+    def __call__(self, t: int, distribution: Distribution, active: Tensor) -> Tensor:
+        """Values (B,) int64 for decision ``t``; where ``active`` (B, bool) is False the walk ignores the value."""
+        ...
+
+
+@dataclass
+class Frame:
+    """One moment of a walk, to look at.
+
+    images: float in [0, 1], (B, *shape); values: integer levels (B, *shape) or None; fraction: 0 (empty) … 1 (finished);
+    window: (B, 4) centre row, centre column, height, width in pixels, or None; info: what only viewers want.
+    """
+
+    images: Tensor
+    values: Tensor | None
+    fraction: float
+    window: Tensor | None = None
+    info: dict[str, Any] = field(default_factory=dict)
+
+
+def check_images(spec: ImageSpec, x: ArrayLike, device: torch.device | str | None = None, what: str = "images") -> Tensor:
+    """Integer levels (B, *spec.shape), torch or numpy → int64 on ``device``; ``ValueError`` naming what is wrong."""
+    try:
+        x = torch.as_tensor(x)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{what}: expected an array of integer levels, got {type(x).__name__} ({error})") from None
+    if x.is_floating_point() or x.is_complex():
+        raise ValueError(f"{what}: expected integer levels 0 … {spec.levels - 1}, got {x.dtype}; round to levels first")
+    if x.shape[1:] != torch.Size(spec.shape):
+        raise ValueError(f"{what}: expected shape (batch, {', '.join(map(str, spec.shape))}), got {tuple(x.shape)}")
+    x = x.to(device=device, dtype=torch.int64)
+    if x.numel() and (int(x.min()) < 0 or int(x.max()) >= spec.levels):
+        raise ValueError(f"{what}: levels must lie in 0 … {spec.levels - 1}, got {int(x.min())} … {int(x.max())}")
+    return x
+
+
+def check_condition(
+    spec: ConditionSpec | None, condition: ArrayLike | int | None, batch: int, device: torch.device | str | None = None
+) -> Tensor | None:
+    """The condition as a tensor of ``batch`` rows (a single one is repeated); ``ValueError`` if missing or of the wrong kind."""
+    if spec is None:
+        if condition is not None:
+            raise ValueError("condition: this model is unconditional, it takes none")
+        return None
+    if condition is None:
+        raise ValueError(f"condition: this model needs one of kind {spec.kind!r} and size {spec.size}, got none")
+    condition = torch.as_tensor(condition)
+    if condition.shape == torch.Size(spec.shape):
+        condition = condition.expand(batch, *spec.shape)
+    if condition.shape != torch.Size((batch, *spec.shape)):
+        raise ValueError(f"condition: expected shape {(batch, *spec.shape)} for kind {spec.kind!r}, got {tuple(condition.shape)}")
+    if spec.kind == "class":
+        if condition.is_floating_point() or condition.dtype == torch.bool:
+            raise ValueError(f"condition: a class is a whole number, got {condition.dtype}")
+        if batch and (int(condition.min()) < 0 or int(condition.max()) >= int(spec.size)):  # pyright: ignore[reportArgumentType]
+            raise ValueError(f"condition: classes must lie in 0 … {int(spec.size) - 1}, got {int(condition.min())} … {int(condition.max())}")  # pyright: ignore[reportArgumentType]
+        return condition.to(device=device, dtype=torch.int64)
+    if not condition.is_floating_point():
+        raise ValueError(f"condition: kind {spec.kind!r} takes floats, got {condition.dtype}")
+    if not bool(torch.isfinite(condition).all()):
+        raise ValueError(f"condition: kind {spec.kind!r} takes finite numbers, got some that are not")
+    return condition.to(device)

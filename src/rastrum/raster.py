@@ -1,0 +1,161 @@
+"""Raster models: exact likelihoods, one decision = one value of one channel of one pixel, in the model's own ``order``.
+
+A user's model needs only ``distribution``; it is then correct and slow. A model that also says its step once, by ``lower``,
+samples for about the price of one forward pass: the base class runs that program instead of a whole forward a decision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from .protocol import ArrayLike, ConditionSpec, Distribution, ImageSpec, check_condition, check_images
+
+if TYPE_CHECKING:
+    from .program.builder import Program
+    from .program.torch_interpreter import TorchInterpreter
+
+
+class State:
+    """Where a walk stands: the values so far and what is cached of them.
+
+    x: (B, *shape) int64, zero where undecided · t: the number of decisions made · condition: as given, or None.
+    """
+
+    def __init__(self, spec: ImageSpec, batch: int, condition: Tensor | None, device: torch.device, engine: TorchInterpreter | None) -> None:
+        self.spec = spec
+        self.x = torch.zeros(batch, *spec.shape, dtype=torch.int64, device=device)
+        self.t = 0
+        self.condition = condition
+        self.engine = engine
+        self._columns = self.x.flatten(1).unbind(1)
+
+    @property
+    def batch(self) -> int:
+        return self.x.shape[0]
+
+    def put(self, index: int, value: Tensor) -> None:
+        """Write ``value`` (B,) at the flat index of a decision."""
+        self._columns[index].copy_(value)
+
+    def select(self, index: Tensor) -> State:
+        """The state of the images ``index`` (any number of them, repeats allowed)."""
+        condition = None if self.condition is None else self.condition[index]
+        engine = None if self.engine is None else self.engine.select(index)
+        other = State(self.spec, len(index), condition, self.x.device, engine)
+        other.x.copy_(self.x[index])
+        other.t = self.t
+        return other
+
+    def copy(self) -> State:
+        return self.select(torch.arange(self.batch, device=self.x.device))
+
+    def repeat(self, n: int) -> State:
+        """Each image ``n`` times in a row."""
+        return self.select(torch.arange(self.batch, device=self.x.device).repeat_interleave(n))
+
+
+class RasterModel(nn.Module):
+    """Base of every raster model. A subclass defines ``distribution``, and ``lower`` to be fast.
+
+    ``order`` is the only statement of the order of decisions: a permutation (D,) of the flat indices of ``x.flatten(1)``;
+    None = raster order: row, then column, then channel (frame by frame for a video).
+    """
+
+    order: Tensor
+    initialised: Tensor
+    # Says one step of the model as a program; None = every step is a full forward.
+    lower: Callable[[Program], None] | None = None
+
+    def __init__(self, spec: ImageSpec, condition_spec: ConditionSpec | None = None, order: ArrayLike | None = None) -> None:
+        super().__init__()
+        self.spec = spec
+        self.condition_spec = condition_spec
+        order = raster_order(spec) if order is None else torch.as_tensor(order, dtype=torch.int64)
+        if order.shape != (spec.size,) or not torch.equal(order.sort().values, torch.arange(spec.size)):
+            raise ValueError(f"order: expected a permutation of 0 … {spec.size - 1}, got shape {tuple(order.shape)}")
+        self.register_buffer("order", order, persistent=False)
+        self._order_list: list[int] = order.tolist()
+
+    # ── what a model says ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def distribution(self, x: Tensor, condition: Tensor | None = None) -> Distribution:
+        """All conditionals of images x (B, *shape) int64 at once: batch shape (B, *shape)."""
+        raise TypeError(f"{type(self).__name__} does not define distribution(x, condition)")
+
+    def initialise(self, x: Tensor, condition: Tensor | None = None) -> None:
+        """Data-dependent initialisation (weight norm, whitening) on images x (B, *shape); train calls it before step 1."""
+
+    def context(self) -> Tensor | None:
+        """(D, D) bool in flat indices: [i, j] = decision i promises to see value j; None = no promise. ``check`` compares."""
+        return None
+
+    # ── likelihood ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def device(self) -> torch.device:
+        return self.order.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next((p.dtype for p in self.parameters() if p.is_floating_point()), torch.get_default_dtype())
+
+    def log_prob_map(self, x: ArrayLike, condition: ArrayLike | None = None) -> Tensor:
+        """Nats of each value given those before it in ``order``: (B, *shape). ``ValueError`` for images of another spec."""
+        x = check_images(self.spec, x, self.device)
+        return self.distribution(x, check_condition(self.condition_spec, condition, len(x), self.device)).log_prob(x)
+
+    def log_prob(self, x: ArrayLike, condition: ArrayLike | None = None) -> Tensor:
+        """Nats of each image, exact: (B,) float64."""
+        return self.log_prob_map(x, condition).double().flatten(1).sum(1)
+
+    # ── one decision at a time ───────────────────────────────────────────────────────────────────────────────────────
+
+    def init(self, batch: int, condition: ArrayLike | None = None, naive: bool = False) -> State:
+        """The state before the first decision. Packs the weights afresh; ``naive`` ignores the step program."""
+        checked = check_condition(self.condition_spec, condition, batch, self.device)
+        engine = None
+        if self.lower is not None and not naive:
+            from .program import TorchInterpreter, build
+
+            engine = TorchInterpreter(build(self), batch, self.dtype, self.device, checked)
+        return State(self.spec, batch, checked, self.device, engine)
+
+    def step(self, state: State) -> Distribution:
+        """The distribution (batch shape (B,)) of decision ``state.t``."""
+        if state.engine is not None:
+            return self.head(state.engine.parameters(state.t), state.x, self._order_list[state.t])
+        index = torch.unravel_index(torch.tensor(self._order_list[state.t]), self.spec.shape)
+        return self.distribution(state.x, state.condition)[(slice(None), *(int(i) for i in index))]
+
+    def head(self, parameters: Tensor, x: Tensor, index: int) -> Distribution:
+        """Output of the program (B, P) for the decision at flat ``index``, values so far x (B, *shape) → batch shape (B,)."""
+        raise TypeError(f"{type(self).__name__} has a step program but no head")
+
+    def observe(self, state: State, value: Tensor) -> None:
+        """Make decision ``state.t``: write ``value`` (B,) int64."""
+        state.put(self._order_list[state.t], value)
+        if state.engine is not None:
+            state.engine.write(state.t, value)
+        state.t += 1
+
+    def prefill(self, state: State, x: Tensor, t: int) -> None:
+        """Take the decisions before ``t`` from x (B, *shape) without drawing."""
+        values = x.flatten(1)
+        if state.engine is None:
+            index = self.order[state.t : t]
+            state.x.view(state.batch, -1)[:, index] = values[:, index]
+            state.t = t
+        while state.t < t:
+            self.observe(state, values[:, self._order_list[state.t]])
+
+
+def raster_order(spec: ImageSpec) -> Tensor:
+    """Frame, row, column, channel: (D,) flat indices of (T, C, H, W)."""
+    index = torch.arange(spec.size).view(spec.frames, spec.channels, spec.height, spec.width)
+    return index.permute(0, 2, 3, 1).reshape(-1)
+
+

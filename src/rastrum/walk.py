@@ -1,0 +1,160 @@
+"""The walk: sampling, completing, scoring, coding and decoding are one loop over a model's decisions; a chooser decides.
+
+        model.init ─▶ state ─▶ model.step ─▶ distribution of the next decision
+                        ▲                          │
+                        └── model.observe ◀── chooser: Sample · Force · Encode · Decode
+
+The walk clamps, not the chooser: known values stay, and a decision that is known for every image is observed without being drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .codec.coder import Decoder, Encoder
+from .noise import PIXEL, uniform
+from .protocol import ArrayLike, Chooser, Distribution, Frame, check_images
+from .raster import RasterModel
+
+NOISE_BLOCK = 1024
+
+
+class Sample:
+    """Draws from the distribution; image ``first`` + b and decision t have their own noise, so a batch split changes nothing.
+
+    temperature T: pmf^(1/T), renormalised over levels. ``images``: the number of each image, where it is not first, first + 1, ….
+    """
+
+    def __init__(self, seed: int, temperature: float = 1.0, first: int = 0, images: Sequence[int] | None = None) -> None:
+        if not temperature > 0:
+            raise ValueError(f"temperature: expected a number above 0, got {temperature!r}")
+        self.seed, self.temperature, self.first, self.images = seed, temperature, first, images
+        self._block: tuple[int, int, list[Tensor]] = (0, 0, [])
+
+    def uniforms(self, t: int, batch: int, device: torch.device) -> Tensor:
+        """u (B,) float64 of decision ``t``."""
+        start, size, block = self._block
+        if batch != size or not start <= t < start + len(block):
+            images = np.arange(self.first, self.first + batch) if self.images is None else np.asarray(self.images)
+            noise = uniform(self.seed, images, t, NOISE_BLOCK, purpose=PIXEL)
+            start, block = t, list(torch.from_numpy(np.ascontiguousarray(noise.T)).to(device).unbind(0))
+            self._block = (start, batch, block)
+        return block[t - start]
+
+    def __call__(self, t: int, distribution: Distribution, active: Tensor) -> Tensor:
+        return distribution.sample(self.uniforms(t, len(active), active.device), self.temperature)
+
+
+class Force:
+    """Takes the values of images x (B, *shape) in the order of the model."""
+
+    def __init__(self, x: Tensor, order: Tensor) -> None:
+        self._values = x.flatten(1)[:, order].unbind(1)
+
+    def __call__(self, t: int, distribution: Distribution, active: Tensor) -> Tensor:
+        return self._values[t]
+
+
+class Encode(Force):
+    """As ``Force``, and writes each active value to its image's stream."""
+
+    def __init__(self, x: Tensor, order: Tensor, streams: Sequence[Encoder]) -> None:
+        super().__init__(x, order)
+        self.streams = streams
+
+    def __call__(self, t: int, distribution: Distribution, active: Tensor) -> Tensor:
+        value = self._values[t]
+        low, high = distribution.cdf(value).tolist(), distribution.cdf(value + 1).tolist()
+        for b, on in enumerate(active.tolist()):
+            if on:
+                self.streams[b].put(low[b], high[b])
+        return value
+
+
+class Decode:
+    """Reads each active value from its image's stream."""
+
+    def __init__(self, streams: Sequence[Decoder]) -> None:
+        self.streams = streams
+
+    def __call__(self, t: int, distribution: Distribution, active: Tensor) -> Tensor:
+        on = active.tolist()
+        threshold = torch.tensor([stream.threshold() if o else 0 for stream, o in zip(self.streams, on, strict=True)], device=active.device)
+        value = distribution.search(threshold)
+        low, high = distribution.cdf(value).tolist(), distribution.cdf(value + 1).tolist()
+        for b, stream in enumerate(self.streams):
+            if on[b]:
+                stream.advance(low[b], high[b])
+        return value
+
+
+@contextmanager
+def quiet(model: torch.nn.Module) -> Iterator[None]:
+    """Evaluation mode, no autograd, one thread on a CPU: two contend in a loop of small calls."""
+    training, threads = model.training, torch.get_num_threads()
+    model.eval()
+    torch.set_num_threads(1)
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        torch.set_num_threads(threads)
+        model.train(training)
+
+
+def walk(
+    model: RasterModel,
+    batch: int,
+    chooser: Chooser,
+    condition: ArrayLike | None = None,
+    known: Tensor | None = None,
+    values: Tensor | None = None,
+    every: Literal["row", "decision"] | int = "row",
+    naive: bool = False,
+) -> Iterator[Frame]:
+    """Frames of a walk over ``batch`` images, the first empty (or what is known), the last finished.
+
+    known: bool, broadcasts to (B, *shape); values: (B, *shape) levels, read where known; every: a Frame a row, a decision, or every n
+    decisions; naive: one full forward a decision instead of the step program.
+    """
+    spec, order = model.spec, model.order
+    if every != "row" and every != "decision" and (not isinstance(every, int) or every < 1):
+        raise ValueError(f"every: expected 'row', 'decision' or a whole number of at least 1, got {every!r}")
+    stride = {"row": spec.channels * spec.width, "decision": 1}[every] if isinstance(every, str) else every
+    with quiet(model):
+        state = model.init(batch, condition, naive=naive)
+        active = torch.ones(batch, spec.size, dtype=torch.bool, device=model.device)
+        if known is not None:
+            assert values is not None
+            values = check_images(spec, values, model.device, "values")
+            active = ~known.expand(batch, *spec.shape).flatten(1).to(model.device)[:, order]
+            free = active.any(0)
+            start = int(free.to(torch.int8).argmax()) if bool(free.any()) else spec.size
+            model.prefill(state, values, start)
+            kept = values.flatten(1)[:, order].unbind(1)
+            all_free, none_free = active.all(0).tolist(), (~free).tolist()
+        else:
+            kept, all_free, none_free = [], [True] * spec.size, [False] * spec.size
+        columns = active.unbind(1)
+        first = _frame(model, state.x, state.t)
+    yield first
+    while state.t < spec.size:
+        with quiet(model):
+            for t in range(state.t, min(spec.size, (state.t // stride + 1) * stride)):
+                if none_free[t]:
+                    model.observe(state, kept[t])
+                    continue
+                value = chooser(t, model.step(state), columns[t])
+                model.observe(state, value if all_free[t] else torch.where(columns[t], value, kept[t]))
+            frame = _frame(model, state.x, state.t)
+        yield frame
+
+
+def _frame(model: RasterModel, x: Tensor, t: int) -> Frame:
+    return Frame((x / (model.spec.levels - 1)).float(), x.clone(), t / model.spec.size, info={"decisions": t})
