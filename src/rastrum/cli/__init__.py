@@ -1,0 +1,119 @@
+"""The command line. Each command is a typed function in one of the modules beside this; here they are found, parsed and judged.
+
+Exit codes: 0 done · 1 reading or writing failed, or a check found a fault · 2 bad input · 130 interrupted. Nothing heavy is imported
+before a command runs, so that every help answers at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Any
+
+from .names import nearest
+
+# name: (module, what it does)
+COMMANDS = {
+    "demo": ("about", "train two models on the embedded digits and write demo/report.html"),
+    "models": ("about", "the models that there are, with sizes and what they take"),
+    "recipes": ("about", "the recipes: one for each reported number, with its expected score"),
+    "train": ("training", "train a recipe; any of its settings can be changed"),
+    "evaluate": ("likelihood", "held-out score of a model: nats an image and bits/dim ± standard error"),
+    "sample": ("drawing", "draw images"),
+    "complete": ("drawing", "fill in the unknown part of images"),
+    "reconstruct": ("drawing", "let a canvas model redraw images stroke by stroke"),
+    "score": ("likelihood", "nats and bits/dim of each image, and where it surprises"),
+    "check": ("checking", "prove causality, context and normalisation of a model"),
+}
+
+
+def usage() -> str:
+    lines = ["usage: rastrum COMMAND [OPTIONS]", "", "Images made one decision after another.", "", "commands:"]
+    lines += [f"  {name:<12} {what}" for name, (_, what) in COMMANDS.items()]
+    lines += ["", "rastrum COMMAND --help shows a command's options; every command takes --json.", "rastrum --version prints the version."]
+    return "\n".join(lines)
+
+
+def reason(boxed: str) -> str:
+    """tyro's boxed complaint as one line: what is wrong, and the flag that it thinks was meant."""
+    lines = [line.strip("│ ") for line in boxed.splitlines() if line.startswith("│")]
+    first: list[str] = []
+    for line in lines:
+        if line.startswith("─"):
+            break
+        first.append(line)
+    flags = [m[0] for line in lines if (m := re.match(r"--[\w.-]+", line)) and m[0] not in " ".join(first)]
+    hint = f"; did you mean {flags[0]}?" if flags and "Perhaps you meant" in boxed else ""
+    return re.sub(r"\s+", " ", " ".join(first)).rstrip(".") + hint
+
+
+def parse(target: Any, argv: Sequence[str], prog: str, **options: Any) -> Any:
+    """What tyro makes of a typed target (``options``: its own). ``ValueError`` with one line for what does not parse; exits after help."""
+    import tyro
+
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(target, args=list(argv), prog=prog, config=(tyro.conf.FlagCreatePairsOff,), **options)
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise ValueError(f"{reason(complaint.getvalue())} ({prog} --help shows the options)") from None
+
+
+def bind(function: Callable[..., int | None]) -> Callable[..., Callable[[], int | None]]:
+    """The same signature, but it only takes the arguments: what it returns runs the function, outside of parsing."""
+
+    @functools.wraps(function)
+    def take(*args: Any, **keywords: Any) -> Callable[[], int | None]:
+        return functools.partial(function, *args, **keywords)
+
+    return take
+
+
+def complain(error: BaseException) -> None:
+    """One line on stderr, whatever the message looks like."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    print(f"rastrum: {text}", file=sys.stderr)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; → its exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(usage())
+        return 0 if arguments else 2
+    name, *rest = arguments
+    try:
+        if name == "--version":
+            from .. import __version__
+
+            print(__version__)
+            return 0
+        if name not in COMMANDS:
+            raise ValueError(f"unknown command {name!r}; {nearest(name, list(COMMANDS))}")
+        module = import_module(f".{COMMANDS[name][0]}", __name__)
+        command = getattr(module, name)
+        code = command(rest) if name == "train" else parse(bind(command), rest, f"rastrum {name}")()   # train's flags are its recipe's
+        sys.stdout.flush()
+        return code or 0
+    except SystemExit as stop:                                            # help was shown
+        return int(stop.code or 0)
+    except ValueError as error:
+        complain(error)
+        return 2
+    except BrokenPipeError:                                               # the reader of our output has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (OSError, ImportError) as error:
+        complain(error)
+        return 1
+    except KeyboardInterrupt:
+        print("rastrum: interrupted", file=sys.stderr)
+        return 130

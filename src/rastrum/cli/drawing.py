@@ -1,0 +1,230 @@
+"""``sample``, ``complete``, ``reconstruct``: pictures out of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from tyro.conf import arg
+
+from .show import Classes, Json, Model, Out, Trace, answer, check_suffix, class_condition, load_model, progress
+from .source import Binarise, Count, Data, Images, Split, load_images
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..protocol import Frame, ImageSpec
+
+
+def sample(
+    model: Model,
+    count: Annotated[int, arg(help="how many images")] = 16,
+    seed: Annotated[int, arg(help="same seed, same images")] = 0,
+    temperature: Annotated[float, arg(help="below 1 likelier images, above 1 wilder ones")] = 1.0,
+    classes: Classes = None,
+    columns: Annotated[int | None, arg(help="columns of the picture; by default about square, or one a class")] = None,
+    out: Out = None,
+    trace: Trace = None,
+    json: Json = False,
+) -> None:
+    """Draw images, and look at them: `rastrum sample MODEL --out x.png --trace x.gif`."""
+    import rastrum
+
+    from ..pictures import frame_sheet, save_animation, save_picture, sheet
+    from ..raster import RasterModel
+
+    check_suffix("--out", out, ".png")
+    check_suffix("--trace", trace, ".gif")
+    network = load_model(model)
+    condition = class_condition(network, max(count, 0), classes)
+    if columns is None and condition is not None and not classes:
+        columns = min(int(condition.max()) + 1, count) if count > 0 else None
+    frames = draw(rastrum.generate(network, count, condition, temperature, seed), count, trace is not None)
+    values = last_values(frames)
+    if out is not None:
+        save_picture(sheet(values / (network.spec.levels - 1), columns), out)
+    if trace is not None:
+        order = network.order if isinstance(network, RasterModel) else None
+        save_animation((frame_sheet(frame, columns, order=order) for frame in frames), trace)
+    result = {"model": model, "count": count, "seed": seed, "temperature": temperature, **paths(out, trace)}
+    result["classes"] = None if condition is None else condition.tolist()
+    if out is None:
+        result["images"] = values.tolist()
+    answer(result, json, *written(f"{count} images", out, trace), *([] if out or trace else [as_text(values[0], network.spec)]))
+
+
+def complete(
+    model: Model,
+    data: Data = None,
+    images: Images = None,
+    split: Split = "test",
+    count: Count = 8,
+    binarise: Binarise = "static",
+    known: Annotated[str, arg(metavar="KNOWN", help="what is kept: top, left, bottom or right half, a fraction of the rows such as 0.25, "
+                                                    "or a mask.png, white where known")] = "top",
+    num_samples: Annotated[int, arg(help="completions of each image")] = 4,
+    seed: Annotated[int, arg(help="same seed, same completions")] = 0,
+    temperature: Annotated[float, arg(help="below 1 likelier images, above 1 wilder ones")] = 1.0,
+    classes: Classes = None,
+    out: Out = None,
+    trace: Trace = None,
+    json: Json = False,
+) -> None:
+    """Fill in the unknown part of images. A row of the picture: the image, what is known of it (the rest hatched), its completions."""
+    from ..pictures import arrange, completion_sheet, save_animation, save_picture, tiles
+    from ..raster import RasterModel
+    from ..walk import Sample, walk
+
+    check_suffix("--out", out, ".png")
+    check_suffix("--trace", trace, ".gif")
+    network = load_model(model)
+    mask = known_mask(known, network.spec)
+    if not isinstance(network, RasterModel):
+        raise ValueError(f"{model} draws stroke by stroke and cannot complete images; use reconstruct, or a raster model")
+    if num_samples < 1:
+        raise ValueError(f"--num-samples: expected at least 1, got {num_samples}")
+    dataset = load_images(network, data, images, split, count, binarise)
+    x = dataset.images.long()
+    condition = class_condition(network, len(x), classes, dataset.labels)
+    each = x.repeat_interleave(num_samples, 0)
+    told = None if condition is None else condition.repeat_interleave(num_samples, 0)
+    walked = walk(network, len(each), Sample(seed, temperature), told, mask, each)       # as `complete`, with frames
+    frames = draw(walked, len(each), trace is not None)
+    values = last_values(frames).unflatten(0, (len(x), num_samples))
+    scale = network.spec.levels - 1
+    if out is not None:
+        save_picture(completion_sheet(x / scale, mask, values / scale), out)
+    if trace is not None:
+        decided = [decisions_before(network.order, frame, network.spec) | mask for frame in frames]
+        save_animation((arrange(tiles(f.images, None, d), num_samples) for f, d in zip(frames, decided, strict=True)), trace)
+    share = float(mask.expand(1, *network.spec.shape).float().mean())
+    result = {"model": model, "count": len(x), "num_samples": num_samples, "known": share, "seed": seed, **paths(out, trace)}
+    if out is None:
+        result["images"] = values.tolist()
+    title = f"{len(x)} images, {num_samples} completions of each, {share:.0%} known"
+    answer(result, json, *written(title, out, trace), *([] if out or trace else [as_text(values[0], network.spec)]))
+
+
+def reconstruct(
+    model: Model,
+    data: Data = None,
+    images: Images = None,
+    split: Split = "test",
+    count: Count = 8,
+    binarise: Binarise = "static",
+    seed: Annotated[int, arg(help="same seed, same strokes")] = 0,
+    classes: Classes = None,
+    out: Out = None,
+    trace: Trace = None,
+    json: Json = False,
+) -> None:
+    """Let a canvas model redraw images. A row of the picture: the image, then its canvas over time.
+
+    A picture of one image (--count 1) also shows where it looks, each glimpse and each stroke (ink blue, eraser orange).
+    """
+    import torch
+
+    import rastrum
+
+    from ..pictures import reconstruction_sheet, reconstruction_strip, save_animation, save_picture, sheet
+
+    check_suffix("--out", out, ".png")
+    check_suffix("--trace", trace, ".gif")
+    network = load_model(model)
+    dataset = load_images(network, data, images, split, count, binarise)
+    x = dataset.images.long()
+    condition = class_condition(network, len(x), classes, dataset.labels)
+    frames = draw(rastrum.reconstruct(network, x, condition, seed), len(x), keep=True)  # pyright: ignore[reportArgumentType]
+    target = x / (network.spec.levels - 1)
+    if out is not None and len(x) == 1:
+        save_picture(reconstruction_strip(target[0], frames, 0), out)
+    elif out is not None:
+        shown = sorted({round(i * (len(frames) - 1) / 9) for i in range(10)})
+        rows = torch.stack([target, *(frames[i].images for i in shown)], 1).float()
+        save_picture(sheet(rows.flatten(0, 1), len(shown) + 1, None, None, ["image", *map(str, shown)]), out)
+    if trace is not None:
+        limit = max(float(frame.info["write_patch"].mean(1).abs().max()) for frame in frames[1:])
+        save_animation((reconstruction_sheet(target, frame, None, limit) for frame in frames[1:]), trace, fps=6)
+    error = float((frames[-1].images - target).square().mean())
+    kl = sum(float(frame.info["kl"].mean()) for frame in frames if "kl" in frame.info)
+    result = {"model": model, "count": len(x), "strokes": len(frames) - 1, "squared_error": error, "kl_nats": kl, **paths(out, trace)}
+    title = f"{len(x)} images in {len(frames) - 1} strokes: squared error {error:.4f} a value, {kl:.1f} nats of latent an image"
+    answer(result, json, *written(title, out, trace))
+
+
+# ── shared ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def draw(frames: Iterator[Frame], count: int, keep: bool) -> list[Frame]:
+    """The frames of a walk, a bar meanwhile; the last alone unless ``keep``."""
+    kept: list[Frame] = []
+    with progress("drawing", max(count, 1), "images") as report:
+        for frame in frames:
+            report(frame.fraction * count)
+            kept = [*kept, frame] if keep else [frame]
+    return kept
+
+
+def known_mask(known: str, spec: ImageSpec) -> Tensor:
+    """A half, a fraction of the rows from the top, or a mask picture → (1, H, W) bool."""
+    import torch
+
+    mask = torch.zeros(1, spec.height, spec.width, dtype=torch.bool)
+    rows, columns = spec.height // 2, spec.width // 2
+    halves = {"top": (slice(0, rows), slice(None)), "bottom": (slice(rows, None), slice(None)),
+              "left": (slice(None), slice(0, columns)), "right": (slice(None), slice(columns, None))}    # fmt: skip
+    if known in halves:
+        mask[(0, *halves[known])] = True
+        return mask
+    if known.lower().endswith(".png"):
+        import numpy as np
+        from PIL import Image, UnidentifiedImageError
+
+        try:
+            with Image.open(known) as picture:
+                painted = np.asarray(picture.convert("L")) > 127
+        except UnidentifiedImageError:
+            raise ValueError(f"--known: {known!r} is not a picture") from None
+        if painted.shape != (spec.height, spec.width):
+            have = "x".join(map(str, painted.shape))
+            raise ValueError(f"--known: the mask {known!r} is {have}, the images are {spec.height}x{spec.width}")
+        return torch.from_numpy(painted)[None]
+    try:
+        fraction = float(known)
+    except ValueError:
+        fraction = -1.0
+    if not 0 <= fraction <= 1:
+        raise ValueError(f"--known: expected top, left, bottom, right, a fraction between 0 and 1, or a mask.png, got {known!r}")
+    mask[:, : round(fraction * spec.height)] = True
+    return mask
+
+
+def decisions_before(order: Tensor, frame: Frame, spec: ImageSpec) -> Tensor:
+    """What a frame of a walk has decided: (C, H, W) bool."""
+    import torch
+
+    decided = torch.zeros(spec.size, dtype=torch.bool)
+    decided[order[: round(frame.fraction * spec.size)]] = True
+    return decided.view(spec.shape)
+
+
+def last_values(frames: list[Frame]) -> Tensor:
+    values = frames[-1].values
+    assert values is not None
+    return values
+
+
+def as_text(image: Tensor, spec: ImageSpec) -> str:
+    """One image in characters, for a look without a file."""
+    shades = " .:-=+*#%@"
+    grey = image.float().reshape(-1, *image.shape[-2:]).mean(0) / (spec.levels - 1)
+    return "\n".join("".join(2 * shades[int(v * (len(shades) - 1) + 0.5)] for v in row) for row in grey.tolist())
+
+
+def paths(out: Path | None, trace: Path | None) -> dict[str, str | None]:
+    return {"out": out and str(out), "trace": trace and str(trace)}
+
+
+def written(title: str, *files: Path | None) -> list[str]:
+    return [title, *(f"  {file}" for file in files if file is not None)]

@@ -1,0 +1,13 @@
+"""Remedies for a name that is not there."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """A remedy for an unknown name: the nearest ones, or all of them."""
+    names = list(names)
+    near = difflib.get_close_matches(name, names, 3, 0.5)
+    return f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(names)}"

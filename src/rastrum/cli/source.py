@@ -1,0 +1,63 @@
+"""Where a command's images come from: a data set by name, a folder or one picture, brought to the model's size, colours and levels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
+
+from tyro.conf import arg
+
+from .names import nearest
+from .show import progress
+
+if TYPE_CHECKING:
+    from ..canvas import CanvasModel
+    from ..data import Dataset
+    from ..raster import RasterModel
+
+Data: TypeAlias = Annotated[
+    str | None, arg(metavar="NAME", help="data set: digits, mnist, fashion-mnist, binarized-mnist, cifar10, hub:OWNER/NAME; its images are "
+                                         "cut about the middle and resized to the model's size")
+]  # fmt: skip
+Images: TypeAlias = Annotated[Path | None, arg(metavar="PATH", help="instead of --data: a folder of images, or one image")]
+Split: TypeAlias = Annotated[str, arg(help="of the data set: train, test, test[:100], …")]
+Count: TypeAlias = Annotated[int, arg(help="a fixed random subset of this many images")]
+Binarise: TypeAlias = Annotated[
+    Literal["static", "threshold"], arg(help="for a model of two levels and images of more: a fixed draw, or one from half intensity on")
+]
+
+
+def load_images(
+    model: RasterModel | CanvasModel,
+    name: str | None,
+    images: Path | None,
+    split: str,
+    count: int | None,
+    binarise: Literal["static", "threshold"],
+) -> Dataset:
+    """Images as the model takes them. Raises ``ValueError`` for none or two sources, or images that cannot be made to fit."""
+    from ..config import DataOptions
+    from ..data import NAMES, load_dataset
+
+    if (name is None) == (images is None):
+        raise ValueError("expected one of --data NAME and --images PATH")
+    if images is not None:
+        if not images.exists():
+            raise ValueError(f"--images: there is no {str(images)!r}")
+        name = f"folder:{images}"
+        split = split if any((images / part).is_dir() for part in ("train", "validation", "test")) else "all"
+    assert name is not None
+    if name not in NAMES and ":" not in name:
+        raise ValueError(f"--data: unknown data set {name!r}; {nearest(name, NAMES)}")
+    spec = model.spec
+    size = spec.height if spec.height == spec.width else None
+    two = spec.levels == 2
+    options = DataOptions(
+        size=size, grey=spec.channels == 1, limit=count, binarise=binarise if two else None, levels=None if two else spec.levels
+    )
+    with progress(f"reading {name}", 1, "images") as report:
+        dataset = load_dataset(name, split, options, report)
+    if dataset.spec != spec:
+        have, want = (f"{s.channels}x{s.height}x{s.width}, {s.levels} levels" for s in (dataset.spec, spec))
+        raise ValueError(f"{name}: its images are {have}, this model wants {want}")
+    return dataset
