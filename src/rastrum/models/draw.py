@@ -29,7 +29,7 @@ Dimensions: B batch · C channels of the canvas · H, W image · N filters along
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -40,6 +40,7 @@ from ..canvas import CanvasModel, Normal, State
 from ..distributions import Bernoulli, LogisticMixture
 from ..layers.attention import place
 from ..protocol import ArrayLike, ConditionSpec, Distribution, ImageSpec, check_condition
+from .presets import choose
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,26 +62,196 @@ class DRAWConfig:
 
 
 class DRAW(CanvasModel):
-    """DRAW; state: canvas (B, H, C, W), memory ``encoder``, ``decoder`` (B, S) and their cells."""
+    """DRAW. State: canvas (B, H, C, W); memory: ``encoder``, ``decoder`` and their cells, each (B, S)."""
 
+    config_class = DRAWConfig
     config: DRAWConfig
 
     def __init__(self, spec: ImageSpec, config: DRAWConfig, condition_spec: ConditionSpec | None = None) -> None:
         super().__init__(spec, config, condition_spec)
-        _check_config(spec, config)
+        check_config(spec, config)
         self.steps = config.steps
-        hidden, channels = config.hidden, spec.channels
-        self.canvas_channels = channels * (2 if self.proper and spec.levels > 2 else 1)
+        hidden = config.hidden
+        self.canvas_channels = spec.channels * (1 if self.bernoulli else 2)
         self.canvas = nn.Parameter(torch.zeros(spec.height, self.canvas_channels, spec.width))
         self.start = nn.Parameter(torch.zeros(4, hidden))  # encoder, its cell, decoder, its cell
-        glimpse = 2 * channels * config.read**2 if config.attention else 2 * spec.size
-        self.encoder = nn.Linear(glimpse + 2 * hidden, 4 * hidden)
-        self.decoder = nn.Linear(config.latent + hidden, 4 * hidden)
         self.posterior_head = nn.Linear(hidden, 2 * config.latent)
+        self.decoder = nn.Linear(config.latent + hidden, 4 * hidden)
         if config.attention:
+            self.encoder = nn.Linear(2 * spec.channels * config.read**2 + 2 * hidden, 4 * hidden)
             self.read_head = nn.Linear(hidden, 5)
             self.write_head = nn.Linear(hidden, 5 + self.canvas_channels * config.write**2)
         else:
+            self.encoder = nn.Linear(spec.size + 2 * hidden, 4 * hidden)
+            self.encoder_image = nn.Linear(spec.size, 4 * hidden, bias=False)  # of x, which no step changes: once an image
             self.write_head = nn.Linear(hidden, self.canvas.numel())
         if condition_spec is not None:
-            size = condition_spec.shape[0] if condition_spec.kind == "vector" else int(condition_spec.size)
+            if isinstance(condition_spec.size, tuple):
+                raise ValueError("draw: takes a condition of kind 'class' or 'vector', not 'map'")
+            kind = nn.Embedding if condition_spec.kind == "class" else nn.Linear
+            self.told = kind(condition_spec.size, 8 * hidden)
+        self.reset()
+
+    @torch.no_grad()
+    def reset(self) -> None:
+        """Recurrent weights orthogonal, forget gates open; each filter as wide as its share of the image, strokes of unit height."""
+        hidden = self.config.hidden
+        for lstm in (self.encoder, self.decoder):
+            inputs = lstm.in_features - (2 if lstm is self.encoder else 1) * hidden
+            nn.init.normal_(lstm.weight[:, :inputs], std=inputs**-0.5)
+            for gate in lstm.weight[:, inputs:].split(hidden):
+                for square in gate.split(hidden, dim=1):
+                    nn.init.orthogonal_(square)
+            nn.init.zeros_(lstm.bias)
+            lstm.bias[hidden : 2 * hidden] = 1.0
+        for name in ("posterior_head", "read_head", "write_head"):
+            if hasattr(self, name):
+                nn.init.zeros_(getattr(self, name).bias)
+        if self.config.attention:
+            side = max(self.spec.height, self.spec.width)
+            self.read_head.bias[2] = 2 * math.log(side / self.config.read / 2)
+            self.write_head.bias[2] = 2 * math.log(side / self.config.write / 2)
+            self.write_head.bias[4] = -2 * math.log(side / self.config.write)
+
+    @classmethod
+    def preset(cls, name: str, spec: ImageSpec, **overrides: Any) -> DRAWConfig:
+        """Sizes by name: "tiny" (tests), "small" (a laptop), "paper" (its table: the MNIST row for grey, the CIFAR-10 row for colour).
+
+        Windows are cut to the longer side of the image; an override that is larger raises ``ValueError``, as does an unknown name.
+        """
+        side = max(spec.height, spec.width)
+        rows = {
+            "tiny": dict(steps=4, latent=4, hidden=16, read=3, write=3),
+            "small": dict(steps=10, latent=10, hidden=256, read=5, write=5),
+            "paper": dict(read=2, write=5) if spec.channels == 1 else dict(latent=200, hidden=400, read=5, write=5),
+        }
+        cut = {size: {k: min(v, side) if k in ("read", "write") else v for k, v in row.items()} for size, row in rows.items()}
+        config = choose(DRAWConfig, name, overrides, **cut)
+        check_config(spec, config)
+        return config
+
+    @property
+    def bernoulli(self) -> bool:
+        return self.spec.levels == 2 or self.config.likelihood == "cross-entropy"
+
+    @property
+    def proper(self) -> bool:
+        return self.spec.levels == 2 or self.config.likelihood == "exact"
+
+    # ── one step ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def init(self, batch: int, condition: ArrayLike | None = None) -> State:
+        checked = check_condition(self.condition_spec, condition, batch, self.device)
+        names = ("encoder", "encoder_cell", "decoder", "decoder_cell")
+        memory: dict[str, Tensor] = dict(zip(names, self.start.unsqueeze(1).expand(4, batch, -1), strict=True))
+        if checked is not None:
+            gates = self.told(checked if checked.dtype == torch.int64 else checked.to(self.dtype))
+            memory["encoder_gates"], memory["decoder_gates"] = (gates + torch.cat([self.encoder.bias, self.decoder.bias])).chunk(2, dim=1)
+        return State(self.canvas.expand(batch, *self.canvas.shape), checked, **memory)
+
+    def prior(self, state: State) -> Normal:
+        return Normal.standard(state.canvas, self.config.latent)
+
+    def posterior(self, state: State, x: Tensor) -> Normal:
+        memory = state.memory
+        if memory.get("image") is not x:
+            self._look(state, x)
+        decoder, unit = memory["decoder"], memory["unit"]
+        error = unit - torch.sigmoid(state.canvas[:, :, : self.spec.channels])
+        if self.config.attention:
+            window = place(self.read_head(decoder), self.config.read, self.spec.height, self.spec.width)
+            seen = window.read(torch.cat([unit, error], dim=2))
+            glimpse = seen.flatten(1) * window.gamma
+            look, miss = seen.detach().transpose(1, 2).chunk(2, dim=1)
+            state.info = {"read_window": window.box, "glimpse": look, "error_glimpse": miss}
+        else:
+            glimpse = error.flatten(1)
+        inputs = torch.cat([glimpse, decoder, memory["encoder"]], dim=1)
+        gates = torch.addmm(memory["look_gates"], inputs, self.encoder.weight.t())
+        memory["encoder"], memory["encoder_cell"] = cell(gates, memory["encoder_cell"])
+        return Normal(*self.posterior_head(memory["encoder"]).chunk(2, dim=1))
+
+    def write(self, state: State, z: Tensor) -> dict[str, Tensor]:
+        memory, info = state.memory, {}
+        inputs = torch.cat([z, memory["decoder"]], dim=1)
+        gates = torch.addmm(memory.get("decoder_gates", self.decoder.bias), inputs, self.decoder.weight.t())
+        memory["decoder"], memory["decoder_cell"] = cell(gates, memory["decoder_cell"])
+        head = self.write_head(memory["decoder"])
+        if self.config.attention:
+            n = self.config.write
+            window = place(head[:, :5], n, self.spec.height, self.spec.width)
+            patch = head[:, 5:] / window.gamma
+            stroke = window.write(patch.view(-1, n, self.canvas_channels, n))
+            info = {"write_window": window.box}
+        else:
+            stroke = head.view(state.canvas.shape)
+        state.canvas = state.canvas + stroke
+        state.t += 1
+        return info
+
+    def _look(self, state: State, x: Tensor) -> None:
+        """What the encoder needs of x and no step changes."""
+        memory = state.memory
+        memory["image"] = x
+        memory["unit"] = (x.transpose(1, 2).to(self.dtype) / (self.spec.levels - 1)).contiguous()
+        memory["look_gates"] = memory.get("encoder_gates", self.encoder.bias.expand(len(x), -1))
+        if not self.config.attention:
+            memory["look_gates"] = torch.addmm(memory["look_gates"], memory["unit"].flatten(1), self.encoder_image.weight.t())
+
+    # ── the canvas ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def logits(self, state: State) -> Tensor:
+        return state.canvas[:, :, : self.spec.channels].transpose(1, 2)
+
+    def image(self, state: State) -> Tensor:
+        return torch.sigmoid(self.logits(state))
+
+    def distribution(self, state: State) -> Distribution:
+        if not self.proper:
+            raise ValueError("draw: likelihood='cross-entropy' is a training loss, it gives no distribution of levels; 'exact' does")
+        if self.bernoulli:
+            return Bernoulli(self.logits(state))
+        means = 2 * self.image(state).unsqueeze(-1) - 1
+        log_scales = state.canvas[:, :, self.spec.channels :].transpose(1, 2).unsqueeze(-1)
+        return LogisticMixture(torch.zeros_like(means), means, log_scales, self.spec.levels)
+
+    def reconstruction(self, state: State, x: Tensor) -> Tensor:
+        if self.proper:
+            return super().reconstruction(state, x)
+        unit = x.to(self.dtype) / (self.spec.levels - 1)
+        return -F.binary_cross_entropy_with_logits(self.logits(state), unit, reduction="none").double().flatten(1).sum(1)
+
+    @torch.no_grad()
+    def initialise(self, x: Tensor, condition: Tensor | None = None) -> None:
+        """The initial canvas becomes the logits of the mean of images x, and the spread around it where the likelihood has a scale."""
+        unit = x.transpose(1, 2).double() / (self.spec.levels - 1)
+        mean = (unit.sum(0) + 0.5) / (len(x) + 1)
+        self.canvas[:, : self.spec.channels] = torch.logit(mean)
+        if not self.bernoulli:
+            spread = 2 * ((unit - mean).square().mean(0) + self.spec.levels**-2).sqrt()  # levels span 2, from −1 to 1
+            self.canvas[:, self.spec.channels :] = torch.log(math.sqrt(3) / math.pi * spread)
+        self.initialised.fill_(True)
+
+
+def cell(gates: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+    """LSTM: gates (B, 4S) = input, forget, output and content before their nonlinearities; memory (B, S) → output and memory (B, S)."""
+    admit, keep, show, content = gates.chunk(4, dim=1)
+    memory = torch.addcmul(torch.sigmoid(admit) * torch.tanh(content), torch.sigmoid(keep), memory)
+    return torch.sigmoid(show) * torch.tanh(memory), memory
+
+
+def check_config(spec: ImageSpec, config: DRAWConfig) -> None:
+    """``ValueError`` naming the option that does not fit the image."""
+    for name in ("steps", "latent", "hidden", "read", "write"):
+        value = getattr(config, name)
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"draw: {name} must be a whole number of at least 1, got {value!r}")
+    side = max(spec.height, spec.width)
+    for name in ("read", "write"):
+        value = getattr(config, name)
+        if config.attention and value > side:
+            raise ValueError(f"draw: {name}={value} filters do not fit an image of {spec.height}x{spec.width}; at most {side}")
+    if config.likelihood not in ("exact", "cross-entropy"):
+        raise ValueError(f"draw: likelihood must be 'exact' or 'cross-entropy', got {config.likelihood!r}")
+    if spec.frames > 1:
+        raise ValueError(f"draw: draws single images, got a spec of {spec.frames} frames")
