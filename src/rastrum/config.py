@@ -1,0 +1,104 @@
+"""What a run is made of, as frozen dataclasses: which images, how to optimise, how long. The command line makes its flags from them.
+
+Nothing heavy is imported here, so that help and lists answer at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """What is made of the images of a data set. The order is: grey, size, levels or binarise, slice of the split, limit."""
+
+    size: int | None = None
+    """Cut each image to a square about its middle and resize it to this many pixels a side (area averages; levels become 256)."""
+    levels: int | None = None
+    """Requantise to this many levels, 2 … 256, by rounding to the nearest."""
+    grey: bool = False
+    """Turn colours into grey (luma of ITU-R 601)."""
+    binarise: Literal["static", "dynamic", "threshold"] | None = None
+    """Two levels: a fixed draw, a fresh draw each time an image is used, or intensity of at least one half. Three different benchmarks."""
+    limit: int | None = None
+    """Keep a fixed random subset of this many images."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig(DataOptions):
+    """Which images."""
+
+    name: str
+    """digits, mnist, fashion-mnist, binarized-mnist, cifar10, folder:PATH, or hub:OWNER/NAME."""
+    train: str = "train"
+    """Split to train on; a part of one is written test[:9000]."""
+    held_out: str = "test"
+    """Split to evaluate on while training."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """Adam and what surrounds it."""
+
+    learning_rate: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    schedule: Literal["constant", "cosine", "exponential"] = "cosine"
+    """Of the learning rate: cosine goes to 0 with the fraction of the budget done; exponential multiplies it by decay every step."""
+    warm_up: int = 0
+    """Steps over which the learning rate first rises in a straight line."""
+    decay: float = 0.999995
+    """Factor a step of the exponential schedule."""
+    ema: float = 0.999
+    """Decay of the averaged weights, which are evaluated and saved; 0 = the last weights themselves."""
+    clip: float | None = None
+    """Largest norm of the gradient of a step, in nats an image; None = any."""
+    batch: int = 32
+    """Images a step."""
+    micro_batch: int | None = 4
+    """On a CPU a step works on pieces of this many images, several at a time; None = the whole batch at once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """How long, how often to look, and where to write. The run ends at the first budget that is used up."""
+
+    steps: int | None = None
+    minutes: float | None = None
+    """Budget of time, evaluations included."""
+    cpu_minutes: float | None = None
+    """Budget of this process' CPU time: fair where a machine is shared."""
+    evaluations: int = 10
+    """Held-out evaluations, and checkpoints, evenly spaced over the budget."""
+    held_out_images: int | None = 1000
+    """Evaluate on a fixed random subset of this many; None = all."""
+    num_samples: int = 1
+    """Trajectories an image when a canvas model is evaluated."""
+    log_every: int = 20
+    """Steps between lines of metrics.jsonl."""
+    workers: int | None = None
+    """Threads for the pieces of a step; None = as many as torch uses."""
+    seed: int = 0
+    """Of the parameters, the order of the images, dynamic binarisation, dropout and latents."""
+    device: str = "cpu"
+    folder: str | None = None
+    """Where checkpoint and metrics go; None = nowhere."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """What ``rastrum.train.train`` reads."""
+
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(TrainConfig):
+    """A whole run. ``model`` is the config of one of ``rastrum.MODELS``, of the system that the class of the config belongs to."""
+
+    model: Any
+    data: DataConfig
+    conditional: bool = False
+    """Tell the model the class of each image."""

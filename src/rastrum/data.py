@@ -1,0 +1,362 @@
+"""Data sets as integer levels: small ones held whole, as uint8 tensors.
+
+    digits             in the package: 1,797 digits of 8x8 pixels and 17 levels
+    mnist, fashion-mnist, binarized-mnist, cifar10, hub:OWNER/NAME, hub:OWNER/NAME:CONFIG    through HF ``datasets`` (extra ``data``)
+    folder:PATH        images of any common format, of one size, or resized
+
+Hub sets are read from the folder that the environment variable RASTRUM_HUB_MIRROR names where it holds ``OWNER/NAME``, else from the Hub.
+
+**Digits**: "Optical Recognition of Handwritten Digits", E. Alpaydin and C. Kaynak, UCI Machine Learning Repository, 1998, CC BY 4.0
+(the repository's test part, unchanged, as scikit-learn ships it). Held out ("test"): 360 of them, 36 of each class, evenly spaced in
+the order of the file; "train": the other 1,437.
+
+**Binarised MNIST is three benchmarks**, whose nats do not compare:
+- static: one draw, each pixel 1 with the probability of its intensity, fixed for ever. The published set is Larochelle's draw,
+  ``binarized-mnist``; ``binarise="static"`` is one of ours, with a fixed seed.
+- dynamic: a fresh draw each time a training image is used; held-out images are one draw with a fixed seed.
+- threshold: 1 where the intensity is at least one half. An easier set: no noise in it.
+
+**Folders**: labels are the names of subfolders, if all images lie in one. ``train``, ``validation`` and ``test`` are subfolders where
+there are such; else "test" is every tenth image in the order of the names, "train" the others and "all" all of them.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from zlib import crc32
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .config import DataOptions
+from .protocol import ImageSpec
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+# name: (Hub repository, column of the images)
+HUB = {
+    "mnist": ("ylecun/mnist", "image"),
+    "fashion-mnist": ("zalando-datasets/fashion_mnist", "image"),
+    "binarized-mnist": ("larochelle/binarized_mnist", "image"),
+    "cifar10": ("uoft-cs/cifar10", "img"),
+}
+NAMES = ("digits", *HUB)
+# What a card must say about the data.
+NOTICES = {
+    "digits": 'Trained on "Optical Recognition of Handwritten Digits" (E. Alpaydin, C. Kaynak; UCI Machine Learning Repository, 1998), CC BY 4.0.',
+}
+HELD_OUT_DIGITS = 36  # of each class
+
+Progress = Callable[[float], object]  # takes the fraction read, 0 … 1
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images of one split. images: uint8 levels (N, C, H, W) · labels: int64 (N,) or None · classes: how many, 0 without labels.
+
+    intensities: only for dynamic binarisation, uint8 (N, C, H, W) below ``intensity_levels``; ``batches`` draws from them, and
+    ``images`` is one fixed draw.
+    """
+
+    name: str
+    split: str
+    spec: ImageSpec
+    images: Tensor
+    labels: Tensor | None = None
+    classes: int = 0
+    intensities: Tensor | None = None
+    intensity_levels: int = 256
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def select(self, index: Tensor | slice) -> Dataset:
+        """The images at ``index``."""
+        labels = None if self.labels is None else self.labels[index]
+        intensities = None if self.intensities is None else self.intensities[index]
+        return replace(self, images=self.images[index], labels=labels, intensities=intensities)
+
+    def subset(self, count: int | None, seed: int = 0) -> Dataset:
+        """A random subset, in the order of the set; the same for the same seed. None, or no fewer than there are: all."""
+        if count is None or count >= len(self):
+            return self
+        if count < 1:
+            raise ValueError(f"data: expected a number of images of at least 1, got {count}")
+        chosen = np.random.RandomState(seed).permutation(len(self))[:count]
+        return self.select(torch.from_numpy(np.sort(chosen)))
+
+    def batches(self, batch: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Images (B, C, H, W) uint8 and labels, without end: every image once before any comes again. Needs nothing but ``generator``."""
+        if batch < 1:
+            raise ValueError(f"data: expected a batch of at least 1, got {batch}")
+        waiting = torch.empty(0, dtype=torch.int64)
+        while True:
+            while len(waiting) < batch:
+                waiting = torch.cat([waiting, torch.randperm(len(self), generator=generator)])
+            index, waiting = waiting[:batch], waiting[batch:]
+            if self.intensities is None:
+                x = self.images[index]
+            else:
+                chance = self.intensities[index].float() / (self.intensity_levels - 1)
+                x = (torch.rand(chance.shape, generator=generator) < chance).to(torch.uint8)
+            yield x, None if self.labels is None else self.labels[index]
+
+
+def load_dataset(name: str, split: str = "train", options: DataOptions | None = None, progress: Progress | None = None) -> Dataset:
+    """Read a split ("train", "test", "test[:9000]"; a set may have others) of the data set ``name`` and apply ``options``.
+
+    A split's slice and ``limit`` are taken after a static draw, so a part of a set holds the same images as the whole.
+    Raises ``ValueError`` for an unknown name, split or option and for a broken image, naming it; ``OSError`` where reading fails;
+    ``ImportError`` where the extra ``data`` is needed.
+    """
+    options = options or DataOptions()
+    match = re.fullmatch(r"([\w.-]+)(?:\[(-?\d*):(-?\d*)\])?", split)
+    if match is None:
+        raise ValueError(f"data: expected a split like train or test[:9000], got {split!r}")
+    part, start, stop = match[1], match[2], match[3]
+    _check_options(options)
+    source = _source(name, part)
+    pixels, levels = _stack(source, options, progress)
+    if len(pixels) == 0:
+        raise ValueError(f"data: {name} {part} holds no image")
+    if options.levels is not None:
+        pixels, levels = _requantise(pixels, levels, options.levels), options.levels
+    images = torch.from_numpy(pixels)
+    dataset = Dataset(name, split, ImageSpec(*images.shape[1:], levels), images, source.labels, source.classes)
+    if options.binarise is not None:
+        dataset = _binarise(dataset, options.binarise, crc32(part.encode()))
+    chosen = slice(int(start) if start else None, int(stop) if stop else None)
+    dataset = dataset.select(chosen).subset(options.limit)
+    if len(dataset) == 0:
+        raise ValueError(f"data: {name} {split} is empty, {part} has {len(pixels)} images")
+    return dataset
+
+
+def _requantise(values: np.ndarray, levels: int, to: int) -> np.ndarray:
+    """Levels 0 … levels − 1 → the nearest of 0 … to − 1 as uint8, exact: halves go up."""
+    table = [(2 * value * (to - 1) + levels - 1) // (2 * (levels - 1)) for value in range(levels)]
+    return np.array(table, np.uint8)[values.astype(np.uint8)]
+
+
+def _check_options(options: DataOptions) -> None:
+    if options.size is not None and options.size < 1:
+        raise ValueError(f"data: size must be at least 1, got {options.size}")
+    if options.levels is not None and not 2 <= options.levels <= 256:
+        raise ValueError(f"data: levels must be between 2 and 256, got {options.levels}")
+    if options.levels is not None and options.binarise is not None:
+        raise ValueError(f"data: levels={options.levels} and binarise={options.binarise!r} exclude each other; leave one out")
+    if options.binarise not in (None, "static", "dynamic", "threshold"):
+        raise ValueError(f"data: binarise must be static, dynamic or threshold, got {options.binarise!r}")
+    if options.limit is not None and options.limit < 1:
+        raise ValueError(f"data: limit must be at least 1, got {options.limit}")
+
+
+def _binarise(dataset: Dataset, how: str, seed: int) -> Dataset:
+    levels, values = dataset.spec.levels, dataset.images.numpy()
+    if how == "threshold":
+        bits = 2 * values.astype(np.int32) >= levels - 1
+    else:
+        stream = np.random.RandomState(seed)  # numpy promises that this stream never changes
+        bits = np.stack([stream.random_sample(image.shape) * (levels - 1) < image for image in values])
+    images = torch.from_numpy(bits.astype(np.uint8))
+    dynamic = {"intensities": dataset.images, "intensity_levels": levels} if how == "dynamic" else {}
+    return replace(dataset, spec=replace(dataset.spec, levels=2), images=images, **dynamic)
+
+
+# ── sources ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass
+class _Source:
+    """images: pairs of a name for messages and a function that opens the image · levels: of an 8-bit channel, 0 = as the image says."""
+
+    images: Iterable[tuple[str, Callable[[], Image.Image]]]
+    count: int
+    labels: Tensor | None
+    classes: int
+    levels: int = 0
+
+
+def _source(name: str, split: str) -> _Source:
+    if name == "digits":
+        return _digits(split)
+    if name.startswith("folder:"):
+        return _folder(Path(name.removeprefix("folder:")).expanduser(), split)
+    if name in HUB:
+        repository, column = HUB[name]
+        return _hub(repository, None, column, split)
+    if match := re.fullmatch(r"hub:([\w.-]+/[\w.-]+)(?::([\w.-]+))?", name):
+        return _hub(match[1], match[2], None, split)
+    raise ValueError(f"data: unknown data set {name!r}; there are {', '.join(NAMES)}, folder:PATH and hub:OWNER/NAME")
+
+
+def _digits(split: str) -> _Source:
+    from PIL import Image
+
+    with np.load(Path(__file__).with_name("digits.npz")) as file:
+        images, labels = file["images"], file["labels"].astype(np.int64)
+    held_out = np.zeros(len(labels), bool)
+    for digit in range(10):
+        at = np.flatnonzero(labels == digit)
+        held_out[at[np.arange(HELD_OUT_DIGITS) * len(at) // HELD_OUT_DIGITS]] = True
+    chosen = {"train": ~held_out, "test": held_out, "all": held_out | True}
+    if split not in chosen:
+        raise ValueError(f"data: digits has the splits {', '.join(chosen)}, got {split!r}")
+    images, labels = images[chosen[split]], labels[chosen[split]]
+    opened = ((f"digit {i}", lambda image=image: Image.fromarray(image)) for i, image in enumerate(images))
+    return _Source(opened, len(images), torch.from_numpy(labels), 10, levels=17)
+
+
+def _folder(root: Path, split: str) -> _Source:
+    from PIL import Image
+
+    if not root.is_dir():
+        raise ValueError(f"data: there is no folder {str(root)!r}")
+    splits = [name for name in ("train", "validation", "test") if (root / name).is_dir()]
+    if splits and split not in splits:
+        raise ValueError(f"data: folder {str(root)!r} has the splits {', '.join(splits)}, got {split!r}")
+    if split not in (*splits, "train", "test", "all"):
+        raise ValueError(f"data: a folder without subfolders train and test has the splits train, test, all, got {split!r}")
+    known = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+
+    def files(base: Path) -> list[Path]:
+        found = (path.relative_to(base) for path in base.rglob("*") if path.suffix.lower() in known and path.is_file())
+        return sorted(path for path in found if not any(part.startswith(".") for part in path.parts))
+
+    base = root / split if splits else root
+    paths = files(base)
+    if not paths:
+        raise ValueError(f"data: folder {str(base)!r} holds no image")
+    names: list[str] = []
+    if all(len(path.parts) > 1 for path in paths):
+        every = [path for name in splits for path in files(root / name)] if splits else paths
+        names = sorted({path.parts[0] for path in every if len(path.parts) > 1})
+    if not splits and split != "all":
+        paths = [path for i, path in enumerate(paths) if (i % 10 == 0) == (split == "test")]
+    labels = torch.tensor([names.index(path.parts[0]) for path in paths]) if names else None
+    opened = ((str(base / path), lambda path=path: Image.open(base / path)) for path in paths)
+    return _Source(opened, len(paths), labels, len(names))
+
+
+def _hub(repository: str, config: str | None, column: str | None, split: str) -> _Source:
+    try:
+        import datasets
+    except ImportError:
+        raise ImportError(f"data: {repository} needs the extra data: pip install 'rastrum[data]'") from None
+    mirror = os.environ.get("RASTRUM_HUB_MIRROR")
+    local = Path(mirror).expanduser() / repository if mirror else None
+    mirrored = local is not None and local.is_dir()
+    quiet = datasets.are_progress_bars_disabled()
+    if mirrored:
+        datasets.disable_progress_bars()  # a second of copying, and not the user's business
+    try:
+        table: Any = datasets.load_dataset(str(local) if mirrored else repository, config, split=split)
+    except (ValueError, OSError) as error:  # the library's own errors are of both kinds
+        raise _explain(error, repository, split, local) from None
+    finally:
+        if mirrored and not quiet:
+            datasets.enable_progress_bars()
+    features = table.features
+    column = column or next((name for name, kind in features.items() if isinstance(kind, datasets.Image)), None)
+    if column not in features:
+        raise ValueError(f"data: {repository} has no column of images, only {', '.join(features)}")
+    labels, classes = None, 0
+    label = "label" if "label" in features else next((n for n, kind in features.items() if isinstance(kind, datasets.ClassLabel)), None)
+    if label is not None and isinstance(features[label], datasets.ClassLabel):
+        labels, classes = torch.tensor(table[label][:]), features[label].num_classes
+        if int(labels.min()) < 0:  # a test split whose labels are kept secret
+            labels, classes = None, 0
+    raw = table.select_columns([column]).cast_column(column, datasets.Image(decode=False))
+    return _Source(_hub_images(raw, column, f"{repository} {split}"), len(table), labels, classes)
+
+
+def _hub_images(table: Any, column: str, where: str) -> Iterator[tuple[str, Callable[[], Image.Image]]]:
+    from PIL import Image
+
+    row = 0
+    for batch in table.iter(1000):
+        for cell in batch[column]:
+            file = cell["path"] if cell["bytes"] is None else io.BytesIO(cell["bytes"])
+            yield f"{where}, row {row}", lambda file=file: Image.open(file)
+            row += 1
+
+
+def _explain(error: Exception, repository: str, split: str, local: Path | None) -> Exception:
+    """One line for what HF ``datasets`` says in many."""
+    said = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+    if match := re.search(r'Unknown split "[^"]*"\. Should be one of (\[.*?\])', str(error)):
+        return ValueError(f"data: {repository} has the splits {match[1]}, got {split!r}")
+    if "Config name is missing" in str(error):
+        return ValueError(f"data: {repository} has several parts, name one as hub:{repository}:PART ({' '.join(str(error).split())[:200]})")
+    remedy = f"not in the mirror ({local}) either" if local is not None else "a local copy can stand under RASTRUM_HUB_MIRROR"
+    if isinstance(error, ConnectionError) or "offline" in said.lower():
+        return OSError(f"data: cannot reach {repository} on the Hub, {remedy} ({said})")
+    if isinstance(error, PermissionError):
+        return OSError(f"data: the cache of HF datasets is not writable, set HF_HOME to a folder that is ({said})")
+    if isinstance(error, FileNotFoundError):
+        return ValueError(f"data: there is no data set {repository} on the Hub; {remedy} ({said})")
+    return type(error)(f"data: {repository}: {said}") if type(error) in (ValueError, OSError) else OSError(f"data: {repository}: {said}")
+
+
+# ── pixels ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _stack(source: _Source, options: DataOptions, progress: Progress | None) -> tuple[np.ndarray, int]:
+    """All images as uint8 (N, C, H, W), and their levels."""
+    found: list[np.ndarray] = []
+    depths: list[int] = []
+    shape, first = (0, 0), ""
+    for i, (name, open_image) in enumerate(source.images):
+        pixels, depth = _pixels(name, open_image, options, source.levels)
+        if not found:
+            shape, first = pixels.shape[1:], name
+        if pixels.shape[1:] != shape:
+            ours, theirs = ("{1}x{0}".format(*size) for size in (pixels.shape[1:], shape))
+            raise ValueError(f"data: {name} has {ours} pixels, {first} has {theirs}; set size to resize all")
+        found.append(pixels)
+        depths.append(depth)
+        if progress is not None and (i % 100 == 99 or i + 1 == source.count):
+            progress((i + 1) / source.count)
+    if not found:
+        return np.zeros((0, 1, 1, 1), np.uint8), 2
+    levels = max(depths)
+    out = np.empty((len(found), max(map(len, found)), *shape), np.uint8)
+    for to, pixels, depth in zip(out, found, depths, strict=True):
+        to[:] = pixels if depth == levels else _requantise(pixels, depth, levels)
+    return out, levels
+
+
+def _pixels(name: str, open_image: Callable[[], Image.Image], options: DataOptions, levels: int) -> tuple[np.ndarray, int]:
+    """One image as uint8 (C, H, W), and its levels. Transparency is dropped."""
+    from PIL import Image, ImageOps
+
+    try:
+        image = open_image()
+        if image.format in ("JPEG", "MPO", "TIFF"):
+            image = ImageOps.exif_transpose(image)
+        image.load()
+    except (FileNotFoundError, PermissionError):
+        raise
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        said = (str(error) or type(error).__name__).splitlines()[0]
+        raise ValueError(f"data: {name} is not a whole image ({said}); remove or replace it") from None
+    if image.mode.startswith("I") or image.mode == "F":
+        raise ValueError(f"data: {name} has more than 8 bits a channel (mode {image.mode}); convert it to 8 bits")
+    if image.mode not in ("1", "L", "RGB"):
+        image = image.convert("L" if image.mode in ("LA", "La") else "RGB")
+    if options.grey and image.mode == "RGB":
+        image = image.convert("L")
+    levels = levels or (2 if image.mode == "1" else 256)
+    if options.size is not None and image.size != (options.size, options.size):
+        if levels < 256:
+            image, levels = Image.fromarray(_requantise(np.asarray(image), levels, 256)), 256
+        image = ImageOps.fit(image, (options.size, options.size), Image.Resampling.BOX)
+    return np.atleast_3d(np.asarray(image)).transpose(2, 0, 1), levels

@@ -1,0 +1,286 @@
+"""One function for each run that we report: what it takes to repeat it, and the score to expect.
+
+``rastrum train NAME`` runs one; every field is a flag (``--model.maps 64``, ``--data.held-out validation``, ``--run.minutes 5``).
+Scores are of the averaged weights. Nats are an image's, of the natural logarithm; bits/dim = nats / (values of an image · ln 2).
+Published scores stand beside ours where the data are the same. In Python:
+
+    recipe = RECIPES["gated-pixelcnn-digits"]()
+    data, held_out = load_dataset("digits", "train"), load_dataset("digits", "test")
+    for state in train(build_model(recipe, data), data, recipe, held_out): ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from .config import DataConfig, OptimConfig, Recipe, RunConfig
+
+if TYPE_CHECKING:
+    from .canvas import CanvasModel
+    from .data import Dataset
+    from .raster import RasterModel
+
+DIGITS, BINARY, GREY, COLOUR = (1, 8, 8, 17), (1, 28, 28, 2), (1, 28, 28, 256), (3, 32, 32, 256)
+PLUS_PLUS = OptimConfig(
+    learning_rate=1e-3, betas=(0.95, 0.9995), schedule="exponential", decay=0.999995, ema=0.9995, batch=64, micro_batch=4
+)
+
+
+def gated_pixelcnn_digits() -> Recipe:
+    """Gated PixelCNN, told the class, on the embedded digits (8x8, 17 levels).
+
+    Command: rastrum train gated-pixelcnn-digits
+    Hardware and time: not yet measured
+    Expected score: not yet measured (all 360 held-out digits, exact)
+    """
+    return Recipe(
+        model=_model("gated-pixelcnn", "small", DIGITS, layers=5),
+        data=DataConfig(name="digits"),
+        conditional=True,
+        optim=OptimConfig(learning_rate=2e-3, warm_up=50, ema=0.99, clip=20.0, batch=32, micro_batch=16),
+        run=RunConfig(steps=1000, held_out_images=None),
+    )
+
+
+def draw_digits() -> Recipe:
+    """DRAW with attention on the embedded digits (8x8, 17 levels).
+
+    Command: rastrum train draw-digits
+    Hardware and time: not yet measured
+    Expected score: not yet measured (all 360 held-out digits, bound with 1 trajectory)
+    """
+    return Recipe(
+        model=_model("draw", "small", DIGITS, hidden=128, read=4, write=4),
+        data=DataConfig(name="digits"),
+        optim=OptimConfig(learning_rate=2e-3, ema=0.99, clip=20.0, batch=64, micro_batch=None),
+        run=RunConfig(steps=1000, held_out_images=None),
+    )
+
+
+def pixelcnn_binarized_mnist() -> Recipe:
+    """PixelCNN on Larochelle's binarised MNIST, half an hour on two cores.
+
+    Command: rastrum train pixelcnn-binarized-mnist, then rastrum evaluate FOLDER --data binarized-mnist
+    Hardware and time: not yet measured
+    Expected score: not yet measured (all 10,000 test images, exact); published, at other sizes and after far longer: 81.30 nats
+    """
+    return Recipe(
+        model=_model("pixelcnn", "small", BINARY),
+        data=DataConfig(name="binarized-mnist", held_out="validation"),
+        optim=OptimConfig(learning_rate=2e-3, warm_up=100, clip=20.0),
+        run=RunConfig(minutes=28.0),
+    )
+
+
+def gated_pixelcnn_binarized_mnist() -> Recipe:
+    """Gated PixelCNN on Larochelle's binarised MNIST, half an hour on two cores.
+
+    Command: rastrum train gated-pixelcnn-binarized-mnist, then rastrum evaluate FOLDER --data binarized-mnist
+    Hardware and time: not yet measured
+    Expected score: not yet measured (all 10,000 test images, exact)
+    """
+    return Recipe(
+        model=_model("gated-pixelcnn", "small", BINARY),
+        data=DataConfig(name="binarized-mnist", held_out="validation"),
+        optim=OptimConfig(learning_rate=2e-3, warm_up=100, clip=20.0),
+        run=RunConfig(minutes=28.0),
+    )
+
+
+def draw_binarized_mnist() -> Recipe:
+    """DRAW with attention, 10 strokes, on Larochelle's binarised MNIST.
+
+    Command: rastrum train draw-binarized-mnist, then rastrum evaluate FOLDER --data binarized-mnist
+    Hardware and time: not yet measured
+    Expected score: not yet measured (all 10,000 test images, bound with 1 trajectory)
+    """
+    return Recipe(
+        model=_model("draw", "small", BINARY),
+        data=DataConfig(name="binarized-mnist", held_out="validation"),
+        optim=OptimConfig(learning_rate=1e-3, clip=20.0, batch=100, micro_batch=None),
+        run=RunConfig(minutes=28.0),
+    )
+
+
+def draw_mnist_300() -> Recipe:
+    """DRAW with attention after 300 steps on 9,000 of MNIST's test digits, dynamically binarised: a quick comparison of implementations.
+
+    Command: rastrum train draw-mnist-300
+    Hardware and time: not yet measured
+    Expected score: not yet measured (the other 1,000 digits, bound with 1 trajectory); best of the public ports tried: 210.7 nats
+    """
+    return Recipe(
+        model=_model("draw", "small", BINARY),
+        data=DataConfig(name="mnist", train="test[:9000]", held_out="test[9000:]", binarise="dynamic"),
+        optim=OptimConfig(learning_rate=2e-3, ema=0.9, clip=20.0, batch=100, micro_batch=None),
+        run=RunConfig(steps=300, evaluations=6, held_out_images=None),
+    )
+
+
+def draw_mnist_300_no_attention() -> Recipe:
+    """DRAW without attention after 300 steps on 9,000 of MNIST's test digits, dynamically binarised.
+
+    Command: rastrum train draw-mnist-300-no-attention
+    Hardware and time: not yet measured
+    Expected score: not yet measured (the other 1,000 digits, bound with 1 trajectory); best of the public ports tried: 129.7 nats
+    """
+    recipe = draw_mnist_300()
+    return Recipe(model=_model("draw", "small", BINARY, attention=False), data=recipe.data, optim=recipe.optim, run=recipe.run)
+
+
+def gated_pixelcnn_mnist() -> Recipe:
+    """Gated PixelCNN, told the class, on MNIST's grey levels, all 256 of them.
+
+    Command: rastrum train gated-pixelcnn-mnist, then rastrum evaluate FOLDER --data mnist
+    Hardware and time: not yet measured
+    Expected score: not yet measured (all 10,000 test images, exact)
+    """
+    return Recipe(
+        model=_model("gated-pixelcnn", "small", GREY),
+        data=DataConfig(name="mnist"),
+        conditional=True,
+        optim=OptimConfig(learning_rate=2e-3, warm_up=100, clip=100.0),
+        run=RunConfig(minutes=28.0, held_out_images=500),
+    )
+
+
+def gated_pixelcnn_cifar10() -> Recipe:
+    """A small Gated PixelCNN on CIFAR-10.
+
+    Command: rastrum train gated-pixelcnn-cifar10, then rastrum evaluate FOLDER --data cifar10
+    Hardware and time: not yet measured
+    Expected score: not yet measured (all 10,000 test images, exact); published, paper size: 3.03 bits/dim
+    """
+    return Recipe(
+        model=_model("gated-pixelcnn", "small", COLOUR),
+        data=DataConfig(name="cifar10"),
+        optim=OptimConfig(learning_rate=1e-3, warm_up=100, clip=500.0),
+        run=RunConfig(minutes=28.0, held_out_images=200),
+    )
+
+
+def pixelcnn_plus_plus_cifar10() -> Recipe:
+    """A small PixelCNN++ (32 filters, 1 block a resolution) on CIFAR-10.
+
+    Command: rastrum train pixelcnn-plus-plus-cifar10, then rastrum evaluate FOLDER --data cifar10
+    Hardware and time: not yet measured
+    Expected score: not yet measured (all 10,000 test images, exact); published, paper size: 2.92 bits/dim
+    """
+    return Recipe(
+        model=_model("pixelcnn++", "small", COLOUR, dropout=0.0),
+        data=DataConfig(name="cifar10"),
+        optim=OptimConfig(learning_rate=1e-3, betas=(0.95, 0.9995), warm_up=50, clip=500.0, batch=16),
+        run=RunConfig(minutes=28.0, held_out_images=200),
+    )
+
+
+def pixelcnn_binarized_mnist_paper() -> Recipe:
+    """PixelCNN at the paper's size on Larochelle's binarised MNIST; Adam where the paper has RMSProp.
+
+    Command: rastrum train pixelcnn-binarized-mnist-paper --run.device cuda
+    Hardware and time: not yet measured
+    Expected score: not yet measured (all 10,000 test images, exact); published: 81.30 nats
+    """
+    return Recipe(
+        model=_model("pixelcnn", "paper", BINARY),
+        data=DataConfig(name="binarized-mnist", held_out="validation"),
+        optim=OptimConfig(learning_rate=1e-3, warm_up=500, ema=0.9995, clip=20.0, batch=64),
+        run=RunConfig(steps=100_000, evaluations=50),
+    )
+
+
+def draw_binarized_mnist_paper() -> Recipe:
+    """DRAW at the paper's size (64 strokes, read 2x2, write 5x5) on Larochelle's binarised MNIST.
+
+    Command: rastrum train draw-binarized-mnist-paper --run.device cuda
+    Hardware and time: not yet measured
+    Expected score: not yet measured (all 10,000 test images, bound with 1 trajectory); published: at most 80.97 nats
+    """
+    return Recipe(
+        model=_model("draw", "paper", BINARY),
+        data=DataConfig(name="binarized-mnist", held_out="validation"),
+        optim=OptimConfig(learning_rate=1e-3, ema=0.9995, clip=20.0, batch=128, micro_batch=None),
+        run=RunConfig(steps=100_000, evaluations=50),
+    )
+
+
+def gated_pixelcnn_cifar10_paper() -> Recipe:
+    """Gated PixelCNN at the paper's size on CIFAR-10.
+
+    Command: rastrum train gated-pixelcnn-cifar10-paper --run.device cuda
+    Hardware and time: not yet measured
+    Expected score: not yet measured (all 10,000 test images, exact); published: 3.03 bits/dim
+    """
+    return Recipe(
+        model=_model("gated-pixelcnn", "paper", COLOUR),
+        data=DataConfig(name="cifar10"),
+        optim=OptimConfig(learning_rate=4e-4, warm_up=1000, ema=0.9995, clip=500.0, batch=64),
+        run=RunConfig(steps=200_000, evaluations=50),
+    )
+
+
+def pixelcnn_plus_plus_cifar10_paper() -> Recipe:
+    """PixelCNN++ at the paper's size (160 filters, 5 blocks a resolution) and with its schedule on CIFAR-10.
+
+    Command: rastrum train pixelcnn-plus-plus-cifar10-paper --run.device cuda
+    Hardware and time: not yet measured
+    Expected score: not yet measured (all 10,000 test images, exact); published: 2.92 bits/dim
+    """
+    return Recipe(
+        model=_model("pixelcnn++", "paper", COLOUR),
+        data=DataConfig(name="cifar10"),
+        optim=PLUS_PLUS,
+        run=RunConfig(steps=1_000_000, evaluations=100),
+    )
+
+
+RECIPES: dict[str, Callable[[], Recipe]] = {
+    "gated-pixelcnn-digits": gated_pixelcnn_digits,
+    "draw-digits": draw_digits,
+    "pixelcnn-binarized-mnist": pixelcnn_binarized_mnist,
+    "gated-pixelcnn-binarized-mnist": gated_pixelcnn_binarized_mnist,
+    "draw-binarized-mnist": draw_binarized_mnist,
+    "draw-mnist-300": draw_mnist_300,
+    "draw-mnist-300-no-attention": draw_mnist_300_no_attention,
+    "gated-pixelcnn-mnist": gated_pixelcnn_mnist,
+    "gated-pixelcnn-cifar10": gated_pixelcnn_cifar10,
+    "pixelcnn-plus-plus-cifar10": pixelcnn_plus_plus_cifar10,
+    "pixelcnn-binarized-mnist-paper": pixelcnn_binarized_mnist_paper,
+    "draw-binarized-mnist-paper": draw_binarized_mnist_paper,
+    "gated-pixelcnn-cifar10-paper": gated_pixelcnn_cifar10_paper,
+    "pixelcnn-plus-plus-cifar10-paper": pixelcnn_plus_plus_cifar10_paper,
+}
+
+
+def build_model(recipe: Recipe, data: Dataset) -> RasterModel | CanvasModel:
+    """A fresh model for the images of ``data``; its parameters come from ``recipe.run.seed``.
+
+    Raises ``ValueError`` where data and model do not fit, before any training.
+    """
+    import torch
+
+    from .models import MODELS
+    from .protocol import ConditionSpec
+
+    if recipe.conditional and data.labels is None:
+        raise ValueError(f"data: {data.name} {data.split} has no classes to tell the model; set --no-conditional")
+    condition = ConditionSpec("class", data.classes) if recipe.conditional else None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.run.seed)
+        return MODELS[model_name(recipe)](data.spec, recipe.model, condition)
+
+
+def model_name(recipe: Recipe) -> str:
+    """The name in ``MODELS`` of the recipe's system."""
+    from .models import MODELS
+
+    return next(name for name, model_class in MODELS.items() if model_class.config_class is type(recipe.model))
+
+
+def _model(name: str, preset: str, shape: tuple[int, int, int, int], **overrides: Any) -> Any:
+    """The config of a system at a preset for images of ``shape`` (channels, height, width, levels)."""
+    from .models import MODELS
+    from .protocol import ImageSpec
+
+    return MODELS[name].preset(preset, ImageSpec(*shape), **overrides)

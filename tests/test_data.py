@@ -1,0 +1,189 @@
+"""Data sets become the integer levels they say they are, and bad ones are refused in one line."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from rastrum.config import DataOptions
+from rastrum.data import Dataset, load_dataset
+from rastrum.protocol import ImageSpec
+
+mirror = pytest.mark.skipif("RASTRUM_HUB_MIRROR" not in os.environ, reason="needs RASTRUM_HUB_MIRROR")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """20 grey 4x4 images in two classes; image i is all i * 10."""
+    for i in range(20):
+        (tmp_path / f"kind{i % 2}").mkdir(exist_ok=True)
+        Image.new("L", (4, 4), i * 10).save(tmp_path / f"kind{i % 2}" / f"{i:02d}.png")
+    return tmp_path
+
+
+def grey(values: list[int], levels: int = 256) -> Dataset:
+    """One pixel an image."""
+    return Dataset("mine", "train", ImageSpec(1, 1, 1, levels), torch.tensor(values, dtype=torch.uint8).view(-1, 1, 1, 1))
+
+
+def test_digits_are_complete_and_the_split_is_balanced_and_disjoint() -> None:
+    train, test, every = (load_dataset("digits", split) for split in ("train", "test", "all"))
+    assert (len(train), len(test), len(every)) == (1437, 360, 1797)
+    assert every.spec == ImageSpec(1, 8, 8, 17) and every.images.dtype == torch.uint8
+    assert test.labels is not None and test.labels.bincount().tolist() == [36] * 10 and test.classes == 10
+    assert int(every.images.sum()) == 561718  # of the file as UCI publishes it
+    rows = [{bytes(image.flatten().tolist()) for image in part.images} for part in (train, test)]
+    assert not rows[0] & rows[1]
+
+
+def test_requantising_rounds_to_the_nearest_level() -> None:
+    every = load_dataset("digits", "all")
+    for levels in (2, 4, 9, 17, 256):
+        got = load_dataset("digits", "all", DataOptions(levels=levels))
+        expected = np.floor(every.images.numpy().astype(np.float64) / 16 * (levels - 1) + 0.5)
+        assert got.spec.levels == levels and np.array_equal(got.images.numpy(), expected)
+
+
+def test_three_binarisations_are_three_things() -> None:
+    """Static never changes, dynamic changes with the generator and has the intensities as its mean, threshold is half intensity."""
+    source = load_dataset("digits").images
+    static, again = (load_dataset("digits", options=DataOptions(binarise="static")) for _ in range(2))
+    assert torch.equal(static.images, again.images) and static.intensities is None and static.spec.levels == 2
+    assert static.images[source == 0].max() == 0 and static.images[source == 16].min() == 1
+    dynamic = load_dataset("digits", options=DataOptions(binarise="dynamic"))
+    assert torch.equal(dynamic.images, static.images)
+    one = dynamic.select(slice(0, 1))
+    draws = torch.stack([x for (x, _), _ in zip(one.batches(1, torch.Generator().manual_seed(0)), range(2000), strict=False)])
+    assert draws.float().mean(0).sub(source[:1] / 16).abs().max() < 5 * 0.5 / 2000**0.5
+    threshold = load_dataset("digits", options=DataOptions(binarise="threshold"))
+    assert torch.equal(threshold.images.bool(), source >= 8)
+
+
+def test_a_part_of_a_static_set_is_part_of_the_same_draw() -> None:
+    options = DataOptions(binarise="static")
+    assert torch.equal(load_dataset("digits", "train[100:200]", options).images, load_dataset("digits", "train", options).images[100:200])
+    few = load_dataset("digits", "train", DataOptions(limit=30))
+    assert len(few) == 30 and torch.equal(few.images, load_dataset("digits", "train", DataOptions(limit=30)).images)
+    assert len(load_dataset("digits", "test[-10:]")) == 10
+
+
+def test_batches_visit_every_image_once_before_any_comes_again() -> None:
+    data = grey(list(range(10)))
+    seen = [x for (x, _), _ in zip(data.batches(4, torch.Generator().manual_seed(1)), range(5), strict=False)]
+    flat = torch.cat(seen).flatten()
+    assert flat[:10].sort().values.tolist() == flat[10:].sort().values.tolist() == list(range(10))
+    again = [x for (x, _), _ in zip(data.batches(4, torch.Generator().manual_seed(1)), range(5), strict=False)]
+    assert torch.equal(flat, torch.cat(again).flatten()) and not torch.equal(flat[:10], flat[10:])
+
+
+def test_a_folder_has_labels_and_a_held_out_tenth(folder: Path) -> None:
+    every, train, test = (load_dataset(f"folder:{folder}", split) for split in ("all", "train", "test"))
+    assert (len(every), len(train), len(test)) == (20, 18, 2)
+    assert every.labels is not None and every.labels.tolist() == [0] * 10 + [1] * 10 and every.classes == 2
+    assert every.images[:, 0, 0, 0].tolist() == [*range(0, 200, 20), *range(10, 200, 20)]
+    assert test.images[:, 0, 0, 0].tolist() == [0, 10]
+
+
+def test_a_folder_with_split_subfolders_uses_them(tmp_path: Path) -> None:
+    for split, count in (("train", 3), ("test", 2)):
+        (tmp_path / split).mkdir()
+        for i in range(count):
+            Image.new("RGB", (2, 3), (i, 2, 3)).save(tmp_path / split / f"{i}.png")
+    test = load_dataset(f"folder:{tmp_path}", "test")
+    assert test.spec == ImageSpec(3, 3, 2, 256) and test.labels is None and test.images[1, :, 0, 0].tolist() == [1, 2, 3]
+    with pytest.raises(ValueError, match="has the splits train, test, got 'validation'"):
+        load_dataset(f"folder:{tmp_path}", "validation")
+
+
+def test_colours_sizes_and_modes_come_to_one_shape(tmp_path: Path) -> None:
+    Image.new("RGB", (6, 4), (255, 0, 0)).save(tmp_path / "a.png")
+    Image.new("1", (4, 4), 1).save(tmp_path / "b.png")
+    Image.new("LA", (4, 4), (7, 100)).save(tmp_path / "c.png")
+    both = load_dataset(f"folder:{tmp_path}", "all", DataOptions(size=4))
+    assert both.spec == ImageSpec(3, 4, 4, 256)
+    assert [image[:, 0, 0].tolist() for image in both.images] == [[255, 0, 0], [255, 255, 255], [7, 7, 7]]
+    assert load_dataset(f"folder:{tmp_path}", "all", DataOptions(size=2, grey=True)).images[0].unique().tolist() == [76]
+    with pytest.raises(ValueError, match=r"b\.png has 4x4 pixels, .*a\.png has 6x4; set size"):
+        load_dataset(f"folder:{tmp_path}", "all")
+
+
+def test_two_level_images_have_two_levels_until_resized(tmp_path: Path) -> None:
+    Image.fromarray(np.eye(4, dtype=bool)).save(tmp_path / "a.png")
+    assert load_dataset(f"folder:{tmp_path}", "all").spec.levels == 2
+    half = load_dataset(f"folder:{tmp_path}", "all", DataOptions(size=2))
+    assert half.spec.levels == 256 and half.images.flatten().tolist() == [128, 0, 0, 128]
+
+
+def test_broken_images_are_named(folder: Path) -> None:
+    """Truncated, not an image at all, 16 bits: one line with the file's name."""
+    path = folder / "kind0" / "zz.png"
+    whole = (folder / "kind0" / "00.png").read_bytes()
+    for content in (whole[: len(whole) // 2], b"hello", b""):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"zz\.png is not a whole image") as error:
+            load_dataset(f"folder:{folder}", "all")
+        assert "\n" not in str(error.value)
+    Image.fromarray(np.full((4, 4), 1000, np.uint16)).save(path)
+    with pytest.raises(ValueError, match=r"zz\.png has more than 8 bits"):
+        load_dataset(f"folder:{folder}", "all")
+
+
+@pytest.mark.parametrize(
+    ("name", "split", "options", "says"),
+    [
+        ("digit", "train", {}, "unknown data set 'digit'; there are digits"),
+        ("digits", "validation", {}, "has the splits train, test, all"),
+        ("digits", "train[1", {}, "expected a split like"),
+        ("digits", "train[5000:]", {}, "is empty"),
+        ("digits", "train", {"levels": 1}, "levels must be between 2 and 256"),
+        ("digits", "train", {"levels": 2, "binarise": "static"}, "exclude each other"),
+        ("digits", "train", {"binarise": "often"}, "static, dynamic or threshold"),
+        ("digits", "train", {"size": 0}, "size must be at least 1"),
+        ("folder:/no/such/place", "train", {}, "there is no folder"),
+    ],
+)
+def test_bad_input_is_one_clear_line(name: str, split: str, options: dict, says: str) -> None:
+    with pytest.raises(ValueError, match=says.replace("[", r"\[")) as error:
+        load_dataset(name, split, DataOptions(**options))
+    assert "\n" not in str(error.value)
+
+
+def test_without_the_extra_the_remedy_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "datasets", None)
+    with pytest.raises(ImportError, match=r"pip install 'rastrum\[data\]'"):
+        load_dataset("mnist")
+
+
+def test_a_hub_repository_is_read_from_the_mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images, labels and splits of a parquet repository as the Hub has it; no network is asked."""
+    datasets = pytest.importorskip("datasets")
+    home = tmp_path / "someone" / "spots" / "data"
+    home.mkdir(parents=True)
+    features = datasets.Features({"picture": datasets.Image(), "kind": datasets.ClassLabel(names=["dark", "light"])})
+    pictures = [Image.new("L", (3, 2), value) for value in (10, 200, 20)]
+    table = datasets.Dataset.from_dict({"picture": pictures, "kind": [0, 1, 0]}, features=features)
+    table.to_parquet(str(home / "test-00000-of-00001.parquet"))
+    monkeypatch.setenv("RASTRUM_HUB_MIRROR", str(tmp_path))
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    data = load_dataset("hub:someone/spots", "test")
+    assert data.spec == ImageSpec(1, 2, 3, 256) and data.images[:, 0, 0, 0].tolist() == [10, 200, 20]
+    assert data.labels is not None and data.labels.tolist() == [0, 1, 0] and data.classes == 2
+    with pytest.raises(ValueError, match=r"someone/spots has the splits \['test'\], got 'train'"):
+        load_dataset("hub:someone/spots", "train")
+
+
+@mirror
+def test_the_named_sets_are_what_they_should_be() -> None:
+    """Sizes, classes and a checksum that does not depend on how files are read: the mean level."""
+    for name, spec, classes, mean in (
+        ("mnist", ImageSpec(1, 28, 28, 256), 10, 33.791225),
+        ("fashion-mnist", ImageSpec(1, 28, 28, 256), 10, 73.146566),
+        ("binarized-mnist", ImageSpec(1, 28, 28, 2), 0, None),
+        ("cifar10", ImageSpec(3, 32, 32, 256), 10, 121.529155),
+    ):
+        data = load_dataset(name, "test")
+        assert data.spec == spec and len(data) == 10_000 and data.classes == classes
+        assert mean is None or data.images.double().mean().item() == pytest.approx(mean, abs=1e-5)
