@@ -13,7 +13,7 @@ _WHERE = {
     "canvas": ("CanvasModel",),
     "models": ("MODELS", "build"),
     "generation": ("sample", "complete", "generate", "reconstruct"),
-    "check": ("check",),
+    "checking": ("check",),
     "checkpoint": ("load",),
 }
 _MODULE = {name: module for module, names in _WHERE.items() for name in names}
@@ -21,7 +21,7 @@ __all__ = sorted(_MODULE)  # pyright: ignore[reportUnsupportedDunderAll]
 
 if TYPE_CHECKING:
     from .canvas import CanvasModel as CanvasModel
-    from .check import check as check
+    from .checking import check as check
     from .checkpoint import load as load
     from .generation import complete as complete
     from .generation import generate as generate

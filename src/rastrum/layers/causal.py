@@ -26,8 +26,12 @@ from ..program.builder import Program, View
 
 @dataclass(frozen=True)
 class Tap:
-    """out[row, column, to[0]:to[1]] += x[row + down, column + right, :inputs] · weight; weight (inputs, to[1] − to[0])."""
+    """A column of a kernel: out[row, column, to[0]:to[1]] += Σ over its ``rows`` rows, the lowest one ``down`` from the pixel's, of
 
+    x[…, column + right, :inputs] · weight; weight (rows · inputs, to[1] − to[0]), highest row first. ``down`` ≤ 0.
+    """
+
+    rows: int
     down: int
     right: int
     inputs: int
@@ -40,66 +44,76 @@ def shift_down(x: Tensor) -> Tensor:
 
 
 class _Taps(torch.autograd.Function):
-    """Sum of shifted products over flat rows. Rows are padded at one side only: a row's end is the next one's beginning."""
+    """Sum of shifted products over flat rows: the rows that a kernel sees lie side by side in each position, so a tap is one product.
+
+    Rows are padded at one side only: a row's end is the next one's beginning.
+    """
 
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, bias: Tensor | None, initial: Tensor | None, taps: Sequence[Tap], outputs: int, *weights: Tensor
     ) -> Tensor:
         batch, height, width, inputs = x.shape
-        top = max((-tap.down for tap in taps), default=0)
+        highest = min((tap.down - tap.rows + 1 for tap in taps), default=0)
+        slots = max((tap.down for tap in taps), default=0) - highest + 1
         left, right = max(0, 0, *(-tap.right for tap in taps)), max(0, 0, *(tap.right for tap in taps))
-        rows, columns = height + top, width + max(left, right)
-        count = batch * rows * columns
-        if top == left == right == 0:
+        columns = width + max(left, right)
+        count = batch * height * columns
+        ups = [-(highest + slot) for slot in range(slots)]                # how far above the pixel each slot's row is
+        if columns == width and ups == [0]:
             flat = x.reshape(count, inputs)
         else:
-            flat = x.new_zeros(left + count + right, inputs)
-            flat[left : left + count].view(batch, rows, columns, inputs)[:, top:, :width] = x
-        first = top * columns                                            # the first position that is no padding
+            flat = x.new_zeros(left + count + right, slots * inputs)
+            framed = flat[left : left + count].view(batch, height, columns, slots * inputs)
+            for slot, up in enumerate(ups):
+                framed[:, up:, :width, slot * inputs : (slot + 1) * inputs] = x[:, : max(0, height - up)]
         out = x.new_empty(count, outputs)
-        seen = out[first:]
-        n = count - first
-        framed = out.view(batch, rows, columns, outputs)[:, top:, :width]
+        shown = out.view(batch, height, columns, outputs)[:, :, :width]
         if initial is not None:
-            framed.copy_(initial)
+            shown.copy_(initial)
             if bias is not None:
-                seen.add_(bias)
+                out.add_(bias)
         elif bias is not None:
-            seen.copy_(bias)
+            out.copy_(bias)
         else:
-            seen.zero_()
-        for tap, weight in zip(taps, weights, strict=True):
-            at = left + first + tap.down * columns + tap.right
-            seen[:, tap.to[0] : tap.to[1]].addmm_(flat[at : at + n, : tap.inputs], weight)
+            out.zero_()
+        reads = []
+        for tap in taps:
+            first = (tap.down - tap.rows + 1 - highest) * inputs
+            reads.append((slice(left + tap.right, left + tap.right + count), slice(first, first + (tap.rows - 1) * inputs + tap.inputs)))
+        for tap, read, weight in zip(taps, reads, weights, strict=True):
+            out[:, tap.to[0] : tap.to[1]].addmm_(flat[read], weight)
         ctx.save_for_backward(flat, *weights)
-        ctx.taps, ctx.sizes = taps, (batch, height, width, inputs, top, left, right, columns, first, n)
+        ctx.taps, ctx.reads, ctx.ups, ctx.sizes = taps, reads, ups, (batch, height, width, columns, inputs, left, count)
         ctx.initial_shape = None if initial is None else initial.shape
-        return framed
+        return shown
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         flat, *weights = ctx.saved_tensors
-        batch, height, width, inputs, top, left, right, columns, first, n = ctx.sizes
+        batch, height, width, columns, inputs, left, count = ctx.sizes
         outputs = grad.shape[-1]
-        count = first + n
-        if top == left == right == 0:
+        if columns == width:
             grad_out = grad.reshape(count, outputs)
         else:
-            grad_out = grad.new_zeros(count, outputs)
-            grad_out.view(batch, height + top, columns, outputs)[:, top:, :width] = grad
-            grad_out = grad_out[first:]
+            framed = grad.new_empty(batch, height, columns, outputs)
+            framed[:, :, :width] = grad
+            framed[:, :, width:] = 0
+            grad_out = framed.view(count, outputs)
         grad_flat = torch.zeros_like(flat) if ctx.needs_input_grad[0] else None
         grad_weights: list[Tensor | None] = []
-        for tap, weight, needed in zip(ctx.taps, weights, ctx.needs_input_grad[5:], strict=True):
-            at = left + first + tap.down * columns + tap.right
+        for tap, read, weight, needed in zip(ctx.taps, ctx.reads, weights, ctx.needs_input_grad[5:], strict=True):
             part = grad_out[:, tap.to[0] : tap.to[1]]
             if grad_flat is not None:
-                grad_flat[at : at + n, : tap.inputs].addmm_(part, weight.t())
-            grad_weights.append(flat[at : at + n, : tap.inputs].t() @ part if needed else None)
+                grad_flat[read].addmm_(part, weight.t())
+            grad_weights.append(flat[read].t() @ part if needed else None)
         grad_x = None
         if grad_flat is not None:
-            grad_x = grad_flat[left : left + count].view(batch, height + top, columns, inputs)[:, top:, :width]
+            framed = grad_flat[left : left + count].view(batch, height, columns, -1)
+            for slot, up in enumerate(ctx.ups):
+                part = framed[:, up:, :width, slot * inputs : (slot + 1) * inputs]
+                part = F.pad(part, (0, 0, 0, 0, 0, min(up, height))) if up else part
+                grad_x = part if grad_x is None else grad_x + part
         grad_bias = grad_out.sum(0) if ctx.needs_input_grad[1] else None
         grad_initial = grad.sum_to_size(ctx.initial_shape) if ctx.needs_input_grad[2] else None
         return grad_x, grad_bias, grad_initial, None, None, *grad_weights
@@ -117,13 +131,13 @@ def convolve(
 
 def convolve_dense(x: Tensor, taps: Sequence[Tap], weights: Sequence[Tensor], bias: Tensor | None, outputs: int, stride: int = 1) -> Tensor:
     """The same by one library convolution over the taps' bounding box: for strides, for a GPU, and as the tests' reference."""
-    down, right = [tap.down for tap in taps], [tap.right for tap in taps]
-    top, left, after = max(0, -min(down)), max(0, -min(right)), max(0, *right)
-    assert max(down) <= 0, "nothing looks down"
+    top = max(tap.rows - 1 - tap.down for tap in taps)
+    left, after = max(0, 0, *(-tap.right for tap in taps)), max(0, 0, *(tap.right for tap in taps))
     kernel = x.new_zeros(top + 1, left + after + 1, x.shape[-1], outputs)
     for tap, weight in zip(taps, weights, strict=True):
-        box = F.pad(weight, (tap.to[0], outputs - tap.to[1], 0, x.shape[-1] - tap.inputs))
-        kernel = kernel.index_put((torch.tensor(top + tap.down), torch.tensor(left + tap.right)), box, accumulate=True)
+        box = F.pad(weight.unflatten(0, (tap.rows, tap.inputs)), (tap.to[0], outputs - tap.to[1], 0, x.shape[-1] - tap.inputs))
+        rows = torch.arange(tap.rows) + top + tap.down - tap.rows + 1
+        kernel = kernel.index_put((rows, torch.tensor(left + tap.right)), box, accumulate=True)
     padded = F.pad(x, (0, 0, left, after, top, 0)).permute(0, 3, 1, 2)
     return F.conv2d(padded, kernel.permute(3, 2, 0, 1), bias, stride).permute(0, 2, 3, 1)
 
@@ -137,9 +151,9 @@ class Convolution(nn.Module):
     def __init__(self, inputs: int, outputs: int, taps: list[Tap], bias: bool, weight_norm: bool, scale: float, stride: int) -> None:
         super().__init__()
         self.inputs, self.outputs, self.taps, self.stride, self.scale = inputs, outputs, taps, stride, scale
-        fan = max(1, sum(tap.inputs for tap in taps if tap.to[1] == outputs))
+        fan = max(1, sum(tap.rows * tap.inputs for tap in taps if tap.to[1] == outputs))
         bound = scale / math.sqrt(fan)
-        self.weights = nn.ParameterList(torch.empty(tap.inputs, tap.to[1] - tap.to[0]).uniform_(-bound, bound) for tap in taps)
+        self.weights = nn.ParameterList(torch.empty(tap.rows * tap.inputs, tap.to[1] - tap.to[0]).uniform_(-bound, bound) for tap in taps)
         self.bias = nn.Parameter(torch.empty(outputs).uniform_(-bound, bound)) if bias else None
         self.gain = nn.Parameter(self._norm().detach()) if weight_norm else None
         self.initialising = False
@@ -169,11 +183,12 @@ class Convolution(nn.Module):
 
     @torch.no_grad()
     def _initialise(self, x: Tensor) -> None:
-        """Outputs of mean 0 and standard deviation ``scale`` on x; a constant output keeps the gain it had (it has no spread to set)."""
+        """Outputs of mean 0 and standard deviation ``scale`` on x; one that hardly varies there keeps its gain (it has no spread to set)."""
         assert self.gain is not None
         out = self.compute(x, self.effective(), None, None).flatten(0, 2)
         mean, spread = out.mean(0), out.std(0, unbiased=False)
-        factor = torch.where(spread > 1e-6, self.scale / spread.clamp_min(1e-6), torch.ones_like(spread))
+        varies = spread > 1e-2 * out.square().mean(0).sqrt()
+        factor = torch.where(varies, self.scale / spread, torch.ones_like(spread))
         self.gain.mul_(factor)
         if self.bias is not None:
             self.bias.copy_(-mean * factor)
@@ -216,26 +231,31 @@ class CausalConvolution(Convolution):
         assert inputs % groups == 0 and outputs % groups == 0, "maps divide into colour groups"
         self.above, self.columns, self.left, self.groups = above, columns, left, groups
         every = (0, outputs)
-        taps = [Tap(down, right, inputs, every) for right in range(columns[0], columns[1] + 1) for down in range(-above, 0)]
-        taps += [Tap(0, right, inputs, every) for right in range(-left, 0)]
+        taps = [Tap(above, -1, right, inputs, every) for right in range(columns[0], columns[1] + 1)] if above else []
+        taps += [Tap(1, 0, right, inputs, every) for right in range(-left, 0)]
         width = outputs // groups
         for group in range(groups):
             prefix = {"none": 0, "before": group, "through": group + 1}[centre] * inputs // groups
             if prefix:
-                taps.append(Tap(0, 0, prefix, (group * width, (group + 1) * width)))
+                taps.append(Tap(1, 0, 0, prefix, (group * width, (group + 1) * width)))
         super().__init__(inputs, outputs, taps, bias, weight_norm, scale, stride)
 
     def lower(self, program: Program, source: View, initial: View | None = None, level: int | None = None) -> View:
-        """source: a map of the pixel phases; initial: what the result is added to; → a map of the pixel phases."""
+        """source: a map of the pixel phases; initial: a map of the row phase that the result is added to (any map if nothing is above);
+
+        → a map of the pixel phases, or of the row phase if everything seen is above.
+        """
         weights, bias = self.effective(), self.bias
         level = source.buffer.level if level is None else level
-        count = self.above * (self.columns[1] - self.columns[0] + 1)
+        count = (self.columns[1] - self.columns[0] + 1) if self.above else 0
         if self.above:
             with program.phase("row"), program.grid(source.buffer.level):
                 seen = program.history(source, self.above)
             with program.phase("row"):
                 window = seen.window(*self.columns, step=self.stride)
                 initial, bias = program.linear(window, torch.cat(weights[:count]), bias, initial, level=level), None
+            if len(weights) == count:
+                return initial
         out = program.map(self.outputs, level)
         part = self.outputs // self.groups
         for group in program.each_group():
@@ -245,7 +265,7 @@ class CausalConvolution(Convolution):
             unseen = self.inputs - sum(len(weight) for weight in centre)
             program.linear(
                 source.window(-self.left, 0, self.stride, leave_out=unseen),
-                torch.cat([*rows, *centre]) if rows or centre else weights[0].new_zeros(0, part),
+                torch.cat([*rows, *centre]) if rows or centre else self.weights[-1].new_zeros(0, part),
                 None if bias is None else bias[ours],
                 None if initial is None else initial.part(group, self.groups),
                 out.part(group, self.groups),
@@ -270,7 +290,7 @@ class VerticalConvolution(Convolution):
     ) -> None:
         self.rows, self.reach = rows, columns // 2
         every = (0, outputs)
-        taps = [Tap(down, right, inputs, every) for right in range(-self.reach, self.reach + 1) for down in range(1 - rows, 1)]
+        taps = [Tap(rows, 0, right, inputs, every) for right in range(-self.reach, self.reach + 1)]
         super().__init__(inputs, outputs, taps, bias, weight_norm, scale, stride)
 
     def lower(self, program: Program, source: View, initial: View | None = None, level: int | None = None) -> View:
@@ -289,7 +309,7 @@ class _Gate(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         n = x.shape[-1] // 2
-        s = torch.cat([x[..., :n] * -2.0, x[..., n:]], -1).sigmoid_()
+        s = torch.mul(x, x.new_tensor([-2.0] * n + [1.0] * n)).sigmoid_()
         ctx.save_for_backward(s)
         return torch.addcmul(s[..., n:], s[..., :n], s[..., n:], value=-2.0)
 

@@ -52,7 +52,7 @@ class Shortcut(Convolution):
     """1x1 of [concat_elu(u) | concat_elu(skip)]: u is known with the row above, the skip only at the pixel."""
 
     def __init__(self, filters: int, sources: int) -> None:
-        super().__init__(2 * filters * sources, filters, [Tap(0, 0, 2 * filters * sources, (0, filters))], True, True, 1.0, 1)
+        super().__init__(2 * filters * sources, filters, [Tap(1, 0, 0, 2 * filters * sources, (0, filters))], True, True, 1.0, 1)
 
     def lower_rows(self, program: Program, u: View) -> View:
         """What u gives, for a whole row at once."""
@@ -106,7 +106,7 @@ class Upsample(Convolution):
         # Here a tap says which output (down, right parity) it feeds and `source` which column of x it reads.
         parts = [(a, 0, 0) for a in (0, 1)] + [(a, 1, 0) for a in (0, 1)] + [(a, 1, 1) for a in (0, 1) if vertical]
         self.source = [source for _, _, source in parts]
-        super().__init__(filters, filters, [Tap(a, b, filters, (0, filters)) for a, b, _ in parts], True, True, 1.0, 1)
+        super().__init__(filters, filters, [Tap(1, a, b, filters, (0, filters)) for a, b, _ in parts], True, True, 1.0, 1)
         self.size = (1, 1)
 
     def compute(self, x: Tensor, weights: list[Tensor], bias: Tensor | None, initial: Tensor | None) -> Tensor:

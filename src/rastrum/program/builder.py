@@ -36,9 +36,9 @@ PhaseKind: TypeAlias = Literal["start", "row", "row_reversed", "channel"]
 
 @dataclass(eq=False)
 class Buffer:
-    """Memory of one map: ``columns`` columns of ``width`` numbers an image, starting at ``initial``.
+    """Memory of one map: ``columns`` columns of ``width`` numbers an image, starting at ``initial``, or at zero.
 
-    ``before`` and ``after`` columns of zeros beside the row are reached by windows. ``single``: one column, the same everywhere.
+    ``before`` and ``after``: columns beside the row that windows reach; they keep that beginning. ``single``: one column, the same everywhere.
     """
 
     width: int
@@ -200,7 +200,7 @@ class Program:
         level = destination.buffer.level
         if self._grid is None:
             due = (1 << level) - 1
-            grid = Grid(level, 1 if self._phase.kind == "start" else self.columns(level), due, 0, due, 0)
+            grid = Grid(level, destination.buffer.columns, due, 0, due, 0)
         else:
             grid = self._grid
         for view in (source, destination, initial):

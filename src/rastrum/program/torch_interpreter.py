@@ -29,6 +29,7 @@ class TorchInterpreter:
         self.spec = program.spec
         self._memory = {buffer: self._allocate(buffer) for buffer in program.buffers}
         self._row_period = 1 + max(op.grid.row_mask for phase in program.phases.values() for op in phase.operations)
+        self._gate_scales: dict[int, Tensor] = {}
         self._calls: dict[tuple[Phase, int, int], list[Call]] = {}
         self._steps = self.spec.height * self.spec.width * program.groups
         self._channels = self.spec.channels // program.groups
@@ -37,6 +38,7 @@ class TorchInterpreter:
             [self._at(view, column) for column in range(self.spec.width)] for view in program.outputs if view is not None
         ]
         assert program.input is not None
+        self._scaled = self.spec.scale(torch.arange(self.spec.levels, device=device), dtype)
         pixels = [self._at(program.input, column) for column in range(self.spec.width)]
         self._inputs = [[pixel[:, channel] for channel in range(self.spec.channels)] for pixel in pixels]
         self._ones = [pixel[:, self.spec.channels] for pixel in pixels] if program.input_ones else None
@@ -46,7 +48,7 @@ class TorchInterpreter:
     def _allocate(self, buffer: Buffer) -> Tensor:
         memory = torch.zeros(self.batch, buffer.before + buffer.columns + buffer.after, buffer.width, dtype=self.dtype, device=self.device)
         if buffer.initial is not None:
-            memory[:, buffer.before : buffer.before + buffer.columns] = buffer.initial
+            memory[:] = buffer.initial
         return memory
 
     def _start(self) -> None:
@@ -74,7 +76,7 @@ class TorchInterpreter:
         self._advance(t // self._channels)
         pixel, channel = divmod(t, self.spec.channels)
         column = pixel % self.spec.width
-        self._inputs[column][channel].copy_(self.spec.scale(value, self.dtype))
+        torch.index_select(self._scaled, 0, value, out=self._inputs[column][channel])
         if self._ones is not None and channel == 0:
             self._ones[column].fill_(1.0)
 
@@ -146,13 +148,20 @@ class TorchInterpreter:
             return [partial(out.copy_, source)]
         if op.kind == "relu":
             return [partial(torch.clamp_min, source, 0.0, out=out)]
-        if op.kind in ("gate", "glu"):
+        if op.kind == "gate":
+            # (1 − 2 σ(−2a)) σ(b): torch's tanh costs four sigmoids on a CPU
+            both = torch.empty_like(source)
+            a, b = both.chunk(2, -1)
+            return [
+                partial(torch.mul, source, self._gate_scale(source.shape[-1] // 2), out=both),
+                both.sigmoid_,
+                partial(torch.addcmul, b, a, b, value=-2.0, out=out),
+            ]
+        if op.kind == "glu":
+            assert initial is not None
             a, b = source.chunk(2, -1)
             opened = torch.empty_like(out)
-            if op.kind == "glu":
-                assert initial is not None
-                return [partial(torch.sigmoid, b, out=opened), partial(torch.addcmul, initial, a, opened, out=out)]
-            return [partial(torch.sigmoid, b, out=opened), partial(torch.tanh, a, out=out), partial(out.mul_, opened)]
+            return [partial(torch.sigmoid, b, out=opened), partial(torch.addcmul, initial, a, opened, out=out)]
         if op.kind == "elu":
             return [partial(_elu, source, out)]
         if op.kind == "concat_elu":
@@ -172,6 +181,11 @@ class TorchInterpreter:
             partial(torch.tanh, initial, out=kept),
             partial(torch.mul, kept, shown, out=out),
         ]
+
+    def _gate_scale(self, n: int) -> Tensor:
+        if n not in self._gate_scales:
+            self._gate_scales[n] = torch.tensor([-2.0] * n + [1.0] * n, dtype=self.dtype, device=self.device)
+        return self._gate_scales[n]
 
     def _linear(self, op: Operation, source: Tensor, out: Tensor, initial: Tensor | None) -> list[Call]:
         """One addmm over (B · columns, K) rows. A window that overlaps, or rows with gaps, go through a contiguous copy."""

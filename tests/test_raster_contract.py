@@ -1,0 +1,220 @@
+"""The contract, for every raster model and colour mode: one set of tests, tiny sizes, exhaustive where a toy can be enumerated."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import deque
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import rastrum
+from rastrum import MODELS, ConditionSpec, ImageSpec, RasterModel
+from rastrum.codec.coder import Decoder, Encoder
+from rastrum.walk import Decode, Encode, Force, Sample, walk
+
+RASTER = [name for name, model in MODELS.items() if issubclass(model, RasterModel)]
+CLASSES = ConditionSpec("class", 3)
+MODES: dict[str, tuple[tuple[int, int, int], int, ConditionSpec | None]] = {
+    "grey": ((1, 5, 6), 5, None),
+    "binary": ((1, 6, 5), 2, None),
+    "rgb": ((3, 4, 5), 4, None),
+    "rgb, class": ((3, 4, 3), 4, CLASSES),
+    "grey, vector": ((1, 4, 4), 3, ConditionSpec("vector", 2)),
+    "two channels, odd": ((2, 3, 7), 3, None),
+    "one pixel": ((3, 1, 1), 3, None),
+    "one row": ((1, 1, 9), 3, None),
+    "one column": ((1, 9, 1), 3, None),
+}
+UNCONDITIONAL = {"pixelcnn"}
+CASES = [(name, mode) for name in RASTER for mode in MODES if MODES[mode][2] is None or name not in UNCONDITIONAL]
+TOYS = [(name, toy) for name in RASTER for toy in ("1x2x3, 2 levels", "3x1x2, 2 levels", "1x2x2, 3 levels")]
+
+
+def lively(name: str, spec: ImageSpec, condition: ConditionSpec | None = None) -> RasterModel:
+    """A tiny float64 model whose parameters are moved so far that every path matters."""
+    model = rastrum.build(name, spec, preset="tiny", condition=condition, seed=1)
+    assert isinstance(model, RasterModel)
+    model = model.double().eval()
+    generator = torch.Generator().manual_seed(2)
+    model.initialise(images(spec, 8), told(condition, 8))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+    return model
+
+
+def images(spec: ImageSpec, count: int, seed: int = 3) -> Tensor:
+    return torch.randint(0, spec.levels, (count, *spec.shape), generator=torch.Generator().manual_seed(seed))
+
+
+def told(condition: ConditionSpec | None, count: int) -> Tensor | None:
+    if condition is None:
+        return None
+    generator = torch.Generator().manual_seed(4)
+    if condition.kind == "class":
+        assert isinstance(condition.size, int)
+        return torch.randint(0, condition.size, (count,), generator=generator)
+    return torch.randn(count, *condition.shape, generator=generator)
+
+
+def make(case: tuple[str, str]) -> tuple[RasterModel, Tensor, Tensor | None]:
+    shape, levels, condition = MODES[case[1]]
+    spec = ImageSpec(*shape, levels)
+    return lively(case[0], spec, condition), images(spec, 3), told(condition, 3)
+
+
+def toy(case: tuple[str, str]) -> tuple[RasterModel, Tensor]:
+    """A model small enough to list all its images."""
+    shape, levels = case[1].split(", ")
+    spec = ImageSpec(*(int(n) for n in shape.split("x")), int(levels.split()[0]))
+    everything = torch.tensor(list(itertools.product(range(spec.levels), repeat=spec.size))).view(-1, *spec.shape)
+    return lively(case[0], spec), everything
+
+
+def last(frames: Any) -> Tensor:
+    values = deque(frames, maxlen=1)[0].values
+    assert values is not None
+    return values
+
+
+def chi_square_is_plausible(counts: Tensor, probabilities: Tensor) -> None:
+    """Pearson's statistic within 5 standard deviations of its mean, all mass counted: rare cells are pooled."""
+    expected = probabilities * counts.sum()
+    rare = expected < 5
+    expected = torch.cat([expected[~rare], expected[rare].sum()[None]])
+    seen = torch.cat([counts[~rare], counts[rare].sum()[None]]).double()
+    keep = expected > 1e-9
+    assert float(seen[~keep].sum()) == 0
+    freedom = max(1, int(keep.sum()) - 1)
+    statistic = float(((seen - expected)[keep].square() / expected[keep]).sum())
+    assert statistic < freedom + 5 * math.sqrt(2 * freedom) + 5, (statistic, freedom)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_program_equals_forward(case: tuple[str, str]) -> None:
+    """Step = forward, decision by decision, for every level, to float64 rounding; prefill = stepping; a state can be copied."""
+    model, x, condition = make(case)
+    with torch.no_grad():
+        full = model.distribution(x, condition).log_pmf()
+        state = model.init(len(x), condition)
+        middle = model.spec.size // 2
+        for t in range(model.spec.size):
+            if t == middle:
+                filled = model.init(len(x), condition)
+                model.prefill(filled, x, t)
+                state = filled.repeat(2).select(torch.tensor([0, 2, 4]))
+                assert state.t == t
+            index = int(model.order[t])
+            at = (slice(None), *(int(i) for i in torch.unravel_index(torch.tensor(index), model.spec.shape)))
+            torch.testing.assert_close(model.step(state).log_pmf(), full[at], rtol=0, atol=1e-9)
+            model.observe(state, x.flatten(1)[:, index])
+        assert torch.equal(state.x, x)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_check_passes(case: tuple[str, str]) -> None:
+    """Causal in training and evaluation mode, no image sees another, the context is what is promised."""
+    model, _, _ = make(case)
+    report = rastrum.check(model)
+    assert report.ok, str(report)
+
+
+@pytest.mark.parametrize("case", TOYS, ids=str)
+def test_all_images_sum_to_one_and_samples_follow(case: tuple[str, str]) -> None:
+    model, everything = toy(case)
+    with torch.no_grad():
+        probabilities = model.log_prob(everything).exp()
+    assert abs(float(probabilities.sum()) - 1) < 1e-9
+    drawn = rastrum.sample(model, 1500, seed=5).long()
+    places = model.spec.levels ** torch.arange(model.spec.size - 1, -1, -1)
+    counts = torch.bincount((drawn.flatten(1) * places).sum(1), minlength=len(everything))
+    chi_square_is_plausible(counts, probabilities)
+
+
+@pytest.mark.parametrize("case", TOYS, ids=str)
+def test_completion_keeps_what_is_known_and_follows_the_conditional(case: tuple[str, str]) -> None:
+    """With a known beginning, the rest has exactly the conditional distribution; the images differ among themselves."""
+    model, everything = toy(case)
+    known = torch.zeros(model.spec.size, dtype=torch.bool)
+    known[model.order[: model.spec.size // 2]] = True
+    known = known.view(model.spec.shape)
+    x = everything[len(everything) // 3][None]
+    drawn = rastrum.complete(model, x, known, num_samples=800, seed=6)[0].long()
+    assert torch.equal(drawn[:, known], x[:, known].expand(800, -1))
+    with torch.no_grad():
+        joint = model.log_prob(everything).exp()
+    fits = (everything[:, known] == x[:, known]).all(1)
+    places = model.spec.levels ** torch.arange(model.spec.size - 1, -1, -1)
+    counts = torch.bincount((drawn.flatten(1) * places).sum(1), minlength=len(everything))
+    chi_square_is_plausible(counts, joint * fits / (joint * fits).sum())
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_naive_and_cached_draw_the_same_whatever_the_split(case: tuple[str, str]) -> None:
+    model, _, condition = make(case)
+    count = 3
+    drawn = rastrum.sample(model, count, condition, seed=7)
+    naive = last(walk(model, count, Sample(7), condition, naive=True))
+    assert torch.equal(drawn.long(), naive)
+    for b in range(count):
+        one = None if condition is None else condition[b : b + 1]
+        assert torch.equal(last(walk(model, 1, Sample(7, first=b), one))[0], naive[b])
+    known = images(model.spec, count, 9) > 0
+    x = images(model.spec, count, 8)
+    a = last(walk(model, count, Sample(7, 0.7), condition, known, x, every="decision"))
+    b = last(walk(model, count, Sample(7, 0.7), condition, known, x, every=3, naive=True))
+    assert torch.equal(a, b) and torch.equal(a[known], x[known])
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_streams_decode_and_cost_what_they_should(case: tuple[str, str]) -> None:
+    """Encode → decode is exact for any image; the ideal length of sampled ones is −log2 p to 0.1 % + 1 byte an image."""
+    model, x, condition = make(case)
+    x = torch.cat([x, torch.zeros_like(x), rastrum.sample(model, 3, condition, seed=1).long()])
+    condition = None if condition is None else condition.repeat(3, *([1] * (condition.dim() - 1)))
+    known = torch.zeros(x.shape, dtype=torch.bool)
+    known[2] = True                                                       # an inactive image spends no bits
+    streams = [Encoder() for _ in x]
+    deque(walk(model, len(x), Encode(x, model.order, streams), condition, known, x), maxlen=1)
+    blobs = [stream.finish() for stream in streams]
+    assert blobs[2] == b""
+    back = last(walk(model, len(x), Decode([Decoder(blob) for blob in blobs]), condition, known, x))
+    assert torch.equal(back, x)
+    with torch.no_grad():
+        bits = -model.log_prob(x, condition) / math.log(2)
+    for b in range(6, 9):
+        assert abs(len(blobs[b]) * 8 - float(bits[b])) <= 0.001 * float(bits[b]) + 16
+
+
+@pytest.mark.parametrize("name", RASTER)
+def test_a_few_steps_of_training_lower_the_loss(name: str) -> None:
+    spec = ImageSpec(1, 6, 6, 4)
+    model = rastrum.build(name, spec, preset="tiny")
+    assert isinstance(model, RasterModel)
+    x = torch.arange(4).repeat_interleave(9).view(1, 1, 6, 6).expand(4, -1, -1, -1)
+    model.initialise(x)
+    optimiser = torch.optim.Adam(model.parameters(), 0.02)
+    losses = []
+    for _ in range(12):
+        loss = -model.log_prob(x).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss))
+    assert losses[-1] < 0.7 * losses[0]
+
+
+@pytest.mark.parametrize("name", RASTER)
+def test_forced_walk_and_frames(name: str) -> None:
+    """Forcing an image gives that image back; Frames run from empty to finished, one a row."""
+    spec = ImageSpec(3, 3, 4, 5)
+    model = lively(name, spec)
+    x = images(spec, 2)
+    frames = list(walk(model, 2, Force(x, model.order)))
+    assert [frame.fraction for frame in frames] == [0, *((r + 1) / 3 for r in range(3))]
+    assert torch.equal(frames[-1].values, x)  # pyright: ignore[reportArgumentType]
+    torch.testing.assert_close(frames[-1].images, x / 4)
