@@ -12,8 +12,8 @@ from .show import Json, answer
 
 
 def models(json: Json = False) -> None:
-    """The models that there are. Parameters are those of an unconditional 28x28 image of two levels."""
-    from rich.table import Table
+    """The models that there are. tiny, small, paper: parameters for 28x28 images of two levels, told nothing."""
+    from rich.table import Column, Table
 
     from ..canvas import CanvasModel
     from ..models import MODELS, build
@@ -29,17 +29,20 @@ def models(json: Json = False) -> None:
     for name, model_class in MODELS.items():
         sizes = {preset: parameters(name, preset) for preset in ("tiny", "small", "paper")}
         found[name] = {
-            "kind": "canvas: stroke by stroke, a bound" if issubclass(model_class, CanvasModel) else "raster: pixel by pixel, exact",
+            "kind": "canvas" if issubclass(model_class, CanvasModel) else "raster",
             "parameters": sizes,
             "conditions": [c.kind for c in conditions if takes(name, ImageSpec(1, 28, 28, 2), c)],
             "colour": takes(name, ImageSpec(3, 28, 28, 2)),
             "levels": next(top for top in (65536, 256, 2) if takes(name, ImageSpec(1, 28, 28, top))),
         }
-    table = Table("model", "kind", "tiny", "small", "paper", "conditions", "colour", "levels up to", box=None)
+    names = ("model", "kind", "tiny", "small", "paper", "told", "colour", "levels")
+    table = Table(*(Column(name, no_wrap=name != "told") for name in names), box=None)
     for name, row in found.items():
         sizes = (f"{n:,}" for n in row["parameters"].values())
-        table.add_row(name, row["kind"], *sizes, ", ".join(row["conditions"]) or "-", "yes" if row["colour"] else "-", f"{row['levels']:,}")
-    answer(found, json, table)
+        told, colour = ", ".join(row["conditions"]) or "-", "yes" if row["colour"] else "-"
+        table.add_row(name, row["kind"], *sizes, told, colour, f"2–{row['levels']:,}")
+    legend = "raster: pixel by pixel, exact likelihood · canvas: stroke by stroke, a bound · told: conditions it can be given"
+    answer(found, json, table, legend)
 
 
 def parameters(name: str, preset: str) -> int:
@@ -54,21 +57,31 @@ def recipes(json: Json = False) -> None:
     """The recipes: one for each reported number. `rastrum train RECIPE --help` shows its settings."""
     import inspect
 
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    from ..recipes import RECIPES
+    from ..recipes import RECIPES, model_name
 
-    table = Table("recipe", "what it does, and the score to expect", box=None)
     found: dict[str, Any] = {}
+    table = Table(Column("recipe", no_wrap=True), "what it is", "expected score", box=None, padding=(0, 2, 1, 0))
     for name, recipe in RECIPES.items():
-        found[name] = {"about": inspect.getdoc(recipe) or ""}
-        table.add_row(name, found[name]["about"])
+        about, _, rest = (inspect.getdoc(recipe) or "").partition("\n\n")
+        facts = dict(line.split(": ", 1) for line in rest.splitlines() if ": " in line)
+        config = recipe()
+        expected = facts.get("Expected score", "")
+        found[name] = {"model": model_name(config), "data": config.data.name, "about": " ".join(about.split()), "expected": expected,
+                       "command": facts.get("Command", ""), "time": facts.get("Hardware and time", "")}  # fmt: skip
+        table.add_row(name, found[name]["about"], expected)
     answer(found, json, table)
 
 
-def demo(folder: Annotated[Path, arg(help="where pictures and report.html go")] = Path("demo"), json: Json = False) -> None:
+def demo(
+    folder: Annotated[Path, arg(help="where pictures and report.html go")] = Path("demo"),
+    minutes: Annotated[float, arg(help="of training, for all models together")] = 2.0,
+    seed: Annotated[int, arg(help="of the models and what they draw")] = 0,
+    json: Json = False,
+) -> None:
     """Train a class-conditional Gated PixelCNN and a DRAW on the embedded digits (about 3 minutes on two CPU cores) and draw with them."""
     from ..demo import run_demo
 
-    result = run_demo(folder)
-    answer({"folder": str(folder), "result": result}, json, f"open {folder / 'report.html'}")
+    result = run_demo(folder, minutes, seed)
+    answer({"folder": str(folder), **result}, json, f"open {folder / 'report.html'}")

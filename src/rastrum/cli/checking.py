@@ -19,7 +19,7 @@ def check(
     levels: Annotated[int, arg(help="for a name: levels of the toy image")] = 2,
     classes: Annotated[int | None, arg(help="for a name: make it conditional on so many classes")] = None,
     preset: Annotated[str, arg(help="for a name: tiny, small or paper")] = "tiny",
-    weights: Annotated[bool, arg(help="instead, draw how strongly a trained model uses each earlier pixel (needs --data or --images)")] = False,
+    weights: Annotated[bool, arg(help="draw instead how strongly a trained model uses each earlier pixel of --data or --images")] = False,
     data: Data = None,
     images: Images = None,
     split: Split = "test",

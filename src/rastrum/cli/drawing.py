@@ -51,7 +51,8 @@ def sample(
     result["classes"] = None if condition is None else condition.tolist()
     if out is None:
         result["images"] = values.tolist()
-    answer(result, json, *written(f"{count} images", out, trace), *([] if out or trace else [as_text(values[0], network.spec)]))
+    shown = written(f"{count} image{'s' * (count > 1)}", out, trace) if out or trace else [as_text(values[0], network.spec)]
+    answer(result, json, *shown)
 
 
 def complete(

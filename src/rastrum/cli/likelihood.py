@@ -73,3 +73,31 @@ def score(
     bound = "" if exact else " at most (a bound)"
     summary = f"mean of {len(x)}: {mean:.2f}{plus} nats, {bits_per_dim(mean, size):.4f}{plus_bits} bits/dim{bound}"
     answer(result, json, table, summary, *([f"  {map}"] if map else []))
+
+
+def evaluate(
+    model: Model,
+    data: Data = None,
+    images: Images = None,
+    split: Split = "test",
+    count: Annotated[int | None, arg(help="a fixed random subset of this many images; by default all")] = None,
+    binarise: Binarise = "static",
+    num_samples: Trajectories = 1,
+    seed: Annotated[int, arg(help="of a canvas model's latents")] = 0,
+    json: Json = False,
+) -> None:
+    """Mean over a data set: nats an image and bits/dim, ± standard error; exact for raster models, a bound for canvas models."""
+    from ..train import evaluate as over_all
+    from .training import as_dict, said
+
+    network = load_model(model)
+    dataset = load_images(network, data, images, split, count, binarise)
+    with progress("evaluating", len(dataset), "images") as report:
+        evaluation = over_all(network, dataset, num_samples=num_samples, seed=seed, progress=report)
+    drawn = f" (binarised if it was not: {binarise})" if network.spec.levels == 2 else ""
+    asked = {"model": model, "data": dataset.name, "split": dataset.split, "binarise": binarise, "num_samples": num_samples}
+    answer(
+        asked | as_dict(evaluation),
+        json,
+        f"{model} on {dataset.name} {dataset.split}{drawn}: {said(evaluation)}",
+    )

@@ -27,7 +27,7 @@ Classes: TypeAlias = Annotated[
 Out: TypeAlias = Annotated[Path | None, arg(metavar="X.png", help="write the picture here")]
 Trace: TypeAlias = Annotated[Path | None, arg(metavar="X.gif", help="write an animation of the walk here")]
 
-messages = Console(stderr=True)
+messages = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
 
 
 def answer(result: dict[str, Any], as_json: bool, *lines: RenderableType) -> None:
@@ -51,7 +51,7 @@ def progress(what: str, total: float, unit: str) -> Iterator[Callable[..., None]
             return Text(f"{task.finished_speed or task.speed or 0:,.1f} {unit}/s")
 
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), Throughput())
-    with Progress(*columns, TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=messages, transient=True) as bar:
+    with Progress(*columns, TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=messages, transient=True, disable=not messages.is_terminal) as bar:
         task = bar.add_task(what, total=total)
         yield lambda done, of=total: bar.update(task, completed=done, total=of)
 

@@ -1,0 +1,176 @@
+"""``train``: a recipe with any of its settings changed; what the loop yields becomes a bar, lines, sheets and files."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import math
+import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from tyro.conf import arg
+
+from . import bind, parse
+from .names import nearest
+from .show import Json, answer, messages, progress
+
+if TYPE_CHECKING:
+    from ..config import Recipe
+    from ..train import Evaluation, TrainState
+
+USAGE = """usage: rastrum train RECIPE [OPTIONS]
+
+Train a recipe; `rastrum recipes` lists them. Writes the model, metrics and a sheet of samples after every evaluation into runs/RECIPE.
+Ctrl-C lets the step finish, saves and stops.
+
+rastrum train RECIPE --help shows a recipe's settings: --model.… --data.… --optim.… --run.…, each can be changed."""
+SAMPLES = 16
+
+
+def train(argv: Sequence[str]) -> int | None:
+    """Parse ``RECIPE [OPTIONS]`` and train; → exit code."""
+    if not argv or argv[0] in ("-h", "--help"):
+        if not argv:
+            raise ValueError("train: which recipe? `rastrum recipes` lists them")
+        print(USAGE)
+        return 0
+    from ..recipes import RECIPES
+
+    name, *rest = argv
+    if name not in RECIPES:
+        raise ValueError(f"train: unknown recipe {name!r}; {nearest(name, RECIPES)}")
+    recipe: Recipe = RECIPES[name]()
+
+    def run(
+        config: Annotated[Any, arg(name="")] = recipe,
+        tensorboard: Annotated[bool, arg(help="write curves and samples for TensorBoard too (extra train)")] = False,
+        json: Json = False,
+    ) -> int:
+        return follow(name, config, ["rastrum", "train", *argv], tensorboard, json)
+
+    run.__annotations__["config"] = Annotated[type(recipe), arg(name="")]
+    return parse(bind(run), rest, f"rastrum train {name}", description=inspect.getdoc(RECIPES[name]))()
+
+
+def follow(name: str, config: Recipe, command: list[str], tensorboard: bool, as_json: bool) -> int:
+    """Run a recipe and show how it goes. Exit code 130 after Ctrl-C."""
+    from ..data import load_dataset
+    from ..recipes import build_model
+    from ..train import train as steps
+
+    folder = Path(config.run.folder) if config.run.folder else free_folder(Path("runs") / name)
+    config = dataclasses.replace(config, run=dataclasses.replace(config.run, folder=str(folder)))
+    with progress(f"reading {config.data.name}", 1, "images") as report:
+        data = load_dataset(config.data.name, config.data.train, config.data, report)
+        held_out = load_dataset(config.data.name, config.data.held_out, config.data, report)
+    model = build_model(config, data)
+    parameters = sum(p.numel() for p in model.parameters())
+    messages.print(f"{name}: {type(model).__name__}, {parameters:,} parameters; {len(data):,} images of {config.data.name}; into {folder}")
+    card = {"data": f"{config.data.name} {config.data.train}", "command": shlex.join(command), "recipe": name}
+    state, last = None, None
+    with training_bar() as show, scalars(folder if tensorboard else None) as write:
+        for state in steps(model, data, config, held_out, card):
+            show(state)
+            write(state)
+            if state.evaluation is not None:
+                last = state.evaluation
+                messages.print(f"step {state.step:,}: held out {said(last)}")
+                sample_sheet(state, folder)
+    assert state is not None
+    result = {"recipe": name, "folder": str(folder), "steps": state.step, "seconds": state.elapsed, "loss": state.loss,
+              "interrupted": state.interrupted, "held_out": last and as_dict(last)}  # fmt: skip
+    ended = f"interrupted at step {state.step:,}; saved" if state.interrupted else f"{state.step:,} steps in {state.elapsed:.0f} s; saved"
+    answer(result, as_json, f"{ended} in {folder}" + (f"; held out {said(last)}" if last else ""))
+    return 130 if state.interrupted else 0
+
+
+def said(evaluation: Evaluation) -> str:
+    """A score in words, with what it is."""
+    error = "" if math.isnan(evaluation.standard_error) else f" ± {evaluation.standard_error:.2f}"
+    text = f"{evaluation.nats:.2f}{error} nats"
+    if evaluation.kind == "loss":
+        return f"loss {evaluation.nats:.2f}{error} (no likelihood), {evaluation.images:,} images"
+    error = "" if math.isnan(evaluation.standard_error) else f" ± {evaluation.bits_standard_error:.4f}"
+    bound = ", a bound" if evaluation.kind == "bound" else ""
+    return f"{text}, {evaluation.bits_per_dim:.4f}{error} bits/dim ({evaluation.images:,} images{bound})"
+
+
+def as_dict(evaluation: Evaluation) -> dict[str, Any]:
+    bits = {"bits_per_dim": evaluation.bits_per_dim, "bits_standard_error": evaluation.bits_standard_error}
+    result = {**dataclasses.asdict(evaluation), **bits}
+    return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in result.items()}
+
+
+def free_folder(folder: Path) -> Path:
+    """``folder``, or the first of folder-2, folder-3, … that holds no run."""
+    from ..train import STATE
+
+    number, free = 1, folder
+    while (free / STATE).exists():
+        number += 1
+        free = folder.with_name(f"{folder.name}-{number}")
+    return free
+
+
+@contextmanager
+def training_bar() -> Iterator[Any]:
+    """A bar on stderr, or a line a minute where that is no terminal: loss, bits/dim, images/s, time left; yields a function of the state."""
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    texts = ("step {task.fields[step]}", "{task.percentage:>3.0f}%", "{task.fields[numbers]}")
+    step, percent, numbers = (TextColumn(text) for text in texts)
+    with Progress(step, BarColumn(), percent, numbers, console=messages, transient=True, disable=not messages.is_terminal) as bar:
+        task = bar.add_task("training", total=1.0, step=0, numbers="")
+        lines = 0
+
+        def show(state: TrainState) -> None:
+            nonlocal lines
+            bits = "" if state.bits_per_dim is None else f" {state.bits_per_dim:.3f} bits/dim"
+            minutes, seconds = divmod(int(state.time_left), 60)
+            line = f"loss {state.loss:.2f}{bits}  {state.images_per_second:,.0f} images/s  {minutes}:{seconds:02d} left"
+            bar.update(task, completed=state.fraction, step=f"{state.step:,}", numbers=line)
+            if bar.disable and state.elapsed // 60 > lines:
+                lines = state.elapsed // 60
+                messages.print(f"step {state.step:,}: {line}")
+
+        yield show
+
+
+@contextmanager
+def scalars(folder: Path | None) -> Iterator[Any]:
+    """TensorBoard's curves in ``folder``; yields a function of the state, which does nothing without a folder."""
+    if folder is None:
+        yield lambda state: None
+        return
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise ImportError("--tensorboard needs the extra train: pip install 'rastrum[train]'") from None
+
+    with SummaryWriter(folder) as writer:
+
+        def write(state: TrainState) -> None:
+            writer.add_scalar("train/nats", state.loss, state.step)
+            writer.add_scalar("train/images_per_second", state.images_per_second, state.step)
+            if state.evaluation is not None:
+                writer.add_scalar("held_out/nats", state.evaluation.nats, state.step)
+
+        yield write
+
+
+def sample_sheet(state: TrainState, folder: Path) -> None:
+    """What the averaged model draws now: samples-STEP.png in the run's folder."""
+    import rastrum
+
+    from ..pictures import save_picture, sheet
+    from .show import class_condition
+
+    model = state.model
+    if model.condition_spec is not None and model.condition_spec.kind != "class":
+        return
+    x = rastrum.sample(model, SAMPLES, class_condition(model, SAMPLES, None))
+    if model.spec.channels in (1, 3):
+        save_picture(sheet(x / (model.spec.levels - 1)), folder / f"samples-{state.step:06d}.png")
