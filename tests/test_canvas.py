@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from rastrum.distributions import Bernoulli
 from torch import Tensor, nn
 
 import rastrum.canvas
 from rastrum.canvas import CanvasModel, Normal, State
+from rastrum.distributions import Bernoulli
 from rastrum.protocol import ImageSpec
 
 

@@ -8,11 +8,11 @@ import math
 import numpy as np
 import pytest
 import torch
-from rastrum.noise import LATENT, normal
 from torch import Tensor
 
 from rastrum.layers.attention import filter_bank, place
 from rastrum.models.draw import DRAW, DRAWConfig
+from rastrum.noise import LATENT, normal
 from rastrum.protocol import ConditionSpec, ImageSpec
 
 TOY = ImageSpec(1, 1, 3, 2)
@@ -69,7 +69,8 @@ def reference_terms(model: DRAW, x: np.ndarray, noise: np.ndarray) -> tuple[floa
     encoder, encoder_cell, decoder, decoder_cell = (row.copy() for row in w["start"])
     kl = []
     for t in range(config.steps):
-        error = unit - sigmoid(canvas[: spec.channels])
+        drawn = canvas[: spec.channels]
+        error = unit - (sigmoid(drawn) if spec.levels == 2 else np.clip((drawn + 1) / 2, 0, 1))
         if config.attention:
             p = w["read_head.weight"] @ decoder + w["read_head.bias"]
             rows, columns, gamma = reference_filters(p, config.read, spec.height, spec.width)
@@ -99,7 +100,7 @@ def reference_log_prob(canvas: np.ndarray, index: tuple[int, ...], value: int, s
     c, i, j = index
     if spec.levels == 2:
         return -math.log1p(math.exp(-canvas[index] if value else canvas[index]))
-    mean, scale = 2 * sigmoid(canvas[index]) - 1, math.exp(canvas[c + spec.channels, i, j])
+    mean, scale = canvas[index], math.exp(max(canvas[c + spec.channels, i, j], -7.0))
     edge = lambda v: sigmoid(((2 * v - 1) / (spec.levels - 1) - 1 - mean) / scale)  # noqa: E731
     low = 0.0 if value == 0 else edge(value)
     high = 1.0 if value == spec.levels - 1 else edge(value + 1)
@@ -328,7 +329,7 @@ def test_a_condition_steers():
     model = make(spec, condition=ConditionSpec("class", 3))
     same, other = model.bound(x, torch.tensor([0, 1, 2, 0]), seed=0), model.bound(x, torch.tensor([0, 1, 1, 0]), seed=0)
     assert torch.equal(same[[0, 1, 3]], other[[0, 1, 3]]) and same[2] != other[2]
-    assert model.sample(2, condition=1).shape == (2, 1, 4, 4)
+    assert model.sample(2, condition=torch.tensor(1)).shape == (2, 1, 4, 4)
     vector = make(spec, condition=ConditionSpec("vector", 2))
     assert vector.bound(x, torch.randn(4, 2), num_samples=3, seed=0).shape == (4,)
     with pytest.raises(ValueError, match="map"):

@@ -275,7 +275,7 @@ class CanvasModel(nn.Module):
     ) -> Iterator[Frame]:
         """The same images, as Frames: the learned initial canvas, then one a stroke (every n-th for a number n, and the last).
 
-        The last frame holds the levels that ``sample`` returns at this seed. info: ``canvas``, the logits of the picture (B, *shape);
+        The last frame holds the levels that ``sample`` returns at this seed. info: ``canvas``, what is ``drawn`` (B, *shape);
         ``write_patch``, its signed change since the frame before; and what the model tells of its last write.
         """
         if every not in ("row", "decision") and not (isinstance(every, int) and every >= 1):
@@ -297,13 +297,13 @@ class CanvasModel(nn.Module):
     def _frames(
         self, state: State, noise: Noise, stride: int, seed: int, first: int, temperature: float, x: Tensor | None = None
     ) -> Iterator[Frame]:
-        before = self._picture_logits(state)
+        before = self.drawn(state)
         yield Frame(self.image(state), None, 0.0, None, {"canvas": before})
         for prior, latent, _, info in self._strokes(state, noise, x, temperature):
             last = state.t == self.steps
             if state.t % stride and not last:
                 continue
-            after = self._picture_logits(state)
+            after = self.drawn(state)
             info = {"canvas": after, "write_patch": after - before, **info}
             if x is not None:
                 info["kl"] = latent.kl(prior)
@@ -311,8 +311,8 @@ class CanvasModel(nn.Module):
             yield Frame(self.image(state), values, state.t / self.steps, info.get("write_window"), info)
             before = after
 
-    def _picture_logits(self, state: State) -> Tensor:
-        """Logits of ``image``: the canvas as a viewer wants it, (B, *shape), signed around grey."""
+    def drawn(self, state: State) -> Tensor:
+        """The canvas as a viewer wants it, (B, *shape), before it is squashed to a picture: strokes add up, ink and eraser have a sign."""
         return torch.logit(self.image(state), eps=1e-6)
 
     def _strokes(self, state: State, noise: Noise, x: Tensor | None = None, temperature: float = 1.0) -> Iterator[Stroke]:

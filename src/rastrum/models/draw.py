@@ -17,10 +17,10 @@ Without attention read is [x, x̂] and write one linear map to the whole canvas 
 
 What differs from the paper:
 - p(x | c) for more than 2 levels. The paper scores intensities by the cross-entropy of a Bernoulli, which is not a likelihood of levels.
-  Here c has two halves, the logits of the mean and the logarithm of the scale of one discretised logistic a value; the error image
-  uses the first half. ``likelihood="cross-entropy"`` gives the paper's training loss, and then there is no bound.
-- The initial canvas is set to the logits of the mean image of the data, forget gates start open and windows start with filters as wide
-  as their stride, so that the first strokes and glimpses see every pixel.
+  Here c has two halves, the mean (levels lie in [−1, 1], the mean anywhere) and the logarithm of the scale of one discretised logistic
+  a value, and the error image is x less the mean, cut to [0, 1]. ``likelihood="cross-entropy"`` gives the paper's loss, and no bound.
+- The initial canvas is set to the mean image of the data, forget gates start open, strokes start small, and filters start wide enough
+  for the grid to see and reach every pixel (``reset``).
 - Colour: the same filters on each channel. Class or vector condition: added to the gates of both LSTMs.
 
 Dimensions: B batch · C channels of the canvas · H, W image · N filters along a side · S size of an LSTM.
@@ -94,7 +94,7 @@ class DRAW(CanvasModel):
 
     @torch.no_grad()
     def reset(self) -> None:
-        """Recurrent weights orthogonal, forget gates open; each filter as wide as its share of the image, strokes of unit height."""
+        """Recurrent weights orthogonal, forget gates open; each filter as wide as its share of the image, strokes small."""
         hidden = self.config.hidden
         for lstm in (self.encoder, self.decoder):
             inputs = lstm.in_features - (2 if lstm is self.encoder else 1) * hidden
@@ -110,8 +110,12 @@ class DRAW(CanvasModel):
         if self.config.attention:
             side = max(self.spec.height, self.spec.width)
             self.read_head.bias[2] = 2 * math.log(side / self.config.read / 2)
+            self.read_head.bias[4] = 1.0
             self.write_head.bias[2] = 2 * math.log(side / self.config.write / 2)
             self.write_head.bias[4] = -2 * math.log(side / self.config.write)
+            self.write_head.weight[5:] *= 0.3
+        else:
+            self.write_head.weight *= 0.3
 
     @classmethod
     def preset(cls, name: str, spec: ImageSpec, **overrides: Any) -> DRAWConfig:
@@ -157,7 +161,7 @@ class DRAW(CanvasModel):
         if memory.get("image") is not x:
             self._look(state, x)
         decoder, unit = memory["decoder"], memory["unit"]
-        error = unit - torch.sigmoid(state.canvas[:, :, : self.spec.channels])
+        error = unit - self._picture(state)
         if self.config.attention:
             window = place(self.read_head(decoder), self.config.read, self.spec.height, self.spec.width)
             seen = window.read(torch.cat([unit, error], dim=2))
@@ -200,18 +204,23 @@ class DRAW(CanvasModel):
 
     # ── the canvas ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def logits(self, state: State) -> Tensor:
-        return state.canvas[:, :, : self.spec.channels].transpose(1, 2)
+    def _picture(self, state: State) -> Tensor:
+        """(B, H, C, W) in [0, 1]."""
+        drawn = state.canvas[:, :, : self.spec.channels]
+        return torch.sigmoid(drawn) if self.bernoulli else (0.5 * drawn + 0.5).clamp(0, 1)
 
     def image(self, state: State) -> Tensor:
-        return torch.sigmoid(self.logits(state))
+        return self._picture(state).transpose(1, 2)
+
+    def drawn(self, state: State) -> Tensor:
+        return state.canvas[:, :, : self.spec.channels].transpose(1, 2)
 
     def distribution(self, state: State) -> Distribution:
         if not self.proper:
             raise ValueError("draw: likelihood='cross-entropy' is a training loss, it gives no distribution of levels; 'exact' does")
         if self.bernoulli:
-            return Bernoulli(self.logits(state))
-        means = 2 * self.image(state).unsqueeze(-1) - 1
+            return Bernoulli(self.drawn(state))
+        means = self.drawn(state).unsqueeze(-1)
         log_scales = state.canvas[:, :, self.spec.channels :].transpose(1, 2).unsqueeze(-1)
         return LogisticMixture(torch.zeros_like(means), means, log_scales, self.spec.levels)
 
@@ -219,17 +228,18 @@ class DRAW(CanvasModel):
         if self.proper:
             return super().reconstruction(state, x)
         unit = x.to(self.dtype) / (self.spec.levels - 1)
-        return -F.binary_cross_entropy_with_logits(self.logits(state), unit, reduction="none").double().flatten(1).sum(1)
+        return -F.binary_cross_entropy_with_logits(self.drawn(state), unit, reduction="none").double().flatten(1).sum(1)
 
     @torch.no_grad()
     def initialise(self, x: Tensor, condition: Tensor | None = None) -> None:
-        """The initial canvas becomes the logits of the mean of images x, and the spread around it where the likelihood has a scale."""
+        """The initial canvas becomes the mean of images x, and the spread around it where the likelihood has a scale."""
         unit = x.transpose(1, 2).double() / (self.spec.levels - 1)
         mean = (unit.sum(0) + 0.5) / (len(x) + 1)
-        self.canvas[:, : self.spec.channels] = torch.logit(mean)
-        if not self.bernoulli:
-            spread = 2 * ((unit - mean).square().mean(0) + self.spec.levels**-2).sqrt()  # levels span 2, from −1 to 1
-            self.canvas[:, self.spec.channels :] = torch.log(math.sqrt(3) / math.pi * spread)
+        if self.bernoulli:
+            self.canvas.copy_(torch.logit(mean))
+        else:
+            deviation = 2 * ((unit - mean).square().mean(0) + self.spec.levels**-2).sqrt()
+            self.canvas.copy_(torch.cat([2 * mean - 1, torch.log(math.sqrt(3) / math.pi * deviation)], dim=1))
         self.initialised.fill_(True)
 
 
