@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,26 +17,9 @@ def models(json: Json = False) -> None:
     """The models that there are. tiny, small, paper: parameters for 28x28 images of two levels, told nothing."""
     from rich.table import Column, Table
 
-    from ..canvas import CanvasModel
-    from ..models import MODELS, build
-    from ..protocol import ConditionSpec, ImageSpec
+    from ..models import MODELS
 
-    def takes(name: str, spec: ImageSpec, condition: ConditionSpec | None = None) -> bool:
-        with contextlib.suppress(ValueError):
-            return build(name, spec, "tiny", condition) is not None
-        return False
-
-    conditions = [ConditionSpec("class", 10), ConditionSpec("vector", 3), ConditionSpec("map", (1, 28, 28))]
-    found = {}
-    for name, model_class in MODELS.items():
-        sizes = {preset: parameters(name, preset) for preset in ("tiny", "small", "paper")}
-        found[name] = {
-            "kind": "canvas" if issubclass(model_class, CanvasModel) else "raster",
-            "parameters": sizes,
-            "conditions": [c.kind for c in conditions if takes(name, ImageSpec(1, 28, 28, 2), c)],
-            "colour": takes(name, ImageSpec(3, 28, 28, 2)),
-            "levels": next(top for top in (65536, 256, 2) if takes(name, ImageSpec(1, 28, 28, top))),
-        }
+    found = {name: describe(name) for name in MODELS}
     names = ("model", "kind", "tiny", "small", "paper", "told", "colour", "levels")
     table = Table(*(Column(name, no_wrap=name != "told") for name in names), box=None)
     for name, row in found.items():
@@ -45,12 +30,26 @@ def models(json: Json = False) -> None:
     answer(found, json, table, legend)
 
 
-def parameters(name: str, preset: str) -> int:
-    """Parameters of a preset for a 28x28 image of two levels."""
-    from ..models import build
-    from ..protocol import ImageSpec
+def describe(name: str, presets: Sequence[str] = ("tiny", "small", "paper")) -> dict[str, Any]:
+    """What a model takes, found by building it."""
+    from ..canvas import CanvasModel
+    from ..models import MODELS, build
+    from ..protocol import ConditionSpec, ImageSpec
 
-    return sum(p.numel() for p in build(name, ImageSpec(1, 28, 28, 2), preset).parameters())
+    def takes(spec: ImageSpec, condition: ConditionSpec | None = None) -> bool:
+        with contextlib.suppress(ValueError):
+            return build(name, spec, "tiny", condition) is not None
+        return False
+
+    spec = ImageSpec(1, 28, 28, 2)
+    conditions = (ConditionSpec("class", 10), ConditionSpec("vector", 3), ConditionSpec("map", (1, 28, 28)))
+    return {
+        "kind": "canvas" if issubclass(MODELS[name], CanvasModel) else "raster",
+        "parameters": {preset: sum(p.numel() for p in build(name, spec, preset).parameters()) for preset in presets},
+        "conditions": [condition.kind for condition in conditions if takes(spec, condition)],
+        "colour": takes(replace(spec, channels=3)),
+        "levels": next(levels for levels in (65536, 256, 2) if takes(replace(spec, levels=levels))),
+    }
 
 
 def recipes(json: Json = False) -> None:

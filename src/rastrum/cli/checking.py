@@ -2,44 +2,150 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from .show import Json, Out, answer, check_suffix, load_model
-from .source import Count, Data, Images, Split
+from .names import nearest
+from .show import Classes, Json, Out, answer, check_suffix, class_condition, load_model
+from .source import Binarise, Count, Data, Images, Split, load_images
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..canvas import CanvasModel
+    from ..protocol import ConditionSpec, ImageSpec
+    from ..raster import RasterModel
+
+MODEL = "a name from `rastrum models`, a saved model's folder, rastrum/NAME, or a class of yours as FILE.py:CLASS"
 
 
 def check(
-    model: Annotated[Positional[str], arg(metavar="MODEL", help="a name from `rastrum models`, a saved model's folder, or rastrum/NAME")],
-    channels: Annotated[int, arg(help="for a name: channels of the toy image")] = 1,
-    height: Annotated[int, arg(help="for a name: rows of the toy image")] = 5,
-    width: Annotated[int, arg(help="for a name: columns of the toy image")] = 5,
-    levels: Annotated[int, arg(help="for a name: levels of the toy image")] = 2,
-    classes: Annotated[int | None, arg(help="for a name: make it conditional on so many classes")] = None,
+    model: Annotated[Positional[str], arg(metavar="MODEL", help=MODEL)],
+    channels: Annotated[int, arg(help="of the toy image, for a name or a class")] = 1,
+    height: Annotated[int, arg(help="of the toy image, for a name or a class")] = 5,
+    width: Annotated[int, arg(help="of the toy image, for a name or a class")] = 5,
+    levels: Annotated[int, arg(help="of the toy image, for a name or a class")] = 2,
+    condition: Annotated[int | None, arg(metavar="CLASSES", help="for a name: make it conditional on so many classes")] = None,
     preset: Annotated[str, arg(help="for a name: tiny, small or paper")] = "tiny",
     weights: Annotated[bool, arg(help="draw instead how strongly a trained model uses each earlier pixel of --data or --images")] = False,
+    at: Annotated[tuple[int, int] | None, arg(metavar="ROW COLUMN", help="of the decision that is drawn; by default a telling one")] = None,
     data: Data = None,
     images: Images = None,
     split: Split = "test",
     count: Count = 16,
+    binarise: Binarise = "static",
+    classes: Classes = None,
     out: Out = None,
     json: Json = False,
 ) -> int:
-    """Prove by perturbation that a model is causal, sees what it promises, and that its probabilities sum to one.
+    """Prove by perturbation that a raster model is causal, sees what it promises, and that its probabilities sum to one.
 
-    Exit code 1 if a fault is found. With --weights MODEL: how strongly a trained model uses each earlier pixel, as a picture.
+    Exit code 1 if a fault is found. --out draws what one decision sees. With --weights MODEL --data NAME --out x.png: how strongly a
+    trained model uses each earlier pixel.
     """
+    check_suffix("--out", out, ".png")
+    network = find(model, channels, height, width, levels, condition, preset)
+    if weights:
+        return strengths(model, network, data, images, split, count, binarise, classes, at, out, json)
     import rastrum
 
-    check_suffix("--out", out, ".png")
-    if model in rastrum.MODELS and not Path(model).exists():
-        spec = rastrum.ImageSpec(channels, height, width, levels)
-        condition = None if classes is None else rastrum.ConditionSpec("class", classes)
-        network = rastrum.build(model, spec, preset, condition)
-    else:
-        network = load_model(model)
-    report = rastrum.check(network)
-    answer({"model": model, "ok": report.ok, "report": str(report)}, json, str(report))
+    report = rastrum.check(network)  # pyright: ignore[reportArgumentType]
+    if out is not None:
+        import torch
+
+        from ..checking import context_of
+        from ..pictures import context_picture, save_picture
+
+        spec = network.spec
+        index = report.most_faulty() if at is None else place(spec, at)
+        seen, promised = context_of(network, index)  # pyright: ignore[reportArgumentType]
+        here = [int(i) for i in torch.unravel_index(torch.tensor(index), spec.shape)]
+        save_picture(context_picture(seen, promised, here), out)
+    result = {"model": model, "ok": report.ok, "report": str(report), "out": out and str(out)}
+    answer(result, json, str(report), *([f"  {out}"] if out else []))
     return 0 if report.ok else 1
+
+
+def find(
+    model: str, channels: int, height: int, width: int, levels: int, condition: int | None, preset: str
+) -> RasterModel | CanvasModel:
+    """A fresh model by its name or class, at the toy image's size, or a saved one."""
+    import rastrum
+
+    file, _, class_name = model.rpartition(":")
+    toy = model in rastrum.MODELS or file.endswith(".py")
+    if not toy and "/" not in model and not Path(model).exists():
+        raise ValueError(f"check: there is no model {model!r}; {nearest(model, rastrum.MODELS)}")
+    if not toy:
+        return load_model(model)
+    spec = rastrum.ImageSpec(channels, height, width, levels)
+    told = None if condition is None else rastrum.ConditionSpec("class", condition)
+    if model in rastrum.MODELS:
+        return rastrum.build(model, spec, preset, told)
+    return users_model(Path(file), class_name, spec, told)
+
+
+def users_model(file: Path, class_name: str, spec: ImageSpec, condition: ConditionSpec | None) -> RasterModel:
+    """The class of a user's file, built as ``CLASS(spec)``, or ``CLASS(spec, condition_spec=…)``."""
+    from ..raster import RasterModel
+
+    if not file.is_file():
+        raise ValueError(f"check: there is no file {str(file)!r}")
+    found = importlib.util.spec_from_file_location(file.stem, file)
+    assert found is not None and found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    model_class = getattr(module, class_name, None)
+    if not (isinstance(model_class, type) and issubclass(model_class, RasterModel)):
+        classes = [name for name, value in vars(module).items() if isinstance(value, type) and issubclass(value, RasterModel)]
+        raise ValueError(f"check: {file} has no raster model {class_name!r}; {nearest(class_name, classes)}")
+    return model_class(spec) if condition is None else model_class(spec, condition_spec=condition)
+
+
+def strengths(
+    model: str,
+    network: RasterModel | CanvasModel,
+    data: str | None,
+    images: Path | None,
+    split: str,
+    count: int,
+    binarise: Binarise,
+    classes: tuple[int, ...] | None,
+    at: tuple[int, int] | None,
+    out: Path | None,
+    json: bool,
+) -> int:
+    """How strongly a trained model uses each earlier pixel, as a picture and as the pixels that matter most."""
+    from ..checking import dependency_strengths
+    from ..pictures import dependency_picture, save_picture
+    from ..raster import RasterModel
+
+    if not isinstance(network, RasterModel):
+        raise ValueError(f"--weights: {model} draws stroke by stroke, its pixels do not depend on earlier ones; use a raster model")
+    spec = network.spec
+    row, column = (2 * spec.height // 3, spec.width // 2) if at is None else at
+    dataset = load_images(network, data, images, split, count, binarise)
+    told = class_condition(network, len(dataset), classes, dataset.labels)
+    strength: Tensor = dependency_strengths(network, dataset.images, row, column, told)
+    if out is not None:
+        save_picture(dependency_picture(strength, (0, row, column)), out)
+    total = strength.sum(0)
+    order = total.flatten().argsort(descending=True)[:8].tolist()
+    strongest = [{"row": i // spec.width, "column": i % spec.width, "strength": float(total.flatten()[i])} for i in order]
+    used = int((total > 1e-3 * total.max()).sum()) if float(total.max()) > 0 else 0
+    lines = [f"pixel ({row}, {column}) uses {used} earlier pixels (at least 1/1000 of the strongest); the strongest:"]
+    lines += [f"  row {s['row']:>3}  column {s['column']:>3}  moves the probabilities by {s['strength']:.4f}" for s in strongest[:used]]
+    result = {"model": model, "row": row, "column": column, "used": used, "strongest": strongest, "out": out and str(out)}
+    answer(result, json, *lines, *([f"  {out}"] if out else []))
+    return 0
+
+
+def place(spec: ImageSpec, at: tuple[int, int]) -> int:
+    """Flat index of the last channel at a row and column."""
+    row, column = at
+    if not (0 <= row < spec.height and 0 <= column < spec.width):
+        raise ValueError(f"--at: expected a place in {spec.height}x{spec.width}, got {row} {column}")
+    return ((spec.channels - 1) * spec.height + row) * spec.width + column

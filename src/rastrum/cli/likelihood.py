@@ -87,7 +87,7 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Mean over a data set: nats an image and bits/dim, ± standard error; exact for raster models, a bound for canvas models."""
-    from ..train import evaluate as over_all
+    from ..evaluation import evaluate as over_all
     from .training import as_dict, said
 
     network = load_model(model)

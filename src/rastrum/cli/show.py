@@ -51,7 +51,8 @@ def progress(what: str, total: float, unit: str) -> Iterator[Callable[..., None]
             return Text(f"{task.finished_speed or task.speed or 0:,.1f} {unit}/s")
 
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), Throughput())
-    with Progress(*columns, TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=messages, transient=True, disable=not messages.is_terminal) as bar:
+    columns += (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    with Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal) as bar:
         task = bar.add_task(what, total=total)
         yield lambda done, of=total: bar.update(task, completed=done, total=of)
 

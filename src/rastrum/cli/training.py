@@ -19,7 +19,8 @@ from .show import Json, answer, messages, progress
 
 if TYPE_CHECKING:
     from ..config import Recipe
-    from ..train import Evaluation, TrainState
+    from ..evaluation import Evaluation
+    from ..train import TrainState
 
 USAGE = """usage: rastrum train RECIPE [OPTIONS]
 
@@ -117,7 +118,7 @@ def free_folder(folder: Path) -> Path:
 
 @contextmanager
 def training_bar() -> Iterator[Any]:
-    """A bar on stderr, or a line a minute where that is no terminal: loss, bits/dim, images/s, time left; yields a function of the state."""
+    """A bar on stderr (no terminal: a line a minute) of loss, bits/dim, images/s, time left; yields a function of the state."""
     from rich.progress import BarColumn, Progress, TextColumn
 
     texts = ("step {task.fields[step]}", "{task.percentage:>3.0f}%", "{task.fields[numbers]}")

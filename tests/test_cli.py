@@ -1,0 +1,271 @@
+"""The command line as a user meets it: in process, and in a fresh process where speed, laziness and exit codes matter."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import rastrum
+from rastrum import ImageSpec
+from rastrum.cli import COMMANDS, main
+
+TINY = ["--model.layers", "2", "--model.maps", "4", "--model.hidden", "4", "--optim.batch", "4"]
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A class-conditional model, trained for three steps by the real command."""
+    folder = tmp_path_factory.mktemp("runs") / "gated"
+    options = ["--run.steps", "3", "--run.evaluations", "1", "--run.held-out-images", "8", "--run.folder", str(folder)]
+    assert main(["train", "gated-pixelcnn-digits", *TINY, *options]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def draw_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "draw"
+    rastrum.build("draw", ImageSpec(1, 8, 8, 17), "tiny").save_pretrained(folder)
+    return folder
+
+
+def fresh(*argv: str) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own."""
+    return subprocess.run([sys.executable, "-m", "rastrum.cli", *argv], capture_output=True, text=True, check=False)
+
+
+def answered(capsys: pytest.CaptureFixture[str], *argv: object) -> dict:
+    """What a command says with --json: one object, and nothing else, on stdout."""
+    capsys.readouterr()
+    assert main([*map(str, argv), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def complaint(capsys: pytest.CaptureFixture[str], *argv: object) -> tuple[int, str]:
+    """Exit code and stderr, which is one line, of a command that must fail and say nothing on stdout."""
+    capsys.readouterr()
+    code = main(list(map(str, argv)))
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1 and err.startswith("rastrum: "), err
+    return code, err
+
+
+# ── help ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_is_lazy(command: str) -> None:
+    """Help imports neither torch nor numpy, which is what keeps it under half a second."""
+    argv = [command, "--help"] if command else ["--help"]
+    code = f"import sys; from rastrum.cli import main; code = main({argv!r}); print(code, 'torch' in sys.modules, 'numpy' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "0 False False"
+    assert "usage: rastrum" in done.stdout and done.stderr == ""
+
+
+def test_help_is_quick() -> None:
+    """The best of three, in processor seconds of the whole process: the machine may be busy with other tests."""
+    code = "import time; from rastrum.cli import main; main(['sample', '--help']); print(time.process_time())"
+    runs = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True) for _ in range(3)]
+    assert min(float(run.stdout.split()[-1]) for run in runs) < 0.5
+
+
+def test_help_names_the_commands_and_recipes_settings(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    out = capsys.readouterr().out
+    assert all(f"\n  {name}" in out for name in COMMANDS)
+    assert main(["train", "gated-pixelcnn-digits", "--help"]) == 0
+    out = capsys.readouterr().out
+    assert all(flag in out for flag in ("digits", "--model.maps", "--data.name", "--optim.learning-rate", "--run.steps", "--json"))
+
+
+# ── the whole way on real data ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_train_leaves_model_metrics_and_samples(run_folder: Path) -> None:
+    names = {path.name for path in run_folder.iterdir()}
+    assert {"model.safetensors", "config.json", "README.md", "metrics.jsonl", "samples-000003.png"} <= names
+    assert "rastrum train gated-pixelcnn-digits" in (run_folder / "README.md").read_text()
+    assert Image.open(run_folder / "samples-000003.png").width > 64
+
+
+def test_sample(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Pictures appear, and the images are those of the library at this seed, by class in turn."""
+    said = answered(capsys, "sample", run_folder, "--count", 3, "--seed", 5)
+    assert said["classes"] == [0, 1, 2]
+    expected = rastrum.sample(rastrum.load(run_folder), 3, said["classes"], seed=5)
+    assert said["images"] == expected.tolist()
+    out, trace = tmp_path / "x.png", tmp_path / "x.gif"
+    assert main(["sample", str(run_folder), "--count", "4", "--class", "7", "--out", str(out), "--trace", str(trace)]) == 0
+    assert Image.open(out).format == "PNG"
+    with Image.open(trace) as animation:
+        assert animation.n_frames == 9                                    # pyright: ignore[reportAttributeAccessIssue]
+    capsys.readouterr()
+    assert main(["sample", str(run_folder), "--count", "1"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 8                 # drawn in characters where no file is asked for
+
+
+@pytest.mark.parametrize(("known", "share"), [("top", 0.5), ("right", 0.5), ("0.25", 0.25), ("mask.png", 1 / 64)])
+def test_complete(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], known: str, share: float) -> None:
+    """What is known comes back, as `rastrum.complete` would have it."""
+    mask = Image.new("L", (8, 8))
+    mask.putpixel((3, 2), 255)
+    mask.save(tmp_path / "mask.png")
+    asked = tmp_path / known if known.endswith("png") else known
+    said = answered(capsys, "complete", run_folder, "--data", "digits", "--count", 2, "--num-samples", 2, "--known", asked)
+    assert said["known"] == pytest.approx(share)
+    from rastrum.cli.drawing import known_mask
+    from rastrum.config import DataOptions
+    from rastrum.data import load_dataset
+
+    model, data = rastrum.load(run_folder), load_dataset("digits", "test", DataOptions(limit=2))
+    assert isinstance(model, rastrum.RasterModel) and data.labels is not None
+    kept = known_mask(str(asked), model.spec)
+    expected = rastrum.complete(model, data.images, kept, data.labels, num_samples=2)
+    assert said["images"] == expected.tolist()
+    assert bool((expected[:, 0] == data.images)[kept.expand(2, 1, 8, 8)].all())
+
+
+def test_complete_and_reconstruct_write_pictures(run_folder: Path, draw_folder: Path, tmp_path: Path) -> None:
+    for command, folder, count in (("complete", run_folder, 2), ("reconstruct", draw_folder, 2), ("reconstruct", draw_folder, 1)):
+        out, trace = tmp_path / f"{command}{count}.png", tmp_path / f"{command}{count}.gif"
+        argv = [command, str(folder), "--data", "digits", "--count", str(count), "--out", str(out), "--trace", str(trace)]
+        assert main(argv) == 0
+        assert Image.open(out).format == "PNG" and Image.open(trace).format == "GIF"
+
+
+def test_scores_agree(run_folder: Path, draw_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`score` and `evaluate` say the same of the same images, with the right units and kind."""
+    for folder, kind in ((run_folder, "exact"), (draw_folder, "bound")):
+        images = answered(capsys, "score", folder, "--data", "digits", "--count", 20)
+        mean = answered(capsys, "evaluate", folder, "--data", "digits", "--count", 20)
+        assert images["kind"] == mean["kind"] == kind and images["images"] == mean["images"] == 20
+        assert images["mean_nats"] == pytest.approx(mean["nats"], rel=1e-5)
+        assert images["standard_error_nats"] == pytest.approx(mean["standard_error"], rel=1e-4)
+        assert mean["bits_per_dim"] == pytest.approx(mean["nats"] / (64 * 0.6931472), rel=1e-6)
+    assert main(["score", str(run_folder), "--data", "digits", "--count", "3", "--map", str(tmp_path / "map.png")]) == 0
+    assert Image.open(tmp_path / "map.png").width > 100
+
+
+def test_own_images(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder of pictures of another size, and one picture alone, are brought to the model's size and levels."""
+    for i in range(2):
+        Image.new("RGB", (30, 20), (90 * i, 80, 70)).save(tmp_path / f"{i}.png")
+    said = answered(capsys, "score", run_folder, "--images", tmp_path, "--class", 4)
+    assert said["images"] == 2 and said["standard_error_nats"] >= 0
+    alone = answered(capsys, "score", run_folder, "--images", tmp_path / "1.png", "--class", 4)
+    assert alone["nats"] == [said["nats"][1]] and alone["standard_error_nats"] is None
+
+
+def test_check(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = answered(capsys, "check", "pixelcnn", "--height", 3, "--width", 3)
+    assert said["ok"] and said["report"]
+
+
+def test_lists(capsys: pytest.CaptureFixture[str]) -> None:
+    """What is listed is what there is, with what a user needs to choose."""
+    from rastrum.recipes import RECIPES
+
+    found = answered(capsys, "recipes")
+    assert list(found) == list(RECIPES) and all(row["expected"] and row["command"] for row in found.values())
+    from rastrum.cli.about import describe
+
+    row = describe("gated-pixelcnn", presets=("tiny",))
+    assert row["kind"] == "raster" and row["colour"] and row["levels"] == 256 and "class" in row["conditions"]
+
+
+# ── bad input ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["sampel"], "did you mean sample"),
+        (["sample"], "MODEL"),
+        (["sample", "m", "--cuont", "3"], "did you mean --count?"),
+        (["sample", "m", "--count", "three"], "--count"),
+        (["sample", "no/such/folder"], "'no/such/folder' is not there"),
+        (["sample", "rastrum/nothing"], "'rastrum/nothing'"),
+        (["train"], "which recipe"),
+        (["train", "gated-pixelcnn-digit"], "did you mean gated-pixelcnn-digits"),
+        (["train", "gated-pixelcnn-digits", "--model.mops", "3"], "did you mean --model.maps?"),
+        (["train", "gated-pixelcnn-digits", "--data.name", "digitz"], "digitz"),
+        (["sample", "GATED", "--out", "x.jpg"], "ends in .png"),
+        (["sample", "GATED", "--out", "no/such/x.png"], "no folder 'no/such'"),
+        (["sample", "GATED", "--count", "0"], "count"),
+        (["sample", "GATED", "--temperature", "-1"], "temperature"),
+        (["sample", "GATED", "--class", "10"], "0 … 9, got 10"),
+        (["sample", "DRAW", "--class", "1"], "unconditional"),
+        (["complete", "DRAW", "--data", "digits"], "cannot complete"),
+        (["complete", "GATED", "--data", "digits", "--known", "middle"], "middle"),
+        (["complete", "GATED"], "--data NAME and --images PATH"),
+        (["complete", "GATED", "--data", "digitz"], "did you mean digits?"),
+        (["score", "GATED", "--data", "digits", "--split", "tset"], "tset"),
+        (["score", "GATED", "--images", "no/such/folder"], "no/such/folder"),
+        (["score", "DRAW", "--data", "digits", "--map", "x.png"], "surprise map"),
+        (["reconstruct", "GATED", "--data", "digits"], "cannot reconstruct"),
+        (["check", "pixelcn"], "did you mean pixelcnn"),
+        (["check", "pixelcnn", "--levels", "1"], "levels"),
+    ],
+)
+def test_bad_input_is_one_line_and_2(
+    argv: list[str], says: str, run_folder: Path, draw_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    named = {"GATED": str(run_folder), "DRAW": str(draw_folder)}
+    code, err = complaint(capsys, *(named.get(a, a) for a in argv))
+    assert code == 2 and says in err
+
+
+def test_broken_files_are_one_line(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A truncated checkpoint and a broken image name the file; a run never overwrites another."""
+    (tmp_path / "model.safetensors").write_bytes((run_folder / "model.safetensors").read_bytes()[:200])
+    (tmp_path / "config.json").write_text((run_folder / "config.json").read_text())
+    code, err = complaint(capsys, "sample", tmp_path)
+    assert code == 2 and "model.safetensors" in err
+    images = tmp_path / "images"
+    images.mkdir()
+    (images / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    code, err = complaint(capsys, "score", run_folder, "--images", images)
+    assert code == 2 and "broken.png" in err
+    capsys.readouterr()
+    assert main(["train", "gated-pixelcnn-digits", *TINY, "--run.steps", "1", "--run.folder", str(run_folder)]) == 2
+    assert "holds a run already" in capsys.readouterr().err
+
+
+def test_io_errors_are_1(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "x.png"
+    folder.mkdir()                                                        # a folder stands where the picture should go
+    code, err = complaint(capsys, "sample", run_folder, "--count", "1", "--out", folder)
+    assert code == 1 and "x.png" in err
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_fresh_process_says_it_in_one_line() -> None:
+    """No traceback and no warning from any library on the way to a complaint."""
+    done = fresh("evaluate", "no/such/folder", "--data", "digits")
+    assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1
+
+
+def test_interrupt_saves(tmp_path: Path) -> None:
+    """Ctrl-C: exit 130, the model is whole, and a line says where it is."""
+    folder = tmp_path / "run"
+    argv = ["train", "gated-pixelcnn-digits", *TINY, "--run.steps", "1000000", "--run.log-every", "1", "--run.folder", str(folder)]
+    child = subprocess.Popen([sys.executable, "-m", "rastrum.cli", *argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        metrics, end = folder / "metrics.jsonl", time.monotonic() + 60
+        while time.monotonic() < end and not (metrics.exists() and metrics.stat().st_size):
+            time.sleep(0.05)
+        child.send_signal(signal.SIGINT)
+        out, err = child.communicate(timeout=60)
+    finally:
+        child.kill()
+    assert child.returncode == 130, err
+    assert f"saved in {folder}" in out and "Traceback" not in err
+    assert rastrum.load(folder).spec == ImageSpec(1, 8, 8, 17)
