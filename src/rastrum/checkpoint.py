@@ -96,7 +96,8 @@ def write_files(folder: str | Path, files: Mapping[str, bytes]) -> None:
             if path.is_dir() and not any(path.iterdir()):
                 path.rmdir()
         if isinstance(error, OSError):
-            raise OSError(error.errno, f"could not save to {str(folder)!r}, what was there is unchanged: {error.strerror or error}") from None
+            message = f"could not save to {str(folder)!r}, what was there is unchanged: {error.strerror or error}"
+            raise OSError(error.errno, message) from None
         raise
     if hasattr(os, "O_DIRECTORY"):
         directory = os.open(folder, os.O_DIRECTORY)
@@ -128,7 +129,7 @@ def load(folder_or_name: str | Path) -> RasterModel | CanvasModel:
     folder = _find(folder_or_name)
     config = _read_config(folder)
     name = config["model"]
-    if name not in MODELS:
+    if not isinstance(name, str) or name not in MODELS:
         raise CheckpointError(f"{folder / CONFIG}: unknown model {name!r}; this Rastrum has {', '.join(MODELS)}")
     model_class = MODELS[name]
     try:
@@ -199,7 +200,7 @@ def _fit(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
     if missing := sorted(expected.keys() - tensors.keys()):
         raise CheckpointError(f"{path}: lacks the tensor {missing[0]!r} ({len(missing)} missing); it belongs to another model")
     if extra := sorted(tensors.keys() - expected.keys()):
-        raise CheckpointError(f"{path}: has a tensor {extra[0]!r} that the model has not ({len(extra)} too many); it belongs to another model")
+        raise CheckpointError(f"{path}: has a tensor {extra[0]!r} ({len(extra)} too many); it belongs to another model")
     for key, value in expected.items():
         if tensors[key].shape != value.shape:
             raise CheckpointError(f"{path}: {key} has shape {tuple(tensors[key].shape)}, the model needs {tuple(value.shape)}")
@@ -219,9 +220,10 @@ def _line(error: BaseException) -> str:
 def _card(model: RasterModel | CanvasModel, name: str, facts: Mapping[str, str]) -> str:
     spec, told = model.spec, model.condition_spec
     parameters = sum(p.numel() for p in model.parameters())
+    size = f"{spec.channels} x {spec.height} x {spec.width}, {spec.levels} levels"
     rows = {
         "model": f"{name} ({', '.join(f'{field.name}={getattr(model.config, field.name)!r}' for field in fields(model.config))})",  # pyright: ignore[reportArgumentType]
-        "images": f"{spec.channels} x {spec.height} x {spec.width}, {spec.levels} levels" + (f", {spec.frames} frames" if spec.frames > 1 else ""),
+        "images": size if spec.frames == 1 else f"{spec.frames} frames of {size}",
         "condition": "none" if told is None else f"{told.kind}, size {told.size}",
         "parameters": f"{parameters:,}",
         **{key: f"`{value}`" if key == "command" else value for key, value in facts.items()},

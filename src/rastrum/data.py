@@ -2,7 +2,7 @@
 
     digits             in the package: 1,797 digits of 8x8 pixels and 17 levels
     mnist, fashion-mnist, binarized-mnist, cifar10, hub:OWNER/NAME, hub:OWNER/NAME:CONFIG    through HF ``datasets`` (extra ``data``)
-    folder:PATH        images of any common format, of one size, or resized
+    folder:PATH        images of any common format, of one size, or resized; or one image, which is every split
 
 Hub sets are read from the folder that the environment variable RASTRUM_HUB_MIRROR names where it holds ``OWNER/NAME``, else from the Hub.
 
@@ -51,7 +51,7 @@ HUB = {
 NAMES = ("digits", *HUB)
 # What a card must say about the data.
 NOTICES = {
-    "digits": 'Trained on "Optical Recognition of Handwritten Digits" (E. Alpaydin, C. Kaynak; UCI Machine Learning Repository, 1998), CC BY 4.0.',
+    "digits": 'Data: "Optical Recognition of Handwritten Digits", E. Alpaydin, C. Kaynak; UCI Machine Learning Repository 1998, CC BY 4.0.',
 }
 HELD_OUT_DIGITS = 36  # of each class
 
@@ -130,7 +130,8 @@ def load_dataset(name: str, split: str = "train", options: DataOptions | None = 
     if options.levels is not None:
         pixels, levels = _requantise(pixels, levels, options.levels), options.levels
     images = torch.from_numpy(pixels)
-    dataset = Dataset(name, split, ImageSpec(*images.shape[1:], levels), images, source.labels, source.classes)
+    channels, height, width = images.shape[1:]
+    dataset = Dataset(name, split, ImageSpec(channels, height, width, levels), images, source.labels, source.classes)
     if options.binarise is not None:
         dataset = _binarise(dataset, options.binarise, crc32(part.encode()))
     chosen = slice(int(start) if start else None, int(stop) if stop else None)
@@ -218,6 +219,8 @@ def _digits(split: str) -> _Source:
 def _folder(root: Path, split: str) -> _Source:
     from PIL import Image
 
+    if root.is_file():
+        return _Source([(str(root), lambda: Image.open(root))], 1, None, 0)
     if not root.is_dir():
         raise ValueError(f"data: there is no folder {str(root)!r}")
     splits = [name for name in ("train", "validation", "test") if (root / name).is_dir()]
@@ -266,7 +269,7 @@ def _hub(repository: str, config: str | None, column: str | None, split: str) ->
             datasets.enable_progress_bars()
     features = table.features
     column = column or next((name for name, kind in features.items() if isinstance(kind, datasets.Image)), None)
-    if column not in features:
+    if column is None or column not in features:
         raise ValueError(f"data: {repository} has no column of images, only {', '.join(features)}")
     labels, classes = None, 0
     label = "label" if "label" in features else next((n for n, kind in features.items() if isinstance(kind, datasets.ClassLabel)), None)

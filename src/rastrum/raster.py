@@ -7,6 +7,7 @@ samples for about the price of one forward pass: the base class runs that progra
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -151,6 +152,14 @@ class RasterModel(nn.Module):
             state.t = t
         while state.t < t:
             self.observe(state, values[:, self._order_list[state.t]])
+
+    # ── saving ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write weights, config and card to ``folder``; ``rastrum.load`` reads them."""
+        from .checkpoint import save_pretrained
+
+        save_pretrained(self, folder)
 
 
 def raster_order(spec: ImageSpec) -> Tensor:

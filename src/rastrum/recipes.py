@@ -66,10 +66,10 @@ def pixelcnn_binarized_mnist() -> Recipe:
     Expected score: not yet measured (all 10,000 test images, exact); published, at other sizes and after far longer: 81.30 nats
     """
     return Recipe(
-        model=_model("pixelcnn", "small", BINARY),
+        model=_model("pixelcnn", "small", BINARY, maps=48, layers=10),
         data=DataConfig(name="binarized-mnist", held_out="validation"),
         optim=OptimConfig(learning_rate=2e-3, warm_up=100, clip=20.0),
-        run=RunConfig(minutes=28.0),
+        run=RunConfig(cpu_minutes=56.0),
     )
 
 
@@ -81,10 +81,10 @@ def gated_pixelcnn_binarized_mnist() -> Recipe:
     Expected score: not yet measured (all 10,000 test images, exact)
     """
     return Recipe(
-        model=_model("gated-pixelcnn", "small", BINARY),
+        model=_model("gated-pixelcnn", "small", BINARY, layers=10),
         data=DataConfig(name="binarized-mnist", held_out="validation"),
         optim=OptimConfig(learning_rate=2e-3, warm_up=100, clip=20.0),
-        run=RunConfig(minutes=28.0),
+        run=RunConfig(cpu_minutes=56.0),
     )
 
 

@@ -1,0 +1,160 @@
+"""Held-out scores: nats an image and bits/dim with their standard error, exact for raster models, a bound for canvas models."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from .canvas import CanvasModel
+from .data import Dataset
+from .raster import RasterModel
+
+Model: TypeAlias = RasterModel | CanvasModel
+
+# Images at a time: on a CPU the maps of a few stay in cache.
+RASTER_BATCH, LARGE_BATCH = 4, 128
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Mean over images of a held-out set.
+
+    nats: of an image, the lower the better · standard_error: of nats, over images · size: values of an image ·
+    kind: "exact", "bound" (nats are at most that) or "loss" (a number to go down, no likelihood: bits_per_dim is None).
+    """
+
+    nats: float
+    standard_error: float
+    images: int
+    size: int
+    kind: Literal["exact", "bound", "loss"]
+
+    @property
+    def bits_per_dim(self) -> float | None:
+        return None if self.kind == "loss" else self.nats / (self.size * math.log(2))
+
+    @property
+    def bits_standard_error(self) -> float | None:
+        return None if self.kind == "loss" else self.standard_error / (self.size * math.log(2))
+
+    def __str__(self) -> str:
+        bits = "" if self.bits_per_dim is None else f", {self.bits_per_dim:.4f} bits/dim"
+        return f"{self.nats:.3f} ± {self.standard_error:.3f} nats{bits} ({self.kind}, {self.images} images)"
+
+
+def evaluate(
+    model: Model,
+    data: Dataset,
+    *,
+    batch: int | None = None,
+    num_samples: int = 1,
+    seed: int = 0,
+    workers: int | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> Evaluation:
+    """Score all of ``data``. batch: images at a time, None = what is usually fast; num_samples: trajectories of a bound, more are tighter;
+
+    seed: of the bound's noise, which belongs to an image's number, so that batches and workers change nothing; workers: threads, None =
+    as many as torch uses; progress: called with the number of images done.
+    Raises ``ValueError`` for data of another kind than the model's, and for a model whose loss is no likelihood.
+    """
+    check_data(model, data)
+    if isinstance(model, CanvasModel) and not model.proper:
+        model.bound(data.images[:0])                                     # says why there is none
+    training = model.training
+    try:
+        with Pool(workers or torch.get_num_threads()) as pool:
+            return score(model.eval(), data, pool, num_samples, seed, batch, progress)
+    finally:
+        model.train(training)
+
+
+def score(
+    model: Model,
+    data: Dataset,
+    pool: Pool,
+    num_samples: int,
+    seed: int,
+    batch: int | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> Evaluation:
+    """``evaluate`` on the threads of ``pool``, for a model in evaluation mode; a model without a likelihood gets its mean loss."""
+    if batch is None:
+        batch = RASTER_BATCH if isinstance(model, RasterModel) and model.device.type == "cpu" else LARGE_BATCH
+
+    def work(start: int) -> Tensor:
+        part = slice(start, start + batch)
+        labels = None if data.labels is None else data.labels[part]
+        with torch.no_grad():                                            # a setting of each thread
+            return nats(model, data.images[part], labels, num_samples, seed, start).double().cpu()
+
+    parts: list[Tensor] = []
+    for part in pool.map(work, range(0, len(data), batch)):
+        parts.append(part)
+        if progress is not None:
+            progress(min(len(parts) * batch, len(data)))
+    every = torch.cat(parts)
+    error = every.std().item() / math.sqrt(len(every)) if len(every) > 1 else math.nan
+    kind = "exact" if isinstance(model, RasterModel) else "bound" if model.proper else "loss"
+    return Evaluation(every.mean().item(), error, len(every), model.spec.size, kind)
+
+
+def nats(model: Model, x: Tensor, labels: Tensor | None, num_samples: int = 1, seed: int = 0, first: int = 0) -> Tensor:
+    """−log p of images x (B, *shape), or the bound on it, or where there is neither the training loss: (B,).
+
+    labels: told to a model that wants a class, else ignored. first: number of the first image, for the bound's noise.
+    """
+    told = condition_of(model, labels)
+    if isinstance(model, RasterModel):
+        return -model.log_prob(x, told)
+    if model.proper:
+        return -model.bound(x, told, num_samples, seed, first=first)
+    return model.loss(x, told, seed)
+
+
+def condition_of(model: Model, labels: Tensor | None) -> Tensor | None:
+    return None if model.condition_spec is None or labels is None else labels.to(model.device)
+
+
+def check_data(model: Model, data: Dataset) -> None:
+    """``ValueError`` unless the images are of the model's spec and have the classes that it is told."""
+    if model.spec != data.spec:
+        ours, theirs = (f"{s.channels}x{s.height}x{s.width} with {s.levels} levels" for s in (model.spec, data.spec))
+        raise ValueError(
+            f"data: the model is for {ours}, {data.name} {data.split} is {theirs}; change size, levels, grey or binarise to match"
+        )
+    told = model.condition_spec
+    if told is None:
+        return
+    if told.kind != "class":
+        raise ValueError(f"data: the model wants a condition of kind {told.kind!r}, data sets have only classes")
+    if data.labels is None:
+        raise ValueError(f"data: the model is told a class, {data.name} {data.split} has no labels")
+    if data.classes > int(told.size):                                    # pyright: ignore[reportArgumentType]
+        raise ValueError(f"data: the model knows {told.size} classes, {data.name} has {data.classes}")
+
+
+class Pool:
+    """Threads that share torch's threads between them; a single worker is the caller itself."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        share = max(1, torch.get_num_threads() // count)
+        self.executor = ThreadPoolExecutor(count, "rastrum", lambda: torch.set_num_threads(share)) if count > 1 else None
+
+    def map(self, work: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+        """Results in the order of the items."""
+        return map(work, items) if self.executor is None else self.executor.map(work, items)
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.executor is not None:
+            self.executor.shutdown(cancel_futures=True)

@@ -1,0 +1,187 @@
+"""Saved models come back bit for bit; what is not a whole one of ours is refused by name; a failed save leaves the old one."""
+
+import errno
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import rastrum
+from rastrum import ConditionSpec, ImageSpec, checkpoint
+from rastrum.checkpoint import CheckpointError, load, save_pretrained
+
+CASES = [
+    ("pixelcnn", ImageSpec(1, 5, 4, 2), None),
+    ("gated-pixelcnn", ImageSpec(3, 4, 4, 5), ConditionSpec("class", 3)),
+    ("pixelcnn++", ImageSpec(3, 4, 4, 256), ConditionSpec("vector", 2)),
+    ("draw", ImageSpec(1, 6, 5, 17), ConditionSpec("class", 2)),
+]
+
+
+def tiny(seed: int = 0, **overrides: Any) -> Any:
+    return rastrum.build("pixelcnn", ImageSpec(1, 4, 4, 2), "tiny", seed=seed, **overrides)
+
+
+def same(one: torch.nn.Module, other: torch.nn.Module) -> bool:
+    ours, theirs = one.state_dict(), other.state_dict()
+    return ours.keys() == theirs.keys() and all(torch.equal(value, theirs[key]) for key, value in ours.items())
+
+
+@pytest.mark.parametrize(("name", "spec", "condition"), CASES, ids=[case[0] for case in CASES])
+def test_a_model_comes_back_as_it_was(name: str, spec: ImageSpec, condition: ConditionSpec | None, tmp_path: Path) -> None:
+    """Weights, buffers, spec, condition and config; loading leaves torch's random stream alone."""
+    model = rastrum.build(name, spec, "tiny", condition=condition, seed=3)
+    save_pretrained(model, tmp_path / "new" / "folder")
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    other = load(tmp_path / "new" / "folder")
+    assert torch.equal(torch.rand(3), expected)
+    assert type(other) is type(model) and same(model, other) and not other.training
+    assert (other.spec, other.condition_spec, other.config) == (spec, condition, model.config)  # pyright: ignore[reportAttributeAccessIssue]
+    assert sorted(p.name for p in (tmp_path / "new" / "folder").iterdir()) == ["README.md", "config.json", "model.safetensors"]
+
+
+def test_the_models_own_method_and_the_public_name_do_the_same(tmp_path: Path) -> None:
+    model = tiny().double()
+    model.save_pretrained(tmp_path / "m")
+    other = rastrum.load(str(tmp_path / "m"))
+    assert same(model, other) and next(other.parameters()).dtype == torch.float64
+
+
+def test_the_card_tells_what_is_known_and_credits_the_digits(tmp_path: Path) -> None:
+    save_pretrained(tiny(), tmp_path, {"data": "digits train", "command": "rastrum train x", "score": "1.2 nats"})
+    text = (tmp_path / "README.md").read_text()
+    parameters = sum(p.numel() for p in tiny().parameters())
+    for part in ("# pixelcnn", "1 x 4 x 4, 2 levels", f"{parameters:,}", "`rastrum train x`", "1.2 nats", "CC BY 4.0"):
+        assert part in text
+
+
+def test_a_model_that_load_could_not_rebuild_is_not_saved(tmp_path: Path) -> None:
+    class Mine(rastrum.RasterModel):
+        pass
+
+    with pytest.raises(ValueError, match=r"Mine is not in rastrum\.MODELS"):
+        Mine(ImageSpec(1, 2, 2, 2)).save_pretrained(tmp_path / "mine")
+    assert not (tmp_path / "mine").exists()
+
+
+def spoil_config(**changes: Any) -> Any:
+    def spoil(folder: Path) -> None:
+        config = json.loads((folder / "config.json").read_text())
+        config = {key: value for key, value in (config | changes).items() if value != "gone"}
+        (folder / "config.json").write_text(json.dumps(config))
+
+    return spoil
+
+
+def truncate(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def spoil_tensors(change: Any) -> Any:
+    def spoil(folder: Path) -> None:
+        tensors = load_file(folder / "model.safetensors")
+        save_file(change(tensors), folder / "model.safetensors")
+
+    return spoil
+
+
+def first_renamed(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    key = min(tensors)
+    return {"other" if name == key else name: value for name, value in tensors.items()}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda f: (f / "config.json").unlink(), "has no config.json"),
+        (lambda f: (f / "model.safetensors").unlink(), "has no model.safetensors"),
+        (lambda f: (f / "config.json").write_text("{"), "is not JSON"),
+        (lambda f: (f / "config.json").write_bytes(b"\xff\xfe\x00"), "is not JSON"),
+        (lambda f: (f / "config.json").write_text("[]"), "is not Rastrum's"),
+        (spoil_config(rastrum="gone"), "is not Rastrum's"),
+        (spoil_config(rastrum=99), "format 99, this Rastrum reads format 1"),
+        (spoil_config(spec="gone"), "has no entry 'spec'"),
+        (spoil_config(model="pixelcnm"), "unknown model 'pixelcnm'"),
+        (spoil_config(model=["x"]), "unknown model"),
+        (spoil_config(spec={"channels": 1}), "does not describe a pixelcnn"),
+        (spoil_config(spec=None), "does not describe a pixelcnn"),
+        (spoil_config(config={"mapz": 3}), "has no option 'mapz'"),
+        (spoil_config(config={"maps": "many"}), "does not describe a pixelcnn"),
+        (spoil_config(config={"maps": 8, "layers": 2}), "tensor|shape"),
+        (truncate, "is truncated or not a safetensors file"),
+        (lambda f: (f / "model.safetensors").write_bytes(b""), "is truncated or not a safetensors file"),
+        (spoil_tensors(first_renamed), "lacks the tensor"),
+        (spoil_tensors(lambda t: t | {"extra": torch.zeros(2)}), "has a tensor 'extra'"),
+        (spoil_tensors(lambda t: {k: v[..., :1].clone() if v.dim() > 1 else v for k, v in t.items()}), "the model needs"),
+    ],
+)
+def test_what_is_not_a_whole_model_of_ours_is_refused(spoil: Any, says: str, tmp_path: Path) -> None:
+    save_pretrained(tiny(), tmp_path)
+    spoil(tmp_path)
+    with pytest.raises(CheckpointError, match=says) as error:
+        load(tmp_path)
+    assert "\n" not in str(error.value) and str(tmp_path) in str(error.value)
+
+
+def test_no_folder_no_model_in_the_box(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    cases = {tmp_path / "nothing": "is not there", tmp_path / "file": "is a file", "rastrum/nothing": "in the package; there are"}
+    for name, says in cases.items():
+        with pytest.raises(CheckpointError, match=says):
+            load(name)
+
+
+def test_a_full_disk_leaves_the_old_model_and_no_litter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk fills while the second file is synced; also when there was no folder before."""
+    folder, fresh = tmp_path / "old", tmp_path / "a" / "b"
+    save_pretrained(tiny(seed=1), folder)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    for target in (folder, fresh):
+        calls = iter((None, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))))
+
+        def sync(descriptor: int, calls: Any = calls) -> None:
+            if error := next(calls):
+                raise error
+
+        monkeypatch.setattr(checkpoint.os, "fsync", sync)
+        with pytest.raises(OSError, match="No space left on device") as error:
+            save_pretrained(tiny(seed=2), target)
+        assert error.value.errno == errno.ENOSPC and "\n" not in str(error.value)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_truly_full_device_is_an_oserror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = open
+    monkeypatch.setattr("builtins.open", lambda path, *a, **k: real("/dev/full" if str(path).endswith(".new") else path, *a, **k))
+    with pytest.raises(OSError, match="what was there is unchanged"):
+        save_pretrained(tiny(), tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+def test_foreign_files_are_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("my project")
+    with pytest.raises(ValueError, match=r"holds a README.md that is not Rastrum's"):
+        save_pretrained(tiny(), tmp_path)
+    assert (tmp_path / "README.md").read_text() == "my project" and len(list(tmp_path.iterdir())) == 1
+    (tmp_path / "README.md").unlink()
+    (tmp_path / "notes.txt").write_text("mine")
+    save_pretrained(tiny(seed=1), tmp_path)
+    save_pretrained(tiny(seed=2), tmp_path)
+    assert same(load(tmp_path), tiny(seed=2)) and (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_there_is_no_pickle_in_the_folder_or_the_code(tmp_path: Path) -> None:
+    save_pretrained(tiny(), tmp_path)
+    assert {path.suffix for path in tmp_path.iterdir()} == {".safetensors", ".json", ".md"}
+    for name in ("checkpoint", "train"):
+        source = (Path(checkpoint.__file__).parent / f"{name}.py").read_text()
+        assert "torch.save" not in source and "torch.load" not in source and "import pickle" not in source

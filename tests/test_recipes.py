@@ -1,0 +1,63 @@
+"""Every recipe can be built, says what it must, and its settings are flags."""
+
+import dataclasses
+
+import pytest
+import torch
+import tyro
+
+from rastrum.config import Recipe
+from rastrum.data import Dataset
+from rastrum.evaluation import check_data
+from rastrum.models import MODELS
+from rastrum.protocol import ImageSpec
+from rastrum.recipes import BINARY, COLOUR, DIGITS, GREY, RECIPES, build_model, model_name
+from rastrum.train import check_config
+
+SMALL = [name for name in RECIPES if not name.endswith("-paper")]
+
+
+def shape_of(recipe: Recipe) -> tuple[int, int, int, int]:
+    grey = BINARY if recipe.data.binarise else GREY
+    return {"digits": DIGITS, "binarized-mnist": BINARY, "cifar10": COLOUR, "mnist": grey}[recipe.data.name]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_names_its_command_hardware_and_score_and_has_a_budget(name: str) -> None:
+    text = RECIPES[name].__doc__ or ""
+    assert f"rastrum train {name}" in text and "Hardware and time:" in text and "Expected score:" in text
+    recipe = RECIPES[name]()
+    check_config(recipe)
+    assert model_name(recipe) in MODELS and name.startswith(model_name(recipe).replace("++", "-plus-plus"))
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_recipes_model_fits_its_data(name: str) -> None:
+    """Built on stand-in images of the set's shape; the same seed gives the same parameters."""
+    recipe = RECIPES[name]()
+    spec = ImageSpec(*shape_of(recipe))
+    labels = torch.tensor([1, 2]) if recipe.conditional else None
+    data = Dataset(recipe.data.name, "train", spec, torch.zeros(2, *spec.shape, dtype=torch.uint8), labels, 10 if recipe.conditional else 0)
+    model, again = build_model(recipe, data), build_model(recipe, data)
+    check_data(model, data)
+    assert (model.condition_spec is not None) == recipe.conditional
+    assert all(torch.equal(one, other) for one, other in zip(model.parameters(), again.parameters(), strict=True))
+
+
+def test_a_class_conditional_recipe_needs_classes() -> None:
+    recipe = RECIPES["gated-pixelcnn-digits"]()
+    data = Dataset("mine", "train", ImageSpec(*DIGITS), torch.zeros(2, 1, 8, 8, dtype=torch.uint8))
+    with pytest.raises(ValueError, match="has no classes"):
+        build_model(recipe, data)
+
+
+def test_every_setting_is_a_flag() -> None:
+    """The command line is ``tyro.cli(type(recipe), default=recipe)``; the model's own config is in it."""
+    recipe = RECIPES["draw-mnist-300"]()
+    flags = ["--model.no-attention", "--model.steps", "3", "--data.binarise", "static", "--data.limit", "50", "--optim.betas", "0.8", "0.9",
+             "--run.steps", "None", "--run.minutes", "1.5", "--run.folder", "x", "--optim.micro-batch", "8"]  # fmt: skip
+    changed = tyro.cli(type(recipe), default=recipe, args=flags)
+    assert changed.model == dataclasses.replace(recipe.model, attention=False, steps=3)
+    assert changed.data == dataclasses.replace(recipe.data, binarise="static", limit=50)
+    assert changed.optim == dataclasses.replace(recipe.optim, betas=(0.8, 0.9), micro_batch=8)
+    assert changed.run == dataclasses.replace(recipe.run, steps=None, minutes=1.5, folder="x")
