@@ -1,19 +1,24 @@
-"""Distributions over one integer level: nats for training and scoring, one integer CDF for drawing and coding.
+"""Distributions over one integer level 0 … L − 1, and the one integer CDF that sampling, encoding and decoding share.
 
-The CDF counts out of 2^24 and gives every level at least one, so a draw, a file and a completion can never disagree:
+    S = any batch shape    L = levels    K = components of a mixture    t = threshold, 0 … 2^24 − 1
 
-    Bernoulli, Categorical  w_i = ⌊exp(l_i − max l) · 2^30⌋, C_i = w_0 + … + w_{i−1};  cdf(i) = i + ⌊C_i (2^24 − V) / C_V⌋
-    LogisticMixture         C_i = ⌊F(lower edge of i) · 2^30⌋ in float64;              cdf(i) = 2i + ⌊C_i (2^24 − 2V) / 2^30⌋
+The CDF counts out of 2^24 and gives every level at least one count, so a sample, a file and a completion cannot disagree:
 
-The mixture's CDF is evaluated only where a search looks, and leaves two counts a level, so that a slip of one cannot empty it.
-S is any leading batch shape, V the number of levels, K the components of a mixture.
+    softmax    w_i = ⌊exp(l_i − max l) 2^30⌋,  C_i = w_0 + … + w_{i−1},     cdf(i) =  i + ⌊C_i (2^24 −  L) / C_L⌋
+    mixture    F_i = Σ_k ⌊π_k σ_k(lower edge of i) 2^52⌋,  C_i = ⌊F_i / 2^22⌋,  cdf(i) = 2i + ⌊C_i (2^24 − 2L) / 2^30⌋
+
+Integer sums have no order, and of the functions used only ``exp`` is not exactly rounded; torch's gives an element the same bits wherever
+it stands in a tensor (its sigmoid does not), so ``search`` and ``cdf`` see the same numbers. The mixture's 2i instead of i lets C slip by
+one count where the rounding of exp is not monotone, without emptying a level. Parameters are float32 or float64.
 """
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property, lru_cache
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -21,28 +26,33 @@ from torch import Tensor
 
 CDF_BITS = 24
 CDF_TOTAL = 1 << CDF_BITS
+SEARCH_RADIX = 16
+LOWEST_LOGIT = -1e30           # of a tempered pmf: exp gives 0, and subtracting stays finite
 
 
-def threshold(u: Tensor) -> Tensor:
-    """u ~ U(0, 1) → ⌊u · 2^24⌋, the count that a draw searches for."""
-    return (u * CDF_TOTAL).to(torch.int64)
+class _Levels(ABC):
+    """What the three share: a draw is a search in the integer CDF."""
 
+    @abstractmethod
+    def log_pmf(self) -> Tensor: ...
 
-def _require_finite(*parameters: Tensor) -> None:
-    """Float → integer is undefined for the rest, so it is refused here and not drawn."""
-    for parameter in parameters:
-        if not math.isfinite(parameter.sum(dtype=torch.float64).item()):
-            raise ValueError("the model produced parameters that are not finite; nothing can be drawn or coded from them")
+    @abstractmethod
+    def search(self, threshold: Tensor) -> Tensor: ...
 
+    def sample(self, u: Tensor, temperature: float = 1.0) -> Tensor:
+        """The level that u in [0, 1) (S, float) falls on → S int64; pmf^(1/temperature), renormalised.
 
-def _check_temperature(temperature: float) -> None:
-    if not 0 < temperature < math.inf:
-        raise ValueError(f"temperature: expected a finite number above 0, got {temperature!r}")
+        Raises ``ValueError`` for a temperature that is not a number above 0, or parameters that are not finite.
+        """
+        if not 0 < temperature < math.inf:
+            raise ValueError(f"temperature: expected a number above 0, got {temperature!r}")
+        distribution = self if temperature == 1 else _tempered(self.log_pmf(), temperature)
+        return distribution.search((u * CDF_TOTAL).long())
 
 
 @dataclass(frozen=True, eq=False)
-class Categorical:
-    """Softmax over V levels; logits (*S, V), unnormalised."""
+class Categorical(_Levels):
+    """Softmax of logits (*S, L)."""
 
     logits: Tensor
 
@@ -51,152 +61,185 @@ class Categorical:
         return self.logits.shape[-1]
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Nats of value (S, int64) → S."""
-        chosen = self.logits.gather(-1, value[..., None]).squeeze(-1)
-        return chosen - self.logits.logsumexp(-1)
+        """Nats of value (S, int) → S."""
+        return self.log_pmf().gather(-1, value.long().unsqueeze(-1)).squeeze(-1)
 
     def log_pmf(self) -> Tensor:
+        """Nats of every level → (*S, L)."""
         return self.logits.log_softmax(-1)
 
-    def sample(self, u: Tensor, temperature: float = 1.0) -> Tensor:
-        """The level that u (S, float64) falls on → S int64; pmf^(1/T), renormalised."""
-        if temperature != 1.0:
-            _check_temperature(temperature)
-            return Categorical(self.logits / temperature).search(threshold(u))
-        return self.search(threshold(u))
-
-    def _cumulative(self) -> Tensor:
-        """C_1 … C_V, (*S, V) int64. Above 256 levels the weights have fewer bits, so that products still fit 63."""
-        largest = self.logits.amax(-1, keepdim=True)
-        _require_finite(largest)
-        bits = min(30, 38 - math.ceil(math.log2(self.levels)))
-        return (self.logits - largest).exp_().mul_(1 << bits).to(torch.int64).cumsum(-1)
+    @cached_property
+    def _sums(self) -> Tensor:
+        """C_1 … C_L (*S, L) int64."""
+        logits = self.logits - self.logits.amax(-1, keepdim=True)
+        if logits.numel() and not math.isfinite(logits.min()):
+            raise _not_finite("logits")
+        # Up to 256 levels the sums stay below 2^38 and their products with 2^24 below 2^63; more levels get coarser weights.
+        bits = min(30, 38 - (self.levels - 1).bit_length())
+        return logits.exp_().mul_(1 << bits).long().cumsum(-1).contiguous()
 
     def cdf(self, value: Tensor) -> Tensor:
-        """Count below value (S, 0 … V) → S int64."""
-        cumulative = F.pad(self._cumulative(), (1, 0))
-        below = cumulative.gather(-1, value[..., None]).squeeze(-1)
-        return value + below * (CDF_TOTAL - self.levels) // cumulative[..., -1]
+        """Integer CDF below value (S, 0 … L) → S int64. Raises ``ValueError`` for logits that are not finite."""
+        sums = self._sums
+        below = F.pad(sums, (1, 0)).gather(-1, value.unsqueeze(-1)).squeeze(-1)
+        return value + below * (CDF_TOTAL - self.levels) // sums[..., -1]
 
     def search(self, threshold: Tensor) -> Tensor:
-        """The level v with cdf(v) ≤ threshold < cdf(v + 1), without a division: cdf(i) ≤ t  ⇔  C_i (2^24 − V) < (t − i + 1) C_V."""
-        cumulative = self._cumulative()
-        levels = self.levels
-        room = threshold[..., None] - torch.arange(levels - 1, device=threshold.device)
-        reached = cumulative[..., :-1] * (CDF_TOTAL - levels) < room * cumulative[..., -1:]
-        return reached.sum(-1)
+        """The level v with cdf(v) ≤ threshold < cdf(v + 1) → S int64. Raises ``ValueError`` for logits that are not finite."""
+        # Without division: i + ⌊C_i s / C_L⌋ ≤ t  ⇔  C_i s + (i − 1) C_L < t C_L; the left side grows with i = 1 … L, v of them fit.
+        sums = self._sums
+        total = sums.narrow(-1, self.levels - 1, 1)
+        left = torch.addcmul(sums * (CDF_TOTAL - self.levels), total, _count(self.levels, sums.device))
+        right = threshold.unsqueeze(-1) * total
+        return torch.searchsorted(left, right.contiguous()).squeeze(-1)
 
     def __getitem__(self, index: Any) -> Categorical:
-        return Categorical(self.logits[index])
+        return Categorical(self.logits[_batch_index(index)])
 
 
 @dataclass(frozen=True, eq=False)
-class Bernoulli:
-    """Two levels; logits S of level 1. Its CDF is that of the two-level ``Categorical``."""
+class Bernoulli(_Levels):
+    """Level 1 with probability σ(logits); logits S. In the integer CDF it is the two-level softmax of (0, logits)."""
 
+    levels: ClassVar[int] = 2
     logits: Tensor
-    levels: int = 2
-
-    def categorical(self) -> Categorical:
-        return Categorical(torch.stack([torch.zeros_like(self.logits), self.logits], -1))
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Nats of value (S, int64) → S."""
-        return F.logsigmoid(self.logits * (2 * value - 1))
+        """Nats of value (S, 0 or 1) → S."""
+        return F.logsigmoid(self.logits * (2 * value.to(self.logits.dtype) - 1))
 
     def log_pmf(self) -> Tensor:
-        return torch.stack([F.logsigmoid(-self.logits), F.logsigmoid(self.logits)], -1)
+        """Nats of both levels → (*S, 2)."""
+        return F.logsigmoid(torch.stack([-self.logits, self.logits], -1))
 
-    def sample(self, u: Tensor, temperature: float = 1.0) -> Tensor:
-        return self.categorical().sample(u, temperature)
+    @cached_property
+    def _softmax(self) -> Categorical:
+        return Categorical(self.logits.unsqueeze(-1) * _count(2, self.logits.device))
 
     def cdf(self, value: Tensor) -> Tensor:
-        return self.categorical().cdf(value)
+        """Integer CDF below value (S, 0 … 2) → S int64. Raises ``ValueError`` for logits that are not finite."""
+        return self._softmax.cdf(value)
 
     def search(self, threshold: Tensor) -> Tensor:
-        return self.categorical().search(threshold)
+        """The level v with cdf(v) ≤ threshold < cdf(v + 1) → S int64. Raises ``ValueError`` for logits that are not finite."""
+        return self._softmax.search(threshold)
 
     def __getitem__(self, index: Any) -> Bernoulli:
         return Bernoulli(self.logits[index])
 
 
-def least_log_scale(levels: int) -> float:
-    """−7 for up to 256 levels (PixelCNN++), and as far below a bin's width for finer ones."""
-    return -7.0 - max(0.0, math.log((levels - 1) / 255))
-
-
 @dataclass(frozen=True, eq=False)
-class LogisticMixture:
-    """Discretised mixture of logistics (PixelCNN++, section 2.1) over levels spread evenly in [−1, 1]; each (*S, K).
+class LogisticMixture(_Levels):
+    """Mixture of K discretised logistics, up to 65,536 levels (Salimans et al. 2017, section 2.1).
 
-    A level owns its bin of half-width 1 / (levels − 1); the first and the last own the tails. ``log_scales`` are clamped from below.
+    logits, means, log_scales (*S, K); the levels are L points from −1 to 1, means and scales are in those units. Level i takes the mass
+    within half a bin, 1/(L − 1), of its point; the two ends take the tails. The weights are the softmax of ``logits``. Scales below
+    ``lowest_log_scale`` are raised to it. Inside, everything is in units of a bin, so an edge between two levels is one number, and exact.
     """
 
     logits: Tensor
     means: Tensor
     log_scales: Tensor
-    levels: int = 256
+    levels: int
 
     def component_log_prob(self, value: Tensor) -> Tensor:
-        """Nats of value (S, int64) under each component → (*S, K).
-
-        σ(b) − σ(a) = σ(b) σ(−a) (1 − exp(a − b)) for the edges a < b of a bin: no cancellation at any scale.
-        """
-        top = self.levels - 1
-        centre = (value.to(self.means.dtype) * (2.0 / top) - 1.0)[..., None] - self.means
-        inverse = torch.exp(-self.log_scales.clamp_min(least_log_scale(self.levels)))
-        upper, lower = inverse * (centre + 1.0 / top), inverse * (centre - 1.0 / top)
-        width = (inverse * (2.0 / top)).clamp_min(1e-30)
-        value = value[..., None]
-        below, above = F.logsigmoid(upper), F.logsigmoid(-lower)
-        inside = below + above + torch.log(-torch.expm1(-width))
-        return torch.where(value == 0, below, torch.where(value == top, above, inside))
+        """Nats of value (S, int) under each component → (*S, K). The next channel's mixture has weights ∝ π_k · this."""
+        centre, steepness = self._bins(self.means, self.log_scales)
+        value = value.unsqueeze(-1)
+        # σ(b) − σ(a) = σ(b) σ(−a) (1 − e^(a−b)): no cancellation, however narrow the bin or far the tail.
+        left = (value.to(centre.dtype) - 0.5 - centre) * steepness
+        width = -torch.expm1(-steepness.clamp(min=torch.finfo(steepness.dtype).tiny))
+        is_first, is_last = value == 0, value == self.levels - 1
+        zero = left.new_zeros(())
+        below_right = torch.where(is_last, zero, F.logsigmoid(left + steepness))
+        above_left = torch.where(is_first, zero, F.logsigmoid(-left))
+        return below_right + above_left + torch.where(is_first | is_last, zero, width.log())
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Nats of value (S, int64) → S."""
-        return (self.logits.log_softmax(-1) + self.component_log_prob(value)).logsumexp(-1)
+        """Nats of value (S, int) → S."""
+        return torch.logsumexp(self.logits.log_softmax(-1) + self.component_log_prob(value), -1)
 
     def log_pmf(self) -> Tensor:
-        """(*S, levels); holds (*S, levels, K) numbers while it works."""
-        every = torch.arange(self.levels, device=self.means.device).expand(*self.means.shape[:-1], self.levels)
-        return LogisticMixture(self.logits[..., None, :], self.means[..., None, :], self.log_scales[..., None, :], self.levels).log_prob(every)
+        """Nats of every level → (*S, L); takes memory for (*S, L, K)."""
+        parameters = (p.unsqueeze(-2) for p in (self.logits, self.means, self.log_scales))
+        return LogisticMixture(*parameters, self.levels).log_prob(torch.arange(self.levels, device=self.means.device))
 
-    def sample(self, u: Tensor, temperature: float = 1.0) -> Tensor:
-        """The level that u (S, float64) falls on → S int64; pmf^(1/T), renormalised over the levels."""
-        if temperature != 1.0:
-            _check_temperature(temperature)
-            return Categorical(self.log_pmf() / temperature).search(threshold(u))
-        return self.search(threshold(u))
+    def _bins(self, means: Tensor, log_scales: Tensor) -> tuple[Tensor, Tensor]:
+        """Centre in levels and 1 / scale, per level."""
+        half = (self.levels - 1) / 2
+        return means * half + half, torch.exp(-math.log(half) - log_scales.clamp(min=lowest_log_scale(self.levels)))
 
-    def _double(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Weights, means and inverse scales in float64."""
-        _require_finite(self.logits, self.means, self.log_scales)
-        inverse = torch.exp(-self.log_scales.double().clamp_min(least_log_scale(self.levels)))
-        return self.logits.double().softmax(-1), self.means.double(), inverse
+    @cached_property
+    def _float64(self) -> tuple[Tensor, Tensor, Tensor]:
+        """2^52 π, the level whose lower edge is the centre, and steepness, each (*S, 1, K)."""
+        logits, means, log_scales = self.logits.double(), self.means.double(), self.log_scales.double()
+        if not math.isfinite((logits + means + log_scales).sum()):
+            raise _not_finite("logits, means or log scales")
+        centre, steepness = self._bins(means, log_scales)
+        return (logits.softmax(-1) * 2.0**52).unsqueeze(-2), (centre + 0.5).unsqueeze(-2), steepness.unsqueeze(-2)
 
-    def _count(self, value: Tensor, weights: Tensor, means: Tensor, inverse: Tensor) -> Tensor:
-        """cdf of value (*S, N) for parameters (*S, K) → (*S, N)."""
-        edge = (2.0 * value.double() - 1.0) / (self.levels - 1) - 1.0
-        share = torch.sigmoid((edge[..., None] - means[..., None, :]) * inverse[..., None, :]) @ weights[..., None]
-        whole = (share.squeeze(-1) * (1 << 30)).to(torch.int64).clamp_(0, 1 << 30)
-        whole = torch.where(value <= 0, 0, torch.where(value >= self.levels, 1 << 30, whole))
-        return 2 * value + (whole * (CDF_TOTAL - 2 * self.levels) >> 30)
+    def _inner_cdf(self, level: Tensor) -> Tensor:
+        """The CDF's formula at levels (*S, N) int64, of which 1 … L − 1 mean something; increasing also beyond."""
+        weights, centre, steepness = self._float64
+        odds = ((centre - level.unsqueeze(-1)) * steepness).exp_().add_(1)
+        sums = torch.div(weights, odds).long().sum(-1) >> 22
+        return (sums * (CDF_TOTAL - 2 * self.levels) >> 30).add_(level, alpha=2)
 
     def cdf(self, value: Tensor) -> Tensor:
-        """Count below value (S, 0 … levels) → S int64."""
-        return self._count(value[..., None], *self._double()).squeeze(-1)
+        """Integer CDF below value (S, 0 … L) → S int64. Raises ``ValueError`` for parameters that are not finite."""
+        inner = self._inner_cdf(value.unsqueeze(-1)).squeeze(-1)
+        return torch.where(value >= self.levels, CDF_TOTAL, torch.where(value <= 0, 0, inner))
 
     def search(self, threshold: Tensor) -> Tensor:
-        """The level v with cdf(v) ≤ threshold < cdf(v + 1): sixteen parts at a time."""
-        parameters = self._double()
-        found = torch.zeros_like(threshold)
-        step = 16 ** math.ceil(math.log(self.levels, 16) - 1e-9)
-        while step > 1:
-            step //= 16
-            ahead = found[..., None] + step * torch.arange(1, 16, device=threshold.device)
-            reached = (ahead < self.levels) & (self._count(ahead, *parameters) <= threshold[..., None])
-            found = found + step * reached.sum(-1)
-        return found
+        """The level v with cdf(v) ≤ threshold < cdf(v + 1) → S int64; looks at 15 levels a digit of v in base 16.
+
+        Raises ``ValueError`` for parameters that are not finite.
+        """
+        level, threshold = None, threshold.unsqueeze(-1)
+        for stride, offsets in _digits(self.levels, threshold.device):
+            points = offsets if level is None else level.unsqueeze(-1) + offsets
+            digit = (self._inner_cdf(points) <= threshold).sum(-1)
+            level = digit * stride if level is None else level.add_(digit, alpha=stride)
+        assert level is not None
+        return level.clamp_(max=self.levels - 1)
 
     def __getitem__(self, index: Any) -> LogisticMixture:
+        index = _batch_index(index)
         return LogisticMixture(self.logits[index], self.means[index], self.log_scales[index], self.levels)
+
+
+def lowest_log_scale(levels: int) -> float:
+    """The least log scale of a logistic: −7, and the same fraction of a bin above 256 levels."""
+    return -7.0 - max(0.0, math.log((levels - 1) / 255))
+
+
+def _tempered(log_pmf: Tensor, temperature: float) -> Categorical:
+    """pmf^(1/temperature), renormalised; a level that is hopeless after the division keeps its one count."""
+    return Categorical(((log_pmf - log_pmf.amax(-1, keepdim=True)) / temperature).clamp(min=LOWEST_LOGIT))
+
+
+def _not_finite(what: str) -> ValueError:
+    return ValueError(f"the model produced non-finite values: {what} of a distribution are NaN or infinite; training may have diverged")
+
+
+def _batch_index(index: Any) -> tuple[Any, ...]:
+    """An index of the batch shape S, for a tensor with one more dimension."""
+    index = index if isinstance(index, tuple) else (index,)
+    return (*index, slice(None)) if any(i is Ellipsis for i in index) else (*index, ..., slice(None))
+
+
+# Made once: in a loop over decisions every call counts. Outside inference mode, so that autograd may meet them too.
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def _count(levels: int, device: torch.device) -> Tensor:
+    return torch.arange(levels, device=device)
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def _digits(levels: int, device: torch.device) -> list[tuple[int, Tensor]]:
+    """For each digit of a level, the highest first: its place value and the levels 1, 2, … times that to compare with."""
+    strides = [1]
+    while strides[0] * SEARCH_RADIX < levels:
+        strides.insert(0, strides[0] * SEARCH_RADIX)
+    return [(stride, torch.arange(1, min(SEARCH_RADIX, -(-levels // stride)), device=device) * stride) for stride in strides]

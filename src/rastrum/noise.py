@@ -1,7 +1,10 @@
-"""Noise that belongs to a decision: a counter, not a stream, so batch splits, devices and the kind of walk change nothing.
+"""Noise that belongs to a decision: the same seed, image and decision give the same number, whatever the batch, device or order of calls.
 
-Philox4x32-10 (Salmon, Moraes, Dror, Shaw 2011, "Parallel Random Numbers: As Easy as 1, 2, 3") keyed by the 64-bit seed, with the counter
-(number of the image, t, component, purpose). A uniform is the top 24 bits of the first of the four words, divided by 2^24.
+Philox4x32-10 (Salmon, Moraes, Dror, Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3"): ten rounds of two 32x32 → 64 bit
+products turn a counter of four 32-bit words into four random ones under a key of two. Here
+
+    counter = (number of the image, t, component, purpose)    key = (low, high) half of the 64-bit seed
+    u = top 24 bits of the first word / 2^24
 """
 
 from __future__ import annotations
@@ -10,40 +13,66 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
 
-# What a number is for, so that no two uses share one.
-PIXEL, LATENT, CONDITION = 0, 1, 2
+PIXEL, LATENT = 0, 1           # purposes: a level of a pixel, a latent variable
 
-_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
-_WEYL = (0x9E3779B9, 0xBB67AE85)
-_LOW = np.uint64(0xFFFFFFFF)
-_WORD = np.uint64(32)
+MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
+ROUNDS = 10
+WORD = 0xFFFFFFFF
+BLOCK = 1 << 14                # numbers at a time: what a pass over them reads stays in the cache
+
+Images = np.ndarray | Sequence[int]
 
 
-def philox(counter: Sequence[NDArray[np.uint64] | np.uint64], key: tuple[int, int]) -> list[NDArray[np.uint64]]:
-    """Ten rounds on four words (each uint64 arrays below 2^32, broadcast against each other) → four words."""
+def philox(counter: Sequence[np.ndarray | int], key: tuple[int, int]) -> list[np.ndarray]:
+    """Four words of Philox4x32-10 for a counter of four words (arrays that broadcast); uint64 arrays of values below 2^32."""
     a, b, c, d = (np.asarray(word, np.uint64) for word in counter)
-    for step in range(10):
-        k0, k1 = (np.uint64((key[i] + step * _WEYL[i]) & 0xFFFFFFFF) for i in range(2))
-        p, q = a * np.uint64(_MULTIPLIERS[0]), c * np.uint64(_MULTIPLIERS[1])
-        a, b, c, d = (q >> _WORD) ^ b ^ k0, q & _LOW, (p >> _WORD) ^ d ^ k1, p & _LOW
+    key_a, key_c = key
+    for _ in range(ROUNDS):
+        product_a, product_c = a * np.uint64(MULTIPLIERS[0]), c * np.uint64(MULTIPLIERS[1])
+        a, b, c, d = (
+            (product_c >> np.uint64(32)) ^ b ^ np.uint64(key_a),
+            product_c & np.uint64(WORD),
+            (product_a >> np.uint64(32)) ^ d ^ np.uint64(key_c),
+            product_a & np.uint64(WORD),
+        )
+        key_a, key_c = (key_a + KEY_STEPS[0]) & WORD, (key_c + KEY_STEPS[1]) & WORD
     return [a, b, c, d]
 
 
-def _top_24_bits(seed: int, images: ArrayLike, first: int, count: int, component: int, purpose: int) -> NDArray[np.uint64]:
-    key = (seed & 0xFFFFFFFF, (seed >> 32) & 0xFFFFFFFF)
-    image = np.asarray(images, np.uint64)[:, None] & _LOW
-    decision = np.arange(first, first + count, dtype=np.uint64)[None]
-    return philox((image, decision, np.uint64(component), np.uint64(purpose)), key)[0] >> np.uint64(8)
+def _bits(seed: int, images: Images, first: int, count: int, component: int, purpose: int) -> np.ndarray:
+    """Top 24 bits of the first word → (len(images), count) uint64."""
+    images = np.asarray(images).reshape(-1)
+    for name, low, high, limit in (
+        ("seed", seed, seed, 1 << 64),
+        ("image number", int(images.min(initial=0)), int(images.max(initial=0)), 1 << 32),
+        ("decision", first, first + count - 1 if count else first, 1 << 32),
+        ("component", component, component, 1 << 32),
+    ):
+        if low < 0 or high >= limit:
+            raise ValueError(f"{name}: expected whole numbers in 0 … {limit - 1}, got {low if low < 0 else high}")
+    key = (seed & WORD, seed >> 32)
+    out = np.empty((len(images), count), np.uint64)
+    width = min(count, BLOCK) or 1
+    height = max(1, BLOCK // width)
+    for row in range(0, len(images), height):
+        for column in range(0, count, width):
+            t = np.arange(first + column, first + min(column + width, count), dtype=np.uint64)
+            words = philox((images[row : row + height, None], t, component, purpose), key)
+            np.right_shift(words[0], np.uint64(8), out=out[row : row + height, column : column + width])
+    return out
 
 
-def uniform(seed: int, images: ArrayLike, first: int, count: int, component: int = 0, purpose: int = PIXEL) -> NDArray[np.float64]:
-    """u in [0, 1) for the images' decisions first … first + count − 1: (images, count)."""
-    return _top_24_bits(seed, images, first, count, component, purpose) / 2.0**24
+def uniform(seed: int, images: Images, first: int, count: int, component: int = 0, purpose: int = PIXEL) -> np.ndarray:
+    """u in [0, 1), a multiple of 2^-24, for decisions first … first + count − 1 of each image: (len(images), count) float64.
+
+    images: their numbers. Raises ``ValueError`` for a seed outside 0 … 2^64 − 1 or another number outside 0 … 2^32 − 1.
+    """
+    return _bits(seed, images, first, count, component, purpose) * 2.0**-24
 
 
-def normal(seed: int, images: ArrayLike, first: int, count: int, component: int = 0, purpose: int = LATENT) -> NDArray[np.float64]:
-    """Standard normal numbers, the inverse CDF at the middle of the uniform's 24-bit cell (never infinite): (images, count)."""
-    middle = (_top_24_bits(seed, images, first, count, component, purpose) + 0.5) / 2.0**24
+def normal(seed: int, images: Images, first: int, count: int, component: int = 0, purpose: int = LATENT) -> np.ndarray:
+    """Standard normal, of the same signature: the inverse normal CDF of the middle of u's cell, so within ±5.42 and never infinite."""
+    middle = uniform(seed, images, first, count, component, purpose) + 2.0**-25
     return torch.special.ndtri(torch.from_numpy(middle)).numpy()

@@ -1,40 +1,48 @@
-"""The range coder, in plain integers: the definition that any faster one must equal byte for byte. One stream an image.
+"""The range coder, in plain Python integers: the definition that every faster one must equal byte for byte.
 
-An encoder holds a window [low, low + range) of 64-bit numbers, at first [0, 2^64 − 1). A value whose integer CDF runs from ``below`` to
-``upto`` out of 2^24 narrows it: r = ⌊range / 2^24⌋, low += r · below, range = r · (upto − below). While range < 2^48 the top byte of low is
-written and both move up by 8 bits; a carry out of low is added to the bytes already written. So range stays in [2^48, 2^64) and the
-division loses at most 2^−24 of a value's share.
-The end is the fewest bytes after which zeros lie in the window; trailing zero bytes are dropped, and a decoder reads zeros past the end.
-Any bytes decode to some values: a stream does not know that it is damaged.
+One stream is one image. A symbol is an interval [low, high) of the integer CDF, 0 ≤ low < high ≤ 2^24. After Martin 1979 and Subbotin's
+renormalisation by bytes; 64-bit arithmetic:
+
+    start        low = 0, range = 2^64 − 1
+    encode       unit = ⌊range / 2^24⌋;  low += unit · cdf_low;  range = unit · (cdf_high − cdf_low)
+                 low ≥ 2^64: carry one into the bytes already written, low −= 2^64
+                 while range < 2^48: write the top byte of low, low = 256 low mod 2^64, range = 256 range
+    finish       the fewest bytes whose continuation by zeros lies in [low, low + range), at most 2; then zeros at the end are dropped
+    decode       code = the first 8 bytes, zeros past the end
+                 threshold = min(⌊code / unit⌋, 2^24 − 1);  code −= unit · cdf_low;  range and renormalisation as above, code taking bytes
+
+So range stays in [2^48, 2^64), unit ≥ 2^24, and the division loses at most 2^-24 of an interval: below 10^-7 bits a symbol. Any bytes
+decode to some symbols; whether they are the right ones is for a checksum to say.
 """
 
 from __future__ import annotations
 
 from ..distributions import CDF_BITS, CDF_TOTAL
 
-_WORD = (1 << 64) - 1
-_LEAST = 1 << 48
+FULL = (1 << 64) - 1
+LEAST_RANGE = 1 << 48
 
 
 class Encoder:
-    """Writes one image's values."""
+    """Writes one stream: ``put`` each symbol's interval, then ``finish``."""
 
     def __init__(self) -> None:
         self._bytes = bytearray()
-        self._low, self._range = 0, _WORD
+        self._low = 0
+        self._range = FULL
 
-    def put(self, below: int, upto: int) -> None:
-        """Narrow the window to a value with 0 ≤ below < upto ≤ 2^24."""
-        assert 0 <= below < upto <= CDF_TOTAL, f"a value needs a share of the CDF, got {below} … {upto}"
-        share = self._range >> CDF_BITS
-        self._low += share * below
-        self._range = share * (upto - below)
-        if self._low > _WORD:
-            self._low &= _WORD
+    def put(self, cdf_low: int, cdf_high: int) -> None:
+        """Encode the symbol with CDF interval [cdf_low, cdf_high) out of 2^24."""
+        assert 0 <= cdf_low < cdf_high <= CDF_TOTAL, (cdf_low, cdf_high)
+        unit = self._range >> CDF_BITS
+        self._low += unit * cdf_low
+        self._range = unit * (cdf_high - cdf_low)
+        if self._low > FULL:
+            self._low &= FULL
             self._carry()
-        while self._range < _LEAST:
+        while self._range < LEAST_RANGE:
             self._bytes.append(self._low >> 56)
-            self._low = self._low << 8 & _WORD
+            self._low = self._low << 8 & FULL
             self._range <<= 8
 
     def _carry(self) -> None:
@@ -45,40 +53,38 @@ class Encoder:
         self._bytes[place] += 1
 
     def finish(self) -> bytes:
-        """The stream; the encoder is spent."""
+        """The stream of what was put so far; more may be put afterwards."""
         for count in range(9):
-            unit = 1 << 64 - 8 * count
-            end = -(-self._low // unit) * unit
-            if end - self._low < self._range:
-                if end > _WORD:
-                    end &= _WORD
-                    self._carry()
-                self._bytes += end.to_bytes(8, "big")[:count]
+            dropped = 64 - 8 * count
+            kept = -(-self._low >> dropped)                               # rounded up; 2^(8 count) where that carries
+            if (kept << dropped) - self._low < self._range:
                 break
-        return bytes(self._bytes).rstrip(b"\0")
+        written = int.from_bytes(self._bytes) << 8 * count
+        return (written + kept).to_bytes(len(self._bytes) + count).rstrip(b"\0")
 
 
 class Decoder:
-    """Reads what an ``Encoder`` wrote: ask for the ``threshold``, find the value whose share holds it, ``advance`` over that share."""
+    """Reads one stream: ``threshold``, search it in the CDF, ``advance`` past the interval found; repeat."""
 
-    def __init__(self, stream: bytes) -> None:
-        self._stream, self._next = stream, 8
-        self._code = int.from_bytes(stream[:8].ljust(8, b"\0"), "big")    # how far into the window the stream points
-        self._range = _WORD
+    def __init__(self, data: bytes) -> None:
+        self._bytes = data
+        self._place = 8
+        self._code = int.from_bytes(data[:8].ljust(8, b"\0"))
+        self._range = FULL
 
     def threshold(self) -> int:
-        """0 … 2^24 − 1."""
+        """Where the next symbol lies in the CDF, 0 … 2^24 − 1."""
         return min(self._code // (self._range >> CDF_BITS), CDF_TOTAL - 1)
 
-    def advance(self, below: int, upto: int) -> None:
-        """Narrow the window as the encoder did."""
-        assert 0 <= below < upto <= CDF_TOTAL, f"a value needs a share of the CDF, got {below} … {upto}"
-        share = self._range >> CDF_BITS
-        # A damaged stream can point beyond the last share; it stays inside the window and goes on.
-        self._code = min(self._code - share * below, share * (upto - below) - 1)
-        self._range = share * (upto - below)
-        while self._range < _LEAST:
-            byte = self._stream[self._next] if self._next < len(self._stream) else 0
-            self._next += 1
-            self._code = self._code << 8 | byte
+    def advance(self, cdf_low: int, cdf_high: int) -> None:
+        """Take the symbol with CDF interval [cdf_low, cdf_high), which holds the threshold."""
+        assert 0 <= cdf_low < cdf_high <= CDF_TOTAL, (cdf_low, cdf_high)
+        unit = self._range >> CDF_BITS
+        self._code -= unit * cdf_low
+        assert self._code >= 0, "the interval does not hold the threshold"
+        self._range = unit * (cdf_high - cdf_low)
+        while self._range < LEAST_RANGE:
+            byte = self._bytes[self._place] if self._place < len(self._bytes) else 0
+            self._code = (self._code << 8 | byte) & FULL
             self._range <<= 8
+            self._place += 1
