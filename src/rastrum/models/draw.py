@@ -94,7 +94,10 @@ class DRAW(CanvasModel):
 
     @torch.no_grad()
     def reset(self) -> None:
-        """Recurrent weights orthogonal, forget gates open; each filter as wide as its share of the image, strokes small."""
+        """Recurrent weights orthogonal, forget gates open; each filter as wide as its share of the image, windows steady, strokes small.
+
+        These, at a learning rate of 1e-2 with cosine decay, are what 300 steps on MNIST were tuned with.
+        """
         hidden = self.config.hidden
         for lstm in (self.encoder, self.decoder):
             inputs = lstm.in_features - (2 if lstm is self.encoder else 1) * hidden
@@ -113,9 +116,8 @@ class DRAW(CanvasModel):
             self.read_head.bias[4] = 1.0
             self.write_head.bias[2] = 2 * math.log(side / self.config.write / 2)
             self.write_head.bias[4] = -2 * math.log(side / self.config.write)
-            self.write_head.weight[5:] *= 0.3
-        else:
-            self.write_head.weight *= 0.3
+            self.read_head.weight *= 0.3
+        self.write_head.weight *= 0.3
 
     @classmethod
     def preset(cls, name: str, spec: ImageSpec, **overrides: Any) -> DRAWConfig:
