@@ -18,7 +18,7 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -101,8 +101,11 @@ class Categorical(_Levels):
 class Bernoulli(_Levels):
     """Level 1 with probability σ(logits); logits S. In the integer CDF it is the two-level softmax of (0, logits)."""
 
-    levels: ClassVar[int] = 2
     logits: Tensor
+
+    @property
+    def levels(self) -> int:
+        return 2
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Nats of value (S, 0 or 1) → S."""
@@ -162,7 +165,7 @@ class LogisticMixture(_Levels):
     def log_pmf(self) -> Tensor:
         """Nats of every level → (*S, L); takes memory for (*S, L, K)."""
         parameters = (p.unsqueeze(-2) for p in (self.logits, self.means, self.log_scales))
-        return LogisticMixture(*parameters, self.levels).log_prob(torch.arange(self.levels, device=self.means.device))
+        return LogisticMixture(*parameters, levels=self.levels).log_prob(torch.arange(self.levels, device=self.means.device))
 
     def _bins(self, means: Tensor, log_scales: Tensor) -> tuple[Tensor, Tensor]:
         """Centre in levels and 1 / scale, per level."""

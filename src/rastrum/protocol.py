@@ -82,7 +82,8 @@ class ConditionSpec:
 class Distribution(Protocol):
     """A distribution over one integer level, with any leading batch shape S; ``levels`` of them."""
 
-    levels: int
+    @property
+    def levels(self) -> int: ...
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Nats of ``value`` (S, int64) → S."""

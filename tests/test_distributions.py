@@ -1,0 +1,388 @@
+"""Distributions against float64 references and exhaustive sums, and the integer CDF at every level, extreme parameters included."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from rastrum.distributions import Bernoulli, Categorical, LogisticMixture, lowest_log_scale
+from rastrum.protocol import Distribution
+
+TOTAL = 1 << 24
+LEVELS = [2, 3, 5, 16, 17, 64, 100, 255, 256]
+DTYPES = [torch.float32, torch.float64]
+Make = Callable[..., Any]
+
+
+def randn(*shape: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+
+
+Shape = tuple[int, ...]
+
+
+def bernoulli(shape: Shape = (5,), levels: int = 2, dtype: torch.dtype = torch.float64, seed: int = 0, spread: float = 3) -> Bernoulli:
+    return Bernoulli(spread * randn(*shape, dtype=dtype, seed=seed))
+
+
+def categorical(
+    shape: Shape = (5,), levels: int = 256, dtype: torch.dtype = torch.float64, seed: int = 0, spread: float = 3
+) -> Categorical:
+    return Categorical(spread * randn(*shape, levels, dtype=dtype, seed=seed))
+
+
+def mixture(
+    shape: Shape = (5,), levels: int = 256, dtype: torch.dtype = torch.float64, seed: int = 0, spread: float = 1, components: int = 4
+) -> LogisticMixture:
+    logits, means, log_scales = (randn(*shape, components, dtype=dtype, seed=seed + i) for i in range(3))
+    return LogisticMixture(logits, 0.7 * spread * means, 2 * spread * log_scales - 3, levels)
+
+
+MAKERS = [bernoulli, categorical, mixture]
+
+
+def change(distribution: Distribution, move: Callable[[Tensor], Tensor]) -> Any:
+    """The distribution with each parameter tensor moved."""
+    fields = [(field.name, getattr(distribution, field.name)) for field in dataclasses.fields(distribution)]  # pyright: ignore[reportArgumentType]
+    return type(distribution)(**{name: move(value) if isinstance(value, Tensor) else value for name, value in fields})
+
+
+def each_level(distribution: Distribution, extra: int = 0) -> tuple[Any, Tensor]:
+    """The same distribution at every level 0 … L − 1 + extra: batch shape (*S, L + extra)."""
+    n = distribution.levels + extra
+    whole = distribution[..., None]
+    tail = 0 if isinstance(distribution, Bernoulli) else 1
+    whole = change(whole, lambda p: p.expand(*p.shape[: p.dim() - 1 - tail], n, *p.shape[p.dim() - tail :]))
+    return whole, torch.arange(n).expand(whole.logits.shape[: whole.logits.dim() - tail])
+
+
+def table(distribution: Distribution) -> Tensor:
+    """The integer CDF at 0 … L → (*S, L + 1)."""
+    whole, value = each_level(distribution, 1)
+    return whole.cdf(value)
+
+
+def reference_mixture(d: LogisticMixture) -> np.ndarray:
+    """log pmf (*S, L) in float64 from the definition on [−1, 1], through log1mexp with subtracted edges; numpy only."""
+    logits, means, log_scales = (np.asarray(p.double())[..., None, :] for p in (d.logits, d.means, d.log_scales))
+    log_scales = np.maximum(log_scales, lowest_log_scale(d.levels))
+    x = np.linspace(-1, 1, d.levels)[:, None]
+    half = 1 / (d.levels - 1)
+    high, low = (x + half - means) / np.exp(log_scales), (x - half - means) / np.exp(log_scales)
+    log_sigmoid = lambda z: -np.logaddexp(0, -z)                                                # noqa: E731
+    inside = np.logaddexp(log_sigmoid(high) + np.log(-np.expm1(-(high - low))) + log_sigmoid(-low), -np.inf)
+    inside[..., 0, :], inside[..., -1, :] = log_sigmoid(high)[..., 0, :], log_sigmoid(-low)[..., -1, :]
+    weights = logits - np.logaddexp.reduce(logits, -1, keepdims=True)
+    return np.logaddexp.reduce(weights + inside, -1)
+
+
+# ── log_prob and log_pmf ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("levels", [*LEVELS, 65536])
+def test_pmf_sums_to_one(levels: int, dtype: torch.dtype) -> None:
+    """Every distribution, for every number of levels, sharp and flat, in both precisions."""
+    tolerance = 2e-5 if dtype == torch.float32 else 1e-12
+    made: list[Distribution] = [categorical((3,), levels, dtype), bernoulli((3,), 2, dtype)]
+    made.extend(mixture((3,), levels, dtype, spread=s) for s in (0.1, 1, 3))
+    for distribution in made:
+        sums = distribution.log_pmf().double().exp().sum(-1)
+        torch.testing.assert_close(sums, torch.ones_like(sums), rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("make", MAKERS)
+@pytest.mark.parametrize("shape", [(), (0,), (1,), (4,), (2, 3), (2, 0, 3), (2, 1, 3, 2)])
+def test_any_batch_shape(make: Make, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    """Shapes and types of every answer, an empty batch and a single value included; log_prob is log_pmf at the value."""
+    d = make(shape, 7, dtype)
+    value = torch.randint(0, d.levels, shape, generator=torch.Generator().manual_seed(1))
+    pmf = d.log_pmf()
+    assert pmf.shape == (*shape, d.levels) and pmf.dtype == dtype
+    assert d.log_prob(value).shape == shape and d.log_prob(value).dtype == dtype
+    torch.testing.assert_close(d.log_prob(value), pmf.gather(-1, value[..., None])[..., 0])
+    torch.testing.assert_close(d.log_prob(value.to(torch.uint8)), d.log_prob(value))
+    u = torch.rand(shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    for drawn in (d.sample(u), d.sample(u, 0.5), d.search((u * TOTAL).long())):
+        assert drawn.shape == shape and drawn.dtype == torch.int64 and bool(((drawn >= 0) & (drawn < d.levels)).all())
+    low, high = d.cdf(value), d.cdf(value + 1)
+    assert low.shape == shape and low.dtype == torch.int64 and bool((low < high).all())
+
+
+def test_bernoulli_and_categorical_against_their_definition() -> None:
+    logits = np.array([-800.0, -30, -1, 0, 2, 40, 900])
+    p = np.stack([-np.logaddexp(0, logits), -np.logaddexp(0, -logits)], -1)
+    np.testing.assert_allclose(Bernoulli(torch.tensor(logits)).log_pmf(), p, rtol=1e-14)
+    d = categorical((6,), 9, spread=40)
+    expected = d.logits.numpy() - np.logaddexp.reduce(d.logits.numpy(), -1, keepdims=True)
+    np.testing.assert_allclose(d.log_pmf(), expected, rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize("levels", [2, 3, 17, 256, 4096])
+@pytest.mark.parametrize("spread", [0.2, 1, 3])
+def test_mixture_against_the_definition(levels: int, spread: float) -> None:
+    """Float64 to rounding, and float32 near it even where the probability is 1e-300: differences of sigmoids would be 0 there.
+
+    Above 256 levels a float32 mean is known to 1e-4 of a bin, and the sharpest scales magnify that.
+    """
+    d = mixture((8,), levels, spread=spread)
+    expected = torch.from_numpy(reference_mixture(d))
+    torch.testing.assert_close(d.log_pmf(), expected, rtol=1e-9, atol=1e-9)
+    single = LogisticMixture(d.logits.float(), d.means.float(), d.log_scales.float(), levels)
+    tolerance = 2e-5 if levels <= 256 else 2e-3
+    torch.testing.assert_close(single.log_pmf().double(), torch.from_numpy(reference_mixture(single)), rtol=tolerance, atol=tolerance)
+
+
+def test_half_bin_edges_and_the_clamp() -> None:
+    """One component: level i takes σ((x + h − μ)/s) − σ((x − h − μ)/s), h = 1/(L − 1); the ends take the tails; scales stop at e^−7."""
+    sigmoid = lambda z: 1 / (1 + math.exp(-z))                                                  # noqa: E731
+    d = LogisticMixture(*torch.tensor([[0.0], [0.2], [-1.5]], dtype=torch.float64), levels=5)
+    s, h = math.exp(-1.5), 1 / 4
+    edges = [0.0, *(sigmoid((x + h - 0.2) / s) for x in (-1, -0.5, 0, 0.5)), 1.0]
+    np.testing.assert_allclose(d.log_pmf().exp(), np.diff(edges), rtol=1e-13)
+    assert lowest_log_scale(2) == lowest_log_scale(256) == -7
+    assert lowest_log_scale(65536) == -7 - math.log(65535 / 255)
+    for levels in (16, 256, 65536):
+        lowest = torch.full((1,), lowest_log_scale(levels), dtype=torch.float64)
+        at, below = (LogisticMixture(d.logits, d.means, log_scales, levels) for log_scales in (lowest, lowest - 30))
+        value = torch.tensor(levels // 2)
+        assert at.log_prob(value) == below.log_prob(value) and at.cdf(value) == below.cdf(value)
+
+
+def test_components_chain_into_a_joint() -> None:
+    """Weights ∝ π_k p(first | k) make the second value's mixture the conditional of one component serving both: exhaustive over 6 x 6."""
+    first = mixture((), 6)
+    second = mixture((), 6, seed=9)
+    a, b = torch.meshgrid(torch.arange(6), torch.arange(6), indexing="ij")
+    expand = lambda p: p.expand(6, 6, -1)                                                       # noqa: E731
+    logits = first.logits.log_softmax(-1)
+    one = LogisticMixture(expand(logits), expand(first.means), expand(first.log_scales), 6)
+    each = one.component_log_prob(a)
+    two = LogisticMixture(one.logits + each, expand(second.means), expand(second.log_scales), 6)
+    joint = torch.logsumexp(one.logits + each + two.component_log_prob(b), -1)
+    torch.testing.assert_close(one.log_prob(a) + two.log_prob(b), joint, rtol=1e-12, atol=1e-12)
+    assert abs(float(joint.exp().sum()) - 1) < 1e-12
+
+
+@pytest.mark.parametrize("levels", [2, 256, 65536])
+def test_gradients_are_finite_at_extremes(levels: int) -> None:
+    """Float32, scales from far below the clamp to e^100, means far outside, logits far apart: no NaN, and no value of zero probability."""
+    log_scales = torch.tensor([-100.0, -20, -7, -3, 0, 5, 20, 60, 100])
+    means = torch.tensor([-1000.0, -3, -1, -1e-8, 0, 0.3, 1, 1e4])
+    s, m = (p.reshape(-1, 1).contiguous() for p in torch.meshgrid(log_scales, means, indexing="ij"))
+    logits = torch.tensor([0.0, -60]).expand(len(s), 2)
+    parameters = [p.clone().requires_grad_() for p in (logits, torch.cat([m, -m], 1), torch.cat([s, s.flip(0)], 1))]
+    d = LogisticMixture(*parameters, levels=levels)
+    for value in (0, 1, levels // 2, levels - 1):
+        nats = d.log_prob(torch.full((len(s),), value))
+        assert bool(nats.isfinite().all()) and bool((nats <= 1e-6).all())
+        for gradient in torch.autograd.grad(nats.sum(), parameters):
+            assert bool(gradient.isfinite().all())
+    wide = [(10.0 ** torch.arange(-30, 31)).requires_grad_(), -(10.0 ** torch.arange(-30, 31)).requires_grad_()]
+    for logit in wide:
+        for nats in (Bernoulli(logit).log_prob(torch.arange(61) % 2), Categorical(torch.stack([logit, -logit, 0 * logit], -1)).log_pmf()):
+            assert bool(nats.isfinite().all()) and bool(torch.autograd.grad(nats.sum(), logit)[0].isfinite().all())
+
+
+def test_gradients_are_right() -> None:
+    for d in (bernoulli((3,)), categorical((3,), 5)):
+        value = torch.arange(3) % d.levels
+        assert torch.autograd.gradcheck(lambda logits, d=d, value=value: type(d)(logits).log_prob(value), d.logits.requires_grad_())
+    m = mixture((4,), 9)
+    value = torch.tensor([0, 3, 8, 5])
+    parameters = [p.requires_grad_() for p in (m.logits, m.means, m.log_scales)]
+    assert torch.autograd.gradcheck(lambda *p: LogisticMixture(*p, levels=9).log_prob(value), parameters)
+
+
+# ── the integer CDF ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def check_cdf(distribution: Distribution) -> None:
+    """0, strictly increasing, 2^24; search is its inverse at every edge, just below it and at random places."""
+    edges = table(distribution)
+    assert bool((edges[..., 0] == 0).all()) and bool((edges[..., -1] == TOTAL).all())
+    assert int(edges.diff(dim=-1).min()) >= 1
+    whole, value = each_level(distribution)
+    inside = edges[..., :-1] + ((edges.diff(dim=-1) - 1) * torch.rand(value.shape, generator=torch.Generator().manual_seed(3))).long()
+    for threshold in (edges[..., :-1], edges[..., 1:] - 1, inside):
+        assert torch.equal(whole.search(threshold), value)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("levels", LEVELS)
+def test_cdf_increases_and_search_inverts_it(levels: int, dtype: torch.dtype) -> None:
+    """Every level of every distribution, from flat to certain; the scales reach below the clamp and the means far outside."""
+    for spread in (0.01, 1, 5, 100, 1e8):
+        check_cdf(categorical((3,), levels, dtype, spread=spread))
+        check_cdf(bernoulli((7,), 2, dtype, spread=spread))
+    for spread in (0.01, 1, 3, 30, 1e6):
+        for components in (1, 10):
+            check_cdf(mixture((3,), levels, dtype, spread=spread, components=components))
+    for distance in (20, 1000):                                          # all mass in one tail
+        for sign in (-1, 1):
+            d = mixture((3,), levels, dtype)
+            check_cdf(LogisticMixture(d.logits, d.means + sign * distance, d.log_scales, levels))
+
+
+def test_cdf_of_many_levels() -> None:
+    """65,536 levels, where a level has 256 counts on average, and a mixture's search takes four digits; 300 needs a clamped digit."""
+    for spread in (0.1, 1, 3):
+        check_cdf(mixture((), 65536, spread=spread, components=2))
+        check_cdf(mixture((), 300, spread=spread))
+    d = categorical((), 65536)
+    edges = (torch.arange(65537) + torch.nn.functional.pad(d._sums, (1, 0)) * (TOTAL - 65536) // d._sums[-1]).tolist()
+    for level in (0, 1, 77, 40_000, 65_535):
+        low, high = (int(d.cdf(torch.tensor(level + i))) for i in (0, 1))
+        assert (low, high) == (edges[level], edges[level + 1]) and low < high
+        assert int(d.search(torch.tensor(low))) == int(d.search(torch.tensor(high - 1))) == level
+
+
+@pytest.mark.parametrize("levels", [2, 17, 256])
+def test_cdf_is_the_stated_arithmetic(levels: int) -> None:
+    """The formulas of the docstring in Python integers, one level at a time."""
+    d = categorical((), levels, torch.float32)
+    exps = [math.floor(float(e) * 2**30) for e in (d.logits - d.logits.max()).exp()]
+    c = [0, *np.cumsum(exps).tolist()]
+    assert table(d).tolist() == [i + c[i] * (TOTAL - levels) // c[-1] for i in range(levels + 1)]
+    m = mixture((), levels)
+    pi, mu, s = (np.asarray(p) for p in (m.logits.softmax(-1), m.means, m.log_scales.clamp(min=-7).exp()))
+    for i, seen in enumerate(table(m).tolist()):
+        edge = {0: -np.inf, levels: np.inf}.get(i, (2 * i - 1) / (levels - 1) - 1)
+        below = float((pi / (1 + np.exp(np.minimum((mu - edge) / s, 700)))).sum())
+        assert abs(seen - (2 * i + math.floor(below * 2**30) * (TOTAL - 2 * levels) // 2**30)) <= 1  # a rounding of exp may move C by one
+    b = bernoulli((), 2, torch.float32)
+    assert torch.equal(table(b), table(Categorical(torch.stack([torch.zeros(()), b.logits]))))
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_the_same_numbers_wherever_a_value_stands(make: Make) -> None:
+    """cdf and search of one value equal those in any batch and memory layout: a file must be read with the numbers it was written with."""
+    d = make((7, 5, 3), 256, torch.float32)
+    value = torch.randint(0, d.levels, (7, 5, 3), generator=torch.Generator().manual_seed(1))
+    threshold = torch.randint(0, TOTAL, (7, 5, 3), generator=torch.Generator().manual_seed(2))
+    cdf, found, edges = d.cdf(value), d.search(threshold), table(d)
+    assert torch.equal(edges.gather(-1, value[..., None])[..., 0], cdf)
+    assert torch.equal(torch.searchsorted(edges, threshold[..., None], right=True)[..., 0] - 1, found)
+    turned = change(d, lambda p: p.transpose(0, 2))
+    assert torch.equal(turned.cdf(value.transpose(0, 2)), cdf.transpose(0, 2))
+    assert torch.equal(turned.search(threshold.transpose(0, 2)), found.transpose(0, 2))
+    for i in range(7):
+        for j in range(5):
+            one = d[i, j, 1:2]
+            assert torch.equal(one.cdf(value[i, j, 1:2]), cdf[i, j, 1:2])
+            assert torch.equal(one.search(threshold[i, j, 1:2]), found[i, j, 1:2])
+
+
+def test_exp_does_not_depend_on_the_place() -> None:
+    """What the integer CDF stands on: torch's exp gives a number the same bits at any place of a tensor (its sigmoid does not)."""
+    for dtype in DTYPES:
+        x = -30 * torch.rand(3000, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(dtype)
+        whole = x.exp()
+        assert torch.equal(whole, torch.stack([v.exp() for v in x]))
+        assert torch.equal(whole, torch.cat([x[i : i + 3].exp() for i in range(0, 3000, 3)]))
+        assert torch.equal(whole, torch.stack([x, x], 1)[:, 1].exp())
+
+
+@pytest.mark.parametrize("make", MAKERS)
+@pytest.mark.parametrize("levels", [2, 17, 256])
+def test_code_length_from_the_integer_cdf(make: Make, levels: int) -> None:
+    """Coding with the integer CDF costs at most L/2^23 bits more than −log2 p on average, and never above 24 bits a value."""
+    d = make((50,), levels)
+    probability = d.log_pmf().exp()
+    bits = -(table(d).diff(dim=-1).double() / TOTAL).log2()
+    excess = (probability * (bits + d.log_pmf() / math.log(2))).sum(-1)
+    assert float(excess.min()) > -1e-12 and float(excess.max()) < d.levels * 2**-22
+    assert float(bits.max()) <= 24
+
+
+# ── drawing ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.5, 2.0])
+@pytest.mark.parametrize("make", MAKERS)
+def test_draws_cover_the_unit_interval_exactly(make: Make, temperature: float) -> None:
+    """An even grid of u gives each level its share of pmf^(1/T), renormalised over levels, to one grid step: no sampling error."""
+    d, n = make((), 12), 1 << 15
+    u = (torch.arange(n, dtype=torch.float64) + 0.5) / n
+    many = d[None][torch.zeros(n, dtype=torch.int64)]
+    shares = torch.bincount(many.sample(u, temperature), minlength=d.levels) / n
+    expected = (d.log_pmf() / temperature).softmax(-1)
+    torch.testing.assert_close(shares.double(), expected, rtol=0, atol=1.5 / n)
+    assert torch.equal(many.sample(u), many.search((u * TOTAL).long()))
+
+
+def test_random_draws_follow_the_pmf() -> None:
+    """Pearson's chi-square of 40,000 draws with random u."""
+    for d in (bernoulli(()), categorical((), 30), mixture((), 30)):
+        n = 40_000
+        u = torch.rand(n, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+        counts = torch.bincount(d[None][torch.zeros(n, dtype=torch.int64)].sample(u), minlength=d.levels).double()
+        expected = n * d.log_pmf().exp()
+        common = expected >= 5
+        seen, wanted = (torch.cat([x[common], x[~common].sum()[None]]) for x in (counts, expected))
+        statistic = float(((seen - wanted).square() / wanted.clamp(min=1e-9))[wanted > 1e-9].sum())
+        assert statistic < len(seen) + 5 * math.sqrt(2 * len(seen))
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_extreme_temperatures(make: Make) -> None:
+    """Near zero the most likely level, whatever u; very high nearly even; 65,536 tempered levels stay inside 64-bit integers."""
+    d = make((20,), 30)
+    u = torch.rand(20, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
+    u = u.clamp(0.001, 0.999)
+    for temperature in (1e-4, 1e-30, 1e-300):
+        assert torch.equal(d.sample(u, temperature), d.log_pmf().argmax(-1))
+    assert torch.equal(d.sample(u, 1e9), (u * d.levels).long())
+    wide = mixture((2,), 65536)
+    assert int((wide.sample(u[:2], 1e9) - (u[:2] * 65536).long()).abs().max()) <= 1
+
+
+# ── bad input, indexing ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("temperature", [0, -1.0, float("nan"), float("inf")])
+def test_temperature_must_be_above_zero(temperature: float) -> None:
+    for make in MAKERS:
+        with pytest.raises(ValueError, match="temperature"):
+            make().sample(torch.full((5,), 0.5), temperature)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_non_finite_parameters_are_refused(bad: float, dtype: torch.dtype) -> None:
+    """Float → integer is undefined for them: without this a diverged model would write a file that nobody can read."""
+    cases: list[Distribution] = [bernoulli(dtype=dtype), categorical(dtype=dtype)]
+    for d in cases:
+        d.logits[(3,) * d.logits.dim()] = bad  # pyright: ignore[reportAttributeAccessIssue]
+    for name in ("logits", "means", "log_scales"):
+        cases.append(mixture(dtype=dtype))
+        getattr(cases[-1], name)[3, 2] = bad
+    value = torch.zeros(5, dtype=torch.int64)
+    for d in cases:
+        for ask in (d.cdf, d.search, lambda v, d=d: d.sample(v.double())):
+            with pytest.raises(ValueError, match="the model produced non-finite values"):
+                ask(value)
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_indexing_is_of_the_batch(make: Make) -> None:
+    """Integers, slices, masks, index tensors, None and … never reach the levels or components."""
+    d = make((4, 3, 2), 6)
+    pmf = d.log_pmf()
+    mask = torch.arange(4) % 2 == 0
+    several = torch.tensor([3, 0, 0])
+    for index in (1, slice(1, 3), mask, several, None, ..., (..., 1), (2, ..., 0), (slice(None), 1), (1, 2, 0), (mask, 0), (..., None)):
+        where = index if isinstance(index, tuple) else (index,)
+        expected = pmf[(*where, slice(None))] if any(i is Ellipsis for i in where) else pmf[index]
+        assert torch.equal(d[index].log_pmf(), expected), index
+        assert d[index].levels == d.levels
+    with pytest.raises(IndexError):
+        d[0, 0, 0, 0]
