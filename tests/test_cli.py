@@ -164,9 +164,22 @@ def test_own_images(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     assert alone["nats"] == [said["nats"][1]] and alone["standard_error_nats"] is None
 
 
-def test_check(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    said = answered(capsys, "check", "pixelcnn", "--height", 3, "--width", 3)
-    assert said["ok"] and said["report"]
+def test_check(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A model by its name, a trained one's strengths, and a user's class with a fault, which is exit code 1."""
+    said = answered(capsys, "check", "pixelcnn", "--height", 3, "--width", 3, "--out", tmp_path / "context.png")
+    assert said["ok"] and "causal" in said["report"] and Image.open(tmp_path / "context.png").width > 64
+    asked = ("--data", "digits", "--count", 4, "--at", 4, 4, "--out", tmp_path / "used.png")
+    used = answered(capsys, "check", "--weights", run_folder, *asked)
+    assert 0 < used["used"] <= 36 and all(s["row"] < 4 or (s["row"] == 4 and s["column"] < 4) for s in used["strongest"][: used["used"]])
+    (tmp_path / "mine.py").write_text(
+        "import torch\nfrom rastrum import RasterModel\nfrom rastrum.distributions import Bernoulli\n\n\n"
+        "class Leaky(RasterModel):\n    def distribution(self, x, condition=None):\n        return Bernoulli(x.to(self.dtype))\n"
+    )
+    capsys.readouterr()
+    assert main(["check", f"{tmp_path / 'mine.py'}:Leaky", "--json"]) == 1
+    assert not json.loads(capsys.readouterr().out)["ok"]
+    code, err = complaint(capsys, "check", f"{tmp_path / 'mine.py'}:Leeky")
+    assert code == 2 and "did you mean Leaky?" in err
 
 
 def test_lists(capsys: pytest.CaptureFixture[str]) -> None:
@@ -243,7 +256,7 @@ def test_io_errors_are_1(run_folder: Path, tmp_path: Path, capsys: pytest.Captur
     folder = tmp_path / "x.png"
     folder.mkdir()                                                        # a folder stands where the picture should go
     code, err = complaint(capsys, "sample", run_folder, "--count", "1", "--out", folder)
-    assert code == 1 and "x.png" in err
+    assert code == 1 and str(tmp_path) in err
     assert list(tmp_path.iterdir()) == [folder]
 
 

@@ -42,10 +42,10 @@ def usage() -> str:
 
 def reason(boxed: str) -> str:
     """tyro's boxed complaint as one line: what is wrong, and the flag that it thinks was meant."""
-    lines = [line.strip("│ ") for line in boxed.splitlines() if line.startswith("│")]
+    lines = [line.strip("│| ") for line in boxed.splitlines() if line.startswith(("│", "|"))]
     first: list[str] = []
     for line in lines:
-        if line.startswith("─"):
+        if line.startswith(("──", "--------")):
             break
         first.append(line)
     flags = [m[0] for line in lines if (m := re.match(r"--[\w.-]+", line)) and m[0] not in " ".join(first)]
