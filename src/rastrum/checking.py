@@ -1,0 +1,697 @@
+"""Is a raster model what it promises? Found out by changing values and looking at what else changes, for any model a user writes.
+
+    causality        no conditional depends on its own value, on later decisions of ``order``, or on other images of the batch
+    context          what a decision sees, beside what ``context()`` promises
+    steps            one decision at a time gives what the whole image gives, where the model says its own step
+    normalisation    the probabilities of all images sum to one; where they cannot be listed, those of each conditional
+
+Everything runs on a float64 copy with its own random numbers. Whole conditionals are compared, not only the probability of a value,
+and in training mode the two forwards of a comparison share their dropout, so only dependence shows.
+D decisions, B images, N perturbed values, L levels.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from .protocol import ArrayLike, ConditionSpec, Distribution, ImageSpec, check_condition, check_images
+from .raster import RasterModel
+
+Mode = Literal["evaluation", "training"]
+
+SMALL = 256                    # decisions of an image whose values are all perturbed
+SUBSET = 64                    # values perturbed of a larger one
+MOST_PROMISED = 4096           # decisions beyond which the (D, D) promise is not asked for
+MOST_LEVELS = 1024             # levels beyond which conditionals are compared at PROBES of them
+PROBES = 32
+MOST_IMAGES = 2**16            # images that are listed
+MOST_WORK = 1e10               # images · positions · parameters of a sum over all images
+EXACT, ROUGH = 1e-10, 1e-3     # nats that count as a change, in float64 and for a model that does not follow into it
+CELLS = 2**22                  # numbers in a batch of log-probabilities
+REPLACEMENTS = 1024            # forwards of one image for the strengths
+KINDS = {"o": "this decision", "#": "seen", "-": "promised, but unseen", "!": "seen, though forbidden", ".": "not to be seen"}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One finding. ok: None where there is nothing to judge."""
+
+    name: str
+    ok: bool | None
+    text: str
+
+    def __str__(self) -> str:
+        return f"{ {True: 'ok', False: 'FAULT', None: 'note'}[self.ok]:<6}{self.name}: {self.text}"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What ``check`` found; ``str(report)`` is for people.
+
+    values: (N,) flat indices that were perturbed, all of them for a small image; seen: (D, N) bool, [i, k] = decision i sees value
+    ``values[k]``; promised: (D, D) bool, or None; before: (D, D) bool, what the order allows, or None for an image too large for it.
+    """
+
+    model: str
+    spec: ImageSpec
+    lines: tuple[Line, ...]
+    values: Tensor
+    seen: Tensor
+    promised: Tensor | None
+    before: Tensor | None
+
+    @property
+    def ok(self) -> bool:
+        return all(line.ok is not False for line in self.lines)
+
+    def masks(self, index: int) -> tuple[Tensor, Tensor]:
+        """What the decision at flat ``index`` sees, and what it promises (or may) see: two bool masks of the image's shape.
+
+        ``ValueError`` where not all values were perturbed: ``context_of`` looks at one decision of a large image.
+        """
+        if len(self.values) < self.spec.size or self.before is None:
+            raise ValueError(f"masks: only {len(self.values)} of {self.spec.size} values were perturbed; use context_of(model, index)")
+        promised = self.before if self.promised is None else self.promised
+        return self.seen[index].view(self.spec.shape), promised[index].view(self.spec.shape)
+
+    def context_map(self, index: int | None = None) -> str:
+        """The context of one decision, a character a value (legend: ``KINDS``); by default of the one with most faults."""
+        index = self.most_faulty() if index is None else index
+        return context_text(self.spec, *self.masks(index), index, self.promised is not None)
+
+    def most_faulty(self) -> int:
+        """Flat index of the decision whose context differs most from the promise; the middle of the image where none does."""
+        spec = self.spec
+        middle = torch.arange(spec.size).view(spec.frames, spec.channels, spec.height, spec.width)[
+            spec.frames // 2, -1, spec.height // 2, spec.width // 2
+        ]
+        if self.before is None:
+            return int(middle)
+        seen, before = self.seen, self.before[:, self.values]
+        wrong = (seen & ~before) if self.promised is None else (seen ^ self.promised[:, self.values])
+        count = 2 * wrong.sum(1)
+        count[middle] += 1
+        return int(count.argmax())
+
+    def __str__(self) -> str:
+        spec = self.spec
+        video = f"{spec.frames} frames of " if spec.frames > 1 else ""
+        head = f"{self.model}, {video}{spec.channels} x {spec.height} x {spec.width}, {spec.levels} levels"
+        parts = [head, *map(str, self.lines)]
+        if self.before is not None and len(self.values) == spec.size and spec.width * spec.channels <= 120:
+            index = self.most_faulty()
+            parts += [f"what {place(spec, index)} sees:", self.context_map(index)]
+        parts.append("no fault found" if self.ok else f"faults found: {sum(line.ok is False for line in self.lines)}")
+        return "\n".join(parts)
+
+
+def check(model: RasterModel, seed: int = 0, values: int | None = None) -> Report:
+    """Prove by perturbation that ``model`` is causal, sees what it promises and that its probabilities sum to one.
+
+    values: how many values of the image to perturb, drawn by ``seed``; None = all of up to 256, 64 of more. The model and the global
+    random state stay as they are. ``ValueError`` for what is no raster model.
+    """
+    if not isinstance(model, RasterModel):
+        raise ValueError(f"check: expected a raster model, got {type(model).__name__}; only those decide value by value")
+    spec = model.spec
+    if values is not None and values < 1:
+        raise ValueError(f"values: expected a whole number of at least 1, got {values!r}")
+    count = min(spec.size, values or (spec.size if spec.size <= SMALL else SUBSET))
+    with _own_random_state(model), torch.no_grad():
+        subject = _Subject(model, seed)
+        picked = _pick(spec, model.order.cpu(), count, subject.generator)
+        seen = torch.zeros(spec.size, count, dtype=torch.bool)
+        lines = _well_formed(subject)
+        if any(line.ok is False for line in lines if line.name == "distribution"):
+            return Report(type(model).__name__, spec, tuple(lines), picked, seen, None, None)
+        changes = None
+        for mode in ("evaluation", "training"):
+            subject.model.train(mode == "training")
+            some = picked if mode == "evaluation" or count == spec.size else picked[: -(-count // 2)]
+            found, change = _causality(subject, some)
+            lines += found
+            changes = change if mode == "evaluation" else changes
+        subject.model.eval()
+        promised = before = None
+        if spec.size <= MOST_PROMISED:
+            before = subject.rank[None] < subject.rank[:, None]
+        if changes is None:
+            lines.append(Line("context", None, "not looked at, for what stands above"))
+        else:
+            found, seen, promised = _context(subject, picked, changes)
+            lines.append(found)
+        lines += _steps(subject)
+        faulty = {line.name.split(",")[0] for line in lines if line.ok is False}
+        lines.append(_sum(subject, proved=not faulty & {"conditionals", "log_prob", "images apart", "causality"}))
+    return Report(type(model).__name__, spec, tuple(lines), picked, seen, promised, before)
+
+
+# ── the model under test ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class _Subject:
+    """A float64 copy of a model, asked for conditionals with the same random numbers every time."""
+
+    def __init__(self, model: RasterModel, seed: int) -> None:
+        self.spec, self.seed = model.spec, seed
+        self.generator = torch.Generator().manual_seed(seed)
+        self.rank = model.order.cpu().argsort()
+        self.probes = torch.linspace(0, self.spec.levels - 1, PROBES).round().long() if self.spec.levels > MOST_LEVELS else None
+        x = self.images(2)
+        try:
+            self.use(copy.deepcopy(model).to("cpu" if model.device.type == "mps" else model.device, torch.float64))
+            self.distribution(x, self.conditions(2))
+        except RuntimeError:
+            # A model that casts its images to a type of its own cannot follow; where that is not the reason, it fails again.
+            self.use(copy.deepcopy(model))
+        self.model.train()
+        self.distribution(x, self.conditions(2))                          # what initialises itself on first use has now done so
+        self.use(self.model)
+        self.tolerance = EXACT
+
+    @property
+    def numbers(self) -> int:
+        return self.spec.levels if self.probes is None else PROBES
+
+    @property
+    def chunk(self) -> int:
+        """Images a batch."""
+        return max(4, min(64, 2**13 // self.spec.size, CELLS // (self.spec.size * self.numbers)))
+
+    def use(self, model: RasterModel) -> None:
+        """Test this copy from now on, in evaluation mode."""
+        self.model = model.eval()
+        self.buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+
+    def wake(self, model: RasterModel, factor: float) -> None:
+        """Use a livelier copy. Single zeros stay zero, they may be a mask, but a parameter of nothing but zeros wakes up."""
+        self.use(copy.deepcopy(model))
+        for parameter in self.model.parameters():
+            noise = torch.randn(parameter.shape, generator=self.generator, dtype=torch.float64).to(parameter)
+            if parameter.any():
+                parameter.mul_(factor).add_(parameter.square().mean().sqrt() * noise * (parameter != 0))
+            else:
+                parameter.copy_(0.3 * noise)
+
+    def images(self, count: int) -> Tensor:
+        return torch.randint(0, self.spec.levels, (count, *self.spec.shape), generator=self.generator)
+
+    def conditions(self, count: int) -> Tensor | None:
+        condition = random_condition(self.model.condition_spec, count, self.generator)
+        return condition.to(self.model.dtype) if condition is not None and condition.is_floating_point() else condition
+
+    def another(self, x: Tensor, far: bool) -> Tensor:
+        """Levels that differ from x everywhere: the extreme on the other side, or any."""
+        levels = self.spec.levels
+        if far:
+            return torch.where(2 * x < levels - 1, levels - 1, 0)
+        return (x + torch.randint(1, levels, x.shape, generator=self.generator)) % levels
+
+    def distribution(self, x: Tensor, condition: Tensor | None, seed: int | None = None) -> Distribution:
+        device = self.model.device
+        for buffer, kept in self.buffers:                                 # running averages, power iterations
+            buffer.copy_(kept)
+        torch.default_generator.manual_seed(self.seed if seed is None else seed)
+        if device.type == "cuda":
+            torch.cuda.manual_seed(self.seed if seed is None else seed)
+        return self.model.distribution(x.to(device), None if condition is None else condition.to(device))
+
+    def conditionals(self, x: Tensor, condition: Tensor | None, seed: int | None = None) -> Tensor:
+        """Nats of every level (or of the probes) of every decision: (B, D, L)."""
+        return self.nats(self.distribution(x, condition, seed), x.shape).flatten(1, -2)
+
+    def nats(self, distribution: Distribution, shape: Sequence[int]) -> Tensor:
+        """Of every level, or of the probes: (*shape, L). Sets the tolerance by the type that the model computes in."""
+        if self.probes is None:
+            nats = distribution.log_pmf().cpu()
+        else:
+            nats = torch.stack([distribution.log_prob(probe.to(self.model.device).expand(*shape)).cpu() for probe in self.probes], -1)
+        self.tolerance = EXACT if nats.dtype == torch.float64 else ROUGH
+        return nats
+
+    def change(self, base: Tensor, x: Tensor, condition: Tensor | None) -> Tensor:
+        """Largest change of any level's nats from ``base``, when the images are x: (B, D)."""
+        return difference(self.conditionals(x, condition), base)
+
+
+def difference(a: Tensor, b: Tensor) -> Tensor:
+    """Largest |a − b| over the last dimension; equal infinities do not differ, what is no number does."""
+    return torch.where(a == b, 0.0, (a - b).abs()).nan_to_num(nan=math.inf, posinf=math.inf).amax(-1)
+
+
+def random_condition(condition_spec: ConditionSpec | None, count: int, generator: torch.Generator) -> Tensor | None:
+    """Valid conditions for ``count`` images: uniform classes, else normal numbers in float64."""
+    if condition_spec is None:
+        return None
+    if condition_spec.kind == "class":
+        assert isinstance(condition_spec.size, int)
+        return torch.randint(0, condition_spec.size, (count,), generator=generator)
+    return torch.randn(count, *condition_spec.shape, generator=generator, dtype=torch.float64)
+
+
+def _own_random_state(model: RasterModel) -> AbstractContextManager[None]:
+    return torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else [])
+
+
+def _pick(spec: ImageSpec, order: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """(count,) flat indices: all, or the first and last decision, the corners and a random rest, in random order."""
+    if count == spec.size:
+        return torch.arange(spec.size)
+    grid = torch.arange(spec.size).view(-1, spec.height, spec.width)
+    corners = grid[:, :: max(1, spec.height - 1), :: max(1, spec.width - 1)].flatten()
+    first = torch.cat([order[[0, -1]], corners[torch.randperm(len(corners), generator=generator)][: count // 4]])
+    rest = torch.randperm(spec.size, generator=generator)
+    picked = list(dict.fromkeys(torch.cat([first, rest]).tolist()))[:count]
+    return torch.tensor(picked)[torch.randperm(count, generator=generator)]
+
+
+def place(spec: ImageSpec, index: int) -> str:
+    """A flat index in words."""
+    frame, channel, row, column = _grid(spec, torch.tensor(index)).tolist()
+    words = [f"frame {frame}"] if spec.frames > 1 else []
+    words += [f"channel {channel}"] if spec.channels > 1 else []
+    return f"({', '.join([*words, f'row {row}', f'column {column}'])})"
+
+
+def _grid(spec: ImageSpec, index: Tensor) -> Tensor:
+    """Flat indices S → (*S, 4): frame, channel, row, column."""
+    return torch.stack(torch.unravel_index(index, (spec.frames, spec.channels, spec.height, spec.width)), -1)
+
+
+def _where_mostly(spec: ImageSpec, pairs: Tensor) -> str:
+    """The commonest places, from the decision, of the values in pairs (M, 2) of decision and value."""
+    offsets = (_grid(spec, pairs[:, 1]) - _grid(spec, pairs[:, 0])).tolist()
+    common = Counter(map(tuple, offsets)).most_common(3)
+
+    def words(frame: int, channel: int, row: int, column: int) -> str:
+        named = ((frame, "frame"), (channel, "channel"), (row, "row"), (column, "column"))
+        return " ".join(f"{name} {number:+d}" for number, name in named if number) or "itself"
+
+    return ", ".join(f"{words(*offset)} ({count}x)" for offset, count in common)
+
+
+# ── perturbation ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _one_value(subject: _Subject, values: Tensor, far: bool, together: bool = False) -> Tensor:
+    """Change one value at a time: (N, D) largest change of each decision's conditional.
+
+    Each image of a batch has another value changed; ``together``: the same one in all, for a model whose images see one another.
+    """
+    batch = 4 if together else min(subject.chunk, max(2, len(values)))
+    x, condition = subject.images(batch), subject.conditions(batch)
+    base, other = subject.conditionals(x, condition), subject.another(x, far)
+    changes = []
+    for chunk in values.split(1 if together else batch):
+        changed, rows = x.clone(), torch.arange(batch)
+        at = chunk.repeat(batch)[:batch]
+        changed.view(batch, -1)[rows, at] = other.view(batch, -1)[rows, at]
+        change = subject.change(base, changed, condition)
+        changes.append(change.amax(0, keepdim=True) if together else change[: len(chunk)])
+    return torch.cat(changes)
+
+
+def _all_later(subject: _Subject, values: Tensor, far: bool, together: bool = False) -> Tensor:
+    """Change a value and all that are decided after it: (N, D) change of each decision's conditional, 0 for those after it."""
+    batch = 4 if together else min(subject.chunk, max(2, len(values)))
+    x, condition = subject.images(batch), subject.conditions(batch)
+    base, other = subject.conditionals(x, condition), subject.another(x, far)
+    changes = []
+    for chunk in values.split(1 if together else batch):
+        since = subject.rank[chunk.repeat(batch)[:batch]]                 # (B,)
+        later = subject.rank[None] >= since[:, None]
+        changed = torch.where(later.view(x.shape), other, x)
+        change = subject.change(base, changed, condition) * (subject.rank[None] <= since[:, None])
+        changes.append(change.amax(0, keepdim=True) if together else change[: len(chunk)])
+    return torch.cat(changes).nan_to_num(nan=0.0, posinf=math.inf)        # ∞ · 0 of the decisions after it
+
+
+def _causality(subject: _Subject, values: Tensor) -> tuple[list[Line], Tensor | None]:
+    """The lines of the mode that is set, and in how far each decision changes with each value, (N, D)."""
+    mode = "training" if subject.model.training else "evaluation"
+    repeatable, random = _randomness(subject)
+    if not repeatable:
+        text = "two forwards of the same images differ: it draws from a generator of its own, so nothing more can be said"
+        return [Line(f"causality, {mode}", False, text)], None
+    lines = _apart(subject, mode, random)
+    together = lines[0].ok is False
+    one = torch.stack([_one_value(subject, values, far, together) for far in ((True, False) if mode == "evaluation" else (False,))]).amax(0)
+    later = _all_later(subject, values, mode == "training", together)
+    spec, rank = subject.spec, subject.rank
+    forbidden = rank[None] <= rank[values][:, None]                       # (N, D): decision no later than the value
+    leaks = (one > subject.tolerance) & forbidden
+    how_many = "all" if len(values) == spec.size else f"{len(values)} random"
+    if not leaks.any() and not (later > subject.tolerance).any():
+        text = f"no decision depends on itself or on later ones ({how_many} of {spec.size} values changed)"
+        lines.append(Line(f"causality, {mode}", True, text))
+    elif leaks.any():
+        at, decision = leaks.nonzero().unbind(1)
+        pairs = torch.stack([decision, values[at]], 1)
+        own = int((pairs[:, 0] == pairs[:, 1]).sum())
+        after = len(set(pairs[pairs[:, 0] != pairs[:, 1]][:, 0].tolist()))
+        strongest = int((one * leaks).nan_to_num(posinf=1e300).argmax())
+        k, i = divmod(strongest, spec.size)
+        seen = "itself" if i == int(values[k]) else place(spec, int(values[k]))
+        text = (
+            f"{own} of {len(values)} decisions see their own value, {after} of {spec.size} a later one; "
+            f"strongest: {place(spec, i)} sees {seen}, {_nats(float(one[k, i]))}; mostly {_where_mostly(spec, pairs)}"
+        )
+        lines.append(Line(f"causality, {mode}", False, text))
+    else:
+        k, i = divmod(int(later.argmax()), spec.size)
+        text = f"{place(spec, i)} changes by {_nats(float(later[k, i]))} with the values from {place(spec, int(values[k]))} on"
+        lines.append(Line(f"causality, {mode}", False, text))
+    return lines, one
+
+
+def _nats(number: float) -> str:
+    return f"{number:.2g} nats"
+
+
+def _randomness(subject: _Subject) -> tuple[bool, bool]:
+    """Whether the same seed gives the same conditionals, and whether another seed gives others (dropout)."""
+    x, condition = subject.images(2), subject.conditions(2)
+    base = subject.conditionals(x, condition)
+    again, other = subject.change(base, x, condition), difference(subject.conditionals(x, condition, subject.seed + 1), base)
+    return bool(again.max() <= subject.tolerance), bool(other.max() > 0)
+
+
+def _apart(subject: _Subject, mode: Mode, random: bool) -> list[Line]:
+    """Whether an image depends on the other images of its batch, on their conditions, or on how many there are."""
+    count = 4
+    x, condition = subject.images(count), subject.conditions(count)
+    base = subject.conditionals(x, condition)
+    worst = told = 0.0
+    for kept in range(count):
+        mine = torch.arange(count) == kept
+        others = torch.where(mine.view(-1, *[1] * len(subject.spec.shape)), x, subject.another(x, far=kept % 2 == 0))
+        worst = max(worst, float(subject.change(base, others, condition)[kept].max()))
+        if condition is not None:
+            new = subject.conditions(count)
+            assert new is not None
+            new[kept] = condition[kept]
+            told = max(told, float(subject.change(base, x, new)[kept].max()))
+    lines = []
+    size = 0.0
+    if not random:                                                        # dropout of another batch size is another dropout
+        part = None if condition is None else condition[:2]
+        size = float(difference(subject.conditionals(x[:2], part), base[:2]).max())
+    if max(worst, size) > subject.tolerance:
+        what = "with the other images of the batch" if worst >= size else "with the number of images in the batch"
+        hint = "; batch normalisation does that" if mode == "training" else ""
+        lines.append(Line(f"images apart, {mode}", False, f"an image's conditionals change by {_nats(max(worst, size))} {what}{hint}"))
+    else:
+        text = "no image sees another" + (", whatever the batch size" if not random else "; batch sizes not compared, it draws dropout")
+        lines.append(Line(f"images apart, {mode}", True, text))
+    if condition is not None:
+        text = "no image sees another's condition"
+        if told > subject.tolerance:
+            text = f"an image's conditionals change by {_nats(told)} with the conditions of other images"
+        lines.append(Line(f"conditions apart, {mode}", told <= subject.tolerance, text))
+        if mode == "evaluation":
+            matters = max(float(subject.change(base, x, subject.conditions(count)).max()) for _ in range(3))
+            text = f"changes the conditionals, by up to {_nats(matters)}" if matters else "changes nothing, at these parameters"
+            lines.append(Line("condition", True if matters else None, text))
+    return lines
+
+
+# ── context ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _context(subject: _Subject, values: Tensor, change: Tensor) -> tuple[Line, Tensor, Tensor | None]:
+    """change (N, D) of evaluation mode → the line, seen (D, N) and promised (D, D) or None."""
+    spec, rank = subject.spec, subject.rank
+    before = rank[values][:, None] < rank[None]                           # (N, D)
+    # A change that forbidden pairs show too, below the tolerance, is rounding.
+    rounding = torch.where(before | (change > subject.tolerance), 0.0, change).max()
+    seen = change > (10 * rounding).clamp_max(subject.tolerance)
+    if spec.size > MOST_PROMISED:
+        text = f"not compared for more than {MOST_PROMISED} decisions; check a smaller image of the same model"
+        return Line("context", None, text), seen.t(), None
+    promised = subject.model.context()
+    if promised is None:
+        part = int((seen & before).sum()) / max(1, int(before.sum()))
+        return Line("context", None, f"the model promises nothing; {part:.0%} of the earlier values are seen"), seen.t(), None
+    promised = torch.as_tensor(promised).cpu()
+    if promised.shape != (spec.size, spec.size) or promised.dtype != torch.bool:
+        text = f"context() gives {promised.dtype} {tuple(promised.shape)}, expected bool {(spec.size, spec.size)}"
+        return Line("context", False, text), seen.t(), None
+    mine = promised[:, values].t()                                        # (N, D)
+    seen = torch.where(mine, seen, change > subject.tolerance)
+    seen = _look_again(subject, values, seen, mine, rounding)
+    faults = []
+    for wrong, what in (
+        (mine & ~before, "promised though later, or the decision itself"),
+        (mine & before & ~seen, "promised but never seen"),
+        (seen & before & ~mine, "seen but not promised"),
+    ):
+        if wrong.any():
+            at, decision = wrong.nonzero().unbind(1)
+            pairs = torch.stack([decision, values[at]], 1)
+            faults.append(f"{what}: {len(pairs)} pairs, mostly {_where_mostly(spec, pairs)}")
+    good = int((mine & before & seen).sum())
+    if faults:
+        return Line("context", False, f"{'; '.join(faults)}; {good} pairs as promised"), seen.t(), promised
+    tested = "" if len(values) == spec.size else f" (of {len(values)} of {spec.size} values)"
+    return Line("context", True, f"every promised value is seen and no other: {good} pairs{tested}"), seen.t(), promised
+
+
+def _look_again(
+    subject: _Subject, values: Tensor, seen: Tensor, promised: Tensor, rounding: Tensor, decisions: slice | list[int] = slice(None)
+) -> Tensor:
+    """Other images, then livelier parameters, for what is promised and was not seen: a unit may be at rest, a path faint.
+
+    seen, promised: (N, E) for ``decisions``, E of them; → seen.
+    """
+    resting, seen = subject.model, seen.clone()
+    rounds = max(2, min(24, 4 * SMALL // subject.spec.size))
+    for i in range(2 * rounds):
+        missing = (promised & ~seen).any(1)
+        if not missing.any():
+            break
+        if i >= rounds:
+            subject.wake(resting, (0.5, 1.0, 2.0)[i % 3])
+        change = _one_value(subject, values[missing], far=i % 2 == 0)[:, decisions]
+        seen[missing] |= promised[missing] & (change > 10 * rounding) & change.isfinite()
+    subject.use(resting)
+    return seen
+
+
+def context_of(model: RasterModel, index: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """What one decision of an image of any size sees, and what it promises (or may) see: two bool masks of the image's shape.
+
+    index: flat index of the decision. Promised values are changed one by one, the others first all at once.
+    """
+    spec = model.spec
+    if not 0 <= index < spec.size:
+        raise ValueError(f"index: expected a flat index in 0 … {spec.size - 1}, got {index}")
+    with _own_random_state(model), torch.no_grad():
+        subject = _Subject(model, seed)
+        promised = None if spec.size > MOST_PROMISED else subject.model.context()
+        allowed = subject.rank < subject.rank[index] if promised is None else promised[index].cpu()
+        seen = torch.zeros(spec.size, dtype=torch.bool)
+        inside, outside = allowed.nonzero()[:, 0], (~allowed).nonzero()[:, 0]
+        if len(inside):
+            change = _one_value(subject, inside, far=True)[:, [index]]
+            seen[inside] = _look_again(subject, inside, change > 0, change >= 0, change.new_zeros(()), [index])[:, 0]
+        x, condition = subject.images(2), subject.conditions(2)
+        base = subject.conditionals(x, condition)
+        changed = [torch.where(allowed.view(spec.shape), x, subject.another(x, far)) for far in (True, False)]
+        if max(float(subject.change(base, y, condition)[:, index].max()) for y in changed) > subject.tolerance:
+            seen[outside] = _one_value(subject, outside, far=False)[:, index] > subject.tolerance
+    return seen.view(spec.shape), allowed.view(spec.shape)
+
+
+def context_text(spec: ImageSpec, seen: Tensor, promised: Tensor, index: int, is_promise: bool = True) -> str:
+    """The context of the decision at flat ``index``, a character a value: channels side by side, frames one below the other.
+
+    is_promise: whether ``promised`` is one, or only what the order allows; the legend says it.
+    """
+    seen, promised = seen.flatten(), promised.flatten()
+    kinds = ["#" if s and p else "-" if p else "!" if s else "." for s, p in zip(seen.tolist(), promised.tolist(), strict=True)]
+    kinds[index] = "!" if bool(seen[index]) else "o"
+    rows = ["".join(kinds[i : i + spec.width]) for i in range(0, spec.size, spec.width)]
+    text = []
+    for frame in range(spec.frames):
+        panels = [rows[(frame * spec.channels + c) * spec.height :][: spec.height] for c in range(spec.channels)]
+        text += ["", *("  ".join(row) for row in zip(*panels, strict=True))]
+    named = KINDS if is_promise else KINDS | {"-": "earlier, but unseen"}
+    legend = ", ".join(f"{kind} {meaning}" for kind, meaning in named.items() if kind in kinds)
+    return "\n".join([*text[1:], legend])
+
+
+# ── the distribution, the steps and the sum ──────────────────────────────────────────────────────────────────────────
+
+
+def _well_formed(subject: _Subject) -> list[Line]:
+    """Shape, numbers, log_prob beside log_pmf, and the sum of each conditional."""
+    spec, count = subject.spec, 3
+    x, condition = subject.images(count), subject.conditions(count)
+    distribution = subject.distribution(x, condition)
+    nats = subject.nats(distribution, x.shape)
+    if nats.shape != (*x.shape, subject.numbers) or distribution.levels != spec.levels:
+        got = f"{distribution.levels} levels for decisions of shape {tuple(nats.shape[:-1])}"
+        return [Line("distribution", False, f"has {got}, expected {spec.levels} for {tuple(x.shape)}")]
+    at: tuple[int | slice, ...] = (slice(None),)
+    if subject.probes is not None:                                        # one image's last pixel
+        at = (slice(0, 1), *(slice(None) for _ in spec.shape[:-2]), -1, -1)
+    pmf, some, value = distribution[at].log_pmf().cpu(), x[at], distribution.log_prob(x.to(subject.model.device)).cpu()[at]
+    if nats.isnan().any() or value.isnan().any():
+        return [Line("distribution", False, f"{int(nats.isnan().sum())} of {nats.numel()} log-probabilities are not numbers")]
+    lines = [Line("distribution", True, f"a conditional over {spec.levels} levels for each of {spec.size} decisions")]
+    apart = float(difference(pmf.gather(-1, some[..., None]), value[..., None]).max())
+    if apart > 100 * subject.tolerance:
+        lines.append(Line("log_prob", False, f"differs from log_pmf at the same level by {_nats(apart)}"))
+    off = (pmf.double().exp().sum(-1) - 1).abs().max()
+    good = bool(off <= 100 * subject.tolerance)
+    text = f"those of {count} random images sum to 1 within {off:.0e}" if good else f"one sums to 1 only within {off:.2g}"
+    return [*lines, Line("conditionals", good, text)]
+
+
+def _steps(subject: _Subject) -> list[Line]:
+    """One random image, a decision at a time, beside the whole of it at once."""
+    model = subject.model
+    if model.lower is None and type(model).step is RasterModel.step:
+        return []
+    x, condition = subject.images(1), subject.conditions(1)
+    base = subject.conditionals(x, condition)
+    values = x.to(model.device).flatten(1)
+    state, worst = model.init(1, condition), 0.0
+    for index in model.order.tolist():
+        worst = max(worst, float(difference(subject.nats(model.step(state), (1,)), base[:, index]).max()))
+        model.observe(state, values[:, index])
+    good = worst <= 10 * subject.tolerance
+    return [Line("steps", good, f"one decision at a time and the whole image {'agree' if good else 'differ'}: {_nats(worst)}")]
+
+
+def _sum(subject: _Subject, proved: bool) -> Line:
+    """Over all images where they can be listed, else over those of a toy; ``proved``: causal, and each conditional sums to one."""
+    model, spec = subject.model, subject.spec
+    name, what = "normalisation", "all {} images"
+    condition = subject.conditions(1)
+    if not _can_list(spec, model, MOST_IMAGES):
+        toy = _toy(model, subject.seed)
+        if toy is None:
+            text = "too many images to list"
+            return Line(name, True if proved else None, f"{text}; they sum to one as each conditional does" if proved else text)
+        model, spec = toy, toy.spec
+        shape = " x ".join(map(str, spec.shape))
+        what = f"all {{}} images of a toy of the same model ({shape}, {spec.levels} levels)"
+    off = abs(_total(model, condition) - 1)
+    good = off <= 100 * subject.tolerance
+    what = what.format(spec.levels**spec.size)
+    return Line(name, good, f"{what} sum to 1 within {off:.0e}" if good else f"{what} do not sum to 1: off by {off:.2g}")
+
+
+def _can_list(spec: ImageSpec, model: RasterModel, most: int) -> bool:
+    images = spec.levels**spec.size if spec.size <= 16 else math.inf
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return images <= most and images * spec.frames * spec.height * spec.width * parameters <= MOST_WORK
+
+
+def _toy(model: RasterModel, seed: int) -> RasterModel | None:
+    """A fresh model of the same class and configuration for an image so small that all can be listed; None for a user's own class."""
+    from .models import MODELS
+
+    kind: Any = type(model)
+    if kind not in MODELS.values():
+        return None
+    for height, width, levels in ((2, 3, 3), (3, 3, 2), (2, 2, 3), (2, 2, 2), (1, 2, 2), (1, 1, 2)):
+        spec = replace(model.spec, height=height, width=width, levels=min(levels, model.spec.levels), frames=min(model.spec.frames, 2))
+        if not _can_list(spec, model, MOST_IMAGES // 16):
+            continue
+        for config in (model.config, kind.preset("tiny", spec)):          # one made for larger images may not fit
+            torch.default_generator.manual_seed(seed)
+            try:
+                return kind(spec, config, model.condition_spec).to(model.device, model.dtype).eval()
+            except ValueError:
+                continue
+    return None
+
+
+def _total(model: RasterModel, condition: Tensor | None) -> float:
+    """Σ p(x) over all images x, for one condition."""
+    spec = model.spec
+    places = spec.levels ** torch.arange(spec.size)
+    chunk = max(16, min(4096, CELLS // (spec.size * spec.levels)))
+    total = 0.0
+    for numbers in torch.arange(spec.levels**spec.size).split(chunk):
+        x = (numbers[:, None] // places % spec.levels).view(-1, *spec.shape).to(model.device)
+        told = None if condition is None else condition.to(model.device).expand(len(x), *condition.shape[1:])
+        total += float(model.distribution(x, told).log_prob(x).double().flatten(1).sum(1).exp().sum())
+    return total
+
+
+# ── strengths ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def dependency_strengths(
+    model: RasterModel,
+    images: ArrayLike,
+    row: int | None = None,
+    column: int | None = None,
+    condition: ArrayLike | None = None,
+    seed: int = 0,
+) -> Tensor:
+    """How strongly a trained model uses each earlier value at one position: (*spec.shape) float64, 0 where nothing is used.
+
+    The strength of a value is the probability that moves (total variation distance, summed over the channels of the position) when that
+    value alone is replaced by what another of ``images`` has there; the mean over images. A value that never varies has strength 0.
+    images: (B, *spec.shape) levels, at least two; row, column: by default two thirds down, in the middle; of a video the last frame.
+    At most 1024 replacements are tried, spread evenly over the values. ``ValueError`` for images, a place or a condition of another kind.
+    """
+    spec = model.spec
+    row, column = 2 * spec.height // 3 if row is None else row, spec.width // 2 if column is None else column
+    if not (0 <= row < spec.height and 0 <= column < spec.width):
+        raise ValueError(f"row, column: expected a place in {spec.height} x {spec.width}, got {row}, {column}")
+    x = check_images(spec, images, model.device)
+    count = len(x)
+    if count < 2:
+        raise ValueError(f"images: expected at least two, to take replacements from, got {count}")
+    told = check_condition(model.condition_spec, condition, count, model.device)
+    generator = torch.Generator().manual_seed(seed)
+    rank = model.order.cpu().argsort()
+    grid = torch.arange(spec.size).view(spec.frames, spec.channels, spec.height, spec.width)
+    decided = rank[grid[-1, :, row, column]].max()
+    values = x.flatten(1).cpu()
+    donor = (torch.arange(count)[:, None] + torch.randint(1, count, (spec.size,), generator=generator)) % count
+    new = values.gather(0, donor)                                         # (B, D)
+    varies = (new != values) & (rank < decided)
+    share = varies.double().mean(0)
+    each = max(1, REPLACEMENTS // max(1, int((share > 0).sum())))
+    lottery = torch.where(varies, torch.rand(values.shape, generator=generator), 2.0).argsort(0)[:each]
+    at_image, at_value = lottery.flatten(), torch.arange(spec.size).expand(len(lottery), -1).flatten()
+    drawn = varies[at_image, at_value]
+    at_image, at_value = at_image[drawn], at_value[drawn]
+    here = (slice(None), *([-1] if spec.frames > 1 else []), slice(None), row, column)
+    moved, tried = torch.zeros(spec.size, dtype=torch.float64), torch.zeros(spec.size)
+    chunk = max(4, min(32, CELLS // (spec.size * spec.levels)))
+
+    def probabilities(x: Tensor, told: Tensor | None) -> Tensor:
+        return model.distribution(x, told)[here].log_pmf().double().exp()  # (B, C, L)
+
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            rows = torch.arange(count, device=model.device).split(chunk)
+            base = torch.cat([probabilities(x[b], None if told is None else told[b]) for b in rows])
+            for b, j in zip(at_image.split(chunk), at_value.split(chunk), strict=True):
+                y, one = x[b].flatten(1), torch.arange(len(b))
+                y[one, j] = new[b, j].to(y)
+                changed = probabilities(y.view(-1, *spec.shape), None if told is None else told[b])
+                distance = 0.5 * (changed - base[b]).abs().sum((1, 2)).cpu()
+                moved.index_add_(0, j, distance)
+                tried.index_add_(0, j, torch.ones(len(j)))
+    finally:
+        model.train(training)
+    return (share * moved / tried.clamp_min(1)).view(spec.shape)
