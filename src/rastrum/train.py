@@ -35,7 +35,7 @@ from .evaluation import Evaluation, Model, Pool, check_data, condition_of, score
 from .raster import RasterModel
 
 METRICS, STATE, TRAINING = "metrics.jsonl", "state.json", "training.safetensors"
-INITIALISE = 256  # images of a data-dependent initialisation
+INITIALISE = 64  # images of a data-dependent initialisation
 RECENT = 20  # steps that throughput is measured over
 
 
@@ -224,9 +224,15 @@ def _average(averaged: Model, model: Model, decay: float, step: int) -> None:
 def _noise(generator: torch.Generator) -> Iterator[None]:
     """What a model draws from torch's own stream comes from our seed, and the stream is put back."""
     seed = int(torch.randint(2**62, (), generator=generator))
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()):
-        torch.manual_seed(seed)
+    streams = [torch.default_generator, *(torch.cuda.default_generators if torch.cuda.is_initialized() else ())]
+    before = [stream.get_state() for stream in streams]
+    try:
+        for stream in streams:
+            stream.manual_seed(seed)
         yield
+    finally:
+        for stream, state in zip(streams, before, strict=True):
+            stream.set_state(state)
 
 
 # ── a run ────────────────────────────────────────────────────────────────────────────────────────────────────────────
