@@ -10,7 +10,6 @@ import contextlib
 import functools
 import io
 import os
-import re
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -40,17 +39,19 @@ def usage() -> str:
     return "\n".join(lines)
 
 
-def reason(boxed: str) -> str:
-    """tyro's boxed complaint as one line: what is wrong, and the flag that it thinks was meant."""
-    lines = [line.strip("│| ") for line in boxed.splitlines() if line.startswith(("│", "|"))]
-    first: list[str] = []
-    for line in lines:
-        if line.startswith(("──", "--------")):
-            break
-        first.append(line)
-    flags = [m[0] for line in lines if (m := re.match(r"--[\w.-]+", line)) and m[0] not in " ".join(first)]
-    hint = f"; did you mean {flags[0]}?" if flags and "Perhaps you meant" in boxed else ""
-    return re.sub(r"\s+", " ", " ".join(first)).rstrip(".") + hint
+def reason(complaint: str) -> str:
+    """tyro's complaint (a title and sections between rules, boxed or not) as one line: what is wrong, and the flag that was meant."""
+    boxed = complaint.lstrip().startswith("╭")
+    sections: list[list[str]] = [[]]
+    for line in complaint.splitlines():
+        text = line.strip("│ ")
+        if text and not text.strip("─-"):
+            sections.append([])
+        elif text and text[0] not in "╭╰":
+            sections[-1].append(text)
+    first, *others = sections if boxed else sections[1:]
+    meant = [section[1].split()[0] for section in others if section[0] == "Perhaps you meant:"]
+    return " ".join(first).rstrip(".") + (f"; did you mean {meant[0]}?" if meant else "")
 
 
 def parse(target: Any, argv: Sequence[str], prog: str, **options: Any) -> Any:
