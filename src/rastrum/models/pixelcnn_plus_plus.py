@@ -262,34 +262,33 @@ class PixelCNNPlusPlus(RasterModel):
 
     # ── the mixture ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def mixture(self, numbers: Tensor, values: list[Tensor]) -> list[LogisticMixture]:
-        """numbers (*S, P), levels of the first channels (each S) → the mixtures of those channels and of the next one."""
+    def mixtures(self, numbers: Tensor, values: Tensor) -> LogisticMixture:
+        """numbers (*S, P), levels of a pixel's first n channels (*S, n) → the mixtures of channels 0 … n, given them: (*S, n + 1)."""
         channels, k = self.spec.channels, self.config.components
         logits, means, log_scales, coefficients = numbers.split([k, k * channels, k * channels, k * len(self.pairs)], -1)
-        means, log_scales = means.unflatten(-1, (channels, k)), log_scales.unflatten(-1, (channels, k))
-        coefficients = torch.tanh(coefficients).unflatten(-1, (len(self.pairs), k)) if self.pairs else coefficients
-        scaled = [self.spec.scale(value, numbers.dtype)[..., None] for value in values]
-        mixtures: list[LogisticMixture] = []
-        for channel in range(min(len(values) + 1, channels)):
-            mean = means[..., channel, :]
-            for pair, (late, early) in enumerate(self.pairs):
-                if late == channel:
-                    mean = mean + coefficients[..., pair, :] * scaled[early]
-            if mixtures:
-                logits = logits + mixtures[-1].component_log_prob(values[channel - 1])
-            mixtures.append(LogisticMixture(logits, mean, log_scales[..., channel, :], self.spec.levels))
-        return mixtures
+        count = values.shape[-1] + 1
+        means = means.unflatten(-1, (channels, k))[..., :count, :]
+        log_scales = log_scales.unflatten(-1, (channels, k))[..., :count, :]
+        logits = logits.unsqueeze(-2)
+        if count > 1:
+            chain = coefficients[..., : k * count * (count - 1) // 2].tanh().unflatten(-1, (-1, k))
+            scaled = self.spec.scale(values, numbers.dtype).unsqueeze(-1)
+            parts = list(means.unbind(-2))
+            for pair, (late, early) in enumerate(self.pairs[: count * (count - 1) // 2]):
+                parts[late] = torch.addcmul(parts[late], chain[..., pair, :], scaled[..., early, :])
+            means = torch.stack(parts, -2)
+            earlier = LogisticMixture(logits, means[..., :-1, :], log_scales[..., :-1, :], self.spec.levels)
+            logits = logits + F.pad(earlier.component_log_prob(values).cumsum(-2), (0, 0, 1, 0))
+        return LogisticMixture(logits, means, log_scales, self.spec.levels)
 
     def distribution(self, x: Tensor, condition: Tensor | None = None) -> LogisticMixture:
-        values = list(x.unbind(1))
-        mixtures = self.mixture(self.parameters_map(x, condition), values[:-1])
-        logits, means, log_scales = (torch.stack([getattr(m, name) for m in mixtures], 1) for name in ("logits", "means", "log_scales"))
+        mixtures = self.mixtures(self.parameters_map(x, condition), x[:, :-1].permute(0, 2, 3, 1))
+        logits, means, log_scales = (part.permute(0, 3, 1, 2, 4) for part in (mixtures.logits, mixtures.means, mixtures.log_scales))
         return LogisticMixture(logits, means, log_scales, self.spec.levels)
 
     def head(self, parameters: Tensor, x: Tensor, index: int) -> LogisticMixture:
         channel, pixel = divmod(index, self.spec.height * self.spec.width)
-        earlier = x.flatten(2)[:, :channel, pixel]
-        return self.mixture(parameters, list(earlier.unbind(1)))[-1]
+        return self.mixtures(parameters, x.flatten(2)[:, :channel, pixel])[:, channel]
 
     def initialise(self, x: Tensor, condition: Tensor | None = None) -> None:
         """Data-dependent initialisation of every weight-normalised layer on images x (B, C, H, W)."""
