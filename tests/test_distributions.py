@@ -294,7 +294,7 @@ def test_exp_does_not_depend_on_the_place() -> None:
 @pytest.mark.parametrize("make", MAKERS)
 @pytest.mark.parametrize("levels", [2, 17, 256])
 def test_code_length_from_the_integer_cdf(make: Make, levels: int) -> None:
-    """Coding with the integer CDF costs at most L/2^23 bits more than −log2 p on average, and never above 24 bits a value."""
+    """Coding with the integer CDF costs at most L/2^22 bits more than −log2 p on average, and never above 24 bits a value."""
     d = make((50,), levels)
     probability = d.log_pmf().exp()
     bits = -(table(d).diff(dim=-1).double() / TOTAL).log2()
@@ -386,3 +386,17 @@ def test_indexing_is_of_the_batch(make: Make) -> None:
         assert d[index].levels == d.levels
     with pytest.raises(IndexError):
         d[0, 0, 0, 0]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("make", MAKERS)
+def test_draws_inside_and_outside_autograd(make: Make) -> None:
+    """The tables kept between calls serve inference mode and autograd alike, in either order, without a warning."""
+    u = torch.rand(5, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
+    with torch.inference_mode():
+        first = make(levels=23).sample(u)
+    d = change(make(levels=23), lambda p: p.clone().requires_grad_())
+    assert torch.equal(d.sample(u), first)
+    d.sample(u, 0.5)
+    d.log_prob(first).sum().backward()
+    assert bool(d.logits.grad.isfinite().all())

@@ -72,7 +72,7 @@ class Categorical(_Levels):
     def _sums(self) -> Tensor:
         """C_1 … C_L (*S, L) int64."""
         logits = self.logits - self.logits.amax(-1, keepdim=True)
-        if logits.numel() and not math.isfinite(logits.min()):
+        if logits.numel() and not math.isfinite(logits.min().item()):
             raise _not_finite("logits")
         # Up to 256 levels the sums stay below 2^38 and their products with 2^24 below 2^63; more levels get coarser weights.
         bits = min(30, 38 - (self.levels - 1).bit_length())
@@ -176,7 +176,7 @@ class LogisticMixture(_Levels):
     def _float64(self) -> tuple[Tensor, Tensor, Tensor]:
         """2^52 π, the level whose lower edge is the centre, and steepness, each (*S, 1, K)."""
         logits, means, log_scales = self.logits.double(), self.means.double(), self.log_scales.double()
-        if not math.isfinite((logits + means + log_scales).sum()):
+        if not math.isfinite((logits + means + log_scales).sum().item()):
             raise _not_finite("logits, means or log scales")
         centre, steepness = self._bins(means, log_scales)
         return (logits.softmax(-1) * 2.0**52).unsqueeze(-2), (centre + 0.5).unsqueeze(-2), steepness.unsqueeze(-2)
