@@ -647,7 +647,8 @@ def dependency_strengths(
     The strength of a value is the probability that moves (total variation distance, summed over the channels of the position) when that
     value alone is replaced by what another of ``images`` has there; the mean over images. A value that never varies has strength 0.
     images: (B, *spec.shape) levels, at least two; row, column: by default two thirds down, in the middle; of a video the last frame.
-    At most 1024 replacements are tried, spread evenly over the values. ``ValueError`` for images, a place or a condition of another kind.
+    About 1024 replacements are tried, spread evenly over the values, at least one for each. ``ValueError`` for images, a place or
+    a condition of another kind.
     """
     spec = model.spec
     row, column = 2 * spec.height // 3 if row is None else row, spec.width // 2 if column is None else column
