@@ -52,7 +52,8 @@ class UsualGatedPixelCNN(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         h = x * (2 / (LEVELS - 1)) - 1
         v = F.pad(h[:, :, :-1], (0, 0, 1, 0))
-        for n, (vertical, horizontal, link, residual) in enumerate(zip(self.vertical, self.horizontal, self.link, self.residual, strict=True)):
+        layers = zip(self.vertical, self.horizontal, self.link, self.residual, strict=True)
+        for n, (vertical, horizontal, link, residual) in enumerate(layers):
             rows = vertical(v)
             a, b = (horizontal(h) + link(rows)).chunk(2, 1)
             out = residual(torch.tanh(a) * torch.sigmoid(b))
@@ -109,7 +110,8 @@ def measure(maps: int, batch: int) -> None:
     forward = sum(w.numel() for p in ours.modules() for w in getattr(p, "weights", [])) * SIZE * SIZE
     share = 3 * forward * fastest / peak_multiply_adds()
     free = sum(p.numel() for p in ours.parameters())
-    print(f"| {maps} | {free:,} | {best:.1f} | {fastest:.1f} (pieces of {piece}) | {fastest / best:.2f} | {100 * share:.0f} % |", flush=True)
+    rows = f"| {maps} | {free:,} | {best:.1f} | {fastest:.1f} (pieces of {piece}) | {fastest / best:.2f} | {share:.0%} |"
+    print(rows, flush=True)
 
 
 def main() -> None:

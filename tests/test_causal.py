@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from rastrum.layers.causal import CausalConvolution, VerticalConvolution, concat_elu, convolve_dense, gate, initialise_weight_norm, shift_down
+from rastrum.layers.causal import (
+    CausalConvolution,
+    VerticalConvolution,
+    concat_elu,
+    convolve_dense,
+    gate,
+    initialise_weight_norm,
+    shift_down,
+)
 
 LAYERS = {
     "mask A, 7x7": lambda: CausalConvolution(3, 6, above=3, columns=(-3, 3), left=3, centre="before", groups=3),

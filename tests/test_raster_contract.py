@@ -62,15 +62,16 @@ def told(condition: ConditionSpec | None, count: int) -> Tensor | None:
 
 
 def make(case: tuple[str, str]) -> tuple[RasterModel, Tensor, Tensor | None]:
-    shape, levels, condition = MODES[case[1]]
-    spec = ImageSpec(*shape, levels)
+    (channels, height, width), levels, condition = MODES[case[1]]
+    spec = ImageSpec(channels, height, width, levels)
     return lively(case[0], spec, condition), images(spec, 3), told(condition, 3)
 
 
 def toy(case: tuple[str, str]) -> tuple[RasterModel, Tensor]:
     """A model small enough to list all its images."""
     shape, levels = case[1].split(", ")
-    spec = ImageSpec(*(int(n) for n in shape.split("x")), int(levels.split()[0]))
+    channels, height, width = (int(n) for n in shape.split("x"))
+    spec = ImageSpec(channels, height, width, int(levels.split()[0]))
     everything = torch.tensor(list(itertools.product(range(spec.levels), repeat=spec.size))).view(-1, *spec.shape)
     return lively(case[0], spec), everything
 
@@ -204,7 +205,7 @@ def test_a_few_steps_of_training_lower_the_loss(name: str) -> None:
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
     assert losses[-1] < 0.7 * losses[0]
 
 

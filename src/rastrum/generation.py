@@ -16,6 +16,7 @@ from .walk import Sample, walk
 
 LARGEST_BATCH = 64
 Every = Literal["row", "decision"] | int
+Backend = Literal["torch", "naive"] | None
 
 
 def _levels(x: Tensor, levels: int) -> Tensor:
@@ -28,6 +29,15 @@ def _count(name: str, value: int) -> int:
     return value
 
 
+def _naive(model: RasterModel | CanvasModel, backend: Backend) -> bool:
+    """Whether ``backend`` asks for a full forward a decision."""
+    if backend not in (None, "torch", "naive"):
+        raise ValueError(f"backend: expected None, 'torch' or 'naive', got {backend!r}")
+    if backend == "torch" and isinstance(model, RasterModel) and model.lower is None:
+        raise ValueError(f"backend: {type(model).__name__} has no step program for 'torch' to run; leave it out, or take 'naive'")
+    return backend == "naive"
+
+
 def _last(frames: Iterator[Frame]) -> Tensor:
     values = deque(frames, maxlen=1)[0].values
     assert values is not None
@@ -35,13 +45,21 @@ def _last(frames: Iterator[Frame]) -> Tensor:
 
 
 def sample(
-    model: RasterModel | CanvasModel, count: int, condition: ArrayLike | None = None, temperature: float = 1.0, seed: int = 0
+    model: RasterModel | CanvasModel,
+    count: int,
+    condition: ArrayLike | None = None,
+    temperature: float = 1.0,
+    seed: int = 0,
+    backend: Backend = None,
 ) -> Tensor:
     """Draw images: integer levels (count, *spec.shape), uint8 up to 256 levels. Same seed, same images, whatever the batch or device.
 
-    condition: one for all or one an image. Raises ``ValueError`` for a count below 1, a temperature not above 0 or a wrong condition.
+    condition: one for all or one an image. backend: None = the step program where there is one; "naive" = a full forward a decision,
+    the same images and very slow; canvas models have one way only.
+    Raises ``ValueError`` for a count below 1, a temperature not above 0 or a wrong condition.
     """
     _count("count", count)
+    naive = _naive(model, backend)
     told = check_condition(model.condition_spec, condition, count, model.device)
     if isinstance(model, CanvasModel):
         return _levels(model.sample(count, told, temperature, seed), model.spec.levels)
@@ -49,7 +67,8 @@ def sample(
     for start in range(0, count, LARGEST_BATCH):
         size = min(LARGEST_BATCH, count - start)
         part = None if told is None else told[start : start + size]
-        parts.append(_last(walk(model, size, Sample(seed, temperature, start), part, every=model.spec.size)))
+        frames = walk(model, size, Sample(seed, temperature, start), part, every=model.spec.size, naive=naive)
+        parts.append(_last(frames))
     return _levels(torch.cat(parts), model.spec.levels)
 
 
@@ -61,6 +80,7 @@ def complete(
     num_samples: int = 1,
     temperature: float = 1.0,
     seed: int = 0,
+    backend: Backend = None,
 ) -> Tensor:
     """Fill in what is not ``known``, drawing each unknown value given those before it in the model's order.
 
@@ -71,6 +91,7 @@ def complete(
     if not isinstance(model, RasterModel):
         raise ValueError(f"{type(model).__name__} cannot complete images, it has no exact conditionals; use reconstruct or a raster model")
     _count("num_samples", num_samples)
+    naive = _naive(model, backend)
     x = check_images(model.spec, images, model.device)
     mask = torch.as_tensor(known)
     if mask.dtype != torch.bool:
@@ -85,7 +106,8 @@ def complete(
     for start in range(0, len(index), LARGEST_BATCH):
         at = index[start : start + LARGEST_BATCH]
         part = None if told is None else told[at]
-        frames = walk(model, len(at), Sample(seed, temperature, start), part, mask[at], x[at], every=model.spec.size)
+        chooser = Sample(seed, temperature, start)
+        frames = walk(model, len(at), chooser, part, mask[at], x[at], every=model.spec.size, naive=naive)
         parts.append(_last(frames))
     out = _levels(torch.cat(parts) if parts else x, model.spec.levels)
     return out if num_samples == 1 else out.unflatten(0, (len(x), num_samples))
@@ -98,12 +120,14 @@ def generate(
     temperature: float = 1.0,
     seed: int = 0,
     every: Every = "row",
+    backend: Backend = None,
 ) -> Iterator[Frame]:
     """The same images as ``sample``, as Frames while they are drawn: a Frame a row (raster) or a stroke (canvas)."""
     _count("count", count)
+    naive = _naive(model, backend)
     if isinstance(model, CanvasModel):
         return model.generate(count, condition, temperature, seed, every)
-    return walk(model, count, Sample(seed, temperature), condition, every=every)
+    return walk(model, count, Sample(seed, temperature), condition, every=every, naive=naive)
 
 
 def reconstruct(model: CanvasModel, images: ArrayLike, condition: ArrayLike | None = None, seed: int = 0) -> Iterator[Frame]:
@@ -112,5 +136,5 @@ def reconstruct(model: CanvasModel, images: ArrayLike, condition: ArrayLike | No
     Raises ``ValueError`` for a raster model, which has no posterior: ``complete`` shows what it makes of a part of an image.
     """
     if not isinstance(model, CanvasModel):
-        raise ValueError(f"{type(model).__name__} draws without a latent code, it cannot reconstruct; use complete, or a canvas model such as draw")
+        raise ValueError(f"{type(model).__name__} has no latent code to reconstruct from; use complete, or a canvas model such as draw")
     return model.reconstruct(images, condition, seed)

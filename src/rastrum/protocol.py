@@ -167,8 +167,9 @@ def check_condition(
     if spec.kind == "class":
         if condition.is_floating_point() or condition.dtype == torch.bool:
             raise ValueError(f"condition: a class is a whole number, got {condition.dtype}")
-        if batch and (int(condition.min()) < 0 or int(condition.max()) >= int(spec.size)):  # pyright: ignore[reportArgumentType]
-            raise ValueError(f"condition: classes must lie in 0 … {int(spec.size) - 1}, got {int(condition.min())} … {int(condition.max())}")  # pyright: ignore[reportArgumentType]
+        assert isinstance(spec.size, int)
+        if batch and (int(condition.min()) < 0 or int(condition.max()) >= spec.size):
+            raise ValueError(f"condition: classes must lie in 0 … {spec.size - 1}, got {int(condition.min())} … {int(condition.max())}")
         return condition.to(device=device, dtype=torch.int64)
     if not condition.is_floating_point():
         raise ValueError(f"condition: kind {spec.kind!r} takes floats, got {condition.dtype}")

@@ -26,7 +26,9 @@ class State:
     x: (B, *shape) int64, zero where undecided · t: the number of decisions made · condition: as given, or None.
     """
 
-    def __init__(self, spec: ImageSpec, batch: int, condition: Tensor | None, device: torch.device, engine: TorchInterpreter | None) -> None:
+    def __init__(
+        self, spec: ImageSpec, batch: int, condition: Tensor | None, device: torch.device, engine: TorchInterpreter | None
+    ) -> None:
         self.spec = spec
         self.x = torch.zeros(batch, *spec.shape, dtype=torch.int64, device=device)
         self.t = 0

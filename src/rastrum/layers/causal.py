@@ -6,7 +6,7 @@ way found on a CPU (``benchmarks/training.py``). Each layer also says its step, 
     CausalConvolution     what a pixel may see: rows above, columns to the left, earlier colour groups of the pixel itself
     VerticalConvolution   what a row may see: its own row and rows above, both sides; for stacks that live one row up (``shift_down``)
 
-Colour groups: with G groups, maps lie as [group 0 | … | group G−1]; group g reads a prefix of the pixel's maps, so colours need no mask either.
+Colour groups: with G groups, maps lie as [group 0 | … | group G−1]; group g reads a prefix of the pixel's maps, so no mask either.
 B images, H rows, W columns, I input maps, O output maps, T taps.
 """
 
@@ -183,7 +183,7 @@ class Convolution(nn.Module):
 
     @torch.no_grad()
     def _initialise(self, x: Tensor) -> None:
-        """Outputs of mean 0 and standard deviation ``scale`` on x; one that hardly varies there keeps its gain (it has no spread to set)."""
+        """Outputs of mean 0 and standard deviation ``scale`` on x; one that hardly varies there keeps its gain."""
         assert self.gain is not None
         out = self.compute(x, self.effective(), None, None).flatten(0, 2)
         mean, spread = out.mean(0), out.std(0, unbiased=False)
@@ -274,7 +274,7 @@ class CausalConvolution(Convolution):
 
 
 class VerticalConvolution(Convolution):
-    """Sees its own row, whole, and ``rows`` − 1 above it, at columns −k … k for a kernel of 2k + 1 ``columns``. A row knows no colour order."""
+    """Sees its own row, whole, and ``rows`` − 1 above it, at columns −k … k for a kernel of 2k + 1 ``columns``; no colour order here."""
 
     def __init__(
         self,

@@ -17,7 +17,7 @@ class ConditionVector(nn.Module):
         super().__init__()
         if condition is not None and not isinstance(condition.size, int):
             raise ValueError(f"condition: expected kind 'class' or 'vector', got {condition.kind!r} of size {condition.size}")
-        self.size = 0 if condition is None else int(condition.size)  # pyright: ignore[reportArgumentType]
+        self.size = condition.size if condition is not None and isinstance(condition.size, int) else 0
         self.weight = nn.Parameter(torch.randn(self.size, outputs) * 0.1) if self.size else None
 
     def forward(self, condition: Tensor | None) -> Tensor | None:

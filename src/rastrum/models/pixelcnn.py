@@ -115,7 +115,7 @@ class PixelCNN(RasterModel):
 
 
 def raster_context(spec: ImageSpec, rows: int, left: list[int], right: list[int]) -> Tensor:
-    """(D, D) bool: own pixel's earlier channels, ``left[0]`` columns of the own row, and u ≤ ``rows`` rows up columns −left[u] … right[u]."""
+    """(D, D) bool: own pixel's earlier channels, ``left[0]`` columns of its row, and u ≤ ``rows`` rows up columns −left[u] … right[u]."""
     index = torch.arange(spec.size)
     channel, row, column = (i.to(torch.int64) for i in torch.unravel_index(index, spec.shape))
     up = row[:, None] - row[None]

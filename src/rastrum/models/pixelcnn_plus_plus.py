@@ -171,13 +171,10 @@ class PixelCNNPlusPlus(RasterModel):
         self.first_left = CausalConvolution(inputs, n, above=1, columns=(-1, -1), left=1, weight_norm=True)
 
         def blocks(count: int, up: bool) -> nn.ModuleList:
-            pairs = (
-                Stage(
-                    Block(n, True, 1 if up else 0, config.dropout, condition_spec), Block(n, False, 2 if up else 1, config.dropout, condition_spec)
-                )
-                for _ in range(count)
-            )
-            return nn.ModuleList(pairs)
+            def block(vertical: bool, sources: int) -> Block:
+                return Block(n, vertical, sources + up, config.dropout, condition_spec)
+
+            return nn.ModuleList(Stage(block(True, 0), block(False, 1)) for _ in range(count))
 
         self.down_blocks = nn.ModuleList(blocks(config.blocks, up=False) for _ in range(RESOLUTIONS))
         self.up_blocks = nn.ModuleList(blocks(config.blocks + (level < RESOLUTIONS - 1), up=True) for level in range(RESOLUTIONS))
@@ -294,3 +291,52 @@ class PixelCNNPlusPlus(RasterModel):
         """Data-dependent initialisation of every weight-normalised layer on images x (B, C, H, W)."""
         initialise_weight_norm(self, lambda: self.parameters_map(x, condition))
         self.initialised.fill_(True)
+
+    # ── what it promises ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    def context(self) -> Tensor:
+        """(D, D) bool: which pixels a position sees, followed through the kernels' geometry; depth, not the paper's claim, decides.
+
+        Maps of sets, (rows, columns, pixels) bool, take the way of the features.
+        """
+        height, width = self.spec.height, self.spec.width
+        beside = [(down, right) for down in (-1, 0) for right in (-1, 0, 1)]
+        before = [(down, right) for down in (-1, 0) for right in (-1, 0)]
+        pixels = torch.eye(height * width, dtype=torch.bool).view(height, width, -1)
+        u = _look(pixels, [(down - 1, right) for down, right in beside])
+        ul = _look(pixels, [(-1, -1), (-1, 0), (-1, 1), (0, -1)])
+        skips = [(u, ul)]
+        for level in range(RESOLUTIONS):
+            for _ in self._stages(self.down_blocks[level]):
+                u = _look(_look(u, beside), beside)
+                ul = _look(_look(ul, before) | u, before)
+                skips.append((u, ul))
+            if level < RESOLUTIONS - 1:
+                u, ul = _look(u, beside)[::2, ::2], _look(ul, before)[::2, ::2]
+                skips.append((u, ul))
+        u, ul = skips.pop()
+        for level in reversed(range(RESOLUTIONS)):
+            for _ in self._stages(self.up_blocks[level]):
+                skip_u, skip_ul = skips.pop()
+                u = _look(_look(u, beside) | skip_u, beside)
+                ul = _look(_look(ul, before) | u | skip_ul, before)
+            if level:
+                rows, columns = skips[-1][0].shape[:2]
+                next_column = _look(u, [(0, 1)])
+                u = torch.stack([u, u | next_column], 2).flatten(1, 2).repeat_interleave(2, 0)[:rows, :columns]
+                ul = ul.repeat_interleave(2, 0).repeat_interleave(2, 1)[:rows, :columns]
+        seen = ul.reshape(height * width, -1).repeat(self.spec.channels, self.spec.channels)
+        own = torch.eye(height * width, dtype=torch.bool).repeat(self.spec.channels, self.spec.channels)
+        channel = torch.arange(self.spec.channels).repeat_interleave(height * width)
+        return seen | (own & (channel[:, None] > channel))
+
+
+def _look(sets: Tensor, taps: list[tuple[int, int]]) -> Tensor:
+    """The union of what the positions at ``taps`` (rows down, columns right) see: (rows, columns, pixels) bool."""
+    out = torch.zeros_like(sets)
+    rows, columns = sets.shape[:2]
+    for down, right in taps:
+        moved = F.pad(sets, (0, 0, max(0, -right), max(0, right), max(0, -down), 0))
+        start = max(0, right)
+        out |= moved[:rows, start : start + columns]
+    return out

@@ -38,7 +38,7 @@ PhaseKind: TypeAlias = Literal["start", "row", "row_reversed", "channel"]
 class Buffer:
     """Memory of one map: ``columns`` columns of ``width`` numbers an image, starting at ``initial``, or at zero.
 
-    ``before`` and ``after``: columns beside the row that windows reach; they keep that beginning. ``single``: one column, the same everywhere.
+    ``before`` and ``after``: columns beside the row that windows reach; they keep that beginning. ``single``: one column for all.
     """
 
     width: int

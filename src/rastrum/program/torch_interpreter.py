@@ -23,7 +23,13 @@ class TorchInterpreter:
     """One batch of images on their way through a program."""
 
     def __init__(
-        self, program: Program, batch: int, dtype: torch.dtype, device: torch.device, condition: Tensor | None = None, run_start: bool = True
+        self,
+        program: Program,
+        batch: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        condition: Tensor | None = None,
+        run_start: bool = True,
     ) -> None:
         self.program, self.batch, self.dtype, self.device, self.condition = program, batch, dtype, device, condition
         self.spec = program.spec
