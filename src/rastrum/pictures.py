@@ -206,6 +206,7 @@ def draw_window(picture: Picture, window: Sequence[float] | Tensor | np.ndarray,
     high = ((box[:2] + 0.5 + box[2:] / 2) * scale).clip(0, size)
     thickness = max(1.0, scale / 5)
     cover = _cover(low, high, size) - _cover(low + thickness, high - thickness, size)
+    cover = np.rint(4 * cover) / 4                                        # few mixed colours: they must fit an animation's palette
     pixels = np.asarray(picture.convert("RGB"), float)
     return Image.fromarray(np.rint(pixels + cover[..., None] * (np.array(colour) - pixels)).astype(np.uint8))
 
@@ -510,8 +511,8 @@ def encode_picture(picture: Picture) -> bytes:
 def encode_animation(pictures: Iterable[Picture], fps: float = 8, hold: float = 2.0) -> bytes:
     """Pictures of one size as the bytes of a GIF file that loops and holds the last one ``hold`` seconds.
 
-    One palette serves all frames, exact up to 255 colours, so that what does not change is not stored again. ``ValueError`` for no
-    pictures, pictures of different sizes, or a rate outside 0 … 50 frames a second.
+    One palette serves all frames, exact up to 255 colours, and what does not change is not stored again. ``ValueError`` for no pictures,
+    pictures of different sizes, or a rate outside 0 … 50 frames a second.
     """
     frames = [picture.convert("RGB") for picture in pictures]
     if not frames:
@@ -523,26 +524,29 @@ def encode_animation(pictures: Iterable[Picture], fps: float = 8, hold: float = 
         raise ValueError(f"fps: expected a rate above 0 and up to {HASTE} frames a second, got {fps!r}")
     if not hold >= 0:
         raise ValueError(f"hold: expected seconds of at least 0, got {hold!r}")
-    palette = _palette(frames)
-    indexed = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
+    indexed = _indexed(frames)
     step = max(20, round(100 / fps) * 10)
     durations = [step] * (len(frames) - 1) + [max(step, round(100 * hold) * 10)]
     file = io.BytesIO()
-    indexed[0].save(file, "GIF", save_all=True, append_images=indexed[1:], duration=durations, loop=0, optimize=False, disposal=1)
+    indexed[0].save(file, "GIF", save_all=True, append_images=indexed[1:], duration=durations, loop=0, optimize=True, disposal=1)
     return file.getvalue()
 
 
-def _palette(frames: Sequence[Picture]) -> Picture:
-    """A palette for all frames: their colours where 255 are enough, else the best 255 of a sample of the frames."""
-    pixels = np.concatenate([np.unique(np.asarray(frame).reshape(-1, 3), axis=0) for frame in frames])
-    colours = np.unique(pixels, axis=0)
-    if len(colours) <= 255:
-        palette = Image.new("P", (1, 1))
-        palette.putpalette(colours.astype(np.uint8).tobytes())
-        return palette
-    some = frames[:: max(1, len(frames) // 8)][-8:]
-    montage = np.concatenate([np.asarray(frame) for frame in some])
-    return Image.fromarray(montage).quantize(255, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+def _indexed(frames: Sequence[Picture]) -> list[Picture]:
+    """Frames over one palette: their own colours, rounded to fewer bits until 255 are enough, or else the best 255 of a sample."""
+    for bits in range(8, 3, -1):
+        top = 2**bits - 1
+        rounded = np.rint(np.rint(np.arange(256) / 255 * top) * 255 / top).astype(np.int32)
+        packed = [rounded[np.asarray(frame)] @ np.array([65536, 256, 1], np.int32) for frame in frames]
+        colours = np.unique(np.concatenate([np.unique(p) for p in packed]))
+        if len(colours) <= 255:
+            pictures = [Image.fromarray(np.searchsorted(colours, p).astype(np.uint8), "P") for p in packed]
+            for picture in pictures:
+                picture.putpalette(np.stack([colours >> 16, colours >> 8 & 255, colours & 255], 1).astype(np.uint8).tobytes())
+            return pictures
+    montage = np.concatenate([np.asarray(frame) for frame in frames[:: -(-len(frames) // 8)]])
+    palette = Image.fromarray(montage).quantize(255, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    return [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
 
 
 def _write(path: str | Path, ending: str, data: bytes) -> None:

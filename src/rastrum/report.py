@@ -1,6 +1,6 @@
 """One self-contained HTML page: text, tables and pictures, nothing from outside; light and dark, and fit to print.
 
-Text is plain: it is escaped, and a page holds no script.
+Text is plain: it is escaped, line breaks in it count as spaces, and a page holds no script.
 """
 
 from __future__ import annotations
@@ -9,6 +9,10 @@ from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+
+
+def text(words: str) -> str:
+    return escape(" ".join(words.split()))
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,7 @@ class Picture:
         kind = "gif" if self.data.startswith(b"GIF8") else "png"
         source = f"data:image/{kind};base64,{b64encode(self.data).decode()}"
         image = f'<div class="scroll"><img src="{source}" alt="{escape(self.title)}"></div>'
-        return f"<figure>{image}<figcaption><b>{escape(self.title)}.</b> {escape(self.text)}</figcaption></figure>"
+        return f"<figure>{image}<figcaption><b>{escape(self.title)}.</b> {text(self.text)}</figcaption></figure>"
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class Table:
             f"<tr{' class=strong' if i in self.strong else ''}>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>"
             for i, row in enumerate(self.rows)
         )
-        note = f"<p class=note>{escape(self.text)}</p>" if self.text else ""
+        note = f"<p class=note>{text(self.text)}</p>" if self.text else ""
         return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>{note}'
 
 
@@ -53,7 +57,7 @@ class Section:
     parts: Sequence[str | Picture | Table]
 
     def html(self) -> str:
-        body = (f"<p>{escape(part)}</p>" if isinstance(part, str) else part.html() for part in self.parts)
+        body = (f"<p>{text(part)}</p>" if isinstance(part, str) else part.html() for part in self.parts)
         return f"<section><h2>{escape(self.title)}</h2>{''.join(body)}</section>"
 
 
@@ -88,11 +92,11 @@ footer { margin-top: 3rem; padding-top: 1rem; border-top: 1px solid var(--line);
 
 def page(title: str, lead: str, sections: Sequence[Section], footer: Sequence[str] = ()) -> str:
     """The page as HTML text."""
-    foot = "".join(f"<p>{escape(line)}</p>" for line in footer)
+    foot = "".join(f"<p>{text(line)}</p>" for line in footer)
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(title)}</title>\n<style>\n{STYLE}\n</style>\n</head>\n<body>\n<header><h1>{escape(title)}</h1>"
-        f'<p class="lead">{escape(lead)}</p></header>\n<main>\n' + "\n".join(section.html() for section in sections) + "\n</main>\n"
+        f'<p class="lead">{text(lead)}</p></header>\n<main>\n' + "\n".join(section.html() for section in sections) + "\n</main>\n"
         f"<footer>{foot}</footer>\n</body>\n</html>\n"
     )

@@ -1,0 +1,291 @@
+"""The demo: train a Gated PixelCNN and two DRAWs on the embedded digits, score them beside what everybody knows, draw with them, explain.
+
+Everything on the page that it writes comes from the run itself. Held-out digits are never trained on, and nothing is chosen by their score.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import time
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table as RichTable
+from torch import Tensor
+
+from . import pictures
+from .canvas import CanvasModel
+from .checkpoint import write_files
+from .config import Recipe, RunConfig
+from .data import Dataset, load_dataset
+from .demo_page import NAMES, Score, Trained, write_page
+from .evaluation import nats
+from .generation import complete, generate, reconstruct, sample
+from .models import MODELS
+from .protocol import Frame, ImageSpec
+from .raster import RasterModel
+from .recipes import DIGITS, RECIPES, build_model, model_name
+from .train import train
+
+SHARE = {"gated": 0.5, "draw": 0.3, "plain": 0.2}      # of the time of training
+BATCH = 60                                             # images scored at once
+TRAJECTORIES = 16                                      # of an importance-weighted bound
+
+
+def run_demo(folder: str | Path = "demo", minutes: float = 2.0, seed: int = 0, quick: bool = False) -> dict[str, Any]:
+    """Write pictures and ``report.html`` to ``folder``; → scores and times.
+
+    minutes: of training, for all models together; the rest takes about half a minute on two cores. quick: models of a few thousand
+    parameters. The images that a model draws follow from ``seed``; how far it got in its time does not.
+    """
+    if not minutes > 0:
+        raise ValueError(f"minutes: expected a time of training above 0, got {minutes}")
+    begin = time.perf_counter()
+    console = Console(stderr=True)
+    digits, held_out = load_dataset("digits", "train"), load_dataset("digits", "test")
+    recipes = _recipes(minutes, seed, quick)
+    with _bars(console) as bar:
+        trained = {name: _train(name, recipe, digits, held_out, bar) for name, recipe in recipes.items()}
+        drawing = bar.add_task("scores and pictures", total=None, speed="")
+        gated, draw, plain = (trained[name].model for name in SHARE)
+        per_class = _class_nats(gated, held_out)
+        scores, right = _scores(digits, held_out, per_class, draw, plain)
+        files = {**_gated_pictures(gated, held_out, per_class, seed), **_draw_pictures(draw, plain, held_out, seed)}
+        files["learning.png"] = pictures.encode_picture(_learning(trained, scores))
+        bar.update(drawing, total=1, completed=1)
+    seconds = time.perf_counter() - begin
+    page = write_page(files, scores, right, trained, len(digits), len(held_out), seconds, seed)
+    write_files(folder, {**files, "report.html": page.encode()})
+    console.print(_table(scores))
+    return {
+        "seconds": seconds,
+        "scores": [asdict(score) for score in scores],
+        "classes_right": right,
+        "training": {name: {"steps": t.steps, "seconds": t.seconds, "parameters": t.parameters} for name, t in trained.items()},
+        "files": [*files, "report.html"],
+    }
+
+
+# ── training ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _recipes(minutes: float, seed: int, quick: bool) -> dict[str, Recipe]:
+    """The recipes of the digits within the time that there is; DRAW once more without attention."""
+    gated, draw = RECIPES["gated-pixelcnn-digits"](), RECIPES["draw-digits"]()
+    if quick:
+        spec = ImageSpec(*DIGITS)
+        gated, draw = (replace(recipe, model=MODELS[model_name(recipe)].preset("tiny", spec)) for recipe in (gated, draw))
+    recipes = {"gated": gated, "draw": draw, "plain": replace(draw, model=replace(draw.model, attention=False))}
+
+    def run(name: str) -> RunConfig:
+        return replace(recipes[name].run, minutes=minutes * SHARE[name], steps=None, seed=seed, held_out_images=None)
+
+    return {name: replace(recipe, run=run(name)) for name, recipe in recipes.items()}
+
+
+def _train(name: str, recipe: Recipe, digits: Dataset, held_out: Dataset, bar: Progress) -> Trained:
+    result = Trained(build_model(recipe, digits))
+    task = bar.add_task(f"training {NAMES[name]}", total=1.0, speed="")
+    for state in train(result.model, digits, recipe, held_out):
+        bar.update(task, completed=state.fraction, speed=f"{state.images_per_second:,.0f} images/s")
+        if state.evaluation is not None and state.evaluation.bits_per_dim is not None:
+            result.curve[0].append(state.elapsed)
+            result.curve[1].append(state.evaluation.bits_per_dim)
+        if state.interrupted:
+            raise KeyboardInterrupt
+        result.steps, result.seconds = state.step, state.elapsed
+    return result
+
+
+@contextmanager
+def _bars(console: Console) -> Iterator[Progress]:
+    texts = (TextColumn(text) for text in ("{task.percentage:>3.0f}%", "{task.fields[speed]:>16}"))
+    times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    with Progress(TextColumn("{task.description:<31}"), BarColumn(), *texts, *times, console=console) as bar:
+        yield bar
+
+
+# ── scores ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@torch.no_grad()
+def _class_nats(model: RasterModel, data: Dataset) -> Tensor:
+    """−log p(x | class) of every image under every class: (N, classes) float64 nats."""
+    columns = []
+    for c in range(data.classes):
+        parts = data.images.split(BATCH)
+        columns.append(torch.cat([nats(model, x, torch.full((len(x),), c)) for x in parts]))
+    return torch.stack(columns, 1)
+
+
+@torch.no_grad()
+def _bound(model: CanvasModel, data: Dataset, num_samples: int) -> Tensor:
+    """Upper bound on −log p of every image: (N,) float64 nats."""
+    labels = data.labels
+    assert labels is not None
+    starts = range(0, len(data), BATCH)
+    return torch.cat([nats(model, data.images[s : s + BATCH], labels[s : s + BATCH], num_samples, first=s) for s in starts])
+
+
+def _scores(
+    digits: Dataset, held_out: Dataset, per_class: Tensor, draw: CanvasModel, plain: CanvasModel
+) -> tuple[list[Score], float]:
+    """All ways to describe the held-out digits, the worst first, and the share of them whose class the exact model recognises."""
+    x, labels, spec = held_out.images, held_out.labels, held_out.spec
+    assert labels is not None
+    untold = math.log(held_out.classes) - torch.logsumexp(-per_class, 1)
+    told = per_class.gather(1, labels[:, None]).squeeze(1)
+    single, whole = _codecs(x)
+    rows = [
+        Score("uniform: every level equally likely", math.log2(spec.levels)),
+        _score("PNG, a file an image", single["png"], spec.size, "file"),
+        Score("PNG, one tall image of them all", 8 * whole["png"] / x.numel(), kind="file"),
+        _score("zlib, a stream an image", single["zlib"], spec.size, "file"),
+        Score("zlib, one stream of them all", 8 * whole["zlib"] / x.numel(), kind="file"),
+        _score("histogram of each pixel, from the training digits", _histogram_nats(digits, x), spec.size),
+        _score("DRAW without attention", _bound(plain, held_out, 1), spec.size, "bound"),
+        _score(f"DRAW without attention, {TRAJECTORIES} trajectories", _bound(plain, held_out, TRAJECTORIES), spec.size, "bound"),
+        _score("DRAW", _bound(draw, held_out, 1), spec.size, "bound"),
+        _score(f"DRAW, {TRAJECTORIES} trajectories", _bound(draw, held_out, TRAJECTORIES), spec.size, "bound"),
+        _score("Gated PixelCNN, not told which digit it is", untold, spec.size),
+        _score("Gated PixelCNN, told which digit it is", told, spec.size),
+    ]
+    return rows, float((per_class.argmin(1) == labels).double().mean())
+
+
+def _score(name: str, nats: Tensor, size: int, kind: str = "exact") -> Score:
+    bits = nats.double() / (size * math.log(2))
+    return Score(name, float(bits.mean()), float(bits.std() / math.sqrt(len(bits))), kind)
+
+
+def _codecs(x: Tensor) -> tuple[dict[str, Tensor], dict[str, int]]:
+    """Real files: nats of each image (N,), and bytes of all in one, by codec; a byte a level, best effort of each codec."""
+    n, _, height, width = x.shape
+
+    def png(image: Tensor) -> int:
+        file = io.BytesIO()
+        Image.fromarray(image.numpy()).save(file, "PNG", optimize=True)
+        return len(file.getvalue())
+
+    def deflate(image: Tensor) -> int:
+        return len(zlib.compress(image.numpy().tobytes(), 9))
+
+    codecs = {"png": png, "zlib": deflate}
+    single = {name: torch.tensor([8 * math.log(2) * codec(image[0]) for image in x]) for name, codec in codecs.items()}
+    return single, {name: codec(x.view(n * height, width)) for name, codec in codecs.items()}
+
+
+def _histogram_nats(digits: Dataset, x: Tensor) -> Tensor:
+    """−log p of images x (N,) when every pixel has its own histogram of the training digits, one added to each count (Laplace)."""
+    one_hot = torch.nn.functional.one_hot(digits.images.long().flatten(1), digits.spec.levels)
+    counts = one_hot.sum(0).double() + 1
+    log_p = torch.log(counts / counts.sum(1, keepdim=True))
+    return -log_p.gather(1, x.long().flatten(1).T).sum(0)
+
+
+def _table(scores: list[Score]) -> RichTable:
+    table = RichTable("held-out digits", "bits/dim", "", box=None)
+    for score in scores:
+        table.add_row(score.name, score.value, score.kind)
+    return table
+
+
+# ── pictures ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _gated_pictures(model: RasterModel, held_out: Dataset, per_class: Tensor, seed: int) -> dict[str, bytes]:
+    classes, top = held_out.classes, held_out.spec.levels - 1
+    digit = [str(c) for c in range(classes)]
+    drawn = sample(model, 10 * classes, torch.arange(classes).repeat_interleave(10), seed=seed)
+    walk = list(generate(model, classes, torch.arange(classes), seed=seed + 1, every="decision"))
+    files = {
+        "samples.png": pictures.encode_picture(pictures.sheet(drawn / top, 10, 6, row_labels=digit)),
+        "pixels.gif": pictures.encode_animation((pictures.frame_sheet(f, 5, 14, model.order) for f in walk), fps=12, hold=3),
+        "completions.png": pictures.encode_picture(_completions(model, held_out, seed)),
+        "decision.png": pictures.encode_picture(_decision(model, held_out)),
+    }
+    nats = per_class.gather(1, held_out.labels[:, None]).squeeze(1)  # pyright: ignore[reportOptionalSubscript]
+    rank = nats.argsort()
+    chosen = held_out.select(torch.cat([rank[:4], rank[-4:]]))
+    with torch.no_grad():
+        log_probs = model.log_prob_map(chosen.images, chosen.labels)
+    files["surprise.png"] = pictures.encode_picture(pictures.surprise_map(chosen.images / top, log_probs))
+    return files
+
+
+@torch.no_grad()
+def _completions(model: RasterModel, held_out: Dataset, seed: int) -> pictures.Picture:
+    """The lower half of one held-out digit of each class, six times. Which digit it might be is drawn from p(class | upper half)."""
+    classes, spec, count = held_out.classes, held_out.spec, 6
+    chosen = _one_of_each(held_out)
+    x, known = chosen.images, torch.zeros(spec.shape, dtype=torch.bool)
+    known[:, : spec.height // 2] = True
+    log_p = torch.stack([(model.log_prob_map(x, torch.full((len(x),), c)) * known).flatten(1).sum(1) for c in range(classes)], 1)
+    guesses = torch.multinomial(log_p.softmax(1), count, True, generator=torch.Generator().manual_seed(seed))
+    filled = complete(model, x.repeat_interleave(count, 0), known, guesses.flatten(), seed=seed).unflatten(0, (len(x), count))
+    top = spec.levels - 1
+    return pictures.completion_sheet(x / top, known, filled / top, 6, [str(c) for c in range(classes)])
+
+
+@torch.no_grad()
+def _decision(model: RasterModel, held_out: Dataset) -> pictures.Picture:
+    """The decision in the middle rows of a held-out three that the model is least sure of."""
+    labels, spec = held_out.labels, held_out.spec
+    assert labels is not None
+    i = int((labels == min(3, held_out.classes - 1)).nonzero()[0])
+    x = held_out.images[i : i + 1]
+    log_pmf = model.distribution(x.long(), labels[i : i + 1]).log_pmf()[0].double()
+    entropy = -(log_pmf.exp() * log_pmf).sum(-1)
+    middle = slice(spec.height // 3, spec.height - spec.height // 3)
+    at = int(entropy[0, middle].argmax()) + middle.start * spec.width
+    row, column = divmod(at, spec.width)
+    known = torch.zeros(spec.size, dtype=torch.bool)
+    known[model.order[: int((model.order == at).nonzero())]] = True
+    image, probabilities = x[0] / (spec.levels - 1), log_pmf[0, row, column].exp()
+    return pictures.decision_picture(image, known.view(spec.shape), (row, column), probabilities, int(x[0, 0, row, column]))
+
+
+def _one_of_each(data: Dataset) -> Dataset:
+    """The first image of each class."""
+    assert data.labels is not None
+    return data.select(torch.stack([(data.labels == c).nonzero()[0, 0] for c in range(data.classes)]))
+
+
+def _draw_pictures(draw: CanvasModel, plain: CanvasModel, held_out: Dataset, seed: int) -> dict[str, bytes]:
+    chosen = _one_of_each(held_out)
+    x, top = chosen.images, held_out.spec.levels - 1
+    files = {}
+    for name, model in (("draw-attention", draw), ("draw-no-attention", plain)):
+        told = None if model.condition_spec is None else chosen.labels
+        imagined = generate(model, len(x), told, seed=seed)
+        copied = reconstruct(model, x, told, seed)
+        both = [_beside(a, b) for a, b in zip(imagined, copied, strict=True)]
+        columns = [str(c) for c in range(len(x))] if told is not None else None
+        movie = (pictures.frame_sheet(frame, len(x), 8, row_labels=["imagined", "copied"], column_labels=columns) for frame in both)
+        files[f"{name}.gif"] = pictures.encode_animation(movie, fps=3, hold=3)
+    told = None if draw.condition_spec is None else chosen.labels
+    frames, digit = list(reconstruct(draw, x, told, seed)), 2
+    files["strokes.png"] = pictures.encode_picture(pictures.reconstruction_strip(x[digit] / top, frames, digit, 8))
+    return files
+
+
+def _beside(a: Frame, b: Frame) -> Frame:
+    """Two frames of the same moment as one."""
+    window = None if a.window is None or b.window is None else torch.cat([a.window, b.window])
+    return Frame(torch.cat([a.images, b.images]), None, a.fraction, window)
+
+
+def _learning(trained: dict[str, Trained], scores: list[Score]) -> pictures.Picture:
+    by_name = {score.name: score.bits for score in scores}
+    levels = {"zlib": by_name["zlib, one stream of them all"], "histogram": by_name["histogram of each pixel, from the training digits"]}
+    curves: dict[str, Any] = {NAMES[name] + (" (bound)" if name != "gated" else ""): t.curve for name, t in trained.items()}
+    return pictures.learning_curve(curves, "seconds of training", "held-out bits/dim", levels)
