@@ -142,8 +142,7 @@ def walk(
         else:
             kept, all_free, none_free = [], [True] * spec.size, [False] * spec.size
         columns = active.unbind(1)
-        first = _frame(model, state.x, state.t)
-    yield first
+    yield _frame(model, state.x, state.t)
     while state.t < spec.size:
         with quiet(model):
             for t in range(state.t, min(spec.size, (state.t // stride + 1) * stride)):
@@ -152,9 +151,10 @@ def walk(
                     continue
                 value = chooser(t, model.step(state), columns[t])
                 model.observe(state, value if all_free[t] else torch.where(columns[t], value, kept[t]))
-            frame = _frame(model, state.x, state.t)
-        yield frame
+        yield _frame(model, state.x, state.t)
 
 
 def _frame(model: RasterModel, x: Tensor, t: int) -> Frame:
-    return Frame((x / (model.spec.levels - 1)).float(), x.clone(), t / model.spec.size, info={"decisions": t})
+    """A copy, made outside inference mode, so that autograd may meet it."""
+    x = x.clone()
+    return Frame((x / (model.spec.levels - 1)).float(), x, t / model.spec.size, info={"decisions": t})
