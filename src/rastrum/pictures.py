@@ -141,7 +141,8 @@ def arrange(
     row_labels, column_labels = row_labels or (), column_labels or ()
     widths = [max(cell.width for cell in cells[c::columns]) for c in range(columns)]
     heights = [max(cell.height for cell in cells[r * columns : (r + 1) * columns]) for r in range(rows)]
-    widths = [max(w, math.ceil(font.getlength(label)) + 4) for w, label in zip(widths, column_labels or [""] * columns, strict=True)]
+    if column_labels:
+        widths = [max(w, math.ceil(font.getlength(label)) + 4) for w, label in zip(widths, column_labels, strict=True)]
     left = GUTTER + max((math.ceil(font.getlength(label)) + 6 for label in row_labels), default=0)
     top = GUTTER + (18 if column_labels else 0)
     xs = [left + sum(widths[:c]) + c * GUTTER for c in range(columns)]
@@ -180,7 +181,7 @@ def completion_sheet(
     if drawn.ndim == 4:
         drawn = drawn[:, None]
     if drawn.ndim != 5 or drawn.shape[0] != x.shape[0] or drawn.shape[2:] != x.shape[1:]:
-        raise ValueError(f"completions: expected shape (N, K, C, H, W) of images {x.shape}, got {np.shape(completions)}")
+        raise ValueError(f"completions: expected shape (N, K, C, H, W) of images {x.shape}, got {tuple(np.shape(completions))}")
     count = drawn.shape[1]
     whole, part = tiles(x, scale), tiles(x, scale, known)
     new = tiles(drawn.reshape(-1, *x.shape[1:]), scale)

@@ -1,0 +1,149 @@
+"""The demo: a page that stands alone, whose numbers are those of the run."""
+
+import math
+import re
+import zlib
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import rastrum
+from rastrum import ConditionSpec, demo, report
+from rastrum.data import load_dataset
+from rastrum.demo import run_demo
+
+FILES = [
+    "samples.png", "pixels.gif", "completions.png", "decision.png", "surprise.png",
+    "draw-attention.gif", "draw-no-attention.gif", "strokes.png", "learning.png", "report.html",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("demo")
+    return folder, run_demo(folder, minutes=0.02, quick=True)
+
+
+def test_everything_is_written(run):
+    """The pictures that the README promises, each readable, the animations moving."""
+    folder, result = run
+    assert sorted(result["files"]) == sorted(FILES) == sorted(path.name for path in folder.iterdir())
+    for path in folder.glob("*.[pg][ni][gf]"):
+        with Image.open(path) as picture:
+            picture.load()
+            assert min(picture.size) > 40
+            assert (getattr(picture, "n_frames", 1) > 3) == (path.suffix == ".gif")
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 2_000_000
+
+
+class Page(HTMLParser):
+    """Tags that stand open, and all that a page refers to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.references: list[str] = []
+        self.tags: set[str] = set()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        self.references += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "action", "data", "poster")]
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_the_page_stands_alone(run):
+    """One file, no script, nothing fetched; every picture but no other is in it; every score stands in its table."""
+    folder, result = run
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    page = Page()
+    page.feed(text)
+    assert not page.open and not page.tags & {"script", "link", "iframe", "object"}
+    assert len(page.references) == len(FILES) - 1 and all(r.startswith("data:image/") for r in page.references)
+    assert "@import" not in text and not re.search(r"url\(|https?://", text)
+    assert "prefers-color-scheme: dark" in text and "@media print" in text
+    for score in result["scores"]:
+        assert f"{score['bits']:.3f}" in text
+    for years in ("1606.05328", "1502.04623"):
+        assert years in text
+
+
+def test_baselines_are_what_they_say(run):
+    """Each baseline against a computation of its own: logarithm, counts, and files that decode to the images."""
+    scores = {score["name"]: score for score in run[1]["scores"]}
+    digits, held_out = (load_dataset("digits", split).images.numpy()[:, 0] for split in ("train", "test"))
+    assert scores["uniform: every level equally likely"]["bits"] == pytest.approx(4.087, abs=5e-4)
+    bits = np.zeros(len(held_out))
+    for row in range(8):
+        for column in range(8):
+            counts = np.bincount(digits[:, row, column], minlength=17) + 1
+            bits -= np.log2(counts / counts.sum())[held_out[:, row, column]]
+    histogram = scores["histogram of each pixel, from the training digits"]
+    assert histogram["bits"] == pytest.approx(bits.mean() / 64)
+    assert histogram["error"] == pytest.approx(bits.std(ddof=1) / math.sqrt(len(bits)) / 64)
+    stream = zlib.compress(held_out.tobytes(), 9)
+    assert zlib.decompress(stream) == held_out.tobytes()
+    assert scores["zlib, one stream of them all"]["bits"] == pytest.approx(8 * len(stream) / held_out.size)
+    assert scores["PNG, a file an image"]["bits"] > scores["PNG, one tall image of them all"]["bits"]
+
+
+def test_scores_of_models_are_exact(run):
+    """Told: the log-probability given the class. Not told: the mean over classes of the probability, by a sum of its own."""
+    held_out = load_dataset("digits", "test").subset(7)
+    model = rastrum.build("gated-pixelcnn", held_out.spec, preset="tiny", condition=ConditionSpec("class", 10))
+    assert isinstance(model, rastrum.RasterModel) and held_out.labels is not None
+    draw = rastrum.build("draw", held_out.spec, preset="tiny")
+    assert isinstance(draw, rastrum.CanvasModel)
+    scores, right = demo._scores(held_out, held_out, demo._class_nats(model, held_out), draw, draw)
+    by_name = {score.name: score for score in scores}
+    with torch.no_grad():
+        p = torch.stack([model.double().log_prob(held_out.images, torch.full((7,), c)).exp() for c in range(10)], 1)
+        bound = -draw.bound(held_out.images, seed=0)
+    told = -torch.log2(p[torch.arange(7), held_out.labels]).mean() / 64
+    assert by_name["Gated PixelCNN, told which digit it is"].bits == pytest.approx(float(told), rel=1e-5)
+    assert by_name["Gated PixelCNN, not told which digit it is"].bits == pytest.approx(float(-torch.log2(p.mean(1)).mean() / 64), rel=1e-5)
+    assert by_name["DRAW"].bits == pytest.approx(float(bound.mean()) / 64 / math.log(2), rel=1e-5)
+    assert by_name["DRAW"].kind == "bound"
+    assert right == pytest.approx(float((p.argmax(1) == held_out.labels).double().mean()))
+
+
+def test_completions_keep_the_upper_half(run):
+    """The upper half of each completion of the first held-out nought is that of the nought itself."""
+    picture = np.asarray(Image.open(run[0] / "completions.png").convert("RGB")).astype(int)
+    held_out = load_dataset("digits", "test")
+    assert held_out.labels is not None
+    digit = held_out.images[int((held_out.labels == 0).nonzero()[0])][0, :4].numpy().astype(float).repeat(6, 0).repeat(6, 1)
+    for k in range(6):
+        left = picture.shape[1] - (k + 1) * 50                            # cells of 8 · 6 pixels and a gutter, from the right
+        assert abs(picture[20:44, left : left + 48] - np.rint(digit * 255 / 16)[..., None]).max() == 0
+
+
+def test_text_is_escaped_and_wraps():
+    """A page shows text as it is written, whatever it holds."""
+    section = report.Section("a < b", ["x & y\n   <script>", report.Table(["<i>"], [["&"]]), report.Picture(b"GIF89a", '"', "<b>")])
+    html = report.page("<t>", "&", [section])
+    assert "a &lt; b" in html and "x &amp; y &lt;script&gt;" in html and "image/gif" in html
+    assert "<script>" not in html and "<i>" not in html and "<t>" not in html
+
+
+def test_no_time_is_named():
+    """A budget of nothing is refused before any work."""
+    with pytest.raises(ValueError, match=r"minutes.*0"):
+        run_demo("nowhere", minutes=0)
+
+
+@pytest.mark.slow
+def test_the_whole_demo(tmp_path):
+    """In its own time the exact model beats every baseline and tells the digits apart."""
+    result = run_demo(tmp_path)
+    bits = {score["name"]: score["bits"] for score in result["scores"]}
+    gated = bits.pop("Gated PixelCNN, told which digit it is")
+    assert gated < min(bits.values())
+    assert result["classes_right"] > 0.9
+    assert bits["DRAW"] < bits["histogram of each pixel, from the training digits"]

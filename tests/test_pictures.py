@@ -1,0 +1,236 @@
+"""Pictures: pixels stand where they should, colours say what they should, files are whole or not there."""
+
+import io
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageSequence
+
+import rastrum
+from rastrum import Frame, ImageSpec, pictures
+
+
+def pixels(picture: Image.Image) -> np.ndarray:
+    return np.asarray(picture).astype(int)
+
+
+def frames_of(data: bytes) -> list[Image.Image]:
+    return [frame.convert("RGB") for frame in ImageSequence.Iterator(Image.open(io.BytesIO(data)))]
+
+
+@settings(max_examples=30)
+@given(st.integers(1, 5), st.sampled_from([1, 3]), st.integers(1, 6), st.integers(1, 6), st.integers(1, 4), st.integers(1, 7))
+def test_a_sheet_holds_every_pixel_as_a_square(n, channels, height, width, scale, columns):
+    """Cell i is image i, enlarged by repetition, at row i // columns and column i % columns, whatever the sizes."""
+    x = torch.rand(n, channels, height, width)
+    page = pixels(pictures.sheet(x, columns, scale))
+    for i in range(n):
+        r, c = divmod(i, min(columns, n))
+        top, left = (pictures.GUTTER + k * (side * scale + pictures.GUTTER) for k, side in ((r, height), (c, width)))
+        cell = page[top : top + height * scale, left : left + width * scale]
+        expected = np.rint(x[i].numpy() * 255).astype(int).transpose(1, 2, 0).repeat(scale, 0).repeat(scale, 1)
+        assert (cell == expected).all()
+
+
+def test_labels_make_room_and_move_nothing_else():
+    """The labelled sheet ends in the same cells as the bare one."""
+    x = torch.rand(6, 1, 4, 5)
+    bare, labelled = pixels(pictures.sheet(x, 3, 8)), pixels(pictures.sheet(x, 3, 8, ["one", "two"], list("abc")))
+    assert labelled.shape > bare.shape
+    assert (labelled[-bare.shape[0] + 2 :, -bare.shape[1] + 2 :] == bare[2:, 2:]).all()
+
+
+@pytest.mark.parametrize(
+    ("call", "named"),
+    [
+        (lambda: pictures.sheet(torch.rand(4, 8, 8)), r"\(4, 8, 8\)"),
+        (lambda: pictures.sheet(torch.rand(4, 2, 8, 8)), r"\(4, 2, 8, 8\)"),
+        (lambda: pictures.sheet(torch.rand(0, 1, 8, 8)), r"\(0, 1, 8, 8\)"),
+        (lambda: pictures.sheet(torch.zeros(1, 1, 8, 8, dtype=torch.uint8)), "uint8"),
+        (lambda: pictures.sheet(torch.full((1, 1, 8, 8), 1.5)), "1.5"),
+        (lambda: pictures.sheet(torch.full((1, 1, 8, 8), math.nan)), "nan"),
+        (lambda: pictures.sheet(torch.rand(1, 1, 8, 8), scale=0), "scale.*0"),
+        (lambda: pictures.sheet(torch.rand(1, 1, 8, 8), columns=0), "columns.*0"),
+        (lambda: pictures.sheet(torch.rand(4, 1, 8, 8), 2, row_labels=["one"]), "row_labels: expected 2, got 1"),
+        (lambda: pictures.sheet(np.array([[["a"]]])), "array of numbers"),
+        (lambda: pictures.tiles(torch.rand(2, 1, 8, 8), known=torch.ones(8, 8)), "bool"),
+        (lambda: pictures.tiles(torch.rand(2, 1, 8, 8), known=torch.ones(7, 8, dtype=torch.bool)), r"\(7, 8\)"),
+        (lambda: pictures.completion_sheet(torch.rand(2, 1, 8, 8), np.ones((8, 8), bool), torch.rand(3, 1, 8, 8)), r"\(3, 1, 8, 8\)"),
+        (lambda: pictures.draw_window(Image.new("RGB", (8, 8)), [1, 2, 3], 1), r"\[1.0, 2.0, 3.0\]"),
+        (lambda: pictures.draw_window(Image.new("RGB", (8, 8)), [1, 2, 3, math.inf], 1), "inf"),
+        (lambda: pictures.signed_strokes(torch.rand(8, 8)), r"\(8, 8\)"),
+        (lambda: pictures.frame_sheet(Frame(torch.rand(1, 1, 2, 2), None, 0.5), order=torch.arange(3)), r"\(3,\)"),
+        (lambda: pictures.surprise_map(torch.rand(2, 1, 8, 8), torch.rand(2, 1, 8, 7)), r"\(2, 1, 8, 7\)"),
+        (lambda: pictures.context_picture(np.ones((3, 3), bool), np.ones((3, 4), bool), (0, 0)), r"\(3, 4\)"),
+        (lambda: pictures.context_picture(np.ones((3, 3), bool), np.ones((3, 3), bool), (0, 3)), r"\(0, 3\)"),
+        (lambda: pictures.dependency_picture(-np.ones((3, 3)), (0, 0)), r"\(3, 3\)"),
+        (lambda: pictures.dependency_picture(np.ones((3, 3)), (0, 0, 0)), r"\(0, 0, 0\)"),
+        (lambda: pictures.decision_picture(torch.rand(1, 4, 4), torch.ones(4, 4, dtype=torch.bool), (0, 0), torch.ones(3), 3), "level 3"),
+        (lambda: pictures.learning_curve({"loss": ([1, 2], [1])}), "loss"),
+        (lambda: pictures.encode_animation([]), "got none"),
+        (lambda: pictures.encode_animation([Image.new("RGB", (8, 8)), Image.new("RGB", (8, 9))]), r"\(8, 9\)"),
+        (lambda: pictures.encode_animation([Image.new("RGB", (8, 8))], fps=0), "fps.*0"),
+        (lambda: pictures.encode_animation([Image.new("RGB", (8, 8))], hold=-1), "hold.*-1"),
+        (lambda: pictures.save_picture(Image.new("RGB", (8, 8)), "picture.gif"), "picture.gif"),
+        (lambda: pictures.save_animation([Image.new("RGB", (8, 8))], "film.png"), "film.png"),
+    ],
+)
+def test_bad_input_is_named(call, named):
+    """A user reads what was wrong, not where it crashed."""
+    with pytest.raises(ValueError, match=named):
+        call()
+
+
+def test_unknown_is_hatched_and_known_is_not():
+    """Hatching stands exactly where a value is unknown, in sheets of completions and in walks under way."""
+    known = torch.tensor([[True, False], [True, True]])
+    cell = pixels(pictures.tiles(torch.zeros(1, 1, 2, 2), 12, known)[0])
+    hatched = (cell.reshape(2, 12, 2, 12, 3).transpose(0, 2, 1, 3, 4) != 0).any(-1)
+    assert hatched.all((2, 3)).tolist() == [[False, True], [False, False]]
+    assert not hatched[0, 0].any()
+    part = pictures.tiles(torch.zeros(1, 3, 1, 2), 12, torch.tensor([[[True, True]], [[True, False]], [[True, True]]]))
+    assert (pixels(part[0])[:, 12:] != 0).all()                           # a pixel with one unknown channel is unknown
+
+
+def test_a_walk_shows_what_is_decided_in_any_order():
+    """The hatching follows the model's order, not the raster."""
+    order = torch.tensor([3, 1, 0, 2])
+    cell = pixels(pictures.frame_tiles(Frame(torch.zeros(1, 1, 2, 2), None, 0.5), 6, order)[0])
+    decided = (cell.reshape(2, 6, 2, 6, 3) == 0).all((1, 3, 4))
+    assert decided.tolist() == [[False, True], [False, True]]
+
+
+@settings(max_examples=30)
+@given(st.floats(-2, 10), st.floats(-2, 10), st.floats(1, 6), st.floats(1, 6), st.integers(4, 12))
+def test_a_window_is_outlined_where_it_is(row, column, height, width, scale):
+    """Red lies on the outline and nowhere else; its weighted middle is the centre of a window inside, to an enlarged pixel."""
+    picture = pictures.draw_window(Image.new("RGB", (9 * scale, 8 * scale)), (row, column, height, width), scale)
+    red = pixels(picture)[..., 0] / pictures.RED[0]
+    low, high = (np.array([row, column]) + 0.5 + sign * np.array([height, width]) / 2 for sign in (-1, 1))
+    y, x = np.nonzero(red > 0)
+    inside = (low >= 0).all() and (high <= (8, 9)).all()
+    if len(y):
+        grown = 1 / scale
+        assert ((y / scale >= low[0] - grown) & ((y + 1) / scale <= high[0] + grown)).all()
+        assert ((x / scale >= low[1] - grown) & ((x + 1) / scale <= high[1] + grown)).all()
+    if inside:
+        middle = [float((red.sum(1 - axis) * (np.arange(red.shape[axis]) + 0.5)).sum() / red.sum()) / scale for axis in (0, 1)]
+        assert abs(np.array(middle) - (low + high) / 2).max() < 1 / scale
+        assert red[int((row + 0.5) * scale), int((column + 0.5) * scale)] == 0 or min(height, width) * scale <= 2 * max(1, scale / 5) + 2
+
+
+def test_a_window_of_one_pixel_stands_on_that_pixel():
+    """The centre of the first pixel is (0, 0): the convention of a Frame's window."""
+    picture = pixels(pictures.draw_window(Image.new("RGB", (40, 40)), torch.tensor([1.0, 2.0, 1.0, 1.0]), 10))
+    y, x = np.nonzero(picture[..., 0])
+    assert (y.min(), y.max(), x.min(), x.max()) == (10, 19, 20, 29)
+
+
+def test_strokes_have_two_colours_on_white():
+    """Adding is ink, taking away is the eraser, nothing is white, and the strength goes with the size of the change."""
+    rgb = np.rint(pictures.signed_strokes(torch.tensor([[[[2.0, -2.0, 0.0, 1.0]]]]))[0, :, 0].T * 255)
+    assert rgb[0].tolist() == list(pictures.INK)
+    assert rgb[1].tolist() == list(pictures.ERASER)
+    assert rgb[2].tolist() == [255, 255, 255]
+    assert abs(rgb[3] - (rgb[0] + 255) / 2).max() <= 1
+    assert (pictures.signed_strokes(np.zeros((1, 3, 2, 2))) == 1).all()
+
+
+@pytest.mark.parametrize("attention", [True, False])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_reconstructions_are_drawn_with_and_without_windows(attention, channels):
+    """Real frames of a real model: every part where there is one, and none invented where there is not."""
+    spec = ImageSpec(channels, 6, 8, 4)
+    model = rastrum.build("draw", spec, preset="tiny", attention=attention)
+    x = torch.randint(0, 4, (2, *spec.shape))
+    frames = list(rastrum.reconstruct(model, x))  # pyright: ignore[reportArgumentType]
+    cells = pictures.reconstruction_cells(x[1] / 3, frames[1], 1, 5)
+    assert list(cells) == (["looks", "glimpse", "stroke", "canvas"] if attention else ["looks", "stroke", "canvas"])
+    assert {cell.size for cell in cells.values()} == {(40, 30)}
+    red = (pixels(cells["looks"]) == pictures.RED).all(-1)
+    assert red.any() == attention
+    strip = pictures.reconstruction_strip(x[1] / 3, frames, 1, 5, columns=3)
+    assert strip.height > len(cells) * 30
+    film = pictures.encode_animation([pictures.reconstruction_sheet(x / 3, frame, 5) for frame in frames[1:]])
+    assert len(frames_of(film)) <= len(frames) - 1
+
+
+def test_a_context_picture_tells_the_five_kinds_apart():
+    """Each place has the colour of what it is; a decision that sees itself is shown as a fault and still marked."""
+    seen, promised = np.zeros((3, 3), bool), np.zeros((3, 3), bool)
+    seen[0], promised[0] = [True, True, False], [True, True, True]
+    seen[2, 2] = True
+    cells = pixels(pictures.context_picture(seen, promised, (1, 1), scale=20))[pictures.GUTTER :, 0:]
+    left = (cells.shape[1] - 60) // 2
+    names = {name: list(colour) for name, colour in pictures.CONTEXT.items()}
+    at = {(r, c): cells[r * 20 + 10, left + c * 20 + 15].tolist() for r in range(3) for c in range(3)}
+    assert at[0, 0] == names["seen"]
+    assert at[0, 2] == names["promised, but unseen"]
+    assert at[1, 1] == names["this decision"]
+    assert at[2, 2] == names["seen, though forbidden"]
+    assert at[2, 0] == names["not to be seen"]
+    assert len({tuple(colour) for colour in names.values()}) == 5
+    seen[1, 1] = True
+    panel = pixels(pictures.context_picture(seen, promised, (1, 1), scale=20))[22:42, left + 20 : left + 40].reshape(-1, 3).tolist()
+    assert names["seen, though forbidden"] in panel and names["this decision"] in panel
+
+
+def test_plots_draw_and_leave_matplotlib_alone():
+    """Every plot is a picture of some size, and pyplot was never touched."""
+    import sys
+
+    loaded = "matplotlib.pyplot" in sys.modules
+    mask = np.tri(4, dtype=bool)
+    drawn = [
+        pictures.surprise_map(torch.rand(3, 3, 4, 5), -torch.rand(3, 3, 4, 5), columns=2),
+        pictures.context_picture(np.stack([mask] * 3), np.stack([mask] * 3), (1, 2, 3)),
+        pictures.context_picture(mask[None], mask[None], (0, 2, 3), names=["Y"]),
+        pictures.dependency_picture(np.random.default_rng(0).random((3, 6, 6)), (0, 3, 3)),
+        pictures.dependency_picture(np.zeros((6, 6)), (3, 3)),
+        pictures.decision_picture(torch.rand(1, 4, 4), torch.ones(4, 4, dtype=torch.bool), (1, 2), torch.tensor([0.5, 0.0, 0.5]), 1),
+        pictures.learning_curve({"a": ([1, 2, 3], [3.0, math.inf, 1.0]), "b": ([], [])}, levels={"uniform": 4.0}),
+        pictures.learning_curve({}),
+    ]
+    assert all(min(picture.size) >= 50 for picture in drawn)
+    assert ("matplotlib.pyplot" in sys.modules) == loaded
+
+
+def test_an_animation_loops_holds_and_keeps_its_pixels():
+    """What is decoded from the file is what went in: exactly up to 255 colours, closely above; the last frame stays."""
+    x = torch.randint(0, 17, (6, 1, 8, 8)) / 16
+    order = torch.arange(64)
+    sheets = [pictures.frame_sheet(Frame(x * (order < t).view(8, 8), None, t / 64), 3, 5, order) for t in range(0, 65, 4)]
+    data = pictures.encode_animation(sheets, fps=10, hold=1.5)
+    film = Image.open(io.BytesIO(data))
+    assert film.info["loop"] == 0
+    decoded = frames_of(data)
+    assert len(decoded) == len(sheets)
+    assert all((pixels(a) == pixels(b)).all() for a, b in zip(decoded, sheets, strict=True))
+    durations = []
+    for frame in ImageSequence.Iterator(film):
+        durations.append(frame.info["duration"])
+    assert durations[0] == 100 and durations[-1] == 1500
+    grey = torch.linspace(0, 1, 600).view(1, 1, 20, 30)
+    moving = [pictures.frame_sheet(Frame(grey ** (1 + t / 4), None, t / 4, torch.tensor([[9.3 + t, 12.0, 8, 8]])), 1, 4) for t in range(5)]
+    close = frames_of(pictures.encode_animation(moving))
+    assert max(abs(pixels(a) - pixels(b)).max() for a, b in zip(close, moving, strict=True)) <= 4
+    noise = [pictures.sheet(torch.rand(1, 3, 20, 20), scale=1) for _ in range(2)]   # more colours than any palette
+    assert len(frames_of(pictures.encode_animation(noise))) == 2
+
+
+def test_files_are_whole_or_not_there(tmp_path):
+    """A picture replaces the old one at once; where writing fails the old one stays and nothing is left behind."""
+    path = tmp_path / "a.png"
+    x = torch.rand(1, 3, 5, 7)
+    for _ in range(2):
+        pictures.save_picture(pictures.sheet(x, scale=2), path)
+    assert (pixels(Image.open(path)) == pixels(pictures.sheet(x, scale=2))).all()
+    pictures.save_animation([pictures.sheet(x, scale=2)], tmp_path / "a.gif")
+    (tmp_path / "b.png").mkdir()
+    with pytest.raises(OSError):
+        pictures.save_picture(pictures.sheet(x), tmp_path / "b.png")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.gif", "a.png", "b.png"]
