@@ -147,7 +147,7 @@ class LogisticMixture(_Levels):
 
     def component_log_prob(self, value: Tensor) -> Tensor:
         """Nats of value (S, int) under each component → (*S, K). The next channel's mixture has weights ∝ π_k · this."""
-        centre, steepness = self._bins(self.means, self.log_scales)
+        centre, steepness = self._bins()
         value = value.unsqueeze(-1)
         # σ(b) − σ(a) = σ(b) σ(−a) (1 − e^(a−b)): no cancellation, however narrow the bin or far the tail.
         left = (value.to(centre.dtype) - 0.5 - centre) * steepness
@@ -167,19 +167,25 @@ class LogisticMixture(_Levels):
         parameters = (p.unsqueeze(-2) for p in (self.logits, self.means, self.log_scales))
         return LogisticMixture(*parameters, levels=self.levels).log_prob(torch.arange(self.levels, device=self.means.device))
 
-    def _bins(self, means: Tensor, log_scales: Tensor) -> tuple[Tensor, Tensor]:
+    def _bins(self) -> tuple[Tensor, Tensor]:
         """Centre in levels and 1 / scale, per level."""
         half = (self.levels - 1) / 2
-        return means * half + half, torch.exp(-math.log(half) - log_scales.clamp(min=lowest_log_scale(self.levels)))
+        return self.means * half + half, torch.exp(-math.log(half) - self.log_scales.clamp(min=lowest_log_scale(self.levels)))
+
+    def double(self) -> LogisticMixture:
+        """The same in float64."""
+        if self.means.dtype == torch.float64:
+            return self
+        return LogisticMixture(self.logits.double(), self.means.double(), self.log_scales.double(), self.levels)
 
     @cached_property
     def _float64(self) -> tuple[Tensor, Tensor, Tensor]:
         """2^52 π, the level whose lower edge is the centre, and steepness, each (*S, 1, K)."""
-        logits, means, log_scales = self.logits.double(), self.means.double(), self.log_scales.double()
-        if not math.isfinite((logits + means + log_scales).sum().item()):
+        exact = self.double()
+        if not math.isfinite((exact.logits + exact.means + exact.log_scales).sum().item()):
             raise _not_finite("logits, means or log scales")
-        centre, steepness = self._bins(means, log_scales)
-        return (logits.softmax(-1) * 2.0**52).unsqueeze(-2), (centre + 0.5).unsqueeze(-2), steepness.unsqueeze(-2)
+        centre, steepness = exact._bins()
+        return (exact.logits.softmax(-1) * 2.0**52).unsqueeze(-2), (centre + 0.5).unsqueeze(-2), steepness.unsqueeze(-2)
 
     def _inner_cdf(self, level: Tensor) -> Tensor:
         """The CDF's formula at levels (*S, N) int64, of which 1 … L − 1 mean something; increasing also beyond."""

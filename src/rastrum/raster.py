@@ -34,6 +34,7 @@ class State:
         self.t = 0
         self.condition = condition
         self.engine = engine
+        self.stepped: tuple[int, Distribution] | None = None              # the decision asked for last, and what it gave
         self._columns = self.x.flatten(1).unbind(1)
 
     @property
@@ -130,12 +131,18 @@ class RasterModel(nn.Module):
     def step(self, state: State) -> Distribution:
         """The distribution (batch shape (B,)) of decision ``state.t``."""
         if state.engine is not None:
-            return self.head(state.engine.parameters(state.t), state.x, self._order_list[state.t])
+            previous = state.stepped[1] if state.stepped is not None and state.stepped[0] == state.t - 1 else None
+            distribution = self.head(state.engine.parameters(state.t), state.x, self._order_list[state.t], previous)
+            state.stepped = (state.t, distribution)
+            return distribution
         index = torch.unravel_index(torch.tensor(self._order_list[state.t]), self.spec.shape)
         return self.distribution(state.x, state.condition)[(slice(None), *(int(i) for i in index))]
 
-    def head(self, parameters: Tensor, x: Tensor, index: int) -> Distribution:
-        """Output of the program (B, P) for the decision at flat ``index``, values so far x (B, *shape) → batch shape (B,)."""
+    def head(self, parameters: Tensor, x: Tensor, index: int, previous: Distribution | None) -> Distribution:
+        """Output of the program (B, P) for the decision at flat ``index``, values so far x (B, *shape) → batch shape (B,).
+
+        previous: what this gave for the decision before, where it was asked.
+        """
         raise TypeError(f"{type(self).__name__} has a step program but no head")
 
     def observe(self, state: State, value: Tensor) -> None:

@@ -24,7 +24,7 @@ from ..layers.causal import CausalConvolution, VerticalConvolution, gate, shift_
 from ..layers.condition import ConditionVector
 from ..layers.output import LevelsOutput
 from ..program.builder import Program, View
-from ..protocol import ConditionSpec, ImageSpec
+from ..protocol import ConditionSpec, Distribution, ImageSpec
 from ..raster import RasterModel
 from .pixelcnn import raster_context
 from .presets import choose, divisible, multiple_of
@@ -105,7 +105,7 @@ class GatedPixelCNN(RasterModel):
             v, h = layer.lower(program, v, h)
         self.output.lower(program, h)
 
-    def head(self, parameters: Tensor, x: Tensor, index: int) -> Bernoulli | Categorical:
+    def head(self, parameters: Tensor, x: Tensor, index: int, previous: Distribution | None) -> Bernoulli | Categorical:
         return self.output.head(parameters)
 
     def context(self) -> Tensor:

@@ -20,7 +20,7 @@ from ..distributions import Bernoulli, Categorical
 from ..layers.causal import CausalConvolution
 from ..layers.output import LevelsOutput
 from ..program.builder import Program, View
-from ..protocol import ConditionSpec, ImageSpec
+from ..protocol import ConditionSpec, Distribution, ImageSpec
 from ..raster import RasterModel
 from .presets import choose, divisible, multiple_of
 
@@ -93,7 +93,7 @@ class PixelCNN(RasterModel):
             h = block.lower(program, h)
         self.output.lower(program, h)
 
-    def head(self, parameters: Tensor, x: Tensor, index: int) -> Bernoulli | Categorical:
+    def head(self, parameters: Tensor, x: Tensor, index: int, previous: Distribution | None) -> Bernoulli | Categorical:
         return self.output.head(parameters)
 
     def context(self) -> Tensor:

@@ -33,7 +33,7 @@ from ..distributions import LogisticMixture
 from ..layers.causal import CausalConvolution, Convolution, Tap, VerticalConvolution, concat_elu, initialise_weight_norm, shift_down
 from ..layers.condition import ConditionVector
 from ..program.builder import Program, View
-from ..protocol import ConditionSpec, ImageSpec
+from ..protocol import ConditionSpec, Distribution, ImageSpec
 from ..raster import RasterModel
 from .presets import choose
 
@@ -182,9 +182,8 @@ class PixelCNNPlusPlus(RasterModel):
             Stage(stream_convolution(n, n, True, stride=2), stream_convolution(n, n, False, stride=2)) for _ in range(RESOLUTIONS - 1)
         )
         self.upsample = nn.ModuleList(Stage(Upsample(n, True), Upsample(n, False)) for _ in range(RESOLUTIONS - 1))
-        channels = spec.channels
-        self.pairs = [(late, early) for late in range(channels) for early in range(late)]
-        numbers = config.components * (1 + 2 * channels + len(self.pairs))
+        pairs = spec.channels * (spec.channels - 1) // 2
+        numbers = config.components * (1 + 2 * spec.channels + pairs)
         self.output = CausalConvolution(n, numbers, centre="through", weight_norm=True)
 
     @classmethod
@@ -260,32 +259,42 @@ class PixelCNNPlusPlus(RasterModel):
     # ── the mixture ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def mixtures(self, numbers: Tensor, values: Tensor) -> LogisticMixture:
-        """numbers (*S, P), levels of a pixel's first n channels (*S, n) → the mixtures of channels 0 … n, given them: (*S, n + 1)."""
-        channels, k = self.spec.channels, self.config.components
-        logits, means, log_scales, coefficients = numbers.split([k, k * channels, k * channels, k * len(self.pairs)], -1)
-        count = values.shape[-1] + 1
-        means = means.unflatten(-1, (channels, k))[..., :count, :]
-        log_scales = log_scales.unflatten(-1, (channels, k))[..., :count, :]
-        logits = logits.unsqueeze(-2)
-        if count > 1:
-            chain = coefficients[..., : k * count * (count - 1) // 2].tanh().unflatten(-1, (-1, k))
-            scaled = self.spec.scale(values, numbers.dtype).unsqueeze(-1)
-            parts = list(means.unbind(-2))
-            for pair, (late, early) in enumerate(self.pairs[: count * (count - 1) // 2]):
-                parts[late] = torch.addcmul(parts[late], chain[..., pair, :], scaled[..., early, :])
-            means = torch.stack(parts, -2)
-            earlier = LogisticMixture(logits, means[..., :-1, :], log_scales[..., :-1, :], self.spec.levels)
-            logits = logits + F.pad(earlier.component_log_prob(values).cumsum(-2), (0, 0, 1, 0))
+        """numbers (*S, P), levels of a pixel's channels but the last (*S, C − 1) → each channel's mixture given those before: (*S, C)."""
+        k = self.config.components
+        channels = [self.channel(numbers, values, channel) for channel in range(self.spec.channels)]
+        means, log_scales = (torch.stack(parts, -2) for parts in zip(*channels, strict=True))
+        logits = numbers[..., :k].unsqueeze(-2)
+        earlier = LogisticMixture(logits, means[..., :-1, :], log_scales[..., :-1, :], self.spec.levels)
+        logits = logits + F.pad(earlier.component_log_prob(values).cumsum(-2), (0, 0, 1, 0))
         return LogisticMixture(logits, means, log_scales, self.spec.levels)
+
+    def channel(self, numbers: Tensor, values: Tensor, channel: int) -> tuple[Tensor, Tensor]:
+        """Means, moved by the earlier channels' values, and log scales of a channel: (*S, K) each."""
+        k, channels = self.config.components, self.spec.channels
+        mean = numbers.narrow(-1, k * (1 + channel), k)
+        for early in range(channel):
+            pair = 1 + 2 * channels + channel * (channel - 1) // 2 + early
+            coefficient = numbers.narrow(-1, k * pair, k).tanh()
+            mean = torch.addcmul(mean, coefficient, self.spec.scale(values[..., early : early + 1], numbers.dtype))
+        return mean, numbers.narrow(-1, k * (1 + channels + channel), k)
 
     def distribution(self, x: Tensor, condition: Tensor | None = None) -> LogisticMixture:
         mixtures = self.mixtures(self.parameters_map(x, condition), x[:, :-1].permute(0, 2, 3, 1))
         logits, means, log_scales = (part.permute(0, 3, 1, 2, 4) for part in (mixtures.logits, mixtures.means, mixtures.log_scales))
         return LogisticMixture(logits, means, log_scales, self.spec.levels)
 
-    def head(self, parameters: Tensor, x: Tensor, index: int) -> LogisticMixture:
+    def head(self, parameters: Tensor, x: Tensor, index: int, previous: Distribution | None) -> LogisticMixture:
+        """The mixture of the channel before, its weights multiplied by what each component gave to the value seen."""
         channel, pixel = divmod(index, self.spec.height * self.spec.width)
-        return self.mixtures(parameters, x.flatten(2)[:, :channel, pixel])[:, channel]
+        parameters = parameters.double()
+        values = x.flatten(2)[..., pixel] if channel else x
+        mean, log_scale = self.channel(parameters, values, channel)
+        logits = parameters.narrow(-1, 0, self.config.components)
+        if channel:
+            if not isinstance(previous, LogisticMixture):
+                previous = self.head(parameters, x, index - self.spec.height * self.spec.width, None)
+            logits = previous.logits + previous.component_log_prob(values[:, channel - 1])
+        return LogisticMixture(logits, mean, log_scale, levels=self.spec.levels)
 
     def initialise(self, x: Tensor, condition: Tensor | None = None) -> None:
         """Data-dependent initialisation of every weight-normalised layer on images x (B, C, H, W)."""

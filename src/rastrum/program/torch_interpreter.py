@@ -169,11 +169,17 @@ class TorchInterpreter:
             opened = torch.empty_like(out)
             return [partial(torch.sigmoid, b, out=opened), partial(torch.addcmul, initial, a, opened, out=out)]
         if op.kind == "elu":
-            return [partial(_elu, source, out)]
+            # elu(x) = max(x, exp(min(x, 0)) − 1), as exp(x) − 1 lies above x
+            return [partial(torch.clamp_max, source, 0.0, out=out), out.expm1_, partial(torch.maximum, source, out, out=out)]
         if op.kind == "concat_elu":
-            plus, minus = out.chunk(2, -1)
-            negative = torch.empty_like(source)
-            return [partial(_elu, source, plus), partial(torch.neg, source, out=negative), partial(_elu, negative, minus)]
+            # max(±x, exp(−|x|) − 1), one exponential for both halves
+            halves, below = out.unflatten(-1, (2, -1)), torch.empty_like(source)
+            return [
+                partial(torch.mul, source.unsqueeze(-2), torch.tensor([[1], [-1]], device=self.device), out=halves),
+                partial(torch.minimum, halves[..., 0, :], halves[..., 1, :], out=below),
+                below.expm1_,
+                partial(torch.maximum, halves, below.unsqueeze(-2), out=halves),
+            ]
         assert op.kind == "lstm" and initial is not None
         output, forget, enter, content = source.chunk(4, -1)
         kept, entering, shown = torch.empty_like(out), torch.empty_like(out), torch.empty_like(out)
@@ -193,9 +199,32 @@ class TorchInterpreter:
             self._gate_scales[n] = torch.tensor([-2.0] * n + [1.0] * n, dtype=self.dtype, device=self.device)
         return self._gate_scales[n]
 
-    def _linear(self, op: Operation, source: Tensor, out: Tensor, initial: Tensor | None) -> list[Call]:
-        """One addmm over (B · columns, K) rows. A window that overlaps, or rows with gaps, go through a contiguous copy."""
+    def _overlapping(self, op: Operation, out: Tensor, initial: Tensor | None) -> list[Call]:
+        """A window over whole rows, their padding included: one addmm for each of its columns, on the flat map shifted by it."""
         assert op.weight is not None
+        memory, buffer = self._memory[op.source.buffer], op.source.buffer
+        columns = memory.shape[1]
+        flat = memory.view(-1, buffer.width)
+        first, count = buffer.before + op.source.shift, (self.batch - 1) * columns + out.shape[1]
+        target = torch.empty(self.batch * columns, out.shape[-1], dtype=self.dtype, device=self.device)
+        shown, sums = target.view(self.batch, columns, -1)[:, : out.shape[1]], target[:count]
+        rows = [flat[first + column : first + column + count] for column in range(op.source.size // buffer.width)]
+        weights = op.weight.split(buffer.width)
+        if initial is None and op.bias is not None:
+            calls: list[Call] = [partial(torch.addmm, op.bias, rows[0], weights[0], out=sums)]
+        else:
+            calls = [partial(torch.mm, rows[0], weights[0], out=sums)]
+            calls += [] if initial is None else [partial(shown.add_, initial)]
+            calls += [] if op.bias is None else [partial(sums.add_, op.bias)]
+        for row, weight in zip(rows[1:], weights[1:], strict=True):
+            calls.append(partial(sums.addmm_, row, weight))
+        return [*calls, partial(out.copy_, shown)]
+
+    def _linear(self, op: Operation, source: Tensor, out: Tensor, initial: Tensor | None) -> list[Call]:
+        """One addmm over (B · columns, K) rows; rows with gaps go through a contiguous copy, windows that overlap column by column."""
+        assert op.weight is not None
+        if source.dim() == 3 and op.source.step == 1 and op.source.size > op.source.buffer.width >= 16:
+            return self._overlapping(op, out, initial)
         calls: list[Call] = []
         rows, target = source, out
         if source.dim() == 3:
@@ -218,10 +247,3 @@ class TorchInterpreter:
         if target.data_ptr() != out.data_ptr():
             calls.append(partial(out.copy_, target.view(out.shape)))
         return calls
-
-
-def _elu(x: Tensor, out: Tensor) -> None:
-    """elu(x) into ``out``, which may not be x."""
-    torch.clamp_max(x, 0.0, out=out)
-    out.expm1_()
-    out.add_(torch.clamp_min(x, 0.0))
