@@ -73,6 +73,8 @@ class RasterModel(nn.Module):
     initialised: Tensor
     # Says one step of the model as a program; None = every step is a full forward.
     lower: Callable[[Program], None] | None = None
+    # Colour groups that a step computes one after another: 1, or one a channel.
+    groups: int = 1
 
     def __init__(self, spec: ImageSpec, condition_spec: ConditionSpec | None = None, order: ArrayLike | None = None) -> None:
         super().__init__()
@@ -123,10 +125,20 @@ class RasterModel(nn.Module):
         checked = check_condition(self.condition_spec, condition, batch, self.device)
         engine = None
         if self.lower is not None and not naive:
-            from .program import TorchInterpreter, build
+            from .program import TorchInterpreter
 
-            engine = TorchInterpreter(build(self), batch, self.dtype, self.device, checked)
+            engine = TorchInterpreter(self.program(), batch, self.dtype, self.device, checked)
         return State(self.spec, batch, checked, self.device, engine)
+
+    def program(self) -> Program:
+        """The step program, from the parameters as they are now."""
+        from .program import Program
+
+        assert self.lower is not None
+        program = Program(self.spec, self.condition_spec, self.groups)
+        with torch.no_grad():
+            self.lower(program)
+        return program.finish(self.order)
 
     def step(self, state: State) -> Distribution:
         """The distribution (batch shape (B,)) of decision ``state.t``."""

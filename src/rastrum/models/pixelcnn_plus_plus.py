@@ -157,7 +157,6 @@ class Stage(nn.Module):
 
 class PixelCNNPlusPlus(RasterModel):
     config_class = PixelCNNPlusPlusConfig
-    groups = 1
 
     def __init__(self, spec: ImageSpec, config: PixelCNNPlusPlusConfig, condition_spec: ConditionSpec | None = None) -> None:
         super().__init__(spec, condition_spec)

@@ -259,15 +259,8 @@ class Program:
         index = torch.arange(self.spec.size).view(self.spec.channels, -1)
         return index.t().reshape(-1)
 
-
-def build(model: object) -> Program:
-    """A model's program, from its parameters as they are now."""
-    from ..raster import RasterModel
-
-    assert isinstance(model, RasterModel) and model.lower is not None
-    program = Program(model.spec, model.condition_spec, getattr(model, "groups", 1))
-    with torch.no_grad():
-        model.lower(program)
-    assert program.input is not None and all(view is not None for view in program.outputs), "a program reads values and gives outputs"
-    assert torch.equal(program.decided(), model.order.cpu()), "the program decides in the model's order"
-    return program
+    def finish(self, order: Tensor) -> Program:
+        """The program, if it is whole and decides in the model's ``order``."""
+        assert self.input is not None and all(view is not None for view in self.outputs), "a program reads values and gives outputs"
+        assert torch.equal(self.decided(), order.cpu()), "the program decides in the model's order"
+        return self
