@@ -31,7 +31,7 @@ from .demo_page import NAMES, Score, Trained, write_page
 from .evaluation import nats
 from .generation import complete, generate, reconstruct, sample
 from .models import MODELS
-from .protocol import Frame, ImageSpec
+from .protocol import ImageSpec
 from .raster import RasterModel
 from .recipes import DIGITS, RECIPES, build_model, model_name
 from .train import train
@@ -87,7 +87,7 @@ def _recipes(minutes: float, seed: int, quick: bool) -> dict[str, Recipe]:
     recipes = {"gated": gated, "draw": draw, "plain": replace(draw, model=replace(draw.model, attention=False))}
 
     def run(name: str) -> RunConfig:
-        return replace(recipes[name].run, minutes=minutes * SHARE[name], steps=None, seed=seed, held_out_images=None)
+        return replace(recipes[name].run, minutes=minutes * SHARE[name], steps=None, seed=seed, held_out_images=None, evaluations=20)
 
     return {name: replace(recipe, run=run(name)) for name, recipe in recipes.items()}
 
@@ -263,25 +263,17 @@ def _one_of_each(data: Dataset) -> Dataset:
 def _draw_pictures(draw: CanvasModel, plain: CanvasModel, held_out: Dataset, seed: int) -> dict[str, bytes]:
     chosen = _one_of_each(held_out)
     x, top = chosen.images, held_out.spec.levels - 1
-    files = {}
+    files, originals = {}, pictures.tiles(x / top, 8)
     for name, model in (("draw-attention", draw), ("draw-no-attention", plain)):
         told = None if model.condition_spec is None else chosen.labels
-        imagined = generate(model, len(x), told, seed=seed)
-        copied = reconstruct(model, x, told, seed)
-        both = [_beside(a, b) for a, b in zip(imagined, copied, strict=True)]
-        columns = [str(c) for c in range(len(x))] if told is not None else None
-        movie = (pictures.frame_sheet(frame, len(x), 8, row_labels=["imagined", "copied"], column_labels=columns) for frame in both)
+        walks = zip(generate(model, len(x), told, seed=seed), reconstruct(model, x, told, seed), strict=True)
+        cells = ([*pictures.frame_tiles(imagined, 8), *pictures.frame_tiles(copied, 8), *originals] for imagined, copied in walks)
+        movie = (pictures.arrange(moment, len(x), ["imagined", "copied", "original"]) for moment in cells)
         files[f"{name}.gif"] = pictures.encode_animation(movie, fps=3, hold=3)
     told = None if draw.condition_spec is None else chosen.labels
     frames, digit = list(reconstruct(draw, x, told, seed)), 2
     files["strokes.png"] = pictures.encode_picture(pictures.reconstruction_strip(x[digit] / top, frames, digit, 8))
     return files
-
-
-def _beside(a: Frame, b: Frame) -> Frame:
-    """Two frames of the same moment as one."""
-    window = None if a.window is None or b.window is None else torch.cat([a.window, b.window])
-    return Frame(torch.cat([a.images, b.images]), None, a.fraction, window)
 
 
 def _learning(trained: dict[str, Trained], scores: list[Score]) -> pictures.Picture:

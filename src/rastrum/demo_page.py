@@ -131,8 +131,8 @@ def _strokes(files: Mapping[str, bytes]) -> list[Picture]:
             files["draw-attention.gif"],
             "With attention",
             """The red frame is the window that the model writes through: it chooses where to put it and how wide to open it (where the
-            window reaches beyond the picture, the frame stops at the edge). Above, digits from imagination: fresh noise for every stroke.
-            Below, held-out digits that the model copies: it looks, then writes.""",
+            window reaches beyond the picture, the frame stops at the edge). First row, digits from imagination: fresh noise for every
+            stroke. Second row, held-out digits that the model copies: it looks, then writes. Third row, what it copies.""",
         ),
         Picture(
             files["draw-no-attention.gif"],

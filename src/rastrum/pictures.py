@@ -298,7 +298,8 @@ def reconstruction_strip(
     """How one image is redrawn: a column a stroke (at most ``columns`` of them, evenly), a row each for looks, glimpse, stroke, canvas."""
     if len(frames) < 2:
         raise ValueError(f"frames: expected the initial canvas and at least one stroke, got {len(frames)}")
-    limit = max(float(np.abs(_array(f.info["write_patch"][index], "write_patch").mean(0)).max()) for f in frames[1:])
+    changes = np.stack([_array(frame.info["write_patch"][index], "write_patch").mean(0) for frame in frames[1:]])
+    limit = float(np.quantile(np.abs(changes), 0.98))                     # black that is made blacker would pale the rest
     shown = sorted({round(t) for t in np.linspace(1, len(frames) - 1, columns)})
     cells = [reconstruction_cells(image, frames[t], index, scale, limit) for t in shown]
     names = list(cells[0])
@@ -455,6 +456,7 @@ def decision_picture(image: ArrayLike, known: ArrayLike, place: Sequence[int], p
     colours = [np.array(RED if level == actual else INK) / 255 for level in range(len(p))]
     right.bar(np.arange(len(p)), p, color=colours, width=0.85 if len(p) < 64 else 1.0)
     right.set(xlabel="brightness of the red pixel", ylabel="probability")
+    right.xaxis.get_major_locator().set_params(integer=True)
     bits = -math.log2(max(float(p[actual]), 1e-300))
     right.set_title(f"it is {actual}: {bits:.1f} bits of surprise", fontsize=10, color=np.array(RED) / 255)
     for side in ("top", "right"):
@@ -495,7 +497,7 @@ def learning_curve(
     for side in ("top", "right"):
         axis.spines[side].set_visible(False)
     if curves:
-        axis.legend(frameon=False, fontsize=9)
+        figure.legend(loc="outside upper left", ncols=3, frameon=False, fontsize=9)
     return _render(figure)
 
 

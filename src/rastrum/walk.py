@@ -28,21 +28,20 @@ NOISE_BLOCK = 1024
 class Sample:
     """Draws from the distribution; image ``first`` + b and decision t have their own noise, so a batch split changes nothing.
 
-    temperature T: pmf^(1/T), renormalised over levels. ``images``: the number of each image, where it is not first, first + 1, ….
+    temperature T: pmf^(1/T), renormalised over levels.
     """
 
-    def __init__(self, seed: int, temperature: float = 1.0, first: int = 0, images: Sequence[int] | None = None) -> None:
+    def __init__(self, seed: int, temperature: float = 1.0, first: int = 0) -> None:
         if not temperature > 0:
             raise ValueError(f"temperature: expected a number above 0, got {temperature!r}")
-        self.seed, self.temperature, self.first, self.images = seed, temperature, first, images
+        self.seed, self.temperature, self.first = seed, temperature, first
         self._block: tuple[int, int, list[Tensor]] = (0, 0, [])
 
     def uniforms(self, t: int, batch: int, device: torch.device) -> Tensor:
         """u (B,) float64 of decision ``t``."""
         start, size, block = self._block
         if batch != size or not start <= t < start + len(block):
-            images = np.arange(self.first, self.first + batch) if self.images is None else np.asarray(self.images)
-            noise = uniform(self.seed, images, t, NOISE_BLOCK, purpose=PIXEL)
+            noise = uniform(self.seed, np.arange(self.first, self.first + batch), t, NOISE_BLOCK, purpose=PIXEL)
             start, block = t, list(torch.from_numpy(np.ascontiguousarray(noise.T)).to(device).unbind(0))
             self._block = (start, batch, block)
         return block[t - start]
