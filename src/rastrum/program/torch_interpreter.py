@@ -172,13 +172,14 @@ class TorchInterpreter:
             # elu(x) = max(x, exp(min(x, 0)) − 1), as exp(x) − 1 lies above x
             return [partial(torch.clamp_max, source, 0.0, out=out), out.expm1_, partial(torch.maximum, source, out, out=out)]
         if op.kind == "concat_elu":
-            # max(±x, exp(−|x|) − 1), one exponential for both halves
-            halves, below = out.unflatten(-1, (2, -1)), torch.empty_like(source)
+            # max(±x, exp(−|x|) − 1), one exponential for both halves; broadcasting both in one call is slower
+            (plus, minus), below = out.chunk(2, -1), torch.empty_like(source)
             return [
-                partial(torch.mul, source.unsqueeze(-2), torch.tensor([[1], [-1]], device=self.device), out=halves),
-                partial(torch.minimum, halves[..., 0, :], halves[..., 1, :], out=below),
+                partial(torch.neg, source, out=minus),
+                partial(torch.minimum, source, minus, out=below),
                 below.expm1_,
-                partial(torch.maximum, halves, below.unsqueeze(-2), out=halves),
+                partial(torch.maximum, source, below, out=plus),
+                partial(torch.maximum, minus, below, out=minus),
             ]
         assert op.kind == "lstm" and initial is not None
         output, forget, enter, content = source.chunk(4, -1)
