@@ -451,7 +451,7 @@ def decision_picture(image: ArrayLike, known: ArrayLike, place: Sequence[int], p
     picture = draw_window(tiles(x, scale, known)[0], (*place, 1, 1), scale)
     figure = _figure(7.2, 2.5)
     left, right = figure.subplots(1, 2, width_ratios=[1, 2.2])
-    left.imshow(np.asarray(picture), interpolation="nearest")
+    left.imshow(np.asarray(picture))
     left.set_axis_off()
     colours = [np.array(RED if level == actual else INK) / 255 for level in range(len(p))]
     right.bar(np.arange(len(p)), p, color=colours, width=0.85 if len(p) < 64 else 1.0)
