@@ -71,7 +71,8 @@ class Categorical(_Levels):
     @cached_property
     def _sums(self) -> Tensor:
         """C_1 … C_L (*S, L) int64."""
-        logits = self.logits - self.logits.amax(-1, keepdim=True)
+        logits = self.logits if self.logits.dtype.itemsize > 2 else self.logits.float()   # half holds no 2^30
+        logits = logits - logits.amax(-1, keepdim=True)
         if logits.numel() and not math.isfinite(logits.min().item()):
             raise _not_finite("logits")
         # Up to 256 levels the sums stay below 2^38 and their products with 2^24 below 2^63; more levels get coarser weights.

@@ -145,7 +145,8 @@ class Pool:
 
     def __init__(self, count: int) -> None:
         self.count = count
-        share = max(1, torch.get_num_threads() // count)
+        self.threads = torch.get_num_threads()
+        share = max(1, self.threads // count)
         self.executor = ThreadPoolExecutor(count, "rastrum", lambda: torch.set_num_threads(share)) if count > 1 else None
 
     def map(self, work: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
@@ -158,3 +159,4 @@ class Pool:
     def __exit__(self, *_: object) -> None:
         if self.executor is not None:
             self.executor.shutdown(cancel_futures=True)
+            torch.set_num_threads(self.threads)                           # a worker's setting is what new threads would begin with

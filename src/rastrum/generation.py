@@ -1,4 +1,7 @@
-"""What users call: ``sample``, ``complete``, ``generate``, ``reconstruct``, for models of both kinds; big batches are split here."""
+"""What users call: ``sample``, ``complete``, ``generate``, ``reconstruct``, for models of both kinds.
+
+``sample`` and ``complete`` split big batches; ``generate`` and ``reconstruct`` show all images at once.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .canvas import CanvasModel
-from .protocol import ArrayLike, Frame, check_condition, check_images
+from .protocol import ArrayLike, Frame, as_tensor, check_condition, check_images
 from .raster import RasterModel
 from .walk import Sample, walk
 
@@ -93,7 +96,7 @@ def complete(
     _count("num_samples", num_samples)
     naive = _naive(model, backend)
     x = check_images(model.spec, images, model.device)
-    mask = torch.as_tensor(known)
+    mask = as_tensor("known", known)
     if mask.dtype != torch.bool:
         raise ValueError(f"known: expected a bool mask, got {mask.dtype}")
     try:
@@ -125,9 +128,10 @@ def generate(
     """The same images as ``sample``, as Frames while they are drawn: a Frame a row (raster) or a stroke (canvas)."""
     _count("count", count)
     naive = _naive(model, backend)
+    told = check_condition(model.condition_spec, condition, count, model.device)
     if isinstance(model, CanvasModel):
-        return model.generate(count, condition, temperature, seed, every)
-    return walk(model, count, Sample(seed, temperature), condition, every=every, naive=naive)
+        return model.generate(count, told, temperature, seed, every)
+    return walk(model, count, Sample(seed, temperature), told, every=every, naive=naive)
 
 
 def reconstruct(model: CanvasModel, images: ArrayLike, condition: ArrayLike | None = None, seed: int = 0) -> Iterator[Frame]:
@@ -137,4 +141,5 @@ def reconstruct(model: CanvasModel, images: ArrayLike, condition: ArrayLike | No
     """
     if not isinstance(model, CanvasModel):
         raise ValueError(f"{type(model).__name__} has no latent code to reconstruct from; use complete, or a canvas model such as draw")
-    return model.reconstruct(images, condition, seed)
+    x = check_images(model.spec, images, model.device)
+    return model.reconstruct(x, check_condition(model.condition_spec, condition, len(x), model.device), seed)

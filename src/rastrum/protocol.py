@@ -133,12 +133,17 @@ class Frame:
     info: dict[str, Any] = field(default_factory=dict)
 
 
+def as_tensor(what: str, value: object) -> Tensor:
+    """torch or numpy → torch; ``ValueError`` for what is no array."""
+    try:
+        return torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{what}: expected an array of numbers, got {type(value).__name__} ({error})") from None
+
+
 def check_images(spec: ImageSpec, x: ArrayLike, device: torch.device | str | None = None, what: str = "images") -> Tensor:
     """Integer levels (B, *spec.shape), torch or numpy → int64 on ``device``; ``ValueError`` naming what is wrong."""
-    try:
-        x = torch.as_tensor(x)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{what}: expected an array of integer levels, got {type(x).__name__} ({error})") from None
+    x = as_tensor(what, x)
     if x.is_floating_point() or x.is_complex():
         raise ValueError(f"{what}: expected integer levels 0 … {spec.levels - 1}, got {x.dtype}; round to levels first")
     if x.shape[1:] != torch.Size(spec.shape):
@@ -159,7 +164,7 @@ def check_condition(
         return None
     if condition is None:
         raise ValueError(f"condition: this model needs one of kind {spec.kind!r} and size {spec.size}, got none")
-    condition = torch.as_tensor(condition)
+    condition = as_tensor("condition", condition)
     if condition.shape == torch.Size(spec.shape):
         condition = condition.expand(batch, *spec.shape)
     if condition.shape != torch.Size((batch, *spec.shape)):

@@ -47,6 +47,7 @@ class State:
 
     def select(self, index: Tensor) -> State:
         """The state of the images ``index`` (any number of them, repeats allowed)."""
+        index = torch.arange(self.batch, device=self.x.device)[index]     # a bool mask selects too
         condition = None if self.condition is None else self.condition[index]
         engine = None if self.engine is None else self.engine.select(index)
         other = State(self.spec, len(index), condition, self.x.device, engine)
@@ -70,7 +71,6 @@ class RasterModel(nn.Module):
     """
 
     order: Tensor
-    initialised: Tensor
     # Says one step of the model as a program; None = every step is a full forward.
     lower: Callable[[Program], None] | None = None
     # Colour groups that a step computes one after another: 1, or one a channel.
@@ -93,7 +93,10 @@ class RasterModel(nn.Module):
         raise TypeError(f"{type(self).__name__} does not define distribution(x, condition)")
 
     def initialise(self, x: Tensor, condition: Tensor | None = None) -> None:
-        """Data-dependent initialisation (weight norm, whitening) on images x (B, *shape); train calls it before step 1."""
+        """Data-dependent initialisation (weight norm, whitening) on images x (B, *shape); train calls it before step 1.
+
+        A model that has one registers a saved bool buffer ``initialised`` and sets it here, so that it happens once.
+        """
 
     def context(self) -> Tensor | None:
         """(D, D) bool in flat indices: [i, j] = decision i promises to see value j; None = no promise. ``check`` compares."""
@@ -144,7 +147,8 @@ class RasterModel(nn.Module):
         """The distribution (batch shape (B,)) of decision ``state.t``."""
         if state.engine is not None:
             previous = state.stepped[1] if state.stepped is not None and state.stepped[0] == state.t - 1 else None
-            distribution = self.head(state.engine.parameters(state.t), state.x, self._order_list[state.t], previous)
+            parameters = state.engine.parameters(state.t).clone()         # the interpreter writes there again
+            distribution = self.head(parameters, state.x, self._order_list[state.t], previous)
             state.stepped = (state.t, distribution)
             return distribution
         index = torch.unravel_index(torch.tensor(self._order_list[state.t]), self.spec.shape)
@@ -158,7 +162,8 @@ class RasterModel(nn.Module):
         raise TypeError(f"{type(self).__name__} has a step program but no head")
 
     def observe(self, state: State, value: Tensor) -> None:
-        """Make decision ``state.t``: write ``value`` (B,) int64."""
+        """Make decision ``state.t``: write ``value`` (B,), any type of integer."""
+        value = value.long()
         state.put(self._order_list[state.t], value)
         if state.engine is not None:
             state.engine.write(state.t, value)
@@ -166,7 +171,8 @@ class RasterModel(nn.Module):
 
     def prefill(self, state: State, x: Tensor, t: int) -> None:
         """Take the decisions before ``t`` from x (B, *shape) without drawing."""
-        values = x.flatten(1)
+        assert state.t <= t, "decisions are not taken back"
+        values = x.flatten(1).long()
         if state.engine is None:
             index = self.order[state.t : t]
             state.x.view(state.batch, -1)[:, index] = values[:, index]

@@ -146,8 +146,14 @@ def train(
 def learning_rate(optim: OptimConfig, step: int, fraction: float) -> float:
     """Of the step after ``step`` ones, with ``fraction`` of the budget done."""
     rise = min(1.0, (step + 1) / optim.warm_up) if optim.warm_up else 1.0
-    shape = {"constant": 1.0, "cosine": 0.5 * (1 + math.cos(math.pi * fraction)), "exponential": optim.decay**step}
-    return optim.learning_rate * rise * shape[optim.schedule]
+    return optim.learning_rate * rise * SCHEDULES[optim.schedule](optim, step, fraction)
+
+
+SCHEDULES: dict[str, Callable[[OptimConfig, int, float], float]] = {
+    "constant": lambda optim, step, fraction: 1.0,
+    "cosine": lambda optim, step, fraction: 0.5 * (1 + math.cos(math.pi * fraction)),
+    "exponential": lambda optim, step, fraction: optim.decay**step,
+}
 
 
 # ── a step ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -218,6 +224,8 @@ def _average(averaged: Model, model: Model, decay: float, step: int) -> None:
     keep = min(decay, step / (10 + step))
     with torch.no_grad():
         torch._foreach_lerp_(list(averaged.parameters()), list(model.parameters()), 1 - keep)  # pyright: ignore[reportPrivateImportUsage]
+        for kept, buffer in zip(averaged.buffers(), model.buffers(), strict=True):
+            kept.copy_(buffer)
 
 
 @contextmanager
@@ -323,7 +331,8 @@ def _deferred_interrupt() -> Iterator[threading.Event]:
     try:
         yield event
     finally:
-        signal.signal(signal.SIGINT, before)
+        if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is note:
+            signal.signal(signal.SIGINT, before)
 
 
 def check_config(config: TrainConfig) -> None:
@@ -343,3 +352,11 @@ def check_config(config: TrainConfig) -> None:
     for name, value in {"ema": optim.ema, "betas[0]": optim.betas[0], "betas[1]": optim.betas[1]}.items():
         if not 0 <= value < 1:
             raise ValueError(f"train: optim.{name} must be from 0 to below 1, got {value}")
+    if optim.warm_up < 0 or not 0 < optim.decay <= 1 or not optim.eps > 0:
+        raise ValueError(f"train: expected optim.warm_up ≥ 0, 0 < decay ≤ 1 and eps > 0, got {optim.warm_up}, {optim.decay}, {optim.eps}")
+    if optim.schedule not in SCHEDULES:
+        raise ValueError(f"train: optim.schedule must be one of {', '.join(SCHEDULES)}, got {optim.schedule!r}")
+    try:
+        torch.empty(0, device=run.device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"train: run.device {run.device!r} is not to be had here ({str(error).splitlines()[0]})") from None

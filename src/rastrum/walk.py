@@ -54,7 +54,7 @@ class Force:
     """Takes the values of images x (B, *shape) in the order of the model."""
 
     def __init__(self, x: Tensor, order: Tensor) -> None:
-        self._values = x.flatten(1)[:, order].unbind(1)
+        self._values = x.flatten(1)[:, order].long().unbind(1)
 
     def __call__(self, t: int, distribution: Distribution, active: Tensor) -> Tensor:
         return self._values[t]
@@ -96,7 +96,7 @@ class Decode:
 @contextmanager
 def quiet(model: torch.nn.Module) -> Iterator[None]:
     """Evaluation mode, no autograd, one thread on a CPU: two contend in a loop of small calls."""
-    training, threads = model.training, torch.get_num_threads()
+    training, threads = [module for module in model.modules() if module.training], torch.get_num_threads()
     model.eval()
     torch.set_num_threads(1)
     try:
@@ -104,7 +104,8 @@ def quiet(model: torch.nn.Module) -> Iterator[None]:
             yield
     finally:
         torch.set_num_threads(threads)
-        model.train(training)
+        for module in training:
+            module.training = True
 
 
 def walk(

@@ -19,7 +19,7 @@ from .names import nearest
 
 # name: (module, what it does)
 COMMANDS = {
-    "demo": ("about", "train two models on the embedded digits and write demo/report.html"),
+    "demo": ("about", "train three small models on the embedded digits and write demo/report.html"),
     "models": ("about", "the models that there are, with sizes and what they take"),
     "recipes": ("about", "the recipes: one for each reported number, with its expected score"),
     "train": ("training", "train a recipe; any of its settings can be changed"),

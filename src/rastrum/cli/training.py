@@ -47,7 +47,7 @@ def train(argv: Sequence[str]) -> int | None:
 
     def run(
         config: Annotated[Any, arg(name="")] = recipe,
-        tensorboard: Annotated[bool, arg(help="write curves and samples for TensorBoard too (extra train)")] = False,
+        tensorboard: Annotated[bool, arg(help="write curves for TensorBoard too (extra train)")] = False,
         json: Json = False,
     ) -> int:
         return follow(name, config, ["rastrum", "train", *argv], tensorboard, json)

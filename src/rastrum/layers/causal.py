@@ -20,6 +20,7 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from ..program.builder import Program, View
 
@@ -89,6 +90,7 @@ class _Taps(torch.autograd.Function):
         return shown
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         flat, *weights = ctx.saved_tensors
         batch, height, width, columns, inputs, left, count = ctx.sizes
@@ -283,7 +285,6 @@ class VerticalConvolution(Convolution):
         *,
         rows: int = 1,
         columns: int = 1,
-        bias: bool = True,
         weight_norm: bool = False,
         scale: float = 1.0,
         stride: int = 1,
@@ -291,7 +292,7 @@ class VerticalConvolution(Convolution):
         self.rows, self.reach = rows, columns // 2
         every = (0, outputs)
         taps = [Tap(rows, 0, right, inputs, every) for right in range(-self.reach, self.reach + 1)]
-        super().__init__(inputs, outputs, taps, bias, weight_norm, scale, stride)
+        super().__init__(inputs, outputs, taps, True, weight_norm, scale, stride)
 
     def lower(self, program: Program, source: View, initial: View | None = None, level: int | None = None) -> View:
         """source: a map of the row phase, or one of the pixel phases that is one row up there; → a map of the row phase."""
@@ -314,6 +315,7 @@ class _Gate(torch.autograd.Function):
         return torch.addcmul(s[..., n:], s[..., :n], s[..., n:], value=-2.0)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         (s,) = ctx.saved_tensors
         n = s.shape[-1] // 2

@@ -27,6 +27,8 @@ def build(
 ) -> RasterModel | CanvasModel:
     """A fresh model: ``name`` in ``MODELS``, at a preset ("tiny", "small", "paper") with overrides, parameters drawn from ``seed``.
 
+    It is in evaluation mode, so that its likelihoods are exact; a training loop of your own calls ``model.train()``.
+
     Raises ``ValueError`` naming an unknown model, preset or option, or a spec that the model cannot hold.
     """
     if name not in MODELS:
@@ -35,4 +37,4 @@ def build(
     config = model_class.preset(preset, spec, **overrides)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return model_class(spec, config, condition)
+        return model_class(spec, config, condition).eval()

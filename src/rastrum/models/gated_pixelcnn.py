@@ -26,8 +26,8 @@ from ..layers.output import LevelsOutput
 from ..program.builder import Program, View
 from ..protocol import ConditionSpec, Distribution, ImageSpec
 from ..raster import RasterModel
-from .pixelcnn import raster_context
-from .presets import choose, divisible, multiple_of
+from .context import raster_context
+from .presets import check_config, choose, multiple_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +73,7 @@ class GatedPixelCNN(RasterModel):
         super().__init__(spec, condition_spec)
         self.config = config
         self.groups = groups = spec.channels
-        divisible(config, groups, "maps", "hidden")
+        check_config(config, spec, grouped=("maps", "hidden"), kernels=("kernel",))
         self.layers = nn.ModuleList(
             Layer(config.maps if i else groups, config.maps, config.kernel, groups, i == 0, condition_spec) for i in range(config.layers)
         )

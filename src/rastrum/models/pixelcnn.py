@@ -13,7 +13,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from ..distributions import Bernoulli, Categorical
@@ -22,7 +21,8 @@ from ..layers.output import LevelsOutput
 from ..program.builder import Program, View
 from ..protocol import ConditionSpec, Distribution, ImageSpec
 from ..raster import RasterModel
-from .presets import choose, divisible, multiple_of
+from .context import raster_context
+from .presets import check_config, choose, multiple_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ class PixelCNN(RasterModel):
         super().__init__(spec)
         self.config = config
         self.groups = groups = spec.channels
-        divisible(config, groups, "maps", "hidden")
+        check_config(config, spec, grouped=("maps", "hidden"), kernels=("first_kernel", "kernel"))
         reach = config.first_kernel // 2
         self.first = CausalConvolution(
             groups, 2 * config.maps, above=reach, columns=(-reach, reach), left=reach, centre="before", groups=groups
@@ -112,16 +112,3 @@ class PixelCNN(RasterModel):
             return best
 
         return raster_context(self.spec, far, [far] * (far + 1), [right(up) for up in range(far + 1)])
-
-
-def raster_context(spec: ImageSpec, rows: int, left: list[int], right: list[int]) -> Tensor:
-    """(D, D) bool: own pixel's earlier channels, ``left[0]`` columns of its row, and u ≤ ``rows`` rows up columns −left[u] … right[u]."""
-    index = torch.arange(spec.size)
-    channel, row, column = (i.to(torch.int64) for i in torch.unravel_index(index, spec.shape))
-    up = row[:, None] - row[None]
-    over = column[None] - column[:, None]
-    at = up.clamp(0, rows)
-    wide = (over >= -torch.tensor(left)[at]) & (over <= torch.tensor(right)[at])
-    above = (up > 0) & (up <= rows) & wide
-    own = (up == 0) & (over < 0) & (over >= -left[0])
-    return above | own | ((up == 0) & (over == 0) & (channel[None] < channel[:, None]))

@@ -35,7 +35,7 @@ from ..layers.condition import ConditionVector
 from ..program.builder import Program, View
 from ..protocol import ConditionSpec, Distribution, ImageSpec
 from ..raster import RasterModel
-from .presets import choose
+from .presets import check_config, choose
 
 RESOLUTIONS = 3
 
@@ -157,9 +157,11 @@ class Stage(nn.Module):
 
 class PixelCNNPlusPlus(RasterModel):
     config_class = PixelCNNPlusPlusConfig
+    initialised: Tensor
 
     def __init__(self, spec: ImageSpec, config: PixelCNNPlusPlusConfig, condition_spec: ConditionSpec | None = None) -> None:
         super().__init__(spec, condition_spec)
+        check_config(config, spec)
         if not 0 <= config.dropout < 1:
             raise ValueError(f"dropout: expected a number from 0 to below 1, got {config.dropout!r}")
         self.config = config

@@ -7,6 +7,8 @@ import difflib
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from ..protocol import ImageSpec
+
 Config = TypeVar("Config")
 
 
@@ -15,23 +17,28 @@ def choose(config_class: type[Config], name: str, overrides: dict[str, Any], **p
     if name not in presets:
         raise ValueError(f"preset: expected one of {', '.join(presets)}, got {name!r}")
     fields = {field.name: field for field in dataclasses.fields(config_class)}  # pyright: ignore[reportArgumentType]
-    for option, value in overrides.items():
+    for option in overrides:
         if option not in fields:
             near = difflib.get_close_matches(option, fields, 1)
             hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(fields)}"
             raise ValueError(f"{config_class.__name__} has no option {option!r}{hint}")
-        default = fields[option].default
-        if type(default) is int and (type(value) is not int or value < 1):
-            raise ValueError(f"{option}: expected a whole number of at least 1, got {value!r}")
     return config_class(**{**presets[name], **overrides})
 
 
-def divisible(config: object, groups: int, *names: str) -> None:
-    """``ValueError`` unless the maps divide into the colour groups."""
-    for name in names:
-        value = getattr(config, name)
-        if value % groups:
-            raise ValueError(f"{name}: {groups} channels need a multiple of {groups} maps, got {value}")
+def check_config(config: Any, spec: ImageSpec, grouped: tuple[str, ...] = (), kernels: tuple[str, ...] = ()) -> None:
+    """``ValueError`` for a count below 1, a video, maps that do not divide into colour groups, a kernel that is even or looks nowhere."""
+    if spec.frames > 1:
+        raise ValueError(f"frames: this model draws still images, got {spec.frames} frames")
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if type(field.default) is int and (type(value) is not int or value < 1):
+            raise ValueError(f"{field.name}: expected a whole number of at least 1, got {value!r}")
+    for name in grouped:
+        if getattr(config, name) % spec.channels:
+            raise ValueError(f"{name}: {spec.channels} channels need a multiple of {spec.channels} maps, got {getattr(config, name)}")
+    for name in kernels:
+        if getattr(config, name) % 2 == 0 or getattr(config, name) < 3:
+            raise ValueError(f"{name}: expected an odd number of at least 3, got {getattr(config, name)}")
 
 
 def multiple_of(groups: int) -> Callable[[int], int]:

@@ -224,7 +224,8 @@ class Program:
         if destination is None:
             destination = self.map(weight.shape[1], level, single=self._phase is not None and self._phase.kind == "start")
         assert weight.shape[1] == destination.size
-        self.append("linear", source, destination, initial, weight.detach(), None if bias is None else bias.detach())
+        bias = None if bias is None else bias.detach().clone()            # copies: parameters may change during a walk
+        self.append("linear", source, destination, initial, weight.detach().clone(), bias)
         return destination
 
     def apply(self, kind: Kind, source: View, base: View | None = None) -> View:
