@@ -394,8 +394,8 @@ def test_wide_levels_are_compared_at_probes() -> None:
 
 def test_steps_that_are_not_the_forward() -> None:
     class Off(GatedPixelCNN):
-        def head(self, parameters: Tensor, x: Tensor, index: int) -> Any:
-            return super().head(1.001 * parameters, x, index)
+        def head(self, parameters: Tensor, x: Tensor, index: int, previous: Any) -> Any:
+            return super().head(1.001 * parameters, x, index, previous)
 
     spec = ImageSpec(1, 3, 3, 4)
     config = GatedPixelCNN.preset("tiny", spec)

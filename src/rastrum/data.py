@@ -238,15 +238,17 @@ def _folder(root: Path, split: str) -> _Source:
     paths = files(base)
     if not paths:
         raise ValueError(f"data: folder {str(base)!r} holds no image")
-    names: list[str] = []
+    classes: dict[str, int] = {}
     if all(len(path.parts) > 1 for path in paths):
         every = [path for name in splits for path in files(root / name)] if splits else paths
         names = sorted({path.parts[0] for path in every if len(path.parts) > 1})
+        numbers = all(name.isdecimal() for name in names)                 # folders 3 and 7 are the classes 3 and 7
+        classes = {name: int(name) if numbers else number for number, name in enumerate(names)}
     if not splits and split != "all":
         paths = [path for i, path in enumerate(paths) if (i % 10 == 0) == (split == "test")]
-    labels = torch.tensor([names.index(path.parts[0]) for path in paths]) if names else None
+    labels = torch.tensor([classes[path.parts[0]] for path in paths]) if classes else None
     opened = ((str(base / path), lambda path=path: Image.open(base / path)) for path in paths)
-    return _Source(opened, len(paths), labels, len(names))
+    return _Source(opened, len(paths), labels, max(classes.values(), default=-1) + 1)
 
 
 def _hub(repository: str, config: str | None, column: str | None, split: str) -> _Source:

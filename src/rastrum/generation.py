@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterator
 from typing import Literal
@@ -26,10 +27,15 @@ def _levels(x: Tensor, levels: int) -> Tensor:
     return x.to(torch.uint8 if levels <= 256 else torch.int64)
 
 
-def _count(name: str, value: int) -> int:
-    if not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name}: expected a whole number of at least 1, got {value!r}")
-    return value
+def _check_call(model: object, name: str, count: int, seed: int, temperature: float) -> None:
+    if not isinstance(model, RasterModel | CanvasModel):
+        raise ValueError(f"model: expected a RasterModel or a CanvasModel, got {type(model).__name__}")
+    if not isinstance(count, int) or count < 1:
+        raise ValueError(f"{name}: expected a whole number of at least 1, got {count!r}")
+    if not isinstance(seed, int):
+        raise ValueError(f"seed: expected a whole number, got {seed!r}")
+    if not isinstance(temperature, int | float) or not 0 < temperature < math.inf:
+        raise ValueError(f"temperature: expected a finite number above 0, got {temperature!r}")
 
 
 def _naive(model: RasterModel | CanvasModel, backend: Backend) -> bool:
@@ -61,7 +67,7 @@ def sample(
     the same images and very slow; canvas models have one way only.
     Raises ``ValueError`` for a count below 1, a temperature not above 0 or a wrong condition.
     """
-    _count("count", count)
+    _check_call(model, "count", count, seed, temperature)
     naive = _naive(model, backend)
     told = check_condition(model.condition_spec, condition, count, model.device)
     if isinstance(model, CanvasModel):
@@ -93,7 +99,7 @@ def complete(
     """
     if not isinstance(model, RasterModel):
         raise ValueError(f"{type(model).__name__} cannot complete images, it has no exact conditionals; use reconstruct or a raster model")
-    _count("num_samples", num_samples)
+    _check_call(model, "num_samples", num_samples, seed, temperature)
     naive = _naive(model, backend)
     x = check_images(model.spec, images, model.device)
     mask = as_tensor("known", known)
@@ -126,7 +132,7 @@ def generate(
     backend: Backend = None,
 ) -> Iterator[Frame]:
     """The same images as ``sample``, as Frames while they are drawn: a Frame a row (raster) or a stroke (canvas)."""
-    _count("count", count)
+    _check_call(model, "count", count, seed, temperature)
     naive = _naive(model, backend)
     told = check_condition(model.condition_spec, condition, count, model.device)
     if isinstance(model, CanvasModel):
@@ -140,6 +146,6 @@ def reconstruct(model: CanvasModel, images: ArrayLike, condition: ArrayLike | No
     Raises ``ValueError`` for a raster model, which has no posterior: ``complete`` shows what it makes of a part of an image.
     """
     if not isinstance(model, CanvasModel):
-        raise ValueError(f"{type(model).__name__} has no latent code to reconstruct from; use complete, or a canvas model such as draw")
+        raise ValueError(f"{type(model).__name__} cannot reconstruct, it has no latent code; use complete, or a canvas model such as draw")
     x = check_images(model.spec, images, model.device)
     return model.reconstruct(x, check_condition(model.condition_spec, condition, len(x), model.device), seed)

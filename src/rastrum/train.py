@@ -19,8 +19,8 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -102,10 +102,7 @@ def train(
                     loss = workers.gradients(x, labels)
                 norm = _clip(workers.parameters, optim.clip)
                 if not math.isfinite(loss) or not math.isfinite(norm):
-                    raise ValueError(
-                        f"train: diverged at step {step} (loss {loss}, norm of the gradient {norm}); "
-                        f"lower optim.learning_rate ({optim.learning_rate}) or optim.clip ({optim.clip})"
-                    )
+                    raise ValueError(_diverged(f"at step {step} (loss {loss}, norm of the gradient {norm})", optim))
                 optimiser.param_groups[0]["lr"] = rate
                 optimiser.step()
                 _average(averaged, model, optim.ema, step)
@@ -116,6 +113,8 @@ def train(
                     due = int(fraction * run.evaluations) + 1
                     if held_out is not None and not interrupted:
                         evaluation = score(averaged, held_out, workers.pool, run.num_samples, run.seed)
+                        if not math.isfinite(evaluation.nats):
+                            raise ValueError(_diverged(f"by step {step} (held out {evaluation.nats} nats)", optim))
                     if record is not None:
                         record.save(model, averaged, optimiser, step, clock, evaluation)
                     clock.pause(step)
@@ -141,6 +140,12 @@ def train(
         finally:
             model.load_state_dict(averaged.state_dict())
             model.eval()
+            if record is not None:
+                record.discard_if_empty()
+
+
+def _diverged(where: str, optim: OptimConfig) -> str:
+    return f"train: diverged {where}; lower optim.learning_rate ({optim.learning_rate}) or optim.clip ({optim.clip})"
 
 
 def learning_rate(optim: OptimConfig, step: int, fraction: float) -> float:
@@ -286,6 +291,13 @@ class _Record:
         (folder / METRICS).write_text("")  # a place that cannot be written shows now, not after the work
         self.folder, self.config, self.card = folder, config, card
         self.losses: list[float] = []
+
+    def discard_if_empty(self) -> None:
+        """A run that ended before its first checkpoint leaves nothing."""
+        if not (self.folder / STATE).exists():
+            (self.folder / METRICS).unlink(missing_ok=True)
+            with suppress(OSError):                                       # not empty: it holds what is not ours
+                self.folder.rmdir()
 
     def log(self, state: TrainState) -> None:
         """A line of metrics where one is due: the mean loss since the last, and an evaluation."""

@@ -37,7 +37,7 @@ def sample(
     check_suffix("--out", out, ".png")
     check_suffix("--trace", trace, ".gif")
     network = load_model(model)
-    condition = class_condition(network, max(count, 0), classes)
+    condition = class_condition(network, max(count, 0), classes, in_turn=True)
     if columns is None and condition is not None and not classes:
         columns = min(int(condition.max()) + 1, count) if count > 0 else None
     frames = draw(rastrum.generate(network, count, condition, temperature, seed), count, trace is not None)

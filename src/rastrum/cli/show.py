@@ -71,9 +71,12 @@ def bits_per_dim(nats: float, size: int) -> float:
 
 
 def class_condition(
-    model: RasterModel | CanvasModel, count: int, classes: Sequence[int] | None, labels: Tensor | None = None
+    model: RasterModel | CanvasModel, count: int, classes: Sequence[int] | None, labels: Tensor | None = None, in_turn: bool = False
 ) -> Tensor | None:
-    """One class an image: those asked for in turn, else the labels of the images, else 0, 1, 2, …; None for an unconditional model."""
+    """One class an image: those asked for in turn, else the labels of the images, else, ``in_turn``, 0, 1, 2, …; None if unconditional.
+
+    Raises ``ValueError`` for classes that the model does not have, and where there are none.
+    """
     import torch
 
     spec = model.condition_spec
@@ -91,6 +94,8 @@ def class_condition(
         return torch.tensor(classes).repeat(-(-count // len(classes)))[:count]
     if labels is not None:
         return labels
+    if not in_turn:
+        raise ValueError("these images have no classes and this model is told one; give --class")
     return torch.arange(count) % spec.size
 
 

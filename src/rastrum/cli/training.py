@@ -60,8 +60,10 @@ def follow(name: str, config: Recipe, command: list[str], tensorboard: bool, as_
     """Run a recipe and show how it goes. Exit code 130 after Ctrl-C."""
     from ..data import load_dataset
     from ..recipes import build_model
+    from ..train import check_config
     from ..train import train as steps
 
+    check_config(config)
     folder = Path(config.run.folder) if config.run.folder else free_folder(Path("runs") / name)
     config = dataclasses.replace(config, run=dataclasses.replace(config.run, folder=str(folder)))
     with progress(f"reading {config.data.name}", 1, "images") as report:
@@ -172,6 +174,6 @@ def sample_sheet(state: TrainState, folder: Path) -> None:
     model = state.model
     if model.condition_spec is not None and model.condition_spec.kind != "class":
         return
-    x = rastrum.sample(model, SAMPLES, class_condition(model, SAMPLES, None))
+    x = rastrum.sample(model, SAMPLES, class_condition(model, SAMPLES, None, in_turn=True))
     if model.spec.channels in (1, 3):
         save_picture(sheet(x / (model.spec.levels - 1)), folder / f"samples-{state.step:06d}.png")

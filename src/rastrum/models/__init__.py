@@ -33,6 +33,10 @@ def build(
     """
     if name not in MODELS:
         raise ValueError(f"model: expected one of {', '.join(MODELS)}, got {name!r}")
+    if not isinstance(spec, ImageSpec):
+        raise ValueError(f"spec: expected an ImageSpec, got {spec!r}")
+    if condition is not None and not isinstance(condition, ConditionSpec):
+        raise ValueError(f"condition: expected a ConditionSpec, got {condition!r}")
     model_class = MODELS[name]
     config = model_class.preset(preset, spec, **overrides)
     with torch.random.fork_rng(devices=[]):
