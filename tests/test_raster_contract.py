@@ -219,3 +219,60 @@ def test_forced_walk_and_frames(name: str) -> None:
     assert [frame.fraction for frame in frames] == [0, *((r + 1) / 3 for r in range(3))]
     assert torch.equal(frames[-1].values, x)  # pyright: ignore[reportArgumentType]
     torch.testing.assert_close(frames[-1].images, x / 4)
+
+
+@pytest.mark.parametrize("name", RASTER)
+def test_a_distribution_outlives_its_step(name: str) -> None:
+    """Collected along the way, the conditionals are still those of the whole image at the end."""
+    spec = ImageSpec(3, 3, 2, 4)
+    model, x = lively(name, spec), images(spec, 2)
+    state, kept = model.init(2), []
+    with torch.no_grad():
+        for index in model.order.tolist():
+            kept.append(model.step(state))
+            model.observe(state, x.flatten(1)[:, index])
+        full = model.log_prob_map(x).flatten(1)
+        for index, distribution in zip(model.order.tolist(), kept, strict=True):
+            torch.testing.assert_close(distribution.log_prob(x.flatten(1)[:, index]), full[:, index])
+
+
+@pytest.mark.parametrize("name", RASTER)
+def test_levels_of_any_integer_type(name: str) -> None:
+    """uint8, as ``sample`` returns it, numpy, and a mask to select by."""
+    spec = ImageSpec(1, 3, 4, 200)
+    model = lively(name, spec)
+    x = rastrum.sample(model, 3, seed=1)
+    assert x.dtype == torch.uint8
+    with torch.no_grad():
+        assert torch.equal(model.log_prob(x), model.log_prob(x.long().numpy()))
+    streams = [Encoder() for _ in x]
+    deque(walk(model, 3, Encode(x, model.order, streams)), maxlen=0)
+    back = last(walk(model, 3, Decode([Decoder(stream.finish()) for stream in streams])))
+    assert torch.equal(back, x.long())
+    state = model.init(3)
+    model.prefill(state, x, 5)
+    assert torch.equal(state.select(torch.tensor([True, False, True])).x, state.x[[0, 2]])
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "says"),
+    [
+        ("gated-pixelcnn", {"kernel": 4}, "kernel"),
+        ("gated-pixelcnn", {"kernel": 1}, "kernel"),
+        ("gated-pixelcnn", {"layers": 0}, "layers"),
+        ("pixelcnn", {"first_kernel": 6}, "first_kernel"),
+        ("pixelcnn", {"maps": 4}, "multiple of 3"),
+        ("pixelcnn++", {"components": 0}, "components"),
+        ("pixelcnn++", {"dropout": 1.0}, "dropout"),
+        ("pixelcnn++", {"filter": 8}, "did you mean 'filters'"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(name: str, options: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        rastrum.build(name, ImageSpec(3, 4, 4, 4), preset="tiny", **options)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_still_model_refuses_a_video(name: str) -> None:
+    with pytest.raises(ValueError, match="frames"):
+        rastrum.build(name, ImageSpec(1, 4, 4, 4, frames=2), preset="tiny")

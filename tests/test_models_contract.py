@@ -1,0 +1,68 @@
+"""What every canvas model promises, and that every model of either kind is saved and read again whole."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+import torch
+
+import rastrum
+from rastrum import MODELS, CanvasModel, ImageSpec, RasterModel
+
+CANVAS = [name for name, model in MODELS.items() if issubclass(model, CanvasModel)]
+SPECS = [ImageSpec(1, 5, 4, 2), ImageSpec(3, 4, 5, 7)]
+
+
+def canvas(name: str, spec: ImageSpec) -> CanvasModel:
+    model = rastrum.build(name, spec, preset="tiny", seed=2)
+    assert isinstance(model, CanvasModel)
+    return model.double()
+
+
+@pytest.mark.parametrize("name", CANVAS)
+def test_the_bound_of_all_images_sums_to_one(name: str) -> None:
+    """Importance-weighted with many trajectories, exp(bound) is p(x), and a distribution sums to one."""
+    model = canvas(name, ImageSpec(1, 2, 2, 2))
+    everything = torch.tensor(list(itertools.product(range(2), repeat=4))).view(-1, 1, 2, 2)
+    with torch.no_grad():
+        total = float(model.bound(everything, num_samples=4000, seed=3).exp().sum())
+    assert abs(total - 1) < 0.02, total
+
+
+@pytest.mark.parametrize("name", CANVAS)
+@pytest.mark.parametrize("spec", SPECS, ids=str)
+def test_samples_do_not_depend_on_the_batch(name: str, spec: ImageSpec) -> None:
+    """The first two of five images are the two drawn alone, and the Frames of a walk end in them."""
+    model = canvas(name, spec)
+    five = rastrum.sample(model, 5, seed=4)
+    assert torch.equal(five[:2], rastrum.sample(model, 2, seed=4))
+    frames = list(rastrum.generate(model, 5, seed=4))
+    assert frames[0].fraction == 0 and frames[-1].fraction == 1
+    assert frames[-1].values is not None and torch.equal(frames[-1].values.long(), five.long())
+
+
+@pytest.mark.parametrize("name", CANVAS)
+@pytest.mark.parametrize("spec", SPECS, ids=str)
+def test_it_redraws_but_does_not_complete(name: str, spec: ImageSpec) -> None:
+    model = canvas(name, spec)
+    x = torch.randint(0, spec.levels, (2, *spec.shape), generator=torch.Generator().manual_seed(1))
+    frames = list(rastrum.reconstruct(model, x, seed=5))
+    assert all(frame.images.shape == x.shape and bool(torch.isfinite(frame.images).all()) for frame in frames)
+    with pytest.raises(ValueError, match="cannot complete"):
+        rastrum.complete(model, x, torch.ones(spec.shape, dtype=torch.bool))  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_saved_model_is_the_same_model(name: str, tmp_path: Path) -> None:
+    """Every tensor and setting comes back, and with them the score of an image."""
+    spec = ImageSpec(3, 4, 5, 7)
+    model = rastrum.build(name, spec, preset="tiny", seed=7)
+    model.save_pretrained(tmp_path / "model")
+    back = rastrum.load(tmp_path / "model").eval()
+    assert type(back) is type(model) and back.config == model.config and back.spec == spec
+    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), back.state_dict().values(), strict=True))
+    x = torch.randint(0, spec.levels, (2, *spec.shape), generator=torch.Generator().manual_seed(1))
+    scores = [m.log_prob(x) if isinstance(m, RasterModel) else m.bound(x, seed=1) for m in (model, back)]
+    assert torch.equal(*scores)
