@@ -1,9 +1,10 @@
 """Images a second in training: Gated PixelCNN as built here, and the same network written the usual way, in one run.
 
-    python benchmarks/training.py [--maps 64 32] [--batch 32] [--threads 1]
+    python benchmarks/training.py [--maps 64 32] [--batch 32] [--threads 1 2]
 
-The usual way: NCHW, whole batch at once, square kernels multiplied by a 0/1 mask in every forward, tanh · sigmoid, eager. Both have the
-same number of free parameters and take the same optimiser step; the taps that a mask sets to zero are no parameters here.
+The usual way: NCHW, whole batch at once, square kernels multiplied by a 0/1 mask in every forward, tanh · sigmoid, eager, as many threads
+inside an operation. Ours is what ``rastrum.train`` does: pieces of a few images, a worker a thread. Both have the same number of free
+parameters and take the same optimiser step; the taps that a mask sets to zero are no parameters here.
 The share of the core's peak counts the multiply-adds of forward and backward (three times the forward's) against a large matrix product.
 """
 
@@ -19,6 +20,8 @@ from torch import Tensor, nn
 
 import rastrum
 from rastrum import ImageSpec, RasterModel
+from rastrum.config import OptimConfig, RunConfig, TrainConfig
+from rastrum.train import Workers
 
 LAYERS, LEVELS, SIZE = 6, 256, 28
 
@@ -82,7 +85,8 @@ def peak_multiply_adds() -> float:
     return rate(lambda: a @ b, 1024**3, 10, 3)
 
 
-def measure(maps: int, batch: int) -> None:
+def measure(maps: int, batch: int, threads: int) -> None:
+    torch.set_num_threads(threads)
     x = torch.randint(0, LEVELS, (batch, 1, SIZE, SIZE), generator=torch.Generator().manual_seed(0))
     usual = UsualGatedPixelCNN(maps)
     ours = rastrum.build("gated-pixelcnn", ImageSpec(1, SIZE, SIZE, LEVELS), maps=maps, layers=LAYERS, hidden=maps)
@@ -95,22 +99,26 @@ def measure(maps: int, batch: int) -> None:
         loss.backward()
         usual_optimiser.step()
 
-    def step(piece: int) -> None:
-        optimiser.zero_grad()
-        for start in range(0, batch, piece):
-            (-ours.log_prob_map(x[start : start + piece]).sum() / batch).backward()
-        optimiser.step()
+    def pieces(size: int) -> float:
+        optim, run = OptimConfig(batch=batch, micro_batch=size), RunConfig(steps=1, workers=threads)
+        with Workers(ours, TrainConfig(optim=optim, run=run)) as workers:
+
+            def step() -> None:
+                workers.gradients(x, None)
+                optimiser.step()
+
+            return rate(step, batch, 3, 5)
 
     rates, best = {}, 0.0
     for _ in range(2):                                                    # in turn, so that a slow minute hits both
         best = max(best, rate(usual_step, batch, 3, 8))
-        for piece in (4, 8):
-            rates[piece] = max(rates.get(piece, 0.0), rate(lambda piece=piece: step(piece), batch, 3, 5))
+        for size in (4, 8):
+            rates[size] = max(rates.get(size, 0.0), pieces(size))
     piece, fastest = max(rates.items(), key=lambda item: item[1])
     forward = sum(w.numel() for p in ours.modules() for w in getattr(p, "weights", [])) * SIZE * SIZE
     share = 3 * forward * fastest / peak_multiply_adds()
     free = sum(p.numel() for p in ours.parameters())
-    rows = f"| {maps} | {free:,} | {best:.1f} | {fastest:.1f} (pieces of {piece}) | {fastest / best:.2f} | {share:.0%} |"
+    rows = f"| {maps} | {threads} | {free:,} | {best:.1f} | {fastest:.1f} (pieces of {piece}) | {fastest / best:.2f} | {share:.0%} |"
     print(rows, flush=True)
 
 
@@ -118,12 +126,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--maps", nargs="+", type=int, default=[64, 32])
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    print("| maps | parameters | usual, images/s | ours, images/s | ratio | of the peak |\n|---|---|---|---|---|---|")
-    for maps in options.maps:
-        measure(maps, options.batch)
+    print("| maps | threads | parameters | usual, images/s | ours, images/s | ratio | of the peak |\n|---|---|---|---|---|---|---|")
+    for threads in options.threads:
+        for maps in options.maps:
+            measure(maps, options.batch, threads)
 
 
 if __name__ == "__main__":

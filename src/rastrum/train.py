@@ -92,7 +92,7 @@ def train(
             model.initialise(x.to(run.device, torch.int64), condition_of(model, labels))
     averaged = copy.deepcopy(model).eval().requires_grad_(False)
     likelihood = isinstance(model, RasterModel) or model.proper
-    with _Workers(model, config) as workers, _deferred_interrupt() as interrupt:
+    with Workers(model, config) as workers, _deferred_interrupt() as interrupt:
         optimiser = torch.optim.Adam(workers.parameters, optim.learning_rate, optim.betas, optim.eps, fused=True)
         due = 1
         try:
@@ -164,7 +164,7 @@ SCHEDULES: dict[str, Callable[[OptimConfig, int, float], float]] = {
 # ── a step ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class _Workers:
+class Workers:
     """Loss and gradient of a batch: worker w takes the pieces w, w + count, …; the sums of the workers are added in their order."""
 
     def __init__(self, model: Model, config: TrainConfig) -> None:
@@ -174,7 +174,7 @@ class _Workers:
         self.piece = min(optim.micro_batch or optim.batch, optim.batch) if model.device.type == "cpu" else optim.batch
         self.pool = Pool(min(config.run.workers or torch.get_num_threads(), -(-optim.batch // self.piece)))
 
-    def __enter__(self) -> _Workers:
+    def __enter__(self) -> Workers:
         return self
 
     def __exit__(self, *_: object) -> None:
