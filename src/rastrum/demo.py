@@ -41,7 +41,7 @@ BATCH = 60                                             # images scored at once
 TRAJECTORIES = 16                                      # of an importance-weighted bound
 
 
-def run_demo(folder: str | Path = "demo", minutes: float = 2.25, seed: int = 0, quick: bool = False) -> dict[str, Any]:
+def run_demo(folder: str | Path = "demo", minutes: float = 2.0, seed: int = 0, quick: bool = False) -> dict[str, Any]:
     """Write pictures and ``report.html`` to ``folder``; → scores and times.
 
     minutes: of training, for all models together; the rest takes about half a minute on two cores. quick: models of a few thousand
@@ -87,7 +87,7 @@ def _recipes(minutes: float, seed: int, quick: bool) -> dict[str, Recipe]:
     recipes = {"gated": gated, "draw": draw, "plain": replace(draw, model=replace(draw.model, attention=False))}
 
     def run(name: str) -> RunConfig:
-        return replace(recipes[name].run, minutes=minutes * SHARE[name], steps=None, seed=seed, held_out_images=None, evaluations=20)
+        return replace(recipes[name].run, minutes=minutes * SHARE[name], steps=None, seed=seed, held_out_images=None, evaluations=12)
 
     return {name: replace(recipe, run=run(name)) for name, recipe in recipes.items()}
 
@@ -96,8 +96,10 @@ def _train(name: str, recipe: Recipe, digits: Dataset, held_out: Dataset, bar: P
     result = Trained(build_model(recipe, digits))
     task = bar.add_task(f"training {NAMES[name]}", total=1.0, speed="")
     for state in train(result.model, digits, recipe, held_out):
-        bar.update(task, completed=state.fraction, speed=f"{state.images_per_second:,.0f} images/s")
-        if state.evaluation is not None and state.evaluation.bits_per_dim is not None:
+        bar.update(task, completed=state.fraction)
+        if state.evaluation is None:
+            bar.update(task, speed=f"{state.images_per_second:,.0f} images/s")
+        elif state.evaluation.bits_per_dim is not None:
             result.curve[0].append(state.elapsed)
             result.curve[1].append(state.evaluation.bits_per_dim)
         if state.interrupted:
@@ -110,7 +112,7 @@ def _train(name: str, recipe: Recipe, digits: Dataset, held_out: Dataset, bar: P
 def _bars(console: Console) -> Iterator[Progress]:
     texts = (TextColumn(text) for text in ("{task.percentage:>3.0f}%", "{task.fields[speed]:>16}"))
     times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
-    with Progress(TextColumn("{task.description:<31}"), BarColumn(), *texts, *times, console=console) as bar:
+    with Progress(TextColumn("{task.description:<31}"), BarColumn(24), *texts, *times, console=console) as bar:
         yield bar
 
 
