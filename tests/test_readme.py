@@ -1,0 +1,39 @@
+"""What the README shows works as it stands: the Python example, the commands in their order, the pictures."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from rastrum.cli import main
+
+ROOT = Path(__file__).parent.parent
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_python_example_runs() -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+    exec(compile(example, "README.md", "exec"), {})
+
+
+def test_the_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In an empty folder, one after another; only the training is cut short."""
+    monkeypatch.chdir(tmp_path)
+    commands = [shlex.split(line, comments=True)[1:] for line in TEXT.splitlines() if line.startswith(".venv/bin/rastrum ")]
+    assert {"train", "sample", "check"} <= {command[0] for command in commands}
+    for command in commands:
+        short = ["--run.steps", "3", "--run.evaluations", "1", "--run.held-out-images", "8"] if command[0] == "train" else []
+        try:
+            code = main([*command, *short])
+        except SystemExit as end:
+            code = end.code
+        assert not code, command
+    assert {"digits.png", "digits.gif", "context.png"} <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_its_links_lead_somewhere() -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", TEXT):
+        assert target.startswith("https://") or (ROOT / target).exists(), target
