@@ -209,6 +209,8 @@ def test_interrupt_ends_after_the_step_saves_and_yields_a_last_state(tmp_path: P
 
 
 def test_a_second_interrupt_is_the_usual_one() -> None:
+    """Also where the tests themselves run in the background of a shell, which ignores the signal."""
+    outer = signal.signal(signal.SIGINT, signal.default_int_handler)
     run = train(build(), stripes(), config(1000))
     next(run)
     os.kill(os.getpid(), signal.SIGINT)
@@ -216,6 +218,7 @@ def test_a_second_interrupt_is_the_usual_one() -> None:
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(0.1)
     run.close()
+    signal.signal(signal.SIGINT, outer)
 
 
 def test_training_works_outside_the_main_thread() -> None:
