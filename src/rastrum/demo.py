@@ -94,7 +94,7 @@ def _recipes(minutes: float, seed: int, quick: bool) -> dict[str, Recipe]:
 
 def _train(name: str, recipe: Recipe, digits: Dataset, held_out: Dataset, bar: Progress) -> Trained:
     result = Trained(build_model(recipe, digits))
-    task = bar.add_task(f"training {NAMES[name]}", total=1.0, speed="")
+    task = bar.add_task(NAMES[name], total=1.0, speed="")
     for state in train(result.model, digits, recipe, held_out):
         bar.update(task, completed=state.fraction)
         if state.evaluation is None:
@@ -110,9 +110,9 @@ def _train(name: str, recipe: Recipe, digits: Dataset, held_out: Dataset, bar: P
 
 @contextmanager
 def _bars(console: Console) -> Iterator[Progress]:
-    texts = (TextColumn(text) for text in ("{task.percentage:>3.0f}%", "{task.fields[speed]:>16}"))
+    texts = (TextColumn(text) for text in ("{task.percentage:>3.0f}%", "{task.fields[speed]:>14}"))
     times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
-    with Progress(TextColumn("{task.description:<31}"), BarColumn(24), *texts, *times, console=console) as bar:
+    with Progress(TextColumn("{task.description:<22}"), BarColumn(24), *texts, *times, console=console) as bar:
         yield bar
 
 
