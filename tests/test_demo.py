@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 import rastrum
-from rastrum import ConditionSpec, demo, report
+from rastrum import ConditionSpec, demo, pictures, report
 from rastrum.data import load_dataset
 from rastrum.demo import run_demo
 
@@ -65,7 +65,8 @@ def test_the_page_stands_alone(run):
     page = Page()
     page.feed(text)
     assert not page.open and not page.tags & {"script", "link", "iframe", "object"}
-    assert len(page.references) == len(FILES) - 1 and all(r.startswith("data:image/") for r in page.references)
+    stills = sum(name.endswith(".gif") for name in FILES)                   # what paper shows in place of an animation
+    assert len(page.references) == len(FILES) - 1 + stills and all(r.startswith("data:image/") for r in page.references)
     assert "@import" not in text and not re.search(r"url\(|https?://", text)
     assert "prefers-color-scheme: dark" in text and "@media print" in text
     for score in result["scores"]:
@@ -126,7 +127,8 @@ def test_completions_keep_the_upper_half(run):
 
 def test_text_is_escaped_and_wraps():
     """A page shows text as it is written, whatever it holds."""
-    section = report.Section("a < b", ["x & y\n   <script>", report.Table(["<i>"], [["&"]]), report.Picture(b"GIF89a", '"', "<b>")])
+    film = pictures.encode_animation([Image.new("RGB", (4, 4))])
+    section = report.Section("a < b", ["x & y\n   <script>", report.Table(["<i>"], [["&"]]), report.Picture(film, '"', "<b>")])
     html = report.page("<t>", "&", [section])
     assert "a &lt; b" in html and "x &amp; y &lt;script&gt;" in html and "image/gif" in html
     assert "<script>" not in html and "<i>" not in html and "<t>" not in html

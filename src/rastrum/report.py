@@ -5,10 +5,13 @@ Text is plain: it is escaped, line breaks in it count as spaces, and a page hold
 
 from __future__ import annotations
 
+import io
 from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+
+from PIL import Image
 
 
 def text(words: str) -> str:
@@ -17,17 +20,34 @@ def text(words: str) -> str:
 
 @dataclass(frozen=True)
 class Picture:
-    """The bytes of a PNG or GIF file, what it shows in one line, and what a reader should see in it."""
+    """The bytes of a PNG or GIF file, what it shows in one line, and what a reader should see in it.
+
+    Where an animation cannot move, on paper, or should not, one of its frames stands for it.
+    """
 
     data: bytes
     title: str
     text: str
 
     def html(self) -> str:
-        kind = "gif" if self.data.startswith(b"GIF8") else "png"
-        source = f"data:image/{kind};base64,{b64encode(self.data).decode()}"
-        image = f'<div class="scroll"><img src="{source}" alt="{escape(self.title)}"></div>'
-        return f"<figure>{image}<figcaption><b>{escape(self.title)}.</b> {text(self.text)}</figcaption></figure>"
+        if self.data.startswith(b"GIF8"):
+            shown = self._image("gif", "moving", self.data) + self._image("png", "still", still(self.data))
+        else:
+            shown = self._image("png", "whole", self.data)
+        caption = f"<figcaption><b>{escape(self.title)}.</b> {text(self.text)}</figcaption>"
+        return f'<figure><div class="scroll">{shown}</div>{caption}</figure>'
+
+    def _image(self, kind: str, use: str, data: bytes) -> str:
+        return f'<img class="{use}" src="data:image/{kind};base64,{b64encode(data).decode()}" alt="{escape(self.title)}">'
+
+
+def still(animation: bytes) -> bytes:
+    """The frame of a GIF at three fifths of its way, as a PNG."""
+    with Image.open(io.BytesIO(animation)) as film:
+        film.seek(3 * (film.n_frames - 1) // 5)  # pyright: ignore[reportAttributeAccessIssue]
+        file = io.BytesIO()
+        film.convert("RGB").save(file, "PNG", optimize=True)
+    return file.getvalue()
 
 
 @dataclass(frozen=True)
@@ -77,6 +97,8 @@ p { margin: .6rem 0; }
 figure { margin: 1.25rem 0; padding: 1rem; background: var(--card); border: 1px solid var(--line); border-radius: .5rem; }
 figure img { display: block; margin: 0 auto; max-width: 100%; height: auto; border-radius: .2rem; }
 figcaption { margin-top: .75rem; font-size: .925rem; }
+figure img.still { display: none; }
+@media print, (prefers-reduced-motion: reduce) { figure img.still { display: block; } figure img.moving { display: none; } }
 table { border-collapse: collapse; width: 100%; margin: 1rem 0 .5rem; font-variant-numeric: tabular-nums; font-size: .95rem; }
 th, td { padding: .4rem .6rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; white-space: normal; }
