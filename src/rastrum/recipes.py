@@ -32,8 +32,8 @@ def gated_pixelcnn_digits() -> Recipe:
     """Gated PixelCNN, told the class, on the embedded digits (8x8, 17 levels).
 
     Command: rastrum train gated-pixelcnn-digits
-    Hardware and time: not yet measured
-    Expected score: not yet measured (all 360 held-out digits, exact)
+    Hardware and time: one core of a shared two-core machine, 54 s
+    Expected score: 1.721 ± 0.013 bits/dim (all 360 held-out digits, exact)
     """
     return Recipe(
         model=_model("gated-pixelcnn", "small", DIGITS, layers=5),
@@ -48,8 +48,8 @@ def draw_digits() -> Recipe:
     """DRAW with attention on the embedded digits (8x8, 17 levels).
 
     Command: rastrum train draw-digits
-    Hardware and time: not yet measured
-    Expected score: not yet measured (all 360 held-out digits, bound with 1 trajectory)
+    Hardware and time: one core of a shared two-core machine, 56 s
+    Expected score: 2.04 ± 0.02 bits/dim (all 360 held-out digits, bound with 1 trajectory)
     """
     return Recipe(
         model=_model("draw", "small", DIGITS, hidden=128, read=4, write=4),
