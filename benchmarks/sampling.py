@@ -57,7 +57,7 @@ def measure(name: str, batch: int) -> None:
         deque(walk(model, batch, Sample(0, first=drawn), every=spec.size), maxlen=0)
 
     def naive() -> None:
-        state = model.init(batch, naive=True)
+        state = model.init(batch, backend="naive")
         for t in range(0, spec.size, spec.size // 4):
             state.t = t
             model.step(state)

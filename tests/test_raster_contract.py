@@ -159,7 +159,7 @@ def test_naive_and_cached_draw_the_same_whatever_the_split(case: tuple[str, str]
     model, _, condition = make(case)
     count = 3
     drawn = rastrum.sample(model, count, condition, seed=7)
-    naive = last(walk(model, count, Sample(7), condition, naive=True))
+    naive = last(walk(model, count, Sample(7), condition, backend="naive"))
     assert torch.equal(drawn.long(), naive)
     for b in range(count):
         one = None if condition is None else condition[b : b + 1]
@@ -167,7 +167,7 @@ def test_naive_and_cached_draw_the_same_whatever_the_split(case: tuple[str, str]
     known = images(model.spec, count, 9) > 0
     x = images(model.spec, count, 8)
     a = last(walk(model, count, Sample(7, 0.7), condition, known, x, every="decision"))
-    b = last(walk(model, count, Sample(7, 0.7), condition, known, x, every=3, naive=True))
+    b = last(walk(model, count, Sample(7, 0.7), condition, known, x, every=3, backend="naive"))
     assert torch.equal(a, b) and torch.equal(a[known], x[known])
 
 

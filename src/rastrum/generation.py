@@ -15,12 +15,11 @@ from torch import Tensor
 
 from .canvas import CanvasModel
 from .protocol import ArrayLike, Frame, as_tensor, check_condition, check_images
-from .raster import RasterModel
+from .raster import Backend, RasterModel
 from .walk import Sample, walk
 
 LARGEST_BATCH = 64
 Every = Literal["row", "decision"] | int
-Backend = Literal["torch", "naive"] | None
 
 
 def _levels(x: Tensor, levels: int) -> Tensor:
@@ -38,13 +37,9 @@ def _check_call(model: object, name: str, count: int, seed: int, temperature: fl
         raise ValueError(f"temperature: expected a finite number above 0, got {temperature!r}")
 
 
-def _naive(model: RasterModel | CanvasModel, backend: Backend) -> bool:
-    """Whether ``backend`` asks for a full forward a decision."""
-    if backend not in (None, "torch", "naive"):
-        raise ValueError(f"backend: expected None, 'torch' or 'naive', got {backend!r}")
-    if backend == "torch" and isinstance(model, RasterModel) and model.lower is None:
-        raise ValueError(f"backend: {type(model).__name__} has no step program for 'torch' to run; leave it out, or take 'naive'")
-    return backend == "naive"
+def _check_backend(model: RasterModel | CanvasModel, backend: Backend) -> None:
+    if backend not in (None, "native", "torch", "naive"):
+        raise ValueError(f"backend: expected None, 'native', 'torch' or 'naive', got {backend!r}")
 
 
 def _last(frames: Iterator[Frame]) -> Tensor:
@@ -63,12 +58,12 @@ def sample(
 ) -> Tensor:
     """Draw images: integer levels (count, *spec.shape), uint8 up to 256 levels. Same seed, same images, whatever the batch or device.
 
-    condition: one for all or one an image. backend: None = the step program where there is one; "naive" = a full forward a decision,
-    the same images and very slow; canvas models have one way only.
+    condition: one for all or one an image. backend: what runs the steps of a raster model: "native" (compiled, float32 on a CPU),
+    "torch", or "naive", a full forward a decision; None = the fastest that can. They draw the same images but for rounding.
     Raises ``ValueError`` for a count below 1, a temperature not above 0 or a wrong condition.
     """
     _check_call(model, "count", count, seed, temperature)
-    naive = _naive(model, backend)
+    _check_backend(model, backend)
     told = check_condition(model.condition_spec, condition, count, model.device)
     if isinstance(model, CanvasModel):
         return _levels(model.sample(count, told, temperature, seed), model.spec.levels)
@@ -76,7 +71,7 @@ def sample(
     for start in range(0, count, LARGEST_BATCH):
         size = min(LARGEST_BATCH, count - start)
         part = None if told is None else told[start : start + size]
-        frames = walk(model, size, Sample(seed, temperature, start), part, every=model.spec.size, naive=naive)
+        frames = walk(model, size, Sample(seed, temperature, start), part, every=model.spec.size, backend=backend)
         parts.append(_last(frames))
     return _levels(torch.cat(parts), model.spec.levels)
 
@@ -100,7 +95,7 @@ def complete(
     if not isinstance(model, RasterModel):
         raise ValueError(f"{type(model).__name__} cannot complete images, it has no exact conditionals; use reconstruct or a raster model")
     _check_call(model, "num_samples", num_samples, seed, temperature)
-    naive = _naive(model, backend)
+    _check_backend(model, backend)
     x = check_images(model.spec, images, model.device)
     mask = as_tensor("known", known)
     if mask.dtype != torch.bool:
@@ -116,7 +111,7 @@ def complete(
         at = index[start : start + LARGEST_BATCH]
         part = None if told is None else told[at]
         chooser = Sample(seed, temperature, start)
-        frames = walk(model, len(at), chooser, part, mask[at], x[at], every=model.spec.size, naive=naive)
+        frames = walk(model, len(at), chooser, part, mask[at], x[at], every=model.spec.size, backend=backend)
         parts.append(_last(frames))
     out = _levels(torch.cat(parts) if parts else x, model.spec.levels)
     return out if num_samples == 1 else out.unflatten(0, (len(x), num_samples))
@@ -133,11 +128,11 @@ def generate(
 ) -> Iterator[Frame]:
     """The same images as ``sample``, as Frames while they are drawn: a Frame a row (raster) or a stroke (canvas)."""
     _check_call(model, "count", count, seed, temperature)
-    naive = _naive(model, backend)
+    _check_backend(model, backend)
     told = check_condition(model.condition_spec, condition, count, model.device)
     if isinstance(model, CanvasModel):
         return model.generate(count, told, temperature, seed, every)
-    return walk(model, count, Sample(seed, temperature), told, every=every, naive=naive)
+    return walk(model, count, Sample(seed, temperature), told, every=every, backend=backend)
 
 
 def reconstruct(model: CanvasModel, images: ArrayLike, condition: ArrayLike | None = None, seed: int = 0) -> Iterator[Frame]:

@@ -6,6 +6,7 @@ The two kinds of model stand in ``raster.py`` (one decision = one value of one c
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
 
@@ -110,11 +111,31 @@ class Distribution(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Work:
+    """What a chooser would do at a stretch of n decisions, for an interpreter that does it without coming back.
+
+    draw: with the noise of ``seed``, image numbers from ``first`` and a temperature · force: ``values`` (B, n) · encode: ``values`` to
+    ``streams`` · decode: from ``streams``, an encoder or decoder an image (codec/coder.py).
+    """
+
+    kind: Literal["draw", "force", "encode", "decode"]
+    seed: int = 0
+    first: int = 0
+    temperature: float = 1.0
+    values: Tensor | None = None
+    streams: Sequence[Any] = ()
+
+
 class Chooser(Protocol):
     """What decides: sampling, keeping known values, writing to a bit stream or reading from one."""
 
     def __call__(self, t: int, distribution: Distribution, active: Tensor) -> Tensor:
         """Values (B,) int64 for decision ``t``; where ``active`` (B, bool) is False the walk ignores the value."""
+        ...
+
+    def native(self, t: int, stop: int) -> Work | None:
+        """The same for decisions t … stop − 1, where an interpreter can do it; None = only ``__call__`` knows."""
         ...
 
 

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from .protocol import ArrayLike, ConditionSpec, Distribution, ImageSpec, check_condition, check_images
+from .protocol import ArrayLike, ConditionSpec, Distribution, ImageSpec, Work, check_condition, check_images
 
 if TYPE_CHECKING:
+    from .program import Interpreter
     from .program.builder import Program
-    from .program.torch_interpreter import TorchInterpreter
+
+# What runs a step: an interpreter of the step program, or a full forward; None = the fastest there is.
+Backend: TypeAlias = Literal["native", "torch", "naive"] | None
 
 
 class State:
@@ -27,7 +30,7 @@ class State:
     """
 
     def __init__(
-        self, spec: ImageSpec, batch: int, condition: Tensor | None, device: torch.device, engine: TorchInterpreter | None
+        self, spec: ImageSpec, batch: int, condition: Tensor | None, device: torch.device, engine: Interpreter | None
     ) -> None:
         self.spec = spec
         self.x = torch.zeros(batch, *spec.shape, dtype=torch.int64, device=device)
@@ -36,6 +39,11 @@ class State:
         self.engine = engine
         self.stepped: tuple[int, Distribution] | None = None              # the decision asked for last, and what it gave
         self._columns = self.x.flatten(1).unbind(1)
+
+    @property
+    def decides(self) -> bool:
+        """Whether the engine can decide by itself (``RasterModel.decide``)."""
+        return self.engine is not None and self.engine.decides
 
     @property
     def batch(self) -> int:
@@ -123,14 +131,20 @@ class RasterModel(nn.Module):
 
     # ── one decision at a time ───────────────────────────────────────────────────────────────────────────────────────
 
-    def init(self, batch: int, condition: ArrayLike | None = None, naive: bool = False) -> State:
-        """The state before the first decision. Packs the weights afresh; ``naive`` ignores the step program."""
+    def init(self, batch: int, condition: ArrayLike | None = None, backend: Backend = None, threads: int = 1) -> State:
+        """The state before the first decision. Packs the weights afresh.
+
+        backend: "native" (float32 on a CPU), "torch", "naive" = a full forward a step, None = the first of them that can run this model;
+        threads: how many the native one may use. Raises ``ValueError`` for a backend that cannot.
+        """
         checked = check_condition(self.condition_spec, condition, batch, self.device)
         engine = None
-        if self.lower is not None and not naive:
-            from .program import TorchInterpreter
+        if backend != "naive" and self.lower is not None:
+            from .program import interpreter
 
-            engine = TorchInterpreter(self.program(), batch, self.dtype, self.device, checked)
+            engine = interpreter(self.program(), batch, self.dtype, self.device, checked, backend, threads)
+        elif backend not in ("naive", None):
+            raise ValueError(f"backend: {type(self).__name__} has no step program for {backend!r} to run; leave it out, or take 'naive'")
         return State(self.spec, batch, checked, self.device, engine)
 
     def program(self) -> Program:
@@ -177,8 +191,20 @@ class RasterModel(nn.Module):
             index = self.order[state.t : t]
             state.x.view(state.batch, -1)[:, index] = values[:, index]
             state.t = t
+        elif state.decides and state.t < t:
+            self.decide(state, t, Work("force", values=values[:, self.order[state.t : t]]))
         while state.t < t:
             self.observe(state, values[:, self._order_list[state.t]])
+
+    def decide(self, state: State, stop: int, work: Work, active: Tensor | None = None, kept: Tensor | None = None) -> None:
+        """Decisions state.t … stop − 1 inside the engine (``state.decides``): ``work`` where ``active``, else ``kept``, (B, stop − t) both.
+
+        Raises ``ValueError`` where the model's numbers are not finite.
+        """
+        assert state.engine is not None and state.t < stop
+        values = state.engine.decide(state.t, stop, work, active, kept)
+        state.x.view(state.batch, -1)[:, self.order[state.t : stop]] = values
+        state.t = stop
 
     # ── saving ───────────────────────────────────────────────────────────────────────────────────────────────────────
 

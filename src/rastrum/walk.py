@@ -19,8 +19,8 @@ from torch import Tensor
 
 from .codec.coder import Decoder, Encoder
 from .noise import PIXEL, uniform
-from .protocol import ArrayLike, Chooser, Distribution, Frame, check_images
-from .raster import RasterModel
+from .protocol import ArrayLike, Chooser, Distribution, Frame, Work, check_images
+from .raster import Backend, RasterModel
 
 NOISE_BLOCK = 1024
 
@@ -49,15 +49,22 @@ class Sample:
     def __call__(self, t: int, distribution: Distribution, active: Tensor) -> Tensor:
         return distribution.sample(self.uniforms(t, len(active), active.device), self.temperature)
 
+    def native(self, t: int, stop: int) -> Work:
+        return Work("draw", self.seed, self.first, self.temperature)
+
 
 class Force:
     """Takes the values of images x (B, *shape) in the order of the model."""
 
     def __init__(self, x: Tensor, order: Tensor) -> None:
-        self._values = x.flatten(1)[:, order].long().unbind(1)
+        self._all = x.flatten(1)[:, order].long()
+        self._values = self._all.unbind(1)
 
     def __call__(self, t: int, distribution: Distribution, active: Tensor) -> Tensor:
         return self._values[t]
+
+    def native(self, t: int, stop: int) -> Work:
+        return Work("force", values=self._all[:, t:stop])
 
 
 class Encode(Force):
@@ -74,6 +81,9 @@ class Encode(Force):
             if on:
                 self.streams[b].put(low[b], high[b])
         return value
+
+    def native(self, t: int, stop: int) -> Work:
+        return Work("encode", values=self._all[:, t:stop], streams=self.streams)
 
 
 class Decode:
@@ -92,16 +102,19 @@ class Decode:
                 stream.advance(low[b], high[b])
         return value
 
+    def native(self, t: int, stop: int) -> Work:
+        return Work("decode", streams=self.streams)
+
 
 @contextmanager
-def quiet(model: torch.nn.Module) -> Iterator[None]:
-    """Evaluation mode, no autograd, one thread on a CPU: two contend in a loop of small calls."""
+def quiet(model: torch.nn.Module) -> Iterator[int]:
+    """Evaluation mode, no autograd, one thread on a CPU: two contend in a loop of small calls. → the number of threads outside."""
     training, threads = [module for module in model.modules() if module.training], torch.get_num_threads()
     model.eval()
     torch.set_num_threads(1)
     try:
         with torch.inference_mode():
-            yield
+            yield threads
     finally:
         torch.set_num_threads(threads)
         for module in training:
@@ -116,19 +129,20 @@ def walk(
     known: Tensor | None = None,
     values: Tensor | None = None,
     every: Literal["row", "decision"] | int = "row",
-    naive: bool = False,
+    backend: Backend = None,
 ) -> Iterator[Frame]:
     """Frames of a walk over ``batch`` images, the first empty (or what is known), the last finished.
 
     known: bool, broadcasts to (B, *shape); values: (B, *shape) levels, read where known; every: a Frame a row, a decision, or every n
-    decisions; naive: one full forward a decision instead of the step program.
+    decisions; backend: what runs a step (``RasterModel.init``). An interpreter that can do a chooser's work itself does all decisions
+    between two Frames in one call, on as many threads as torch is set to use.
     """
     spec, order = model.spec, model.order
     if every != "row" and every != "decision" and (not isinstance(every, int) or every < 1):
         raise ValueError(f"every: expected 'row', 'decision' or a whole number of at least 1, got {every!r}")
     stride = {"row": spec.channels * spec.width, "decision": 1}[every] if isinstance(every, str) else every
-    with quiet(model):
-        state = model.init(batch, condition, naive=naive)
+    with quiet(model) as threads:
+        state = model.init(batch, condition, backend, threads)
         active = torch.ones(batch, spec.size, dtype=torch.bool, device=model.device)
         if known is not None:
             assert values is not None
@@ -137,15 +151,21 @@ def walk(
             free = active.any(0)
             start = int(free.to(torch.int8).argmax()) if bool(free.any()) else spec.size
             model.prefill(state, values, start)
-            kept = values.flatten(1)[:, order].unbind(1)
+            known_values = values.flatten(1)[:, order]
+            kept = known_values.unbind(1)
             all_free, none_free = active.all(0).tolist(), (~free).tolist()
         else:
-            kept, all_free, none_free = [], [True] * spec.size, [False] * spec.size
+            known_values, kept, all_free, none_free = None, [], [True] * spec.size, [False] * spec.size
         columns = active.unbind(1)
     yield _frame(model, state.x, state.t)
     while state.t < spec.size:
         with quiet(model):
-            for t in range(state.t, min(spec.size, (state.t // stride + 1) * stride)):
+            t, stop = state.t, min(spec.size, (state.t // stride + 1) * stride)
+            work = chooser.native(t, stop) if state.decides and hasattr(chooser, "native") else None
+            if work is not None:
+                kept_part = None if known_values is None else known_values[:, t:stop]
+                model.decide(state, stop, work, active[:, t:stop], kept_part)
+            for t in range(state.t, stop):
                 if none_free[t]:
                     model.observe(state, kept[t])
                     continue

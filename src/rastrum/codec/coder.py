@@ -27,64 +27,64 @@ class Encoder:
     """Writes one stream: ``put`` each symbol's interval, then ``finish``."""
 
     def __init__(self) -> None:
-        self._bytes = bytearray()
-        self._low = 0
-        self._range = FULL
+        self.data = bytearray()
+        self.low = 0
+        self.range = FULL
 
     def put(self, cdf_low: int, cdf_high: int) -> None:
         """Encode the symbol with CDF interval [cdf_low, cdf_high) out of 2^24."""
         assert 0 <= cdf_low < cdf_high <= CDF_TOTAL, (cdf_low, cdf_high)
-        unit = self._range >> CDF_BITS
-        self._low += unit * cdf_low
-        self._range = unit * (cdf_high - cdf_low)
-        if self._low > FULL:
-            self._low &= FULL
+        unit = self.range >> CDF_BITS
+        self.low += unit * cdf_low
+        self.range = unit * (cdf_high - cdf_low)
+        if self.low > FULL:
+            self.low &= FULL
             self._carry()
-        while self._range < LEAST_RANGE:
-            self._bytes.append(self._low >> 56)
-            self._low = self._low << 8 & FULL
-            self._range <<= 8
+        while self.range < LEAST_RANGE:
+            self.data.append(self.low >> 56)
+            self.low = self.low << 8 & FULL
+            self.range <<= 8
 
     def _carry(self) -> None:
-        place = len(self._bytes) - 1
-        while self._bytes[place] == 255:
-            self._bytes[place] = 0
+        place = len(self.data) - 1
+        while self.data[place] == 255:
+            self.data[place] = 0
             place -= 1
-        self._bytes[place] += 1
+        self.data[place] += 1
 
     def finish(self) -> bytes:
         """The stream of what was put so far; more may be put afterwards."""
         for count in range(9):
             dropped = 64 - 8 * count
-            kept = -(-self._low >> dropped)                               # rounded up; 2^(8 count) where that carries
-            if (kept << dropped) - self._low < self._range:
+            kept = -(-self.low >> dropped)                               # rounded up; 2^(8 count) where that carries
+            if (kept << dropped) - self.low < self.range:
                 break
-        written = int.from_bytes(self._bytes) << 8 * count
-        return (written + kept).to_bytes(len(self._bytes) + count).rstrip(b"\0")
+        written = int.from_bytes(self.data) << 8 * count
+        return (written + kept).to_bytes(len(self.data) + count).rstrip(b"\0")
 
 
 class Decoder:
     """Reads one stream: ``threshold``, search it in the CDF, ``advance`` past the interval found; repeat."""
 
     def __init__(self, data: bytes) -> None:
-        self._bytes = data
-        self._place = 8
-        self._code = int.from_bytes(data[:8].ljust(8, b"\0"))
-        self._range = FULL
+        self.data = data
+        self.place = 8
+        self.code = int.from_bytes(data[:8].ljust(8, b"\0"))
+        self.range = FULL
 
     def threshold(self) -> int:
         """Where the next symbol lies in the CDF, 0 … 2^24 − 1."""
-        return min(self._code // (self._range >> CDF_BITS), CDF_TOTAL - 1)
+        return min(self.code // (self.range >> CDF_BITS), CDF_TOTAL - 1)
 
     def advance(self, cdf_low: int, cdf_high: int) -> None:
         """Take the symbol with CDF interval [cdf_low, cdf_high), which holds the threshold."""
         assert 0 <= cdf_low < cdf_high <= CDF_TOTAL, (cdf_low, cdf_high)
-        unit = self._range >> CDF_BITS
-        self._code -= unit * cdf_low
-        assert self._code >= 0, "the interval does not hold the threshold"
-        self._range = unit * (cdf_high - cdf_low)
-        while self._range < LEAST_RANGE:
-            byte = self._bytes[self._place] if self._place < len(self._bytes) else 0
-            self._code = (self._code << 8 | byte) & FULL
-            self._range <<= 8
-            self._place += 1
+        unit = self.range >> CDF_BITS
+        self.code -= unit * cdf_low
+        assert self.code >= 0, "the interval does not hold the threshold"
+        self.range = unit * (cdf_high - cdf_low)
+        while self.range < LEAST_RANGE:
+            byte = self.data[self.place] if self.place < len(self.data) else 0
+            self.code = (self.code << 8 | byte) & FULL
+            self.range <<= 8
+            self.place += 1

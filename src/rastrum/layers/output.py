@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from ..distributions import Bernoulli, Categorical
-from ..program.builder import Program, View
+from ..program.builder import Head, Program, View
 from ..protocol import ImageSpec
 from .causal import CausalConvolution
 
@@ -38,3 +38,4 @@ class LevelsOutput(nn.Module):
         logits = self.logits.lower(program, program.apply("relu", hidden))
         for group in range(self.groups):
             program.output(group, logits.part(group, self.groups))
+        program.head = Head("bernoulli" if self.numbers == 1 else "softmax")

@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from ..distributions import LogisticMixture
 from ..layers.causal import CausalConvolution, Convolution, Tap, VerticalConvolution, concat_elu, initialise_weight_norm, shift_down
 from ..layers.condition import ConditionVector
-from ..program.builder import Program, View
+from ..program.builder import Head, Program, View
 from ..protocol import ConditionSpec, Distribution, ImageSpec
 from ..raster import RasterModel
 from .presets import check_config, choose
@@ -256,6 +256,7 @@ class PixelCNNPlusPlus(RasterModel):
                 stage = self.upsample[level - 1]
                 u, ul = stage.u.lower(program, u, vertical=True), stage.ul.lower(program, ul, vertical=False)
         program.output(0, self.output.lower(program, program.apply("elu", ul)))
+        program.head = Head("mixture", self.config.components)
 
     # ── the mixture ──────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -1,6 +1,48 @@
-"""One lowering, its interpreters: ``builder`` says what a program is, ``torch_interpreter`` runs it."""
+"""One lowering, two interpreters: ``builder`` says what a program is, ``torch_interpreter`` and ``native`` run it, ``kernels`` is compiled."""
 
-from .builder import Program
+from __future__ import annotations
+
+import warnings
+from functools import lru_cache
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, TypeAlias
+
+import torch
+from torch import Tensor
+
+from .builder import Head, Program
 from .torch_interpreter import TorchInterpreter
 
-__all__ = ["Program", "TorchInterpreter"]
+if TYPE_CHECKING:
+    from .native import NativeInterpreter
+
+    Interpreter: TypeAlias = TorchInterpreter | NativeInterpreter
+
+__all__ = ["Head", "Interpreter", "Program", "TorchInterpreter", "interpreter"]
+
+
+def interpreter(
+    program: Program, batch: int, dtype: torch.dtype, device: torch.device, condition: Tensor | None, backend: str | None, threads: int
+) -> Interpreter:
+    """What runs ``program``: "native", "torch", or None = native where the model is float32 on a CPU. ``ValueError`` for one that cannot."""
+    if backend not in (None, "torch", "native"):
+        raise ValueError(f"backend: expected None, 'native', 'torch' or 'naive', got {backend!r}")
+    suits = dtype == torch.float32 and device.type == "cpu"
+    if backend == "native" and not suits:
+        raise ValueError(f"backend: 'native' computes in float32 on a CPU, this model is {dtype} on {device}; convert it, or take 'torch'")
+    if backend == "native" and not has_numba():
+        raise ValueError("backend: 'native' needs numba, which is not installed; pip install numba, or take 'torch'")
+    if backend == "torch" or not suits or not has_numba():
+        return TorchInterpreter(program, batch, dtype, device, condition)
+    from .native import NativeInterpreter, pack
+
+    return NativeInterpreter(pack(program), batch, condition, threads)
+
+
+@lru_cache
+def has_numba() -> bool:
+    """Whether the native interpreter can run here; says once if not."""
+    if find_spec("numba") is None:
+        warnings.warn("numba is not installed: steps run through torch, several times slower; pip install numba", stacklevel=2)
+        return False
+    return True

@@ -104,6 +104,18 @@ class Phase:
     operations: list[Operation] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Head:
+    """How a program's numbers say a distribution, for an interpreter that decides by itself.
+
+    bernoulli: a logit a channel · softmax: a logit a level, channel by channel · mixture: K components that a pixel's channels share,
+    [log weights | means of each channel | log scales of each | coefficients of each pair of channels] · K (models/pixelcnn_plus_plus.py).
+    """
+
+    kind: Literal["bernoulli", "softmax", "mixture"]
+    components: int = 0
+
+
 class Program:
     """Built by a model's ``lower``: maps, phases in their order, and which view holds the output of each colour group."""
 
@@ -115,6 +127,7 @@ class Program:
         self.buffers: list[Buffer] = []
         self.phases: dict[tuple[PhaseKind, int], Phase] = {}
         self.outputs: list[View | None] = [None] * groups
+        self.head: Head | None = None
         self.input: View | None = None
         self.input_ones = False
         self.condition: View | None = None

@@ -22,6 +22,8 @@ Call: TypeAlias = Callable[[], object]
 class TorchInterpreter:
     """One batch of images on their way through a program."""
 
+    decides = False                # a distribution and a chooser in Python do
+
     def __init__(
         self,
         program: Program,

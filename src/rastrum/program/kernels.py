@@ -1,0 +1,764 @@
+"""Everything that is compiled: exact arithmetic, the operations of a step program, the heads that decide, the range coder.
+
+``docs/arithmetic.md`` is the specification; this file says the same in code. No result depends on the batch, on threads or on the processor:
+additions have one order, every fused multiply-add is explicit, the functions are our own, and no fast-math is switched on anywhere.
+
+    source, destination, initial   places in ``memory``: one arena an image, the same in each, ``stride`` numbers apart
+    s, d, i, w                     an offset in its array; ``lds`` … the distance from one row of a matrix to the next
+    M, K, N                        rows, inputs and outputs of a linear; weights lie in panels of 16 outputs, (N / 16, K, 16)
+
+All of it is one file, since numba's cache on disk asks only whether the file of the function that is called has changed.
+"""
+# pyright: reportAttributeAccessIssue=false, reportArgumentType=false, reportOperatorIssue=false, reportIndexIssue=false
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+COMPILED = dict(cache=True, fastmath=False, nogil=True, error_model="numpy", boundscheck=False)
+compiled = njit(**COMPILED)
+called = njit(**COMPILED, inline="never")
+
+PANEL = 16                     # outputs of a linear that are computed together
+LANES = 8                      # components of a mixture are padded to a multiple of this
+TILE_ROWS = 6
+
+f32, f64, i32, i64, u8, u64 = np.float32, np.float64, np.int32, np.int64, np.uint8, np.uint64
+
+# ── exact functions ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _fused(kind: Any, name: str) -> Any:
+    """a · b + c with one rounding."""
+
+    @intrinsic
+    def fused(_context: Any, a: Any, b: Any, c: Any) -> Any:
+        def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+            number = arguments[0].type
+            function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(number, [number] * 3), name)
+            return builder.call(function, arguments)
+
+        return kind(kind, kind, kind), generate
+
+    return fused
+
+
+def _cast(source: Any, target: Any, number: Any) -> Any:
+    """The same bits as another type."""
+
+    @intrinsic
+    def cast(_context: Any, x: Any) -> Any:
+        return target(source), lambda _context, builder, _signature, arguments: builder.bitcast(arguments[0], number)
+
+    return cast
+
+
+fma32, fma64 = _fused(types.float32, "llvm.fma.f32"), _fused(types.float64, "llvm.fma.f64")
+bits_to_f32 = _cast(types.int32, types.float32, ir.FloatType())
+bits_to_f64 = _cast(types.int64, types.float64, ir.DoubleType())
+f64_to_bits = _cast(types.float64, types.int64, ir.IntType(64))
+
+
+@compiled
+def exp32(x):
+    """e^x for −87 ≤ x ≤ 88, ends outside: x = n ln 2 + y, a polynomial in y, n into the exponent."""
+    x = min(max(x, f32(-87.0)), f32(88.0))
+    n = np.floor(fma32(x, f32(1.44269504), f32(0.5)))
+    y = fma32(-n, f32(0.693145751953125), x)
+    y = fma32(-n, f32(1.42860677e-6), y)
+    p = fma32(f32(1.9875691500e-4), y, f32(1.3981999507e-3))
+    p = fma32(p, y, f32(8.3334519073e-3))
+    p = fma32(p, y, f32(4.1665795894e-2))
+    p = fma32(p, y, f32(1.6666665459e-1))
+    p = fma32(p, y, f32(5.0000001201e-1))
+    p = fma32(p, y * y, y) + f32(1.0)
+    return p * bits_to_f32((i32(n) + i32(127)) << i32(23))
+
+
+@compiled
+def exp64(x):
+    """e^x for −700 ≤ x ≤ 700, ends outside: Taylor to the 13th power of what is left of x beside n ln 2."""
+    x = min(max(x, -700.0), 700.0)
+    n = np.floor(fma64(x, 1.4426950408889634, 0.5))
+    y = fma64(-n, 0.6931471803691238, x)
+    y = fma64(-n, 1.9082149292705877e-10, y)
+    p = fma64(1.6059043836821613e-10, y, 2.08767569878681e-09)
+    p = fma64(p, y, 2.505210838544172e-08)
+    p = fma64(p, y, 2.755731922398589e-07)
+    p = fma64(p, y, 2.7557319223985893e-06)
+    p = fma64(p, y, 2.48015873015873e-05)
+    p = fma64(p, y, 1.984126984126984e-04)
+    p = fma64(p, y, 1.388888888888889e-03)
+    p = fma64(p, y, 8.333333333333333e-03)
+    p = fma64(p, y, 4.1666666666666664e-02)
+    p = fma64(p, y, 1.6666666666666666e-01)
+    p = fma64(p, y, 0.5)
+    p = fma64(p, y, 1.0)
+    p = fma64(p, y, 1.0)
+    return p * bits_to_f64((i64(n) + i64(1023)) << i64(52))
+
+
+@compiled
+def log64(x):
+    """log x for x > 0, below 2^-1022 as there: x = m 2^e with m in [√½, √2), log m = 2 artanh((m − 1) / (m + 1)) as a series."""
+    bits = f64_to_bits(max(x, 2.2250738585072014e-308))
+    shifted = bits - i64(0x3FE6A09E667F3BCD)                              # the bits of √½
+    e = f64(shifted >> i64(52))
+    m = bits_to_f64(bits - ((shifted >> i64(52)) << i64(52)))
+    s = (m - 1.0) / (m + 1.0)
+    q = s * s
+    p = fma64(0.08695652173913043, q, 0.09523809523809523)                # 2 / 23, 2 / 21, … 2 / 3
+    p = fma64(p, q, 0.10526315789473684)
+    p = fma64(p, q, 0.11764705882352941)
+    p = fma64(p, q, 0.13333333333333333)
+    p = fma64(p, q, 0.15384615384615385)
+    p = fma64(p, q, 0.18181818181818182)
+    p = fma64(p, q, 0.2222222222222222)
+    p = fma64(p, q, 0.2857142857142857)
+    p = fma64(p, q, 0.4)
+    p = fma64(p, q, 0.6666666666666666)
+    p = fma64(p * q, s, s + s)
+    return fma64(e, 0.6931471803691238, fma64(e, 1.9082149292705877e-10, p))
+
+
+@compiled
+def log_sigmoid64(x):
+    """log σ(x) = min(x, 0) − log(1 + e^−|x|)."""
+    return min(x, 0.0) - log64(1.0 + exp64(-abs(x)))
+
+
+@compiled
+def tanh64(x):
+    e = exp64(-2.0 * x)
+    return (1.0 - e) / (1.0 + e)
+
+
+# ── operations ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _microkernel(rows: int, panels: int) -> Any:
+    """``rows`` x ``panels`` · 16 outputs in registers: initial + bias, then += source · weight, inputs in their order, each step fused.
+
+    LLVM splits the vectors of 16 into what the processor has; an output is its own chain of additions, so this changes no bit.
+    """
+
+    @intrinsic
+    def kernel(_context, source, s, lds, weights, w, inputs, bias, initial, i, ldi, destination, d, ldd):
+        integer = types.int64
+        arrays = (source, weights, initial, destination)
+        signature = types.void(
+            *(arrays[0], integer, integer),
+            *(arrays[1], integer, integer, integer),
+            *(arrays[2], integer, integer),
+            *(arrays[3], integer, integer),
+        )
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            vector, whole = ir.VectorType(ir.FloatType(), PANEL), ir.IntType(64)
+            pointer = [context.make_array(signature.args[n])(context, builder, arguments[n]).data for n in (0, 3, 7, 10)]
+            s, lds, w, inputs, bias, i, ldi, d, ldd = (arguments[n] for n in (1, 2, 4, 5, 6, 8, 9, 11, 12))
+            fma = cgutils.get_or_insert_function(builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{PANEL}f32")
+
+            def plus(base: Any, *terms: Any) -> Any:
+                for term in terms:
+                    base = builder.add(base, term)
+                return base
+
+            def times(a: Any, n: int) -> Any:
+                return builder.mul(a, ir.Constant(whole, n))
+
+            def vectors(array: int, place: Any) -> Any:
+                return builder.bitcast(builder.gep(pointer[array], [place]), vector.as_pointer())
+
+            each = [(row, panel) for row in range(rows) for panel in range(panels)]
+            sums = {at: cgutils.alloca_once(builder, vector) for at in each}
+            for row, panel in each:
+                beside = ir.Constant(whole, panel * PANEL)
+                first = builder.load(vectors(2, plus(i, times(ldi, row), beside)), align=4)
+                offset = builder.load(vectors(1, plus(bias, beside)), align=4)
+                builder.store(builder.fadd(first, offset), sums[row, panel])
+            undefined, zeros = ir.Constant(vector, ir.Undefined), ir.Constant(ir.VectorType(ir.IntType(32), PANEL), [0] * PANEL)
+            with cgutils.for_range(builder, inputs) as loop:
+                here = plus(w, times(loop.index, PANEL))
+                columns = [builder.load(vectors(1, plus(here, times(inputs, panel * PANEL))), align=4) for panel in range(panels)]
+                for row in range(rows):
+                    number = builder.load(builder.gep(pointer[0], [plus(s, times(lds, row), loop.index)]))
+                    number = builder.insert_element(undefined, number, ir.Constant(ir.IntType(32), 0))
+                    number = builder.shuffle_vector(number, undefined, zeros)
+                    for panel, column in enumerate(columns):
+                        at = sums[row, panel]
+                        builder.store(builder.call(fma, [number, column, builder.load(at)]), at)
+            for row, panel in each:
+                place = vectors(3, plus(d, times(ldd, row), ir.Constant(whole, panel * PANEL)))
+                builder.store(builder.load(sums[row, panel]), place, align=4)
+            return context.get_dummy_value()
+
+        return signature, generate
+
+    return kernel
+
+
+one_by_four = _microkernel(1, 4)
+one, two, three, four, five, six = (_microkernel(rows, 1) for rows in range(1, TILE_ROWS + 1))
+
+
+@called
+def _panel(M, source, s, lds, weights, w, K, bias, initial, i, ldi, destination, d, ldd):
+    """16 outputs of all rows."""
+    m = 0
+    while m + TILE_ROWS <= M:
+        six(source, s + m * lds, lds, weights, w, K, bias, initial, i + m * ldi, ldi, destination, d + m * ldd, ldd)
+        m += TILE_ROWS
+    s += m * lds
+    i += m * ldi
+    d += m * ldd
+    if M - m == 1:
+        one(source, s, lds, weights, w, K, bias, initial, i, ldi, destination, d, ldd)
+    elif M - m == 2:
+        two(source, s, lds, weights, w, K, bias, initial, i, ldi, destination, d, ldd)
+    elif M - m == 3:
+        three(source, s, lds, weights, w, K, bias, initial, i, ldi, destination, d, ldd)
+    elif M - m == 4:
+        four(source, s, lds, weights, w, K, bias, initial, i, ldi, destination, d, ldd)
+    elif M - m == 5:
+        five(source, s, lds, weights, w, K, bias, initial, i, ldi, destination, d, ldd)
+
+
+@called
+def linear(M, K, N, memory, s, lds, weights, w, bias, i, ldi, d, ldd, scratch):
+    """destination (M, N) = initial + bias + source (M, K) · weight; scratch (M, 16) takes a last panel that is not full."""
+    n = 0
+    if M == 1:
+        while n + 4 * PANEL <= N:
+            one_by_four(memory, s, lds, weights, w + n * K, K, bias + n, memory, i + n, ldi, memory, d + n, ldd)
+            n += 4 * PANEL
+    while n + PANEL <= N:
+        _panel(M, memory, s, lds, weights, w + n * K, K, bias + n, memory, i + n, ldi, memory, d + n, ldd)
+        n += PANEL
+    if n < N:
+        for m in range(M):
+            for k in range(N - n):
+                scratch[m * PANEL + k] = memory[i + m * ldi + n + k]
+        _panel(M, memory, s, lds, weights, w + n * K, K, bias + n, scratch, 0, PANEL, scratch, 0, PANEL)
+        for m in range(M):
+            for k in range(N - n):
+                memory[d + m * ldd + n + k] = scratch[m * PANEL + k]
+
+
+@called
+def gate(memory, s, d, n):
+    """tanh(a) σ(b) = (1 − e^−2a) / ((1 + e^−2a) (1 + e^−b))."""
+    a, b, out = memory[s : s + n], memory[s + n : s + 2 * n], memory[d : d + n]
+    for j in range(n):
+        p = exp32(min(max(f32(-2.0) * a[j], f32(-87.0)), f32(40.0)))
+        q = exp32(min(max(-b[j], f32(-87.0)), f32(40.0)))
+        out[j] = (f32(1.0) - p) / ((f32(1.0) + p) * (f32(1.0) + q))
+
+
+@called
+def glu(memory, s, i, d, n):
+    """initial + a σ(b)."""
+    a, b, base, out = memory[s : s + n], memory[s + n : s + 2 * n], memory[i : i + n], memory[d : d + n]
+    for j in range(n):
+        out[j] = base[j] + a[j] / (f32(1.0) + exp32(-b[j]))
+
+
+@called
+def concat_elu(memory, s, d, n):
+    """[elu(x) | elu(−x)]: of x and −x one is negative, −|x|, and becomes e^−|x| − 1."""
+    x, plus, minus = memory[s : s + n], memory[d : d + n], memory[d + n : d + 2 * n]
+    for j in range(n):
+        below = exp32(-abs(x[j])) - f32(1.0)
+        plus[j] = max(x[j], below)
+        minus[j] = max(-x[j], below)
+
+
+@called
+def elu(memory, s, d, n):
+    x, out = memory[s : s + n], memory[d : d + n]
+    for j in range(n):
+        out[j] = max(x[j], exp32(min(x[j], f32(0.0))) - f32(1.0))
+
+
+@called
+def relu(memory, s, d, n):
+    x, out = memory[s : s + n], memory[d : d + n]
+    for j in range(n):
+        out[j] = max(x[j], f32(0.0))
+
+
+@called
+def copy(memory, s, d, n):
+    x, out = memory[s : s + n], memory[d : d + n]
+    for j in range(n):
+        out[j] = x[j]
+
+
+@called
+def lstm(memory, s, c, d, n):
+    """cell = σ(f) cell + σ(i) tanh(g), h = σ(o) tanh(cell); s holds [o | f | i | g]."""
+    o, f, i, g = memory[s : s + n], memory[s + n : s + 2 * n], memory[s + 2 * n : s + 3 * n], memory[s + 3 * n : s + 4 * n]
+    cell, h, unit = memory[c : c + n], memory[d : d + n], f32(1.0)
+    for j in range(n):
+        content = exp32(min(f32(-2.0) * g[j], f32(40.0)))
+        kept = cell[j] / (unit + exp32(-f[j]))
+        cell[j] = kept + (unit - content) / ((unit + content) * (unit + exp32(min(-i[j], f32(40.0)))))
+        shown = exp32(min(f32(-2.0) * cell[j], f32(40.0)))
+        h[j] = (unit - shown) / ((unit + shown) * (unit + exp32(min(-o[j], f32(40.0)))))
+
+
+# ── the interpreter of the tables ────────────────────────────────────────────────────────────────────────────────────
+
+# Columns of the table of operations. A view is (offset of column 0, distance between columns): offset + j · distance.
+KIND, SOURCE, SOURCE_STEP, DESTINATION, DESTINATION_STEP, INITIAL, INITIAL_STEP = range(7)
+INPUTS, OUTPUTS, WEIGHT, BIAS, COLUMNS, ROW_MASK, ROW_VALUE, COLUMN_MASK, COLUMN_VALUE, LEVEL = range(7, 17)
+OPERATION_FIELDS = 17
+LINEAR, COPY, GATE, GLU, RELU, ELU, CONCAT_ELU, LSTM = range(8)
+KINDS = {"linear": LINEAR, "copy": COPY, "gate": GATE, "glu": GLU, "relu": RELU, "elu": ELU, "concat_elu": CONCAT_ELU, "lstm": LSTM}
+
+# Columns of the table of phases, in their order, channels last.
+FIRST, LAST, PHASE_KIND, ARGUMENT = range(4)                             # the argument of a row phase: its first row; of a channel: its group
+START, ROW, ROW_REVERSED, CHANNEL = range(4)
+
+
+class Layout(NamedTuple):
+    """Sizes of one program, for the compiled code."""
+
+    width: int
+    channels: int              # of an image
+    groups: int                # colour groups: steps of a pixel
+    levels: int
+    stride: int                # numbers of one image's arena
+    input: int                 # offset of the input map's column 0, and the distance between its columns
+    input_step: int
+    ones: int                  # 1: a one stands beside the values
+    head: int                  # BERNOULLI, SOFTMAX or MIXTURE
+    components: int            # K of a mixture
+
+
+@compiled
+def _apply(op, memory, s, i, d):
+    """One elementwise operation at one column of one image."""
+    kind, n = op[KIND], op[OUTPUTS]
+    if kind == GATE:
+        gate(memory, s, d, n)
+    elif kind == GLU:
+        glu(memory, s, i, d, n)
+    elif kind == CONCAT_ELU:
+        concat_elu(memory, s, d, n >> 1)
+    elif kind == ELU:
+        elu(memory, s, d, n)
+    elif kind == RELU:
+        relu(memory, s, d, n)
+    elif kind == COPY:
+        copy(memory, s, d, n)
+    elif kind == LSTM:
+        lstm(memory, s, i, d, n)
+
+
+@called
+def run_at(ops, row, column, memory, stride, batch, weights, scratch):
+    """The operations that are due at a pixel, for all images: the images are the rows of each product."""
+    for number in range(ops.shape[0]):
+        op = ops[number]
+        if row & op[ROW_MASK] != op[ROW_VALUE] or column & op[COLUMN_MASK] != op[COLUMN_VALUE]:
+            continue
+        j = column >> op[LEVEL]
+        s, d, i = (
+            op[SOURCE] + j * op[SOURCE_STEP],
+            op[DESTINATION] + j * op[DESTINATION_STEP],
+            op[INITIAL] + j * op[INITIAL_STEP],
+        )
+        if op[KIND] == LINEAR:
+            linear(batch, op[INPUTS], op[OUTPUTS], memory, s, stride, weights, op[WEIGHT], op[BIAS], i, stride, d, stride, scratch)
+        else:
+            for b in range(batch):
+                _apply(op, memory, s + b * stride, i + b * stride, d + b * stride)
+
+
+@called
+def run_across(ops, row, memory, stride, batch, weights, scratch):
+    """The operations that are due for a row, all its columns at once: the columns are the rows of each product."""
+    for number in range(ops.shape[0]):
+        op = ops[number]
+        if row & op[ROW_MASK] != op[ROW_VALUE]:
+            continue
+        for b in range(batch):
+            s, d, i = op[SOURCE] + b * stride, op[DESTINATION] + b * stride, op[INITIAL] + b * stride
+            ls, ld, li, columns = op[SOURCE_STEP], op[DESTINATION_STEP], op[INITIAL_STEP], op[COLUMNS]
+            if op[KIND] == LINEAR:
+                linear(columns, op[INPUTS], op[OUTPUTS], memory, s, ls, weights, op[WEIGHT], op[BIAS], i, li, d, ld, scratch)
+            else:
+                for j in range(columns):
+                    _apply(op, memory, s + j * ls, i + j * li, d + j * ld)
+
+
+@called
+def advance(ops, phases, layout, step, memory, batch, weights, scratch):
+    """What colour group ``step`` of the sequence of all groups needs: before a row its row phases, then the group's own."""
+    pixel, group = step // layout.groups, step % layout.groups
+    row, column = pixel // layout.width, pixel % layout.width
+    for number in range(phases.shape[0]):
+        phase = phases[number]
+        part = ops[phase[FIRST] : phase[LAST]]
+        if phase[PHASE_KIND] == START:
+            if step == 0:
+                run_at(part, 0, 0, memory, layout.stride, batch, weights, scratch)
+        elif phase[PHASE_KIND] == CHANNEL:
+            if phase[ARGUMENT] == group:
+                run_at(part, row, column, memory, layout.stride, batch, weights, scratch)
+        elif column == 0 and group == 0 and row >= phase[ARGUMENT]:
+            if phase[PHASE_KIND] == ROW:
+                run_across(part, row, memory, layout.stride, batch, weights, scratch)
+            else:
+                for at in range(layout.width - 1, -1, -1):
+                    run_at(part, row, at, memory, layout.stride, batch, weights, scratch)
+
+
+# ── the integer CDF (distributions.py says the same in torch) ────────────────────────────────────────────────────────
+
+CDF_BITS = 24
+CDF_TOTAL = 1 << CDF_BITS
+BERNOULLI, SOFTMAX, MIXTURE = range(3)
+
+
+@compiled
+def weight_bits(levels):
+    """Bits of a softmax weight, so that products of sums with 2^24 stay below 2^63."""
+    bits = 0
+    while (1 << bits) < levels:
+        bits += 1
+    return min(30, 38 - bits)
+
+
+@called
+def softmax_sums(logits, temperature, sums):
+    """C_0 = 0, C_1 … C_L of L float32 logits; False if one is not finite."""
+    levels = logits.shape[0]
+    largest, smallest = logits[0], logits[0]
+    for j in range(levels):
+        largest = max(largest, logits[j])
+        smallest = min(smallest, logits[j])
+    bad = 0
+    for j in range(levels):
+        bad += not (abs(logits[j]) <= f32(3.4e38))
+    if bad > 0:
+        return False
+    scale = f32(1 << weight_bits(levels))
+    for j in range(levels):
+        sums[j + 1] = i64(i32(exp32((logits[j] - largest) / temperature) * scale))
+    for j in range(levels):
+        sums[j + 1] += sums[j]
+    return True
+
+
+@compiled
+def sums_cdf(sums, levels, level):
+    return i64(level) + i64(u64(sums[level]) * u64(CDF_TOTAL - levels) // u64(sums[levels]))
+
+
+@compiled
+def sums_search(sums, levels, threshold):
+    """The largest i with cdf(i) ≤ threshold, without division: ⌊a / C_L⌋ ≤ m  ⇔  a < (m + 1) C_L."""
+    low, high = 0, levels
+    while high - low > 1:
+        middle = (low + high) >> 1
+        left = threshold - middle
+        if left >= 0 and sums[middle] * (CDF_TOTAL - levels) < (left + 1) * sums[levels]:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+class Mixture(NamedTuple):
+    """One logistic mixture in units of a level, K padded to lanes: π 2^52, the level whose lower edge is the centre, 1 / scale."""
+
+    weight: Any
+    centre: Any
+    steepness: Any
+    term: Any
+
+
+@compiled
+def mixture_cdf(mixture, levels, level):
+    """Σ_k ⌊π_k 2^52 / (1 + e^((centre − level) steepness))⌋ / 2^22, then out of 2^24 with two counts a level."""
+    if level <= 0:
+        return i64(0)
+    if level >= levels:
+        return i64(CDF_TOTAL)
+    weight, centre, steepness, term = mixture
+    x = f64(level)
+    for k in range(weight.shape[0]):
+        term[k] = i64(weight[k] / (exp64((centre[k] - x) * steepness[k]) + 1.0))
+    total = i64(0)
+    for k in range(weight.shape[0]):
+        total += term[k]
+    return i64(2) * level + (((total >> i64(22)) * i64(CDF_TOTAL - 2 * levels)) >> i64(30))
+
+
+@called
+def mixture_search(mixture, levels, threshold):
+    low, high = i64(0), i64(levels)
+    while high - low > 1:
+        middle = (low + high) >> 1
+        if mixture_cdf(mixture, levels, middle) <= threshold:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+@called
+def tempered_sums(mixture, levels, temperature, pmf, sums):
+    """C_0 … C_L of the softmax of log pmf / temperature: a mixture has no temperature of its own.
+
+    A level's mass under a component, between edges of odds A and B: A / (1 + A) · 1 / (1 + B) · (1 − e^−steepness), without cancellation.
+    """
+    weight, centre, steepness, _ = mixture
+    for j in range(levels):
+        pmf[j] = 0.0
+    for k in range(weight.shape[0]):
+        if weight[k] > 0.0:
+            width = 1.0 - exp64(-steepness[k]) if steepness[k] > 0.01 else small_width(steepness[k])
+            above = exp64((centre[k] - 0.0) * steepness[k])
+            for j in range(levels):
+                below = exp64((centre[k] - f64(j + 1)) * steepness[k])
+                mass = weight[k]
+                if j > 0:
+                    mass *= above / (1.0 + above)
+                if j < levels - 1:
+                    mass /= 1.0 + below
+                if 0 < j < levels - 1:
+                    mass *= width
+                pmf[j] += mass
+                above = below
+    largest = 0.0
+    for j in range(levels):
+        largest = max(largest, pmf[j])
+    scale = f64(1 << weight_bits(levels))
+    base = log64(largest)
+    for j in range(levels):
+        sums[j + 1] = i64(exp64((log64(pmf[j]) - base) / temperature) * scale) if pmf[j] > 0.0 else 0
+    for j in range(levels):
+        sums[j + 1] += sums[j]
+
+
+@compiled
+def small_width(s):
+    """1 − e^−s for 0 ≤ s ≤ 0.01."""
+    p = fma64(s, -8.333333333333333e-03, 4.1666666666666664e-02)
+    p = fma64(p, s, -1.6666666666666666e-01)
+    p = fma64(p, s, 0.5)
+    p = fma64(p, s, -1.0)
+    return max(-p * s, 2.2250738585072014e-308)
+
+
+@called
+def mixture_of(layout, memory, p, channel, lowest, chain, seen, mixture):
+    """The mixture of a pixel's ``channel`` from the program's numbers at p, [π | means | log scales | coefficients] · K; False if not finite.
+
+    chain (K,): log weights, with what each component gave to the earlier channels; seen (C,): their levels.
+    """
+    K, C = layout.components, layout.channels
+    half = (layout.levels - 1) / 2.0
+    per_level = 1.0 / half
+    largest, total, bad = -np.inf, 0.0, 0
+    for k in range(K):
+        if channel == 0:
+            chain[k] = f64(memory[p + k])
+        mean = f64(memory[p + K * (1 + channel) + k])
+        for early in range(channel):
+            pair = 1 + 2 * C + channel * (channel - 1) // 2 + early
+            value = fma64(f64(seen[early]), per_level, -1.0)
+            mean = fma64(tanh64(f64(memory[p + K * pair + k])), value, mean)
+        log_scale = f64(memory[p + K * (1 + C + channel) + k])
+        bad += not (abs(mean) <= 1e300 and abs(log_scale) <= 1e300 and abs(chain[k]) <= 1e300)
+        mixture.centre[k] = fma64(mean, half, half + 0.5)
+        mixture.steepness[k] = exp64(-max(log_scale, lowest)) / half
+        largest = max(largest, chain[k])
+    if bad > 0:
+        return False
+    for k in range(K):
+        mixture.weight[k] = exp64(chain[k] - largest)
+    for k in range(K):
+        total += mixture.weight[k]
+    for k in range(K):
+        mixture.weight[k] = mixture.weight[k] / total * 4503599627370496.0
+    return True
+
+
+@called
+def mixture_condition(mixture, levels, level, chain):
+    """chain += log of what each component gives to ``level``."""
+    for k in range(chain.shape[0]):
+        steepness = mixture.steepness[k]
+        left = (f64(level) - mixture.centre[k]) * steepness
+        width = 1.0 - exp64(-steepness) if steepness > 0.01 else small_width(steepness)
+        if level < levels - 1:
+            chain[k] += log_sigmoid64(left + steepness)
+        if level > 0:
+            chain[k] += log_sigmoid64(-left)
+        if 0 < level < levels - 1:
+            chain[k] += log64(width)
+
+
+# ── noise and coder (noise.py and codec/coder.py say the same in Python integers) ────────────────────────────────────
+
+
+@compiled
+def philox24(seed, image, t):
+    """Top 24 bits of the first word of Philox4x32-10 at counter (image, t, 0, PIXEL = 0)."""
+    word, half = u64(0xFFFFFFFF), u64(32)
+    a, b, c, d = u64(image), u64(t), u64(0), u64(0)
+    key_a, key_c = seed & word, seed >> half
+    for _ in range(10):
+        product_a, product_c = a * u64(0xD2511F53), c * u64(0xCD9E8D57)
+        a, b, c, d = (product_c >> half) ^ b ^ key_a, product_c & word, (product_a >> half) ^ d ^ key_c, product_a & word
+        key_a, key_c = (key_a + u64(0x9E3779B9)) & word, (key_c + u64(0xBB67AE85)) & word
+    return i64(a >> u64(8))
+
+
+class Streams(NamedTuple):
+    """Range coder states of a batch; code and ends only for reading."""
+
+    low: Any                   # (B,) uint64
+    range: Any                 # (B,) uint64
+    code: Any                  # (B,) uint64
+    place: Any                 # (B,) int64
+    ends: Any                  # (B,) int64
+    data: Any                  # (B, capacity) uint8
+
+
+@compiled
+def put(streams, b, cdf_low, cdf_high):
+    unit = streams.range[b] >> u64(CDF_BITS)
+    step = unit * u64(cdf_low)
+    low = streams.low[b] + step
+    place = streams.place[b]
+    if low < step:
+        carried = place - 1
+        while streams.data[b, carried] == u8(255):
+            streams.data[b, carried] = u8(0)
+            carried -= 1
+        streams.data[b, carried] += u8(1)
+    left = unit * u64(cdf_high - cdf_low)
+    while left < u64(1 << 48):
+        streams.data[b, place] = u8(low >> u64(56))
+        place += 1
+        low <<= u64(8)
+        left <<= u64(8)
+    streams.low[b], streams.range[b], streams.place[b] = low, left, place
+
+
+@compiled
+def threshold_of(streams, b):
+    return min(i64(streams.code[b] // (streams.range[b] >> u64(CDF_BITS))), i64(CDF_TOTAL - 1))
+
+
+@compiled
+def take(streams, b, cdf_low, cdf_high):
+    unit = streams.range[b] >> u64(CDF_BITS)
+    code, left, place = streams.code[b] - unit * u64(cdf_low), unit * u64(cdf_high - cdf_low), streams.place[b]
+    while left < u64(1 << 48):
+        byte = u64(streams.data[b, place]) if place < streams.ends[b] else u64(0)
+        code = (code << u64(8)) | byte
+        left <<= u64(8)
+        place += 1
+    streams.code[b], streams.range[b], streams.place[b] = code, left, place
+
+
+# ── the walk ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+ADVANCE, DRAW, FORCE, ENCODE, DECODE = range(5)
+DONE, NOT_FINITE = range(2)
+
+
+class Task(NamedTuple):
+    """What to do at decisions first … last − 1."""
+
+    mode: int                  # ADVANCE runs the network as far as ``first`` needs and decides nothing
+    first: int
+    last: int
+    ran: int                   # steps whose operations have run
+    seed: Any                  # uint64
+    image: int                 # number of the first image
+    temperature: float
+
+
+class Scratch(NamedTuple):
+    linear: Any                # (most rows · 16,) float32
+    logits: Any                # (L,) float32
+    sums: Any                  # (L + 1,) int64
+    pmf: Any                   # (L,) float64
+
+
+@compiled
+def walk(ops, phases, outputs, layout, lowest, memory, weights, table, task, values, active, chain, seen, streams, mixture, scratch):
+    """Runs a program over decisions for a batch; → DONE or NOT_FINITE.
+
+    outputs (G, 2): offset and column distance of each group's numbers · memory (B · stride,) · table (L,): levels as the network reads them
+    values (B, n): read where not active, or forced or encoded; written everywhere · chain (B, K), seen (B, C): the pixel's mixture so far.
+    """
+    batch = values.shape[0]
+    of_group = layout.channels // layout.groups
+    levels, sums = layout.levels, scratch.sums
+    ran = task.ran
+    for t in range(task.first, task.last):
+        step = t // of_group
+        while ran <= step:
+            advance(ops, phases, layout, ran, memory, batch, weights, scratch.linear)
+            ran += 1
+        if task.mode == ADVANCE:
+            break
+        pixel, channel = t // layout.channels, t % layout.channels
+        group, column = channel // of_group, pixel % layout.width
+        parameters = outputs[group, 0] + column * outputs[group, 1]
+        here = layout.input + column * layout.input_step
+        for b in range(batch):
+            p, n = b * layout.stride + parameters, t - task.first
+            choose = active[b, n] and task.mode != FORCE
+            level = values[b, n]
+            summed = layout.head != MIXTURE or task.temperature != 1.0
+            if layout.head == MIXTURE and (choose or channel < layout.channels - 1):
+                if not mixture_of(layout, memory, p, channel, lowest, chain[b], seen[b], mixture):
+                    return NOT_FINITE
+                if choose and summed:
+                    tempered_sums(mixture, levels, task.temperature, scratch.pmf, sums)
+            elif choose:
+                if layout.head == BERNOULLI:
+                    scratch.logits[0], scratch.logits[1] = f32(0.0), memory[p + channel % of_group]
+                else:
+                    offset = p + channel % of_group * levels
+                    for j in range(levels):
+                        scratch.logits[j] = memory[offset + j]
+                if not softmax_sums(scratch.logits, f32(task.temperature), sums):
+                    return NOT_FINITE
+            if choose:
+                if task.mode != ENCODE:
+                    threshold = philox24(task.seed, task.image + b, t) if task.mode == DRAW else threshold_of(streams, b)
+                    level = sums_search(sums, levels, threshold) if summed else mixture_search(mixture, levels, threshold)
+                if task.mode != DRAW:
+                    if summed:
+                        low, high = sums_cdf(sums, levels, level), sums_cdf(sums, levels, level + 1)
+                    else:
+                        low, high = mixture_cdf(mixture, levels, level), mixture_cdf(mixture, levels, level + 1)
+                    if task.mode == ENCODE:
+                        put(streams, b, low, high)
+                    else:
+                        take(streams, b, low, high)
+            values[b, n] = level
+            if layout.head == MIXTURE and channel < layout.channels - 1:
+                seen[b, channel] = level
+                mixture_condition(mixture, levels, level, chain[b])
+            memory[b * layout.stride + here + channel] = table[level]
+            if layout.ones == 1 and channel == 0:
+                memory[b * layout.stride + here + layout.channels] = f32(1.0)
+    return DONE
+

@@ -1,0 +1,391 @@
+"""Runs a step program with the compiled kernels: float32 on a CPU, the same bits for any batch, threads and processor.
+
+``pack`` turns a program into tables, a weight arena and the beginning of a state arena, and checks that every address lies inside them.
+An image's arena is a row of ``memory`` (B, stride), so images are independent by construction; a batch runs in blocks of at most 16 images,
+whose maps stay in the cache, one block a thread.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..codec.coder import FULL, Decoder, Encoder
+from ..distributions import _not_finite as not_finite
+from ..distributions import lowest_log_scale
+from ..protocol import Work
+from . import kernels
+from .builder import Buffer, Operation, Phase, Program, View
+
+BLOCK = 16                     # images whose state stays in the cache
+MODES = {"draw": kernels.DRAW, "force": kernels.FORCE, "encode": kernels.ENCODE, "decode": kernels.DECODE}
+HEADS = {"bernoulli": kernels.BERNOULLI, "softmax": kernels.SOFTMAX, "mixture": kernels.MIXTURE}
+PHASES = {"start": kernels.START, "row": kernels.ROW, "row_reversed": kernels.ROW_REVERSED, "channel": kernels.CHANNEL}
+
+
+class ProgramError(ValueError):
+    """A program that the native interpreter cannot run: an operation it does not know, or an address outside its memory."""
+
+
+# ── a program as tables ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, eq=False)
+class Packed:
+    """A program as the kernels read it, for any batch. beginning (stride,): an image's arena before the first decision."""
+
+    program: Program
+    layout: kernels.Layout
+    operations: np.ndarray
+    phases: np.ndarray
+    outputs: np.ndarray
+    weights: np.ndarray
+    beginning: np.ndarray
+    levels: np.ndarray             # (L,) float32: a level as the network reads it
+    condition: int                 # offset of the condition vector, where there is one
+    most_rows: int
+
+
+def pack(program: Program) -> Packed:
+    """Tables and arenas of a finished program. Raises ``ProgramError`` for what cannot be run."""
+    return _Packer(program).packed()
+
+
+class _Packer:
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        operations = [op for phase in program.phases.values() for op in phase.operations]
+        for op in operations:
+            if op.kind not in kernels.KINDS:
+                raise ProgramError(f"program: unknown operation {op.kind!r}; known are {', '.join(kernels.KINDS)}")
+        # An arena starts with zeros: what an operation without an initial view starts from.
+        size = _aligned(max((op.destination.size for op in operations), default=0))
+        self.place: dict[Buffer, int] = {}
+        for buffer in program.buffers:
+            self.place[buffer] = size
+            size = _aligned(size + (buffer.before + buffer.columns + buffer.after) * buffer.width)
+        # Images lie an odd number of cache lines off a multiple of 4096 bytes apart: the rows of a product then fall into different sets.
+        self.stride = size + (80 - size) % 1024
+        self.weights: list[np.ndarray] = [np.zeros(_aligned(max((op.destination.size for op in operations), default=0)), np.float32)]
+        self.weights_size = len(self.weights[0])
+
+    def packed(self) -> Packed:
+        program, spec = self.program, self.program.spec
+        assert program.input is not None
+        first = sorted(program.phases.values(), key=lambda phase: phase.kind != "start")
+        rows: list[list[int]] = []
+        phases: list[list[int]] = []
+        for phase in first:
+            begin = len(rows)
+            rows += [self._operation(phase, op) for op in phase.operations]
+            argument = phase.index if phase.kind == "channel" else phase.first_row
+            phases.append([begin, len(rows), PHASES[phase.kind], argument])
+        outputs = []
+        for view in program.outputs:
+            assert view is not None
+            self._check(view, spec.width, "an output")
+            outputs.append(self._view(view))
+        self._check(program.input, spec.width, "the input")
+        head = program.head
+        sizes = {"bernoulli": 1, "softmax": spec.levels, "mixture": 0}
+        if head is not None and head.kind != "mixture" and program.outputs[0].size != spec.channels // program.groups * sizes[head.kind]:  # pyright: ignore[reportOptionalMemberAccess]
+            raise ProgramError(f"program: a {head.kind} head of {spec.levels} levels does not fit an output of {program.outputs[0]!r}")
+        if head is not None and head.kind == "mixture":
+            pairs = spec.channels * (spec.channels - 1) // 2
+            if program.groups != 1 or program.outputs[0].size != head.components * (1 + 2 * spec.channels + pairs):  # pyright: ignore[reportOptionalMemberAccess]
+                raise ProgramError(f"program: a mixture of {head.components} components does not fit its output")
+        beginning = np.zeros(self.stride, np.float32)
+        for buffer, place in self.place.items():
+            if buffer.initial is not None:
+                columns = buffer.before + buffer.columns + buffer.after
+                beginning[place : place + columns * buffer.width] = np.tile(_array(buffer.initial), columns)
+        layout = kernels.Layout(
+            width=spec.width,
+            channels=spec.channels,
+            groups=program.groups,
+            levels=spec.levels,
+            stride=self.stride,
+            input=self._view(program.input)[0],
+            input_step=self._view(program.input)[1],
+            ones=int(program.input_ones),
+            head=kernels.SOFTMAX if head is None else HEADS[head.kind],
+            components=0 if head is None else head.components,
+        )
+        return Packed(
+            program,
+            layout,
+            np.array(rows, np.int64).reshape(-1, kernels.OPERATION_FIELDS),
+            np.array(phases, np.int64).reshape(-1, 4),
+            np.array(outputs, np.int64),
+            _aligned_copy(np.concatenate(self.weights)),
+            beginning,
+            np.arange(spec.levels, dtype=np.float32) * np.float32(2 / (spec.levels - 1)) - np.float32(1),
+            0 if program.condition is None else self._view(program.condition)[0],
+            max((op.grid.columns for phase in first for op in phase.operations), default=1),
+        )
+
+    def _view(self, view: View) -> tuple[int, int]:
+        """Offset at column 0, distance between columns."""
+        buffer = view.buffer
+        start = self.place[buffer] + (0 if buffer.single else (buffer.before + view.shift) * buffer.width) + view.offset
+        return start, 0 if buffer.single else view.step * buffer.width
+
+    def _check(self, view: View, columns: int, what: str) -> None:
+        """Every column of the view lies inside its buffer."""
+        buffer = view.buffer
+        if buffer not in self.place:
+            raise ProgramError(f"program: {what} reads a map that is not of this program")
+        start, step = self._view(view)
+        low, high = self.place[buffer], self.place[buffer] + (buffer.before + buffer.columns + buffer.after) * buffer.width
+        if start < low or start + (columns - 1) * step + view.size > high or view.size < 0:
+            raise ProgramError(f"program: {what} leaves its map of {buffer.columns} columns of {buffer.width} numbers")
+
+    def _operation(self, phase: Phase, op: Operation) -> list[int]:
+        grid = op.grid
+        columns = 1 if phase.kind == "start" else grid.columns
+        for name, view in (("source", op.source), ("destination", op.destination), ("initial", op.initial)):
+            if view is not None:
+                self._check(view, columns, f"the {name} of a {op.kind} operation")
+        expected = {"gate": 2, "glu": 2, "lstm": 4, "concat_elu": 0.5, "linear": None}.get(op.kind, 1)
+        if expected is not None and op.source.size != expected * op.destination.size:
+            raise ProgramError(f"program: a {op.kind} operation makes {op.destination.size} numbers of {op.source.size}")
+        if op.kind in ("glu", "lstm") and (op.initial is None or op.initial.size != op.destination.size):
+            raise ProgramError(f"program: a {op.kind} operation needs a base of {op.destination.size} numbers")
+        weight, bias = (0, 0) if op.kind != "linear" else self._weight(op)
+        return [
+            kernels.KINDS[op.kind],
+            *self._view(op.source),
+            *self._view(op.destination),
+            *((0, 0) if op.initial is None else self._view(op.initial)),
+            op.source.size,
+            op.destination.size,
+            weight,
+            bias,
+            columns,
+            *(grid.row_mask, grid.row_value, grid.column_mask, grid.column_value, grid.level),
+        ]
+
+    def _weight(self, op: Operation) -> tuple[int, int]:
+        """Offsets of the weight's panels and of the bias, which is filled up to whole panels."""
+        inputs, outputs = op.source.size, op.destination.size
+        if op.weight is None or tuple(op.weight.shape) != (inputs, outputs):
+            raise ProgramError(f"program: a linear operation from {inputs} to {outputs} numbers has a weight of another shape")
+        whole = _aligned(outputs)
+        matrix = np.zeros((inputs, whole), np.float32)
+        matrix[:, :outputs] = _array(op.weight)
+        panels = matrix.reshape(inputs, whole // kernels.PANEL, kernels.PANEL).transpose(1, 0, 2)
+        place = self._add(np.ascontiguousarray(panels).reshape(-1))
+        if op.bias is None:
+            return place, 0
+        if tuple(op.bias.shape) != (outputs,):
+            raise ProgramError(f"program: a bias of shape {tuple(op.bias.shape)} for {outputs} outputs")
+        bias = np.zeros(whole, np.float32)
+        bias[:outputs] = _array(op.bias)
+        return place, self._add(bias)
+
+    def _add(self, numbers: np.ndarray) -> int:
+        place = self.weights_size
+        self.weights.append(numbers)
+        self.weights_size += len(numbers)
+        return place
+
+
+def _array(x: Tensor) -> np.ndarray:
+    if x.dtype != torch.float32 or x.device.type != "cpu":
+        raise ProgramError(f"the native interpreter computes in float32 on a CPU, this model is {x.dtype} on {x.device}; take backend='torch'")
+    return x.detach().numpy()
+
+
+def _aligned(size: int) -> int:
+    return -(-size // kernels.PANEL) * kernels.PANEL
+
+
+def _aligned_copy(x: np.ndarray) -> np.ndarray:
+    """A writable copy whose memory begins at a cache line."""
+    memory = np.empty(x.size + kernels.PANEL, x.dtype)
+    skip = -memory.ctypes.data // x.itemsize % kernels.PANEL
+    out = memory[skip : skip + x.size].reshape(x.shape)
+    out[...] = x
+    return out
+
+
+# ── running it ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class NativeInterpreter:
+    """One batch of images on their way through a program, on ``threads`` threads."""
+
+    def __init__(self, packed: Packed, batch: int, condition: Tensor | None = None, threads: int = 1) -> None:
+        self.packed, self.batch, self.condition, self.threads = packed, batch, condition, threads
+        layout = packed.layout
+        self._channels = layout.channels // layout.groups
+        self._memory = _aligned_copy(np.broadcast_to(packed.beginning, (batch, layout.stride)))
+        self._chain = np.zeros((batch, layout.components))
+        self._seen = np.zeros((batch, layout.channels), np.int64)
+        self._ran = 0
+        size = min(BLOCK, -(-batch // threads)) or 1
+        self._blocks = [slice(start, min(start + size, batch)) for start in range(0, batch, size)]
+        self._rooms = [_Room(layout, max(packed.most_rows, size)) for _ in range(min(threads, len(self._blocks)) or 1)]
+        if packed.program.condition is not None:
+            assert condition is not None
+            vector = condition
+            if not vector.is_floating_point():
+                vector = torch.nn.functional.one_hot(vector, packed.program.condition.size)
+            self._memory[:, packed.condition : packed.condition + packed.program.condition.size] = vector.float().numpy()
+
+    @property
+    def decides(self) -> bool:
+        """Whether the program says its distribution, so that ``decide`` can run."""
+        return self.packed.program.head is not None
+
+    def parameters(self, t: int) -> Tensor:
+        """The output (B, P) of the pixel or colour group that decision ``t`` belongs to; a view, valid until the next call."""
+        step = t // self._channels
+        if self._ran <= step:
+            self._walk(kernels.ADVANCE, t, t + 1, np.zeros((self.batch, 0), np.int64), np.zeros((self.batch, 0), np.bool_))
+        pixel, group = divmod(step, self.packed.layout.groups)
+        view = self.packed.program.outputs[group]
+        assert view is not None
+        start, distance = self.packed.outputs[group]
+        start += pixel % self.packed.layout.width * distance
+        return torch.from_numpy(self._memory[:, start : start + view.size])
+
+    def write(self, t: int, value: Tensor) -> None:
+        """Decision ``t`` is ``value`` (B,) int64."""
+        self.decide(t, t + 1, Work("force", values=value[:, None]))
+
+    def decide(self, t: int, stop: int, work: Work, active: Tensor | None = None, kept: Tensor | None = None) -> Tensor:
+        """Decisions t … stop − 1 as ``work`` says where ``active`` (B, stop − t), as ``kept`` elsewhere; → their values (B, stop − t) int64.
+
+        Raises ``ValueError`` for parameters of a distribution that are not finite.
+        """
+        shape = (self.batch, stop - t)
+        values = np.zeros(shape, np.int64) if work.values is None else np.array(work.values, np.int64)
+        on = np.ones(shape, np.bool_) if active is None else np.array(active, np.bool_)
+        if kept is not None:
+            values[~on] = np.asarray(kept)[~on]
+        self._walk(MODES[work.kind], t, stop, values, on, work)
+        return torch.from_numpy(values)
+
+    def _walk(self, mode: int, t: int, stop: int, values: np.ndarray, active: np.ndarray, work: Work | None = None) -> None:
+        packed, work = self.packed, work or Work("force")
+        streams = _Streams(work, stop - t)
+        task = kernels.Task(mode, t, stop, self._ran, np.uint64(work.seed), work.first, float(work.temperature))
+        lowest = lowest_log_scale(packed.layout.levels)
+
+        def run(room: _Room, block: slice) -> int:
+            return kernels.walk(
+                packed.operations,
+                packed.phases,
+                packed.outputs,
+                packed.layout,
+                lowest,
+                self._memory[block].reshape(-1),
+                packed.weights,
+                packed.levels,
+                task._replace(image=work.first + block.start),
+                values[block],
+                active[block],
+                self._chain[block],
+                self._seen[block],
+                streams.of(block),
+                room.mixture,
+                room.scratch,
+            )
+
+        with _announced():
+            if len(self._rooms) == 1:
+                ends = [run(self._rooms[0], block) for block in self._blocks]
+            else:
+                shares = [self._blocks[n :: len(self._rooms)] for n in range(len(self._rooms))]
+                parts = _pool(len(shares)).map(lambda pair: [run(pair[0], block) for block in pair[1]], zip(self._rooms, shares, strict=True))
+                ends = [end for part in parts for end in part]
+        if kernels.NOT_FINITE in ends:
+            raise not_finite("logits, means or log scales")
+        self._ran = max(self._ran, (stop - 1) // self._channels + 1)
+        streams.store()
+
+    def select(self, index: Tensor) -> NativeInterpreter:
+        """The same point of the walk for the images ``index``."""
+        condition = None if self.condition is None else self.condition[index]
+        other = NativeInterpreter(self.packed, len(index), condition, self.threads)
+        for mine, theirs in ((self._memory, other._memory), (self._chain, other._chain), (self._seen, other._seen)):
+            theirs[...] = mine[index.numpy()]
+        other._ran = self._ran
+        return other
+
+
+class _Room:
+    """What one thread writes besides the images' arenas."""
+
+    def __init__(self, layout: kernels.Layout, rows: int) -> None:
+        lanes = -(-layout.components // kernels.LANES) * kernels.LANES
+        self.mixture = kernels.Mixture(np.zeros(lanes), np.zeros(lanes), np.zeros(lanes), np.zeros(lanes, np.int64))
+        self.scratch = kernels.Scratch(
+            np.zeros(rows * kernels.PANEL, np.float32),
+            np.zeros(layout.levels, np.float32),
+            np.zeros(layout.levels + 1, np.int64),
+            np.zeros(layout.levels),
+        )
+
+
+class _Streams:
+    """The coders of a batch as arrays while the kernels have them; more than 24 bits a decision cannot come."""
+
+    def __init__(self, work: Work, decisions: int) -> None:
+        self.coders: Sequence[Encoder | Decoder] = work.streams
+        room = 4 * decisions + 16 if work.kind == "encode" else 0
+        width = max((len(coder.data) for coder in self.coders), default=0) + room
+        self.data = np.zeros((len(self.coders), width), np.uint8)
+        self.low, self.range, self.code = (np.zeros(len(self.coders), np.uint64) for _ in range(3))
+        self.place, self.ends = (np.zeros(len(self.coders), np.int64) for _ in range(2))
+        for b, coder in enumerate(self.coders):
+            self.data[b, : len(coder.data)] = np.frombuffer(coder.data, np.uint8)
+            self.range[b], self.ends[b] = coder.range, len(coder.data)
+            if isinstance(coder, Encoder):
+                self.low[b], self.place[b] = coder.low, len(coder.data)
+            else:
+                self.code[b], self.place[b] = coder.code, coder.place
+
+    def of(self, block: slice) -> kernels.Streams:
+        return kernels.Streams(*(array[block] for array in (self.low, self.range, self.code, self.place, self.ends, self.data)))
+
+    def store(self) -> None:
+        for b, coder in enumerate(self.coders):
+            coder.range = int(self.range[b])
+            assert 0 < coder.range <= FULL
+            if isinstance(coder, Encoder):
+                coder.low, coder.data = int(self.low[b]), bytearray(self.data[b, : self.place[b]].tobytes())
+            else:
+                coder.code, coder.place = int(self.code[b]), int(self.place[b])
+
+
+@lru_cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, "rastrum")
+
+
+@contextmanager
+def _announced() -> Iterator[None]:
+    """The first call of a process loads the kernels, or compiles them where no cache has them: say so if it takes long."""
+    if kernels.walk.signatures:
+        yield
+        return
+    timer = threading.Timer(2.0, lambda: print("rastrum: compiling the step loop for this processor, once (about 20 s) …", file=sys.stderr))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
