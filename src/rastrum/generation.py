@@ -14,16 +14,12 @@ import torch
 from torch import Tensor
 
 from .canvas import CanvasModel
-from .protocol import ArrayLike, Frame, as_tensor, check_condition, check_images
+from .protocol import ArrayLike, Frame, as_tensor, check_condition, check_images, to_levels
 from .raster import Backend, RasterModel
 from .walk import Sample, walk
 
 LARGEST_BATCH = 64
 Every = Literal["row", "decision"] | int
-
-
-def _levels(x: Tensor, levels: int) -> Tensor:
-    return x.to(torch.uint8 if levels <= 256 else torch.int64)
 
 
 def _check_call(model: object, name: str, count: int, seed: int, temperature: float) -> None:
@@ -66,14 +62,14 @@ def sample(
     _check_backend(model, backend)
     told = check_condition(model.condition_spec, condition, count, model.device)
     if isinstance(model, CanvasModel):
-        return _levels(model.sample(count, told, temperature, seed), model.spec.levels)
+        return to_levels(model.sample(count, told, temperature, seed), model.spec)
     parts = []
     for start in range(0, count, LARGEST_BATCH):
         size = min(LARGEST_BATCH, count - start)
         part = None if told is None else told[start : start + size]
         frames = walk(model, size, Sample(seed, temperature, start), part, every=model.spec.size, backend=backend)
         parts.append(_last(frames))
-    return _levels(torch.cat(parts), model.spec.levels)
+    return to_levels(torch.cat(parts), model.spec)
 
 
 def complete(
@@ -113,7 +109,7 @@ def complete(
         chooser = Sample(seed, temperature, start)
         frames = walk(model, len(at), chooser, part, mask[at], x[at], every=model.spec.size, backend=backend)
         parts.append(_last(frames))
-    out = _levels(torch.cat(parts) if parts else x, model.spec.levels)
+    out = to_levels(torch.cat(parts) if parts else x, model.spec)
     return out if num_samples == 1 else out.unflatten(0, (len(x), num_samples))
 
 

@@ -162,6 +162,11 @@ def as_tensor(what: str, value: object) -> Tensor:
         raise ValueError(f"{what}: expected an array of numbers, got {type(value).__name__} ({error})") from None
 
 
+def to_levels(x: Tensor, spec: ImageSpec) -> Tensor:
+    """Levels as users get them: uint8 up to 256 levels, else int64."""
+    return x.to(torch.uint8 if spec.levels <= 256 else torch.int64)
+
+
 def check_images(spec: ImageSpec, x: ArrayLike, device: torch.device | str | None = None, what: str = "images") -> Tensor:
     """Integer levels (B, *spec.shape), torch or numpy → int64 on ``device``; ``ValueError`` naming what is wrong."""
     x = as_tensor(what, x)

@@ -142,7 +142,7 @@ class RasterModel(nn.Module):
         if backend != "naive" and self.lower is not None:
             from .program import interpreter
 
-            engine = interpreter(self.program(), batch, self.dtype, self.device, checked, backend, threads)
+            engine = interpreter(self, batch, checked, backend, threads)
         elif backend not in ("naive", None):
             raise ValueError(f"backend: {type(self).__name__} has no step program for {backend!r} to run; leave it out, or take 'naive'")
         return State(self.spec, batch, checked, self.device, engine)

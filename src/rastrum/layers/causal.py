@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -174,6 +175,20 @@ class Convolution(nn.Module):
         ratio = self.gain / self._norm()
         return [weight * ratio[tap.to[0] : tap.to[1]] for tap, weight in zip(self.taps, self.weights, strict=True)]
 
+    @torch.no_grad()
+    def exact(self) -> list[Tensor]:
+        """The same for a program: in float64, squares added one after another, so that no bit depends on how a library sums."""
+        if self.gain is None:
+            return list(self.weights)
+        square = np.zeros(self.outputs)
+        exact = [weight.double().cpu().numpy() for weight in self.weights]
+        for tap, weight in zip(self.taps, exact, strict=True):
+            square[tap.to[0] : tap.to[1]] += np.cumsum(weight * weight, 0)[-1]
+        ratio = self.gain.double().cpu().numpy() / np.sqrt(np.maximum(square, 1e-24))
+        return [
+            torch.from_numpy(weight * ratio[tap.to[0] : tap.to[1]]).to(self.weights[0]) for tap, weight in zip(self.taps, exact, strict=True)
+        ]
+
     def compute(self, x: Tensor, weights: list[Tensor], bias: Tensor | None, initial: Tensor | None) -> Tensor:
         return convolve(x, self.taps, weights, bias, initial, self.outputs, self.stride)
 
@@ -247,7 +262,7 @@ class CausalConvolution(Convolution):
 
         → a map of the pixel phases, or of the row phase if everything seen is above.
         """
-        weights, bias = self.effective(), self.bias
+        weights, bias = self.exact(), self.bias
         level = source.buffer.level if level is None else level
         count = (self.columns[1] - self.columns[0] + 1) if self.above else 0
         if self.above:
@@ -300,7 +315,7 @@ class VerticalConvolution(Convolution):
         with program.phase("row"):
             with program.grid(source.buffer.level):
                 seen = program.history(source, self.rows)
-            weight = torch.cat(self.effective())
+            weight = torch.cat(self.exact())
             return program.linear(seen.window(-self.reach, self.reach, self.stride), weight, self.bias, initial, level=level)
 
 

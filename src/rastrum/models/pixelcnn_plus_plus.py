@@ -58,13 +58,13 @@ class Shortcut(Convolution):
         """What u gives, for a whole row at once."""
         with program.phase("row"):
             seen = program.apply("concat_elu", u)
-            return program.linear(seen, self.effective()[0][: seen.size], self.bias, level=u.buffer.level)
+            return program.linear(seen, self.exact()[0][: seen.size], self.bias, level=u.buffer.level)
 
     def lower_skip(self, program: Program, skip: View, out: View) -> None:
         """Add what the skip gives to ``out``, at the pixel."""
         seen = program.apply("concat_elu", skip)
         for _ in program.each_group():
-            program.linear(seen, self.effective()[0][-seen.size :], initial=out, destination=out)
+            program.linear(seen, self.exact()[0][-seen.size :], initial=out, destination=out)
 
 
 class Block(nn.Module):
@@ -125,7 +125,7 @@ class Upsample(Convolution):
         return super().forward(x, initial)
 
     def lower(self, program: Program, x: View, vertical: bool) -> View:
-        weights, level = self.effective(), x.buffer.level
+        weights, level = self.exact(), x.buffer.level
         out = program.map(self.outputs, level - 1)
         for a in (0, 1):
             for b in (0, 1):

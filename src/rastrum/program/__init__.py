@@ -14,6 +14,7 @@ from .builder import Head, Program
 from .torch_interpreter import TorchInterpreter
 
 if TYPE_CHECKING:
+    from ..raster import RasterModel
     from .native import NativeInterpreter
 
     Interpreter: TypeAlias = TorchInterpreter | NativeInterpreter
@@ -21,22 +22,24 @@ if TYPE_CHECKING:
 __all__ = ["Head", "Interpreter", "Program", "TorchInterpreter", "interpreter"]
 
 
-def interpreter(
-    program: Program, batch: int, dtype: torch.dtype, device: torch.device, condition: Tensor | None, backend: str | None, threads: int
-) -> Interpreter:
-    """What runs ``program``: "native", "torch", or None = native where the model is float32 on a CPU. ``ValueError`` for one that cannot."""
+def interpreter(model: RasterModel, batch: int, condition: Tensor | None, backend: str | None, threads: int) -> Interpreter:
+    """What runs the model's program: "native", "torch", or None = native where the model is float32 on a CPU.
+
+    Raises ``ValueError`` for one that cannot.
+    """
     if backend not in (None, "torch", "native"):
         raise ValueError(f"backend: expected None, 'native', 'torch' or 'naive', got {backend!r}")
+    dtype, device = model.dtype, model.device
     suits = dtype == torch.float32 and device.type == "cpu"
     if backend == "native" and not suits:
         raise ValueError(f"backend: 'native' computes in float32 on a CPU, this model is {dtype} on {device}; convert it, or take 'torch'")
     if backend == "native" and not has_numba():
         raise ValueError("backend: 'native' needs numba, which is not installed; pip install numba, or take 'torch'")
     if backend == "torch" or not suits or not has_numba():
-        return TorchInterpreter(program, batch, dtype, device, condition)
-    from .native import NativeInterpreter, pack
+        return TorchInterpreter(model.program(), batch, dtype, device, condition)
+    from .native import NativeInterpreter, packed
 
-    return NativeInterpreter(pack(program), batch, condition, threads)
+    return NativeInterpreter(packed(model), batch, condition, threads)
 
 
 @lru_cache

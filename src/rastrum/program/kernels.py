@@ -204,7 +204,7 @@ def _microkernel(rows: int, panels: int) -> Any:
     return kernel
 
 
-one_by_four = _microkernel(1, 4)
+one_by_two, one_by_three, one_by_four = _microkernel(1, 2), _microkernel(1, 3), _microkernel(1, 4)
 one, two, three, four, five, six = (_microkernel(rows, 1) for rows in range(1, TILE_ROWS + 1))
 
 
@@ -231,13 +231,33 @@ def _panel(M, source, s, lds, weights, w, K, bias, initial, i, ldi, destination,
 
 
 @called
+def _row(source, s, weights, w, K, panels, bias, initial, i, destination, d):
+    """Up to 4 panels of one row: as many chains of additions side by side as there are panels."""
+    if panels == 4:
+        one_by_four(source, s, 0, weights, w, K, bias, initial, i, 0, destination, d, 0)
+    elif panels == 3:
+        one_by_three(source, s, 0, weights, w, K, bias, initial, i, 0, destination, d, 0)
+    elif panels == 2:
+        one_by_two(source, s, 0, weights, w, K, bias, initial, i, 0, destination, d, 0)
+    else:
+        one(source, s, 0, weights, w, K, bias, initial, i, 0, destination, d, 0)
+
+
+@called
 def linear(M, K, N, memory, s, lds, weights, w, bias, i, ldi, d, ldd, scratch):
-    """destination (M, N) = initial + bias + source (M, K) · weight; scratch (M, 16) takes a last panel that is not full."""
+    """destination (M, N) = initial + bias + source (M, K) · weight; scratch (M, 16), at least 64, takes panels that are not full."""
     n = 0
     if M == 1:
         while n + 4 * PANEL <= N:
-            one_by_four(memory, s, lds, weights, w + n * K, K, bias + n, memory, i + n, ldi, memory, d + n, ldd)
+            _row(memory, s, weights, w + n * K, K, 4, bias + n, memory, i + n, memory, d + n)
             n += 4 * PANEL
+        if n < N:
+            for k in range(N - n):
+                scratch[k] = memory[i + n + k]
+            _row(memory, s, weights, w + n * K, K, (N - n + PANEL - 1) // PANEL, bias + n, scratch, 0, scratch, 0)
+            for k in range(N - n):
+                memory[d + n + k] = scratch[k]
+        return
     while n + PANEL <= N:
         _panel(M, memory, s, lds, weights, w + n * K, K, bias + n, memory, i + n, ldi, memory, d + n, ldd)
         n += PANEL
@@ -677,7 +697,7 @@ def take(streams, b, cdf_low, cdf_high):
 # ── the walk ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 ADVANCE, DRAW, FORCE, ENCODE, DECODE = range(5)
-DONE, NOT_FINITE = range(2)
+DONE, NOT_FINITE, FLUSHED = range(3)
 
 
 class Task(NamedTuple):
@@ -690,6 +710,7 @@ class Task(NamedTuple):
     seed: Any                  # uint64
     image: int                 # number of the first image
     temperature: float
+    tiny: Any                  # 1e-38 float32, for a look whether denormals are flushed
 
 
 class Scratch(NamedTuple):
@@ -701,7 +722,7 @@ class Scratch(NamedTuple):
 
 @compiled
 def walk(ops, phases, outputs, layout, lowest, memory, weights, table, task, values, active, chain, seen, streams, mixture, scratch):
-    """Runs a program over decisions for a batch; → DONE or NOT_FINITE.
+    """Runs a program over decisions for a batch; → DONE, NOT_FINITE, or FLUSHED where this thread flushes denormals and would code.
 
     outputs (G, 2): offset and column distance of each group's numbers · memory (B · stride,) · table (L,): levels as the network reads them
     values (B, n): read where not active, or forced or encoded; written everywhere · chain (B, K), seen (B, C): the pixel's mixture so far.
@@ -710,6 +731,8 @@ def walk(ops, phases, outputs, layout, lowest, memory, weights, table, task, val
     of_group = layout.channels // layout.groups
     levels, sums = layout.levels, scratch.sums
     ran = task.ran
+    if task.mode >= ENCODE and not (task.tiny * f32(0.1)) * f32(1e20) > f32(0.0):
+        return FLUSHED
     for t in range(task.first, task.last):
         step = t // of_group
         while ran <= step:

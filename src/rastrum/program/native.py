@@ -14,6 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -26,10 +28,18 @@ from ..protocol import Work
 from . import kernels
 from .builder import Buffer, Operation, Phase, Program, View
 
+if TYPE_CHECKING:
+    from ..raster import RasterModel
+
+TINY = np.float32(1e-38)        # a tenth of it is denormal
 BLOCK = 16                     # images whose state stays in the cache
 MODES = {"draw": kernels.DRAW, "force": kernels.FORCE, "encode": kernels.ENCODE, "decode": kernels.DECODE}
 HEADS = {"bernoulli": kernels.BERNOULLI, "softmax": kernels.SOFTMAX, "mixture": kernels.MIXTURE}
 PHASES = {"start": kernels.START, "row": kernels.ROW, "row_reversed": kernels.ROW_REVERSED, "channel": kernels.CHANNEL}
+
+
+class PortabilityError(RuntimeError):
+    """This machine, as it is set now, does not compute what docs/arithmetic.md says: its files would not decode elsewhere."""
 
 
 class ProgramError(ValueError):
@@ -58,6 +68,19 @@ class Packed:
 def pack(program: Program) -> Packed:
     """Tables and arenas of a finished program. Raises ``ProgramError`` for what cannot be run."""
     return _Packer(program).packed()
+
+
+_known: WeakKeyDictionary[RasterModel, tuple[list[Tensor], Packed]] = WeakKeyDictionary()
+
+
+def packed(model: RasterModel) -> Packed:
+    """The model's program, packed: the last one again if no number of the model has changed since."""
+    numbers = [*model.parameters(), *model.buffers()]
+    then, known = _known.get(model, ([], None))
+    if known is None or len(then) != len(numbers) or not all(map(torch.equal, then, numbers)):
+        known = pack(model.program())
+        _known[model] = [number.detach().clone() for number in numbers], known
+    return known
 
 
 class _Packer:
@@ -259,6 +282,10 @@ class NativeInterpreter:
         start += pixel % self.packed.layout.width * distance
         return torch.from_numpy(self._memory[:, start : start + view.size])
 
+    def arena(self) -> np.ndarray:
+        """All maps of all images, (B, stride) float32, as they are now."""
+        return self._memory
+
     def write(self, t: int, value: Tensor) -> None:
         """Decision ``t`` is ``value`` (B,) int64."""
         self.decide(t, t + 1, Work("force", values=value[:, None]))
@@ -269,17 +296,17 @@ class NativeInterpreter:
         Raises ``ValueError`` for parameters of a distribution that are not finite.
         """
         shape = (self.batch, stop - t)
-        values = np.zeros(shape, np.int64) if work.values is None else np.array(work.values, np.int64)
-        on = np.ones(shape, np.bool_) if active is None else np.array(active, np.bool_)
+        values = np.zeros(shape, np.int64) if work.values is None else work.values.numpy().astype(np.int64)
+        on = np.ones(shape, np.bool_) if active is None else active.numpy().copy()
         if kept is not None:
-            values[~on] = np.asarray(kept)[~on]
+            values[~on] = kept.numpy()[~on]
         self._walk(MODES[work.kind], t, stop, values, on, work)
         return torch.from_numpy(values)
 
     def _walk(self, mode: int, t: int, stop: int, values: np.ndarray, active: np.ndarray, work: Work | None = None) -> None:
         packed, work = self.packed, work or Work("force")
         streams = _Streams(work, stop - t)
-        task = kernels.Task(mode, t, stop, self._ran, np.uint64(work.seed), work.first, float(work.temperature))
+        task = kernels.Task(mode, t, stop, self._ran, np.uint64(work.seed), work.first, float(work.temperature), TINY)
         lowest = lowest_log_scale(packed.layout.levels)
 
         def run(room: _Room, block: slice) -> int:
@@ -311,6 +338,8 @@ class NativeInterpreter:
                 ends = [end for part in parts for end in part]
         if kernels.NOT_FINITE in ends:
             raise not_finite("logits, means or log scales")
+        if kernels.FLUSHED in ends:
+            raise PortabilityError("arithmetic: denormal numbers are flushed to zero, so nothing is coded; torch.set_flush_denormal(False)")
         self._ran = max(self._ran, (stop - 1) // self._channels + 1)
         streams.store()
 
@@ -331,7 +360,7 @@ class _Room:
         lanes = -(-layout.components // kernels.LANES) * kernels.LANES
         self.mixture = kernels.Mixture(np.zeros(lanes), np.zeros(lanes), np.zeros(lanes), np.zeros(lanes, np.int64))
         self.scratch = kernels.Scratch(
-            np.zeros(rows * kernels.PANEL, np.float32),
+            np.zeros(max(rows, 4) * kernels.PANEL, np.float32),
             np.zeros(layout.levels, np.float32),
             np.zeros(layout.levels + 1, np.int64),
             np.zeros(layout.levels),

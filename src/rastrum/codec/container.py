@@ -1,0 +1,201 @@
+"""Images in memory as bytes, ``compress``, and back, ``decompress``: one stream of the range coder an image, under a short header.
+
+    4  "RSTM"                      8  digest of everything after it        varint  number of images
+    1  version                     8  fingerprint of the model             torch only: batch, version, 4-byte digest of the environment
+    1  arithmetic                  4  digest of the images                 varint  shortest stream; 1  bits b; b bits a stream above it
+                                                                           the streams, one after another
+
+Arithmetic 1, "native-1", is the native interpreter's, the same everywhere (docs/arithmetic.md). Arithmetic 0 is torch's: for models without
+a step program, or not float32, and only for the same torch, processor and batch.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections import deque
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..protocol import ArrayLike, check_condition, check_images, to_levels
+from ..raster import Backend, RasterModel
+from ..walk import Decode, Encode, walk
+from .coder import Decoder, Encoder
+
+MAGIC, VERSION = b"RSTM", 1
+TORCH, NATIVE = 0, 1
+BATCH = 64
+
+
+class FileError(ValueError):
+    """A blob that is cut, changed, of another model or of another arithmetic."""
+
+
+def compress(model: RasterModel, images: ArrayLike, condition: ArrayLike | None = None) -> bytes:
+    """Images, levels (B, *spec.shape), as bytes: −log2 p of each image, and at most 48 bytes and 3 an image beside it.
+
+    Raises ``ValueError`` for images or a condition of another spec, ``PortabilityError`` where this machine does not compute as specified.
+    """
+    _check_model(model)
+    x = check_images(model.spec, images, model.device)
+    told = check_condition(model.condition_spec, condition, len(x), model.device)
+    arithmetic = _arithmetic(model)
+    streams: list[bytes] = []
+    for start in range(0, len(x), BATCH):
+        part = x[start : start + BATCH]
+        encoders = [Encoder() for _ in part]
+        chooser = Encode(part, model.order, encoders)
+        _run(model, len(part), chooser, None if told is None else told[start : start + BATCH], arithmetic)
+        streams += [encoder.finish() for encoder in encoders]
+    body = _fingerprint(model) + _digest(4, _bytes(x)) + _varint(len(x))
+    if arithmetic == TORCH:
+        version = torch.__version__.split("+")[0].encode()[:8]
+        body += bytes([BATCH, len(version)]) + version + _environment(model)
+    body += _lengths(streams) + b"".join(streams)
+    head = MAGIC + bytes([VERSION, arithmetic])
+    return head + _digest(8, head + body) + body
+
+
+def decompress(model: RasterModel, blob: bytes, condition: ArrayLike | None = None) -> Tensor:
+    """The images of ``compress``, (B, *spec.shape); the condition must be the same.
+
+    Raises ``FileError`` for a blob that is not exactly what ``compress`` wrote with this model, condition and arithmetic.
+    """
+    _check_model(model)
+    if not isinstance(blob, bytes | bytearray | memoryview):
+        raise ValueError(f"blob: expected bytes, got {type(blob).__name__}")
+    blob = bytes(blob)
+    if blob[:4] != MAGIC:
+        raise FileError(f"blob: expected to begin with {MAGIC!r}, got {blob[:4]!r}: not made by rastrum.compress")
+    if len(blob) < 27:
+        raise FileError(f"blob: {len(blob)} bytes are too few, it is cut")
+    version, arithmetic = blob[4], blob[5]
+    if version != VERSION:
+        raise FileError(f"blob: version {version}, this release reads version {VERSION}")
+    if _digest(8, blob[:6] + blob[14:]) != blob[6:14]:
+        raise FileError("blob: the digest does not match, it is cut or changed")
+    if blob[14:22] != _fingerprint(model):
+        raise FileError("blob: made by another model, or by this one with other weights")
+    if arithmetic not in (TORCH, NATIVE):
+        raise FileError(f"blob: unknown arithmetic {arithmetic}")
+    pixels, count, place = blob[22:26], *_read_varint(blob, 26)
+    if arithmetic == TORCH:
+        batch, size = blob[place], blob[place + 1]
+        version = blob[place + 2 : place + 2 + size].decode(errors="replace")
+        environment = blob[place + 2 + size : place + 6 + size]
+        place += 6 + size
+        if environment != _environment(model) or batch != BATCH:
+            raise FileError(f"blob: coded by torch {version} on another processor, build or type of number; it decodes only there")
+    elif _arithmetic(model) != NATIVE:
+        raise FileError("blob: coded by the native interpreter, which needs numba and a float32 model on a CPU")
+    told = check_condition(model.condition_spec, condition, count, model.device)
+    streams = _split(blob, place, count)
+    parts = []
+    for start in range(0, count, BATCH):
+        decoders = [Decoder(stream) for stream in streams[start : start + BATCH]]
+        part = None if told is None else told[start : start + BATCH]
+        parts.append(_run(model, len(decoders), Decode(decoders), part, arithmetic))
+    x = torch.cat(parts) if parts else torch.zeros(0, *model.spec.shape, dtype=torch.int64)
+    if _digest(4, _bytes(x)) != pixels:
+        raise FileError("blob: the images come out differently, was another condition given?")
+    return to_levels(x, model.spec)
+
+
+def _check_model(model: object) -> None:
+    if not isinstance(model, RasterModel):
+        raise ValueError(f"{type(model).__name__} cannot code images, it has no exact conditionals; use a raster model")
+
+
+def _arithmetic(model: RasterModel) -> int:
+    """NATIVE where the model's steps are the native interpreter's, checked; else TORCH."""
+    if model.init(1, _any_condition(model)).decides:
+        from ..program.golden import verify
+
+        verify()
+        return NATIVE
+    return TORCH
+
+
+def _any_condition(model: RasterModel) -> Tensor | None:
+    told = model.condition_spec
+    return None if told is None else torch.zeros(told.shape, dtype=torch.int64 if told.kind == "class" else torch.float32)
+
+
+def _run(model: RasterModel, batch: int, chooser: Encode | Decode, condition: Tensor | None, arithmetic: int) -> Tensor:
+    backend: Backend = "native" if arithmetic == NATIVE else "naive" if model.lower is None else "torch"
+    values = deque(walk(model, batch, chooser, condition, every=model.spec.size, backend=backend), maxlen=1)[0].values
+    assert values is not None
+    return values
+
+
+def _digest(size: int, data: bytes) -> bytes:
+    return blake2b(data, digest_size=size).digest()
+
+
+def _bytes(x: Tensor) -> bytes:
+    return x.cpu().numpy().astype("<u2").tobytes()
+
+
+def _fingerprint(model: RasterModel) -> bytes:
+    """Of what the conditionals depend on: class, spec, config, order and weights."""
+    digest = blake2b(digest_size=8)
+    about = [type(model).__name__, str(model.spec), str(model.condition_spec), str(getattr(model, "config", None))]
+    digest.update(json.dumps(about).encode() + model.order.cpu().numpy().astype("<i8").tobytes())
+    for name, number in sorted(model.state_dict().items()):
+        digest.update(name.encode() + np.ascontiguousarray(number.cpu().numpy()).tobytes())
+    return digest.digest()
+
+
+def _environment(model: RasterModel) -> bytes:
+    """Of what torch's bits may depend on."""
+    processor = platform.processor() or platform.machine()
+    information = Path("/proc/cpuinfo")
+    if information.exists():
+        processor = next((line for line in information.read_text().splitlines() if line.startswith("model name")), processor)
+    return _digest(4, f"{torch.__version__} {processor} {model.device} {model.dtype}".encode())
+
+
+def _varint(number: int) -> bytes:
+    """Seven bits a byte, lowest first, the top bit says that more come."""
+    out = bytearray()
+    while number > 127:
+        out.append(number & 127 | 128)
+        number >>= 7
+    return bytes(out) + bytes([number])
+
+
+def _read_varint(blob: bytes, place: int) -> tuple[int, int]:
+    number = shift = 0
+    while place < len(blob) and shift < 64:
+        number |= (blob[place] & 127) << shift
+        place, shift = place + 1, shift + 7
+        if blob[place - 1] < 128:
+            return number, place
+    raise FileError("blob: a number of its header is cut")
+
+
+def _lengths(streams: list[bytes]) -> bytes:
+    least = min(map(len, streams), default=0)
+    bits = max((len(stream) - least for stream in streams), default=0).bit_length()
+    above = np.array([[len(stream) - least >> bit & 1 for bit in range(bits)] for stream in streams], np.uint8)
+    return _varint(least) + bytes([bits]) + np.packbits(above).tobytes()
+
+
+def _split(blob: bytes, place: int, count: int) -> list[bytes]:
+    least, place = _read_varint(blob, place)
+    bits = blob[place]
+    place += 1
+    packed = np.frombuffer(blob[place : place + (count * bits + 7) // 8], np.uint8)
+    above = np.unpackbits(packed, count=count * bits).reshape(count, bits) @ (1 << np.arange(bits, dtype=np.int64))
+    place += len(packed)
+    streams = []
+    for length in above.tolist():
+        streams.append(blob[place : place + least + length])
+        place += least + length
+    if place != len(blob):
+        raise FileError("blob: its streams do not fill it")
+    return streams

@@ -1,0 +1,83 @@
+"""Does this machine compute as specified? A small fixed program is drawn, encoded and decoded, and everything it wrote is hashed.
+
+``verify`` runs before anything is coded, once a process: every operation, both phases of a row, both heads of the coder.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from hashlib import blake2b
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..codec.coder import Decoder, Encoder
+from ..noise import uniform
+from ..protocol import ImageSpec, Work
+from .builder import Head, Program, View
+from .native import PortabilityError, NativeInterpreter, pack
+
+GOLDEN = "8787da71b81b5279"
+
+
+@lru_cache
+def verify() -> None:
+    """Raises ``PortabilityError`` where the golden program comes out differently."""
+    if (found := fingerprint()) != GOLDEN:
+        raise PortabilityError(
+            f"arithmetic: the golden program gives {found}, not {GOLDEN}: this processor or LLVM does not compute as specified, "
+            "so nothing is coded; please report it with the processor's name"
+        )
+
+
+def fingerprint() -> str:
+    """Hash of the two golden programs' maps, levels and streams."""
+    digest = blake2b(digest_size=8)
+    for head in (Head("softmax"), Head("mixture", 3)):
+        packed, decisions = pack(_program(head)), _spec(head).size
+        drawing, writing = NativeInterpreter(packed, 3), NativeInterpreter(packed, 3)
+        values = drawing.decide(0, decisions, Work("draw", seed=1))
+        encoders = [Encoder() for _ in range(3)]
+        writing.decide(0, decisions, Work("encode", values=values, streams=encoders))
+        streams = [encoder.finish() for encoder in encoders]
+        reading = NativeInterpreter(packed, 3)
+        again = reading.decide(0, decisions, Work("decode", streams=[Decoder(stream) for stream in streams]))
+        digest.update(writing.arena().tobytes() + values.numpy().astype("<i8").tobytes() + again.numpy().astype("<i8").tobytes())
+        digest.update(b"".join(streams))
+    return digest.hexdigest()
+
+
+def _spec(head: Head) -> ImageSpec:
+    return ImageSpec(1, 5, 6, 7) if head.kind == "softmax" else ImageSpec(3, 5, 6, 256)
+
+
+def _program(head: Head) -> Program:
+    """Every operation once, and numbers so small that a flushed denormal shows."""
+    program, drawn = Program(_spec(head)), 0
+
+    def weights(*shape: int) -> Tensor:
+        nonlocal drawn
+        drawn += 1
+        numbers = (uniform(2, [drawn], 0, int(np.prod(shape))).reshape(shape) * 3 - 1.5) / shape[0] ** 0.5
+        return torch.from_numpy(numbers.astype(np.float32))
+
+    def linear(source: View, outputs: int, initial: View | None = None, destination: View | None = None) -> View:
+        return program.linear(source, weights(source.size, outputs), weights(outputs), initial, destination)
+
+    x = program.values(ones=True)
+    with program.phase("row"):
+        above = program.apply("gate", linear(program.history(x, 2).window(-1, 1), 20))
+    right, cell = program.map(5), program.map(5, initial=weights(5))
+    with program.phase("row_reversed", 1):
+        gates = linear(right.window(1, 1), 20, linear(above, 20))
+        program.append("lstm", gates, right, initial=cell)
+    with program.phase("channel"):
+        h = linear(right, 20, linear(x.window(-2, 0, leave_out=x.size), 20))
+        tiny = program.linear(h, torch.full((20, 3), 1e-39))
+        h = program.linear(tiny, torch.full((3, 20), 1e38), initial=h)
+        h = program.apply("glu", linear(program.apply("concat_elu", h), 34), base=linear(program.apply("elu", h), 17))
+        numbers = 7 if head.kind == "softmax" else head.components * 10
+        program.output(0, linear(program.apply("relu", h), numbers))
+    program.head = head
+    return program
