@@ -201,7 +201,9 @@ class RasterModel(nn.Module):
 
         Raises ``ValueError`` where the model's numbers are not finite.
         """
-        assert state.engine is not None and state.t < stop
+        from .program.native import NativeInterpreter
+
+        assert isinstance(state.engine, NativeInterpreter) and state.t < stop
         values = state.engine.decide(state.t, stop, work, active, kept)
         state.x.view(state.batch, -1)[:, self.order[state.t : stop]] = values
         state.t = stop

@@ -84,7 +84,7 @@ def decompress(model: RasterModel, blob: bytes, condition: ArrayLike | None = No
         raise FileError(f"blob: unknown arithmetic {arithmetic}")
     pixels, count, place = blob[22:26], *_read_varint(blob, 26)
     if arithmetic == TORCH:
-        batch, size = blob[place], blob[place + 1]
+        batch, size = _byte(blob, place), _byte(blob, place + 1)
         version = blob[place + 2 : place + 2 + size].decode(errors="replace")
         environment = blob[place + 2 + size : place + 6 + size]
         place += 6 + size
@@ -170,12 +170,19 @@ def _varint(number: int) -> bytes:
 
 def _read_varint(blob: bytes, place: int) -> tuple[int, int]:
     number = shift = 0
-    while place < len(blob) and shift < 64:
-        number |= (blob[place] & 127) << shift
+    while shift < 64:
+        byte = _byte(blob, place)
+        number |= (byte & 127) << shift
         place, shift = place + 1, shift + 7
-        if blob[place - 1] < 128:
-            return number, place
-    raise FileError("blob: a number of its header is cut")
+        if byte < 128:
+            break
+    return number, place
+
+
+def _byte(blob: bytes, place: int) -> int:
+    if place >= len(blob):
+        raise FileError("blob: its header is cut")
+    return blob[place]
 
 
 def _lengths(streams: list[bytes]) -> bytes:
@@ -187,8 +194,10 @@ def _lengths(streams: list[bytes]) -> bytes:
 
 def _split(blob: bytes, place: int, count: int) -> list[bytes]:
     least, place = _read_varint(blob, place)
-    bits = blob[place]
+    bits = _byte(blob, place)
     place += 1
+    if count * max(bits, 8 * least) > 8 * len(blob):
+        raise FileError(f"blob: {len(blob)} bytes cannot hold {count} streams")
     packed = np.frombuffer(blob[place : place + (count * bits + 7) // 8], np.uint8)
     above = np.unpackbits(packed, count=count * bits).reshape(count, bits) @ (1 << np.arange(bits, dtype=np.int64))
     place += len(packed)

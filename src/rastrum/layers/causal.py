@@ -185,9 +185,8 @@ class Convolution(nn.Module):
         for tap, weight in zip(self.taps, exact, strict=True):
             square[tap.to[0] : tap.to[1]] += np.cumsum(weight * weight, 0)[-1]
         ratio = self.gain.double().cpu().numpy() / np.sqrt(np.maximum(square, 1e-24))
-        return [
-            torch.from_numpy(weight * ratio[tap.to[0] : tap.to[1]]).to(self.weights[0]) for tap, weight in zip(self.taps, exact, strict=True)
-        ]
+        scaled = [weight * ratio[tap.to[0] : tap.to[1]] for tap, weight in zip(self.taps, exact, strict=True)]
+        return [torch.from_numpy(weight).to(self.weights[0]) for weight in scaled]
 
     def compute(self, x: Tensor, weights: list[Tensor], bias: Tensor | None, initial: Tensor | None) -> Tensor:
         return convolve(x, self.taps, weights, bias, initial, self.outputs, self.stride)

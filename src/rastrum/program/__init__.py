@@ -1,4 +1,7 @@
-"""One lowering, two interpreters: ``builder`` says what a program is, ``torch_interpreter`` and ``native`` run it, ``kernels`` is compiled."""
+"""One lowering, two interpreters: ``builder`` says what a program is, ``torch_interpreter`` and ``native`` run it.
+
+``native`` drives what ``kernels`` compiles; ``golden`` checks that it computes here as it does everywhere.
+"""
 
 from __future__ import annotations
 

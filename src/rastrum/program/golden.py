@@ -16,7 +16,7 @@ from ..codec.coder import Decoder, Encoder
 from ..noise import uniform
 from ..protocol import ImageSpec, Work
 from .builder import Head, Program, View
-from .native import PortabilityError, NativeInterpreter, pack
+from .native import NativeInterpreter, PortabilityError, pack
 
 GOLDEN = "8787da71b81b5279"
 

@@ -1,7 +1,7 @@
 """Everything that is compiled: exact arithmetic, the operations of a step program, the heads that decide, the range coder.
 
-``docs/arithmetic.md`` is the specification; this file says the same in code. No result depends on the batch, on threads or on the processor:
-additions have one order, every fused multiply-add is explicit, the functions are our own, and no fast-math is switched on anywhere.
+``docs/arithmetic.md`` is the specification; this file says the same in code. No result depends on the batch, on threads or on the
+processor: additions have one order, every fused multiply-add is explicit, the functions are our own, and there is no fast-math anywhere.
 
     source, destination, initial   places in ``memory``: one arena an image, the same in each, ``stride`` numbers apart
     s, d, i, w                     an offset in its array; ``lds`` … the distance from one row of a matrix to the next
@@ -22,8 +22,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 COMPILED = dict(cache=True, fastmath=False, nogil=True, error_model="numpy", boundscheck=False)
-compiled = njit(**COMPILED)
-called = njit(**COMPILED, inline="never")
+compiled: Any = njit(**COMPILED)  # pyright: ignore[reportCallIssue]
+called: Any = njit(**COMPILED, inline="never")  # pyright: ignore[reportCallIssue]
 
 PANEL = 16                     # outputs of a linear that are computed together
 LANES = 8                      # components of a mixture are padded to a multiple of this
@@ -342,8 +342,8 @@ OPERATION_FIELDS = 17
 LINEAR, COPY, GATE, GLU, RELU, ELU, CONCAT_ELU, LSTM = range(8)
 KINDS = {"linear": LINEAR, "copy": COPY, "gate": GATE, "glu": GLU, "relu": RELU, "elu": ELU, "concat_elu": CONCAT_ELU, "lstm": LSTM}
 
-# Columns of the table of phases, in their order, channels last.
-FIRST, LAST, PHASE_KIND, ARGUMENT = range(4)                             # the argument of a row phase: its first row; of a channel: its group
+# Columns of the table of phases, in their order, channels last. The argument of a row phase is its first row, of a channel its group.
+FIRST, LAST, PHASE_KIND, ARGUMENT = range(4)
 START, ROW, ROW_REVERSED, CHANNEL = range(4)
 
 
@@ -582,7 +582,7 @@ def small_width(s):
 
 @called
 def mixture_of(layout, memory, p, channel, lowest, chain, seen, mixture):
-    """The mixture of a pixel's ``channel`` from the program's numbers at p, [π | means | log scales | coefficients] · K; False if not finite.
+    """The mixture of a pixel's ``channel`` from the program's numbers at p (builder.Head); False if they are not finite.
 
     chain (K,): log weights, with what each component gave to the earlier channels; seen (C,): their levels.
     """

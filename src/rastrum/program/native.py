@@ -169,12 +169,16 @@ class _Packer:
             raise ProgramError(f"program: {what} reads a map that is not of this program")
         start, step = self._view(view)
         low, high = self.place[buffer], self.place[buffer] + (buffer.before + buffer.columns + buffer.after) * buffer.width
-        if start < low or start + (columns - 1) * step + view.size > high or view.size < 0:
+        if columns > 0 and (start < low or start + (columns - 1) * step + view.size > high or view.size < 0 or step < 0):
             raise ProgramError(f"program: {what} leaves its map of {buffer.columns} columns of {buffer.width} numbers")
 
     def _operation(self, phase: Phase, op: Operation) -> list[int]:
         grid = op.grid
-        columns = 1 if phase.kind == "start" else grid.columns
+        if phase.kind == "row":
+            columns = grid.columns
+        else:
+            reached = range(1 if phase.kind == "start" else self.program.spec.width)
+            columns = 1 + max((at >> grid.level for at in reached if at & grid.column_mask == grid.column_value), default=-1)
         for name, view in (("source", op.source), ("destination", op.destination), ("initial", op.initial)):
             if view is not None:
                 self._check(view, columns, f"the {name} of a {op.kind} operation")
@@ -224,7 +228,7 @@ class _Packer:
 
 def _array(x: Tensor) -> np.ndarray:
     if x.dtype != torch.float32 or x.device.type != "cpu":
-        raise ProgramError(f"the native interpreter computes in float32 on a CPU, this model is {x.dtype} on {x.device}; take backend='torch'")
+        raise ProgramError(f"program: the native interpreter computes in float32 on a CPU, this one holds {x.dtype} on {x.device}")
     return x.detach().numpy()
 
 
@@ -291,7 +295,7 @@ class NativeInterpreter:
         self.decide(t, t + 1, Work("force", values=value[:, None]))
 
     def decide(self, t: int, stop: int, work: Work, active: Tensor | None = None, kept: Tensor | None = None) -> Tensor:
-        """Decisions t … stop − 1 as ``work`` says where ``active`` (B, stop − t), as ``kept`` elsewhere; → their values (B, stop − t) int64.
+        """Decisions t … stop − 1: ``work`` where ``active`` (B, stop − t), else ``kept``; → their values (B, stop − t) int64.
 
         Raises ``ValueError`` for parameters of a distribution that are not finite.
         """
@@ -333,8 +337,9 @@ class NativeInterpreter:
             if len(self._rooms) == 1:
                 ends = [run(self._rooms[0], block) for block in self._blocks]
             else:
-                shares = [self._blocks[n :: len(self._rooms)] for n in range(len(self._rooms))]
-                parts = _pool(len(shares)).map(lambda pair: [run(pair[0], block) for block in pair[1]], zip(self._rooms, shares, strict=True))
+                threads = len(self._rooms)
+                shares = [self._blocks[n::threads] for n in range(threads)]
+                parts = _pool(threads).map(lambda room, share: [run(room, block) for block in share], self._rooms, shares)
                 ends = [end for part in parts for end in part]
         if kernels.NOT_FINITE in ends:
             raise not_finite("logits, means or log scales")

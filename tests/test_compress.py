@@ -1,0 +1,168 @@
+"""compress and decompress: exact round trips, bytes near −log2 p, and a typed error for anything else than the blob itself."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from toy_models import BottomUp, TwoResolutions
+
+import rastrum
+from rastrum import ConditionSpec, FileError, ImageSpec, RasterModel
+from rastrum.codec import container
+
+CLASSES = ConditionSpec("class", 3)
+
+
+def built(name: str, spec: ImageSpec, condition: ConditionSpec | None = None) -> RasterModel:
+    model = rastrum.build(name, spec, preset="tiny", condition=condition, seed=1)
+    assert isinstance(model, RasterModel)
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator))
+    return model.eval()
+
+
+CASES: dict[str, tuple[Any, ConditionSpec | None]] = {
+    "pixelcnn": (lambda: built("pixelcnn", ImageSpec(1, 6, 5, 2)), None),
+    "gated": (lambda: built("gated-pixelcnn", ImageSpec(3, 4, 5, 256)), None),
+    "gated, class": (lambda: built("gated-pixelcnn", ImageSpec(1, 4, 5, 17), CLASSES), CLASSES),
+    "plus plus": (lambda: built("pixelcnn++", ImageSpec(3, 5, 6, 256)), None),
+    "plus plus, many levels": (lambda: built("pixelcnn++", ImageSpec(1, 5, 4, 65536)), None),
+    "float64, through torch": (lambda: built("gated-pixelcnn", ImageSpec(1, 5, 5, 9)).double(), None),
+    "a user's, bottom up": (lambda: BottomUp(ImageSpec(1, 3, 4, 5)), None),
+    "a user's, two resolutions": (lambda: TwoResolutions(ImageSpec(2, 3, 3, 4)), None),
+}
+
+
+def told(condition: ConditionSpec | None, count: int) -> Tensor | None:
+    return None if condition is None else torch.arange(count) % 3
+
+
+@pytest.fixture(params=CASES)
+def case(request: pytest.FixtureRequest) -> tuple[RasterModel, ConditionSpec | None]:
+    make, condition = CASES[request.param]
+    return make(), condition
+
+
+def test_round_trips_are_exact_and_as_short_as_promised(case: tuple[RasterModel, ConditionSpec | None]) -> None:
+    """Sampled, random and constant images, one, none and many of them: back unchanged, 48 + 3 n bytes above −log2 p at most."""
+    model, condition = case
+    spec = model.spec
+    sampled = rastrum.sample(model, 9, condition=told(condition, 9), seed=5)
+    noise = torch.randint(0, spec.levels, (9, *spec.shape), generator=torch.Generator().manual_seed(0))
+    constant = torch.full((2, *spec.shape), spec.levels - 1)
+    for images in (sampled, noise, constant, sampled[:1], sampled[:0]):
+        condition_of = told(condition, len(images))
+        blob = rastrum.compress(model, images, condition_of)
+        again = rastrum.decompress(model, blob, condition_of)
+        assert torch.equal(again.long(), images.long()) and again.dtype == (torch.uint8 if spec.levels <= 256 else torch.int64)
+        with torch.no_grad():
+            ideal = -float(model.log_prob(images, condition_of).sum()) / math.log(2) / 8
+        assert len(blob) <= ideal * 1.0001 + 48 + 3 * len(images)
+
+
+def test_many_images_take_no_more_than_one_percent(case: tuple[RasterModel, ConditionSpec | None]) -> None:
+    """More than a batch: 150 images, 1 % + 1 byte an image above −log2 p beside the header and the lengths."""
+    model, condition = case
+    images = rastrum.sample(model, 150, condition=told(condition, 150), seed=5)
+    blob = rastrum.compress(model, images, told(condition, 150))
+    assert torch.equal(rastrum.decompress(model, blob, told(condition, 150)), images)
+    with torch.no_grad():
+        ideal = -float(model.log_prob(images, told(condition, 150)).sum()) / math.log(2) / 8
+    assert len(blob) <= ideal * 1.01 + 48 + 2 * 150
+
+
+def test_streams_do_not_depend_on_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A blob made in batches of 64 decodes one image at a time, and encodes again to the same bytes."""
+    model = CASES["plus plus"][0]()
+    images = rastrum.sample(model, 20, seed=5)
+    blob = rastrum.compress(model, images)
+    monkeypatch.setattr(container, "BATCH", 1)
+    assert torch.equal(rastrum.decompress(model, blob), images) and rastrum.compress(model, images) == blob
+
+
+@pytest.mark.parametrize("name", ["gated", "a user's, bottom up"])
+def test_a_blob_cut_or_changed_anywhere_is_refused(name: str) -> None:
+    model = CASES[name][0]()
+    blob = rastrum.compress(model, rastrum.sample(model, 3, seed=5))
+    for length in range(len(blob)):
+        with pytest.raises(FileError, match="blob: "):
+            rastrum.decompress(model, blob[:length])
+    for place in range(len(blob)):
+        changed = bytearray(blob)
+        changed[place] ^= 1 + place % 255
+        with pytest.raises(FileError, match="blob: "):
+            rastrum.decompress(model, bytes(changed))
+    with pytest.raises(FileError):
+        rastrum.decompress(model, blob + b"\0")
+
+
+def sealed(blob: bytes) -> bytes:
+    """The blob with a digest that matches: what only a careful forger, or a bug of ours, would write."""
+    return blob[:6] + container._digest(8, blob[:6] + blob[14:]) + blob[14:]
+
+
+def test_a_forged_blob_gives_an_error_or_the_same_images_never_a_crash() -> None:
+    """Random bodies under a right digest: lengths beyond the end, wrong counts, streams that decode to other images."""
+    model = CASES["gated"][0]()
+    images = rastrum.sample(model, 3, seed=5)
+    blob = rastrum.compress(model, images)
+
+    def attempt(forged: bytes) -> None:
+        try:
+            assert torch.equal(rastrum.decompress(model, sealed(forged)), images)   # a last bit that nothing reads
+        except FileError as error:
+            assert str(error).startswith("blob: ")
+
+    generator = torch.Generator().manual_seed(0)
+    for place in list(range(22, 40)) + list(range(40, len(blob), 9)):
+        for _ in range(4):
+            changed = bytearray(blob)
+            changed[place] = int(torch.randint(0, 256, (1,), generator=generator))
+            attempt(bytes(changed))
+    for length in range(26, len(blob)):
+        attempt(blob[:length])
+
+
+def test_other_models_conditions_and_inputs_are_refused() -> None:
+    model = CASES["gated, class"][0]()
+    images, classes = rastrum.sample(model, 4, condition=torch.tensor([0, 1, 2, 0])), torch.tensor([0, 1, 2, 0])
+    blob = rastrum.compress(model, images, classes)
+    with pytest.raises(FileError, match="another condition"):
+        rastrum.decompress(model, blob, torch.tensor([1, 1, 2, 0]))
+    with pytest.raises(ValueError, match="condition"):
+        rastrum.decompress(model, blob)
+    with torch.no_grad():
+        next(model.parameters()).add_(1e-6)
+    with pytest.raises(FileError, match="another model"):
+        rastrum.decompress(model, blob, classes)
+    with pytest.raises(FileError, match="another model"):
+        rastrum.decompress(CASES["gated"][0](), blob)
+    with pytest.raises(ValueError, match="levels must lie in"):
+        rastrum.compress(model, images.long() + 100, classes)
+    with pytest.raises(ValueError, match="expected bytes, got str"):
+        rastrum.decompress(model, "blob", classes)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(FileError, match="not made by"):
+        rastrum.decompress(model, b"PNG\r\n", classes)
+    with pytest.raises(ValueError, match="cannot code images"):
+        rastrum.compress(rastrum.build("draw", ImageSpec(1, 8, 8, 2), preset="tiny"), torch.zeros(1, 1, 8, 8, dtype=torch.uint8))  # pyright: ignore[reportArgumentType]
+
+
+def test_torch_blobs_say_where_they_decode(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = CASES["a user's, bottom up"][0]()
+    blob = rastrum.compress(model, rastrum.sample(model, 2))
+    monkeypatch.setattr(torch, "__version__", "9.9.9")
+    with pytest.raises(FileError, match=r"torch .* decodes only there"):
+        rastrum.decompress(model, blob)
+    native = CASES["gated"][0]()
+    blob = rastrum.compress(native, rastrum.sample(native, 2))
+    from rastrum import program
+
+    monkeypatch.setattr(program, "has_numba", lambda: False)
+    with pytest.raises(FileError, match="needs numba"):
+        rastrum.decompress(native, blob)

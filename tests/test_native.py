@@ -1,0 +1,458 @@
+"""The native interpreter: every operation against torch in float64, and the same bits whatever the batch, threads or processor."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import warnings
+from collections import deque
+from copy import deepcopy
+from dataclasses import replace
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numba import njit
+from torch import Tensor
+
+import rastrum
+from rastrum import ImageSpec, RasterModel
+from rastrum.codec.coder import Decoder, Encoder
+from rastrum.distributions import LogisticMixture
+from rastrum.noise import uniform
+from rastrum.program import TorchInterpreter, golden, kernels
+from rastrum.program.builder import Grid, Head, Operation, Program, View
+from rastrum.program.native import NativeInterpreter, PortabilityError, ProgramError, pack
+from rastrum.protocol import Work
+from rastrum.walk import Sample, walk
+
+CPU = torch.device("cpu")
+
+
+def numbers(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def built(name: str, spec: ImageSpec, **overrides: Any) -> RasterModel:
+    """A tiny float32 model whose parameters are moved so far that every path matters."""
+    model = rastrum.build(name, spec, preset="tiny", seed=1, **overrides)
+    assert isinstance(model, RasterModel)
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
+    return model.eval()
+
+
+MODELS = [
+    ("pixelcnn", ImageSpec(1, 7, 6, 2)),
+    ("gated-pixelcnn", ImageSpec(1, 6, 7, 256)),
+    ("gated-pixelcnn", ImageSpec(3, 5, 4, 5)),
+    ("pixelcnn++", ImageSpec(3, 6, 9, 256)),
+    ("pixelcnn++", ImageSpec(1, 5, 5, 5000)),
+]
+
+
+# ── functions ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def each(function: Any, x: np.ndarray) -> np.ndarray:
+    @njit
+    def run(x: np.ndarray, out: np.ndarray) -> None:
+        for j in range(len(x)):
+            out[j] = function(x[j])
+
+    out = np.empty_like(x)
+    run(x, out)
+    return out
+
+
+def test_functions_keep_their_stated_errors() -> None:
+    """docs/arithmetic.md states these bounds; long double is the reference."""
+    x = np.linspace(-87, 88, 400_001).astype(np.float32)
+    exact = np.exp(x.astype(np.longdouble))
+    assert np.abs(each(kernels.exp32, x) / exact - 1).max() < 1.4 * 2.0**-24
+    ends = each(kernels.exp32, np.array([-1e9, 1e9], np.float32))
+    assert 0 < ends[0] < ends[1] < np.inf
+    x = np.linspace(-700, 700, 400_001)
+    assert np.abs(each(kernels.exp64, x) / np.exp(x.astype(np.longdouble)) - 1).max() < 1.3 * 2.0**-53
+    x = np.concatenate([np.exp(x), np.linspace(0.5, 2, 400_001)])
+    exact = np.log(x.astype(np.longdouble))
+    assert (np.abs(each(kernels.log64, x) - exact) / np.maximum(1, np.abs(exact))).max() < 1.4 * 2.0**-53
+    x = np.linspace(-60, 60, 400_001)
+    wide = x.astype(np.longdouble)
+    assert np.abs(each(kernels.tanh64, x) - np.tanh(wide)).max() < 2.3 * 2.0**-53
+    exact = np.minimum(wide, 0) - np.log1p(np.exp(-np.abs(wide)))
+    assert (np.abs(each(kernels.log_sigmoid64, x) - exact) / np.maximum(1, np.abs(exact))).max() < 2.3 * 2.0**-53
+
+
+def test_noise_is_the_same_function() -> None:
+    @njit
+    def thresholds(seed: Any, images: np.ndarray, t: int, out: np.ndarray) -> None:
+        for b in range(len(images)):
+            out[b] = kernels.philox24(seed, images[b], t)
+
+    images, out = np.array([0, 1, 77, 2**32 - 1]), np.zeros(4, np.int64)
+    for seed in (0, 1, 2**64 - 1, 0x0123456789ABCDEF):
+        for t in (0, 5, 2**32 - 1):
+            thresholds(np.uint64(seed), images, t, out)
+            assert (out == uniform(seed, images, t, 1)[:, 0] * 2**24).all()
+
+
+# ── operations ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def compare(program: Program, batch: int, tolerance: float = 1e-6) -> None:
+    """All outputs of all pixels, native against torch in float64, on random levels."""
+    spec = program.spec
+    native, exact = NativeInterpreter(pack(program), batch), torch_double(program, batch)
+    x = torch.randint(0, spec.levels, (spec.size, batch), generator=torch.Generator().manual_seed(5))
+    for t in range(spec.size):
+        expected = exact.parameters(t)
+        torch.testing.assert_close(native.parameters(t).double(), expected, rtol=tolerance, atol=tolerance)
+        native.write(t, x[t])
+        exact.write(t, x[t])
+
+
+def torch_double(program: Program, batch: int) -> TorchInterpreter:
+    program = deepcopy(program)
+    for phase in program.phases.values():
+        phase.operations[:] = [
+            replace(op, weight=None if op.weight is None else op.weight.double(), bias=None if op.bias is None else op.bias.double())
+            for op in phase.operations
+        ]
+    return TorchInterpreter(program, batch, torch.float64, CPU)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5, 6, 7, 17])
+@pytest.mark.parametrize("outputs", [1, 15, 16, 17, 40, 63, 64, 65, 130])
+def test_linear(batch: int, outputs: int) -> None:
+    """Panels full and not, one row and many, with and without bias and initial; at a pixel and across a row."""
+    program = Program(ImageSpec(1, 2, 5, 4))
+    x = program.values(ones=True)
+    with program.phase("row"):
+        above = program.linear(x.window(-1, 1), numbers(6, outputs), numbers(outputs, seed=1))
+    with program.phase("channel"):
+        h = program.linear(x.window(-2, 0, leave_out=2), numbers(4, outputs, seed=2), None, above)
+        h = program.linear(h, numbers(outputs, outputs, seed=3) / outputs, numbers(outputs, seed=4), h)
+        h = program.linear(View(h.buffer, 0, 0), numbers(0, outputs), None, h)          # no inputs: a copy
+        program.linear(x.window(-1, -1), numbers(2, outputs, seed=6), numbers(outputs, seed=5), h, h)
+        program.output(0, h)
+    compare(program, batch, 1e-5)
+
+
+@pytest.mark.parametrize("kind", ["copy", "relu", "elu", "concat_elu", "gate", "glu", "lstm"])
+@pytest.mark.parametrize("width", [1, 7, 16, 33])
+@pytest.mark.parametrize("scale", [1.0, 60.0])
+def test_elementwise_operations(kind: Any, width: int, scale: float) -> None:
+    program = Program(ImageSpec(1, 2, 3, 256))
+    x = program.values()
+    source = width * {"gate": 2, "glu": 2, "lstm": 4}.get(kind, 1)
+    with program.phase("row"):
+        base = program.linear(x.window(-1, 1), numbers(3, width))
+        program.apply("relu", base)
+    with program.phase("channel"):
+        h = program.linear(x.window(-1, -1), numbers(1, source, seed=1) * scale, numbers(source, seed=2))
+        if kind == "lstm":
+            out = program.map(width)
+            program.append("lstm", h, out, initial=base)
+        else:
+            out = program.apply(kind, h, base if kind == "glu" else None)
+        program.output(0, out)
+    compare(program, 3, 1e-6 * scale)
+
+
+def test_levels_shifts_and_the_row_from_the_right() -> None:
+    """Coarser maps, a window with a step, a parity of columns, a recurrence from the right."""
+    program = Program(ImageSpec(2, 5, 7, 9), groups=2)
+    x = program.values()
+    with program.phase("row"):
+        coarse = program.linear(x.window(-1, 1, 2), numbers(6, 8), numbers(8), level=1)
+        fine = program.map(4)
+    for column in (0, 1):
+        with program.phase("row"), program.grid(1, 0, column):
+            program.linear(coarse.window(0, column), numbers(8 * (1 + column), 4), None, None, View(fine.buffer, 0, 4, column, 2))
+    right, cell = program.map(4), program.map(4, initial=numbers(4))
+    with program.phase("row_reversed", 1, first_row=1):
+        gates = program.linear(right.window(1, 1), numbers(4, 16), None, program.linear(fine, numbers(4, 16, seed=7)))
+        program.append("lstm", gates, right, initial=cell)
+    for group in program.each_group():
+        read = x.window(-1, 0, leave_out=2 - group)
+        program.output(group, program.linear(read, numbers(2 + group, 5), None, program.linear(right, numbers(4, 5))))
+    compare(program, 4)
+
+
+# ── the same bits ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def bits(model: RasterModel, count: int, threads: int = 1, every: Any = "row", first: int = 0) -> bytes:
+    """Levels drawn, and all maps at the end."""
+    state = model.init(count, backend="native", threads=threads)
+    with torch.inference_mode():
+        for t in range(0, model.spec.size, every if isinstance(every, int) else model.spec.size):
+            stop = min(model.spec.size, t + every) if isinstance(every, int) else model.spec.size
+            model.decide(state, stop, Work("draw", seed=9, first=first))
+    assert isinstance(state.engine, NativeInterpreter)
+    return state.x.numpy().tobytes() + state.engine.arena().tobytes()
+
+
+@pytest.mark.parametrize("case", MODELS, ids=str)
+def test_bits_do_not_depend_on_batch_threads_or_calls(case: tuple[str, ImageSpec]) -> None:
+    model = built(*case)
+    together = bits(model, 19)
+    assert together == bits(model, 19, threads=2) == bits(model, 19, threads=3, every=5) == bits(model, 19, every=1)
+    drawn = rastrum.sample(model, 19, seed=9)
+    for first, count in ((0, 1), (3, 3), (2, 16)):
+        frames = walk(model, count, Sample(9, first=first), backend="native")
+        assert torch.equal(deque(frames, maxlen=1)[0].values.to(drawn.dtype), drawn[first : first + count])  # pyright: ignore
+
+
+def test_bits_survive_saving_copying_and_going_on(tmp_path: Path) -> None:
+    model = built("pixelcnn++", ImageSpec(3, 5, 6, 256))
+    model.save_pretrained(tmp_path)
+    again = rastrum.load(tmp_path)
+    assert isinstance(again, RasterModel) and bits(again, 3) == bits(model, 3)
+    whole, state = model.init(3), model.init(3)
+    with torch.inference_mode():
+        model.decide(whole, 90, Work("draw", seed=4))
+        model.decide(state, 31, Work("draw", seed=4))                     # within a pixel: its mixture goes on in the copies
+        for picked in (state.copy(), state.select(torch.tensor([0, 1, 2])), state.repeat(1)):
+            model.decide(picked, 90, Work("draw", seed=4))
+            assert torch.equal(picked.x, whole.x)
+
+
+def test_changed_parameters_are_packed_again() -> None:
+    model = built("gated-pixelcnn", ImageSpec(1, 4, 4, 4))
+    before = bits(model, 2)
+    parameter = next(model.parameters())
+    parameter.data.mul_(2)                                              # no version counter sees this
+    assert bits(model, 2) != before
+    parameter.data.div_(2)
+    assert bits(model, 2) == before
+
+
+IN_ANOTHER_PROCESS = """
+import sys, torch, rastrum
+sys.path.insert(0, {tests!r})
+from test_native import MODELS, bits, built, digest
+from rastrum.program import golden
+print(golden.fingerprint(), *(digest(bits(built(*case), 3)) for case in MODELS))
+for case, name in zip(MODELS, {names!r}):
+    model = built(*case)
+    blob = open(name, "rb").read()
+    images = rastrum.decompress(model, blob)
+    assert rastrum.compress(model, images) == blob
+    assert b"".join(bytes(i.numpy().astype("<u2")) for i in images) == open(name + ".images", "rb").read()
+"""
+
+
+def digest(data: bytes) -> str:
+    return blake2b(data, digest_size=8).hexdigest()
+
+
+@pytest.mark.parametrize(
+    "processor",
+    [{"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}, {"NUMBA_CPU_NAME": "sandybridge", "NUMBA_CPU_FEATURES": "+avx"}],
+    ids=["generic", "no fma"],
+)
+def test_other_processors_compute_the_same_and_decode(processor: dict[str, str], tmp_path: Path) -> None:
+    """Compiled without AVX or FMA: maps, draws and streams are the same bits, and files made here decode there."""
+    names = []
+    for number, case in enumerate(MODELS):
+        model = built(*case)
+        images = rastrum.sample(model, 5, seed=number)
+        names.append(str(tmp_path / f"{number}.rst"))
+        Path(names[-1]).write_bytes(rastrum.compress(model, images))
+        Path(names[-1] + ".images").write_bytes(images.numpy().astype("<u2").tobytes())
+    script = IN_ANOTHER_PROCESS.format(tests=str(Path(__file__).parent), names=names)
+    environment = {**os.environ, **processor, "NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONWARNINGS": "error"}
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.split() == [golden.GOLDEN, *(digest(bits(built(*case), 3)) for case in MODELS)]
+
+
+# ── draws ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.6, 1.7])
+@pytest.mark.parametrize("case", MODELS, ids=str)
+def test_draws_are_those_of_float64(case: tuple[str, ImageSpec], temperature: float) -> None:
+    """Given the same past, at most one draw in 10,000 falls to another level than the one of the float64 forward."""
+    model, count = built(*case), 64
+    drawn = rastrum.sample(model, count, seed=3, temperature=temperature, backend="native").long()
+    u = np.stack([uniform(3, range(count), t, 1)[:, 0] for t in range(model.spec.size)], 1)
+    noise = torch.empty(count, model.spec.size, dtype=torch.float64)
+    noise[:, model.order] = torch.from_numpy(u)
+    with torch.no_grad():
+        exact = model.double().distribution(drawn).sample(noise.view(drawn.shape), temperature)
+    assert (exact != drawn).double().mean() <= 1e-4
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 12), st.sampled_from([2, 3, 17, 256, 4096]), st.floats(0.01, 3), st.floats(-9, 4), st.integers(0, 2**31))
+def test_mixture_cdfs_increase_and_follow_the_definition(components: int, levels: int, spread: float, log_scale: float, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    logits, means = (torch.randn(components, dtype=torch.float64, generator=generator) * spread for _ in range(2))
+    log_scales = torch.randn(components, dtype=torch.float64, generator=generator) + log_scale
+    exact = LogisticMixture(logits[None], means[None], log_scales[None], levels)
+    centre, steepness = exact._bins()
+    lanes = -(-components // kernels.LANES) * kernels.LANES
+    mixture = kernels.Mixture(np.zeros(lanes), np.zeros(lanes), np.zeros(lanes), np.zeros(lanes, np.int64))
+    for array, values in zip(mixture, (logits.softmax(0) * 2.0**52, centre[0] + 0.5, steepness[0]), strict=False):
+        array[:components] = values.numpy()
+    cdf = np.array([kernels.mixture_cdf(mixture, levels, level) for level in range(levels + 1)])
+    assert cdf[0] == 0 and cdf[-1] == 2**24 and np.diff(cdf).min() >= 1
+    expected = torch.cat([exact.cdf(torch.tensor([level])) for level in range(levels + 1)]).numpy()
+    assert np.abs(cdf - expected).max() <= 2
+    for threshold in (0, 1, 2**23, 2**24 - 1, *np.random.default_rng(seed).integers(0, 2**24, 20)):
+        level = kernels.mixture_search(mixture, levels, threshold)
+        assert cdf[level] <= threshold < cdf[level + 1]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from([2, 3, 17, 256]), st.floats(0, 200), st.integers(0, 2**31))
+def test_softmax_cdfs_increase_and_are_searched(levels: int, spread: float, seed: int) -> None:
+    logits = (np.random.default_rng(seed).normal(size=levels) * spread).astype(np.float32)
+    sums = np.zeros(levels + 1, np.int64)
+    assert kernels.softmax_sums(logits, np.float32(1), sums)
+    cdf = np.array([kernels.sums_cdf(sums, levels, level) for level in range(levels + 1)])
+    assert cdf[0] == 0 and cdf[-1] == 2**24 and np.diff(cdf).min() >= 1
+    for threshold in (0, 1, 2**23, 2**24 - 1, *np.random.default_rng(seed).integers(0, 2**24, 20)):
+        level = kernels.sums_search(sums, levels, threshold)
+        assert cdf[level] <= threshold < cdf[level + 1]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 2**24 - 1), st.integers(1, 2**24)), min_size=1, max_size=60), st.booleans())
+def test_the_coder_writes_the_bytes_of_the_definition(pairs: list[tuple[int, int]], carries: bool) -> None:
+    """Intervals of any width; ``carries`` makes long runs of 255, which a carry has to go through."""
+    intervals = [(2**24 - 1, 2**24)] * 9 * carries + [(low, min(2**24, low + width)) for low, width in pairs]
+    encoder = Encoder()
+    words, places = [np.zeros(1, np.uint64) for _ in range(3)], [np.zeros(1, np.int64) for _ in range(2)]
+    streams = kernels.Streams(words[0], words[1], words[2], places[0], places[1], np.zeros((1, 400), np.uint8))
+    streams.range[0] = encoder.range
+    for low, high in intervals:
+        encoder.put(low, high)
+        kernels.put(streams, 0, low, high)
+    assert streams.data[0, : streams.place[0]].tobytes() == bytes(encoder.data)
+    assert (int(streams.low[0]), int(streams.range[0])) == (encoder.low, encoder.range)
+    stream = encoder.finish()
+    decoder = Decoder(stream)
+    streams.data[0, : len(stream)] = np.frombuffer(stream, np.uint8)
+    streams.code[0], streams.range[0], streams.place[0], streams.ends[0] = decoder.code, decoder.range, decoder.place, len(stream)
+    for low, high in intervals:
+        assert kernels.threshold_of(streams, 0) == decoder.threshold()
+        decoder.advance(low, high)
+        kernels.take(streams, 0, low, high)
+    assert (int(streams.code[0]), int(streams.range[0]), int(streams.place[0])) == (decoder.code, decoder.range, decoder.place)
+
+
+# ── what cannot be run ───────────────────────────────────────────────────────────────────────────────────────────────
+
+offsets = st.integers(-3, 40)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_random_programs_run_or_are_refused(data: st.DataObject) -> None:
+    """Tables that a builder would never write: a typed error before anything runs, or it runs; never a crash or a write outside."""
+    program = Program(ImageSpec(1, 2, 3, 4))
+    x = program.values(ones=True)
+    maps = [x, *(program.map(data.draw(st.integers(1, 12))) for _ in range(3))]
+    kinds = ["linear", "copy", "gate", "glu", "relu", "elu", "concat_elu", "lstm", "sqrt"]
+    mask = data.draw(st.sampled_from([0, 0, 1]))
+    grid = Grid(data.draw(st.sampled_from([0, 0, 1])), data.draw(st.integers(0, 5)), 0, 0, mask, data.draw(st.integers(0, 1)))
+
+    def view(size: int) -> View:
+        return View(data.draw(st.sampled_from(maps)).buffer, data.draw(offsets), size, data.draw(st.integers(-1, 1)))
+
+    operations = []
+    for _ in range(data.draw(st.integers(1, 5))):
+        kind: Any = data.draw(st.sampled_from(kinds))
+        size = data.draw(st.integers(0, 6))
+        source = size * {"gate": 2, "glu": 2, "lstm": 4}.get(kind, 1)
+        size = size * 2 if kind == "concat_elu" else size
+        weight = numbers(source + data.draw(st.sampled_from([0, 0, 0, 1])), size) if kind == "linear" else None
+        operations.append(Operation(kind, view(source), view(size), grid, view(size) if data.draw(st.booleans()) else None, weight))
+    with program.phase("row"):
+        pass
+    with program.phase("channel"):
+        program.output(0, program.linear(maps[1], numbers(maps[1].size, 2)))
+    kind = data.draw(st.sampled_from(["row", "channel"]))
+    program.phases[kind, 0].operations[:0] = operations
+    try:
+        native = NativeInterpreter(pack(program), 2)
+    except ProgramError as error:
+        assert str(error).startswith("program: ")
+        return
+    for t in range(6):
+        native.parameters(t)
+        native.write(t, torch.tensor([t % 4, 3]))
+
+
+def test_what_the_native_interpreter_refuses() -> None:
+    model = built("gated-pixelcnn", ImageSpec(1, 4, 4, 4))
+    with pytest.raises(ValueError, match=r"backend: 'native' computes in float32 .* torch\.float64"):
+        rastrum.sample(model.double(), 1, backend="native")
+    with pytest.raises(ProgramError, match="float32"):
+        pack(model.program())
+    with pytest.raises(ValueError, match="backend: expected None, 'native', 'torch' or 'naive', got 'numpy'"):
+        rastrum.sample(model, 1, backend="numpy")  # pyright: ignore[reportArgumentType]
+    program = model.float().program()
+    program.head = Head("mixture", 3)
+    with pytest.raises(ProgramError, match="3 components"):
+        pack(program)
+    with torch.no_grad():
+        next(model.parameters()).fill_(torch.nan)
+    for backend in ("native", "torch"):
+        with pytest.raises(ValueError, match="non-finite"):
+            rastrum.sample(model, 1, backend=backend)
+
+
+def test_without_numba_torch_draws_and_says_so_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = built("pixelcnn", ImageSpec(1, 4, 4, 2))
+    native = rastrum.sample(model, 3)
+    from rastrum import program
+
+    program.has_numba.cache_clear()
+    monkeypatch.setattr(program, "find_spec", lambda name: None)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        assert torch.equal(rastrum.sample(model, 3), native) and torch.equal(rastrum.sample(model, 3), native)
+    assert [str(warning.message).split(":")[0] for warning in seen] == ["numba is not installed"]
+    with pytest.raises(ValueError, match="needs numba"):
+        rastrum.sample(model, 1, backend="native")
+    program.has_numba.cache_clear()
+
+
+def test_flushed_denormals_are_noticed() -> None:
+    """Another library may switch them off: drawing goes on, coding is refused, and the golden program would show it."""
+    model = built("pixelcnn", ImageSpec(1, 4, 4, 2))
+    images = rastrum.sample(model, 2)
+    blob = rastrum.compress(model, images)
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this processor cannot flush denormals")
+    try:
+        rastrum.sample(model, 2)
+        with pytest.raises(PortabilityError, match="denormal"):
+            rastrum.compress(model, images)
+        with pytest.raises(PortabilityError, match="denormal"):
+            rastrum.decompress(model, blob)
+    finally:
+        torch.set_flush_denormal(False)
+    assert torch.equal(rastrum.decompress(model, blob), images)
+
+
+def test_a_wrong_golden_program_stops_all_coding(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = built("pixelcnn", ImageSpec(1, 4, 4, 2))
+    golden.verify.cache_clear()
+    monkeypatch.setattr(golden, "GOLDEN", "0123456789abcdef")
+    with pytest.raises(PortabilityError, match="golden"):
+        rastrum.compress(model, rastrum.sample(model, 2))
+    golden.verify.cache_clear()
