@@ -24,7 +24,7 @@ from torch import Tensor
 import rastrum
 from rastrum import ImageSpec, RasterModel
 from rastrum.codec.coder import Decoder, Encoder
-from rastrum.distributions import LogisticMixture
+from rastrum.distributions import Categorical, LogisticMixture
 from rastrum.noise import uniform
 from rastrum.program import TorchInterpreter, golden, kernels
 from rastrum.program.builder import Grid, Head, Operation, Program, View
@@ -413,6 +413,20 @@ def test_what_the_native_interpreter_refuses() -> None:
     for backend in ("native", "torch"):
         with pytest.raises(ValueError, match="non-finite"):
             rastrum.sample(model, 1, backend=backend)
+
+
+def test_a_subclass_with_another_head_is_heard() -> None:
+    """What the program says of its distribution holds only while nobody overrides it."""
+
+    class Certain(rastrum.MODELS["gated-pixelcnn"]):
+        def head(self, parameters: Tensor, x: Tensor, index: int, previous: Any) -> Categorical:
+            return Categorical(parameters * 1e6)
+
+    plain = built("gated-pixelcnn", ImageSpec(1, 4, 4, 4))
+    certain = Certain(plain.spec, plain.config).eval()  # pyright: ignore[reportArgumentType]
+    certain.load_state_dict(plain.state_dict())
+    drawn = rastrum.sample(certain, 5, seed=1)
+    assert torch.equal(drawn, drawn[:1].expand_as(drawn)) and not torch.equal(drawn, rastrum.sample(plain, 5, seed=1))
 
 
 def test_without_numba_torch_draws_and_says_so_once(monkeypatch: pytest.MonkeyPatch) -> None:

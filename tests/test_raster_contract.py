@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import deque
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -117,6 +118,28 @@ def test_program_equals_forward(case: tuple[str, str]) -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
+def test_the_native_interpreter_follows_the_forward(case: tuple[str, str]) -> None:
+    """Its float32 is as near to float64 as the float32 forward's, on random images and on its own samples; it draws what float64 draws."""
+    exact, x, condition = make(case)
+    model = deepcopy(exact).float()
+    drawn = rastrum.sample(model, len(x), condition, seed=7, backend="native").long()
+    assert torch.equal(drawn, rastrum.sample(exact, len(x), condition, seed=7).long())
+    for seen in (x, drawn):
+        with torch.no_grad():
+            full, single = exact.distribution(seen, condition).log_pmf(), model.distribution(seen, condition).log_pmf()
+            state, error = model.init(len(x), condition, "native"), 0.0
+            for index in model.order.tolist():
+                at = (slice(None), *(int(i) for i in torch.unravel_index(torch.tensor(index), model.spec.shape)))
+                error = max(error, float((model.step(state).log_pmf() - full[at]).abs().max()))
+                model.observe(state, seen.flatten(1)[:, index])
+        assert error <= 4 * float((single - full).abs().max()) + 1e-5
+    known, values = images(model.spec, len(x), 9) > 0, images(model.spec, len(x), 8)
+    a = last(walk(model, len(x), Sample(7, 0.7), condition, known, values, every="decision"))
+    b = last(walk(exact, len(x), Sample(7, 0.7), condition, known, values, every=3))
+    assert torch.equal(a, b) and torch.equal(a[known], values[known])
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
 def test_check_passes(case: tuple[str, str]) -> None:
     """Causal in training and evaluation mode, no image sees another, the context is what is promised."""
     model, _, _ = make(case)
@@ -130,10 +153,11 @@ def test_all_images_sum_to_one_and_samples_follow(case: tuple[str, str]) -> None
     with torch.no_grad():
         probabilities = model.log_prob(everything).exp()
     assert abs(float(probabilities.sum()) - 1) < 1e-9
-    drawn = rastrum.sample(model, 1500, seed=5).long()
     places = model.spec.levels ** torch.arange(model.spec.size - 1, -1, -1)
-    counts = torch.bincount((drawn.flatten(1) * places).sum(1), minlength=len(everything))
-    chi_square_is_plausible(counts, probabilities)
+    for as_drawn, count in ((model, 1500), (deepcopy(model).float(), 20_000)):  # through torch, and natively
+        drawn = rastrum.sample(as_drawn, count, seed=5).long()
+        counts = torch.bincount((drawn.flatten(1) * places).sum(1), minlength=len(everything))
+        chi_square_is_plausible(counts, probabilities)
 
 
 @pytest.mark.parametrize("case", TOYS, ids=str)
@@ -144,14 +168,15 @@ def test_completion_keeps_what_is_known_and_follows_the_conditional(case: tuple[
     known[model.order[: model.spec.size // 2]] = True
     known = known.view(model.spec.shape)
     x = everything[len(everything) // 3][None]
-    drawn = rastrum.complete(model, x, known, num_samples=800, seed=6)[0].long()
-    assert torch.equal(drawn[:, known], x[:, known].expand(800, -1))
     with torch.no_grad():
         joint = model.log_prob(everything).exp()
     fits = (everything[:, known] == x[:, known]).all(1)
     places = model.spec.levels ** torch.arange(model.spec.size - 1, -1, -1)
-    counts = torch.bincount((drawn.flatten(1) * places).sum(1), minlength=len(everything))
-    chi_square_is_plausible(counts, joint * fits / (joint * fits).sum())
+    for as_drawn, count in ((model, 800), (deepcopy(model).float(), 10_000)):   # through torch, and natively
+        drawn = rastrum.complete(as_drawn, x, known, num_samples=count, seed=6)[0].long()
+        assert torch.equal(drawn[:, known], x[:, known].expand(count, -1))
+        counts = torch.bincount((drawn.flatten(1) * places).sum(1), minlength=len(everything))
+        chi_square_is_plausible(counts, joint * fits / (joint * fits).sum())
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

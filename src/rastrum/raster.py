@@ -155,7 +155,13 @@ class RasterModel(nn.Module):
         program = Program(self.spec, self.condition_spec, self.groups)
         with torch.no_grad():
             self.lower(program)
+        if any(self._defined(name) < self._defined("lower") for name in ("head", "step", "observe")):
+            program.head = None                                           # a subclass has changed what the program knew
         return program.finish(self.order)
+
+    def _defined(self, name: str) -> int:
+        """How far up among the classes of this model a method is defined."""
+        return next(place for place, of in enumerate(type(self).__mro__) if name in vars(of))
 
     def step(self, state: State) -> Distribution:
         """The distribution (batch shape (B,)) of decision ``state.t``."""
