@@ -1,30 +1,50 @@
-"""Price of a sample: naive (one full forward a decision), by the step program, and one forward of the same batch, side by side.
+"""Price of a sample: native and torch interpreter, one full forward a decision, and one forward of the same batch, side by side.
 
-    python benchmarks/sampling.py [--models gated-grey gated-rgb pixelcnn++] [--batches 1 16 64] [--threads 1]
+    python benchmarks/sampling.py [--models gated-grey …] [--batches 1 4 16 64] [--threads 1] [--sizes 8 16 32 64 128 --plot sizes.png]
 
-The forward is ``log_prob``, head included, in the chunk size that is fastest here. Naive is timed on a few decisions spread over the
-image and multiplied up. Times are noise on a shared machine; the ratios are of one run. Peak memory is of the process so far.
+The forward is ``log_prob``, head included, in the chunk size that is fastest here. The naive way is timed on a few decisions spread over
+the image and multiplied up. The share of the peak is the multiply-adds of the step program against those of a loop that stays in registers
+and the first-level cache, measured in the same run. Encode and decode are ``compress`` and ``decompress`` over ``sample``.
+Times are noise on a shared machine; the ratios are of one run.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import resource
+import subprocess
+import sys
+import tempfile
 import time
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
 import torch
+from numba import njit
 
 import rastrum
 from rastrum import ImageSpec, RasterModel
+from rastrum.program import kernels
+from rastrum.raster import Backend
 from rastrum.walk import Sample, walk
 
+GREY, COLOUR = ImageSpec(1, 28, 28, 256), ImageSpec(3, 32, 32, 256)
 MODELS: dict[str, Callable[[], object]] = {
-    "gated-grey": lambda: rastrum.build("gated-pixelcnn", ImageSpec(1, 28, 28, 256), maps=64, layers=6, hidden=64),
-    "gated-rgb": lambda: rastrum.build("gated-pixelcnn", ImageSpec(3, 32, 32, 256), maps=63, layers=6, hidden=63),
-    "pixelcnn++": lambda: rastrum.build("pixelcnn++", ImageSpec(3, 32, 32, 256), filters=32, blocks=1),
+    "gated-grey": lambda: rastrum.build("gated-pixelcnn", GREY, maps=64, layers=6, hidden=64),
+    "gated-rgb": lambda: rastrum.build("gated-pixelcnn", COLOUR, maps=63, layers=6, hidden=63),
+    "pixelcnn++": lambda: rastrum.build("pixelcnn++", COLOUR, filters=32, blocks=1),
+    "gated-large": lambda: rastrum.build("gated-pixelcnn", GREY, maps=128, layers=12, hidden=128),
 }
+FIRST_SAMPLE = """
+import time, rastrum
+model = rastrum.build("gated-pixelcnn", rastrum.ImageSpec(1, 28, 28, 256), preset="small")
+start = time.perf_counter()
+rastrum.sample(model, 1)
+print(time.perf_counter() - start)
+"""
 
 
 def seconds(run: Callable[[], object], repeats: int, budget: float) -> float:
@@ -40,54 +60,152 @@ def seconds(run: Callable[[], object], repeats: int, budget: float) -> float:
     return best
 
 
-def measure(name: str, batch: int) -> None:
-    model = MODELS[name]()
-    assert isinstance(model, RasterModel)
-    spec = model.eval().spec
-    x = torch.randint(0, spec.levels, (batch, *spec.shape), generator=torch.Generator().manual_seed(0))
+def peak_multiply_adds() -> float:
+    """Multiply-adds a second of one core, from a loop over a tile of six rows and 16 outputs."""
+    inputs, repeats = 256, 20_000
+    source, weights, out = (np.zeros(n, np.float32) for n in (6 * inputs, 16 * inputs + 16, 6 * 16))
+
+    @njit
+    def loop(source: np.ndarray, weights: np.ndarray, out: np.ndarray) -> None:
+        for _ in range(repeats):
+            kernels.six(source, 0, inputs, weights, 0, inputs, 16 * inputs, out, 0, 16, out, 0, 16)
+
+    return repeats * 6 * 16 * inputs / seconds(lambda: loop(source, weights, out), 10, 2)
+
+
+def multiply_adds(model: RasterModel) -> int:
+    """Of the step program, for one image."""
+    spec, total = model.spec, 0
+    for phase in model.program().phases.values():
+        for op in phase.operations:
+            if op.weight is not None and phase.kind != "start":
+                grid = op.grid
+                rows = sum(row & grid.row_mask == grid.row_value for row in range(phase.first_row, spec.height))
+                due = sum(column & grid.column_mask == grid.column_value for column in range(spec.width))
+                total += rows * (grid.columns if phase.kind == "row" else due) * op.weight.numel()
+    return total
+
+
+def drawing(model: RasterModel, batch: int, backend: Backend) -> Callable[[], object]:
     drawn = 0
+
+    def draw() -> None:
+        nonlocal drawn
+        drawn += batch                                                    # new noise every time
+        deque(walk(model, batch, Sample(0, first=drawn), every=model.spec.size, backend=backend), maxlen=0)
+
+    return draw
+
+
+def forward_seconds(model: RasterModel, batch: int) -> tuple[float, int]:
+    """The fastest forward of a batch, and its chunk size."""
+    x = torch.randint(0, model.spec.levels, (batch, *model.spec.shape), generator=torch.Generator().manual_seed(0))
 
     def forward(chunk: int) -> None:
         for start in range(0, batch, chunk):
             model.log_prob(x[start : start + chunk])
 
-    def cached() -> None:
-        nonlocal drawn
-        drawn += batch                                                    # new noise every time
-        deque(walk(model, batch, Sample(0, first=drawn), every=spec.size), maxlen=0)
+    with torch.inference_mode():
+        chunks = [chunk for chunk in (1, 2, 4, 8) if chunk <= batch]
+        return min((seconds(lambda chunk=chunk: forward(chunk), 5, 3), chunk) for chunk in chunks)
+
+
+def measure(name: str, batch: int, peak: float) -> None:
+    model = MODELS[name]()
+    assert isinstance(model, RasterModel)
+    spec = model.eval().spec
+    pixel = 1e6 / (spec.height * spec.width)
+    state = model.init(batch, backend="naive")
 
     def naive() -> None:
-        state = model.init(batch, backend="naive")
-        for t in range(0, spec.size, spec.size // 4):
-            state.t = t
-            model.step(state)
+        with torch.inference_mode():
+            for t in range(0, spec.size, spec.size // 4):
+                state.t = t
+                model.step(state)
 
-    with torch.inference_mode():
-        by_chunk = {chunk: seconds(lambda chunk=chunk: forward(chunk), 5, 4) for chunk in (1, 2, 4, 8) if chunk <= batch}
-        chunk, one_forward = min(by_chunk.items(), key=lambda item: item[1])
-        whole = seconds(naive, 2, 4) / 4 * spec.size
-    sample = seconds(cached, 3, 10)
-    pixels = spec.height * spec.width
+    forward, chunk = forward_seconds(model, batch)
+    whole = seconds(naive, 1, 4) / 4 * spec.size
+    through_torch = seconds(drawing(model, batch, "torch"), 2, 5)
+    native = seconds(drawing(model, batch, "native"), 5, 6)
+    images = rastrum.sample(model, batch)
+    blob = rastrum.compress(model, images)
+    drawn = seconds(lambda: rastrum.sample(model, batch), 5, 4)
+    encoded, decoded = (
+        seconds(run, 5, 4) / drawn for run in (lambda: rastrum.compress(model, images), lambda: rastrum.decompress(model, blob))
+    )
+    again, _ = forward_seconds(model, batch)                              # before and after: a slow minute shows in both
+    forward = min(forward, again)
+    share = multiply_adds(model) * batch / native / peak
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
-        f"| {name} {spec.channels}x{spec.height}x{spec.width} | {batch} | {whole / pixels * 1e6:,.0f} | {sample / pixels * 1e6:,.1f} |"
-        f" {one_forward / pixels * 1e6:,.1f} ({chunk}) | {sample / one_forward:.2f} | {whole / sample:,.0f} | {memory:,.0f} |",
+        f"| {name} {spec.channels}x{spec.height}x{spec.width} | {batch} | {whole * pixel:,.0f} | {through_torch * pixel:,.0f} |"
+        f" {native * pixel:,.1f} | {forward * pixel:,.1f} ({chunk}) | {through_torch / forward:.2f} | **{native / forward:.2f}** |"
+        f" {share:.0%} | {encoded:.2f} | {decoded:.2f} | {memory:,.0f} |",
         flush=True,
     )
 
 
+def first_sample() -> None:
+    """Seconds to the first image of a process that has to compile, and of one that finds the compiled code on disk."""
+    with tempfile.TemporaryDirectory() as cache:
+        environment = {**os.environ, "NUMBA_CACHE_DIR": cache}
+        cold, warm = (
+            float(subprocess.run([sys.executable, "-c", FIRST_SAMPLE], env=environment, capture_output=True, text=True, check=True).stdout)
+            for _ in range(2)
+        )
+    print(f"\nFirst image of a process: {cold:.1f} s where it compiles, {warm:.2f} s from the cache on disk.")
+
+
+def by_size(sizes: list[int], plot: Path | None) -> None:
+    """Cost of a pixel against the size of the image: it must not grow."""
+    print("\n| size | sample, µs/pixel, B=1 | forward, µs/pixel | sample, µs/pixel and image, B=16 | forward |\n|---|---|---|---|---|")
+    rows = []
+    for size in sizes:
+        model = rastrum.build("gated-pixelcnn", ImageSpec(1, size, size, 256), maps=64, layers=6, hidden=64)
+        assert isinstance(model, RasterModel)
+        model.eval()
+        times = []
+        for batch in (1, 16):
+            scale = 1e6 / (size * size * batch)
+            times += [seconds(drawing(model, batch, "native"), 3, 5) * scale, forward_seconds(model, batch)[0] * scale]
+        rows.append(times)
+        print(f"| {size}x{size} | " + " | ".join(f"{time:.1f}" for time in times) + " |", flush=True)
+    if plot is not None:
+        import matplotlib
+
+        matplotlib.use("Agg")
+        import matplotlib.pyplot as plt
+
+        figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
+        names = ("sample, B=1", "forward, B=1", "sample, B=16", "forward, B=16")
+        for times, label, style in zip(zip(*rows, strict=True), names, ("C0-o", "C0:", "C1-o", "C1:"), strict=True):
+            axes.plot(sizes, times, style, label=label)
+        axes.set(xscale="log", xlabel="height and width of the image", ylabel="µs a pixel and image", ylim=(0, None))
+        axes.set_xticks(sizes, [str(size) for size in sizes])
+        axes.minorticks_off()
+        axes.legend(frameon=False)
+        figure.savefig(plot, dpi=120)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
-    parser.add_argument("--batches", nargs="+", type=int, default=[1, 16, 64])
+    parser.add_argument("--models", nargs="*", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--batches", nargs="+", type=int, default=[1, 4, 16, 64])
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--sizes", nargs="*", type=int, default=[8, 16, 32, 64])
+    parser.add_argument("--plot", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    print("| model | B | naive, µs/pixel | sample, µs/pixel | forward, µs/pixel (chunk) | sample / forward | naive / sample | peak MiB |")
-    print("|---|---|---|---|---|---|---|---|")
+    peak = peak_multiply_adds()
+    print(f"{options.threads} thread(s); peak of a core {peak / 1e9:.1f} billion float32 multiply-adds a second\n")
+    print("| model | B | naive, µs/pixel | torch | native | forward (chunk) | torch / forward | native / forward | of the peak |", end="")
+    print(" encode / sample | decode / sample | peak MiB |\n|---|---|---|---|---|---|---|---|---|---|---|---|")
     for name in options.models:
         for batch in options.batches:
-            measure(name, batch)
+            measure(name, batch, peak)
+    first_sample()
+    if options.sizes:
+        by_size(options.sizes, options.plot)
 
 
 if __name__ == "__main__":

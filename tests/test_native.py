@@ -398,7 +398,7 @@ def test_random_programs_run_or_are_refused(data: st.DataObject) -> None:
 
 def test_what_the_native_interpreter_refuses() -> None:
     model = built("gated-pixelcnn", ImageSpec(1, 4, 4, 4))
-    with pytest.raises(ValueError, match=r"backend: 'native' computes in float32 .* torch\.float64"):
+    with pytest.raises(ValueError, match=r"backend: 'native' is for float32 .* torch\.float64"):
         rastrum.sample(model.double(), 1, backend="native")
     with pytest.raises(ProgramError, match="float32"):
         pack(model.program())

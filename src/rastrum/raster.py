@@ -7,6 +7,7 @@ samples for about the price of one forward pass: the base class runs that progra
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -38,7 +39,10 @@ class State:
         self.condition = condition
         self.engine = engine
         self.stepped: tuple[int, Distribution] | None = None              # the decision asked for last, and what it gave
-        self._columns = self.x.flatten(1).unbind(1)
+
+    @cached_property
+    def _columns(self) -> tuple[Tensor, ...]:
+        return self.x.flatten(1).unbind(1)
 
     @property
     def decides(self) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -20,7 +21,7 @@ from torch import Tensor
 from .codec.coder import Decoder, Encoder
 from .noise import PIXEL, uniform
 from .protocol import ArrayLike, Chooser, Distribution, Frame, Work, check_images
-from .raster import Backend, RasterModel
+from .raster import Backend, RasterModel, State
 
 NOISE_BLOCK = 1024
 
@@ -58,7 +59,10 @@ class Force:
 
     def __init__(self, x: Tensor, order: Tensor) -> None:
         self._all = x.flatten(1)[:, order].long()
-        self._values = self._all.unbind(1)
+
+    @cached_property
+    def _values(self) -> tuple[Tensor, ...]:
+        return self._all.unbind(1)
 
     def __call__(self, t: int, distribution: Distribution, active: Tensor) -> Tensor:
         return self._values[t]
@@ -143,35 +147,37 @@ def walk(
     stride = {"row": spec.channels * spec.width, "decision": 1}[every] if isinstance(every, str) else every
     with quiet(model) as threads:
         state = model.init(batch, condition, backend, threads)
-        active = torch.ones(batch, spec.size, dtype=torch.bool, device=model.device)
+        active, kept = torch.ones(batch, spec.size, dtype=torch.bool, device=model.device), None
         if known is not None:
             assert values is not None
             values = check_images(spec, values, model.device, "values")
             active = ~known.expand(batch, *spec.shape).flatten(1).to(model.device)[:, order]
+            kept = values.flatten(1)[:, order]
             free = active.any(0)
-            start = int(free.to(torch.int8).argmax()) if bool(free.any()) else spec.size
-            model.prefill(state, values, start)
-            known_values = values.flatten(1)[:, order]
-            kept = known_values.unbind(1)
-            all_free, none_free = active.all(0).tolist(), (~free).tolist()
-        else:
-            known_values, kept, all_free, none_free = None, [], [True] * spec.size, [False] * spec.size
-        columns = active.unbind(1)
+            model.prefill(state, values, int(free.to(torch.int8).argmax()) if bool(free.any()) else spec.size)
     yield _frame(model, state.x, state.t)
     while state.t < spec.size:
         with quiet(model):
             t, stop = state.t, min(spec.size, (state.t // stride + 1) * stride)
             work = chooser.native(t, stop) if state.decides and hasattr(chooser, "native") else None
-            if work is not None:
-                kept_part = None if known_values is None else known_values[:, t:stop]
-                model.decide(state, stop, work, active[:, t:stop], kept_part)
-            for t in range(state.t, stop):
-                if none_free[t]:
-                    model.observe(state, kept[t])
-                    continue
-                value = chooser(t, model.step(state), columns[t])
-                model.observe(state, value if all_free[t] else torch.where(columns[t], value, kept[t]))
+            here = active[:, t:stop], None if kept is None else kept[:, t:stop]
+            if work is None:
+                _step_by_step(model, state, stop, chooser, *here)
+            else:
+                model.decide(state, stop, work, *here)
         yield _frame(model, state.x, state.t)
+
+
+def _step_by_step(model: RasterModel, state: State, stop: int, chooser: Chooser, active: Tensor, kept: Tensor | None) -> None:
+    """Decisions state.t … stop − 1, the definition: chosen where ``active``, else ``kept``; both (B, stop − state.t)."""
+    columns, any_free, all_free = active.unbind(1), active.any(0).tolist(), active.all(0).tolist()
+    values = [] if kept is None else kept.unbind(1)
+    for n, t in enumerate(range(state.t, stop)):
+        if not any_free[n]:
+            model.observe(state, values[n])
+            continue
+        value = chooser(t, model.step(state), columns[n])
+        model.observe(state, value if all_free[n] else torch.where(columns[n], value, values[n]))
 
 
 def _frame(model: RasterModel, x: Tensor, t: int) -> Frame:

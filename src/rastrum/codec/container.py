@@ -16,15 +16,21 @@ import platform
 from collections import deque
 from hashlib import blake2b
 from pathlib import Path
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..program import suits_native
 from ..protocol import ArrayLike, check_condition, check_images, to_levels
 from ..raster import Backend, RasterModel
 from ..walk import Decode, Encode, walk
 from .coder import Decoder, Encoder
+
+if TYPE_CHECKING:
+    from ..program.native import Packed
 
 MAGIC, VERSION = b"RSTM", 1
 TORCH, NATIVE = 0, 1
@@ -43,7 +49,7 @@ def compress(model: RasterModel, images: ArrayLike, condition: ArrayLike | None 
     _check_model(model)
     x = check_images(model.spec, images, model.device)
     told = check_condition(model.condition_spec, condition, len(x), model.device)
-    arithmetic = _arithmetic(model)
+    arithmetic, fingerprint = _identity(model)
     streams: list[bytes] = []
     for start in range(0, len(x), BATCH):
         part = x[start : start + BATCH]
@@ -51,7 +57,7 @@ def compress(model: RasterModel, images: ArrayLike, condition: ArrayLike | None 
         chooser = Encode(part, model.order, encoders)
         _run(model, len(part), chooser, None if told is None else told[start : start + BATCH], arithmetic)
         streams += [encoder.finish() for encoder in encoders]
-    body = _fingerprint(model) + _digest(4, _bytes(x)) + _varint(len(x))
+    body = fingerprint + _digest(4, _bytes(x)) + _varint(len(x))
     if arithmetic == TORCH:
         version = torch.__version__.split("+")[0].encode()[:8]
         body += bytes([BATCH, len(version)]) + version + _environment(model)
@@ -78,10 +84,15 @@ def decompress(model: RasterModel, blob: bytes, condition: ArrayLike | None = No
         raise FileError(f"blob: version {version}, this release reads version {VERSION}")
     if _digest(8, blob[:6] + blob[14:]) != blob[6:14]:
         raise FileError("blob: the digest does not match, it is cut or changed")
-    if blob[14:22] != _fingerprint(model):
-        raise FileError("blob: made by another model, or by this one with other weights")
     if arithmetic not in (TORCH, NATIVE):
         raise FileError(f"blob: unknown arithmetic {arithmetic}")
+    ours, fingerprint = _identity(model)
+    if arithmetic == NATIVE != ours:
+        raise FileError("blob: coded by the native interpreter, which needs numba and a float32 model on a CPU")
+    if blob[14:22] != fingerprint:
+        raise FileError("blob: made by another model, or by this one with other weights")
+    if arithmetic == TORCH != ours:
+        raise FileError("blob: coded by torch, where this model now runs natively; decode it where numba is not installed")
     pixels, count, place = blob[22:26], *_read_varint(blob, 26)
     if arithmetic == TORCH:
         batch, size = _byte(blob, place), _byte(blob, place + 1)
@@ -90,8 +101,6 @@ def decompress(model: RasterModel, blob: bytes, condition: ArrayLike | None = No
         place += 6 + size
         if environment != _environment(model) or batch != BATCH:
             raise FileError(f"blob: coded by torch {version} on another processor, build or type of number; it decodes only there")
-    elif _arithmetic(model) != NATIVE:
-        raise FileError("blob: coded by the native interpreter, which needs numba and a float32 model on a CPU")
     told = check_condition(model.condition_spec, condition, count, model.device)
     streams = _split(blob, place, count)
     parts = []
@@ -110,19 +119,26 @@ def _check_model(model: object) -> None:
         raise ValueError(f"{type(model).__name__} cannot code images, it has no exact conditionals; use a raster model")
 
 
-def _arithmetic(model: RasterModel) -> int:
-    """NATIVE where the model's steps are the native interpreter's, checked; else TORCH."""
-    if model.init(1, _any_condition(model)).decides:
-        from ..program.golden import verify
+def _identity(model: RasterModel) -> tuple[int, bytes]:
+    """NATIVE where the native interpreter can decide for this model, which is checked, else TORCH; and the model's fingerprint.
 
-        verify()
-        return NATIVE
-    return TORCH
+    Hashing the weights takes as long as drawing half an image, so it is done once for each time that they are packed.
+    """
+    if model.lower is None or not suits_native(model):
+        return TORCH, _fingerprint(model)
+    from ..program.golden import verify
+    from ..program.native import packed
+
+    known = packed(model)
+    if known.program.head is None:
+        return TORCH, _fingerprint(model)
+    verify()
+    if known not in _fingerprints:
+        _fingerprints[known] = _fingerprint(model)
+    return NATIVE, _fingerprints[known]
 
 
-def _any_condition(model: RasterModel) -> Tensor | None:
-    told = model.condition_spec
-    return None if told is None else torch.zeros(told.shape, dtype=torch.int64 if told.kind == "class" else torch.float32)
+_fingerprints: WeakKeyDictionary[Packed, bytes] = WeakKeyDictionary()
 
 
 def _run(model: RasterModel, batch: int, chooser: Encode | Decode, condition: Tensor | None, arithmetic: int) -> Tensor:

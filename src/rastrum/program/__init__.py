@@ -33,16 +33,20 @@ def interpreter(model: RasterModel, batch: int, condition: Tensor | None, backen
     if backend not in (None, "torch", "native"):
         raise ValueError(f"backend: expected None, 'native', 'torch' or 'naive', got {backend!r}")
     dtype, device = model.dtype, model.device
-    suits = dtype == torch.float32 and device.type == "cpu"
-    if backend == "native" and not suits:
-        raise ValueError(f"backend: 'native' computes in float32 on a CPU, this model is {dtype} on {device}; convert it, or take 'torch'")
-    if backend == "native" and not has_numba():
-        raise ValueError("backend: 'native' needs numba, which is not installed; pip install numba, or take 'torch'")
-    if backend == "torch" or not suits or not has_numba():
+    if backend == "torch" or not suits_native(model):
+        if backend == "native" and not has_numba():
+            raise ValueError("backend: 'native' needs numba, which is not installed; pip install numba, or take 'torch'")
+        if backend == "native":
+            raise ValueError(f"backend: 'native' is for float32 on a CPU, this model is {dtype} on {device}; convert it, or take 'torch'")
         return TorchInterpreter(model.program(), batch, dtype, device, condition)
     from .native import NativeInterpreter, packed
 
     return NativeInterpreter(packed(model), batch, condition, threads)
+
+
+def suits_native(model: RasterModel) -> bool:
+    """Whether the native interpreter can run the program of this model, here."""
+    return model.dtype == torch.float32 and model.device.type == "cpu" and has_numba()
 
 
 @lru_cache
