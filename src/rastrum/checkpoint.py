@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 BOX = "rastrum/"  # "rastrum/NAME" is a model in the package
+BOXED = Path(__file__).with_name("pretrained")
 
 
 class CheckpointError(ValueError):
@@ -38,7 +39,7 @@ class CheckpointError(ValueError):
 def save_pretrained(model: RasterModel | CanvasModel, folder: str | Path, card: Mapping[str, str] | None = None) -> None:
     """Write the model to ``folder``, which is made; an earlier model there is replaced, other files stay.
 
-    card: facts for the card, such as data, command, score. Raises ``ValueError`` for a model that is not in ``rastrum.MODELS`` and for a
+    card: facts for the card, such as data, command, score; "samples" names a picture beside it, "load" what ``load`` is given. Raises ``ValueError`` for a model that is not in ``rastrum.MODELS`` and for a
     folder with foreign files of these names; ``OSError`` (one line) if writing fails, with nothing changed.
     """
     write_files(folder, model_files(model, card))
@@ -153,17 +154,20 @@ def load(folder_or_name: str | Path) -> RasterModel | CanvasModel:
     return model.eval()
 
 
+def pretrained() -> list[str]:
+    """Names of the models in the package, as ``load`` takes them."""
+    return sorted(BOX + path.parent.name for path in BOXED.glob(f"*/{CONFIG}"))
+
+
 def _find(folder_or_name: str | Path) -> Path:
     folder = Path(folder_or_name).expanduser()
     if folder.is_dir():
         return folder
     if str(folder_or_name).startswith(BOX):
-        boxed = Path(__file__).with_name("pretrained")
-        inside = boxed / str(folder_or_name).removeprefix(BOX)
-        if inside.is_dir() and inside.parent == boxed:
+        inside = BOXED / str(folder_or_name).removeprefix(BOX)
+        if inside.is_dir() and inside.parent == BOXED:
             return inside
-        names = sorted(path.name for path in boxed.iterdir() if path.is_dir()) if boxed.is_dir() else []
-        raise CheckpointError(f"there is no model {str(folder_or_name)!r} in the package; there are {', '.join(names) or 'none'}")
+        raise CheckpointError(f"there is no model {str(folder_or_name)!r} in the package; there are {', '.join(pretrained())}")
     what = "is a file, not a folder" if folder.exists() else "is not there"
     raise CheckpointError(f"model: {str(folder_or_name)!r} {what}; expected a folder with {CONFIG} and {WEIGHTS}, or rastrum/NAME")
 
@@ -226,12 +230,14 @@ def _card(model: RasterModel | CanvasModel, name: str, facts: Mapping[str, str])
         "images": size if spec.frames == 1 else f"{spec.frames} frames of {size}",
         "condition": "none" if told is None else f"{told.kind}, size {told.size}",
         "parameters": f"{parameters:,}",
-        **{key: f"`{value}`" if key == "command" else value for key, value in facts.items()},
+        **{key: f"`{value}`" if key == "command" else value for key, value in facts.items() if key not in ("samples", "load")},
     }
     table = "\n".join(f"| {key} | {value} |" for key, value in rows.items())
+    where = facts.get("load", "this folder")
+    picture = f"\n![samples]({facts['samples']})\n" if "samples" in facts else ""
     notice = NOTICES.get(facts.get("data", "").split(" ")[0], "")
     return (
         f"---\nlibrary_name: rastrum\ntags: [{name.rstrip('+')}, image-generation]\n---\n\n# {name}\n\n| | |\n|---|---|\n{table}\n\n"
-        f'```python\nimport rastrum\n\nmodel = rastrum.load("this folder")\nimages = rastrum.sample(model, 16'
-        f"{', condition=0' if told is not None and told.kind == 'class' else ''})\n```\n" + (f"\n{notice}\n" if notice else "")
+        f'```python\nimport rastrum\n\nmodel = rastrum.load("{where}")\nimages = rastrum.sample(model, 16'
+        f"{', condition=0' if told is not None and told.kind == 'class' else ''})\n```\n" + picture + (f"\n{notice}\n" if notice else "")
     )

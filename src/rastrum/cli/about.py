@@ -17,6 +17,7 @@ def models(json: Json = False) -> None:
     """The models that there are. tiny, small, paper: parameters for 28x28 images of two levels, told nothing."""
     from rich.table import Column, Table
 
+    from ..checkpoint import pretrained
     from ..models import MODELS
 
     found = {name: describe(name) for name in MODELS}
@@ -26,8 +27,9 @@ def models(json: Json = False) -> None:
         sizes = (f"{n:,}" for n in row["parameters"].values())
         told, colour = ", ".join(row["conditions"]) or "-", "yes" if row["colour"] else "-"
         table.add_row(name, row["kind"], *sizes, told, colour, f"2–{row['levels']:,}")
+    boxed = f"in the package, trained: {', '.join(pretrained())}"
     legend = "raster: pixel by pixel, exact likelihood · canvas: stroke by stroke, a bound · told: conditions it can be given"
-    answer(found, json, table, legend)
+    answer(found, json, table, legend, boxed)
 
 
 def describe(name: str, presets: Sequence[str] = ("tiny", "small", "paper")) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import arg
 
-from .show import Classes, Json, Model, Out, Trace, answer, check_suffix, class_condition, load_model, progress
+from .show import Backend, Classes, Json, Model, Out, Trace, answer, check_suffix, class_condition, load_model, progress
 from .source import Binarise, Count, Data, Images, Split, load_images
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ def sample(
     seed: Annotated[int, arg(help="same seed, same images")] = 0,
     temperature: Annotated[float, arg(help="below 1 likelier images, above 1 wilder ones")] = 1.0,
     classes: Classes = None,
+    backend: Backend = None,
     columns: Annotated[int | None, arg(help="columns of the picture; by default about square, or one a class")] = None,
     out: Out = None,
     trace: Trace = None,
@@ -40,7 +41,7 @@ def sample(
     condition = class_condition(network, max(count, 0), classes, in_turn=True)
     if columns is None and condition is not None and not classes:
         columns = min(int(condition.max()) + 1, count) if count > 0 else None
-    frames = draw(rastrum.generate(network, count, condition, temperature, seed), count, trace is not None)
+    frames = draw(rastrum.generate(network, count, condition, temperature, seed, backend=backend), count, trace is not None)
     values = last_values(frames)
     if out is not None:
         save_picture(sheet(values / (network.spec.levels - 1), columns), out)
@@ -68,6 +69,7 @@ def complete(
     seed: Annotated[int, arg(help="same seed, same completions")] = 0,
     temperature: Annotated[float, arg(help="below 1 likelier images, above 1 wilder ones")] = 1.0,
     classes: Classes = None,
+    backend: Backend = None,
     out: Out = None,
     trace: Trace = None,
     json: Json = False,
@@ -90,7 +92,7 @@ def complete(
     condition = class_condition(network, len(x), classes, dataset.labels)
     each = x.repeat_interleave(num_samples, 0)
     told = None if condition is None else condition.repeat_interleave(num_samples, 0)
-    walked = walk(network, len(each), Sample(seed, temperature), told, mask, each)       # as `complete`, with frames
+    walked = walk(network, len(each), Sample(seed, temperature), told, mask, each, backend=backend)  # as `complete`, with frames
     frames = draw(walked, len(each), trace is not None)
     values = last_values(frames).unflatten(0, (len(x), num_samples))
     scale = network.spec.levels - 1

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from rich.console import Console, RenderableType
 from tyro.conf import Positional, arg
@@ -23,6 +23,10 @@ Model: TypeAlias = Annotated[
 Json: TypeAlias = Annotated[bool, arg(name="json", help="answer with one JSON object on stdout")]
 Classes: TypeAlias = Annotated[
     tuple[int, ...] | None, arg(name="class", metavar="CLASS …", help="class of each image, repeated in turn; by default 0, 1, 2, …")
+]
+Backend: TypeAlias = Annotated[
+    Literal["native", "torch", "naive"] | None,
+    arg(help="what runs a raster model's steps; naive: a whole forward a decision; by default the fastest that can"),
 ]
 Out: TypeAlias = Annotated[Path | None, arg(metavar="X.png", help="write the picture here")]
 Trace: TypeAlias = Annotated[Path | None, arg(metavar="X.gif", help="write an animation of the walk here")]
