@@ -39,8 +39,9 @@ class CheckpointError(ValueError):
 def save_pretrained(model: RasterModel | CanvasModel, folder: str | Path, card: Mapping[str, str] | None = None) -> None:
     """Write the model to ``folder``, which is made; an earlier model there is replaced, other files stay.
 
-    card: facts for the card, such as data, command, score; "samples" names a picture beside it, "load" what ``load`` is given. Raises ``ValueError`` for a model that is not in ``rastrum.MODELS`` and for a
-    folder with foreign files of these names; ``OSError`` (one line) if writing fails, with nothing changed.
+    card: facts for the card, such as data, command, score; "samples" names a picture beside it, "load" what ``load`` is given.
+    Raises ``ValueError`` for a model that is not in ``rastrum.MODELS`` and for a folder with foreign files of these names; ``OSError``
+    (one line) if writing fails, with nothing changed.
     """
     write_files(folder, model_files(model, card))
 
