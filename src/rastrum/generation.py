@@ -55,7 +55,8 @@ def sample(
     """Draw images: integer levels (count, *spec.shape), uint8 up to 256 levels. Same seed, same images, whatever the batch or device.
 
     condition: one for all or one an image. backend: what runs the steps of a raster model: "native" (compiled, float32 on a CPU),
-    "torch", or "naive", a full forward a decision; None = the fastest that can. They draw the same images but for rounding.
+    "torch", or "naive", a full forward a decision; None = the fastest that can. They draw the same images but for rounding. The native one
+    spreads a batch over as many threads as torch is set to use.
     Raises ``ValueError`` for a count below 1, a temperature not above 0 or a wrong condition.
     """
     _check_call(model, "count", count, seed, temperature)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from ..raster import RasterModel
 
 TINY = np.float32(1e-38)        # a tenth of it is denormal
+CALL = 0.2                     # seconds
 BLOCK = 16                     # images whose state stays in the cache
 MODES = {"draw": kernels.DRAW, "force": kernels.FORCE, "encode": kernels.ENCODE, "decode": kernels.DECODE}
 HEADS = {"bernoulli": kernels.BERNOULLI, "softmax": kernels.SOFTMAX, "mixture": kernels.MIXTURE}
@@ -278,7 +280,8 @@ class NativeInterpreter:
         """The output (B, P) of the pixel or colour group that decision ``t`` belongs to; a view, valid until the next call."""
         step = t // self._channels
         if self._ran <= step:
-            self._walk(kernels.ADVANCE, t, t + 1, np.zeros((self.batch, 0), np.int64), np.zeros((self.batch, 0), np.bool_))
+            none = np.zeros((self.batch, 0), np.int64)
+            self._walk(kernels.ADVANCE, t, t + 1, Work("force"), none, none.astype(np.bool_), _Streams([]))
         pixel, group = divmod(step, self.packed.layout.groups)
         view = self.packed.program.outputs[group]
         assert view is not None
@@ -304,12 +307,25 @@ class NativeInterpreter:
         on = np.ones(shape, np.bool_) if active is None else active.numpy().copy()
         if kept is not None:
             values[~on] = kept.numpy()[~on]
-        self._walk(MODES[work.kind], t, stop, values, on, work)
+        streams = _Streams(work.streams, 4 * (stop - t) + 16 if work.kind == "encode" else 0)
+        # In calls of a row and more, about CALL seconds each, so that Ctrl-C is heard; how they are cut changes no bit.
+        begin = t
+        row = size = self.packed.layout.width * self.packed.layout.channels
+        while begin < stop:
+            end, started = min(stop, begin + size), time.perf_counter()
+            part = np.ascontiguousarray(values[:, begin - t : end - t])
+            self._walk(MODES[work.kind], begin, end, work, part, np.ascontiguousarray(on[:, begin - t : end - t]), streams)
+            values[:, begin - t : end - t] = part
+            size = max(row, min(16 * size, int((end - begin) * CALL / (time.perf_counter() - started))))
+            begin = end
+        streams.store()
         return torch.from_numpy(values)
 
-    def _walk(self, mode: int, t: int, stop: int, values: np.ndarray, active: np.ndarray, work: Work | None = None) -> None:
-        packed, work = self.packed, work or Work("force")
-        streams = _Streams(work, stop - t)
+    def _walk(
+        self, mode: int, t: int, stop: int, work: Work, values: np.ndarray, active: np.ndarray, streams: _Streams
+    ) -> None:
+        """One call of the kernels; values and active (B, stop − t), values written."""
+        packed = self.packed
         task = kernels.Task(mode, t, stop, self._ran, np.uint64(work.seed), work.first, float(work.temperature), TINY)
         lowest = lowest_log_scale(packed.layout.levels)
 
@@ -346,7 +362,6 @@ class NativeInterpreter:
         if kernels.FLUSHED in ends:
             raise PortabilityError("arithmetic: denormal numbers are flushed to zero, so nothing is coded; torch.set_flush_denormal(False)")
         self._ran = max(self._ran, (stop - 1) // self._channels + 1)
-        streams.store()
 
     def select(self, index: Tensor) -> NativeInterpreter:
         """The same point of the walk for the images ``index``."""
@@ -373,11 +388,10 @@ class _Room:
 
 
 class _Streams:
-    """The coders of a batch as arrays while the kernels have them; more than 24 bits a decision cannot come."""
+    """The coders of a batch as arrays while the kernels have them, with room for ``room`` more bytes each (24 bits a decision at most)."""
 
-    def __init__(self, work: Work, decisions: int) -> None:
-        self.coders: Sequence[Encoder | Decoder] = work.streams
-        room = 4 * decisions + 16 if work.kind == "encode" else 0
+    def __init__(self, coders: Sequence[Encoder | Decoder], room: int = 0) -> None:
+        self.coders = coders
         width = max((len(coder.data) for coder in self.coders), default=0) + room
         self.data = np.zeros((len(self.coders), width), np.uint8)
         self.low, self.range, self.code = (np.zeros(len(self.coders), np.uint64) for _ in range(3))
