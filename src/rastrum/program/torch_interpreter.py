@@ -37,6 +37,7 @@ class TorchInterpreter:
         self._row_period = 1 + max(op.grid.row_mask for phase in program.phases.values() for op in phase.operations)
         self._gate_scales: dict[int, Tensor] = {}
         self._calls: dict[tuple[Phase, int, int], list[Call]] = {}
+        self._compiled_calls: dict[tuple[Operation, int], list[Call]] = {}
         self._steps = self.spec.height * self.spec.width * program.groups
         self._channels = self.spec.channels // program.groups
         self._ran = 0
@@ -123,11 +124,18 @@ class TorchInterpreter:
                 if row & grid.row_mask != grid.row_value:
                     continue
                 if column < 0:
-                    calls += self._compile(op, lambda view, n=grid.columns: self._across(view, n))
+                    calls += self._compiled(op, column)
                 elif column & grid.column_mask == grid.column_value:
-                    calls += self._compile(op, lambda view, j=column >> grid.level: self._at(view, j))
+                    calls += self._compiled(op, column >> grid.level)
             self._calls[key] = calls
         return self._calls[key]
+
+    def _compiled(self, op: Operation, j: int) -> list[Call]:
+        """The calls of an operation at column index ``j`` (all: −1), the same in every row."""
+        if (op, j) not in self._compiled_calls:
+            columns = op.grid.columns
+            self._compiled_calls[op, j] = self._compile(op, lambda view: self._across(view, columns) if j < 0 else self._at(view, j))
+        return self._compiled_calls[op, j]
 
     # ── views and calls ──────────────────────────────────────────────────────────────────────────────────────────────
 
