@@ -177,11 +177,13 @@ class TorchInterpreter:
             opened = torch.empty_like(out)
             return [partial(torch.sigmoid, b, out=opened), partial(torch.addcmul, initial, a, opened, out=out)]
         if op.kind == "elu":
-            # elu(x) = max(x, exp(min(x, 0)) − 1), as exp(x) − 1 lies above x
-            return [partial(torch.clamp_max, source, 0.0, out=out), out.expm1_, partial(torch.maximum, source, out, out=out)]
+            return [partial(torch._C._nn.elu, source, out=out)]           # F.elu has no `out`
         if op.kind == "concat_elu":
-            # max(±x, exp(−|x|) − 1), one exponential for both halves; broadcasting both in one call is slower
-            (plus, minus), below = out.chunk(2, -1), torch.empty_like(source)
+            plus, minus = out.chunk(2, -1)
+            if source.dim() == 2:
+                return [partial(plus.copy_, source), partial(torch.neg, source, out=minus), partial(torch._C._nn.elu_, out)]
+            # A whole row: max(±x, exp(−|x|) − 1), one exponential for both halves, is more calls and less work.
+            below = torch.empty_like(source)
             return [
                 partial(torch.neg, source, out=minus),
                 partial(torch.minimum, source, minus, out=below),
