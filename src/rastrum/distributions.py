@@ -5,11 +5,12 @@
 The CDF counts out of 2^24 and gives every level at least one count, so a sample, a file and a completion cannot disagree:
 
     softmax    w_i = ⌊exp(l_i − max l) 2^30⌋,  C_i = w_0 + … + w_{i−1},     cdf(i) =  i + ⌊C_i (2^24 −  L) / C_L⌋
-    mixture    F_i = Σ_k ⌊π_k σ_k(lower edge of i) 2^52⌋,  C_i = ⌊F_i / 2^22⌋,  cdf(i) = 2i + ⌊C_i (2^24 − 2L) / 2^30⌋
+    mixture    w_k = π_k (2^24 − 2L) 2^28,   C_i = Σ_k ⌊w_k σ_k(lower edge of i)⌋,   cdf(i) = 2i + ⌊C_i / 2^28⌋
 
-Integer sums have no order, and of the functions used only ``exp`` is not exactly rounded; torch's gives an element the same bits wherever
-it stands in a tensor (its sigmoid does not), so ``search`` and ``cdf`` see the same numbers. The mixture's 2i instead of i lets C slip by
-one count where the rounding of exp is not monotone, without emptying a level. Parameters are float32 or float64.
+Sums of integers have no order (the mixture's are float64 below 2^53, exact too), and of the functions used only ``exp`` is not exactly
+rounded; torch's gives an element the same bits wherever it stands in a tensor (its sigmoid does not), so ``search`` and ``cdf`` see the
+same numbers. The mixture's 2i instead of i lets the count slip by one where the rounding of exp is not monotone, without emptying a level.
+Parameters are float32 or float64.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from torch import Tensor
 CDF_BITS = 24
 CDF_TOTAL = 1 << CDF_BITS
 SEARCH_RADIX = 16
+MIXTURE_COUNT = 2.0**28        # the mixture's sums are in this fraction of a count
 LOWEST_LOGIT = -1e30           # of a tempered pmf: exp gives 0, and subtracting stays finite
 
 
@@ -47,7 +49,7 @@ class _Levels(ABC):
         if not 0 < temperature < math.inf:
             raise ValueError(f"temperature: expected a number above 0, got {temperature!r}")
         distribution = self if temperature == 1 else _tempered(self.log_pmf(), temperature)
-        return distribution.search((u * CDF_TOTAL).long())
+        return distribution.search((u * float(CDF_TOTAL)).long())
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +79,7 @@ class Categorical(_Levels):
             raise _not_finite("logits")
         # Up to 256 levels the sums stay below 2^38 and their products with 2^24 below 2^63; more levels get coarser weights.
         bits = min(30, 38 - (self.levels - 1).bit_length())
-        return logits.exp_().mul_(1 << bits).long().cumsum(-1).contiguous()
+        return logits.exp_().mul_(2.0**bits).long().cumsum(-1).contiguous()
 
     def cdf(self, value: Tensor) -> Tensor:
         """Integer CDF below value (S, 0 … L) → S int64. Raises ``ValueError`` for logits that are not finite."""
@@ -90,7 +92,7 @@ class Categorical(_Levels):
         # Without division: i + ⌊C_i s / C_L⌋ ≤ t  ⇔  C_i s + (i − 1) C_L < t C_L; the left side grows with i = 1 … L, v of them fit.
         sums = self._sums
         total = sums.narrow(-1, self.levels - 1, 1)
-        left = torch.addcmul(sums * (CDF_TOTAL - self.levels), total, _count(self.levels, sums.device))
+        left = (total * _count(self.levels, sums.device)).add_(sums, alpha=CDF_TOTAL - self.levels)   # two thirds of addcmul's time
         right = threshold.unsqueeze(-1) * total
         return torch.searchsorted(left, right.contiguous()).squeeze(-1)
 
@@ -149,15 +151,14 @@ class LogisticMixture(_Levels):
     def component_log_prob(self, value: Tensor) -> Tensor:
         """Nats of value (S, int) under each component → (*S, K). The next channel's mixture has weights ∝ π_k · this."""
         centre, steepness = self._bins()
+        # σ(b) − σ(a) = σ(b) σ(−a) (1 − e^(a−b)): no cancellation, however narrow the bin or far the tail; at the ends one factor is left.
+        last_first, signs, zero = _ends(self.levels, centre.dtype, centre.device)
         value = value.unsqueeze(-1)
-        # σ(b) − σ(a) = σ(b) σ(−a) (1 − e^(a−b)): no cancellation, however narrow the bin or far the tail.
-        left = (value.to(centre.dtype) - 0.5 - centre) * steepness
+        beyond = value == last_first
+        edges = torch.addcmul((steepness * 0.5).unsqueeze(-2), ((value - centre) * steepness).unsqueeze(-2), signs)   # b and −a
         width = -torch.expm1(-steepness.clamp(min=torch.finfo(steepness.dtype).tiny))
-        is_first, is_last = value == 0, value == self.levels - 1
-        zero = left.new_zeros(())
-        below_right = torch.where(is_last, zero, F.logsigmoid(left + steepness))
-        above_left = torch.where(is_first, zero, F.logsigmoid(-left))
-        return below_right + above_left + torch.where(is_first | is_last, zero, width.log())
+        tails = torch.where(beyond.unsqueeze(-1), zero, F.logsigmoid(edges)).sum(-2)
+        return tails + torch.where(beyond.any(-1, keepdim=True), zero, width.log())
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Nats of value (S, int) → S."""
@@ -169,7 +170,14 @@ class LogisticMixture(_Levels):
         return LogisticMixture(*parameters, levels=self.levels).log_prob(torch.arange(self.levels, device=self.means.device))
 
     def _bins(self) -> tuple[Tensor, Tensor]:
-        """Centre in levels and 1 / scale, per level."""
+        """Centre in levels and 1 / scale, per level; kept where no graph hangs on them."""
+        return self._make_bins() if torch.is_grad_enabled() else self._kept_bins
+
+    @cached_property
+    def _kept_bins(self) -> tuple[Tensor, Tensor]:
+        return self._make_bins()
+
+    def _make_bins(self) -> tuple[Tensor, Tensor]:
         half = (self.levels - 1) / 2
         return self.means * half + half, torch.exp(-math.log(half) - self.log_scales.clamp(min=lowest_log_scale(self.levels)))
 
@@ -181,23 +189,23 @@ class LogisticMixture(_Levels):
 
     @cached_property
     def _float64(self) -> tuple[Tensor, Tensor, Tensor]:
-        """2^52 π, the level whose lower edge is the centre, and steepness, each (*S, 1, K)."""
+        """w, the level whose lower edge is the centre, and steepness, each (*S, K, 1)."""
         exact = self.double()
         if not math.isfinite((exact.logits + exact.means + exact.log_scales).sum().item()):
             raise _not_finite("logits, means or log scales")
         centre, steepness = exact._bins()
-        return (exact.logits.softmax(-1) * 2.0**52).unsqueeze(-2), (centre + 0.5).unsqueeze(-2), steepness.unsqueeze(-2)
+        weights = exact.logits.softmax(-1) * ((CDF_TOTAL - 2 * self.levels) * MIXTURE_COUNT)
+        return weights.unsqueeze(-1), (centre + 0.5).unsqueeze(-1), steepness.unsqueeze(-1)
 
     def _inner_cdf(self, level: Tensor) -> Tensor:
-        """The CDF's formula at levels (*S, N) int64, of which 1 … L − 1 mean something; increasing also beyond."""
+        """C_i + 2i 2^28 at levels i (*S, N) float64, of which 1 … L − 1 mean something; whole, and increasing also beyond."""
         weights, centre, steepness = self._float64
-        odds = ((centre - level.unsqueeze(-1)) * steepness).exp_().add_(1)
-        sums = torch.div(weights, odds).long().sum(-1) >> 22
-        return (sums * (CDF_TOTAL - 2 * self.levels) >> 30).add_(level, alpha=2)
+        odds = ((centre - level.unsqueeze(-2)) * steepness).exp_().add_(1.0)
+        return torch.div(weights, odds).floor_().sum(-2).add_(level, alpha=2 * MIXTURE_COUNT)
 
     def cdf(self, value: Tensor) -> Tensor:
         """Integer CDF below value (S, 0 … L) → S int64. Raises ``ValueError`` for parameters that are not finite."""
-        inner = self._inner_cdf(value.unsqueeze(-1)).squeeze(-1)
+        inner = self._inner_cdf(value.double().unsqueeze(-1)).squeeze(-1).div_(MIXTURE_COUNT).long()
         return torch.where(value >= self.levels, CDF_TOTAL, torch.where(value <= 0, 0, inner))
 
     def search(self, threshold: Tensor) -> Tensor:
@@ -205,13 +213,15 @@ class LogisticMixture(_Levels):
 
         Raises ``ValueError`` for parameters that are not finite.
         """
-        level, threshold = None, threshold.unsqueeze(-1)
+        # Without division: 2i + ⌊C_i / 2^28⌋ ≤ t  ⇔  C_i + 2i 2^28 < (t + 1) 2^28.
+        bound = threshold.double().add_(1.0).mul_(MIXTURE_COUNT).unsqueeze(-1).contiguous()
+        level = None
         for stride, offsets in _digits(self.levels, threshold.device):
-            points = offsets if level is None else level.unsqueeze(-1) + offsets
-            digit = (self._inner_cdf(points) <= threshold).sum(-1)
+            points = offsets if level is None else level + offsets
+            digit = torch.searchsorted(self._inner_cdf(points).contiguous(), bound).double()
             level = digit * stride if level is None else level.add_(digit, alpha=stride)
         assert level is not None
-        return level.clamp_(max=self.levels - 1)
+        return level.squeeze(-1).long().clamp_(max=self.levels - 1)
 
     def __getitem__(self, index: Any) -> LogisticMixture:
         index = _batch_index(index)
@@ -247,9 +257,18 @@ def _count(levels: int, device: torch.device) -> Tensor:
 
 @lru_cache(maxsize=64)
 @torch.inference_mode(False)
+def _ends(levels: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """The levels without an upper and without a lower edge (2,), the signs of the two edges (2, 1), and zero ()."""
+    signs = torch.tensor([[1], [-1]], dtype=dtype, device=device)
+    return torch.tensor([levels - 1, 0], device=device), signs, signs.new_zeros(())
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
 def _digits(levels: int, device: torch.device) -> list[tuple[int, Tensor]]:
-    """For each digit of a level, the highest first: its place value and the levels 1, 2, … times that to compare with."""
+    """For each digit of a level, the highest first: its place value and the levels 1, 2, … times that to compare with, in float64."""
     strides = [1]
     while strides[0] * SEARCH_RADIX < levels:
         strides.insert(0, strides[0] * SEARCH_RADIX)
-    return [(stride, torch.arange(1, min(SEARCH_RADIX, -(-levels // stride)), device=device) * stride) for stride in strides]
+    digits = torch.arange(1, SEARCH_RADIX, dtype=torch.float64, device=device)
+    return [(stride, digits[: -(-levels // stride) - 1] * stride) for stride in strides]

@@ -263,21 +263,22 @@ class PixelCNNPlusPlus(RasterModel):
     def mixtures(self, numbers: Tensor, values: Tensor) -> LogisticMixture:
         """numbers (*S, P), levels of a pixel's channels but the last (*S, C − 1) → each channel's mixture given those before: (*S, C)."""
         k = self.config.components
-        channels = [self.channel(numbers, values, channel) for channel in range(self.spec.channels)]
+        scaled = self.spec.scale(values, numbers.dtype)
+        channels = [self.channel(numbers, scaled, channel) for channel in range(self.spec.channels)]
         means, log_scales = (torch.stack(parts, -2) for parts in zip(*channels, strict=True))
         logits = numbers[..., :k].unsqueeze(-2)
         earlier = LogisticMixture(logits, means[..., :-1, :], log_scales[..., :-1, :], self.spec.levels)
         logits = logits + F.pad(earlier.component_log_prob(values).cumsum(-2), (0, 0, 1, 0))
         return LogisticMixture(logits, means, log_scales, self.spec.levels)
 
-    def channel(self, numbers: Tensor, values: Tensor, channel: int) -> tuple[Tensor, Tensor]:
-        """Means, moved by the earlier channels' values, and log scales of a channel: (*S, K) each."""
+    def channel(self, numbers: Tensor, scaled: Tensor, channel: int) -> tuple[Tensor, Tensor]:
+        """Means, moved by the earlier channels' values scaled (*S, C − 1), and log scales of a channel: (*S, K) each."""
         k, channels = self.config.components, self.spec.channels
         mean = numbers.narrow(-1, k * (1 + channel), k)
         for early in range(channel):
             pair = 1 + 2 * channels + channel * (channel - 1) // 2 + early
             coefficient = numbers.narrow(-1, k * pair, k).tanh()
-            mean = torch.addcmul(mean, coefficient, self.spec.scale(values[..., early : early + 1], numbers.dtype))
+            mean = torch.addcmul(mean, coefficient, scaled.narrow(-1, early, 1))
         return mean, numbers.narrow(-1, k * (1 + channels + channel), k)
 
     def distribution(self, x: Tensor, condition: Tensor | None = None) -> LogisticMixture:
@@ -289,13 +290,13 @@ class PixelCNNPlusPlus(RasterModel):
         """The mixture of the channel before, its weights multiplied by what each component gave to the value seen."""
         channel, pixel = divmod(index, self.spec.height * self.spec.width)
         parameters = parameters.double()
-        values = x.flatten(2)[..., pixel] if channel else x
-        mean, log_scale = self.channel(parameters, values, channel)
+        values = x.flatten(2)[..., pixel]
+        mean, log_scale = self.channel(parameters, self.spec.scale(values, torch.float64) if channel else values, channel)
         logits = parameters.narrow(-1, 0, self.config.components)
         if channel:
             if not isinstance(previous, LogisticMixture):
                 previous = self.head(parameters, x, index - self.spec.height * self.spec.width, None)
-            logits = previous.logits + previous.component_log_prob(values[:, channel - 1])
+            logits = previous.logits + previous.component_log_prob(values.select(1, channel - 1))
         return LogisticMixture(logits, mean, log_scale, levels=self.spec.levels)
 
     def initialise(self, x: Tensor, condition: Tensor | None = None) -> None:

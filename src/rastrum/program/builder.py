@@ -133,6 +133,7 @@ class Program:
         self.condition: View | None = None
         self._phase: Phase | None = None
         self._grid: Grid | None = None
+        self._applied: dict[tuple[Phase | None, Grid | None, Kind, View], View] = {}
 
     # ── maps ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -221,6 +222,8 @@ class Program:
                 last = view.shift + (view.offset + view.size - 1) // view.buffer.width
                 view.buffer.before = max(view.buffer.before, -view.shift)
                 view.buffer.after = max(view.buffer.after, (grid.columns - 1) * view.step + last - (view.buffer.columns - 1))
+        written = destination.buffer
+        self._applied = {key: to for key, to in self._applied.items() if written not in (key[-1].buffer, to.buffer)}
         self._phase.operations.append(Operation(kind, source, destination, grid, initial, weight, bias))
 
     def linear(
@@ -242,12 +245,20 @@ class Program:
         return destination
 
     def apply(self, kind: Kind, source: View, base: View | None = None) -> View:
-        """An elementwise operation on a map, group by group where colours have an order; → a new map of the same level."""
+        """An elementwise operation on a map, group by group where colours have an order; → a map of the same level.
+
+        The same on the same numbers is the same map: a shortcut's concat_elu is often that of the block it skips.
+        """
+        again = (self._phase, self._grid, kind, source)
+        if base is None and again in self._applied:
+            return self._applied[again]
         size = {"gate": source.size // 2, "glu": source.size // 2, "concat_elu": source.size * 2}.get(kind, source.size)
         destination = self.map(size, source.buffer.level)
         parts = 1 if self._phase is not None else self.groups
         for group in self.each_group():
             self.append(kind, source.part(group, parts), destination.part(group, parts), None if base is None else base.part(group, parts))
+        if base is None:
+            self._applied[again] = destination
         return destination
 
     def history(self, source: View, rows: int) -> View:

@@ -38,7 +38,9 @@ class TorchInterpreter:
         self._memory = {buffer: self._allocate(buffer) for buffer in program.buffers}
         self._row_period = 1 + max(op.grid.row_mask for phase in program.phases.values() for op in phase.operations)
         self._gate_scales: dict[int, Tensor] = {}
+        self._scratches: dict[torch.Size, Tensor] = {}
         self._calls: dict[tuple[Phase, int, int], list[Call]] = {}
+        self._compiled_calls: dict[tuple[Operation, int], list[Call]] = {}
         self._steps = self.spec.height * self.spec.width * program.groups
         self._channels = self.spec.channels // program.groups
         self._ran = 0
@@ -125,11 +127,18 @@ class TorchInterpreter:
                 if row & grid.row_mask != grid.row_value:
                     continue
                 if column < 0:
-                    calls += self._compile(op, lambda view, n=grid.columns: self._across(view, n))
+                    calls += self._compiled(op, column)
                 elif column & grid.column_mask == grid.column_value:
-                    calls += self._compile(op, lambda view, j=column >> grid.level: self._at(view, j))
+                    calls += self._compiled(op, column >> grid.level)
             self._calls[key] = calls
         return self._calls[key]
+
+    def _compiled(self, op: Operation, j: int) -> list[Call]:
+        """The calls of an operation at column index ``j`` (all: −1), the same in every row."""
+        if (op, j) not in self._compiled_calls:
+            columns = op.grid.columns
+            self._compiled_calls[op, j] = self._compile(op, lambda view: self._across(view, columns) if j < 0 else self._at(view, j))
+        return self._compiled_calls[op, j]
 
     # ── views and calls ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -158,7 +167,7 @@ class TorchInterpreter:
             return [partial(torch.clamp_min, source, 0.0, out=out)]
         if op.kind == "gate":
             # (1 − 2 σ(−2a)) σ(b): torch's tanh costs four sigmoids on a CPU
-            both = torch.empty_like(source)
+            both = self._scratch(source.shape)
             a, b = both.chunk(2, -1)
             return [
                 partial(torch.mul, source, self._gate_scale(source.shape[-1] // 2), out=both),
@@ -168,14 +177,16 @@ class TorchInterpreter:
         if op.kind == "glu":
             assert initial is not None
             a, b = source.chunk(2, -1)
-            opened = torch.empty_like(out)
+            opened = self._scratch(out.shape)
             return [partial(torch.sigmoid, b, out=opened), partial(torch.addcmul, initial, a, opened, out=out)]
         if op.kind == "elu":
-            # elu(x) = max(x, exp(min(x, 0)) − 1), as exp(x) − 1 lies above x
-            return [partial(torch.clamp_max, source, 0.0, out=out), out.expm1_, partial(torch.maximum, source, out, out=out)]
+            return [partial(out.copy_, source), partial(F.elu_, out)]
         if op.kind == "concat_elu":
-            # max(±x, exp(−|x|) − 1), one exponential for both halves; broadcasting both in one call is slower
-            (plus, minus), below = out.chunk(2, -1), torch.empty_like(source)
+            plus, minus = out.chunk(2, -1)
+            if source.dim() == 2:
+                return [partial(plus.copy_, source), partial(torch.neg, source, out=minus), partial(F.elu_, out)]
+            # A whole row: max(±x, exp(−|x|) − 1), one exponential for both halves, is more calls and less work.
+            below = self._scratch(source.shape)
             return [
                 partial(torch.neg, source, out=minus),
                 partial(torch.minimum, source, minus, out=below),
@@ -197,6 +208,12 @@ class TorchInterpreter:
             partial(torch.mul, kept, shown, out=out),
         ]
 
+    def _scratch(self, shape: torch.Size) -> Tensor:
+        """Memory for what lives within one operation, the same for all of them: it stays in the cache."""
+        if shape not in self._scratches:
+            self._scratches[shape] = torch.empty(shape, dtype=self.dtype, device=self.device)
+        return self._scratches[shape]
+
     def _gate_scale(self, n: int) -> Tensor:
         if n not in self._gate_scales:
             self._gate_scales[n] = torch.tensor([-2.0] * n + [1.0] * n, dtype=self.dtype, device=self.device)
@@ -209,7 +226,7 @@ class TorchInterpreter:
         columns = memory.shape[1]
         flat = memory.view(-1, buffer.width)
         first, count = buffer.before + op.source.shift, (self.batch - 1) * columns + out.shape[1]
-        target = torch.empty(self.batch * columns, out.shape[-1], dtype=self.dtype, device=self.device)
+        target = self._scratch(torch.Size((self.batch * columns, out.shape[-1])))
         shown, sums = target.view(self.batch, columns, -1)[:, : out.shape[1]], target[:count]
         rows = [flat[first + column : first + column + count] for column in range(op.source.size // buffer.width)]
         weights = op.weight.split(buffer.width)
