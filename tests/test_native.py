@@ -304,7 +304,7 @@ def test_mixture_cdfs_increase_and_follow_the_definition(components: int, levels
     centre, steepness = exact._bins()
     lanes = -(-components // kernels.LANES) * kernels.LANES
     mixture = kernels.Mixture(np.zeros(lanes), np.zeros(lanes), np.zeros(lanes), np.zeros(lanes, np.int64))
-    for array, values in zip(mixture, (logits.softmax(0) * 2.0**52, centre[0] + 0.5, steepness[0]), strict=False):
+    for array, values in zip(mixture, (logits.softmax(0) * ((2**24 - 2 * levels) * 2.0**28), centre[0] + 0.5, steepness[0]), strict=False):
         array[:components] = values.numpy()
     cdf = np.array([kernels.mixture_cdf(mixture, levels, level) for level in range(levels + 1)])
     assert cdf[0] == 0 and cdf[-1] == 2**24 and np.diff(cdf).min() >= 1

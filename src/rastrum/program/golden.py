@@ -18,7 +18,7 @@ from ..protocol import ImageSpec, Work
 from .builder import Head, Program, View
 from .native import NativeInterpreter, PortabilityError, pack
 
-GOLDEN = "8787da71b81b5279"
+GOLDEN = "c28db3910bef6445"
 
 
 @lru_cache

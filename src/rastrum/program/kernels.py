@@ -498,7 +498,7 @@ def sums_search(sums, levels, threshold):
 
 
 class Mixture(NamedTuple):
-    """One logistic mixture in units of a level, K padded to lanes: π 2^52, the level whose lower edge is the centre, 1 / scale."""
+    """One logistic mixture in levels, K padded to lanes: π (2^24 − 2L) 2^28, the level whose lower edge is the centre, 1 / scale."""
 
     weight: Any
     centre: Any
@@ -508,7 +508,7 @@ class Mixture(NamedTuple):
 
 @compiled
 def mixture_cdf(mixture, levels, level):
-    """Σ_k ⌊π_k 2^52 / (1 + e^((centre − level) steepness))⌋ / 2^22, then out of 2^24 with two counts a level."""
+    """2 level + ⌊C / 2^28⌋, C = Σ_k ⌊weight_k / (1 + e^((centre − level) steepness))⌋."""
     if level <= 0:
         return i64(0)
     if level >= levels:
@@ -520,7 +520,7 @@ def mixture_cdf(mixture, levels, level):
     total = i64(0)
     for k in range(weight.shape[0]):
         total += term[k]
-    return i64(2) * level + (((total >> i64(22)) * i64(CDF_TOTAL - 2 * levels)) >> i64(30))
+    return i64(2) * level + (total >> i64(28))
 
 
 @called
@@ -610,7 +610,7 @@ def mixture_of(layout, memory, p, channel, lowest, chain, seen, mixture):
     for k in range(K):
         total += mixture.weight[k]
     for k in range(K):
-        mixture.weight[k] = mixture.weight[k] / total * 4503599627370496.0
+        mixture.weight[k] = mixture.weight[k] / total * f64((CDF_TOTAL - 2 * layout.levels) << 28)
     return True
 
 
