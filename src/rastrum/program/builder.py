@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
 import torch
@@ -288,4 +288,57 @@ class Program:
         """The program, if it is whole and decides in the model's ``order``."""
         assert self.input is not None and all(view is not None for view in self.outputs), "a program reads values and gives outputs"
         assert torch.equal(self.decided(), order.cpu()), "the program decides in the model's order"
+        self._sum_in_place()
         return self
+
+    def _sum_in_place(self) -> None:
+        """Let a pixel map that starts from a row map have its memory: the sum is then done in place, a copy less a pixel.
+
+        Only where nobody misses either: the row map is written anew for every row that is due and read by nothing else, and the pixel map is
+        not read by a row phase, nor to the right of the pixel, where the row map's numbers now stand.
+        """
+        writers: dict[Buffer, list[tuple[Phase, Operation]]] = {buffer: [] for buffer in self.buffers}
+        readers: dict[Buffer, list[tuple[Phase, Operation, View]]] = {buffer: [] for buffer in self.buffers}
+        for phase in self.phases.values():
+            for op in phase.operations:
+                writers[op.destination.buffer].append((phase, op))
+                for view in (op.source, op.initial):
+                    if view is not None:
+                        readers[view.buffer].append((phase, op, view))
+
+        def row_map(pixels: Buffer) -> Buffer | None:
+            starts = {op.initial.buffer for _, op in writers[pixels] if op.initial is not None} - {pixels}
+            row = starts.pop() if len(starts) == 1 else None
+            if row is None or row.single or (row.width, row.level, row.initial) != (pixels.width, pixels.level, pixels.initial):
+                return None
+            in_step = all(
+                phase.kind == "channel" and op.initial is not None and replace(op.initial, buffer=pixels) == op.destination
+                for phase, op in writers[pixels]
+            )
+            anew = all(
+                phase.kind == "row" and phase.first_row == 0 and op.destination == View(row, 0, row.width) and op.grid.columns == row.columns
+                for phase, op in writers[row]
+            )
+            due = {(op.grid.row_mask, op.grid.row_value) for _, op in writers[pixels] + writers[row]}
+            alone = all(op.destination.buffer is pixels for _, op, _ in readers[row])
+            behind = all(
+                phase.kind == "channel" and view.shift + (view.offset + view.size - 1) // pixels.width <= 0
+                for phase, _, view in readers[pixels]
+            )
+            return row if writers[row] and in_step and anew and len(due) == 1 and alone and behind else None
+
+        lent = {buffer: row for buffer in self.buffers if writers[buffer] and (row := row_map(buffer)) is not None}
+        for buffer, row in lent.items():
+            row.before, row.after = max(row.before, buffer.before), max(row.after, buffer.after)
+
+        def moved(view: View) -> View:
+            return replace(view, buffer=lent[view.buffer]) if view.buffer in lent else view
+
+        self.buffers = [buffer for buffer in self.buffers if buffer not in lent]
+        self.outputs = [None if view is None else moved(view) for view in self.outputs]
+        for phase in self.phases.values():
+            for place, op in enumerate(phase.operations):
+                views = [op.source, op.destination, *([] if op.initial is None else [op.initial])]
+                if any(view.buffer in lent for view in views):
+                    initial = None if op.initial is None else moved(op.initial)
+                    phase.operations[place] = replace(op, source=moved(op.source), destination=moved(op.destination), initial=initial)
