@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from .codec.coder import Decoder, Encoder
+from .distributions import CDF_TOTAL
 from .noise import PIXEL, uniform
 from .protocol import ArrayLike, Chooser, Distribution, Frame, Work, check_images
 from .raster import Backend, RasterModel, State
@@ -35,20 +36,25 @@ class Sample:
     def __init__(self, seed: int, temperature: float = 1.0, first: int = 0) -> None:
         if not temperature > 0:
             raise ValueError(f"temperature: expected a number above 0, got {temperature!r}")
+        uniform(seed, [first], 0, 0)                                      # raises for numbers out of range, before anything is drawn
         self.seed, self.temperature, self.first = seed, temperature, first
         self._block: tuple[int, int, list[Tensor]] = (0, 0, [])
 
-    def uniforms(self, t: int, batch: int, device: torch.device) -> Tensor:
-        """u (B,) float64 of decision ``t``."""
+    def thresholds(self, t: int, batch: int, device: torch.device) -> Tensor:
+        """u · 2^24 (B,) int64 of decision ``t``."""
         start, size, block = self._block
         if batch != size or not start <= t < start + len(block):
             noise = uniform(self.seed, np.arange(self.first, self.first + batch), t, NOISE_BLOCK, purpose=PIXEL)
-            start, block = t, list(torch.from_numpy(np.ascontiguousarray(noise.T)).to(device).unbind(0))
+            counts = np.ascontiguousarray(noise.T * CDF_TOTAL).astype(np.int64)
+            start, block = t, list(torch.from_numpy(counts).to(device).unbind(0))
             self._block = (start, batch, block)
         return block[t - start]
 
     def __call__(self, t: int, distribution: Distribution, active: Tensor) -> Tensor:
-        return distribution.sample(self.uniforms(t, len(active), active.device), self.temperature)
+        threshold = self.thresholds(t, len(active), active.device)
+        if self.temperature == 1:
+            return distribution.search(threshold)
+        return distribution.sample(threshold / CDF_TOTAL, self.temperature)
 
     def native(self, t: int, stop: int) -> Work:
         return Work("draw", self.seed, self.first, self.temperature)

@@ -16,21 +16,17 @@ import platform
 from collections import deque
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..program import suits_native
+from ..program import Program, lowered, suits_native
 from ..protocol import ArrayLike, check_condition, check_images, to_levels
 from ..raster import Backend, RasterModel
 from ..walk import Decode, Encode, walk
 from .coder import Decoder, Encoder
-
-if TYPE_CHECKING:
-    from ..program.native import Packed
 
 MAGIC, VERSION = b"RSTM", 1
 TORCH, NATIVE = 0, 1
@@ -122,23 +118,22 @@ def _check_model(model: object) -> None:
 def _identity(model: RasterModel) -> tuple[int, bytes]:
     """NATIVE where the native interpreter can decide for this model, which is checked, else TORCH; and the model's fingerprint.
 
-    Hashing the weights takes as long as drawing half an image, so it is done once for each time that they are packed.
+    Hashing the weights takes as long as drawing half an image, so it is done once for each time that they are lowered.
     """
     if model.lower is None or not suits_native(model):
         return TORCH, _fingerprint(model)
     from ..program.golden import verify
-    from ..program.native import packed
 
-    known = packed(model)
-    if known.program.head is None:
+    program = lowered(model)
+    if program.head is None:
         return TORCH, _fingerprint(model)
     verify()
-    if known not in _fingerprints:
-        _fingerprints[known] = _fingerprint(model)
-    return NATIVE, _fingerprints[known]
+    if program not in _fingerprints:
+        _fingerprints[program] = _fingerprint(model)
+    return NATIVE, _fingerprints[program]
 
 
-_fingerprints: WeakKeyDictionary[Packed, bytes] = WeakKeyDictionary()
+_fingerprints: WeakKeyDictionary[Program, bytes] = WeakKeyDictionary()
 
 
 def _run(model: RasterModel, batch: int, chooser: Encode | Decode, condition: Tensor | None, arithmetic: int) -> Tensor:

@@ -9,6 +9,7 @@ import warnings
 from functools import lru_cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, TypeAlias
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -38,10 +39,24 @@ def interpreter(model: RasterModel, batch: int, condition: Tensor | None, backen
             raise ValueError("backend: 'native' needs numba, which is not installed; pip install numba, or take 'torch'")
         if backend == "native":
             raise ValueError(f"backend: 'native' is for float32 on a CPU, this model is {dtype} on {device}; convert it, or take 'torch'")
-        return TorchInterpreter(model.program(), batch, dtype, device, condition)
+        return TorchInterpreter(lowered(model), batch, dtype, device, condition)
     from .native import NativeInterpreter, packed
 
-    return NativeInterpreter(packed(model), batch, condition, threads)
+    return NativeInterpreter(packed(lowered(model)), batch, condition, threads)
+
+
+_programs: WeakKeyDictionary[RasterModel, tuple[list[Tensor], Program]] = WeakKeyDictionary()
+
+
+def lowered(model: RasterModel) -> Program:
+    """The model's step program: the last one again if no number of the model has changed since."""
+    numbers = [*model.parameters(), *model.buffers()]
+    then, program = _programs.get(model, ([], None))
+    same = len(then) == len(numbers) and all(a.dtype == b.dtype and torch.equal(a, b) for a, b in zip(then, numbers, strict=True))
+    if program is None or not same:
+        program = model.program()
+        _programs[model] = [number.detach().clone() for number in numbers], program
+    return program
 
 
 def suits_native(model: RasterModel) -> bool:

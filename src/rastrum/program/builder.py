@@ -294,8 +294,8 @@ class Program:
     def _sum_in_place(self) -> None:
         """Let a pixel map that starts from a row map have its memory: the sum is then done in place, a copy less a pixel.
 
-        Only where nobody misses either: the row map is written anew for every row that is due and read by nothing else, and the pixel map is
-        not read by a row phase, nor to the right of the pixel, where the row map's numbers now stand.
+        Only where nobody misses either: the row map is written anew for every row that is due and read by nothing else, and the pixel map
+        is not read by a row phase, nor to the right of the pixel, where the row map's numbers now stand.
         """
         writers: dict[Buffer, list[tuple[Phase, Operation]]] = {buffer: [] for buffer in self.buffers}
         readers: dict[Buffer, list[tuple[Phase, Operation, View]]] = {buffer: [] for buffer in self.buffers}
@@ -316,7 +316,7 @@ class Program:
                 for phase, op in writers[pixels]
             )
             anew = all(
-                phase.kind == "row" and phase.first_row == 0 and op.destination == View(row, 0, row.width) and op.grid.columns == row.columns
+                phase.kind == "row" and phase.first_row == 0 and (op.destination, op.grid.columns) == (View(row, 0, row.width), row.columns)
                 for phase, op in writers[row]
             )
             due = {(op.grid.row_mask, op.grid.row_value) for _, op in writers[pixels] + writers[row]}

@@ -15,7 +15,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -28,9 +27,6 @@ from ..distributions import lowest_log_scale
 from ..protocol import Work
 from . import kernels
 from .builder import Buffer, Operation, Phase, Program, View
-
-if TYPE_CHECKING:
-    from ..raster import RasterModel
 
 TINY = np.float32(1e-38)        # a tenth of it is denormal
 CALL = 0.2                     # seconds
@@ -72,17 +68,14 @@ def pack(program: Program) -> Packed:
     return _Packer(program).packed()
 
 
-_known: WeakKeyDictionary[RasterModel, tuple[list[Tensor], Packed]] = WeakKeyDictionary()
+_packed: WeakKeyDictionary[Program, Packed] = WeakKeyDictionary()
 
 
-def packed(model: RasterModel) -> Packed:
-    """The model's program, packed: the last one again if no number of the model has changed since."""
-    numbers = [*model.parameters(), *model.buffers()]
-    then, known = _known.get(model, ([], None))
-    if known is None or len(then) != len(numbers) or not all(map(torch.equal, then, numbers)):
-        known = pack(model.program())
-        _known[model] = [number.detach().clone() for number in numbers], known
-    return known
+def packed(program: Program) -> Packed:
+    """``pack``, once for each program."""
+    if program not in _packed:
+        _packed[program] = pack(program)
+    return _packed[program]
 
 
 class _Packer:
