@@ -125,7 +125,7 @@ def measure(name: str, batch: int, peak: float) -> None:
 
     forward, chunk = forward_seconds(model, batch)
     whole = seconds(naive, 1, 4) / 4 * spec.size
-    through_torch = seconds(drawing(model, batch, "torch"), 2, 5)
+    through_torch = seconds(drawing(model, batch, "torch"), 5, 8)
     native = seconds(drawing(model, batch, "native"), 5, 6)
     images = rastrum.sample(model, batch)
     blob = rastrum.compress(model, images)

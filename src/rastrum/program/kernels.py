@@ -724,7 +724,8 @@ class Scratch(NamedTuple):
 def walk(ops, phases, outputs, layout, lowest, memory, weights, table, task, values, active, chain, seen, streams, mixture, scratch):
     """Runs a program over decisions for a batch; → DONE, NOT_FINITE, or FLUSHED where this thread flushes denormals and would code.
 
-    outputs (G, 2): offset and column distance of each group's numbers · memory (B · stride,) · table (L,): levels as the network reads them
+    outputs (G, 3): offset, column distance and count of each group's numbers · memory (B · stride,) · table (L,): a level as the network
+    reads it
     values (B, n): read where not active, or forced or encoded; written everywhere · chain (B, K), seen (B, C): the pixel's mixture so far.
     """
     batch = values.shape[0]

@@ -26,7 +26,7 @@ from ..distributions import _not_finite as not_finite
 from ..distributions import lowest_log_scale
 from ..protocol import Work
 from . import kernels
-from .builder import Buffer, Operation, Phase, Program, View
+from .builder import Buffer, Head, Operation, Phase, Program, View
 
 TINY = np.float32(1e-38)        # a tenth of it is denormal
 CALL = 0.2                     # seconds
@@ -51,15 +51,15 @@ class ProgramError(ValueError):
 class Packed:
     """A program as the kernels read it, for any batch. beginning (stride,): an image's arena before the first decision."""
 
-    program: Program
+    decides: bool                  # whether the program says its distribution
     layout: kernels.Layout
     operations: np.ndarray
     phases: np.ndarray
-    outputs: np.ndarray
+    outputs: np.ndarray            # (G, 3): offset at column 0, distance between columns, how many numbers
     weights: np.ndarray
     beginning: np.ndarray
     levels: np.ndarray             # (L,) float32: a level as the network reads it
-    condition: int                 # offset of the condition vector, where there is one
+    condition: tuple[int, int] | None  # offset and size of the condition vector
     most_rows: int
 
 
@@ -111,16 +111,11 @@ class _Packer:
         for view in program.outputs:
             assert view is not None
             self._check(view, spec.width, "an output")
-            outputs.append(self._view(view))
+            if program.head is not None and view.size != (expected := self._numbers(program.head)):
+                raise ProgramError(f"program: {program.head} takes {expected} numbers a step, an output has {view.size}")
+            outputs.append([*self._view(view), view.size])
         self._check(program.input, spec.width, "the input")
         head = program.head
-        sizes = {"bernoulli": 1, "softmax": spec.levels, "mixture": 0}
-        if head is not None and head.kind != "mixture" and program.outputs[0].size != spec.channels // program.groups * sizes[head.kind]:  # pyright: ignore[reportOptionalMemberAccess]
-            raise ProgramError(f"program: a {head.kind} head of {spec.levels} levels does not fit an output of {program.outputs[0]!r}")
-        if head is not None and head.kind == "mixture":
-            pairs = spec.channels * (spec.channels - 1) // 2
-            if program.groups != 1 or program.outputs[0].size != head.components * (1 + 2 * spec.channels + pairs):  # pyright: ignore[reportOptionalMemberAccess]
-                raise ProgramError(f"program: a mixture of {head.components} components does not fit its output")
         beginning = np.zeros(self.stride, np.float32)
         for buffer, place in self.place.items():
             if buffer.initial is not None:
@@ -139,17 +134,24 @@ class _Packer:
             components=0 if head is None else head.components,
         )
         return Packed(
-            program,
+            head is not None,
             layout,
             np.array(rows, np.int64).reshape(-1, kernels.OPERATION_FIELDS),
             np.array(phases, np.int64).reshape(-1, 4),
-            np.array(outputs, np.int64),
+            np.array(outputs, np.int64).reshape(-1, 3),
             _aligned_copy(np.concatenate(self.weights)),
             beginning,
             np.arange(spec.levels, dtype=np.float32) * np.float32(2 / (spec.levels - 1)) - np.float32(1),
-            0 if program.condition is None else self._view(program.condition)[0],
+            None if program.condition is None else (self._view(program.condition)[0], program.condition.size),
             max((op.grid.columns for phase in first for op in phase.operations), default=1),
         )
+
+    def _numbers(self, head: Head) -> int:
+        """How many numbers a step of the program gives to its head."""
+        channels, groups = self.program.spec.channels, self.program.groups
+        if head.kind == "mixture":
+            return head.components * (1 + 2 * channels + channels * (channels - 1) // 2) if groups == 1 else 0
+        return channels // groups * (self.program.spec.levels if head.kind == "softmax" else 1)
 
     def _view(self, view: View) -> tuple[int, int]:
         """Offset at column 0, distance between columns."""
@@ -257,17 +259,16 @@ class NativeInterpreter:
         size = min(BLOCK, -(-batch // threads)) or 1
         self._blocks = [slice(start, min(start + size, batch)) for start in range(0, batch, size)]
         self._rooms = [_Room(layout, max(packed.most_rows, size)) for _ in range(min(threads, len(self._blocks)) or 1)]
-        if packed.program.condition is not None:
+        if packed.condition is not None:
             assert condition is not None
-            vector = condition
-            if not vector.is_floating_point():
-                vector = torch.nn.functional.one_hot(vector, packed.program.condition.size)
-            self._memory[:, packed.condition : packed.condition + packed.program.condition.size] = vector.float().numpy()
+            start, length = packed.condition
+            vector = condition if condition.is_floating_point() else torch.nn.functional.one_hot(condition, length)
+            self._memory[:, start : start + length] = vector.float().numpy()
 
     @property
     def decides(self) -> bool:
         """Whether the program says its distribution, so that ``decide`` can run."""
-        return self.packed.program.head is not None
+        return self.packed.decides
 
     def parameters(self, t: int) -> Tensor:
         """The output (B, P) of the pixel or colour group that decision ``t`` belongs to; a view, valid until the next call."""
@@ -276,11 +277,9 @@ class NativeInterpreter:
             none = np.zeros((self.batch, 0), np.int64)
             self._walk(kernels.ADVANCE, t, t + 1, Work("force"), none, none.astype(np.bool_), _Streams([]))
         pixel, group = divmod(step, self.packed.layout.groups)
-        view = self.packed.program.outputs[group]
-        assert view is not None
-        start, distance = self.packed.outputs[group]
+        start, distance, size = self.packed.outputs[group]
         start += pixel % self.packed.layout.width * distance
-        return torch.from_numpy(self._memory[:, start : start + view.size])
+        return torch.from_numpy(self._memory[:, start : start + size])
 
     def arena(self) -> np.ndarray:
         """All maps of all images, (B, stride) float32, as they are now."""
