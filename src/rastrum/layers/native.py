@@ -1,0 +1,234 @@
+"""Faster forms of the layers' functions for float32 maps on a CPU: loops that torch has no single pass for, compiled by numba.
+
+    Gate            y = tanh(a) σ(b), one pass forward and one back
+    ThreeColumns    a kernel of three columns by Toom–Cook: products at 6 points give 4 columns of outputs, instead of 4 · 3 products
+
+Maps are contiguous, channels last. Addresses count bytes, steps between vectors floats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from .lanes import Lanes, combine, compiled, rowwise
+
+if TYPE_CHECKING:
+    from .causal import Tap
+
+# ── gate ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _gate(a: Lanes, b: Lanes) -> list[Lanes]:
+    u, v = (a * -2.0).exp(), (b * -1.0).exp()
+    return [(1.0 - u) * (1.0 / ((u + 1.0) * (v + 1.0)))]
+
+
+def _gate_gradient(grad: Lanes, a: Lanes, b: Lanes) -> list[Lanes]:
+    u, v = (a * -2.0).exp(), (b * -1.0).exp()
+    inverse = 1.0 / ((u + 1.0) * (v + 1.0))
+    tanh, sigmoid = (1.0 - u) * (v + 1.0) * inverse, (u + 1.0) * inverse
+    scaled = grad * sigmoid
+    return [scaled * (1.0 - tanh * tanh), scaled * tanh * (1.0 - sigmoid)]
+
+
+_gate_row = rowwise([1], [2], _gate)
+_gate_gradient_row = rowwise([2], [1, 2], _gate_gradient)
+
+
+@compiled
+def gate(x, y):
+    """x (P, 2n) as [a | b] → y (P, n)."""
+    count, n = y.shape
+    for i in range(count):
+        _gate_row(n, (y.ctypes.data + 4 * n * i, 0, x.ctypes.data + 8 * n * i, n))
+
+
+@compiled
+def gate_gradient(grad, x, grad_x):
+    """grad (P, n), x (P, 2n) → grad_x (P, 2n)."""
+    count, n = grad.shape
+    for i in range(count):
+        _gate_gradient_row(n, (grad_x.ctypes.data + 8 * n * i, n, grad.ctypes.data + 4 * n * i, 0, x.ctypes.data + 8 * n * i, n))
+
+
+class Gate(torch.autograd.Function):
+    """The same in one pass; the pass back computes both functions again, which is cheaper than keeping them."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        x = x.contiguous()
+        ctx.save_for_backward(x)
+        y = x.new_empty(*x.shape[:-1], x.shape[-1] // 2)
+        gate(x.detach().flatten(0, -2).numpy(), y.flatten(0, -2).numpy())
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        (x,) = ctx.saved_tensors
+        grad_x = torch.empty_like(x)
+        gate_gradient(grad.contiguous().flatten(0, -2).numpy(), x.flatten(0, -2).numpy(), grad_x.flatten(0, -2).numpy())
+        return grad_x
+
+
+# ── Toom–Cook ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+POINTS, TILE = 6, 4
+
+# Kernel columns g, inputs d, outputs y = OUTPUTS ((KERNEL g) ⊙ (INPUTS d)): polynomials at 0, 1, −1, 2, −2, ∞ (Lavin & Gray 2016, F(4, 3)).
+KERNEL = np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]) / 24
+INPUTS = np.array(
+    [[4, 0, -5, 0, 1, 0], [0, -4, -4, 1, 1, 0], [0, 4, -4, -1, 1, 0], [0, -2, -1, 2, 1, 0], [0, 2, -1, -2, 1, 0], [0, 4, 0, -5, 0, 1]]
+)
+OUTPUTS = np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]])
+
+
+def tiles(width: int) -> int:
+    """A tile: four columns of outputs, six columns of inputs that they see."""
+    return -(-width // TILE)
+
+
+_copy = rowwise([1], [1], lambda x: [x])
+_inputs_row = rowwise([POINTS], [POINTS], lambda *d: combine(INPUTS, d))
+_inputs_gradient_row = rowwise([POINTS], [POINTS, POINTS], lambda *d: combine(INPUTS.T, d[POINTS:], d[:POINTS]))
+_outputs_row = rowwise([TILE], [POINTS, 1], lambda *m: combine(OUTPUTS, m[:-1], [m[-1]] * TILE))
+_outputs_gradient_row = rowwise([POINTS], [TILE], lambda *d: combine(OUTPUTS.T, d))
+
+
+@compiled
+def inputs_to_points(x, points, first, highest):
+    """x (B, H, W, I) → points (6, B·H·⌈W / 4⌉, slots·I): slot s is the row ``highest`` − s up, a tile its columns 4t + first …"""
+    batch, height, width, n = x.shape
+    across = -(-width // TILE)
+    slots, step = points.shape[2] // n, points.shape[1] * points.shape[2]
+    row = np.zeros((TILE * across + 2, n), np.float32)
+    begin, end = max(0, first), min(width, first + len(row))
+    for image in range(batch):
+        for line in range(height):
+            for slot in range(slots):
+                place = (image * height + line) * across
+                source = line - highest + slot
+                if source < 0:
+                    points[:, place : place + across, slot * n : (slot + 1) * n] = 0
+                    continue
+                start = ((image * height + source) * width + begin) * n
+                _copy((end - begin) * n, (row.ctypes.data + 4 * (begin - first) * n, 0, x.ctypes.data + 4 * start, 0))
+                for tile in range(across):
+                    to = points.ctypes.data + 4 * (((place + tile) * slots + slot) * n)
+                    _inputs_row(n, (to, step, row.ctypes.data + 4 * tile * TILE * n, n))
+
+
+@compiled
+def inputs_gradient(points, grad_x, first, highest):
+    """The transpose of ``inputs_to_points``."""
+    batch, height, width, n = grad_x.shape
+    across = -(-width // TILE)
+    slots, step = points.shape[2] // n, points.shape[1] * points.shape[2]
+    row = np.zeros((TILE * across + 2, n), np.float32)
+    begin, end = max(0, first), min(width, first + len(row))
+    if end - begin < width:
+        grad_x[:] = 0
+    for image in range(batch):
+        for source in range(height):
+            row[:] = 0
+            for slot in range(slots):
+                line = source + highest - slot
+                if line < height:
+                    for tile in range(across):
+                        place = ((image * height + line) * across + tile) * slots + slot
+                        to = row.ctypes.data + 4 * tile * TILE * n
+                        _inputs_gradient_row(n, (to, n, to, n, points.ctypes.data + 4 * place * n, step))
+            start = ((image * height + source) * width + begin) * n
+            _copy((end - begin) * n, (grad_x.ctypes.data + 4 * start, 0, row.ctypes.data + 4 * (begin - first) * n, 0))
+
+
+@compiled
+def points_to_outputs(points, base, out):
+    """points (6, B·H·⌈W / 4⌉, O), base (1 or B, O) → out (B, H, W, O) = base + outputs."""
+    batch, height, width, n = out.shape
+    across = -(-width // TILE)
+    step = points.shape[1] * n
+    last = np.zeros((TILE, n), np.float32)
+    for image in range(batch):
+        start = base.ctypes.data + 4 * n * (image % len(base))
+        for line in range(height):
+            for tile in range(across):
+                place = (image * height + line) * across + tile
+                to = out.ctypes.data + 4 * ((image * height + line) * width + tile * TILE) * n
+                rest = width - tile * TILE
+                _outputs_row(n, (to if rest >= TILE else last.ctypes.data, n, points.ctypes.data + 4 * place * n, step, start, 0))
+                if rest < TILE:
+                    _copy(rest * n, (to, 0, last.ctypes.data, 0))
+
+
+@compiled
+def outputs_gradient(grad, points):
+    """The transpose of ``points_to_outputs``."""
+    batch, height, width, n = grad.shape
+    across = -(-width // TILE)
+    step = points.shape[1] * n
+    last = np.zeros((TILE, n), np.float32)
+    for row in range(batch * height):
+        for tile in range(across):
+            source = grad.ctypes.data + 4 * (row * width + tile * TILE) * n
+            rest = width - tile * TILE
+            if rest < TILE:
+                _copy(rest * n, (last.ctypes.data, 0, source, 0))
+                source = last.ctypes.data
+            _outputs_gradient_row(n, (points.ctypes.data + 4 * (row * across + tile) * n, step, source, n))
+
+
+def fits_three_columns(x: Tensor, taps: Sequence[Tap], outputs: int) -> bool:
+    """Whether ``ThreeColumns`` can add up these taps of maps x (B, H, W, I), with fewer multiplications."""
+    if len(taps) < 3:
+        return False
+    first, width, inputs = taps[0], x.shape[2], x.shape[3]
+    whole = first.inputs == inputs and first.to == (0, outputs)
+    neighbours = all(tap == replace(first, right=first.right + i) for i, tap in enumerate(taps))
+    return whole and neighbours and inputs >= 16 and POINTS * tiles(width) < 3 * width
+
+
+class ThreeColumns(torch.autograd.Function):
+    """Three neighbouring taps over whole maps by Toom–Cook: 6 products for 4 columns of outputs instead of 12 (``py``).
+
+    base: (1 or B, O), added at every position. Rounding errors come from columns beside what an output sees, but from no other rows.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, base: Tensor, tap: Tap, *weights: Tensor) -> Tensor:
+        x, (batch, height, width, _), (seen, outputs) = x.contiguous(), x.shape, weights[0].shape
+        highest = tap.rows - 1 - tap.down
+        points = x.new_empty(POINTS, batch * height * tiles(width), seen)
+        inputs_to_points(x.detach().numpy(), points.numpy(), tap.right, highest)
+        kernel = x.new_tensor(KERNEL)
+        multipliers = torch.tensordot(kernel, torch.stack(weights), 1)
+        out = x.new_empty(batch, height, width, outputs)
+        points_to_outputs(torch.bmm(points, multipliers).numpy(), base.detach().contiguous().numpy(), out.numpy())
+        ctx.save_for_backward(points, multipliers, kernel)
+        ctx.tap, ctx.highest, ctx.x_shape, ctx.base_length = tap, highest, x.shape, len(base)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        points, multipliers, kernel = ctx.saved_tensors
+        grad = grad.contiguous()
+        grad_products = grad.new_empty(*points.shape[:2], grad.shape[-1])
+        outputs_gradient(grad.numpy(), grad_products.numpy())
+        grad_weights = torch.tensordot(kernel.t(), torch.bmm(points.transpose(1, 2), grad_products), 1)
+        grad_x = None
+        if ctx.needs_input_grad[0]:
+            grad_x = grad.new_empty(ctx.x_shape)
+            grad_points = torch.bmm(grad_products, multipliers.transpose(1, 2))
+            inputs_gradient(grad_points.numpy(), grad_x.numpy(), ctx.tap.right, ctx.highest)
+        grad_base = None
+        if ctx.needs_input_grad[1]:
+            grad_base = grad.sum((0, 1, 2))[None] if ctx.base_length == 1 else grad.sum((1, 2))
+        return grad_x, grad_base, None, *grad_weights
