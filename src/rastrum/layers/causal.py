@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from ..program.builder import Program, View
+from . import native_for
 
 
 @dataclass(frozen=True)
@@ -140,15 +141,6 @@ class _Shift:
         return out[:, :, columns, self.writes]
 
 
-def _native(x: Tensor) -> Any:
-    """The compiled forms, where they can take x; imported when first used, for numba takes its time."""
-    if x.dtype != torch.float32 or x.device.type != "cpu":
-        return None
-    from . import lanes, native
-
-    return native if lanes.available else None
-
-
 def convolve(
     x: Tensor, taps: Sequence[Tap], weights: Sequence[Tensor], bias: Tensor | None, initial: Tensor | None, outputs: int, stride: int = 1
 ) -> Tensor:
@@ -156,7 +148,7 @@ def convolve(
     if stride != 1 or x.is_cuda:
         out = convolve_dense(x, taps, weights, bias, outputs, stride)
         return out if initial is None else out + initial
-    native = _native(x)
+    native = native_for(x)
     for i in range(len(taps) - 2):
         if native is not None and native.fits_three_columns(x, taps[i : i + 3], outputs):
             base = x.new_zeros(1, outputs) if bias is None else bias[None]
@@ -369,7 +361,7 @@ class _Gate(torch.autograd.Function):
 def gate(x: Tensor, groups: int = 1) -> Tensor:
     """tanh(a) σ(b) with x (…, 2C) as [a₀ b₀ | a₁ b₁ | …] for colour groups; → (…, C)."""
     parts = x.unflatten(-1, (groups, -1))
-    native = _native(x)
+    native = native_for(x)
     return (_Gate if native is None else native.Gate).apply(parts).flatten(-2)      # pyright: ignore[reportAttributeAccessIssue]
 
 

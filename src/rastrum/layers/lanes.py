@@ -7,6 +7,7 @@ numba's cache on disk knows a kernel by its own file: touch that one after a cha
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ try:
     available = True
 except ImportError:                                                       # pragma: no cover
     available = False
+
 
 class Lanes:
     """A vector of float32 in the code being emitted: ``+ − · /`` with vectors and numbers, and exp."""
@@ -138,10 +140,14 @@ def rowwise(outputs: Sequence[int], inputs: Sequence[int], function: Callable[..
     return emitted
 
 
-def compiled(function: Callable[..., None]) -> Callable[..., None]:
+def compiled(function: Any = None, *, any_order: bool = False) -> Any:
+    """numba's loop, kept on disk; ``any_order`` lets a sum or a maximum run in 16 parts."""
+    if function is None:
+        return partial(compiled, any_order=any_order)
     if not available:
         return function
+    options: Any = dict(nogil=True, error_model="numpy", fastmath={"reassoc", "nnan", "nsz"} if any_order else False)
     try:
-        return numba.njit(function, nogil=True, error_model="numpy", cache=True)
+        return numba.njit(function, cache=True, **options)
     except RuntimeError:                                                  # no folder that can hold the cache
-        return numba.njit(function, nogil=True, error_model="numpy")
+        return numba.njit(function, **options)

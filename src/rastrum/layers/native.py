@@ -1,6 +1,7 @@
 """Faster forms of the layers' functions for float32 maps on a CPU: loops that torch has no single pass for, compiled by numba.
 
     Gate            y = tanh(a) σ(b), one pass forward and one back
+    LogSoftmaxAt    log softmax of each position's logits at its level, one pass forward and one back
     ThreeColumns    a kernel of three columns by Toom–Cook: products at 6 points give 4 columns of outputs, instead of 4 · 3 products
 
 Maps are contiguous, channels last. Addresses count bytes, steps between vectors floats.
@@ -76,6 +77,78 @@ class Gate(torch.autograd.Function):
         grad_x = torch.empty_like(x)
         gate_gradient(grad.contiguous().flatten(0, -2).numpy(), x.flatten(0, -2).numpy(), grad_x.flatten(0, -2).numpy())
         return grad_x
+
+
+# ── log softmax ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+_exp_row = rowwise([1], [1], lambda x: [x.exp()])
+
+
+@compiled(any_order=True)
+def _largest(row):
+    largest = row[0]
+    for number in row:
+        largest = max(largest, number)
+    return largest
+
+
+@compiled(any_order=True)
+def _sum(row):
+    total = np.float32(0)
+    for number in row:
+        total += number
+    return total
+
+
+@compiled
+def _exp_below(row, top, out):
+    """exp(row − top), both (n,)."""
+    for i in range(len(row)):
+        out[i] = row[i] - top
+    _exp_row(len(row), (out.ctypes.data, 0, out.ctypes.data, 0))
+
+
+@compiled
+def log_softmax_at(logits, level, out, total):
+    """logits (P, L), level (P,) → out (P,), and total (P,) = log Σ exp."""
+    weights = np.empty(logits.shape[1], np.float32)
+    for i in range(len(logits)):
+        top = _largest(logits[i])
+        _exp_below(logits[i], top, weights)
+        rest = np.log(_sum(weights))
+        total[i] = top + rest
+        out[i] = (logits[i, level[i]] - top) - rest
+
+
+@compiled
+def log_softmax_gradient(grad, logits, level, total, grad_logits):
+    """grad (P,) → grad_logits (P, L)."""
+    for i in range(len(logits)):
+        row = grad_logits[i]
+        _exp_below(logits[i], total[i], row)
+        for j in range(len(row)):
+            row[j] *= -grad[i]
+        row[level[i]] += grad[i]
+
+
+class LogSoftmaxAt(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, level: Tensor) -> Tensor:
+        flat = logits.detach().reshape(-1, logits.shape[-1])
+        level = level.reshape(-1)
+        out, total = flat.new_empty(2, len(flat))
+        log_softmax_at(flat.numpy(), level.numpy(), out.numpy(), total.numpy())
+        ctx.save_for_backward(flat, level, total)
+        ctx.shape = logits.shape
+        return out.view(logits.shape[:-1])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        flat, level, total = ctx.saved_tensors
+        grad_logits = torch.empty_like(flat)
+        log_softmax_gradient(grad.reshape(-1).numpy(), flat.numpy(), level.numpy(), total.numpy(), grad_logits.numpy())
+        return grad_logits.view(ctx.shape), None
 
 
 # ── Toom–Cook ────────────────────────────────────────────────────────────────────────────────────────────────────────
