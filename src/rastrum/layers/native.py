@@ -177,85 +177,79 @@ _outputs_gradient_row = rowwise([POINTS], [TILE], lambda *d: combine(OUTPUTS.T, 
 
 @compiled
 def inputs_to_points(x, points, first, highest):
-    """x (B, H, W, I) → points (6, B·H·⌈W / 4⌉, slots·I): slot s is the row ``highest`` − s up, a tile its columns 4t + first …"""
-    batch, height, width, n = x.shape
+    """x (H, W, I) → points (6, H·⌈W / 4⌉, slots·I): slot s is the row ``highest`` − s up, tile t its columns 4t + first …"""
+    height, width, n = x.shape
     across = -(-width // TILE)
     slots, step = points.shape[2] // n, points.shape[1] * points.shape[2]
     row = np.zeros((TILE * across + 2, n), np.float32)
     begin, end = max(0, first), min(width, first + len(row))
-    for image in range(batch):
-        for line in range(height):
-            for slot in range(slots):
-                place = (image * height + line) * across
-                source = line - highest + slot
-                if source < 0:
-                    points[:, place : place + across, slot * n : (slot + 1) * n] = 0
-                    continue
-                start = ((image * height + source) * width + begin) * n
-                _copy((end - begin) * n, (row.ctypes.data + 4 * (begin - first) * n, 0, x.ctypes.data + 4 * start, 0))
-                for tile in range(across):
-                    to = points.ctypes.data + 4 * (((place + tile) * slots + slot) * n)
-                    _inputs_row(n, (to, step, row.ctypes.data + 4 * tile * TILE * n, n))
+    for line in range(height):
+        for slot in range(slots):
+            source = line - highest + slot
+            if source < 0:
+                points[:, line * across : (line + 1) * across, slot * n : (slot + 1) * n] = 0
+                continue
+            start = x.ctypes.data + 4 * (source * width + begin) * n
+            _copy((end - begin) * n, (row.ctypes.data + 4 * (begin - first) * n, 0, start, 0))
+            for tile in range(across):
+                to = points.ctypes.data + 4 * ((line * across + tile) * slots + slot) * n
+                _inputs_row(n, (to, step, row.ctypes.data + 4 * tile * TILE * n, n))
 
 
 @compiled
 def inputs_gradient(points, grad_x, first, highest):
     """The transpose of ``inputs_to_points``."""
-    batch, height, width, n = grad_x.shape
+    height, width, n = grad_x.shape
     across = -(-width // TILE)
     slots, step = points.shape[2] // n, points.shape[1] * points.shape[2]
     row = np.zeros((TILE * across + 2, n), np.float32)
     begin, end = max(0, first), min(width, first + len(row))
     if end - begin < width:
         grad_x[:] = 0
-    for image in range(batch):
-        for source in range(height):
-            row[:] = 0
-            for slot in range(slots):
-                line = source + highest - slot
-                if line < height:
-                    for tile in range(across):
-                        place = ((image * height + line) * across + tile) * slots + slot
-                        to = row.ctypes.data + 4 * tile * TILE * n
-                        _inputs_gradient_row(n, (to, n, to, n, points.ctypes.data + 4 * place * n, step))
-            start = ((image * height + source) * width + begin) * n
-            _copy((end - begin) * n, (grad_x.ctypes.data + 4 * start, 0, row.ctypes.data + 4 * (begin - first) * n, 0))
+    for source in range(height):
+        row[:] = 0
+        for slot in range(slots):
+            line = source + highest - slot
+            if line < height:
+                for tile in range(across):
+                    at, to = ((line * across + tile) * slots + slot) * n, row.ctypes.data + 4 * tile * TILE * n
+                    _inputs_gradient_row(n, (to, n, to, n, points.ctypes.data + 4 * at, step))
+        start = grad_x.ctypes.data + 4 * (source * width + begin) * n
+        _copy((end - begin) * n, (start, 0, row.ctypes.data + 4 * (begin - first) * n, 0))
 
 
 @compiled
 def points_to_outputs(points, base, out):
-    """points (6, B·H·⌈W / 4⌉, O), base (1 or B, O) → out (B, H, W, O) = base + outputs."""
-    batch, height, width, n = out.shape
+    """points (6, H·⌈W / 4⌉, O), base (O,) → out (H, W, O) = base + outputs."""
+    height, width, n = out.shape
     across = -(-width // TILE)
     step = points.shape[1] * n
     last = np.zeros((TILE, n), np.float32)
-    for image in range(batch):
-        start = base.ctypes.data + 4 * n * (image % len(base))
-        for line in range(height):
-            for tile in range(across):
-                place = (image * height + line) * across + tile
-                to = out.ctypes.data + 4 * ((image * height + line) * width + tile * TILE) * n
-                rest = width - tile * TILE
-                _outputs_row(n, (to if rest >= TILE else last.ctypes.data, n, points.ctypes.data + 4 * place * n, step, start, 0))
-                if rest < TILE:
-                    _copy(rest * n, (to, 0, last.ctypes.data, 0))
+    for line in range(height):
+        for tile in range(across):
+            source = points.ctypes.data + 4 * (line * across + tile) * n
+            to = out.ctypes.data + 4 * (line * width + tile * TILE) * n
+            rest = width - tile * TILE
+            _outputs_row(n, (to if rest >= TILE else last.ctypes.data, n, source, step, base.ctypes.data, 0))
+            if rest < TILE:
+                _copy(rest * n, (to, 0, last.ctypes.data, 0))
 
 
 @compiled
 def outputs_gradient(grad, points):
     """The transpose of ``points_to_outputs``."""
-    batch, height, width, n = grad.shape
+    height, width, n = grad.shape
     across = -(-width // TILE)
     step = points.shape[1] * n
     last = np.zeros((TILE, n), np.float32)
-    for row in range(batch * height):
+    for line in range(height):
         for tile in range(across):
-            source = grad.ctypes.data + 4 * (row * width + tile * TILE) * n
+            source = grad.ctypes.data + 4 * (line * width + tile * TILE) * n
             rest = width - tile * TILE
             if rest < TILE:
                 _copy(rest * n, (last.ctypes.data, 0, source, 0))
                 source = last.ctypes.data
-            _outputs_gradient_row(n, (points.ctypes.data + 4 * (row * across + tile) * n, step, source, n))
+            _outputs_gradient_row(n, (points.ctypes.data + 4 * (line * across + tile) * n, step, source, n))
 
 
 def fits_three_columns(x: Tensor, taps: Sequence[Tap], outputs: int) -> bool:
@@ -269,7 +263,7 @@ def fits_three_columns(x: Tensor, taps: Sequence[Tap], outputs: int) -> bool:
 
 
 class ThreeColumns(torch.autograd.Function):
-    """Three neighbouring taps over whole maps by Toom–Cook: 6 products for 4 columns of outputs instead of 12 (``py``).
+    """Sum of three neighbouring taps, the first of them ``tap``, over maps x (B, H, W, I) → (B, H, W, O); image by image, in cache.
 
     base: (1 or B, O), added at every position. Rounding errors come from columns beside what an output sees, but from no other rows.
     """
@@ -277,31 +271,36 @@ class ThreeColumns(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, base: Tensor, tap: Tap, *weights: Tensor) -> Tensor:
         x, (batch, height, width, _), (seen, outputs) = x.contiguous(), x.shape, weights[0].shape
-        highest = tap.rows - 1 - tap.down
-        points = x.new_empty(POINTS, batch * height * tiles(width), seen)
-        inputs_to_points(x.detach().numpy(), points.numpy(), tap.right, highest)
         kernel = x.new_tensor(KERNEL)
         multipliers = torch.tensordot(kernel, torch.stack(weights), 1)
+        points = x.new_empty(batch, POINTS, height * tiles(width), seen)
+        products = x.new_empty(POINTS, height * tiles(width), outputs)
         out = x.new_empty(batch, height, width, outputs)
-        points_to_outputs(torch.bmm(points, multipliers).numpy(), base.detach().contiguous().numpy(), out.numpy())
+        starts = base.expand(batch, outputs).contiguous()
+        for i in range(batch):
+            inputs_to_points(x[i].detach().numpy(), points[i].numpy(), tap.right, tap.rows - 1 - tap.down)
+            points_to_outputs(torch.bmm(points[i], multipliers, out=products).numpy(), starts[i].detach().numpy(), out[i].numpy())
         ctx.save_for_backward(points, multipliers, kernel)
-        ctx.tap, ctx.highest, ctx.x_shape, ctx.base_length = tap, highest, x.shape, len(base)
+        ctx.tap, ctx.x_shape, ctx.base_length = tap, x.shape, len(base)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         points, multipliers, kernel = ctx.saved_tensors
-        grad = grad.contiguous()
-        grad_products = grad.new_empty(*points.shape[:2], grad.shape[-1])
-        outputs_gradient(grad.numpy(), grad_products.numpy())
-        grad_weights = torch.tensordot(kernel.t(), torch.bmm(points.transpose(1, 2), grad_products), 1)
-        grad_x = None
-        if ctx.needs_input_grad[0]:
-            grad_x = grad.new_empty(ctx.x_shape)
-            grad_points = torch.bmm(grad_products, multipliers.transpose(1, 2))
-            inputs_gradient(grad_points.numpy(), grad_x.numpy(), ctx.tap.right, ctx.highest)
+        grad, tap = grad.contiguous(), ctx.tap
+        grad_products = grad.new_empty(*points.shape[1:3], grad.shape[-1])
+        grad_points = torch.empty_like(points[0])
+        grad_multipliers = torch.zeros_like(multipliers)
+        grad_x = grad.new_empty(ctx.x_shape)
+        for i in range(len(grad)):
+            outputs_gradient(grad[i].numpy(), grad_products.numpy())
+            grad_multipliers.baddbmm_(points[i].transpose(1, 2), grad_products)
+            if ctx.needs_input_grad[0]:
+                torch.bmm(grad_products, multipliers.transpose(1, 2), out=grad_points)
+                inputs_gradient(grad_points.numpy(), grad_x[i].numpy(), tap.right, tap.rows - 1 - tap.down)
         grad_base = None
         if ctx.needs_input_grad[1]:
             grad_base = grad.sum((0, 1, 2))[None] if ctx.base_length == 1 else grad.sum((1, 2))
-        return grad_x, grad_base, None, *grad_weights
+        grad_weights = torch.tensordot(kernel.t(), grad_multipliers, 1)
+        return grad_x if ctx.needs_input_grad[0] else None, grad_base, None, *grad_weights
