@@ -53,6 +53,7 @@ WIDE = {
     "vertical 2x3": lambda: VerticalConvolution(17, 9, rows=2, columns=3),
     "vertical 3x5": lambda: VerticalConvolution(16, 35, rows=3, columns=5, weight_norm=True),
     "mask B, 7x7": lambda: CausalConvolution(18, 6, above=3, columns=(-3, 3), left=3, centre="through", groups=3),
+    "beyond the border": lambda: CausalConvolution(16, 4, above=1, columns=(-8, 8)),
     "to the right": lambda: CausalConvolution(16, 16, above=1, columns=(0, 2), left=1),
 }
 

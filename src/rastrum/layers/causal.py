@@ -1,7 +1,8 @@
 """Causal convolutions without masks: a kernel is a list of taps, and a forbidden tap is simply not there.
 
-Maps in ``forward`` are channels last, (B, H, W, C): a convolution is then one matrix product a tap on flat, padded rows, the fastest
-way found on a CPU (``benchmarks/training.py``). Each layer also says its step, ``lower``, in the words of ``program/builder.py``.
+Maps in ``forward`` are channels last, (B, H, W, C): a convolution is then one matrix product a tap on flat rows, the fastest plain way
+found on a CPU (``benchmarks/training.py``); float32 there takes faster forms from ``native.py`` where they fit. Each layer also says its
+step, ``lower``, in the words of ``program/builder.py``.
 
     CausalConvolution     what a pixel may see: rows above, columns to the left, earlier colour groups of the pixel itself
     VerticalConvolution   what a row may see: its own row and rows above, both sides; for stacks that live one row up (``shift_down``)

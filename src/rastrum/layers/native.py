@@ -182,7 +182,8 @@ def inputs_to_points(x, points, first, highest):
     across = -(-width // TILE)
     slots, step = points.shape[2] // n, points.shape[1] * points.shape[2]
     row = np.zeros((TILE * across + 2, n), np.float32)
-    begin, end = max(0, first), min(width, first + len(row))
+    begin = max(0, first)
+    end = max(begin, min(width, first + len(row)))
     for line in range(height):
         for slot in range(slots):
             source = line - highest + slot
@@ -203,7 +204,8 @@ def inputs_gradient(points, grad_x, first, highest):
     across = -(-width // TILE)
     slots, step = points.shape[2] // n, points.shape[1] * points.shape[2]
     row = np.zeros((TILE * across + 2, n), np.float32)
-    begin, end = max(0, first), min(width, first + len(row))
+    begin = max(0, first)
+    end = max(begin, min(width, first + len(row)))
     if end - begin < width:
         grad_x[:] = 0
     for source in range(height):
