@@ -5,7 +5,8 @@
 The usual way: NCHW, whole batch at once, square kernels multiplied by a 0/1 mask in every forward, tanh · sigmoid, eager, as many threads
 inside an operation. Ours is what ``rastrum.train`` does: pieces of a few images, a worker a thread. Both have the same number of free
 parameters and take the same optimiser step; the taps that a mask sets to zero are no parameters here.
-The share of the core's peak counts the multiply-adds of forward and backward (three times the forward's) against a large matrix product.
+The share of the core's peak counts the multiply-adds of forward and backward (three times the forward's) against a large matrix product,
+whether they are run or saved (Toom-Cook runs fewer), so it can pass 100%.
 """
 
 from __future__ import annotations

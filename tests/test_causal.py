@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
@@ -45,6 +47,54 @@ def test_products_of_shifted_rows_equal_one_dense_convolution(name: str, size: t
     inputs = [x, initial, *layer.parameters()]
     for a, b in zip(torch.autograd.grad(out, inputs, direction), torch.autograd.grad(dense, inputs, direction), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-11)
+
+
+WIDE = {
+    "vertical 2x3": lambda: VerticalConvolution(17, 9, rows=2, columns=3),
+    "vertical 3x5": lambda: VerticalConvolution(16, 35, rows=3, columns=5, weight_norm=True),
+    "mask B, 7x7": lambda: CausalConvolution(18, 6, above=3, columns=(-3, 3), left=3, centre="through", groups=3),
+    "beyond the border": lambda: CausalConvolution(16, 4, above=1, columns=(-8, 8)),
+    "to the right": lambda: CausalConvolution(16, 16, above=1, columns=(0, 2), left=1),
+}
+
+
+@pytest.mark.parametrize("name", WIDE)
+@pytest.mark.parametrize("size", [(4, 11), (1, 3), (5, 8), (2, 1)])
+@pytest.mark.parametrize("told", ["nothing", "a vector", "a map"])
+def test_compiled_float32_equals_float64(name: str, size: tuple[int, int], told: str) -> None:
+    """Toom-Cook and its gradient, on maps that are not contiguous, against the products of float64."""
+    torch.manual_seed(0)
+    layer = WIDE[name]()
+    exact = copy.deepcopy(layer).double()
+    x = torch.randn(3, layer.inputs, *size).permute(0, 2, 3, 1).requires_grad_()
+    shape = {"nothing": None, "a vector": (3, 1, 1), "a map": (3, *size)}[told]
+    initial = None if shape is None else torch.randn(*shape, layer.outputs, requires_grad=True)
+    direction = torch.randn(3, layer.outputs, *size).permute(0, 2, 3, 1)
+    found = layer(x, initial)
+    wanted = exact(x.double(), None if initial is None else initial.double())
+    torch.testing.assert_close(found.double(), wanted, rtol=0, atol=3e-5)
+    inputs = [x] if initial is None else [x, initial]
+    gradients = torch.autograd.grad(found, [*inputs, *layer.parameters()], direction)
+    exact_gradients = torch.autograd.grad(wanted, [*inputs, *exact.parameters()], direction.double())
+    for a, b in zip(gradients, exact_gradients, strict=True):
+        torch.testing.assert_close(a.double(), b.double(), rtol=0, atol=1e-4)
+
+
+def test_compiled_rows_see_no_rows_below() -> None:
+    """Bit for bit: rounding errors of Toom-Cook stay within the rows that an output may see."""
+    layer = VerticalConvolution(16, 16, rows=2, columns=3)
+    x = torch.randn(1, 6, 9, 16)
+    y = x.clone()
+    y[:, 3] += 1
+    assert (layer(x) != layer(y)).flatten(2).any(2).tolist() == [[False, False, False, True, True, False]]
+
+
+def test_layers_without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer, x = VerticalConvolution(16, 16, rows=2, columns=3), torch.randn(2, 4, 9, 16)
+    compiled = layer(x), gate(x)
+    monkeypatch.setattr("rastrum.layers.lanes.available", False)
+    torch.testing.assert_close((layer(x), gate(x)), compiled, rtol=1e-4, atol=1e-5)
+    assert not torch.equal(layer(x), compiled[0]), "the compiled form was not used"
 
 
 def test_a_shared_initial_gets_its_gradient_summed() -> None:
@@ -91,6 +141,19 @@ def test_gate_is_tanh_times_sigmoid(groups: int) -> None:
     expected = (torch.tanh(parts[..., 0, :]) * torch.sigmoid(parts[..., 1, :])).flatten(-2)
     torch.testing.assert_close(gate(x, groups), expected)
     assert torch.autograd.gradcheck(lambda y: gate(y, groups), x)
+
+
+@pytest.mark.parametrize("maps", [2, 22, 64])
+def test_compiled_gate(maps: int) -> None:
+    """Float32 against float64, far out too, and NaN stays NaN."""
+    x = (torch.randn(5, 3, maps) * torch.tensor([0.1, 2.0, 60.0])[:, None]).requires_grad_()
+    direction = torch.randn(5, 3, maps // 2)
+    a, b = x.double().chunk(2, -1)
+    expected = torch.tanh(a) * torch.sigmoid(b)
+    torch.testing.assert_close(gate(x).double(), expected, rtol=1e-5, atol=1e-7)
+    (found,), (wanted,) = torch.autograd.grad(gate(x), x, direction), torch.autograd.grad(expected, x, direction.double())
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-6)
+    assert gate(torch.full((1, 34), torch.nan)).isnan().all()
 
 
 def test_concat_elu() -> None:

@@ -400,3 +400,15 @@ def test_draws_inside_and_outside_autograd(make: Make) -> None:
     d.sample(u, 0.5)
     d.log_prob(first.clone()).sum().backward()
     assert bool(d.logits.grad.isfinite().all())
+
+
+def test_compiled_log_prob_equals_log_softmax() -> None:
+    """Forward and back, float32 with a gradient against float64, far out too; logits that are not contiguous."""
+    torch.manual_seed(0)
+    logits = (torch.randn(3, 4, 2, 37) * torch.tensor([0.1, 3.0, 40.0, 1.0])[:, None, None]).permute(0, 2, 1, 3).requires_grad_()
+    value = torch.randint(37, (3, 2, 4))
+    found, wanted = Categorical(logits).log_prob(value), Categorical(logits.double()).log_prob(value)
+    torch.testing.assert_close(found.double(), wanted, rtol=1e-6, atol=1e-5)
+    direction = torch.randn(3, 2, 4)
+    (a,), (b,) = torch.autograd.grad(found, logits, direction), torch.autograd.grad(wanted, logits, direction.double())
+    torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)

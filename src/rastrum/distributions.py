@@ -25,6 +25,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .layers import native_for
+
 CDF_BITS = 24
 CDF_TOTAL = 1 << CDF_BITS
 SEARCH_RADIX = 16
@@ -64,6 +66,9 @@ class Categorical(_Levels):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Nats of value (S, int) → S."""
+        native = native_for(self.logits)
+        if native is not None and self.logits.requires_grad and torch.is_grad_enabled():
+            return native.LogSoftmaxAt.apply(self.logits, value.long())
         return self.log_pmf().gather(-1, value.long().unsqueeze(-1)).squeeze(-1)
 
     def log_pmf(self) -> Tensor:

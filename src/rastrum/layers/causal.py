@@ -1,7 +1,8 @@
 """Causal convolutions without masks: a kernel is a list of taps, and a forbidden tap is simply not there.
 
-Maps in ``forward`` are channels last, (B, H, W, C): a convolution is then one matrix product a tap on flat, padded rows, the fastest
-way found on a CPU (``benchmarks/training.py``). Each layer also says its step, ``lower``, in the words of ``program/builder.py``.
+Maps in ``forward`` are channels last, (B, H, W, C): a convolution is then one matrix product a tap on flat rows, the fastest plain way
+found on a CPU (``benchmarks/training.py``); float32 there takes faster forms from ``native.py`` where they fit. Each layer also says its
+step, ``lower``, in the words of ``program/builder.py``.
 
     CausalConvolution     what a pixel may see: rows above, columns to the left, earlier colour groups of the pixel itself
     VerticalConvolution   what a row may see: its own row and rows above, both sides; for stacks that live one row up (``shift_down``)
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from ..program.builder import Program, View
+from . import native_for
 
 
 @dataclass(frozen=True)
@@ -46,9 +48,9 @@ def shift_down(x: Tensor) -> Tensor:
 
 
 class _Taps(torch.autograd.Function):
-    """Sum of shifted products over flat rows: the rows that a kernel sees lie side by side in each position, so a tap is one product.
+    """Sum of shifted products over flat positions: the rows that a kernel sees lie side by side in each position, so a tap is one product.
 
-    Rows are padded at one side only: a row's end is the next one's beginning.
+    The first position of a row follows the last one of the row before: ``_Shift`` keeps outputs there out of a tap that looks beyond.
     """
 
     @staticmethod
@@ -58,78 +60,107 @@ class _Taps(torch.autograd.Function):
         batch, height, width, inputs = x.shape
         highest = min((tap.down - tap.rows + 1 for tap in taps), default=0)
         slots = max((tap.down for tap in taps), default=0) - highest + 1
-        left, right = max(0, 0, *(-tap.right for tap in taps)), max(0, 0, *(tap.right for tap in taps))
-        columns = width + max(left, right)
-        count = batch * height * columns
         ups = [-(highest + slot) for slot in range(slots)]                # how far above the pixel each slot's row is
-        if columns == width and ups == [0]:
-            flat = x.reshape(count, inputs)
-        else:
-            flat = x.new_zeros(left + count + right, slots * inputs)
-            framed = flat[left : left + count].view(batch, height, columns, slots * inputs)
+        seen = x
+        if ups != [0]:
+            seen = x.new_empty(batch, height, width, slots * inputs)
             for slot, up in enumerate(ups):
-                framed[:, up:, :width, slot * inputs : (slot + 1) * inputs] = x[:, : max(0, height - up)]
-        out = x.new_empty(count, outputs)
-        shown = out.view(batch, height, columns, outputs)[:, :, :width]
-        if initial is not None:
-            shown.copy_(initial)
-            if bias is not None:
-                out.add_(bias)
-        elif bias is not None:
-            out.copy_(bias)
+                part = seen[..., slot * inputs : (slot + 1) * inputs]
+                part[:, :up] = 0
+                part[:, up:] = x[:, : max(0, height - up)]
+        out = x.new_empty(batch, height, width, outputs)
+        start = initial if bias is None else bias
+        if initial is not None and bias is not None:
+            torch.add(initial.expand_as(out), bias, out=out)
         else:
-            out.zero_()
-        reads = []
-        for tap in taps:
+            out.zero_() if start is None else out.copy_(start)
+        flat, shifts = seen.reshape(-1, slots * inputs), []
+        for tap, weight in zip(taps, weights, strict=True):
             first = (tap.down - tap.rows + 1 - highest) * inputs
-            reads.append((slice(left + tap.right, left + tap.right + count), slice(first, first + (tap.rows - 1) * inputs + tap.inputs)))
-        for tap, read, weight in zip(taps, reads, weights, strict=True):
-            out[:, tap.to[0] : tap.to[1]].addmm_(flat[read], weight)
+            shift = _Shift(tap.right, slice(first, first + (tap.rows - 1) * inputs + tap.inputs), slice(*tap.to))
+            beyond = shift.beyond(out)
+            kept = beyond.clone()
+            shift.target(out).addmm_(shift.source(flat), weight)
+            beyond.copy_(kept)
+            shifts.append(shift)
         ctx.save_for_backward(flat, *weights)
-        ctx.taps, ctx.reads, ctx.ups, ctx.sizes = taps, reads, ups, (batch, height, width, columns, inputs, left, count)
+        ctx.shifts, ctx.ups, ctx.inputs = shifts, ups, inputs
         ctx.initial_shape = None if initial is None else initial.shape
-        return shown
+        return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         flat, *weights = ctx.saved_tensors
-        batch, height, width, columns, inputs, left, count = ctx.sizes
-        outputs = grad.shape[-1]
-        if columns == width:
-            grad_out = grad.reshape(count, outputs)
-        else:
-            framed = grad.new_empty(batch, height, columns, outputs)
-            framed[:, :, :width] = grad
-            framed[:, :, width:] = 0
-            grad_out = framed.view(count, outputs)
-        grad_flat = torch.zeros_like(flat) if ctx.needs_input_grad[0] else None
-        grad_weights: list[Tensor | None] = []
-        for tap, read, weight, needed in zip(ctx.taps, ctx.reads, weights, ctx.needs_input_grad[5:], strict=True):
-            part = grad_out[:, tap.to[0] : tap.to[1]]
-            if grad_flat is not None:
-                grad_flat[read].addmm_(part, weight.t())
-            grad_weights.append(flat[read].t() @ part if needed else None)
+        grad, needed = grad.contiguous(), ctx.needs_input_grad
+        grad_flat = None
+        grad_weights: list[Tensor | None] = [None] * len(weights)
+        for i, (shift, weight) in reversed(list(enumerate(zip(ctx.shifts, weights, strict=True)))):
+            beyond = shift.beyond(grad)
+            kept = beyond.clone()
+            beyond.zero_()                                                # for a moment: it is not ours
+            target = shift.target(grad)
+            if needed[5 + i]:
+                grad_weights[i] = shift.source(flat).t() @ target
+            if needed[0] and grad_flat is None and len(target) == len(flat) and len(weight) == flat.shape[1]:
+                grad_flat = target @ weight.t()
+            elif needed[0]:
+                grad_flat = torch.zeros_like(flat) if grad_flat is None else grad_flat
+                shift.source(grad_flat).addmm_(target, weight.t())
+            beyond.copy_(kept)
         grad_x = None
-        if grad_flat is not None:
-            framed = grad_flat[left : left + count].view(batch, height, columns, -1)
+        if needed[0]:
+            height = grad.shape[1]
+            framed = (torch.zeros_like(flat) if grad_flat is None else grad_flat).view(*grad.shape[:3], -1)
             for slot, up in enumerate(ctx.ups):
-                part = framed[:, up:, :width, slot * inputs : (slot + 1) * inputs]
+                part = framed[:, up:, :, slot * ctx.inputs : (slot + 1) * ctx.inputs]
                 part = F.pad(part, (0, 0, 0, 0, 0, min(up, height))) if up else part
                 grad_x = part if grad_x is None else grad_x + part
-        grad_bias = grad_out.sum(0) if ctx.needs_input_grad[1] else None
-        grad_initial = grad.sum_to_size(ctx.initial_shape) if ctx.needs_input_grad[2] else None
+        grad_bias = grad.sum((0, 1, 2)) if needed[1] else None
+        grad_initial = grad.sum_to_size(ctx.initial_shape) if needed[2] else None
         return grad_x, grad_bias, grad_initial, None, None, *grad_weights
+
+
+@dataclass(frozen=True)
+class _Shift:
+    """Positions p of an output read p + right of an input, in maps ``reads`` of inputs (P, C) and ``writes`` of outputs (B, H, W, O)."""
+
+    right: int
+    reads: slice
+    writes: slice
+
+    def source(self, flat: Tensor) -> Tensor:
+        return flat[max(0, self.right) : max(0, len(flat) + min(0, self.right)), self.reads]
+
+    def target(self, out: Tensor) -> Tensor:
+        flat = out.flatten(0, 2)
+        return flat[max(0, -self.right) : max(0, len(flat) - max(0, self.right)), self.writes]
+
+    def beyond(self, out: Tensor) -> Tensor:
+        """Outputs that look over the border."""
+        width = out.shape[2]
+        columns = slice(0, min(-self.right, width)) if self.right < 0 else slice(max(0, width - self.right), width)
+        return out[:, :, columns, self.writes]
 
 
 def convolve(
     x: Tensor, taps: Sequence[Tap], weights: Sequence[Tensor], bias: Tensor | None, initial: Tensor | None, outputs: int, stride: int = 1
 ) -> Tensor:
     """x (B, H, W, I) → (B, ⌈H / stride⌉, ⌈W / stride⌉, O) = initial + bias + Σ taps, zeros beyond the borders."""
-    if stride == 1 and not x.is_cuda:
-        return _Taps.apply(x, bias, initial, taps, outputs, *weights)     # pyright: ignore[reportReturnType]
-    out = convolve_dense(x, taps, weights, bias, outputs, stride)
-    return out if initial is None else out + initial
+    if stride != 1 or x.is_cuda:
+        out = convolve_dense(x, taps, weights, bias, outputs, stride)
+        return out if initial is None else out + initial
+    native = native_for(x)
+    for i in range(len(taps) - 2):
+        if native is not None and native.fits_three_columns(x, taps[i : i + 3], outputs):
+            base = x.new_zeros(1, outputs) if bias is None else bias[None]
+            if initial is not None and initial[0, ..., 0].numel() == 1:    # a condition: one vector an image
+                base, initial = base + initial[:, 0, 0], None
+            out = native.ThreeColumns.apply(x, base, taps[i], *weights[i : i + 3])
+            out = out if initial is None else out + initial
+            rest = [j for j in range(len(taps)) if not i <= j < i + 3]
+            return convolve(x, [taps[j] for j in rest], [weights[j] for j in rest], None, out, outputs) if rest else out
+    return _Taps.apply(x, bias, initial, taps, outputs, *weights)         # pyright: ignore[reportReturnType]
 
 
 def convolve_dense(x: Tensor, taps: Sequence[Tap], weights: Sequence[Tensor], bias: Tensor | None, outputs: int, stride: int = 1) -> Tensor:
@@ -344,9 +375,9 @@ class _Gate(torch.autograd.Function):
 
 def gate(x: Tensor, groups: int = 1) -> Tensor:
     """tanh(a) σ(b) with x (…, 2C) as [a₀ b₀ | a₁ b₁ | …] for colour groups; → (…, C)."""
-    if groups == 1:
-        return _Gate.apply(x)                                             # pyright: ignore[reportReturnType]
-    return _Gate.apply(x.unflatten(-1, (groups, -1))).flatten(-2)         # pyright: ignore[reportAttributeAccessIssue]
+    parts = x.unflatten(-1, (groups, -1))
+    native = native_for(x)
+    return (_Gate if native is None else native.Gate).apply(parts).flatten(-2)      # pyright: ignore[reportAttributeAccessIssue]
 
 
 def concat_elu(x: Tensor) -> Tensor:

@@ -1,0 +1,153 @@
+"""Arithmetic on vectors of 16 floats, written as Python functions of ``Lanes`` and emitted as LLVM code for numba's loops.
+
+``available`` says whether numba is there: the one place that decides. No C compiler is needed.
+numba's cache on disk knows a kernel by its own file: touch that one after a change here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+try:
+    import numba
+    from llvmlite import ir
+    from numba.core import cgutils, types
+    from numba.extending import intrinsic
+
+    available = True
+except ImportError:                                                       # pragma: no cover
+    available = False
+
+
+class Lanes:
+    """A vector of float32 in the code being emitted: ``+ − · /`` with vectors and numbers, and exp."""
+
+    def __init__(self, builder: Any, value: Any) -> None:
+        self.builder, self.value = builder, value
+
+    def constant(self, number: float) -> Any:
+        return ir.Constant(self.value.type, [ir.Constant(ir.FloatType(), float(np.float32(number)))] * self.value.type.count)
+
+    def _apply(self, name: str, other: Lanes | float, swapped: bool = False) -> Lanes:
+        pair = [self.value, other.value if isinstance(other, Lanes) else self.constant(other)]
+        return Lanes(self.builder, getattr(self.builder, name)(*(reversed(pair) if swapped else pair)))
+
+    def __add__(self, other: Lanes | float) -> Lanes:
+        return self._apply("fadd", other)
+
+    def __sub__(self, other: Lanes | float) -> Lanes:
+        return self._apply("fsub", other)
+
+    def __rsub__(self, other: float) -> Lanes:
+        return self._apply("fsub", other, swapped=True)
+
+    def __mul__(self, other: Lanes | float) -> Lanes:
+        return self._apply("fmul", other)
+
+    def __rtruediv__(self, other: float) -> Lanes:
+        return self._apply("fdiv", other, swapped=True)
+
+    __radd__, __rmul__ = __add__, __mul__
+
+    def fused(self, factor: Lanes | float, term: Lanes | float) -> Lanes:
+        """self · factor + term, rounded once."""
+        kind = self.value.type
+        fma = cgutils.get_or_insert_function(self.builder.module, ir.FunctionType(kind, [kind] * 3), f"llvm.fma.v{kind.count}f32")
+        arguments = [x.value if isinstance(x, Lanes) else self.constant(x) for x in (self, factor, term)]
+        return Lanes(self.builder, self.builder.call(fma, arguments))
+
+    def clamp(self, low: float, high: float) -> Lanes:
+        """NaN stays NaN, so that a run that diverges is seen."""
+        value = self.value
+        for sign, bound in ((">", high), ("<", low)):
+            value = self.builder.select(self.builder.fcmp_ordered(sign, value, self.constant(bound)), self.constant(bound), value)
+        return Lanes(self.builder, value)
+
+    def exp(self) -> Lanes:
+        """e^x for x in −87 … 40, held there: 2ⁿ e^y with |y| ≤ ln 2 / 2, a polynomial of degree 7 (Cephes)."""
+        x = self.clamp(-87.0, 40.0)
+        shifted = x.fused(1.44269504, 12582912.0)                         # 1.5 · 2²³: the sum's last bits are the integer n
+        n = shifted - 12582912.0
+        y = n.fused(-1.42860677e-6, n.fused(-0.693145751953125, x))
+        p: Lanes | float = 1.9875691500e-4
+        for coefficient in (1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1, 1.0, 1.0):
+            p = y.fused(p, coefficient)
+        assert isinstance(p, Lanes)
+        b, whole = self.builder, ir.VectorType(ir.IntType(32), x.value.type.count)
+        power = b.shl(b.bitcast(shifted.value, whole), ir.Constant(whole, [23] * whole.count))
+        return Lanes(b, b.bitcast(b.add(b.bitcast(p.value, whole), power), x.value.type))
+
+
+def combine(matrix: np.ndarray, vectors: Sequence[Lanes], start: Sequence[Lanes] | None = None) -> list[Lanes]:
+    """Each row of the matrix times the vectors (plus ``start``)."""
+    out = []
+    for j, row in enumerate(matrix):
+        terms = [(float(factor), vector) for factor, vector in zip(row, vectors, strict=True) if factor]
+        if start is None:
+            factor, vector = terms.pop(0)
+            total = vector * factor
+        else:
+            total = start[j]
+        for factor, vector in terms:
+            total = vector.fused(factor, total)
+        out.append(total)
+    return out
+
+
+def rowwise(outputs: Sequence[int], inputs: Sequence[int], function: Callable[..., list[Lanes]]) -> Any:
+    """A numba function (n, (address, step, address, step, …)): ``function`` of vectors of n floats, outputs first.
+
+    Operand i of ``outputs`` or ``inputs`` stands for that many vectors, ``step`` floats apart.
+    """
+    if not available:
+        return None
+
+    @intrinsic
+    def emitted(context: Any, n: Any, operands: Any) -> Any:
+        def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            integer = ir.IntType(64)
+            numbers = cgutils.unpack_tuple(builder, arguments[1])
+            counts = [*outputs, *inputs]
+
+            def loop(first: Any, last: Any, lanes: int) -> None:
+                vector = ir.VectorType(ir.FloatType(), lanes)
+                with cgutils.for_range_slice(builder, first, last, ir.Constant(integer, lanes)) as (at, _):
+                    pointers = []
+                    for operand, count in enumerate(counts):
+                        address, step = numbers[2 * operand : 2 * operand + 2]
+                        for i in range(count):
+                            floats = builder.add(at, builder.mul(step, ir.Constant(integer, i)))
+                            bytes_ = builder.add(address, builder.shl(floats, ir.Constant(integer, 2)))
+                            pointers.append(builder.inttoptr(bytes_, vector.as_pointer()))
+                    split = sum(outputs)
+                    values = [Lanes(builder, builder.load(pointer, align=4)) for pointer in pointers[split:]]
+                    for pointer, result in zip(pointers[:split], function(*values), strict=True):
+                        builder.store(result.value, pointer, align=4)
+
+            done = ir.Constant(integer, 0)
+            for lanes in (16, 8, 4, 2, 1):                              # what is left of n runs on narrower vectors
+                whole = builder.and_(arguments[0], ir.Constant(integer, -lanes))
+                loop(done, whole, lanes)
+                done = whole
+            return context.get_dummy_value()
+
+        return types.void(types.int64, types.UniTuple(types.int64, 2 * (len(outputs) + len(inputs)))), code
+
+    return emitted
+
+
+def compiled(function: Any = None, *, any_order: bool = False) -> Any:
+    """numba's loop, kept on disk; ``any_order`` lets a sum or a maximum run in 16 parts."""
+    if function is None:
+        return partial(compiled, any_order=any_order)
+    if not available:
+        return function
+    options: Any = dict(nogil=True, error_model="numpy", fastmath={"reassoc", "nnan", "nsz"} if any_order else False)
+    try:
+        return numba.njit(function, cache=True, **options)
+    except RuntimeError:                                                  # no folder that can hold the cache
+        return numba.njit(function, **options)

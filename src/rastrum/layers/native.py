@@ -1,0 +1,308 @@
+"""Faster forms of the layers' functions for float32 maps on a CPU: loops that torch has no single pass for, compiled by numba.
+
+    Gate            y = tanh(a) σ(b), one pass forward and one back
+    LogSoftmaxAt    log softmax of each position's logits at its level, one pass forward and one back
+    ThreeColumns    a kernel of three columns by Toom–Cook: products at 6 points give 4 columns of outputs, instead of 4 · 3 products
+
+Maps are contiguous, channels last. Addresses count bytes, steps between vectors floats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from .lanes import Lanes, combine, compiled, rowwise
+
+if TYPE_CHECKING:
+    from .causal import Tap
+
+# ── gate ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _gate(a: Lanes, b: Lanes) -> list[Lanes]:
+    u, v = (a * -2.0).exp(), (b * -1.0).exp()
+    return [(1.0 - u) * (1.0 / ((u + 1.0) * (v + 1.0)))]
+
+
+def _gate_gradient(grad: Lanes, a: Lanes, b: Lanes) -> list[Lanes]:
+    u, v = (a * -2.0).exp(), (b * -1.0).exp()
+    inverse = 1.0 / ((u + 1.0) * (v + 1.0))
+    tanh, sigmoid = (1.0 - u) * (v + 1.0) * inverse, (u + 1.0) * inverse
+    scaled = grad * sigmoid
+    return [scaled * (1.0 - tanh * tanh), scaled * tanh * (1.0 - sigmoid)]
+
+
+_gate_row = rowwise([1], [2], _gate)
+_gate_gradient_row = rowwise([2], [1, 2], _gate_gradient)
+
+
+@compiled
+def gate(x, y):
+    """x (P, 2n) as [a | b] → y (P, n)."""
+    count, n = y.shape
+    for i in range(count):
+        _gate_row(n, (y.ctypes.data + 4 * n * i, 0, x.ctypes.data + 8 * n * i, n))
+
+
+@compiled
+def gate_gradient(grad, x, grad_x):
+    """grad (P, n), x (P, 2n) → grad_x (P, 2n)."""
+    count, n = grad.shape
+    for i in range(count):
+        _gate_gradient_row(n, (grad_x.ctypes.data + 8 * n * i, n, grad.ctypes.data + 4 * n * i, 0, x.ctypes.data + 8 * n * i, n))
+
+
+class Gate(torch.autograd.Function):
+    """The same in one pass; the pass back computes both functions again, which is cheaper than keeping them."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        x = x.contiguous()
+        ctx.save_for_backward(x)
+        y = x.new_empty(*x.shape[:-1], x.shape[-1] // 2)
+        gate(x.detach().flatten(0, -2).numpy(), y.flatten(0, -2).numpy())
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        (x,) = ctx.saved_tensors
+        grad_x = torch.empty_like(x)
+        gate_gradient(grad.contiguous().flatten(0, -2).numpy(), x.flatten(0, -2).numpy(), grad_x.flatten(0, -2).numpy())
+        return grad_x
+
+
+# ── log softmax ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+_exp_row = rowwise([1], [1], lambda x: [x.exp()])
+
+
+@compiled(any_order=True)
+def _largest(row):
+    largest = row[0]
+    for number in row:
+        largest = max(largest, number)
+    return largest
+
+
+@compiled(any_order=True)
+def _sum(row):
+    total = np.float32(0)
+    for number in row:
+        total += number
+    return total
+
+
+@compiled
+def _exp_below(row, top, out):
+    """exp(row − top), both (n,)."""
+    for i in range(len(row)):
+        out[i] = row[i] - top
+    _exp_row(len(row), (out.ctypes.data, 0, out.ctypes.data, 0))
+
+
+@compiled
+def log_softmax_at(logits, level, out, total):
+    """logits (P, L), level (P,) → out (P,), and total (P,) = log Σ exp."""
+    weights = np.empty(logits.shape[1], np.float32)
+    for i in range(len(logits)):
+        top = _largest(logits[i])
+        _exp_below(logits[i], top, weights)
+        rest = np.log(_sum(weights))
+        total[i] = top + rest
+        out[i] = (logits[i, level[i]] - top) - rest
+
+
+@compiled
+def log_softmax_gradient(grad, logits, level, total, grad_logits):
+    """grad (P,) → grad_logits (P, L)."""
+    for i in range(len(logits)):
+        row = grad_logits[i]
+        _exp_below(logits[i], total[i], row)
+        for j in range(len(row)):
+            row[j] *= -grad[i]
+        row[level[i]] += grad[i]
+
+
+class LogSoftmaxAt(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, level: Tensor) -> Tensor:
+        flat = logits.detach().reshape(-1, logits.shape[-1])
+        level = level.reshape(-1)
+        out, total = flat.new_empty(2, len(flat))
+        log_softmax_at(flat.numpy(), level.numpy(), out.numpy(), total.numpy())
+        ctx.save_for_backward(flat, level, total)
+        ctx.shape = logits.shape
+        return out.view(logits.shape[:-1])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        flat, level, total = ctx.saved_tensors
+        grad_logits = torch.empty_like(flat)
+        log_softmax_gradient(grad.reshape(-1).numpy(), flat.numpy(), level.numpy(), total.numpy(), grad_logits.numpy())
+        return grad_logits.view(ctx.shape), None
+
+
+# ── Toom–Cook ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+POINTS, TILE = 6, 4
+
+# Kernel columns g, inputs d, outputs y = OUTPUTS ((KERNEL g) ⊙ (INPUTS d)): polynomials at 0, 1, −1, 2, −2, ∞ (Lavin & Gray 2016, F(4, 3)).
+KERNEL = np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]) / 24
+INPUTS = np.array(
+    [[4, 0, -5, 0, 1, 0], [0, -4, -4, 1, 1, 0], [0, 4, -4, -1, 1, 0], [0, -2, -1, 2, 1, 0], [0, 2, -1, -2, 1, 0], [0, 4, 0, -5, 0, 1]]
+)
+OUTPUTS = np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]])
+
+
+def tiles(width: int) -> int:
+    """A tile: four columns of outputs, six columns of inputs that they see."""
+    return -(-width // TILE)
+
+
+_copy = rowwise([1], [1], lambda x: [x])
+_inputs_row = rowwise([POINTS], [POINTS], lambda *d: combine(INPUTS, d))
+_inputs_gradient_row = rowwise([POINTS], [POINTS, POINTS], lambda *d: combine(INPUTS.T, d[POINTS:], d[:POINTS]))
+_outputs_row = rowwise([TILE], [POINTS, 1], lambda *m: combine(OUTPUTS, m[:-1], [m[-1]] * TILE))
+_outputs_gradient_row = rowwise([POINTS], [TILE], lambda *d: combine(OUTPUTS.T, d))
+
+
+@compiled
+def inputs_to_points(x, points, first, highest):
+    """x (H, W, I) → points (6, H·⌈W / 4⌉, slots·I): slot s is the row ``highest`` − s up, tile t its columns 4t + first …"""
+    height, width, n = x.shape
+    across = -(-width // TILE)
+    slots, step = points.shape[2] // n, points.shape[1] * points.shape[2]
+    row = np.zeros((TILE * across + 2, n), np.float32)
+    begin = max(0, first)
+    end = max(begin, min(width, first + len(row)))
+    for line in range(height):
+        for slot in range(slots):
+            source = line - highest + slot
+            if source < 0:
+                points[:, line * across : (line + 1) * across, slot * n : (slot + 1) * n] = 0
+                continue
+            start = x.ctypes.data + 4 * (source * width + begin) * n
+            _copy((end - begin) * n, (row.ctypes.data + 4 * (begin - first) * n, 0, start, 0))
+            for tile in range(across):
+                to = points.ctypes.data + 4 * ((line * across + tile) * slots + slot) * n
+                _inputs_row(n, (to, step, row.ctypes.data + 4 * tile * TILE * n, n))
+
+
+@compiled
+def inputs_gradient(points, grad_x, first, highest):
+    """The transpose of ``inputs_to_points``."""
+    height, width, n = grad_x.shape
+    across = -(-width // TILE)
+    slots, step = points.shape[2] // n, points.shape[1] * points.shape[2]
+    row = np.zeros((TILE * across + 2, n), np.float32)
+    begin = max(0, first)
+    end = max(begin, min(width, first + len(row)))
+    if end - begin < width:
+        grad_x[:] = 0
+    for source in range(height):
+        row[:] = 0
+        for slot in range(slots):
+            line = source + highest - slot
+            if line < height:
+                for tile in range(across):
+                    at, to = ((line * across + tile) * slots + slot) * n, row.ctypes.data + 4 * tile * TILE * n
+                    _inputs_gradient_row(n, (to, n, to, n, points.ctypes.data + 4 * at, step))
+        start = grad_x.ctypes.data + 4 * (source * width + begin) * n
+        _copy((end - begin) * n, (start, 0, row.ctypes.data + 4 * (begin - first) * n, 0))
+
+
+@compiled
+def points_to_outputs(points, base, out):
+    """points (6, H·⌈W / 4⌉, O), base (O,) → out (H, W, O) = base + outputs."""
+    height, width, n = out.shape
+    across = -(-width // TILE)
+    step = points.shape[1] * n
+    last = np.zeros((TILE, n), np.float32)
+    for line in range(height):
+        for tile in range(across):
+            source = points.ctypes.data + 4 * (line * across + tile) * n
+            to = out.ctypes.data + 4 * (line * width + tile * TILE) * n
+            rest = width - tile * TILE
+            _outputs_row(n, (to if rest >= TILE else last.ctypes.data, n, source, step, base.ctypes.data, 0))
+            if rest < TILE:
+                _copy(rest * n, (to, 0, last.ctypes.data, 0))
+
+
+@compiled
+def outputs_gradient(grad, points):
+    """The transpose of ``points_to_outputs``."""
+    height, width, n = grad.shape
+    across = -(-width // TILE)
+    step = points.shape[1] * n
+    last = np.zeros((TILE, n), np.float32)
+    for line in range(height):
+        for tile in range(across):
+            source = grad.ctypes.data + 4 * (line * width + tile * TILE) * n
+            rest = width - tile * TILE
+            if rest < TILE:
+                _copy(rest * n, (last.ctypes.data, 0, source, 0))
+                source = last.ctypes.data
+            _outputs_gradient_row(n, (points.ctypes.data + 4 * (line * across + tile) * n, step, source, n))
+
+
+def fits_three_columns(x: Tensor, taps: Sequence[Tap], outputs: int) -> bool:
+    """Whether ``ThreeColumns`` can add up these taps of maps x (B, H, W, I), with fewer multiplications."""
+    if len(taps) < 3:
+        return False
+    first, width, inputs = taps[0], x.shape[2], x.shape[3]
+    whole = first.inputs == inputs and first.to == (0, outputs)
+    neighbours = all(tap == replace(first, right=first.right + i) for i, tap in enumerate(taps))
+    return whole and neighbours and inputs >= 16 and POINTS * tiles(width) < 3 * width
+
+
+class ThreeColumns(torch.autograd.Function):
+    """Sum of three neighbouring taps, the first of them ``tap``, over maps x (B, H, W, I) → (B, H, W, O); image by image, in cache.
+
+    base: (1 or B, O), added at every position. Rounding errors come from columns beside what an output sees, but from no other rows.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, base: Tensor, tap: Tap, *weights: Tensor) -> Tensor:
+        x, (batch, height, width, _), (seen, outputs) = x.contiguous(), x.shape, weights[0].shape
+        kernel = x.new_tensor(KERNEL)
+        multipliers = torch.tensordot(kernel, torch.stack(weights), 1)
+        points = x.new_empty(batch, POINTS, height * tiles(width), seen)
+        products = x.new_empty(POINTS, height * tiles(width), outputs)
+        out = x.new_empty(batch, height, width, outputs)
+        starts = base.expand(batch, outputs).contiguous()
+        for i in range(batch):
+            inputs_to_points(x[i].detach().numpy(), points[i].numpy(), tap.right, tap.rows - 1 - tap.down)
+            points_to_outputs(torch.bmm(points[i], multipliers, out=products).numpy(), starts[i].detach().numpy(), out[i].numpy())
+        ctx.save_for_backward(points, multipliers, kernel)
+        ctx.tap, ctx.x_shape, ctx.base_length = tap, x.shape, len(base)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        points, multipliers, kernel = ctx.saved_tensors
+        grad, tap = grad.contiguous(), ctx.tap
+        grad_products = grad.new_empty(*points.shape[1:3], grad.shape[-1])
+        grad_points = torch.empty_like(points[0])
+        grad_multipliers = torch.zeros_like(multipliers)
+        grad_x = grad.new_empty(ctx.x_shape)
+        for i in range(len(grad)):
+            outputs_gradient(grad[i].numpy(), grad_products.numpy())
+            grad_multipliers.baddbmm_(points[i].transpose(1, 2), grad_products)
+            if ctx.needs_input_grad[0]:
+                torch.bmm(grad_products, multipliers.transpose(1, 2), out=grad_points)
+                inputs_gradient(grad_points.numpy(), grad_x[i].numpy(), tap.right, tap.rows - 1 - tap.down)
+        grad_base = None
+        if ctx.needs_input_grad[1]:
+            grad_base = grad.sum((0, 1, 2))[None] if ctx.base_length == 1 else grad.sum((1, 2))
+        grad_weights = torch.tensordot(kernel.t(), grad_multipliers, 1)
+        return grad_x if ctx.needs_input_grad[0] else None, grad_base, None, *grad_weights
