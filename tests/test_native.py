@@ -147,6 +147,23 @@ def test_linear(batch: int, outputs: int) -> None:
     compare(program, batch, 1e-5)
 
 
+@pytest.mark.parametrize("batch", [1, 3, 17])
+@pytest.mark.parametrize("width", [3, 4, 5, 8, 11])
+@pytest.mark.parametrize("outputs", [1, 16, 40])
+def test_windows_of_three_columns(batch: int, width: int, outputs: int) -> None:
+    """By products at points where four columns fit, plain beside them; also with what a finished row left, and in place."""
+    program = Program(ImageSpec(1, 3, width, 4))
+    x = program.values()
+    with program.phase("row"):
+        seen = program.history(program.apply("elu", program.linear(x.window(-1, 1), numbers(3, 19), numbers(19, seed=1))), 2)
+        base = program.linear(seen, numbers(38, outputs, seed=2) / 6)
+        above = program.linear(seen.window(-1, 1), numbers(114, outputs, seed=3) / 10, numbers(outputs, seed=4), base)
+        above = program.linear(seen.window(-2, 0), numbers(114, outputs, seed=5) / 10, None, above, above)
+    with program.phase("channel"):
+        program.output(0, program.linear(x.window(-1, -1), numbers(1, outputs, seed=6), None, above))
+    compare(program, batch, 5e-6)
+
+
 @pytest.mark.parametrize("kind", ["copy", "relu", "elu", "concat_elu", "gate", "glu", "lstm"])
 @pytest.mark.parametrize("width", [1, 7, 16, 33])
 @pytest.mark.parametrize("scale", [1.0, 60.0])
@@ -435,7 +452,7 @@ def test_without_numba_torch_draws_and_says_so_once(monkeypatch: pytest.MonkeyPa
     from rastrum import program
 
     program.has_numba.cache_clear()
-    monkeypatch.setattr(program, "find_spec", lambda name: None)
+    monkeypatch.setattr("rastrum.lanes.available", False)
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
         assert torch.equal(rastrum.sample(model, 3), native) and torch.equal(rastrum.sample(model, 3), native)

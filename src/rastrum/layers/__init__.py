@@ -12,6 +12,7 @@ def native_for(x: Tensor) -> Any:
     """The module of compiled forms where they can take x, else None; imported when first used, for numba takes its time."""
     if x.dtype != torch.float32 or x.device.type != "cpu":
         return None
-    from . import lanes, native
+    from .. import lanes
+    from . import native
 
     return native if lanes.available else None

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import warnings
 from functools import lru_cache
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, TypeAlias
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
+from .. import lanes
 from .builder import Head, Program
 from .torch_interpreter import TorchInterpreter
 
@@ -67,7 +67,7 @@ def suits_native(model: RasterModel) -> bool:
 @lru_cache
 def has_numba() -> bool:
     """Whether the native interpreter can run here; says once if not."""
-    if find_spec("numba") is None:
+    if not lanes.available:
         warnings.warn("numba is not installed: steps run through torch, several times slower; pip install numba", stacklevel=2)
         return False
     return True

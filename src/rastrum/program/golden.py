@@ -18,7 +18,7 @@ from ..protocol import ImageSpec, Work
 from .builder import Head, Program, View
 from .native import NativeInterpreter, PortabilityError, pack
 
-GOLDEN = "c28db3910bef6445"
+GOLDEN = "e2480bad5f5ab03f"
 
 
 @lru_cache
@@ -67,7 +67,8 @@ def _program(head: Head) -> Program:
 
     x = program.values(ones=True)
     with program.phase("row"):
-        above = program.apply("gate", linear(program.history(x, 2).window(-1, 1), 20))
+        above = program.apply("gate", linear(program.history(x, 2).window(-1, 1), 32))
+        above = program.apply("gate", linear(above.window(-1, 1), 20, linear(above, 20)))     # by points, and the columns beside them
     right, cell = program.map(5), program.map(5, initial=weights(5))
     with program.phase("row_reversed", 1):
         gates = linear(right.window(1, 1), 20, linear(above, 20))

@@ -21,6 +21,8 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from ..lanes import rowwise
+
 COMPILED = dict(cache=True, fastmath=False, nogil=True, error_model="numpy", boundscheck=False)
 compiled: Any = njit(**COMPILED)  # pyright: ignore[reportCallIssue]
 called: Any = njit(**COMPILED, inline="never")  # pyright: ignore[reportCallIssue]
@@ -28,6 +30,8 @@ called: Any = njit(**COMPILED, inline="never")  # pyright: ignore[reportCallIssu
 PANEL = 16                     # outputs of a linear that are computed together
 LANES = 8                      # components of a mixture are padded to a multiple of this
 TILE_ROWS = 6
+POINTS, TILE = 6, 4            # of Toom–Cook: products, and the columns of outputs that they give
+GROUP_ROWS = 56                # rows of its products at a time: what they read and write stays in the cache
 
 f32, f64, i32, i64, u8, u64 = np.float32, np.float64, np.int32, np.int64, np.uint8, np.uint64
 
@@ -212,21 +216,29 @@ one, two, three, four, five, six = (_microkernel(rows, 1) for rows in range(1, T
 def _panel(M, source, s, lds, weights, w, K, bias, initial, i, ldi, destination, d, ldd):
     """16 outputs of all rows."""
     m = 0
-    while m + TILE_ROWS <= M:
+    while m + 2 * TILE_ROWS <= M or m + TILE_ROWS == M:
         six(source, s + m * lds, lds, weights, w, K, bias, initial, i + m * ldi, ldi, destination, d + m * ldd, ldd)
         m += TILE_ROWS
-    s += m * lds
-    i += m * ldi
-    d += m * ldd
-    if M - m == 1:
+    if M - m > TILE_ROWS:                                                 # 7 … 11 rows in two parts that are nearly equal
+        half = (M - m + 1) // 2
+        _few(half, source, s + m * lds, lds, weights, w, K, bias, initial, i + m * ldi, ldi, destination, d + m * ldd, ldd)
+        m += half
+    _few(M - m, source, s + m * lds, lds, weights, w, K, bias, initial, i + m * ldi, ldi, destination, d + m * ldd, ldd)
+
+
+@called
+def _few(M, source, s, lds, weights, w, K, bias, initial, i, ldi, destination, d, ldd):
+    if M == 6:
+        six(source, s, lds, weights, w, K, bias, initial, i, ldi, destination, d, ldd)
+    elif M == 1:
         one(source, s, lds, weights, w, K, bias, initial, i, ldi, destination, d, ldd)
-    elif M - m == 2:
+    elif M == 2:
         two(source, s, lds, weights, w, K, bias, initial, i, ldi, destination, d, ldd)
-    elif M - m == 3:
+    elif M == 3:
         three(source, s, lds, weights, w, K, bias, initial, i, ldi, destination, d, ldd)
-    elif M - m == 4:
+    elif M == 4:
         four(source, s, lds, weights, w, K, bias, initial, i, ldi, destination, d, ldd)
-    elif M - m == 5:
+    elif M == 5:
         five(source, s, lds, weights, w, K, bias, initial, i, ldi, destination, d, ldd)
 
 
@@ -269,6 +281,55 @@ def linear(M, K, N, memory, s, lds, weights, w, bias, i, ldi, d, ldd, scratch):
         for m in range(M):
             for k in range(N - n):
                 memory[d + m * ldd + n + k] = scratch[m * PANEL + k]
+
+
+# A row's window of three columns, by Toom–Cook F(4, 3) (Lavin & Gray 2016): four columns of outputs see six of inputs d; at each of six
+# points the inputs become one number, weights another (native.py), and six products instead of twelve give the four outputs.
+
+
+def _to_points(d0, d1, d2, d3, d4, d5):
+    a, b = d2.fused(-4.0, d4), d1.fused(-4.0, d3)
+    c, e = d4 - d2, (d3 - d1) * 2.0
+    return [d0.fused(4.0, d2.fused(-5.0, d4)), a + b, a - b, c + e, c - e, d1.fused(4.0, d3.fused(-5.0, d5))]
+
+
+def _from_points(m0, m1, m2, m3, m4, m5, *starts):
+    *initial, bias = starts
+    s, d, u, v = m1 + m2, m1 - m2, m3 + m4, m3 - m4
+    y = [(m0 + s) + u, v.fused(2.0, d), u.fused(4.0, s), v.fused(8.0, d) + m5]
+    return [(i + bias) + j for i, j in zip(initial, y, strict=True)]
+
+
+_to_points_row = rowwise([POINTS], [POINTS], _to_points)
+_from_points_row = rowwise([TILE], [POINTS, TILE, 1], _from_points)
+
+
+@called
+def three_columns(images, tiles, K, N, memory, stride, s, ls, weights, w, bias, i, li, d, ld, scratch):
+    """destination = initial + bias + source · weight at the first 4 · tiles columns of each image; a column of the source has K numbers.
+
+    w: the six weights, (6, N / 16, K, 16) · scratch takes 6 · rows · (K + whole panels of N), rows = images · tiles of a group of images.
+    """
+    whole = (N + PANEL - 1) // PANEL * PANEL
+    together = max(1, GROUP_ROWS // tiles)
+    at, numbers, out = memory.ctypes.data, weights.ctypes.data, scratch.ctypes.data
+    for first in range(0, images, together):
+        last = min(images, first + together)
+        rows = (last - first) * tiles
+        products = POINTS * rows * K
+        for b in range(first, last):
+            for t in range(tiles):
+                to = out + 4 * ((b - first) * tiles + t) * K
+                _to_points_row(K, (to, rows * K, at + 4 * (b * stride + s + TILE * t * ls), ls))
+        for p in range(POINTS):
+            for n in range(0, whole, PANEL):
+                to = products + p * rows * whole + n
+                _panel(rows, scratch, p * rows * K, K, weights, w + (p * whole + n) * K, K, 0, memory, 0, 0, scratch, to, whole)
+        for b in range(first, last):
+            for t in range(tiles):
+                source = out + 4 * (products + ((b - first) * tiles + t) * whole)
+                to, start = at + 4 * (b * stride + d + TILE * t * ld), at + 4 * (b * stride + i + TILE * t * li)
+                _from_points_row(N, (to, ld, source, rows * whole, start, li, numbers + 4 * bias, 0))
 
 
 @called
@@ -337,8 +398,8 @@ def lstm(memory, s, c, d, n):
 
 # Columns of the table of operations. A view is (offset of column 0, distance between columns): offset + j · distance.
 KIND, SOURCE, SOURCE_STEP, DESTINATION, DESTINATION_STEP, INITIAL, INITIAL_STEP = range(7)
-INPUTS, OUTPUTS, WEIGHT, BIAS, COLUMNS, ROW_MASK, ROW_VALUE, COLUMN_MASK, COLUMN_VALUE, LEVEL = range(7, 17)
-OPERATION_FIELDS = 17
+INPUTS, OUTPUTS, WEIGHT, BIAS, POINT_WEIGHTS, COLUMNS, ROW_MASK, ROW_VALUE, COLUMN_MASK, COLUMN_VALUE, LEVEL = range(7, 18)
+OPERATION_FIELDS = 18
 LINEAR, COPY, GATE, GLU, RELU, ELU, CONCAT_ELU, LSTM = range(8)
 KINDS = {"linear": LINEAR, "copy": COPY, "gate": GATE, "glu": GLU, "relu": RELU, "elu": ELU, "concat_elu": CONCAT_ELU, "lstm": LSTM}
 
@@ -409,11 +470,20 @@ def run_across(ops, row, memory, stride, batch, weights, scratch):
         op = ops[number]
         if row & op[ROW_MASK] != op[ROW_VALUE]:
             continue
+        ls, ld, li, K, N = op[SOURCE_STEP], op[DESTINATION_STEP], op[INITIAL_STEP], op[INPUTS], op[OUTPUTS]
+        done = 0
+        if op[POINT_WEIGHTS] > 0:
+            s, d, i, tiles = op[SOURCE], op[DESTINATION], op[INITIAL], op[COLUMNS] // TILE
+            three_columns(
+                batch, tiles, K // 3, N, memory, stride, s, ls, weights, op[POINT_WEIGHTS], op[BIAS], i, li, d, ld, scratch
+            )
+            done = TILE * tiles
+        columns = op[COLUMNS] - done
         for b in range(batch):
-            s, d, i = op[SOURCE] + b * stride, op[DESTINATION] + b * stride, op[INITIAL] + b * stride
-            ls, ld, li, columns = op[SOURCE_STEP], op[DESTINATION_STEP], op[INITIAL_STEP], op[COLUMNS]
+            s, d, i = op[SOURCE] + b * stride + done * ls, op[DESTINATION] + b * stride + done * ld, op[INITIAL] + b * stride + done * li
             if op[KIND] == LINEAR:
-                linear(columns, op[INPUTS], op[OUTPUTS], memory, s, ls, weights, op[WEIGHT], op[BIAS], i, li, d, ld, scratch)
+                if columns > 0:
+                    linear(columns, K, N, memory, s, ls, weights, op[WEIGHT], op[BIAS], i, li, d, ld, scratch)
             else:
                 for j in range(columns):
                     _apply(op, memory, s + j * ls, i + j * li, d + j * ld)

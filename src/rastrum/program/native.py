@@ -60,7 +60,7 @@ class Packed:
     beginning: np.ndarray
     levels: np.ndarray             # (L,) float32: a level as the network reads it
     condition: tuple[int, int] | None  # offset and size of the condition vector
-    most_rows: int
+    scratch: int                   # numbers that an operation may use while it runs
 
 
 def pack(program: Program) -> Packed:
@@ -95,6 +95,7 @@ class _Packer:
         self.stride = size + (80 - size) % 1024
         self.weights: list[np.ndarray] = [np.zeros(_aligned(max((op.destination.size for op in operations), default=0)), np.float32)]
         self.weights_size = len(self.weights[0])
+        self.scratch = max(BLOCK, 4, *(op.grid.columns for op in operations)) * kernels.PANEL
 
     def packed(self) -> Packed:
         program, spec = self.program, self.program.spec
@@ -143,7 +144,7 @@ class _Packer:
             beginning,
             np.arange(spec.levels, dtype=np.float32) * np.float32(2 / (spec.levels - 1)) - np.float32(1),
             None if program.condition is None else (self._view(program.condition)[0], program.condition.size),
-            max((op.grid.columns for phase in first for op in phase.operations), default=1),
+            self.scratch,
         )
 
     def _numbers(self, head: Head) -> int:
@@ -184,7 +185,7 @@ class _Packer:
             raise ProgramError(f"program: a {op.kind} operation makes {op.destination.size} numbers of {op.source.size}")
         if op.kind in ("glu", "lstm") and (op.initial is None or op.initial.size != op.destination.size):
             raise ProgramError(f"program: a {op.kind} operation needs a base of {op.destination.size} numbers")
-        weight, bias = (0, 0) if op.kind != "linear" else self._weight(op)
+        weight, bias, point_weights = (0, 0, 0) if op.kind != "linear" else self._weight(op, phase.kind == "row")
         return [
             kernels.KINDS[op.kind],
             *self._view(op.source),
@@ -194,27 +195,33 @@ class _Packer:
             op.destination.size,
             weight,
             bias,
+            point_weights,
             columns,
             *(grid.row_mask, grid.row_value, grid.column_mask, grid.column_value, grid.level),
         ]
 
-    def _weight(self, op: Operation) -> tuple[int, int]:
-        """Offsets of the weight's panels and of the bias, which is filled up to whole panels."""
+    def _weight(self, op: Operation, across: bool) -> tuple[int, int, int]:
+        """Offsets of the weight's panels, of the bias, which is filled up to whole panels, and of a window's weights at six points."""
         inputs, outputs = op.source.size, op.destination.size
         if op.weight is None or tuple(op.weight.shape) != (inputs, outputs):
             raise ProgramError(f"program: a linear operation from {inputs} to {outputs} numbers has a weight of another shape")
-        whole = _aligned(outputs)
-        matrix = np.zeros((inputs, whole), np.float32)
-        matrix[:, :outputs] = _array(op.weight)
-        panels = matrix.reshape(inputs, whole // kernels.PANEL, kernels.PANEL).transpose(1, 0, 2)
-        place = self._add(np.ascontiguousarray(panels).reshape(-1))
-        if op.bias is None:
-            return place, 0
-        if tuple(op.bias.shape) != (outputs,):
-            raise ProgramError(f"program: a bias of shape {tuple(op.bias.shape)} for {outputs} outputs")
-        bias = np.zeros(whole, np.float32)
-        bias[:outputs] = _array(op.bias)
-        return place, self._add(bias)
+        weight, bias = _array(op.weight), 0
+        if op.bias is not None:
+            if tuple(op.bias.shape) != (outputs,):
+                raise ProgramError(f"program: a bias of shape {tuple(op.bias.shape)} for {outputs} outputs")
+            bias = self._add(np.pad(_array(op.bias), (0, _aligned(outputs) - outputs)))
+        source, points = op.source, 0
+        window = source.step == 1 and source.offset == 0 and source.size == 3 * source.buffer.width >= 48 and not source.buffer.single
+        if across and window and op.destination.step == 1 and op.grid.columns >= kernels.TILE:
+            left, middle, right = weight.astype(np.float64).reshape(3, inputs // 3, outputs)
+            # At 0, 1, −1, 2, −2 and infinity; each product and sum rounded in float64, the result in float32.
+            even, wide, odd = left + right, left + 4.0 * right, 2.0 * middle
+            at = [6.0 * left, -4.0 * (even + middle), -4.0 * (even - middle), wide + odd, wide - odd, 24.0 * right]
+            tiles = op.grid.columns // kernels.TILE
+            rows = max(1, kernels.GROUP_ROWS // tiles) * tiles
+            self.scratch = max(self.scratch, kernels.POINTS * rows * (inputs // 3 + _aligned(outputs)))
+            points = self._add(np.concatenate([_panels((number / 24.0).astype(np.float32)) for number in at]))
+        return self._add(_panels(weight)), bias, points
 
     def _add(self, numbers: np.ndarray) -> int:
         place = self.weights_size
@@ -227,6 +234,14 @@ def _array(x: Tensor) -> np.ndarray:
     if x.dtype != torch.float32 or x.device.type != "cpu":
         raise ProgramError(f"program: the native interpreter computes in float32 on a CPU, this one holds {x.dtype} on {x.device}")
     return x.detach().numpy()
+
+
+def _panels(weight: np.ndarray) -> np.ndarray:
+    """(K, N) → (N / 16, K, 16), flat, filled up with zeros."""
+    inputs, outputs = weight.shape
+    whole = _aligned(outputs)
+    matrix = np.pad(weight, ((0, 0), (0, whole - outputs))).reshape(inputs, whole // kernels.PANEL, kernels.PANEL)
+    return np.ascontiguousarray(matrix.transpose(1, 0, 2)).reshape(-1)
 
 
 def _aligned(size: int) -> int:
@@ -258,7 +273,7 @@ class NativeInterpreter:
         self._ran = 0
         size = min(BLOCK, -(-batch // threads)) or 1
         self._blocks = [slice(start, min(start + size, batch)) for start in range(0, batch, size)]
-        self._rooms = [_Room(layout, max(packed.most_rows, size)) for _ in range(min(threads, len(self._blocks)) or 1)]
+        self._rooms = [_Room(layout, packed.scratch) for _ in range(min(threads, len(self._blocks)) or 1)]
         if packed.condition is not None:
             assert condition is not None
             start, length = packed.condition
@@ -368,11 +383,11 @@ class NativeInterpreter:
 class _Room:
     """What one thread writes besides the images' arenas."""
 
-    def __init__(self, layout: kernels.Layout, rows: int) -> None:
+    def __init__(self, layout: kernels.Layout, scratch: int) -> None:
         lanes = -(-layout.components // kernels.LANES) * kernels.LANES
         self.mixture = kernels.Mixture(np.zeros(lanes), np.zeros(lanes), np.zeros(lanes), np.zeros(lanes, np.int64))
         self.scratch = kernels.Scratch(
-            np.zeros(max(rows, 4) * kernels.PANEL, np.float32),
+            np.zeros(scratch, np.float32),
             np.zeros(layout.levels, np.float32),
             np.zeros(layout.levels + 1, np.int64),
             np.zeros(layout.levels),
