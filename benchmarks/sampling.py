@@ -205,8 +205,8 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     peak = peak_multiply_adds()
     print(f"{options.threads} thread(s); peak of a core {peak / 1e9:.1f} billion float32 multiply-adds a second\n")
-    print("| model | B | naive, µs/pixel | torch | native | forward (chunk) | plain forward | torch / plain | torch / forward | native / forward | of the peak |", end="")
-    print(" encode / sample | decode / sample | peak MiB |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|---|")
+    print("| model | B | naive, µs/pixel | torch | native | forward (chunk) | plain forward | torch / plain | torch / forward |", end="")
+    print(" native / forward | of the peak | encode / sample | decode / sample | peak MiB |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|---|")
     for name in options.models:
         for batch in options.batches:
             measure(name, batch, peak)
