@@ -206,7 +206,7 @@ def main() -> None:
     peak = peak_multiply_adds()
     print(f"{options.threads} thread(s); peak of a core {peak / 1e9:.1f} billion float32 multiply-adds a second\n")
     print("| model | B | naive, µs/pixel | torch | native | forward (chunk) | plain forward | torch / plain | torch / forward |", end="")
-    print(" native / forward | of the peak | encode / sample | decode / sample | peak MiB |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|---|")
+    print(" native / forward | of the peak | encode / sample | decode / sample | peak MiB |\n" + "|---" * 14 + "|")
     for name in options.models:
         for batch in options.batches:
             measure(name, batch, peak)

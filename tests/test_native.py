@@ -39,14 +39,15 @@ def numbers(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def built(name: str, spec: ImageSpec, **overrides: Any) -> RasterModel:
+def built(name: str, spec: ImageSpec, overrides: dict[str, Any] | None = None) -> RasterModel:
     """A tiny float32 model whose parameters are moved so far that every path matters."""
+    overrides = overrides or {}
     model = rastrum.build(name, spec, preset="tiny", seed=1, **overrides)
     assert isinstance(model, RasterModel)
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
+            parameter.add_((0.1 if overrides else 0.3) * torch.randn(parameter.shape, generator=generator))
     return model.eval()
 
 
@@ -56,6 +57,8 @@ MODELS = [
     ("gated-pixelcnn", ImageSpec(3, 5, 4, 5)),
     ("pixelcnn++", ImageSpec(3, 6, 9, 256)),
     ("pixelcnn++", ImageSpec(1, 5, 5, 5000)),
+    ("gated-pixelcnn", ImageSpec(1, 9, 11, 256), {"maps": 32}),           # wide enough for products at points
+    ("pixelcnn++", ImageSpec(3, 8, 12, 256), {"filters": 16}),
 ]
 
 
@@ -220,7 +223,7 @@ def bits(model: RasterModel, count: int, threads: int = 1, every: Any = "row", f
 
 
 @pytest.mark.parametrize("case", MODELS, ids=str)
-def test_bits_do_not_depend_on_batch_threads_or_calls(case: tuple[str, ImageSpec]) -> None:
+def test_bits_do_not_depend_on_batch_threads_or_calls(case: Any) -> None:
     model = built(*case)
     together = bits(model, 19)
     assert together == bits(model, 19, threads=2) == bits(model, 19, threads=3, every=5) == bits(model, 19, every=1)
@@ -228,6 +231,24 @@ def test_bits_do_not_depend_on_batch_threads_or_calls(case: tuple[str, ImageSpec
     for first, count in ((0, 1), (3, 3), (2, 16)):
         frames = walk(model, count, Sample(9, first=first), backend="native")
         assert torch.equal(deque(frames, maxlen=1)[0].values.to(drawn.dtype), drawn[first : first + count])  # pyright: ignore
+
+
+@pytest.mark.parametrize("case", MODELS[-2:], ids=str)
+def test_products_at_points_are_as_exact_as_the_forward(case: Any) -> None:
+    """Numbers of the program against float64, on random images and on its own samples."""
+    model = built(*case)
+    exact = deepcopy(model).double()
+    noise = torch.randint(0, model.spec.levels, (4, *model.spec.shape), generator=torch.Generator().manual_seed(0))
+    for x in (noise, rastrum.sample(model, 4, seed=1).long()):
+        with torch.inference_mode():
+            full, single = (m.distribution(x).log_prob(x) for m in (exact, model))
+            state, error = model.init(4, backend="native"), 0.0
+            for index in model.order.tolist():
+                at = (slice(None), *(int(i) for i in torch.unravel_index(torch.tensor(index), model.spec.shape)))
+                value = x.flatten(1)[:, index]
+                error = max(error, float((model.step(state).log_prob(value) - full[at]).abs().max()))
+                model.observe(state, value)
+        assert error <= 3 * float((single - full).abs().max())
 
 
 def test_bits_survive_saving_copying_and_going_on(tmp_path: Path) -> None:
@@ -258,7 +279,9 @@ IN_ANOTHER_PROCESS = """
 import sys, torch, rastrum
 sys.path.insert(0, {tests!r})
 from test_native import MODELS, bits, built, digest
+from rastrum.codec import container
 from rastrum.program import golden
+container.BATCH = 1
 print(golden.fingerprint(), *(digest(bits(built(*case), 3)) for case in MODELS))
 for case, name in zip(MODELS, {names!r}):
     model = built(*case)
@@ -283,7 +306,7 @@ def test_other_processors_compute_the_same_and_decode(processor: dict[str, str],
     names = []
     for number, case in enumerate(MODELS):
         model = built(*case)
-        images = rastrum.sample(model, 5, seed=number)
+        images = rastrum.sample(model, 16, seed=number)
         names.append(str(tmp_path / f"{number}.rst"))
         Path(names[-1]).write_bytes(rastrum.compress(model, images))
         Path(names[-1] + ".images").write_bytes(images.numpy().astype("<u2").tobytes())
@@ -299,7 +322,7 @@ def test_other_processors_compute_the_same_and_decode(processor: dict[str, str],
 
 @pytest.mark.parametrize("temperature", [1.0, 0.6, 1.7])
 @pytest.mark.parametrize("case", MODELS, ids=str)
-def test_draws_are_those_of_float64(case: tuple[str, ImageSpec], temperature: float) -> None:
+def test_draws_are_those_of_float64(case: Any, temperature: float) -> None:
     """Given the same past, at most one draw in 10,000 falls to another level than the one of the float64 forward."""
     model, count = built(*case), 64
     drawn = rastrum.sample(model, count, seed=3, temperature=temperature, backend="native").long()

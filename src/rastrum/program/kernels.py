@@ -17,15 +17,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ..lanes import rowwise
-
-COMPILED = dict(cache=True, fastmath=False, nogil=True, error_model="numpy", boundscheck=False)
-compiled: Any = njit(**COMPILED)  # pyright: ignore[reportCallIssue]
-called: Any = njit(**COMPILED, inline="never")  # pyright: ignore[reportCallIssue]
+from ..lanes import compiled, rowwise
 
 PANEL = 16                     # outputs of a linear that are computed together
 LANES = 8                      # components of a mixture are padded to a multiple of this
@@ -212,7 +208,7 @@ one_by_two, one_by_three, one_by_four = _microkernel(1, 2), _microkernel(1, 3), 
 one, two, three, four, five, six = (_microkernel(rows, 1) for rows in range(1, TILE_ROWS + 1))
 
 
-@called
+@compiled
 def _panel(M, source, s, lds, weights, w, K, bias, initial, i, ldi, destination, d, ldd):
     """16 outputs of all rows."""
     m = 0
@@ -226,7 +222,7 @@ def _panel(M, source, s, lds, weights, w, K, bias, initial, i, ldi, destination,
     _few(M - m, source, s + m * lds, lds, weights, w, K, bias, initial, i + m * ldi, ldi, destination, d + m * ldd, ldd)
 
 
-@called
+@compiled
 def _few(M, source, s, lds, weights, w, K, bias, initial, i, ldi, destination, d, ldd):
     if M == 6:
         six(source, s, lds, weights, w, K, bias, initial, i, ldi, destination, d, ldd)
@@ -242,7 +238,7 @@ def _few(M, source, s, lds, weights, w, K, bias, initial, i, ldi, destination, d
         five(source, s, lds, weights, w, K, bias, initial, i, ldi, destination, d, ldd)
 
 
-@called
+@compiled
 def _row(source, s, weights, w, K, panels, bias, initial, i, destination, d):
     """Up to 4 panels of one row: as many chains of additions side by side as there are panels."""
     if panels == 4:
@@ -255,7 +251,7 @@ def _row(source, s, weights, w, K, panels, bias, initial, i, destination, d):
         one(source, s, 0, weights, w, K, bias, initial, i, 0, destination, d, 0)
 
 
-@called
+@compiled
 def linear(M, K, N, memory, s, lds, weights, w, bias, i, ldi, d, ldd, scratch):
     """destination (M, N) = initial + bias + source (M, K) · weight; scratch (M, 16), at least 64, takes panels that are not full."""
     n = 0
@@ -304,7 +300,7 @@ _to_points_row = rowwise([POINTS], [POINTS], _to_points)
 _from_points_row = rowwise([TILE], [POINTS, TILE, 1], _from_points)
 
 
-@called
+@compiled
 def three_columns(images, tiles, K, N, memory, stride, s, ls, weights, w, bias, i, li, d, ld, scratch):
     """destination = initial + bias + source · weight at the first 4 · tiles columns of each image; a column of the source has K numbers.
 
@@ -332,7 +328,7 @@ def three_columns(images, tiles, K, N, memory, stride, s, ls, weights, w, bias, 
                 _from_points_row(N, (to, ld, source, rows * whole, start, li, numbers + 4 * bias, 0))
 
 
-@called
+@compiled
 def gate(memory, s, d, n):
     """tanh(a) σ(b) = (1 − e^−2a) / ((1 + e^−2a) (1 + e^−b))."""
     a, b, out = memory[s : s + n], memory[s + n : s + 2 * n], memory[d : d + n]
@@ -342,7 +338,7 @@ def gate(memory, s, d, n):
         out[j] = (f32(1.0) - p) / ((f32(1.0) + p) * (f32(1.0) + q))
 
 
-@called
+@compiled
 def glu(memory, s, i, d, n):
     """initial + a σ(b)."""
     a, b, base, out = memory[s : s + n], memory[s + n : s + 2 * n], memory[i : i + n], memory[d : d + n]
@@ -350,7 +346,7 @@ def glu(memory, s, i, d, n):
         out[j] = base[j] + a[j] / (f32(1.0) + exp32(-b[j]))
 
 
-@called
+@compiled
 def concat_elu(memory, s, d, n):
     """[elu(x) | elu(−x)]: of x and −x one is negative, −|x|, and becomes e^−|x| − 1."""
     x, plus, minus = memory[s : s + n], memory[d : d + n], memory[d + n : d + 2 * n]
@@ -360,28 +356,28 @@ def concat_elu(memory, s, d, n):
         minus[j] = max(-x[j], below)
 
 
-@called
+@compiled
 def elu(memory, s, d, n):
     x, out = memory[s : s + n], memory[d : d + n]
     for j in range(n):
         out[j] = max(x[j], exp32(min(x[j], f32(0.0))) - f32(1.0))
 
 
-@called
+@compiled
 def relu(memory, s, d, n):
     x, out = memory[s : s + n], memory[d : d + n]
     for j in range(n):
         out[j] = max(x[j], f32(0.0))
 
 
-@called
+@compiled
 def copy(memory, s, d, n):
     x, out = memory[s : s + n], memory[d : d + n]
     for j in range(n):
         out[j] = x[j]
 
 
-@called
+@compiled
 def lstm(memory, s, c, d, n):
     """cell = σ(f) cell + σ(i) tanh(g), h = σ(o) tanh(cell); s holds [o | f | i | g]."""
     o, f, i, g = memory[s : s + n], memory[s + n : s + 2 * n], memory[s + 2 * n : s + 3 * n], memory[s + 3 * n : s + 4 * n]
@@ -443,7 +439,7 @@ def _apply(op, memory, s, i, d):
         lstm(memory, s, i, d, n)
 
 
-@called
+@compiled
 def run_at(ops, row, column, memory, stride, batch, weights, scratch):
     """The operations that are due at a pixel, for all images: the images are the rows of each product."""
     for number in range(ops.shape[0]):
@@ -463,7 +459,7 @@ def run_at(ops, row, column, memory, stride, batch, weights, scratch):
                 _apply(op, memory, s + b * stride, i + b * stride, d + b * stride)
 
 
-@called
+@compiled
 def run_across(ops, row, memory, stride, batch, weights, scratch):
     """The operations that are due for a row, all its columns at once: the columns are the rows of each product."""
     for number in range(ops.shape[0]):
@@ -489,7 +485,7 @@ def run_across(ops, row, memory, stride, batch, weights, scratch):
                     _apply(op, memory, s + j * ls, i + j * li, d + j * ld)
 
 
-@called
+@compiled
 def advance(ops, phases, layout, step, memory, batch, weights, scratch):
     """What colour group ``step`` of the sequence of all groups needs: before a row its row phases, then the group's own."""
     pixel, group = step // layout.groups, step % layout.groups
@@ -527,7 +523,7 @@ def weight_bits(levels):
     return min(30, 38 - bits)
 
 
-@called
+@compiled
 def softmax_sums(logits, temperature, sums):
     """C_0 = 0, C_1 … C_L of L float32 logits; False if one is not finite."""
     levels = logits.shape[0]
@@ -593,7 +589,7 @@ def mixture_cdf(mixture, levels, level):
     return i64(2) * level + (total >> i64(28))
 
 
-@called
+@compiled
 def mixture_search(mixture, levels, threshold):
     low, high = i64(0), i64(levels)
     while high - low > 1:
@@ -605,7 +601,7 @@ def mixture_search(mixture, levels, threshold):
     return low
 
 
-@called
+@compiled
 def tempered_sums(mixture, levels, temperature, pmf, sums):
     """C_0 … C_L of the softmax of log pmf / temperature: a mixture has no temperature of its own.
 
@@ -650,7 +646,7 @@ def small_width(s):
     return max(-p * s, 2.2250738585072014e-308)
 
 
-@called
+@compiled
 def mixture_of(layout, memory, p, channel, lowest, chain, seen, mixture):
     """The mixture of a pixel's ``channel`` from the program's numbers at p (builder.Head); False if they are not finite.
 
@@ -684,7 +680,7 @@ def mixture_of(layout, memory, p, channel, lowest, chain, seen, mixture):
     return True
 
 
-@called
+@compiled
 def mixture_condition(mixture, levels, level, chain):
     """chain += log of what each component gives to ``level``."""
     for k in range(chain.shape[0]):
