@@ -30,7 +30,7 @@ from rastrum.program import TorchInterpreter, golden, kernels
 from rastrum.program.builder import Grid, Head, Operation, Program, View
 from rastrum.program.native import NativeInterpreter, PortabilityError, ProgramError, pack
 from rastrum.protocol import Work
-from rastrum.walk import Sample, walk
+from rastrum.walk import Decode, Encode, Force, Sample, walk
 
 CPU = torch.device("cpu")
 
@@ -467,6 +467,126 @@ def test_a_subclass_with_another_head_is_heard() -> None:
     certain.load_state_dict(plain.state_dict())
     drawn = rastrum.sample(certain, 5, seed=1)
     assert torch.equal(drawn, drawn[:1].expand_as(drawn)) and not torch.equal(drawn, rastrum.sample(plain, 5, seed=1))
+
+
+def test_a_subclass_with_another_distribution_or_chooser_is_heard() -> None:
+    """A program says what its class said of ``distribution``, and ``native`` what its class said of choosing."""
+
+    class White(rastrum.MODELS["gated-pixelcnn"]):
+        def distribution(self, x: Tensor, condition: Tensor | None = None) -> Categorical:
+            return Categorical(torch.nn.functional.one_hot(torch.tensor(3), 4) * 50.0 + torch.zeros(*x.shape, 4))
+
+    class Ones(Sample):
+        def __call__(self, t: int, distribution: Any, active: Tensor) -> Tensor:
+            return torch.ones(len(active), dtype=torch.int64)
+
+    plain = built("gated-pixelcnn", ImageSpec(1, 4, 4, 4))
+    white = White(plain.spec, plain.config).eval()  # pyright: ignore[reportArgumentType]
+    assert (rastrum.sample(white, 2) == 3).all()
+    assert (deque(walk(plain, 2, Ones(0)), maxlen=1)[0].values == 1).all()  # pyright: ignore[reportOptionalMemberAccess]
+
+
+def test_values_and_streams_that_do_not_fit_are_refused() -> None:
+    """The kernels do not look: whatever reaches them has been looked at."""
+    model, size = built("gated-pixelcnn", ImageSpec(1, 3, 4, 4)), 12
+
+    class Far:
+        def __call__(self, t: int, distribution: Any, active: Tensor) -> Tensor:
+            return torch.full((len(active),), 10**12)
+
+        def native(self, t: int, stop: int) -> None:
+            return None
+
+    ones, far = torch.ones(2, 1, 3, 4, dtype=torch.int64), torch.full((2, 1, 3, 4), 10**12)
+    wrong: list[tuple[Any, str]] = [
+        (Far(), "levels must lie in 0 … 3"),
+        (Force(far, model.order), "levels must lie in"),
+        (Force(-ones, model.order), "levels must lie in"),
+        (Force(ones[:1], model.order), "expected whole numbers"),
+        (Encode(far, model.order, [Encoder(), Encoder()]), "levels must lie in"),
+        (Encode(ones, model.order, [Encoder()]), "expected 2, one an image, got 1"),
+        (Decode([]), "expected 2, one an image, got 0"),
+        (Sample(0, first=2**32 - 1), "image number"),
+    ]
+    for chooser, says in wrong:
+        with pytest.raises(ValueError, match=says):
+            deque(walk(model, 2, chooser), maxlen=0)
+    with pytest.raises(ValueError, match="levels must lie in"):
+        model.observe(model.init(2, backend="torch"), torch.tensor([4, 0]))
+    state = model.init(2)
+    model.prefill(state, ones, size)
+    with pytest.raises(ValueError, match="all 12 decisions are made"):
+        model.step(state)
+    with pytest.raises(ValueError, match="at least one image"):
+        model.init(0)
+    logits = torch.randn(4, 8, requires_grad=True)
+    for value in (torch.full((4,), 8), torch.full((4,), -1), torch.full((4,), 10**10)):
+        with pytest.raises(ValueError, match="levels must lie in"):
+            Categorical(logits).log_prob(value)
+
+
+def test_the_coldest_and_the_hottest_temperatures() -> None:
+    model = built("gated-pixelcnn", ImageSpec(1, 4, 4, 5))
+    for temperature in (1e-300, 1e-46, 1e-6, 1e6, 1e300):
+        drawn = [rastrum.sample(model, 4, seed=1, temperature=temperature, backend=backend) for backend in ("native", "torch")]
+        assert torch.equal(*drawn)
+
+
+def test_sums_in_place_change_nothing() -> None:
+    """A row map lends its memory only where nobody misses it: here the pixel phase first reads what the finished row left in the map."""
+
+    class Recurrent(RasterModel):
+        def lower(self, program: Program) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
+            x, h = program.values(), program.map(16)
+            with program.phase("row"):
+                row = program.linear(x.window(-1, 1), numbers(3, 16))
+            with program.phase("channel"):
+                above = program.linear(h, numbers(16, 16, seed=1) / 8)
+                program.linear(h.window(-1, 0, leave_out=16), numbers(16, 16, seed=2) / 8, None, row, h)
+                program.linear(above, torch.eye(16), None, h, h)
+                program.output(0, program.linear(h, numbers(16, 5, seed=3)))
+
+    model = Recurrent(ImageSpec(1, 4, 5, 5))
+    plain = Program(model.spec)
+    with torch.no_grad():
+        model.lower(plain)
+    lent, kept = NativeInterpreter(pack(model.program()), 2), NativeInterpreter(pack(plain), 2)
+    for t in range(20):
+        assert torch.equal(lent.parameters(t), kept.parameters(t))
+        for interpreter in (lent, kept):
+            interpreter.write(t, torch.tensor([t % 5, 3]))
+    gated = built("gated-pixelcnn", ImageSpec(1, 4, 5, 5))
+    whole = Program(gated.spec)
+    with torch.no_grad():
+        assert gated.lower is not None
+        gated.lower(whole)
+    assert len(gated.program().buffers) < len(whole.buffers)
+
+
+def test_an_operation_may_not_write_what_it_reads() -> None:
+    """How much of a product is done before its first result is written depends on the batch."""
+    program = Program(ImageSpec(1, 3, 4, 4))
+    x = program.values()
+    with program.phase("channel"):
+        h = program.linear(x.window(-1, -1), numbers(1, 64))
+        program.linear(h, numbers(64, 64), None, None, h)
+        program.output(0, h)
+    with pytest.raises(ProgramError, match="writes over what it reads"):
+        pack(program)
+
+
+def test_a_forked_process_draws_too() -> None:
+    """Threads do not survive a fork; the child makes its own."""
+    script = (
+        "import os, sys, torch, rastrum\n"
+        "torch.set_num_threads(2)\n"
+        "m = rastrum.build('pixelcnn', rastrum.ImageSpec(1, 4, 4, 2), preset='tiny').eval()\n"
+        "a = rastrum.sample(m, 40)\n"
+        "pid = os.fork()\n"
+        "if pid == 0: os._exit(0 if torch.equal(rastrum.sample(m, 40), a) else 1)\n"
+        "sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))\n"
+    )
+    assert subprocess.run([sys.executable, "-W", "ignore", "-c", script], timeout=120).returncode == 0
 
 
 def test_without_numba_torch_draws_and_says_so_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -560,7 +560,7 @@ def _well_formed(subject: _Subject) -> list[Line]:
 def _steps(subject: _Subject) -> list[Line]:
     """One random image, a decision at a time, beside the whole of it at once."""
     model = subject.model
-    if model.lower is None and type(model).step is RasterModel.step:
+    if not model.has_program and type(model).step is RasterModel.step:
         return []
     x, condition = subject.images(1), subject.conditions(1)
     base = subject.conditionals(x, condition)

@@ -67,7 +67,7 @@ class Categorical(_Levels):
     def log_prob(self, value: Tensor) -> Tensor:
         """Nats of value (S, int) → S."""
         native = native_for(self.logits)
-        if native is not None and self.logits.requires_grad and torch.is_grad_enabled():
+        if native is not None and self.logits.requires_grad and torch.is_grad_enabled() and value.shape == self.logits.shape[:-1]:
             return native.LogSoftmaxAt.apply(self.logits, value.long())
         return self.log_pmf().gather(-1, value.long().unsqueeze(-1)).squeeze(-1)
 
@@ -240,7 +240,13 @@ def lowest_log_scale(levels: int) -> float:
 
 def _tempered(log_pmf: Tensor, temperature: float) -> Categorical:
     """pmf^(1/temperature), renormalised; a level that is hopeless after the division keeps its one count."""
+    temperature = clamp_temperature(temperature)
     return Categorical(((log_pmf - log_pmf.amax(-1, keepdim=True)) / temperature).clamp(min=LOWEST_LOGIT))
+
+
+def clamp_temperature(temperature: float) -> float:
+    """Beyond these a float32 division would not be one; the pmf is long at its limit there."""
+    return min(max(float(temperature), 1e-30), 1e30)
 
 
 def _not_finite(what: str) -> ValueError:

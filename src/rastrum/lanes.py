@@ -15,10 +15,10 @@ import numpy as np
 try:
     import numba
     from llvmlite import ir
-    from numba.core import cgutils, types
+    from numba.core import cgutils, config, types
     from numba.extending import intrinsic
 
-    available = True
+    available = not config.DISABLE_JIT  # pyright: ignore[reportAttributeAccessIssue]
 except ImportError:                                                       # pragma: no cover
     available = False
 

@@ -154,6 +154,13 @@ class Frame:
     info: dict[str, Any] = field(default_factory=dict)
 
 
+def depth(instance: object, name: str) -> float:
+    """How far up an attribute is defined: −1 on the object itself, 0 in its class, 1 … in those it inherits from, infinity nowhere."""
+    if name in vars(instance):
+        return -1
+    return next((place for place, of in enumerate(type(instance).__mro__) if name in vars(of)), float("inf"))
+
+
 def as_tensor(what: str, value: object) -> Tensor:
     """torch or numpy → torch; ``ValueError`` for what is no array."""
     try:

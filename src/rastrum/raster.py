@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from .protocol import ArrayLike, ConditionSpec, Distribution, ImageSpec, Work, check_condition, check_images
+from .protocol import ArrayLike, ConditionSpec, Distribution, ImageSpec, Work, check_condition, check_images, depth
 
 if TYPE_CHECKING:
     from .program import Interpreter
@@ -136,20 +136,27 @@ class RasterModel(nn.Module):
     # ── one decision at a time ───────────────────────────────────────────────────────────────────────────────────────
 
     def init(self, batch: int, condition: ArrayLike | None = None, backend: Backend = None, threads: int = 1) -> State:
-        """The state before the first decision. Packs the weights afresh.
+        """The state before the first decision, with the parameters as they are now.
 
         backend: "native" (float32 on a CPU), "torch", "naive" = a full forward a step, None = the first of them that can run this model;
         threads: how many the native one may use. Raises ``ValueError`` for a backend that cannot.
         """
         checked = check_condition(self.condition_spec, condition, batch, self.device)
         engine = None
-        if backend != "naive" and self.lower is not None:
+        if batch < 1:
+            raise ValueError(f"batch: expected at least one image, got {batch}")
+        if backend != "naive" and self.has_program:
             from .program import interpreter
 
             engine = interpreter(self, batch, checked, backend, threads)
         elif backend not in ("naive", None):
             raise ValueError(f"backend: {type(self).__name__} has no step program for {backend!r} to run; leave it out, or take 'naive'")
         return State(self.spec, batch, checked, self.device, engine)
+
+    @property
+    def has_program(self) -> bool:
+        """Whether ``lower`` says what ``distribution`` says: a subclass that changes only the latter has not."""
+        return self.lower is not None and depth(self, "lower") <= depth(self, "distribution")
 
     def program(self) -> Program:
         """The step program, from the parameters as they are now."""
@@ -159,16 +166,14 @@ class RasterModel(nn.Module):
         program = Program(self.spec, self.condition_spec, self.groups)
         with torch.no_grad():
             self.lower(program)
-        if any(self._defined(name) < self._defined("lower") for name in ("head", "step", "observe")):
+        if any(depth(self, name) < depth(self, "lower") for name in ("head", "step", "observe")):
             program.head = None                                           # a subclass has changed what the program knew
         return program.finish(self.order)
 
-    def _defined(self, name: str) -> int:
-        """How far up among the classes of this model a method is defined."""
-        return next(place for place, of in enumerate(type(self).__mro__) if name in vars(of))
-
     def step(self, state: State) -> Distribution:
         """The distribution (batch shape (B,)) of decision ``state.t``."""
+        if state.t >= self.spec.size:
+            raise ValueError(f"step: all {self.spec.size} decisions are made")
         if state.engine is not None:
             previous = state.stepped[1] if state.stepped is not None and state.stepped[0] == state.t - 1 else None
             parameters = state.engine.parameters(state.t).clone()         # the interpreter writes there again

@@ -21,7 +21,7 @@ from torch import Tensor
 from .codec.coder import Decoder, Encoder
 from .distributions import CDF_TOTAL
 from .noise import PIXEL, uniform
-from .protocol import ArrayLike, Chooser, Distribution, Frame, Work, check_images
+from .protocol import ArrayLike, Chooser, Distribution, Frame, Work, check_images, depth
 from .raster import Backend, RasterModel, State
 
 NOISE_BLOCK = 1024
@@ -165,13 +165,18 @@ def walk(
     while state.t < spec.size:
         with quiet(model):
             t, stop = state.t, min(spec.size, (state.t // stride + 1) * stride)
-            work = chooser.native(t, stop) if state.decides and hasattr(chooser, "native") else None
+            work = chooser.native(t, stop) if state.decides and _is_native(chooser) else None
             here = active[:, t:stop], None if kept is None else kept[:, t:stop]
             if work is None:
                 _step_by_step(model, state, stop, chooser, *here)
             else:
                 model.decide(state, stop, work, *here)
         yield _frame(model, state.x, state.t)
+
+
+def _is_native(chooser: Chooser) -> bool:
+    """Whether ``native`` says what the chooser does: a subclass that changes only a part of it has not."""
+    return depth(chooser, "native") <= min(depth(chooser, name) for name in ("__call__", "thresholds")) and hasattr(chooser, "native")
 
 
 def _step_by_step(model: RasterModel, state: State, stop: int, chooser: Chooser, active: Tensor, kept: Tensor | None) -> None:

@@ -90,6 +90,8 @@ def decompress(model: RasterModel, blob: bytes, condition: ArrayLike | None = No
     if arithmetic == TORCH != ours:
         raise FileError("blob: coded by torch, where this model now runs natively; decode it where numba is not installed")
     pixels, count, place = blob[22:26], *_read_varint(blob, 26)
+    if count >= 1 << 32:
+        raise FileError(f"blob: {count} images cannot be")
     if arithmetic == TORCH:
         batch, size = _byte(blob, place), _byte(blob, place + 1)
         version = blob[place + 2 : place + 2 + size].decode(errors="replace")
@@ -120,7 +122,7 @@ def _identity(model: RasterModel) -> tuple[int, bytes]:
 
     Hashing the weights takes as long as drawing half an image, so it is done once for each time that they are lowered.
     """
-    if model.lower is None or not suits_native(model):
+    if not model.has_program or not suits_native(model):
         return TORCH, _fingerprint(model)
     from ..program.golden import verify
 
@@ -137,7 +139,7 @@ _fingerprints: WeakKeyDictionary[Program, bytes] = WeakKeyDictionary()
 
 
 def _run(model: RasterModel, batch: int, chooser: Encode | Decode, condition: Tensor | None, arithmetic: int) -> Tensor:
-    backend: Backend = "native" if arithmetic == NATIVE else "naive" if model.lower is None else "torch"
+    backend: Backend = "native" if arithmetic == NATIVE else "torch" if model.has_program else "naive"
     values = deque(walk(model, batch, chooser, condition, every=model.spec.size, backend=backend), maxlen=1)[0].values
     assert values is not None
     return values
@@ -157,7 +159,7 @@ def _fingerprint(model: RasterModel) -> bytes:
     about = [type(model).__name__, str(model.spec), str(model.condition_spec), str(getattr(model, "config", None))]
     digest.update(json.dumps(about).encode() + model.order.cpu().numpy().astype("<i8").tobytes())
     for name, number in sorted(model.state_dict().items()):
-        digest.update(name.encode() + np.ascontiguousarray(number.cpu().numpy()).tobytes())
+        digest.update(name.encode() + number.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.digest()
 
 

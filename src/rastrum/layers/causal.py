@@ -215,7 +215,8 @@ class Convolution(nn.Module):
         exact = [weight.double().cpu().numpy() for weight in self.weights]
         for tap, weight in zip(self.taps, exact, strict=True):
             square[tap.to[0] : tap.to[1]] += np.cumsum(weight * weight, 0)[-1]
-        ratio = self.gain.double().cpu().numpy() / np.sqrt(np.maximum(square, 1e-24))
+        with np.errstate(invalid="ignore"):                               # what is not finite is refused where it is drawn from
+            ratio = self.gain.double().cpu().numpy() / np.sqrt(np.maximum(square, 1e-24))
         scaled = [weight * ratio[tap.to[0] : tap.to[1]] for tap, weight in zip(self.taps, exact, strict=True)]
         return [torch.from_numpy(weight).to(self.weights[0]) for weight in scaled]
 

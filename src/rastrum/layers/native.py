@@ -134,7 +134,10 @@ def log_softmax_gradient(grad, logits, level, total, grad_logits):
 class LogSoftmaxAt(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, level: Tensor) -> Tensor:
-        flat = logits.detach().reshape(-1, logits.shape[-1])
+        levels = logits.shape[-1]
+        if level.numel() and (int(level.min()) < 0 or int(level.max()) >= levels):
+            raise ValueError(f"values: levels must lie in 0 … {levels - 1}, got {int(level.min())} … {int(level.max())}")
+        flat = logits.detach().reshape(-1, levels)
         level = level.reshape(-1)
         out, total = flat.new_empty(2, len(flat))
         log_softmax_at(flat.numpy(), level.numpy(), out.numpy(), total.numpy())
@@ -155,6 +158,7 @@ class LogSoftmaxAt(torch.autograd.Function):
 
 POINTS, TILE = 6, 4
 
+# What program/kernels.py says of a step's rows, as matrices.
 # Kernel columns g, inputs d, outputs y = OUTPUTS ((KERNEL g) ⊙ (INPUTS d)): polynomials at 0, 1, −1, 2, −2, ∞ (Lavin & Gray 2016, F(4, 3)).
 KERNEL = np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]) / 24
 INPUTS = np.array(

@@ -49,7 +49,12 @@ _programs: WeakKeyDictionary[RasterModel, tuple[list[Tensor], Program]] = WeakKe
 
 
 def lowered(model: RasterModel) -> Program:
-    """The model's step program: the last one again if no number of the model has changed since."""
+    """The model's step program: for a model of the library the last one again, if no number of it has changed since.
+
+    A user's ``lower`` may read anything, so it is asked each time.
+    """
+    if not type(model).__module__.startswith("rastrum."):
+        return model.program()
     numbers = [*model.parameters(), *model.buffers()]
     then, program = _programs.get(model, ([], None))
     same = len(then) == len(numbers) and all(a.dtype == b.dtype and torch.equal(a, b) for a, b in zip(then, numbers, strict=True))

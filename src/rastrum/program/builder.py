@@ -273,6 +273,22 @@ class Program:
         self.append("copy", source, kept.part(rows - 1, rows))
         return kept
 
+    def _read_after_written(self, pixels: Buffer) -> bool:
+        """Whether pixel phases write all of the map and alone read it: at columns behind the pixel, or what is written at its own."""
+        written = [False] * pixels.width
+        for phase in sorted(self.phases.values(), key=lambda phase: (phase.kind == "channel", phase.index)):
+            for op in phase.operations:
+                for view in (op.source, op.initial):
+                    if view is not None and view.buffer is pixels:
+                        first = view.shift * pixels.width + view.offset
+                        own = written[max(first, 0) : max(first + view.size, 0)]
+                        if phase.kind != "channel" or first + view.size > pixels.width or not all(own):
+                            return False
+                view = op.destination
+                if view.buffer is pixels:
+                    written[view.offset : view.offset + view.size] = [True] * view.size
+        return all(written)
+
     # ── reading a finished program ───────────────────────────────────────────────────────────────────────────────────
 
     def before_row(self) -> Sequence[Phase]:
@@ -294,8 +310,8 @@ class Program:
     def _sum_in_place(self) -> None:
         """Let a pixel map that starts from a row map have its memory: the sum is then done in place, a copy less a pixel.
 
-        Only where nobody misses either: the row map is written anew for every row that is due and read by nothing else, and the pixel map
-        is not read by a row phase, nor to the right of the pixel, where the row map's numbers now stand.
+        Only where nobody misses either: the row map is written anew for every row that is due and read by nothing else; every number of
+        the pixel map is written at every column, and read only by pixel phases, behind the pixel or after it was written there.
         """
         writers: dict[Buffer, list[tuple[Phase, Operation]]] = {buffer: [] for buffer in self.buffers}
         readers: dict[Buffer, list[tuple[Phase, Operation, View]]] = {buffer: [] for buffer in self.buffers}
@@ -320,12 +336,13 @@ class Program:
                 for phase, op in writers[row]
             )
             due = {(op.grid.row_mask, op.grid.row_value) for _, op in writers[pixels] + writers[row]}
+            finest = (1 << pixels.level) - 1
+            columns = {(op.grid.column_mask, op.grid.column_value) for _, op in writers[pixels]}
+            everywhere = due == columns == {(finest, 0)}
+            outside = [self.input, self.condition, *self.outputs]
             alone = all(op.destination.buffer is pixels for _, op, _ in readers[row])
-            behind = all(
-                phase.kind == "channel" and view.shift + (view.offset + view.size - 1) // pixels.width <= 0
-                for phase, _, view in readers[pixels]
-            )
-            return row if writers[row] and in_step and anew and len(due) == 1 and alone and behind else None
+            alone = alone and not any(view is not None and view.buffer is row for view in outside)
+            return row if writers[row] and in_step and anew and everywhere and alone and self._read_after_written(pixels) else None
 
         lent = {buffer: row for buffer in self.buffers if writers[buffer] and (row := row_map(buffer)) is not None}
         for buffer, row in lent.items():

@@ -7,7 +7,8 @@ processor: additions have one order, every fused multiply-add is explicit, the f
     s, d, i, w                     an offset in its array; ``lds`` … the distance from one row of a matrix to the next
     M, K, N                        rows, inputs and outputs of a linear; weights lie in panels of 16 outputs, (N / 16, K, 16)
 
-All of it is one file, since numba's cache on disk asks only whether the file of the function that is called has changed.
+All of it is one file, since numba's cache on disk asks only whether the file of the function that is called has changed; after a change of
+``lanes.py``, whose vectors the products at points use, touch this one.
 """
 # pyright: reportAttributeAccessIssue=false, reportArgumentType=false, reportOperatorIssue=false, reportIndexIssue=false
 
@@ -333,8 +334,8 @@ def gate(memory, s, d, n):
     """tanh(a) σ(b) = (1 − e^−2a) / ((1 + e^−2a) (1 + e^−b))."""
     a, b, out = memory[s : s + n], memory[s + n : s + 2 * n], memory[d : d + n]
     for j in range(n):
-        p = exp32(min(max(f32(-2.0) * a[j], f32(-87.0)), f32(40.0)))
-        q = exp32(min(max(-b[j], f32(-87.0)), f32(40.0)))
+        p = exp32(min(f32(-2.0) * a[j], f32(40.0)))
+        q = exp32(min(-b[j], f32(40.0)))
         out[j] = (f32(1.0) - p) / ((f32(1.0) + p) * (f32(1.0) + q))
 
 

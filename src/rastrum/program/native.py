@@ -7,6 +7,7 @@ whose maps stay in the cache, one block a thread.
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -23,12 +24,14 @@ from torch import Tensor
 
 from ..codec.coder import FULL, Decoder, Encoder
 from ..distributions import _not_finite as not_finite
-from ..distributions import lowest_log_scale
+from ..distributions import clamp_temperature, lowest_log_scale
+from ..noise import uniform
 from ..protocol import Work
 from . import kernels
 from .builder import Buffer, Head, Operation, Phase, Program, View
 
 TINY = np.float32(1e-38)        # a tenth of it is denormal
+LARGEST_ARENA = 1 << 31
 CALL = 0.2                     # seconds
 BLOCK = 16                     # images whose state stays in the cache
 MODES = {"draw": kernels.DRAW, "force": kernels.FORCE, "encode": kernels.ENCODE, "decode": kernels.DECODE}
@@ -51,6 +54,7 @@ class ProgramError(ValueError):
 class Packed:
     """A program as the kernels read it, for any batch. beginning (stride,): an image's arena before the first decision."""
 
+    decisions: int                 # of an image
     decides: bool                  # whether the program says its distribution
     layout: kernels.Layout
     operations: np.ndarray
@@ -81,16 +85,31 @@ def packed(program: Program) -> Packed:
 class _Packer:
     def __init__(self, program: Program) -> None:
         self.program = program
+        if program.input is None or None in program.outputs:
+            raise ProgramError("program: it has no input, or a colour group without an output")
+        if program.input.size != program.spec.channels + program.input_ones:
+            raise ProgramError(f"program: an input of {program.input.size} numbers for {program.spec.channels} channels")
         operations = [op for phase in program.phases.values() for op in phase.operations]
         for op in operations:
             if op.kind not in kernels.KINDS:
                 raise ProgramError(f"program: unknown operation {op.kind!r}; known are {', '.join(kernels.KINDS)}")
+            grid = op.grid
+            if not 0 <= grid.level < 32 or any(not 0 <= n < 2**31 for n in (grid.row_mask, grid.column_mask, grid.columns)):
+                raise ProgramError(f"program: a {op.kind} operation runs at {grid}")
+        if unknown := {phase.kind for phase in program.phases.values()} - PHASES.keys():
+            raise ProgramError(f"program: unknown phase {min(unknown)!r}; known are {', '.join(PHASES)}")
         # An arena starts with zeros: what an operation without an initial view starts from.
         size = _aligned(max((op.destination.size for op in operations), default=0))
         self.place: dict[Buffer, int] = {}
         for buffer in program.buffers:
             self.place[buffer] = size
+            if min(buffer.before, buffer.after, buffer.columns, buffer.width) < 0 or not 0 <= buffer.level < 32:
+                raise ProgramError(f"program: a map of {buffer.columns} columns of {buffer.width} numbers at level {buffer.level}")
+            if buffer.initial is not None and buffer.initial.shape != (buffer.width,):
+                raise ProgramError(f"program: a beginning of shape {tuple(buffer.initial.shape)} for a map of width {buffer.width}")
             size = _aligned(size + (buffer.before + buffer.columns + buffer.after) * buffer.width)
+        if size > LARGEST_ARENA:
+            raise ProgramError(f"program: its maps take {size:,} numbers an image, at most {LARGEST_ARENA:,} fit")
         # Images lie an odd number of cache lines off a multiple of 4096 bytes apart: the rows of a product then fall into different sets.
         self.stride = size + (80 - size) % 1024
         self.weights: list[np.ndarray] = [np.zeros(_aligned(max((op.destination.size for op in operations), default=0)), np.float32)]
@@ -135,6 +154,7 @@ class _Packer:
             components=0 if head is None else head.components,
         )
         return Packed(
+            spec.size,
             head is not None,
             layout,
             np.array(rows, np.int64).reshape(-1, kernels.OPERATION_FIELDS),
@@ -152,7 +172,9 @@ class _Packer:
         channels, groups = self.program.spec.channels, self.program.groups
         if head.kind == "mixture":
             return head.components * (1 + 2 * channels + channels * (channels - 1) // 2) if groups == 1 else 0
-        return channels // groups * (self.program.spec.levels if head.kind == "softmax" else 1)
+        if head.kind == "softmax":
+            return channels // groups * self.program.spec.levels
+        return channels // groups if self.program.spec.levels == 2 else 0
 
     def _view(self, view: View) -> tuple[int, int]:
         """Offset at column 0, distance between columns."""
@@ -185,6 +207,8 @@ class _Packer:
             raise ProgramError(f"program: a {op.kind} operation makes {op.destination.size} numbers of {op.source.size}")
         if op.kind in ("glu", "lstm") and (op.initial is None or op.initial.size != op.destination.size):
             raise ProgramError(f"program: a {op.kind} operation needs a base of {op.destination.size} numbers")
+        if op.source.buffer is op.destination.buffer and not (op.kind in ("relu", "elu", "copy") and op.source == op.destination):
+            self._refuse_overlap(op, columns, together=phase.kind == "row")
         weight, bias, point_weights = (0, 0, 0) if op.kind != "linear" else self._weight(op, phase.kind == "row")
         return [
             kernels.KINDS[op.kind],
@@ -199,6 +223,17 @@ class _Packer:
             columns,
             *(grid.row_mask, grid.row_value, grid.column_mask, grid.column_value, grid.level),
         ]
+
+    def _refuse_overlap(self, op: Operation, columns: int, together: bool) -> None:
+        """An operation that writes what it still reads would depend on how many rows of a product are computed at a time."""
+
+        def places(view: View, first: int, last: int) -> np.ndarray:
+            start, step = self._view(view)
+            return (start + step * np.arange(first, last)[:, None] + np.arange(view.size)).reshape(-1)
+
+        for first, last in [(0, columns)] if together else [(j, j + 1) for j in range(columns)]:
+            if np.intersect1d(places(op.source, first, last), places(op.destination, first, last)).size:
+                raise ProgramError(f"program: a {op.kind} operation writes over what it reads")
 
     def _weight(self, op: Operation, across: bool) -> tuple[int, int, int]:
         """Offsets of the weight's panels, of the bias, which is filled up to whole panels, and of a window's weights at six points."""
@@ -271,12 +306,14 @@ class NativeInterpreter:
         self._chain = np.zeros((batch, layout.components))
         self._seen = np.zeros((batch, layout.channels), np.int64)
         self._ran = 0
+        threads = max(1, threads)
         size = min(BLOCK, -(-batch // threads)) or 1
         self._blocks = [slice(start, min(start + size, batch)) for start in range(0, batch, size)]
         self._rooms = [_Room(layout, packed.scratch) for _ in range(min(threads, len(self._blocks)) or 1)]
         if packed.condition is not None:
             assert condition is not None
             start, length = packed.condition
+            condition = condition.detach()
             vector = condition if condition.is_floating_point() else torch.nn.functional.one_hot(condition, length)
             self._memory[:, start : start + length] = vector.float().numpy()
 
@@ -307,9 +344,10 @@ class NativeInterpreter:
     def decide(self, t: int, stop: int, work: Work, active: Tensor | None = None, kept: Tensor | None = None) -> Tensor:
         """Decisions t … stop − 1: ``work`` where ``active`` (B, stop − t), else ``kept``; → their values (B, stop − t) int64.
 
-        Raises ``ValueError`` for parameters of a distribution that are not finite.
+        Raises ``ValueError`` for parameters of a distribution that are not finite, and for values, streams or noise that do not fit.
         """
         shape = (self.batch, stop - t)
+        self._check(t, stop, work, kept)
         values = np.zeros(shape, np.int64) if work.values is None else work.values.numpy().astype(np.int64)
         on = np.ones(shape, np.bool_) if active is None else active.numpy().copy()
         if kept is not None:
@@ -328,12 +366,31 @@ class NativeInterpreter:
         streams.store()
         return torch.from_numpy(values)
 
+    def _check(self, t: int, stop: int, work: Work, kept: Tensor | None) -> None:
+        """The kernels look nowhere whether an index lies inside its array: so it is looked here."""
+        levels, decisions = self.packed.layout.levels, self.packed.decisions
+        if not 0 <= t <= stop <= decisions:
+            raise ValueError(f"decisions: {t} … {stop} do not lie in 0 … {decisions}")
+        for what, values in (("values", work.values), ("kept values", kept)):
+            if values is None:
+                continue
+            if values.shape != (self.batch, stop - t) or values.is_floating_point():
+                raise ValueError(f"{what}: expected whole numbers {(self.batch, stop - t)}, got {values.dtype} {tuple(values.shape)}")
+            if values.numel() and (int(values.min()) < 0 or int(values.max()) >= levels):
+                raise ValueError(f"{what}: levels must lie in 0 … {levels - 1}, got {int(values.min())} … {int(values.max())}")
+        if work.kind in ("force", "encode") and work.values is None:
+            raise ValueError(f"values: {work.kind} needs some")
+        if work.kind in ("encode", "decode") and len(work.streams) != self.batch:
+            raise ValueError(f"streams: expected {self.batch}, one an image, got {len(work.streams)}")
+        if work.kind == "draw":
+            uniform(work.seed, [work.first, work.first + max(self.batch, 1) - 1], 0, 0)   # raises for what has no noise
+
     def _walk(
         self, mode: int, t: int, stop: int, work: Work, values: np.ndarray, active: np.ndarray, streams: _Streams
     ) -> None:
         """One call of the kernels; values and active (B, stop − t), values written."""
         packed = self.packed
-        task = kernels.Task(mode, t, stop, self._ran, np.uint64(work.seed), work.first, float(work.temperature), TINY)
+        task = kernels.Task(mode, t, stop, self._ran, np.uint64(work.seed), work.first, clamp_temperature(work.temperature), TINY)
         lowest = lowest_log_scale(packed.layout.levels)
 
         def run(room: _Room, block: slice) -> int:
@@ -427,6 +484,10 @@ class _Streams:
 @lru_cache
 def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, "rastrum")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)                 # a child has none of its parent's threads
 
 
 @contextmanager

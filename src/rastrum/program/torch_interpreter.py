@@ -86,7 +86,11 @@ class TorchInterpreter:
         self._advance(t // self._channels)
         pixel, channel = divmod(t, self.spec.channels)
         column = pixel % self.spec.width
-        torch.index_select(self._scaled, 0, value, out=self._inputs[column][channel])
+        try:
+            torch.index_select(self._scaled, 0, value, out=self._inputs[column][channel])
+        except IndexError:
+            low, high = int(value.min()), int(value.max())
+            raise ValueError(f"values: levels must lie in 0 … {self.spec.levels - 1}, got {low} … {high}") from None
         if self._ones is not None and channel == 0:
             self._ones[column].fill_(1.0)
 
