@@ -166,8 +166,8 @@ def pixelcnn_plus_plus_cifar10() -> Recipe:
     """A small PixelCNN++ (28 filters, 1 block a resolution) on CIFAR-10: the one in the package.
 
     Command: rastrum train pixelcnn-plus-plus-cifar10, then rastrum evaluate FOLDER --data cifar10
-    Hardware and time: one core of a shared two-core machine, 45 CPU-minutes (STEPS steps)
-    Expected score: SCORE bits/dim (all 10,000 test images, exact); published, paper size: 2.92 bits/dim
+    Hardware and time: one core of a shared two-core machine, 45 CPU-minutes (3,746 steps)
+    Expected score: 3.835 ± 0.006 bits/dim (all 10,000 test images, exact); published, paper size: 2.92 bits/dim
     """
     return Recipe(
         model=_model("pixelcnn++", "small", COLOUR, filters=28, dropout=0.0),
