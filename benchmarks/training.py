@@ -113,7 +113,7 @@ def measure(maps: int, batch: int, threads: int) -> None:
     rates, best = {}, 0.0
     for _ in range(2):                                                    # in turn, so that a slow minute hits both
         best = max(best, rate(usual_step, batch, 3, 8))
-        for size in (4, 8):
+        for size in (4, 8, 16):
             rates[size] = max(rates.get(size, 0.0), pieces(size))
     piece, fastest = max(rates.items(), key=lambda item: item[1])
     forward = sum(w.numel() for p in ours.modules() for w in getattr(p, "weights", [])) * SIZE * SIZE

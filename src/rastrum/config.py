@@ -56,7 +56,7 @@ class OptimConfig:
     """Largest norm of the gradient of a step, in nats an image; None = any."""
     batch: int = 32
     """Images a step."""
-    micro_batch: int | None = 4
+    micro_batch: int | None = 8
     """On a CPU a step works on pieces of this many images, several at a time; None = the whole batch at once."""
 
 

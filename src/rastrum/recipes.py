@@ -94,7 +94,8 @@ def draw_binarized_mnist() -> Recipe:
 
     Command: rastrum train draw-binarized-mnist, then rastrum evaluate FOLDER --data binarized-mnist
     Hardware and time: one core of a shared two-core machine, 45 CPU-minutes (23,325 steps)
-    Expected score: 85.01 ± 0.23 nats (all 10,000 test images, bound with 1 trajectory; with 100, on 1,000: 81.28 ± 0.66); published, 64 strokes: at most 80.97
+    Expected score: 85.01 ± 0.23 nats (all 10,000 test images, bound with 1 trajectory; with 100, on 1,000 of them: 81.28 ± 0.66);
+    published, 64 strokes: at most 80.97
     """
     return Recipe(
         model=_model("draw", "small", BINARY, hidden=176, steps=16),
