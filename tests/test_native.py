@@ -28,7 +28,8 @@ from rastrum.distributions import Categorical, LogisticMixture
 from rastrum.noise import uniform
 from rastrum.program import TorchInterpreter, golden, kernels
 from rastrum.program.builder import Grid, Head, Operation, Program, View
-from rastrum.program.native import NativeInterpreter, PortabilityError, ProgramError, pack
+from rastrum.program.native import NativeInterpreter, PortabilityError
+from rastrum.program.tables import ProgramError, pack
 from rastrum.protocol import Work
 from rastrum.walk import Decode, Encode, Force, Sample, walk
 

@@ -81,7 +81,7 @@ class Categorical(_Levels):
         logits = self.logits if self.logits.dtype.itemsize > 2 else self.logits.float()   # half holds no 2^30
         logits = logits - logits.amax(-1, keepdim=True)
         if logits.numel() and not math.isfinite(logits.min().item()):
-            raise _not_finite("logits")
+            raise not_finite("logits")
         # Up to 256 levels the sums stay below 2^38 and their products with 2^24 below 2^63; more levels get coarser weights.
         bits = min(30, 38 - (self.levels - 1).bit_length())
         return logits.exp_().mul_(2.0**bits).long().cumsum(-1).contiguous()
@@ -197,7 +197,7 @@ class LogisticMixture(_Levels):
         """w, the level whose lower edge is the centre, and steepness, each (*S, K, 1)."""
         exact = self.double()
         if not math.isfinite((exact.logits + exact.means + exact.log_scales).sum().item()):
-            raise _not_finite("logits, means or log scales")
+            raise not_finite("logits, means or log scales")
         centre, steepness = exact._bins()
         weights = exact.logits.softmax(-1) * ((CDF_TOTAL - 2 * self.levels) * MIXTURE_COUNT)
         return weights.unsqueeze(-1), (centre + 0.5).unsqueeze(-1), steepness.unsqueeze(-1)
@@ -249,7 +249,7 @@ def clamp_temperature(temperature: float) -> float:
     return min(max(float(temperature), 1e-30), 1e30)
 
 
-def _not_finite(what: str) -> ValueError:
+def not_finite(what: str) -> ValueError:
     return ValueError(f"the model produced non-finite values: {what} of a distribution are NaN or infinite; training may have diverged")
 
 

@@ -19,7 +19,7 @@ try:
     from numba.extending import intrinsic
 
     available = not config.DISABLE_JIT  # pyright: ignore[reportAttributeAccessIssue]
-except ImportError:                                                       # pragma: no cover
+except ImportError:
     available = False
 
 

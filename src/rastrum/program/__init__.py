@@ -1,6 +1,6 @@
 """One lowering, two interpreters: ``builder`` says what a program is, ``torch_interpreter`` and ``native`` run it.
 
-``native`` drives what ``kernels`` compiles; ``golden`` checks that it computes here as it does everywhere.
+``tables`` lays a program out for ``native``, which drives what ``kernels`` compiles; ``golden`` checks that it computes as everywhere.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ def interpreter(model: RasterModel, batch: int, condition: Tensor | None, backen
         if backend == "native":
             raise ValueError(f"backend: 'native' is for float32 on a CPU, this model is {dtype} on {device}; convert it, or take 'torch'")
         return TorchInterpreter(lowered(model), batch, dtype, device, condition)
-    from .native import NativeInterpreter, packed
+    from .native import NativeInterpreter
+    from .tables import packed
 
     return NativeInterpreter(packed(lowered(model)), batch, condition, threads)
 

@@ -16,7 +16,8 @@ from ..codec.coder import Decoder, Encoder
 from ..noise import uniform
 from ..protocol import ImageSpec, Work
 from .builder import Head, Program, View
-from .native import NativeInterpreter, PortabilityError, pack
+from .native import NativeInterpreter, PortabilityError
+from .tables import pack
 
 GOLDEN = "e2480bad5f5ab03f"
 

@@ -281,7 +281,7 @@ def linear(M, K, N, memory, s, lds, weights, w, bias, i, ldi, d, ldd, scratch):
 
 
 # A row's window of three columns, by Toom–Cook F(4, 3) (Lavin & Gray 2016): four columns of outputs see six of inputs d; at each of six
-# points the inputs become one number, weights another (native.py), and six products instead of twelve give the four outputs.
+# points the inputs become one number, weights another (tables.py), and six products instead of twelve give the four outputs.
 
 
 def _to_points(d0, d1, d2, d3, d4, d5):
@@ -528,10 +528,9 @@ def weight_bits(levels):
 def softmax_sums(logits, temperature, sums):
     """C_0 = 0, C_1 … C_L of L float32 logits; False if one is not finite."""
     levels = logits.shape[0]
-    largest, smallest = logits[0], logits[0]
+    largest = logits[0]
     for j in range(levels):
         largest = max(largest, logits[j])
-        smallest = min(smallest, logits[j])
     bad = 0
     for j in range(levels):
         bad += not (abs(logits[j]) <= f32(3.4e38))
@@ -613,8 +612,8 @@ def tempered_sums(mixture, levels, temperature, pmf, sums):
         pmf[j] = 0.0
     for k in range(weight.shape[0]):
         if weight[k] > 0.0:
-            width = 1.0 - exp64(-steepness[k]) if steepness[k] > 0.01 else small_width(steepness[k])
-            above = exp64((centre[k] - 0.0) * steepness[k])
+            width = bin_width(steepness[k])
+            above = exp64(centre[k] * steepness[k])
             for j in range(levels):
                 below = exp64((centre[k] - f64(j + 1)) * steepness[k])
                 mass = weight[k]
@@ -638,8 +637,10 @@ def tempered_sums(mixture, levels, temperature, pmf, sums):
 
 
 @compiled
-def small_width(s):
-    """1 − e^−s for 0 ≤ s ≤ 0.01."""
+def bin_width(s):
+    """1 − e^−s for s ≥ 0, as a series where the difference would cancel."""
+    if s > 0.01:
+        return 1.0 - exp64(-s)
     p = fma64(s, -8.333333333333333e-03, 4.1666666666666664e-02)
     p = fma64(p, s, -1.6666666666666666e-01)
     p = fma64(p, s, 0.5)
@@ -687,13 +688,12 @@ def mixture_condition(mixture, levels, level, chain):
     for k in range(chain.shape[0]):
         steepness = mixture.steepness[k]
         left = (f64(level) - mixture.centre[k]) * steepness
-        width = 1.0 - exp64(-steepness) if steepness > 0.01 else small_width(steepness)
         if level < levels - 1:
             chain[k] += log_sigmoid64(left + steepness)
         if level > 0:
             chain[k] += log_sigmoid64(-left)
         if 0 < level < levels - 1:
-            chain[k] += log64(width)
+            chain[k] += log64(bin_width(steepness))
 
 
 # ── noise and coder (noise.py and codec/coder.py say the same in Python integers) ────────────────────────────────────

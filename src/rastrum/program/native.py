@@ -1,6 +1,5 @@
-"""Runs a step program with the compiled kernels: float32 on a CPU, the same bits for any batch, threads and processor.
+"""Runs a packed program with the compiled kernels: float32 on a CPU, the same bits for any batch, threads and processor.
 
-``pack`` turns a program into tables, a weight arena and the beginning of a state arena, and checks that every address lies inside them.
 An image's arena is a row of ``memory`` (B, stride), so images are independent by construction; a batch runs in blocks of at most 16 images,
 whose maps stay in the cache, one block a thread.
 """
@@ -14,285 +13,26 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import lru_cache
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..codec.coder import FULL, Decoder, Encoder
-from ..distributions import _not_finite as not_finite
-from ..distributions import clamp_temperature, lowest_log_scale
+from ..distributions import clamp_temperature, lowest_log_scale, not_finite
 from ..noise import uniform
 from ..protocol import Work
 from . import kernels
-from .builder import Buffer, Head, Operation, Phase, Program, View
+from .tables import BLOCK, Packed, aligned_copy
 
 TINY = np.float32(1e-38)        # a tenth of it is denormal
-LARGEST_ARENA = 1 << 31
 CALL = 0.2                     # seconds
-BLOCK = 16                     # images whose state stays in the cache
 MODES = {"draw": kernels.DRAW, "force": kernels.FORCE, "encode": kernels.ENCODE, "decode": kernels.DECODE}
-HEADS = {"bernoulli": kernels.BERNOULLI, "softmax": kernels.SOFTMAX, "mixture": kernels.MIXTURE}
-PHASES = {"start": kernels.START, "row": kernels.ROW, "row_reversed": kernels.ROW_REVERSED, "channel": kernels.CHANNEL}
 
 
 class PortabilityError(RuntimeError):
     """This machine, as it is set now, does not compute what docs/arithmetic.md says: its files would not decode elsewhere."""
-
-
-class ProgramError(ValueError):
-    """A program that the native interpreter cannot run: an operation it does not know, or an address outside its memory."""
-
-
-# ── a program as tables ──────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@dataclass(frozen=True, eq=False)
-class Packed:
-    """A program as the kernels read it, for any batch. beginning (stride,): an image's arena before the first decision."""
-
-    decisions: int                 # of an image
-    decides: bool                  # whether the program says its distribution
-    layout: kernels.Layout
-    operations: np.ndarray
-    phases: np.ndarray
-    outputs: np.ndarray            # (G, 3): offset at column 0, distance between columns, how many numbers
-    weights: np.ndarray
-    beginning: np.ndarray
-    levels: np.ndarray             # (L,) float32: a level as the network reads it
-    condition: tuple[int, int] | None  # offset and size of the condition vector
-    scratch: int                   # numbers that an operation may use while it runs
-
-
-def pack(program: Program) -> Packed:
-    """Tables and arenas of a finished program. Raises ``ProgramError`` for what cannot be run."""
-    return _Packer(program).packed()
-
-
-_packed: WeakKeyDictionary[Program, Packed] = WeakKeyDictionary()
-
-
-def packed(program: Program) -> Packed:
-    """``pack``, once for each program."""
-    if program not in _packed:
-        _packed[program] = pack(program)
-    return _packed[program]
-
-
-class _Packer:
-    def __init__(self, program: Program) -> None:
-        self.program = program
-        if program.input is None or None in program.outputs:
-            raise ProgramError("program: it has no input, or a colour group without an output")
-        if program.input.size != program.spec.channels + program.input_ones:
-            raise ProgramError(f"program: an input of {program.input.size} numbers for {program.spec.channels} channels")
-        operations = [op for phase in program.phases.values() for op in phase.operations]
-        for op in operations:
-            if op.kind not in kernels.KINDS:
-                raise ProgramError(f"program: unknown operation {op.kind!r}; known are {', '.join(kernels.KINDS)}")
-            grid = op.grid
-            if not 0 <= grid.level < 32 or any(not 0 <= n < 2**31 for n in (grid.row_mask, grid.column_mask, grid.columns)):
-                raise ProgramError(f"program: a {op.kind} operation runs at {grid}")
-        if unknown := {phase.kind for phase in program.phases.values()} - PHASES.keys():
-            raise ProgramError(f"program: unknown phase {min(unknown)!r}; known are {', '.join(PHASES)}")
-        # An arena starts with zeros: what an operation without an initial view starts from.
-        size = _aligned(max((op.destination.size for op in operations), default=0))
-        self.place: dict[Buffer, int] = {}
-        for buffer in program.buffers:
-            self.place[buffer] = size
-            if min(buffer.before, buffer.after, buffer.columns, buffer.width) < 0 or not 0 <= buffer.level < 32:
-                raise ProgramError(f"program: a map of {buffer.columns} columns of {buffer.width} numbers at level {buffer.level}")
-            if buffer.initial is not None and buffer.initial.shape != (buffer.width,):
-                raise ProgramError(f"program: a beginning of shape {tuple(buffer.initial.shape)} for a map of width {buffer.width}")
-            size = _aligned(size + (buffer.before + buffer.columns + buffer.after) * buffer.width)
-        if size > LARGEST_ARENA:
-            raise ProgramError(f"program: its maps take {size:,} numbers an image, at most {LARGEST_ARENA:,} fit")
-        # Images lie an odd number of cache lines off a multiple of 4096 bytes apart: the rows of a product then fall into different sets.
-        self.stride = size + (80 - size) % 1024
-        self.weights: list[np.ndarray] = [np.zeros(_aligned(max((op.destination.size for op in operations), default=0)), np.float32)]
-        self.weights_size = len(self.weights[0])
-        self.scratch = max(BLOCK, 4, *(op.grid.columns for op in operations)) * kernels.PANEL
-
-    def packed(self) -> Packed:
-        program, spec = self.program, self.program.spec
-        assert program.input is not None
-        first = sorted(program.phases.values(), key=lambda phase: phase.kind != "start")
-        rows: list[list[int]] = []
-        phases: list[list[int]] = []
-        for phase in first:
-            begin = len(rows)
-            rows += [self._operation(phase, op) for op in phase.operations]
-            argument = phase.index if phase.kind == "channel" else phase.first_row
-            phases.append([begin, len(rows), PHASES[phase.kind], argument])
-        outputs = []
-        for view in program.outputs:
-            assert view is not None
-            self._check(view, spec.width, "an output")
-            if program.head is not None and view.size != (expected := self._numbers(program.head)):
-                raise ProgramError(f"program: {program.head} takes {expected} numbers a step, an output has {view.size}")
-            outputs.append([*self._view(view), view.size])
-        self._check(program.input, spec.width, "the input")
-        head = program.head
-        beginning = np.zeros(self.stride, np.float32)
-        for buffer, place in self.place.items():
-            if buffer.initial is not None:
-                columns = buffer.before + buffer.columns + buffer.after
-                beginning[place : place + columns * buffer.width] = np.tile(_array(buffer.initial), columns)
-        layout = kernels.Layout(
-            width=spec.width,
-            channels=spec.channels,
-            groups=program.groups,
-            levels=spec.levels,
-            stride=self.stride,
-            input=self._view(program.input)[0],
-            input_step=self._view(program.input)[1],
-            ones=int(program.input_ones),
-            head=kernels.SOFTMAX if head is None else HEADS[head.kind],
-            components=0 if head is None else head.components,
-        )
-        return Packed(
-            spec.size,
-            head is not None,
-            layout,
-            np.array(rows, np.int64).reshape(-1, kernels.OPERATION_FIELDS),
-            np.array(phases, np.int64).reshape(-1, 4),
-            np.array(outputs, np.int64).reshape(-1, 3),
-            _aligned_copy(np.concatenate(self.weights)),
-            beginning,
-            np.arange(spec.levels, dtype=np.float32) * np.float32(2 / (spec.levels - 1)) - np.float32(1),
-            None if program.condition is None else (self._view(program.condition)[0], program.condition.size),
-            self.scratch,
-        )
-
-    def _numbers(self, head: Head) -> int:
-        """How many numbers a step of the program gives to its head."""
-        channels, groups = self.program.spec.channels, self.program.groups
-        if head.kind == "mixture":
-            return head.components * (1 + 2 * channels + channels * (channels - 1) // 2) if groups == 1 else 0
-        if head.kind == "softmax":
-            return channels // groups * self.program.spec.levels
-        return channels // groups if self.program.spec.levels == 2 else 0
-
-    def _view(self, view: View) -> tuple[int, int]:
-        """Offset at column 0, distance between columns."""
-        buffer = view.buffer
-        start = self.place[buffer] + (0 if buffer.single else (buffer.before + view.shift) * buffer.width) + view.offset
-        return start, 0 if buffer.single else view.step * buffer.width
-
-    def _check(self, view: View, columns: int, what: str) -> None:
-        """Every column of the view lies inside its buffer."""
-        buffer = view.buffer
-        if buffer not in self.place:
-            raise ProgramError(f"program: {what} reads a map that is not of this program")
-        start, step = self._view(view)
-        low, high = self.place[buffer], self.place[buffer] + (buffer.before + buffer.columns + buffer.after) * buffer.width
-        if columns > 0 and (start < low or start + (columns - 1) * step + view.size > high or view.size < 0 or step < 0):
-            raise ProgramError(f"program: {what} leaves its map of {buffer.columns} columns of {buffer.width} numbers")
-
-    def _operation(self, phase: Phase, op: Operation) -> list[int]:
-        grid = op.grid
-        if phase.kind == "row":
-            columns = grid.columns
-        else:
-            reached = range(1 if phase.kind == "start" else self.program.spec.width)
-            columns = 1 + max((at >> grid.level for at in reached if at & grid.column_mask == grid.column_value), default=-1)
-        for name, view in (("source", op.source), ("destination", op.destination), ("initial", op.initial)):
-            if view is not None:
-                self._check(view, columns, f"the {name} of a {op.kind} operation")
-        expected = {"gate": 2, "glu": 2, "lstm": 4, "concat_elu": 0.5, "linear": None}.get(op.kind, 1)
-        if expected is not None and op.source.size != expected * op.destination.size:
-            raise ProgramError(f"program: a {op.kind} operation makes {op.destination.size} numbers of {op.source.size}")
-        if op.kind in ("glu", "lstm") and (op.initial is None or op.initial.size != op.destination.size):
-            raise ProgramError(f"program: a {op.kind} operation needs a base of {op.destination.size} numbers")
-        if op.source.buffer is op.destination.buffer and not (op.kind in ("relu", "elu", "copy") and op.source == op.destination):
-            self._refuse_overlap(op, columns, together=phase.kind == "row")
-        weight, bias, point_weights = (0, 0, 0) if op.kind != "linear" else self._weight(op, phase.kind == "row")
-        return [
-            kernels.KINDS[op.kind],
-            *self._view(op.source),
-            *self._view(op.destination),
-            *((0, 0) if op.initial is None else self._view(op.initial)),
-            op.source.size,
-            op.destination.size,
-            weight,
-            bias,
-            point_weights,
-            columns,
-            *(grid.row_mask, grid.row_value, grid.column_mask, grid.column_value, grid.level),
-        ]
-
-    def _refuse_overlap(self, op: Operation, columns: int, together: bool) -> None:
-        """An operation that writes what it still reads would depend on how many rows of a product are computed at a time."""
-
-        def places(view: View, first: int, last: int) -> np.ndarray:
-            start, step = self._view(view)
-            return (start + step * np.arange(first, last)[:, None] + np.arange(view.size)).reshape(-1)
-
-        for first, last in [(0, columns)] if together else [(j, j + 1) for j in range(columns)]:
-            if np.intersect1d(places(op.source, first, last), places(op.destination, first, last)).size:
-                raise ProgramError(f"program: a {op.kind} operation writes over what it reads")
-
-    def _weight(self, op: Operation, across: bool) -> tuple[int, int, int]:
-        """Offsets of the weight's panels, of the bias, which is filled up to whole panels, and of a window's weights at six points."""
-        inputs, outputs = op.source.size, op.destination.size
-        if op.weight is None or tuple(op.weight.shape) != (inputs, outputs):
-            raise ProgramError(f"program: a linear operation from {inputs} to {outputs} numbers has a weight of another shape")
-        weight, bias = _array(op.weight), 0
-        if op.bias is not None:
-            if tuple(op.bias.shape) != (outputs,):
-                raise ProgramError(f"program: a bias of shape {tuple(op.bias.shape)} for {outputs} outputs")
-            bias = self._add(np.pad(_array(op.bias), (0, _aligned(outputs) - outputs)))
-        source, points = op.source, 0
-        window = source.step == 1 and source.offset == 0 and source.size == 3 * source.buffer.width >= 48 and not source.buffer.single
-        if across and window and op.destination.step == 1 and op.grid.columns >= kernels.TILE:
-            left, middle, right = weight.astype(np.float64).reshape(3, inputs // 3, outputs)
-            # At 0, 1, −1, 2, −2 and infinity; each product and sum rounded in float64, the result in float32.
-            even, wide, odd = left + right, left + 4.0 * right, 2.0 * middle
-            at = [6.0 * left, -4.0 * (even + middle), -4.0 * (even - middle), wide + odd, wide - odd, 24.0 * right]
-            tiles = op.grid.columns // kernels.TILE
-            rows = max(1, kernels.GROUP_ROWS // tiles) * tiles
-            self.scratch = max(self.scratch, kernels.POINTS * rows * (inputs // 3 + _aligned(outputs)))
-            points = self._add(np.concatenate([_panels((number / 24.0).astype(np.float32)) for number in at]))
-        return self._add(_panels(weight)), bias, points
-
-    def _add(self, numbers: np.ndarray) -> int:
-        place = self.weights_size
-        self.weights.append(numbers)
-        self.weights_size += len(numbers)
-        return place
-
-
-def _array(x: Tensor) -> np.ndarray:
-    if x.dtype != torch.float32 or x.device.type != "cpu":
-        raise ProgramError(f"program: the native interpreter computes in float32 on a CPU, this one holds {x.dtype} on {x.device}")
-    return x.detach().numpy()
-
-
-def _panels(weight: np.ndarray) -> np.ndarray:
-    """(K, N) → (N / 16, K, 16), flat, filled up with zeros."""
-    inputs, outputs = weight.shape
-    whole = _aligned(outputs)
-    matrix = np.pad(weight, ((0, 0), (0, whole - outputs))).reshape(inputs, whole // kernels.PANEL, kernels.PANEL)
-    return np.ascontiguousarray(matrix.transpose(1, 0, 2)).reshape(-1)
-
-
-def _aligned(size: int) -> int:
-    return -(-size // kernels.PANEL) * kernels.PANEL
-
-
-def _aligned_copy(x: np.ndarray) -> np.ndarray:
-    """A writable copy whose memory begins at a cache line."""
-    memory = np.empty(x.size + kernels.PANEL, x.dtype)
-    skip = -memory.ctypes.data // x.itemsize % kernels.PANEL
-    out = memory[skip : skip + x.size].reshape(x.shape)
-    out[...] = x
-    return out
-
-
-# ── running it ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 class NativeInterpreter:
@@ -302,7 +42,7 @@ class NativeInterpreter:
         self.packed, self.batch, self.condition, self.threads = packed, batch, condition, threads
         layout = packed.layout
         self._channels = layout.channels // layout.groups
-        self._memory = _aligned_copy(np.broadcast_to(packed.beginning, (batch, layout.stride)))
+        self._memory = aligned_copy(np.broadcast_to(packed.beginning, (batch, layout.stride)))
         self._chain = np.zeros((batch, layout.components))
         self._seen = np.zeros((batch, layout.channels), np.int64)
         self._ran = 0
@@ -496,7 +236,7 @@ def _announced() -> Iterator[None]:
     if kernels.walk.signatures:
         yield
         return
-    timer = threading.Timer(2.0, lambda: print("rastrum: compiling the step loop for this processor, once (about 20 s) …", file=sys.stderr))
+    timer = threading.Timer(2.0, lambda: print("rastrum: compiling the step loop for this processor, once (about 15 s) …", file=sys.stderr))
     timer.daemon = True
     timer.start()
     try:
