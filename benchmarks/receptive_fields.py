@@ -2,14 +2,15 @@
 
     python benchmarks/receptive_fields.py [--out docs/gallery] [--size 15] [--models pixelcnn row-lstm …]
 
-Two layers each, so that the shapes show: the cone of PixelCNN with its blind spot, the leaning triangle of Row LSTM, the whole of a Diagonal
-BiLSTM, and for a multi-scale model a pixel between those of the coarser scale. Writes receptive-fields.png and skewed-map.png.
+Few layers, so that the shapes show: the cone of PixelCNN with its blind spot, the leaning triangle of Row LSTM, the whole of a
+Diagonal BiLSTM, and for a multi-scale model a pixel between those of the coarser scale. Writes receptive-fields.png and skewed-map.png.
 """
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from rastrum.checking import context_of
 from rastrum.layers.recurrent import skew
 from rastrum.pictures import Picture, arrange, context_picture, save_picture
 
-SETTINGS: dict[str, dict[str, int]] = {
+SETTINGS: dict[str, dict[str, Any]] = {
     "pixelcnn": dict(layers=2, first_kernel=5),
     "gated-pixelcnn": dict(layers=3),
     "row-lstm": dict(layers=2, first_kernel=3),
@@ -48,7 +49,7 @@ def receptive_fields(names: list[str], size: int) -> Picture:
 def skewed_map(height: int = 6, width: int = 9, scale: int = 18) -> Picture:
     """A map coloured by diagonals, and the same skewed: what was a diagonal is a column."""
     diagonal = torch.arange(height)[:, None] + torch.arange(width)
-    colours = colormaps["viridis"](diagonal / int(diagonal.max()))[..., :3]
+    colours = np.asarray(colormaps["viridis"](diagonal.numpy() / int(diagonal.max())))[..., :3]
     plain = np.pad(colours, ((0, 0), (0, height - 1), (0, 0)), constant_values=1.0)
     inside = skew(torch.ones(1, height, width, 1))[0].numpy()
     moved = skew(torch.from_numpy(colours)[None])[0].numpy() * inside + (1 - inside)
