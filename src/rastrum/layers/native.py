@@ -279,32 +279,33 @@ class ThreeColumns(torch.autograd.Function):
         x, (batch, height, width, _), (seen, outputs) = x.contiguous(), x.shape, weights[0].shape
         kernel = x.new_tensor(KERNEL)
         multipliers = torch.tensordot(kernel, torch.stack(weights), 1)
-        points = x.new_empty(batch, POINTS, height * tiles(width), seen)
+        points = x.new_empty(POINTS, height * tiles(width), seen)
         products = x.new_empty(POINTS, height * tiles(width), outputs)
         out = x.new_empty(batch, height, width, outputs)
         starts = base.expand(batch, outputs).contiguous()
         for i in range(batch):
-            inputs_to_points(x[i].detach().numpy(), points[i].numpy(), tap.right, tap.rows - 1 - tap.down)
-            points_to_outputs(torch.bmm(points[i], multipliers, out=products).numpy(), starts[i].detach().numpy(), out[i].numpy())
-        ctx.save_for_backward(points, multipliers, kernel)
-        ctx.tap, ctx.x_shape, ctx.base_length = tap, x.shape, len(base)
+            inputs_to_points(x[i].detach().numpy(), points.numpy(), tap.right, tap.rows - 1 - tap.down)
+            points_to_outputs(torch.bmm(points, multipliers, out=products).numpy(), starts[i].detach().numpy(), out[i].numpy())
+        ctx.save_for_backward(x, multipliers, kernel)
+        ctx.tap, ctx.base_length = tap, len(base)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        points, multipliers, kernel = ctx.saved_tensors
+        x, multipliers, kernel = ctx.saved_tensors
         grad, tap = grad.contiguous(), ctx.tap
-        grad_products = grad.new_empty(*points.shape[1:3], grad.shape[-1])
-        grad_points = torch.empty_like(points[0])
+        places = x.shape[1] * tiles(x.shape[2])
+        points, grad_products = (grad.new_empty(POINTS, places, n) for n in multipliers.shape[1:])
         grad_multipliers = torch.zeros_like(multipliers)
-        grad_x = grad.new_empty(ctx.x_shape)
+        grad_x = torch.empty_like(x)
         for i in range(len(grad)):
             outputs_gradient(grad[i].numpy(), grad_products.numpy())
-            grad_multipliers.baddbmm_(points[i].transpose(1, 2), grad_products)
+            inputs_to_points(x[i].numpy(), points.numpy(), tap.right, tap.rows - 1 - tap.down)
+            grad_multipliers.baddbmm_(points.transpose(1, 2), grad_products)
             if ctx.needs_input_grad[0]:
-                torch.bmm(grad_products, multipliers.transpose(1, 2), out=grad_points)
-                inputs_gradient(grad_points.numpy(), grad_x[i].numpy(), tap.right, tap.rows - 1 - tap.down)
+                torch.bmm(grad_products, multipliers.transpose(1, 2), out=points)
+                inputs_gradient(points.numpy(), grad_x[i].numpy(), tap.right, tap.rows - 1 - tap.down)
         grad_base = None
         if ctx.needs_input_grad[1]:
             grad_base = grad.sum((0, 1, 2))[None] if ctx.base_length == 1 else grad.sum((1, 2))
