@@ -381,9 +381,9 @@ class _Gate(torch.autograd.Function):
 
 def gate(x: Tensor, groups: int = 1) -> Tensor:
     """tanh(a) σ(b) with x (…, 2C) as [a₀ b₀ | a₁ b₁ | …] for colour groups; → (…, C)."""
-    parts = x.unflatten(-1, (groups, -1))
     native = native_for(x)
-    return (_Gate if native is None else native.Gate).apply(parts).flatten(-2)      # pyright: ignore[reportAttributeAccessIssue]
+    apply = (_Gate if native is None else native.Gate).apply
+    return apply(x) if groups == 1 else apply(x.unflatten(-1, (groups, -1))).flatten(-2)  # pyright: ignore[reportReturnType, reportAttributeAccessIssue]
 
 
 def concat_elu(x: Tensor) -> Tensor:
