@@ -278,7 +278,7 @@ class ThreeColumns(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, base: Tensor, tap: Tap, *weights: Tensor) -> Tensor:
         x, (batch, height, width, _), (seen, outputs) = x.contiguous(), x.shape, weights[0].shape
         kernel = x.new_tensor(KERNEL)
-        multipliers = torch.tensordot(kernel, torch.stack(weights), 1)
+        multipliers = (kernel @ torch.stack(weights).flatten(1)).view(POINTS, seen, outputs)
         points = x.new_empty(POINTS, height * tiles(width), seen)
         products = x.new_empty(POINTS, height * tiles(width), outputs)
         out = x.new_empty(batch, height, width, outputs)
@@ -309,5 +309,5 @@ class ThreeColumns(torch.autograd.Function):
         grad_base = None
         if ctx.needs_input_grad[1]:
             grad_base = grad.sum((0, 1, 2))[None] if ctx.base_length == 1 else grad.sum((1, 2))
-        grad_weights = torch.tensordot(kernel.t(), grad_multipliers, 1)
+        grad_weights = (kernel.t() @ grad_multipliers.flatten(1)).view(-1, *multipliers.shape[1:])
         return grad_x if ctx.needs_input_grad[0] else None, grad_base, None, *grad_weights
