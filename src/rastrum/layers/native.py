@@ -95,8 +95,8 @@ def _largest(row):
 @compiled(any_order=True)
 def _sum(row):
     total = np.float32(0)
-    for number in row:
-        total += number
+    for i in range(len(row)):                                             # by index, else it stays one number at a time
+        total += row[i]
     return total
 
 
