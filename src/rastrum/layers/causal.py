@@ -150,7 +150,7 @@ def convolve(
     if stride != 1 or x.is_cuda:
         out = convolve_dense(x, taps, weights, bias, outputs, stride)
         return out if initial is None else out + initial
-    if taps == [Tap(1, 0, 0, x.shape[-1], (0, outputs))]:                   # 1x1
+    if taps == [Tap(1, 0, 0, x.shape[-1], (0, outputs))]:                   # 1x1: torch's own product and gradient
         start = x.new_zeros(outputs) if bias is None else bias
         if initial is not None:
             start = (initial if bias is None else initial + bias).expand(*x.shape[:-1], outputs).flatten(0, 2)

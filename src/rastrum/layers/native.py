@@ -271,7 +271,8 @@ def fits_three_columns(x: Tensor, taps: Sequence[Tap], outputs: int) -> bool:
 class ThreeColumns(torch.autograd.Function):
     """Sum of three neighbouring taps, the first of them ``tap``, over maps x (B, H, W, I) → (B, H, W, O); image by image, in cache.
 
-    base: (1 or B, O), added at every position. Rounding errors come from columns beside what an output sees, but from no other rows.
+    base: (1 or B, O), added at every position. The pass back computes the points again, which is cheaper than keeping them.
+    Rounding errors come from columns beside what an output sees, but from no other rows.
     """
 
     @staticmethod
