@@ -29,11 +29,10 @@ class DiagonalRecurrence(nn.Module):
         self.units, self.groups = units, groups
         self.input_to_right = CausalConvolution(inputs, 4 * units, centre="through", groups=groups)
         self.input_to_left = VerticalConvolution(inputs, 4 * units)
-        self.to_right, self.to_left = DiagonalScan(units, groups), DiagonalScan(units)
+        self.to_right, self.to_left = DiagonalScan(units, groups), DiagonalScan(units, from_right=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        to_left = self.to_left(self.input_to_left(x).flip(2)).flip(2)
-        return self.to_right(self.input_to_right(x)) + shift_down(to_left)
+        return self.to_right(self.input_to_right(x)) + shift_down(self.to_left(self.input_to_left(x)))
 
     def lower(self, program: Program, x: View) -> View:
         right, left = self.to_right, self.to_left
