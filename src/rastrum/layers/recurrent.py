@@ -55,17 +55,22 @@ def tanh(x: Numbers) -> Numbers:
     return sigmoid(x * 2.0) * 2.0 - 1.0
 
 
-def lstm(o: Numbers, f: Numbers, i: Numbers, g: Numbers, c: Numbers) -> list[Numbers]:
-    """→ cell σ(f) c + σ(i) tanh(g), and h = σ(o) tanh(cell)."""
-    c = sigmoid(f) * c + sigmoid(i) * tanh(g)
-    return [c, sigmoid(o) * tanh(c)]
+def lstm_gates(o: Numbers, f: Numbers, i: Numbers, g: Numbers) -> list[Numbers]:
+    """→ what they let through, σ(o), σ(f), σ(i), and the content tanh(g)."""
+    return [sigmoid(o), sigmoid(f), sigmoid(i), tanh(g)]
+
+
+def lstm(shown: Numbers, kept: Numbers, entered: Numbers, content: Numbers, c: Numbers) -> list[Numbers]:
+    """→ cell σ(f) c + σ(i) tanh(g), and h = σ(o) tanh(cell), of ``lstm_gates``."""
+    c = kept * c + entered * content
+    return [c, shown * tanh(c)]
 
 
 def lstm_gradient(
-    grad_h: Numbers, grad_c: Numbers, o: Numbers, f: Numbers, i: Numbers, g: Numbers, before: Numbers, c: Numbers
+    grad_h: Numbers, grad_c: Numbers, shown: Numbers, kept: Numbers, entered: Numbers, content: Numbers, before: Numbers, c: Numbers
 ) -> list[Numbers]:
     """→ gradients of o, f, i, g and of the cell before, from those of h and of the cell after (without what h gives it)."""
-    shown, kept, entered, content, seen = sigmoid(o), sigmoid(f), sigmoid(i), tanh(g), tanh(c)
+    seen = tanh(c)
     grad_c = grad_c + grad_h * shown * (1.0 - seen * seen)
     return [
         grad_h * seen * shown * (1.0 - shown),
@@ -79,8 +84,8 @@ def lstm_gradient(
 def _cell(gates: Tensor, before: Tensor, c: Tensor, h: Tensor, groups: int) -> None:
     """A line's cells: gates (…, 4n) as [o f i g] of each colour group, before (…, n) → c and h (…, n), written."""
     shape = (-1, c.shape[-1] // groups)
-    o, f, i, g = gates.view(-1, 4, shape[1]).unbind(1)
-    for out, new in zip((c, h), lstm(o, f, i, g, before.view(shape)), strict=True):
+    passed = lstm_gates(*gates.view(-1, 4, shape[1]).unbind(1))
+    for out, new in zip((c, h), lstm(*passed, before.view(shape)), strict=True):
         out.view(shape).copy_(new)
 
 
@@ -88,7 +93,8 @@ def _cell_gradient(grad_h: Tensor, grad_c: Tensor, gates: Tensor, before: Tensor
     """grad_gates (…, 4n), written; grad_c (…, n) becomes the gradient of ``before``."""
     shape = (-1, c.shape[-1] // groups)
     grad_h, of_c, before, c = (x.view(shape) for x in (grad_h, grad_c, before, c))
-    *new, grad_before = lstm_gradient(grad_h, of_c, *gates.view(-1, 4, shape[1]).unbind(1), before, c)
+    passed = lstm_gates(*gates.view(-1, 4, shape[1]).unbind(1))
+    *new, grad_before = lstm_gradient(grad_h, of_c, *passed, before, c)
     grad_gates.view(-1, 4 * shape[1]).copy_(torch.cat(new, 1))
     of_c.copy_(grad_before)
 

@@ -1,6 +1,6 @@
 """The scan of ``recurrent.py`` as one compiled loop, for float32 on a CPU: image by image in cache, forward and back, without Python's lock.
 
-    arena of an image    sums (H, W, 4n) │ h (H + 1, left + W + right, n) │ c, the same        the border of h and c: the initial state
+    arena of an image    gates (H, W, 4n) │ h (H + 1, left + W + right, n) │ c, the same       the border of h and c: the initial state
     line s, its places   sums += Σ_k h[place + tap k] · W_k  ──▶  cell(c[place + kept])  ──▶  c, h of the place
 
 A map stays as it lies: a line is a walk over it with a constant step, a row or a diagonal, and what a place reads lies at constant distances.
@@ -23,7 +23,7 @@ from torch.autograd.function import once_differentiable
 from ..lanes import Lanes, compiled, rowwise
 from ..program.kernels import PANEL, linear
 from ..program.tables import panels
-from .recurrent import diagonals, lstm, lstm_gradient
+from .recurrent import diagonals, lstm, lstm_gates, lstm_gradient
 
 Place = tuple[int, int]        # rows down and columns to the right
 
@@ -74,12 +74,18 @@ def route(height: int, width: int, taps: tuple[Place, ...], kept: tuple[Place, .
 # ── cells ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def _lstm(o: Lanes, f: Lanes, i: Lanes, g: Lanes, before: Lanes) -> list[Lanes]:
+    """What the gates let through takes the place of the sums: the way back needs nothing else of them."""
+    passed = lstm_gates(o, f, i, g)
+    return [*lstm(*passed, before), *passed]
+
+
 def _lstm_gradient_added(so_far: Lanes, *numbers: Lanes) -> list[Lanes]:
     *gates, before = lstm_gradient(*numbers)
     return [*gates, so_far + before]
 
 
-_lstm_row = rowwise([1, 1], [4, 1], lstm)
+_lstm_row = rowwise([1, 1, 4], [4, 1], _lstm)
 _lstm_gradient_row = rowwise([4, 1], [1, 1, 1, 4, 1, 1], _lstm_gradient_added)
 
 
@@ -90,7 +96,7 @@ def _cells(count, n, groups, gates, step, h, c, padded_step, before):
     for i in range(count):
         for group in range(groups):
             at, on = 16 * n * group + i * step, 4 * n * group + i * padded_step
-            _lstm_row(n, (c + on, 0, h + on, 0, gates + at, n, before + on, 0))
+            _lstm_row(n, (c + on, 0, h + on, 0, gates + at, n, gates + at, n, before + on, 0))
 
 
 @compiled
@@ -163,8 +169,8 @@ def scan_gradient(route, groups, grad, weights, arenas, memory, grad_gates, scra
 
 def _packed(weights: Tensor) -> np.ndarray:
     """(K, inputs, outputs) → what ``linear`` reads: a bias of zeros, then the panels of each."""
-    packed = [panels(weight) for weight in weights.detach().numpy()]
-    return np.concatenate([np.zeros(len(packed[0]) // weights.shape[1], np.float32), *packed])
+    packed = panels(weights.detach().numpy())
+    return np.concatenate([np.zeros(packed.size // weights[:, :, 0].numel(), np.float32), packed])
 
 
 class NativeScan(torch.autograd.Function):

@@ -246,12 +246,12 @@ def _array(x: Tensor) -> np.ndarray:
     return x.detach().numpy()
 
 
-def panels(weight: np.ndarray) -> np.ndarray:
-    """(K, N) → (N / 16, K, 16), flat, filled up with zeros."""
-    inputs, outputs = weight.shape
-    whole = _aligned(outputs)
-    matrix = np.pad(weight, ((0, 0), (0, whole - outputs))).reshape(inputs, whole // kernels.PANEL, kernels.PANEL)
-    return np.ascontiguousarray(matrix.transpose(1, 0, 2)).reshape(-1)
+def panels(weights: np.ndarray) -> np.ndarray:
+    """(…, K, N) → (…, N / 16, K, 16), flat, filled up with zeros."""
+    *many, inputs, outputs = weights.shape
+    matrices = np.zeros((*many, inputs, _aligned(outputs) // kernels.PANEL, kernels.PANEL), np.float32)
+    matrices.reshape(*many, inputs, -1)[..., :outputs] = weights
+    return np.ascontiguousarray(matrices.swapaxes(-2, -3)).reshape(-1)
 
 
 def _aligned(size: int) -> int:
