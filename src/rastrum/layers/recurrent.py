@@ -55,9 +55,9 @@ def tanh(x: Numbers) -> Numbers:
     return sigmoid(x * 2.0) * 2.0 - 1.0
 
 
-def lstm_gates(o: Numbers, f: Numbers, i: Numbers, g: Numbers) -> list[Numbers]:
+def lstm_gates(o: Numbers, f: Numbers, i: Numbers, g: Numbers) -> tuple[Numbers, Numbers, Numbers, Numbers]:
     """→ what they let through, σ(o), σ(f), σ(i), and the content tanh(g)."""
-    return [sigmoid(o), sigmoid(f), sigmoid(i), tanh(g)]
+    return sigmoid(o), sigmoid(f), sigmoid(i), tanh(g)
 
 
 def lstm(shown: Numbers, kept: Numbers, entered: Numbers, content: Numbers, c: Numbers) -> list[Numbers]:

@@ -1,12 +1,13 @@
-"""The scan of ``recurrent.py`` as one compiled loop, for float32 on a CPU: image by image in cache, forward and back, without Python's lock.
+"""The scan of ``recurrent.py`` as one compiled loop, for float32 on a CPU: image by image, forward and back, without Python's lock.
 
     arena of an image    gates (H, W, 4n) │ h (H + 1, left + W + right, n) │ c, the same       the border of h and c: the initial state
-    line s, its places   sums += Σ_k h[place + tap k] · W_k  ──▶  cell(c[place + kept])  ──▶  c, h of the place
+    line s, its places   gates += Σ_k h[place + tap k] · W_k  ──▶  cell(c[place + kept])  ──▶  c, h of the place
 
-A map stays as it lies: a line is a walk over it with a constant step, a row or a diagonal, and what a place reads lies at constant distances.
-So the products need only strides; they are those of the step programs.
+A map stays as it lies: a line is a walk over it with a constant step, a row or a diagonal, and what a place reads lies at constant
+distances. So the products need only strides; they are those of the step programs.
 
-Another cell: its two ``rowwise`` functions, a branch in ``_cells`` and ``_cell_gradients`` by the number of gates, its ``kept``.
+Another cell: two more ``rowwise`` functions, a branch for each by the number of gates in ``_cells`` and ``_cell_gradients``, its ``kept``
+(numba's cache on disk rules out a factory of kernels: it would not know a function again that holds other compiled functions).
 """
 
 from __future__ import annotations
@@ -57,17 +58,19 @@ def route(height: int, width: int, taps: tuple[Place, ...], kept: tuple[Place, .
         begin = [(i, 0, width) for i in range(height)]
     down, beside = (1, -turn) if turn else (0, 1)
     computed = (np.arange(1, height + 1)[:, None] * across + left + np.arange(width)).reshape(-1)
+    reads, keeps = (np.array([i * across + j for i, j in places], np.int64) for places in (taps, kept))
     return Route(
-        height,
-        width,
-        across,
-        left,
-        (height + 1) * across,
-        down * width + beside,
-        down * across + beside,
-        np.array([(i * width + j, (i + 1) * across + left + j, count) for i, j, count in begin], np.int64).reshape(-1, 3),
-        *(np.array([i * across + j for i, j in places], np.int64) for places in (taps, kept)),
-        np.setdiff1d(np.arange((height + 1) * across), computed),
+        height=height,
+        width=width,
+        across=across,
+        left=left,
+        padded=(height + 1) * across,
+        step=down * width + beside,
+        padded_step=down * across + beside,
+        lines=np.array([(i * width + j, (i + 1) * across + left + j, count) for i, j, count in begin], np.int64).reshape(-1, 3),
+        taps=reads,
+        kept=keeps,
+        border=np.setdiff1d(np.arange((height + 1) * across), computed),
     )
 
 
@@ -183,10 +186,8 @@ class NativeScan(torch.autograd.Function):
         gates, (batch, height, width, wide), n = gates.contiguous(), gates.shape, len(first_h)
         arenas = gates.new_empty(batch if keep else 1, height * width * wide + 2 * route.padded * n)
         out, scratch = gates.new_empty(batch, height, width, n), np.empty(max(64, PANEL * max(height, width)), np.float32)
-        maps = (x.detach().flatten(1, 2).numpy() for x in (gates, out))
-        of_gates, of_h = maps
-        firsts = (x.detach().numpy() for x in (first_h, first_c))
-        scan_forward(route, groups, of_gates, _packed(weights), *firsts, arenas.numpy(), of_h, scratch)
+        of_gates, h_0, c_0, of_h = (x.detach().numpy() for x in (gates.flatten(1, 2), first_h, first_c, out.flatten(1, 2)))
+        scan_forward(route, groups, of_gates, _packed(weights), h_0, c_0, arenas.numpy(), of_h, scratch)
         ctx.save_for_backward(arenas, weights)
         ctx.route, ctx.groups, ctx.shape = route, groups, gates.shape
         return out
