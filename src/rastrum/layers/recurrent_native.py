@@ -118,56 +118,56 @@ def _cell_gradients(count, n, groups, gates, of_gates, step, c, of_h, of_c, padd
 # ── the scan ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+_copy = rowwise([1], [1], lambda x: [x])                                  # an assignment to a slice takes numba seconds to compile
+
+
 @compiled
 def scan_forward(route, groups, gates, weights, first_h, first_c, arenas, out, scratch):
     """gates (B, H·W, 4n) → out (B, H·W, n) and arenas (B, …), or (1, …) where nothing comes back; weights: zeros, then panels."""
     n, wide = out.shape[2], gates.shape[2]
-    whole = (wide + PANEL - 1) // PANEL * PANEL
+    whole, step, padded_step = (wide + PANEL - 1) // PANEL * PANEL, route.step * wide, route.padded_step * n
+    h, c = gates.shape[1] * wide, gates.shape[1] * wide + route.padded * n
     for image in range(len(gates)):
         memory = arenas[image % len(arenas)]
-        h, c = gates.shape[1] * wide, gates.shape[1] * wide + route.padded * n
-        memory[:h] = gates[image].reshape(-1)
+        base = memory.ctypes.data
+        _copy(h, (base, 0, gates[image].ctypes.data, 0))
         for place in route.border:
-            memory[h + place * n : h + (place + 1) * n] = first_h
-            memory[c + place * n : c + (place + 1) * n] = first_c
+            _copy(n, (base + 4 * (h + place * n), 0, first_h.ctypes.data, 0))
+            _copy(n, (base + 4 * (c + place * n), 0, first_c.ctypes.data, 0))
         for line in route.lines:
             to, at, count = line[0] * wide, line[1] * n, line[2]
-            step, padded_step = route.step * wide, route.padded_step * n
             for k in range(len(route.taps)):
                 source, weight = h + at + route.taps[k] * n, whole * (1 + k * n)
                 linear(count, n, wide, memory, source, padded_step, weights, weight, 0, to, step, to, step, scratch)
-            base = memory.ctypes.data
-            before = base + 4 * (c + at + route.kept[0] * n)
-            _cells(count, n, groups, base + 4 * to, 4 * step, base + 4 * (h + at), base + 4 * (c + at), 4 * padded_step, before)
+            of_h, of_c, before = base + 4 * (h + at), base + 4 * (c + at), base + 4 * (c + at + route.kept[0] * n)
+            _cells(count, n, groups, base + 4 * to, 4 * step, of_h, of_c, 4 * padded_step, before)
         for row in range(route.height):
-            first = h + ((row + 1) * route.across + route.left) * n
-            out[image, row * route.width : (row + 1) * route.width] = memory[first : first + route.width * n].reshape(-1, n)
+            inner = h + ((row + 1) * route.across + route.left) * n
+            _copy(route.width * n, (out[image, row * route.width].ctypes.data, 0, base + 4 * inner, 0))
 
 
 @compiled
 def scan_gradient(route, groups, grad, weights, arenas, memory, grad_gates, scratch):
     """grad (B, H·W, n) → grad_gates (B, H·W, 4n); memory (…): an arena of zeros, whose border sums up the initial state's gradient."""
     n, wide = grad.shape[2], grad_gates.shape[2]
-    whole = (n + PANEL - 1) // PANEL * PANEL
+    whole, step, padded_step = (n + PANEL - 1) // PANEL * PANEL, route.step * wide, route.padded_step * n
     h, c = grad_gates.shape[1] * wide, grad_gates.shape[1] * wide + route.padded * n
-    base = memory.ctypes.data
+    base, kept = memory.ctypes.data, 4 * route.kept[0] * n
     for image in range(len(grad)):
         arena = arenas[image].ctypes.data
         for row in range(route.height):
-            first, size = ((row + 1) * route.across + route.left) * n, route.width * n
-            memory[h + first : h + first + size] = grad[image, row * route.width : (row + 1) * route.width].reshape(-1)
-            memory[c + first : c + first + size] = 0
+            inner, size = ((row + 1) * route.across + route.left) * n, route.width * n
+            _copy(size, (base + 4 * (h + inner), 0, grad[image, row * route.width].ctypes.data, 0))
+            for j in range(c + inner, c + inner + size):
+                memory[j] = 0
         for line in route.lines[::-1]:
             to, at, count = line[0] * wide, line[1] * n, line[2]
-            step, padded_step = route.step * wide, route.padded_step * n
-            of_h, of_c, kept = base + 4 * (h + at), base + 4 * (c + at), 4 * route.kept[0] * n
-            _cell_gradients(
-                count, n, groups, arena + 4 * to, base + 4 * to, 4 * step, arena + 4 * (c + at), of_h, of_c, 4 * padded_step, kept
-            )
+            of_h, of_c, now = base + 4 * (h + at), base + 4 * (c + at), arena + 4 * (c + at)
+            _cell_gradients(count, n, groups, arena + 4 * to, base + 4 * to, 4 * step, now, of_h, of_c, 4 * padded_step, kept)
             for k in range(len(route.taps)):
-                seen = h + at + route.taps[k] * n
-                linear(count, wide, n, memory, to, step, weights, whole * (1 + k * wide), 0, seen, padded_step, seen, padded_step, scratch)
-        grad_gates[image] = memory[:h].reshape(-1, wide)
+                seen, weight = h + at + route.taps[k] * n, whole * (1 + k * wide)
+                linear(count, wide, n, memory, to, step, weights, weight, 0, seen, padded_step, seen, padded_step, scratch)
+        _copy(h, (grad_gates[image].ctypes.data, 0, base, 0))
 
 
 def _packed(weights: Tensor) -> np.ndarray:
