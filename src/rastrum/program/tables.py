@@ -249,9 +249,9 @@ def _array(x: Tensor) -> np.ndarray:
 def panels(weights: np.ndarray) -> np.ndarray:
     """(…, K, N) → (…, N / 16, K, 16), flat, filled up with zeros."""
     *many, inputs, outputs = weights.shape
-    matrices = np.zeros((*many, inputs, _aligned(outputs) // kernels.PANEL, kernels.PANEL), np.float32)
-    matrices.reshape(*many, inputs, -1)[..., :outputs] = weights
-    return np.ascontiguousarray(matrices.swapaxes(-2, -3)).reshape(-1)
+    whole = np.zeros((*many, inputs, _aligned(outputs)), np.float32)
+    whole[..., :outputs] = weights
+    return whole.reshape(*many, inputs, _aligned(outputs) // kernels.PANEL, kernels.PANEL).swapaxes(-2, -3).reshape(-1)
 
 
 def _aligned(size: int) -> int:
