@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from rastrum.layers import native_for
 from rastrum.layers.recurrent import DiagonalScan, RowScan, Scan, skew, unskew
 
 State = dict[tuple[int, int], Tensor]
@@ -18,9 +19,10 @@ def by_pixel(scan: Scan, gates: Tensor) -> Tensor:
     h: State = {}
     c: State = {}
     for i in range(height):
-        for j in range(width):
+        for j in reversed(range(width)) if isinstance(scan, DiagonalScan) and scan.from_right else range(width):
             if isinstance(scan, DiagonalScan):
-                seen, kept = [(i, j - 1), (i - 1, j)], (i, j - 1)
+                kept = (i, j + 1 if scan.from_right else j - 1)
+                seen = [kept, (i - 1, j)]
             else:
                 seen, kept = [(i - 1, j + offset) for offset in scan.offsets], (i - 1, j)
             total = gates[:, i, j]
@@ -32,23 +34,49 @@ def by_pixel(scan: Scan, gates: Tensor) -> Tensor:
     return torch.stack([torch.stack([h[i, j] for j in range(width)], 1) for i in range(height)], 1)
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
-@pytest.mark.parametrize("groups", [1, 3])
-@pytest.mark.parametrize("size", [(4, 5), (1, 4), (5, 1), (6, 3)], ids=str)
-@pytest.mark.parametrize("kind", ["row", "diagonal"])
-def test_a_scan_is_its_equations(kind: str, size: tuple[int, int], groups: int, dtype: torch.dtype) -> None:
-    """Values and every gradient, learned initial states among them; float64 by torch, float32 by the compiled cell."""
-    generator = torch.Generator().manual_seed(0)
-    scan = (DiagonalScan(6, groups) if kind == "diagonal" else RowScan(6, (-1, 0, 1), groups)).to(dtype)
-    for parameter in scan.parameters():
+def build(kind: str, units: int, groups: int, dtype: torch.dtype, generator: torch.Generator) -> Scan:
+    if kind in ("from left", "from right"):
+        scan = DiagonalScan(units, groups, kind == "from right")
+    else:
+        scan = RowScan(units, (-1, 0, 1), groups) if kind == "row" else Scan(units, (-2, 1), groups)
+    for parameter in scan.to(dtype).parameters():
         torch.nn.init.normal_(parameter, std=0.5, generator=generator)
-    gates = torch.randn(2, *size, 24, generator=generator, dtype=dtype, requires_grad=True)
-    direction = torch.randn(2, *size, 6, generator=generator, dtype=dtype)
-    results = [scan(gates), by_pixel(scan, gates)]
-    torch.testing.assert_close(*results, rtol=0, atol=1e-12 if dtype == torch.float64 else 2e-6)
-    ours, theirs = (torch.autograd.grad((h * direction).sum(), [gates, *scan.parameters()]) for h in results)
-    for mine, exact in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(mine, exact, rtol=0, atol=1e-11 if dtype == torch.float64 else 2e-5)
+    return scan
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@pytest.mark.parametrize("units, groups", [(20, 1), (6, 3)])
+@pytest.mark.parametrize("size", [(4, 5), (1, 4), (5, 1), (6, 3)], ids=str)
+@pytest.mark.parametrize("kind", ["row", "from left", "from right", "lines"])
+def test_a_scan_is_its_equations(kind: str, size: tuple[int, int], units: int, groups: int, dtype: torch.dtype) -> None:
+    """Values and every gradient, learned initial states among them; float64 by torch, float32 compiled."""
+    generator = torch.Generator().manual_seed(0)
+    scan = build(kind, units, groups, dtype, generator)
+    gates = torch.randn(3, *size, 4 * units, generator=generator, dtype=dtype, requires_grad=True)
+    direction = torch.randn(3, *size, units, generator=generator, dtype=dtype)
+    ours = scan(gates.permute(1, 2, 0, 3)).permute(2, 0, 1, 3) if kind == "lines" else scan(gates)
+    results = [ours, by_pixel(scan, gates)]
+    torch.testing.assert_close(*results, rtol=0, atol=1e-12 if dtype == torch.float64 else 4e-6)
+    mine, theirs = (torch.autograd.grad((h * direction).sum(), [gates, *scan.parameters()]) for h in results)
+    for found, exact in zip(mine, theirs, strict=True):
+        torch.testing.assert_close(found, exact, rtol=0, atol=1e-11 if dtype == torch.float64 else 4e-5)
+
+
+@pytest.mark.parametrize("kind", ["row", "from left", "from right"])
+def test_images_do_not_meet_in_a_compiled_scan(kind: str) -> None:
+    """The same bits alone, in a batch, and where no gradient is asked for, when all images share an arena; the way back leaves it whole."""
+    generator = torch.Generator().manual_seed(0)
+    scan = build(kind, 6, 3, torch.float32, generator)
+    gates = torch.randn(4, 3, 5, 24, generator=generator, requires_grad=True)
+    h = scan(gates)
+    assert native_for(gates) is None or "Native" in str(h.grad_fn)
+    with torch.no_grad():
+        assert torch.equal(scan(gates), h)
+        assert torch.equal(torch.cat([scan(image[None]) for image in gates]), h)
+    first, again = (torch.autograd.grad(h.square().sum(), [gates, *scan.parameters()], retain_graph=True) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    alone = torch.cat([torch.autograd.grad(scan(image[None]).square().sum(), gates)[0][i, None] for i, image in enumerate(gates)])
+    assert torch.equal(first[0], alone)
 
 
 @pytest.mark.parametrize("size", [(3, 4), (1, 1), (4, 2)], ids=str)

@@ -4,6 +4,7 @@
 
 S lines of N places, B images, n units: what neighbouring places read lies in one slice. Outside the map, and at places that have not begun
 (``spans``), h and c are the learned initial state. A cell is written once, for torch tensors and for the vectors of compiled loops.
+For float32 on a CPU ``recurrent_native.py`` does the same without rearranging the map; this is its reference, and serves the rest.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from ..lanes import Lanes, compiled, rowwise
+from ..lanes import Lanes
 from . import native_for
 
 Numbers = TypeVar("Numbers", Tensor, Lanes)
@@ -54,17 +55,22 @@ def tanh(x: Numbers) -> Numbers:
     return sigmoid(x * 2.0) * 2.0 - 1.0
 
 
-def lstm(o: Numbers, f: Numbers, i: Numbers, g: Numbers, c: Numbers) -> list[Numbers]:
-    """→ cell σ(f) c + σ(i) tanh(g), and h = σ(o) tanh(cell)."""
-    c = sigmoid(f) * c + sigmoid(i) * tanh(g)
-    return [c, sigmoid(o) * tanh(c)]
+def lstm_gates(o: Numbers, f: Numbers, i: Numbers, g: Numbers) -> tuple[Numbers, Numbers, Numbers, Numbers]:
+    """→ what they let through, σ(o), σ(f), σ(i), and the content tanh(g)."""
+    return sigmoid(o), sigmoid(f), sigmoid(i), tanh(g)
+
+
+def lstm(shown: Numbers, kept: Numbers, entered: Numbers, content: Numbers, c: Numbers) -> list[Numbers]:
+    """→ cell σ(f) c + σ(i) tanh(g), and h = σ(o) tanh(cell), of ``lstm_gates``."""
+    c = kept * c + entered * content
+    return [c, shown * tanh(c)]
 
 
 def lstm_gradient(
-    grad_h: Numbers, grad_c: Numbers, o: Numbers, f: Numbers, i: Numbers, g: Numbers, before: Numbers, c: Numbers
+    grad_h: Numbers, grad_c: Numbers, shown: Numbers, kept: Numbers, entered: Numbers, content: Numbers, before: Numbers, c: Numbers
 ) -> list[Numbers]:
     """→ gradients of o, f, i, g and of the cell before, from those of h and of the cell after (without what h gives it)."""
-    shown, kept, entered, content, seen = sigmoid(o), sigmoid(f), sigmoid(i), tanh(g), tanh(c)
+    seen = tanh(c)
     grad_c = grad_c + grad_h * shown * (1.0 - seen * seen)
     return [
         grad_h * seen * shown * (1.0 - shown),
@@ -75,55 +81,22 @@ def lstm_gradient(
     ]
 
 
-_lstm_row = rowwise([1, 1], [4, 1], lstm)
-_lstm_gradient_row = rowwise([4, 1], [1, 1, 4, 1, 1], lstm_gradient)
-
-
-@compiled
-def _lstm_rows(gates, before, c, h):
-    """gates (R, 4n), before, c, h (R, n)."""
-    rows, n = c.shape
-    g, b, to_c, to_h = gates.ctypes.data, before.ctypes.data, c.ctypes.data, h.ctypes.data
-    for row in range(rows):
-        at = 4 * n * row
-        _lstm_row(n, (to_c + at, 0, to_h + at, 0, g + 4 * at, n, b + at, 0))
-
-
-@compiled
-def _lstm_gradient_rows(grad_h, grad_c, gates, before, c, grad_gates):
-    """grad_h, grad_c, before, c (R, n), gates, grad_gates (R, 4n); grad_c becomes the gradient of the cell before."""
-    rows, n = c.shape
-    g, b, after, of_h, of_c, out = (
-        gates.ctypes.data, before.ctypes.data, c.ctypes.data, grad_h.ctypes.data, grad_c.ctypes.data, grad_gates.ctypes.data
-    )
-    for row in range(rows):
-        at = 4 * n * row
-        _lstm_gradient_row(n, (out + 4 * at, n, of_c + at, 0, of_h + at, 0, of_c + at, 0, g + 4 * at, n, b + at, 0, after + at, 0))
-
-
 def _cell(gates: Tensor, before: Tensor, c: Tensor, h: Tensor, groups: int) -> None:
     """A line's cells: gates (…, 4n) as [o f i g] of each colour group, before (…, n) → c and h (…, n), written."""
     shape = (-1, c.shape[-1] // groups)
-    if native_for(gates) is not None:
-        before, c, h = (x.view(shape) for x in (before, c, h))
-        _lstm_rows(gates.view(-1, 4 * shape[1]).numpy(), before.numpy(), c.numpy(), h.numpy())
-    else:
-        o, f, i, g = gates.view(-1, 4, shape[1]).unbind(1)
-        for out, new in zip((c, h), lstm(o, f, i, g, before.view(shape)), strict=True):
-            out.view(shape).copy_(new)
+    passed = lstm_gates(*gates.view(-1, 4, shape[1]).unbind(1))
+    for out, new in zip((c, h), lstm(*passed, before.view(shape)), strict=True):
+        out.view(shape).copy_(new)
 
 
 def _cell_gradient(grad_h: Tensor, grad_c: Tensor, gates: Tensor, before: Tensor, c: Tensor, grad_gates: Tensor, groups: int) -> None:
     """grad_gates (…, 4n), written; grad_c (…, n) becomes the gradient of ``before``."""
     shape = (-1, c.shape[-1] // groups)
-    wide, narrow = [x.view(-1, 4 * shape[1]) for x in (gates, grad_gates)], [x.view(shape) for x in (grad_h, grad_c, before, c)]
-    if native_for(gates) is not None:
-        arrays = [x.numpy() for x in (*narrow[:2], wide[0], *narrow[2:], wide[1])]
-        _lstm_gradient_rows(*arrays)
-    else:
-        *new, grad_before = lstm_gradient(*narrow[:2], *wide[0].unflatten(1, (4, -1)).unbind(1), *narrow[2:])
-        wide[1].copy_(torch.cat(new, 1))
-        narrow[1].copy_(grad_before)
+    grad_h, of_c, before, c = (x.view(shape) for x in (grad_h, grad_c, before, c))
+    passed = lstm_gates(*gates.view(-1, 4, shape[1]).unbind(1))
+    *new, grad_before = lstm_gradient(grad_h, of_c, *passed, before, c)
+    grad_gates.view(-1, 4 * shape[1]).copy_(torch.cat(new, 1))
+    of_c.copy_(grad_before)
 
 
 # ── the scan ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -214,26 +187,48 @@ class Scan(nn.Module):
         self.first_h = nn.Parameter(torch.zeros(units))
         self.first_c = nn.Parameter(torch.zeros(units))
 
-    def forward(self, gates: Tensor, spans: Spans | None = None) -> Tensor:
-        """gates (S, N, B, 4n), what the input gives → h (S, N, B, n); spans: the places of each line, all of them if None."""
-        spans = [(0, gates.shape[1])] * len(gates) if spans is None else spans
+    def forward(self, gates: Tensor) -> Tensor:
+        """gates (S, N, B, 4n), what the input gives → h (S, N, B, n)."""
+        if native_for(gates) is not None:                                 # the places of all images are the columns of one map
+            batch, one_map = gates.shape[2], gates.flatten(1, 2)[None]
+            return self.compiled(one_map, [(-1, offset * batch) for offset in self.offsets], (-1, 0))[0].unflatten(1, (-1, batch))
+        return self.by_line(gates, [(0, gates.shape[1])] * len(gates))
+
+    def by_line(self, gates: Tensor, spans: Spans) -> Tensor:
+        """The same by torch, for lines that have only the places of their span."""
         lines = Lines(self.offsets, spans, self.groups)
         return _Scan.apply(lines, gates.contiguous(), self.weights, self.first_h, self.first_c)  # pyright: ignore[reportReturnType]
+
+    def compiled(self, gates: Tensor, taps: Sequence[tuple[int, int]], kept: tuple[int, int], turn: int = 0) -> Tensor:
+        """Maps (B, H, W, 4n) as they lie; a place reads h at ``taps`` and c at ``kept``, (rows, columns) from it."""
+        from .recurrent_native import scan
+
+        return scan(gates, self.weights, self.first_h, self.first_c, self.groups, taps, kept, turn)
 
 
 class RowScan(Scan):
     """Rows of maps (B, H, W, 4n) → (B, H, W, n); a place sees the row above at ``offsets``."""
 
-    def forward(self, gates: Tensor, spans: Spans | None = None) -> Tensor:
+    def forward(self, gates: Tensor) -> Tensor:
+        if native_for(gates) is not None:
+            return self.compiled(gates, [(-1, offset) for offset in self.offsets], (-1, 0))
         return super().forward(gates.permute(1, 2, 0, 3)).permute(2, 0, 1, 3)
 
 
 class DiagonalScan(Scan):
-    """Diagonals of maps (B, H, W, 4n) → (B, H, W, n): W + H − 1 lines; a pixel sees its left and its upper neighbour."""
+    """Diagonals of maps (B, H, W, 4n) → (B, H, W, n): W + H − 1 lines; a pixel sees its left and its upper neighbour.
 
-    def __init__(self, units: int, groups: int = 1) -> None:
+    from_right: its right and its upper neighbour; the diagonals then come from the top right.
+    """
+
+    def __init__(self, units: int, groups: int = 1, from_right: bool = False) -> None:
         super().__init__(units, (0, -1), groups)                          # in a skewed map: the column before, same row and row above
+        self.from_right = from_right
 
-    def forward(self, gates: Tensor, spans: Spans | None = None) -> Tensor:
-        lines = skew(gates).permute(2, 1, 0, 3)
-        return unskew(super().forward(lines, diagonals(*gates.shape[1:3])).permute(2, 1, 0, 3))
+    def forward(self, gates: Tensor) -> Tensor:
+        if native_for(gates) is not None:
+            beside, turn = ((0, 1), -1) if self.from_right else ((0, -1), 1)
+            return self.compiled(gates, [beside, (-1, 0)], beside, turn)
+        lines = skew(gates.flip(2) if self.from_right else gates).permute(2, 1, 0, 3)
+        h = unskew(self.by_line(lines, diagonals(*gates.shape[1:3])).permute(2, 1, 0, 3))
+        return h.flip(2) if self.from_right else h

@@ -34,10 +34,10 @@ class DiagonalRecurrence(Recurrence):
         self.guide_to_right, self.guide_to_left = Guide(guide, 4 * units), Guide(guide, 4 * units)
         self.input_to_right = CausalConvolution(inputs, 4 * units, centre="through", groups=groups)
         self.input_to_left = VerticalConvolution(inputs, 4 * units)
-        self.to_right, self.to_left = DiagonalScan(units, groups), DiagonalScan(units)
+        self.to_right, self.to_left = DiagonalScan(units, groups), DiagonalScan(units, from_right=True)
 
     def forward(self, x: Tensor, guide: Tensor | None) -> Tensor:
-        to_left = self.to_left(self.input_to_left(x, self.guide_to_left(guide)).flip(2)).flip(2)
+        to_left = self.to_left(self.input_to_left(x, self.guide_to_left(guide)))
         return self.to_right(self.input_to_right(x, self.guide_to_right(guide))) + shift_down(to_left)
 
     def lower(self, program: Program, x: View, guide: View | None) -> View:

@@ -245,8 +245,8 @@ class _Packer:
             tiles = op.grid.columns // kernels.TILE
             rows = max(1, kernels.GROUP_ROWS // tiles) * tiles
             self.scratch = max(self.scratch, kernels.POINTS * rows * (inputs // 3 + _aligned(outputs)))
-            points = self._add(np.concatenate([_panels((number / 24.0).astype(np.float32)) for number in at]))
-        return self._add(_panels(weight)), bias, points
+            points = self._add(np.concatenate([panels((number / 24.0).astype(np.float32)) for number in at]))
+        return self._add(panels(weight)), bias, points
 
     def _add(self, numbers: np.ndarray) -> int:
         place = self.weights_size
@@ -265,12 +265,12 @@ def _array(x: Tensor) -> np.ndarray:
     return x.detach().numpy()
 
 
-def _panels(weight: np.ndarray) -> np.ndarray:
-    """(K, N) → (N / 16, K, 16), flat, filled up with zeros."""
-    inputs, outputs = weight.shape
-    whole = _aligned(outputs)
-    matrix = np.pad(weight, ((0, 0), (0, whole - outputs))).reshape(inputs, whole // kernels.PANEL, kernels.PANEL)
-    return np.ascontiguousarray(matrix.transpose(1, 0, 2)).reshape(-1)
+def panels(weights: np.ndarray) -> np.ndarray:
+    """(…, K, N) → (…, N / 16, K, 16), flat, filled up with zeros."""
+    *many, inputs, outputs = weights.shape
+    whole = np.zeros((*many, inputs, _aligned(outputs)), np.float32)
+    whole[..., :outputs] = weights
+    return whole.reshape(*many, inputs, _aligned(outputs) // kernels.PANEL, kernels.PANEL).swapaxes(-2, -3).reshape(-1)
 
 
 def _aligned(size: int) -> int:
