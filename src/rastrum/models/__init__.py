@@ -12,11 +12,13 @@ from ..raster import RasterModel
 from .diagonal_bilstm import DiagonalBiLSTM
 from .draw import DRAW
 from .gated_pixelcnn import GatedPixelCNN
+from .pixel_lstm import PixelLSTM
 from .pixelcnn import PixelCNN
 from .pixelcnn_plus_plus import PixelCNNPlusPlus
 from .row_lstm import RowLSTM
 
 MODELS: dict[str, Any] = {
+    "pixel-lstm": PixelLSTM,
     "row-lstm": RowLSTM,
     "diagonal-bilstm": DiagonalBiLSTM,
     "pixelcnn": PixelCNN,
