@@ -413,8 +413,8 @@ KINDS = {
 FIRST, LAST, PHASE_KIND, ARGUMENT = range(4)
 START, ROW, ROW_REVERSED, CHANNEL = range(4)
 
-# Columns of the table of passes: first step, positions of a row, phases, input map and whether ones stand in it; SPACING pixels of the image
-# from one position to the next, KNOWN positions from one that is known to the next (0: none).
+# Columns of the table of passes: first step, positions of a row, phases, input map and whether ones stand in it; SPACING pixels of the
+# image from one position to the next, KNOWN positions from one that is known to the next (0: none).
 FIRST_STEP, WIDTH, FIRST_PHASE, LAST_PHASE, INPUT, INPUT_STEP, ONES, SPACING, KNOWN = range(9)
 PASS_FIELDS = 9
 
