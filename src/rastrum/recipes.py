@@ -178,6 +178,16 @@ def pixelcnn_plus_plus_cifar10() -> Recipe:
     )
 
 
+def pixel_lstm_binarized_mnist() -> Recipe:
+    """A plain LSTM over the 784 values of an image of Larochelle's binarised MNIST, five minutes.
+
+    Command: rastrum train pixel-lstm-binarized-mnist, then rastrum evaluate FOLDER --data binarized-mnist
+    Hardware and time: not yet measured
+    Expected score: not yet measured (all 10,000 test images, exact)
+    """
+    return _five_minutes("pixel-lstm")
+
+
 def row_lstm_binarized_mnist() -> Recipe:
     """Row LSTM on Larochelle's binarised MNIST, five minutes.
 
@@ -279,6 +289,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "gated-pixelcnn-mnist": gated_pixelcnn_mnist,
     "gated-pixelcnn-cifar10": gated_pixelcnn_cifar10,
     "pixelcnn-plus-plus-cifar10": pixelcnn_plus_plus_cifar10,
+    "pixel-lstm-binarized-mnist": pixel_lstm_binarized_mnist,
     "row-lstm-binarized-mnist": row_lstm_binarized_mnist,
     "diagonal-bilstm-binarized-mnist": diagonal_bilstm_binarized_mnist,
     "multiscale-pixelrnn-binarized-mnist": multiscale_pixelrnn_binarized_mnist,
