@@ -185,7 +185,7 @@ def pixel_lstm_binarized_mnist() -> Recipe:
     Hardware and time: not yet measured
     Expected score: not yet measured (all 10,000 test images, exact)
     """
-    return _five_minutes("pixel-lstm")
+    return five_minutes("pixel-lstm")
 
 
 def row_lstm_binarized_mnist() -> Recipe:
@@ -195,7 +195,7 @@ def row_lstm_binarized_mnist() -> Recipe:
     Hardware and time: not yet measured
     Expected score: not yet measured (all 10,000 test images, exact); published, at another size and after far longer: 80.54 nats
     """
-    return _five_minutes("row-lstm")
+    return five_minutes("row-lstm")
 
 
 def diagonal_bilstm_binarized_mnist() -> Recipe:
@@ -205,7 +205,7 @@ def diagonal_bilstm_binarized_mnist() -> Recipe:
     Hardware and time: not yet measured
     Expected score: not yet measured (all 10,000 test images, exact); published, at another size and after far longer: 79.20 nats
     """
-    return _five_minutes("diagonal-bilstm")
+    return five_minutes("diagonal-bilstm")
 
 
 def multiscale_pixelrnn_binarized_mnist() -> Recipe:
@@ -215,7 +215,7 @@ def multiscale_pixelrnn_binarized_mnist() -> Recipe:
     Hardware and time: not yet measured
     Expected score: not yet measured (all 10,000 test images, exact)
     """
-    return _five_minutes("multiscale-pixelrnn")
+    return five_minutes("multiscale-pixelrnn")
 
 
 def pixelcnn_binarized_mnist_paper() -> Recipe:
@@ -325,7 +325,7 @@ def model_name(recipe: Recipe) -> str:
     return next(name for name, model_class in MODELS.items() if model_class.config_class is type(recipe.model))
 
 
-def _five_minutes(name: str) -> Recipe:
+def five_minutes(name: str) -> Recipe:
     """A small model on binarised MNIST for five minutes of one core, as benchmarks/learning.py compares them."""
     return Recipe(
         model=_model(name, "small", BINARY),
