@@ -2,8 +2,8 @@
 
     python benchmarks/learning.py --out learning [--minutes 5] [--models pixelcnn row-lstm …] [--images 2000]
 
-A model trains for ``--minutes`` of CPU time, evaluations on the way included, by ``rastrum.train`` with the settings of
-``recipes.five_minutes``; the learning rate falls to zero over whatever time is given. The folder then holds
+A model trains for ``--minutes`` of CPU time by ``rastrum.train`` with the settings of ``recipes.five_minutes``; the learning rate falls to
+zero over whatever time is given. Its weights on the way are kept and evaluated afterwards, outside that time. The folder then holds
 
     learning.md      nats of the test images (a fixed random subset, the same for all; exact) with their standard error, seconds of 16
                      samples, parameters, and how many of the 406 earlier pixels the decision in the middle of the image was found to
@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 import rastrum
 from rastrum import MODELS, RasterModel
@@ -36,24 +37,29 @@ from rastrum.recipes import build_model, five_minutes
 from rastrum.train import train
 
 RASTER = [name for name, model in MODELS.items() if issubclass(model, RasterModel)]
-SEED, SAMPLES, COLUMNS = 1, 16, ("model", "nats", "16 samples, s", "parameters", "context", "steps")
+SEED, SAMPLES, POINTS, BATCH = 1, 16, 12, 16
+COLUMNS = ("model", "nats", "16 samples, s", "parameters", "context", "steps")
 
 
 def measure(name: str, minutes: float, train_set: Dataset, curve_set: Dataset, test_set: Dataset, out: Path) -> dict[str, Any]:
     """Train and look: the figures of one model."""
     recipe = five_minutes(name)
-    recipe = replace(recipe, run=replace(recipe.run, cpu_minutes=minutes, evaluations=12, held_out_images=None))
+    recipe = replace(recipe, run=replace(recipe.run, cpu_minutes=minutes))
     model = build_model(recipe, train_set)
     assert isinstance(model, RasterModel)
-    seconds, nats, steps = [], [], 0
+    kept: list[tuple[float, int, dict[str, Tensor]]] = []
     started = time.process_time()
-    for state in train(model, train_set, recipe, curve_set):
-        steps = state.step
-        if state.evaluation is not None:
-            seconds.append(time.process_time() - started)
-            nats.append(state.evaluation.nats)
-            print(f"{name}: {seconds[-1]:.0f} s, step {steps}, {state.evaluation}", flush=True)
-    score = evaluate(model, test_set)
+    for state in train(model, train_set, recipe):
+        if state.fraction * POINTS >= len(kept) + 1 or state.finished:
+            weights = {key: value.clone() for key, value in state.model.state_dict().items()}
+            kept.append((time.process_time() - started, state.step, weights))
+    nats = []
+    for seconds, step, weights in kept:
+        model.load_state_dict(weights)
+        reached = evaluate(model, curve_set, batch=BATCH)
+        nats.append(reached.nats)
+        print(f"{name}: {seconds:.0f} s, step {step}, {reached}", flush=True)
+    score = evaluate(model, test_set, batch=BATCH)
     rastrum.sample(model, 1)                                              # loads what is compiled
     taken = []
     for seed in range(3):
@@ -64,14 +70,14 @@ def measure(name: str, minutes: float, train_set: Dataset, curve_set: Dataset, t
     model.save_pretrained(out / name)
     return {
         "minutes": minutes,
-        "steps": steps,
+        "steps": kept[-1][1],
         "nats": score.nats,
         "standard_error": score.standard_error,
         "images": score.images,
         "sample_seconds": min(taken),
         "parameters": sum(p.numel() for p in model.parameters()),
         "context": int(seen.sum()),
-        "curve": [seconds, nats],
+        "curve": [[seconds for seconds, _, _ in kept], nats],
         "samples": samples.tolist(),
     }
 
