@@ -25,6 +25,8 @@ LAYERS = {
     "above only": lambda: CausalConvolution(2, 3, above=1, columns=(-1, -1), left=1),
     "vertical 2x3": lambda: VerticalConvolution(3, 4, rows=2, columns=3),
     "vertical 3x5": lambda: VerticalConvolution(2, 4, rows=3, columns=5, weight_norm=True),
+    "1x1": lambda: CausalConvolution(4, 3, centre="through", bias=False),
+    "vertical 1x1": lambda: VerticalConvolution(3, 5),
     "nothing": lambda: CausalConvolution(1, 2, centre="before"),
 }
 
@@ -97,9 +99,10 @@ def test_layers_without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not torch.equal(layer(x), compiled[0]), "the compiled form was not used"
 
 
-def test_a_shared_initial_gets_its_gradient_summed() -> None:
+@pytest.mark.parametrize("columns", [1, 3])
+def test_a_shared_initial_gets_its_gradient_summed(columns: int) -> None:
     """A condition is one vector an image, broadcast over positions."""
-    layer = VerticalConvolution(2, 3, rows=2, columns=3).double()
+    layer = VerticalConvolution(2, 3, rows=columns - columns // 2, columns=columns).double()
     x = torch.randn(2, 4, 3, 2, dtype=torch.float64)
     told = torch.randn(2, 1, 1, 3, dtype=torch.float64, requires_grad=True)
     (gradient,) = torch.autograd.grad(layer(x, told).sum(), told)

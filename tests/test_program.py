@@ -158,3 +158,29 @@ def test_the_builder_refuses_what_does_not_fit() -> None:
         program.append("copy", x, program.map(1))
     with program.phase("row"), pytest.raises(AssertionError, match="2 rows for 1 numbers"):
         program.linear(x, torch.zeros(2, 2))
+
+
+def test_a_gate_whose_map_others_read_leaves_it_alone() -> None:
+    """Factors are folded into what writes a map only if gates alone read it; either way the numbers are tanh · σ, also on top of a bias."""
+    spec, generator = ImageSpec(1, 2, 3, 4), torch.Generator().manual_seed(0)
+    weight, bias, again, out = (torch.randn(*shape, generator=generator, dtype=torch.float64) for shape in ((1, 6), (6,), (1, 6), (3, 6)))
+    for shown in (False, True):
+        program = Program(spec)
+        x = program.values()
+        with program.phase("row"):
+            sums = program.linear(x, weight, bias)
+            program.linear(x, again, initial=sums, destination=sums)
+            opened = program.apply("gate", sums)
+        for _ in program.each_group():
+            program.output(0, program.linear(opened, out, initial=sums if shown else None))
+        run = TorchInterpreter(program, 1, torch.float64, torch.device("cpu"))
+        assert len(run._folded) == (0 if shown else 3)
+        for t, value in enumerate((3, 0, 2)):
+            run.parameters(t)
+            run.write(t, torch.tensor([value]))
+        for t, value in enumerate((3, 0, 2)):
+            expected = spec.scale(torch.tensor([[value]]), torch.float64) @ (weight + again) + bias
+            a, b = expected.chunk(2, -1)
+            wanted = (torch.tanh(a) * torch.sigmoid(b)) @ out + (expected if shown else 0.0)
+            torch.testing.assert_close(run.parameters(3 + t), wanted, rtol=0, atol=1e-12)
+            run.write(3 + t, torch.tensor([0]))

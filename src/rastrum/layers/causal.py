@@ -150,6 +150,11 @@ def convolve(
     if stride != 1 or x.is_cuda:
         out = convolve_dense(x, taps, weights, bias, outputs, stride)
         return out if initial is None else out + initial
+    if taps == [Tap(1, 0, 0, x.shape[-1], (0, outputs))]:                   # 1x1: torch's own product and gradient
+        start = x.new_zeros(outputs) if bias is None else bias
+        if initial is not None:
+            start = (initial if bias is None else initial + bias).expand(*x.shape[:-1], outputs).flatten(0, 2)
+        return torch.addmm(start, x.flatten(0, 2), weights[0]).view(*x.shape[:-1], outputs)
     native = native_for(x)
     for i in range(len(taps) - 2):
         if native is not None and native.fits_three_columns(x, taps[i : i + 3], outputs):
@@ -376,9 +381,9 @@ class _Gate(torch.autograd.Function):
 
 def gate(x: Tensor, groups: int = 1) -> Tensor:
     """tanh(a) σ(b) with x (…, 2C) as [a₀ b₀ | a₁ b₁ | …] for colour groups; → (…, C)."""
-    parts = x.unflatten(-1, (groups, -1))
     native = native_for(x)
-    return (_Gate if native is None else native.Gate).apply(parts).flatten(-2)      # pyright: ignore[reportAttributeAccessIssue]
+    apply = (_Gate if native is None else native.Gate).apply
+    return apply(x) if groups == 1 else apply(x.unflatten(-1, (groups, -1))).flatten(-2)  # pyright: ignore[reportReturnType, reportAttributeAccessIssue]
 
 
 def concat_elu(x: Tensor) -> Tensor:

@@ -95,8 +95,8 @@ def _largest(row):
 @compiled(any_order=True)
 def _sum(row):
     total = np.float32(0)
-    for number in row:
-        total += number
+    for i in range(len(row)):                                             # by index, else it stays one number at a time
+        total += row[i]
     return total
 
 
@@ -271,42 +271,44 @@ def fits_three_columns(x: Tensor, taps: Sequence[Tap], outputs: int) -> bool:
 class ThreeColumns(torch.autograd.Function):
     """Sum of three neighbouring taps, the first of them ``tap``, over maps x (B, H, W, I) → (B, H, W, O); image by image, in cache.
 
-    base: (1 or B, O), added at every position. Rounding errors come from columns beside what an output sees, but from no other rows.
+    base: (1 or B, O), added at every position. The pass back computes the points again, which is cheaper than keeping them.
+    Rounding errors come from columns beside what an output sees, but from no other rows.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, base: Tensor, tap: Tap, *weights: Tensor) -> Tensor:
         x, (batch, height, width, _), (seen, outputs) = x.contiguous(), x.shape, weights[0].shape
         kernel = x.new_tensor(KERNEL)
-        multipliers = torch.tensordot(kernel, torch.stack(weights), 1)
-        points = x.new_empty(batch, POINTS, height * tiles(width), seen)
+        multipliers = (kernel @ torch.stack(weights).flatten(1)).view(POINTS, seen, outputs)
+        points = x.new_empty(POINTS, height * tiles(width), seen)
         products = x.new_empty(POINTS, height * tiles(width), outputs)
         out = x.new_empty(batch, height, width, outputs)
         starts = base.expand(batch, outputs).contiguous()
         for i in range(batch):
-            inputs_to_points(x[i].detach().numpy(), points[i].numpy(), tap.right, tap.rows - 1 - tap.down)
-            points_to_outputs(torch.bmm(points[i], multipliers, out=products).numpy(), starts[i].detach().numpy(), out[i].numpy())
-        ctx.save_for_backward(points, multipliers, kernel)
-        ctx.tap, ctx.x_shape, ctx.base_length = tap, x.shape, len(base)
+            inputs_to_points(x[i].detach().numpy(), points.numpy(), tap.right, tap.rows - 1 - tap.down)
+            points_to_outputs(torch.bmm(points, multipliers, out=products).numpy(), starts[i].detach().numpy(), out[i].numpy())
+        ctx.save_for_backward(x, multipliers, kernel)
+        ctx.tap, ctx.base_length = tap, len(base)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        points, multipliers, kernel = ctx.saved_tensors
+        x, multipliers, kernel = ctx.saved_tensors
         grad, tap = grad.contiguous(), ctx.tap
-        grad_products = grad.new_empty(*points.shape[1:3], grad.shape[-1])
-        grad_points = torch.empty_like(points[0])
+        places = x.shape[1] * tiles(x.shape[2])
+        points, grad_products = (grad.new_empty(POINTS, places, n) for n in multipliers.shape[1:])
         grad_multipliers = torch.zeros_like(multipliers)
-        grad_x = grad.new_empty(ctx.x_shape)
+        grad_x = torch.empty_like(x)
         for i in range(len(grad)):
             outputs_gradient(grad[i].numpy(), grad_products.numpy())
-            grad_multipliers.baddbmm_(points[i].transpose(1, 2), grad_products)
+            inputs_to_points(x[i].numpy(), points.numpy(), tap.right, tap.rows - 1 - tap.down)
+            grad_multipliers.baddbmm_(points.transpose(1, 2), grad_products)
             if ctx.needs_input_grad[0]:
-                torch.bmm(grad_products, multipliers.transpose(1, 2), out=grad_points)
-                inputs_gradient(grad_points.numpy(), grad_x[i].numpy(), tap.right, tap.rows - 1 - tap.down)
+                torch.bmm(grad_products, multipliers.transpose(1, 2), out=points)
+                inputs_gradient(points.numpy(), grad_x[i].numpy(), tap.right, tap.rows - 1 - tap.down)
         grad_base = None
         if ctx.needs_input_grad[1]:
             grad_base = grad.sum((0, 1, 2))[None] if ctx.base_length == 1 else grad.sum((1, 2))
-        grad_weights = torch.tensordot(kernel.t(), grad_multipliers, 1)
+        grad_weights = (kernel.t() @ grad_multipliers.flatten(1)).view(-1, *multipliers.shape[1:])
         return grad_x if ctx.needs_input_grad[0] else None, grad_base, None, *grad_weights

@@ -7,6 +7,7 @@ so a step is a loop over them and nothing else. B images, j columns, K inputs an
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from typing import TypeAlias
 
@@ -52,6 +53,7 @@ class TorchInterpreter:
         self._memory = {buffer: self._allocate(buffer) for buffer in program.buffers}
         self._row_period = 1 + max(op.grid.row_mask for each in program.passes for phase in each.phases.values() for op in phase.operations)
         self._gate_scales: dict[int, Tensor] = {}
+        self._folded = self._fold_gates()
         self._scratches: dict[torch.Size, Tensor] = {}
         self._calls: dict[tuple[Phase, int, int], list[Call]] = {}
         self._compiled_calls: dict[tuple[Operation, int, int], list[Call]] = {}
@@ -195,7 +197,7 @@ class TorchInterpreter:
         source, out = tensor(op.source), tensor(op.destination)
         initial = None if op.initial is None else tensor(op.initial)
         if op.kind == "linear":
-            return self._linear(op, source, out, initial)
+            return self._linear(self._folded.get(op, op), source, out, initial)
         if op.kind == "copy":
             return [partial(out.copy_, source)]
         if op.kind == "add":
@@ -207,11 +209,10 @@ class TorchInterpreter:
             # (1 − 2 σ(−2a)) σ(b): torch's tanh costs four sigmoids on a CPU
             both = self._scratch(source.shape)
             a, b = both.chunk(2, -1)
-            return [
-                partial(torch.mul, source, self._gate_scale(source.shape[-1] // 2), out=both),
-                both.sigmoid_,
-                partial(torch.addcmul, b, a, b, value=-2.0, out=out),
-            ]
+            calls: list[Call] = [partial(torch.addcmul, b, a, b, value=-2.0, out=out)]
+            if op in self._folded:
+                return [partial(torch.sigmoid, source, out=both), *calls]
+            return [partial(torch.mul, source, self._gate_scale(source.shape[-1] // 2), out=both), both.sigmoid_, *calls]
         if op.kind == "glu":
             assert initial is not None
             a, b = source.chunk(2, -1)
@@ -256,6 +257,36 @@ class TorchInterpreter:
         if n not in self._gate_scales:
             self._gate_scales[n] = torch.tensor([-2.0] * n + [1.0] * n, dtype=self.dtype, device=self.device)
         return self._gate_scales[n]
+
+    def _fold_gates(self) -> dict[Operation, Operation]:
+        """The gates that find −2 a instead of a, and the linears that write it, the factor in their weights: no bit of the result changes.
+
+        Only maps that linears alone write, from nothing or on top of what is there, and gates alone read.
+        """
+        operations = [op for each in self.program.passes for phase in each.phases.values() for op in phase.operations]
+        factors: dict[Buffer, Tensor] = {}
+        kept = {view.buffer for each in self.program.passes for view in each.outputs if view is not None}
+        for op in operations:
+            if op.kind == "gate":
+                factor = factors.setdefault(op.source.buffer, torch.ones(op.source.buffer.width, dtype=self.dtype, device=self.device))
+                factor[op.source.offset : op.source.offset + op.source.size // 2] = -2.0
+            else:
+                kept.add(op.source.buffer)
+            if op.kind != "linear" or op.initial not in (None, op.destination):
+                kept.update(view.buffer for view in (op.destination, op.initial) if view is not None)
+        folded: dict[Operation, Operation] = {}
+        for op in operations:
+            view = op.source if op.kind == "gate" else op.destination
+            if view.buffer not in factors or view.buffer in kept or view.buffer.initial is not None:
+                continue
+            factor = factors[view.buffer][view.offset : view.offset + view.size]
+            if op.kind == "gate":
+                assert torch.equal(factor, self._gate_scale(view.size // 2)), "gates share no numbers"
+                folded[op] = op
+            else:
+                assert op.weight is not None
+                folded[op] = replace(op, weight=op.weight * factor, bias=None if op.bias is None else op.bias * factor)
+        return folded
 
     def _overlapping(self, op: Operation, out: Tensor, initial: Tensor | None) -> list[Call]:
         """A window over whole rows, their padding included: one addmm for each of its columns, on the flat map shifted by it."""
