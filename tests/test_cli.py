@@ -133,6 +133,25 @@ def test_complete(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert bool((expected[:, 0] == data.images)[kept.expand(2, 1, 8, 8)].all())
 
 
+def test_complete_by_particles(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The library's completions at this seed, how many particles carry them, and the likelihood of what is known."""
+    out = tmp_path / "x.png"
+    argv = ["complete", run_folder, "--data", "digits", "--count", 2, "--num-samples", 2, "--known", "bottom", "--particles", 3]
+    said = answered(capsys, *argv)
+    from rastrum.cli.drawing import known_mask
+    from rastrum.config import DataOptions
+    from rastrum.data import load_dataset
+
+    model, data = rastrum.load(run_folder), load_dataset("digits", "test", DataOptions(limit=2))
+    assert isinstance(model, rastrum.RasterModel)
+    expected, weights = rastrum.complete(model, data.images, known_mask("bottom", model.spec), data.labels, num_samples=2, particles=3)
+    assert said["images"] == expected.tolist() and said["particles"] == 3
+    share = weights.softmax(1)
+    assert said["effective_size"] == pytest.approx((1 / share.square().sum(1)).tolist())
+    assert said["log_evidence"] == pytest.approx(weights.exp().mean(1).log().tolist())
+    assert answered(capsys, *argv, "--out", out)["log_evidence"] == said["log_evidence"] and Image.open(out).format == "PNG"
+
+
 def test_complete_and_reconstruct_write_pictures(run_folder: Path, draw_folder: Path, tmp_path: Path) -> None:
     for command, folder, count in (("complete", run_folder, 2), ("reconstruct", draw_folder, 2), ("reconstruct", draw_folder, 1)):
         out, trace = tmp_path / f"{command}{count}.png", tmp_path / f"{command}{count}.gif"
@@ -218,6 +237,8 @@ def test_lists(capsys: pytest.CaptureFixture[str]) -> None:
         (["sample", "DRAW", "--class", "1"], "unconditional"),
         (["complete", "DRAW", "--data", "digits"], "cannot complete"),
         (["complete", "GATED", "--data", "digits", "--known", "middle"], "middle"),
+        (["complete", "GATED", "--data", "digits", "--particles", "0"], "--particles"),
+        (["complete", "GATED", "--data", "digits", "--particles", "2", "--trace", "x.gif"], "--trace"),
         (["complete", "GATED"], "--data NAME and --images PATH"),
         (["complete", "GATED", "--data", "digitz"], "did you mean digits?"),
         (["score", "GATED", "--data", "digits", "--split", "tset"], "tset"),

@@ -50,7 +50,7 @@ class _Levels(ABC):
         """
         if not 0 < temperature < math.inf:
             raise ValueError(f"temperature: expected a number above 0, got {temperature!r}")
-        distribution = self if temperature == 1 else _tempered(self.log_pmf(), temperature)
+        distribution = self if temperature == 1 else tempered(self.log_pmf(), temperature)
         return distribution.search((u * float(CDF_TOTAL)).long())
 
 
@@ -238,7 +238,7 @@ def lowest_log_scale(levels: int) -> float:
     return -7.0 - max(0.0, math.log((levels - 1) / 255))
 
 
-def _tempered(log_pmf: Tensor, temperature: float) -> Categorical:
+def tempered(log_pmf: Tensor, temperature: float) -> Categorical:
     """pmf^(1/temperature), renormalised; a level that is hopeless after the division keeps its one count."""
     temperature = clamp_temperature(temperature)
     return Categorical(((log_pmf - log_pmf.amax(-1, keepdim=True)) / temperature).clamp(min=LOWEST_LOGIT))

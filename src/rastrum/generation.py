@@ -8,17 +8,17 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterator
-from typing import Literal
+from typing import Literal, overload
 
 import torch
 from torch import Tensor
 
 from .canvas import CanvasModel
+from .particles import completions
 from .protocol import ArrayLike, Frame, as_tensor, check_condition, check_images, to_levels
 from .raster import Backend, RasterModel
-from .walk import Sample, walk
+from .walk import LARGEST_BATCH, Sample, walk
 
-LARGEST_BATCH = 64
 Every = Literal["row", "decision"] | int
 
 
@@ -73,6 +73,7 @@ def sample(
     return to_levels(torch.cat(parts), model.spec)
 
 
+@overload
 def complete(
     model: RasterModel,
     images: ArrayLike,
@@ -81,17 +82,58 @@ def complete(
     num_samples: int = 1,
     temperature: float = 1.0,
     seed: int = 0,
+    particles: None = None,
     backend: Backend = None,
-) -> Tensor:
+) -> Tensor: ...
+
+
+@overload
+def complete(
+    model: RasterModel,
+    images: ArrayLike,
+    known: ArrayLike,
+    condition: ArrayLike | None = None,
+    num_samples: int = 1,
+    temperature: float = 1.0,
+    seed: int = 0,
+    *,
+    particles: int,
+    backend: Backend = None,
+) -> tuple[Tensor, Tensor]: ...
+
+
+def complete(
+    model: RasterModel,
+    images: ArrayLike,
+    known: ArrayLike,
+    condition: ArrayLike | None = None,
+    num_samples: int = 1,
+    temperature: float = 1.0,
+    seed: int = 0,
+    particles: int | None = None,
+    backend: Backend = None,
+) -> Tensor | tuple[Tensor, Tensor]:
     """Fill in what is not ``known``, drawing each unknown value given those before it in the model's order.
 
     images: levels (B, *spec.shape), anything valid where unknown; known: bool, broadcasts. Known values come back unchanged.
-    → (B, *shape), or (B, num_samples, *shape) if num_samples > 1. Known values that come later in the order do not steer the draw.
+    → (B, *shape), or (B, num_samples, *shape) if num_samples > 1. Without ``particles``, known values that come later in the order do not
+    steer the draw: the completions follow p(unknown | known) only where all that is known comes first.
+
+    particles=K: they do steer it. K walks an image are weighted by what they give to the known values they meet, and chosen anew by their
+    weights where few of them carry it all (particles.py): the more particles, the nearer to p(unknown | known).
+    → (completions, log weights). The completions, num_samples an image, are independent draws from its K particles by their last weights,
+    so some may be equal. The weights (B, K), float64 nats, are not normalised: the mean of exp(weights) estimates p(known) without bias at
+    temperature 1, so logsumexp(weights) − log K estimates log p(known). p is the integer CDF's, as for a file: no known value counts less
+    than 2^-24.
+
+    A temperature makes another model, that of ``sample`` at this temperature: every conditional is p^(1/T), renormalised, for draws and for
+    weights, and then the weights estimate the probability of what is known under that one.
     Raises ``ValueError`` for canvas models, which have no exact conditionals: ``reconstruct`` shows what they make of an image.
     """
     if not isinstance(model, RasterModel):
         raise ValueError(f"{type(model).__name__} cannot complete images, it has no exact conditionals; use reconstruct or a raster model")
     _check_call(model, "num_samples", num_samples, seed, temperature)
+    _check_call(model, "particles", 1 if particles is None else particles, seed, temperature)
     _check_backend(model, backend)
     x = check_images(model.spec, images, model.device)
     mask = as_tensor("known", known)
@@ -102,6 +144,11 @@ def complete(
     except RuntimeError:
         raise ValueError(f"known: shape {tuple(mask.shape)} does not broadcast to {tuple(x.shape)}") from None
     told = check_condition(model.condition_spec, condition, len(x), model.device)
+    if particles is not None:
+        chunks = list(completions(model, x, mask, told, num_samples, particles, temperature, seed, backend))
+        drawn = torch.cat([values for values, _ in chunks]) if chunks else x[:, None].expand(-1, num_samples, *model.spec.shape)
+        weights = torch.cat([weights for _, weights in chunks]) if chunks else torch.zeros(0, particles, dtype=torch.float64)
+        return to_levels(drawn.squeeze(1) if num_samples == 1 else drawn, model.spec), weights
     index = torch.arange(len(x)).repeat_interleave(num_samples)
     parts = []
     for start in range(0, len(index), LARGEST_BATCH):

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-PIXEL, LATENT = 0, 1           # purposes: a level of a pixel, a latent variable
+PIXEL, LATENT, PARTICLE = 0, 1, 2   # purposes: a level of a pixel, a latent variable, a choice among particles
 
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 KEY_STEPS = (0x9E3779B9, 0xBB67AE85)

@@ -116,15 +116,17 @@ class Work:
     """What a chooser would do at a stretch of n decisions, for an interpreter that does it without coming back.
 
     draw: with the noise of ``seed``, image numbers from ``first`` and a temperature · force: ``values`` (B, n) · encode: ``values`` to
-    ``streams`` · decode: from ``streams``, an encoder or decoder an image (codec/coder.py).
+    ``streams`` · decode: from ``streams``, an encoder or decoder an image (codec/coder.py) · weigh: as draw, and what the integer CDF, at
+    that temperature, gives to each value that is kept goes into ``counts`` (B, n) int64, out of 2^24.
     """
 
-    kind: Literal["draw", "force", "encode", "decode"]
+    kind: Literal["draw", "force", "encode", "decode", "weigh"]
     seed: int = 0
     first: int = 0
     temperature: float = 1.0
     values: Tensor | None = None
     streams: Sequence[Any] = ()
+    counts: Tensor | None = None
 
 
 class Chooser(Protocol):

@@ -178,6 +178,16 @@ def pixelcnn_plus_plus_cifar10() -> Recipe:
     )
 
 
+def pixel_lstm_binarized_mnist() -> Recipe:
+    """A plain LSTM over the 784 values of an image of Larochelle's binarised MNIST, five minutes.
+
+    Command: rastrum train pixel-lstm-binarized-mnist, then rastrum evaluate FOLDER --data binarized-mnist
+    Hardware and time: not yet measured
+    Expected score: not yet measured (all 10,000 test images, exact)
+    """
+    return five_minutes("pixel-lstm")
+
+
 def row_lstm_binarized_mnist() -> Recipe:
     """Row LSTM on Larochelle's binarised MNIST, five minutes.
 
@@ -185,7 +195,7 @@ def row_lstm_binarized_mnist() -> Recipe:
     Hardware and time: not yet measured
     Expected score: not yet measured (all 10,000 test images, exact); published, at another size and after far longer: 80.54 nats
     """
-    return _five_minutes("row-lstm")
+    return five_minutes("row-lstm")
 
 
 def diagonal_bilstm_binarized_mnist() -> Recipe:
@@ -195,7 +205,7 @@ def diagonal_bilstm_binarized_mnist() -> Recipe:
     Hardware and time: not yet measured
     Expected score: not yet measured (all 10,000 test images, exact); published, at another size and after far longer: 79.20 nats
     """
-    return _five_minutes("diagonal-bilstm")
+    return five_minutes("diagonal-bilstm")
 
 
 def multiscale_pixelrnn_binarized_mnist() -> Recipe:
@@ -205,7 +215,7 @@ def multiscale_pixelrnn_binarized_mnist() -> Recipe:
     Hardware and time: not yet measured
     Expected score: not yet measured (all 10,000 test images, exact)
     """
-    return _five_minutes("multiscale-pixelrnn")
+    return five_minutes("multiscale-pixelrnn")
 
 
 def pixelcnn_binarized_mnist_paper() -> Recipe:
@@ -279,6 +289,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "gated-pixelcnn-mnist": gated_pixelcnn_mnist,
     "gated-pixelcnn-cifar10": gated_pixelcnn_cifar10,
     "pixelcnn-plus-plus-cifar10": pixelcnn_plus_plus_cifar10,
+    "pixel-lstm-binarized-mnist": pixel_lstm_binarized_mnist,
     "row-lstm-binarized-mnist": row_lstm_binarized_mnist,
     "diagonal-bilstm-binarized-mnist": diagonal_bilstm_binarized_mnist,
     "multiscale-pixelrnn-binarized-mnist": multiscale_pixelrnn_binarized_mnist,
@@ -314,7 +325,7 @@ def model_name(recipe: Recipe) -> str:
     return next(name for name, model_class in MODELS.items() if model_class.config_class is type(recipe.model))
 
 
-def _five_minutes(name: str) -> Recipe:
+def five_minutes(name: str) -> Recipe:
     """A small model on binarised MNIST for five minutes of one core, as benchmarks/learning.py compares them."""
     return Recipe(
         model=_model(name, "small", BINARY),

@@ -25,6 +25,7 @@ from .protocol import ArrayLike, Chooser, Distribution, Frame, Work, check_image
 from .raster import Backend, RasterModel, State
 
 NOISE_BLOCK = 1024
+LARGEST_BATCH = 64             # images that a call for many walks at a time
 
 
 class Sample:

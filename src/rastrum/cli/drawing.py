@@ -68,13 +68,21 @@ def complete(
     num_samples: Annotated[int, arg(help="completions of each image")] = 4,
     seed: Annotated[int, arg(help="same seed, same completions")] = 0,
     temperature: Annotated[float, arg(help="below 1 likelier images, above 1 wilder ones")] = 1.0,
+    particles: Annotated[int | None, arg(metavar="K", help="K weighted walks an image, so that known values steer what is drawn before "
+                                                           "them; by default they steer only what comes after")] = None,
     classes: Classes = None,
     backend: Backend = None,
     out: Out = None,
     trace: Trace = None,
     json: Json = False,
 ) -> None:
-    """Fill in the unknown part of images. A row of the picture: the image, what is known of it (the rest hatched), its completions."""
+    """Fill in the unknown part of images. A row of the picture: the image, what is known of it (the rest hatched), its completions.
+
+    With particles it also says how many of an image's K carry its weight at the end, and how likely they found what is known.
+    """
+    import torch
+
+    from ..particles import completions, effective_size, log_evidence
     from ..pictures import arrange, completion_sheet, save_animation, save_picture, tiles
     from ..raster import RasterModel
     from ..walk import Sample, walk
@@ -87,14 +95,29 @@ def complete(
         raise ValueError(f"{model} draws stroke by stroke and cannot complete images; use reconstruct, or a raster model")
     if num_samples < 1:
         raise ValueError(f"--num-samples: expected at least 1, got {num_samples}")
+    if particles is not None and particles < 1:
+        raise ValueError(f"--particles: expected at least 1, got {particles}")
+    if particles is not None and trace is not None:
+        raise ValueError("--trace: particles are chosen anew on their way, so there is no one walk to show; leave out one of the two")
     dataset = load_images(network, data, images, split, count, binarise)
     x = dataset.images.long()
     condition = class_condition(network, len(x), classes, dataset.labels)
-    each = x.repeat_interleave(num_samples, 0)
-    told = None if condition is None else condition.repeat_interleave(num_samples, 0)
-    walked = walk(network, len(each), Sample(seed, temperature), told, mask, each, backend=backend)  # as `complete`, with frames
-    frames = draw(walked, len(each), trace is not None)
-    values = last_values(frames).unflatten(0, (len(x), num_samples))
+    frames: list[Frame] = []
+    found: dict[str, list[float]] = {}
+    if particles is None:
+        each = x.repeat_interleave(num_samples, 0)
+        told = None if condition is None else condition.repeat_interleave(num_samples, 0)
+        walked = walk(network, len(each), Sample(seed, temperature), told, mask, each, backend=backend)  # as `complete`, with frames
+        frames = draw(walked, len(each), trace is not None)
+        values = last_values(frames).unflatten(0, (len(x), num_samples))
+    else:
+        parts: list[tuple[Tensor, Tensor]] = []
+        with progress("drawing", len(x), "images") as report:
+            for part in completions(network, x, mask.expand_as(x), condition, num_samples, particles, temperature, seed, backend):
+                parts.append(part)
+                report(sum(len(weights) for _, weights in parts))
+        values, weights = (torch.cat(each) for each in zip(*parts, strict=True))
+        found = {"effective_size": effective_size(weights).tolist(), "log_evidence": log_evidence(weights).tolist()}
     scale = network.spec.levels - 1
     if out is not None:
         save_picture(completion_sheet(x / scale, mask, values / scale), out)
@@ -103,9 +126,13 @@ def complete(
         save_animation((arrange(tiles(f.images, None, d), num_samples) for f, d in zip(frames, decided, strict=True)), trace)
     share = float(mask.expand(1, *network.spec.shape).float().mean())
     result = {"model": model, "count": len(x), "num_samples": num_samples, "known": share, "seed": seed, **paths(out, trace)}
+    result |= {"particles": particles, **found}
     if out is None:
         result["images"] = values.tolist()
     title = f"{len(x)} images, {num_samples} completions of each, {share:.0%} known"
+    if found:
+        sizes, nats = (sum(each) / len(each) for each in found.values())
+        title += f"; {particles} particles, {sizes:.1f} of them by weight; log p of what is known about {nats:.2f} nats"
     answer(result, json, *written(title, out, trace), *([] if out or trace else [as_text(values[0], network.spec)]))
 
 

@@ -12,15 +12,27 @@ from .causal import CausalConvolution
 MOST_LEVELS = 256
 
 
-class LevelsOutput(nn.Module):
-    """relu → 1x1 → relu → 1x1 → one logit a channel for two levels, else one a level (van den Oord et al. 2016, section 3.5)."""
+class Levels(nn.Module):
+    """What logits of a channel say: one for two levels, else one a level. Raises ``ValueError`` for more levels than a softmax holds."""
 
-    def __init__(self, spec: ImageSpec, maps: int, hidden: int) -> None:
+    def __init__(self, spec: ImageSpec) -> None:
         super().__init__()
         if spec.levels > MOST_LEVELS:
             raise ValueError(f"levels: a softmax holds up to {MOST_LEVELS} levels, got {spec.levels}; use pixelcnn++ or fewer levels")
-        self.spec, self.groups = spec, spec.channels
         self.numbers = 1 if spec.levels == 2 else spec.levels
+        self.program_head = Head("bernoulli" if self.numbers == 1 else "softmax")
+
+    def head(self, logits: Tensor) -> Bernoulli | Categorical:
+        """(…, numbers) → distribution of batch shape (…)."""
+        return Bernoulli(logits.squeeze(-1)) if self.numbers == 1 else Categorical(logits)
+
+
+class LevelsOutput(Levels):
+    """relu → 1x1 → relu → 1x1 → one logit a channel for two levels, else one a level (van den Oord et al. 2016, section 3.5)."""
+
+    def __init__(self, spec: ImageSpec, maps: int, hidden: int) -> None:
+        super().__init__(spec)
+        self.spec, self.groups = spec, spec.channels
         self.hidden = CausalConvolution(maps, hidden, centre="through", groups=self.groups)
         self.logits = CausalConvolution(hidden, spec.channels * self.numbers, centre="through", groups=self.groups)
 
@@ -29,13 +41,9 @@ class LevelsOutput(nn.Module):
         logits = self.logits(self.hidden(h.relu()).relu())
         return logits.unflatten(-1, (self.spec.channels, self.numbers)).permute(0, 3, 1, 2, 4)
 
-    def head(self, logits: Tensor) -> Bernoulli | Categorical:
-        """(…, numbers) → distribution of batch shape (…)."""
-        return Bernoulli(logits.squeeze(-1)) if self.numbers == 1 else Categorical(logits)
-
     def lower(self, program: Program, h: View) -> None:
         hidden = self.hidden.lower(program, program.apply("relu", h))
         logits = self.logits.lower(program, program.apply("relu", hidden))
         for group in range(self.groups):
             program.output(group, logits.part(group, self.groups))
-        program.head = Head("bernoulli" if self.numbers == 1 else "softmax")
+        program.head = self.program_head

@@ -13,11 +13,13 @@ from .diagonal_bilstm import DiagonalBiLSTM
 from .draw import DRAW
 from .gated_pixelcnn import GatedPixelCNN
 from .multiscale_pixelrnn import MultiscalePixelRNN
+from .pixel_lstm import PixelLSTM
 from .pixelcnn import PixelCNN
 from .pixelcnn_plus_plus import PixelCNNPlusPlus
 from .row_lstm import RowLSTM
 
 MODELS: dict[str, Any] = {
+    "pixel-lstm": PixelLSTM,
     "row-lstm": RowLSTM,
     "diagonal-bilstm": DiagonalBiLSTM,
     "multiscale-pixelrnn": MultiscalePixelRNN,

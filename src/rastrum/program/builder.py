@@ -350,6 +350,12 @@ class Program:
         self.append("copy", source, kept.part(rows - 1, rows))
         return kept
 
+    def wrap(self, source: View) -> None:
+        """Before a row, column −1 of a map takes what its last column holds: to look left is then to look back along all rows."""
+        last = replace(source, shift=source.buffer.columns - 1, step=source.buffer.columns)
+        with self.phase("row"):
+            self.append("copy", last, replace(last, shift=-1))            # steps of a whole row: it runs at one column
+
     def _read_after_written(self, pixels: Buffer) -> bool:
         """Whether pixel phases write all of the map and alone read it: at columns behind the pixel, or what is written at its own."""
         written = [False] * pixels.width

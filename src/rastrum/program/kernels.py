@@ -804,7 +804,7 @@ def take(streams, b, cdf_low, cdf_high):
 
 # ── the walk ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-ADVANCE, DRAW, FORCE, ENCODE, DECODE = range(5)
+ADVANCE, DRAW, FORCE, WEIGH, ENCODE, DECODE = range(6)
 DONE, NOT_FINITE, FLUSHED = range(3)
 
 
@@ -842,11 +842,12 @@ class Tables(NamedTuple):
 
 
 @compiled
-def walk(program, lowest, memory, task, values, active, chain, seen, streams, mixture, scratch):
+def walk(program, lowest, memory, task, values, active, counts, chain, seen, streams, mixture, scratch):
     """Runs a program over decisions for a batch; → DONE, NOT_FINITE, or FLUSHED where this thread flushes denormals and would code.
 
     memory (B · stride,)
-    values (B, n): read where not active, or forced or encoded; written everywhere · chain (B, K), seen (B, C): the pixel's mixture so far.
+    values (B, n): read where not active, or forced or encoded; written everywhere · counts (B, n): what WEIGH finds where not active
+    chain (B, K), seen (B, C): the pixel's mixture so far.
     """
     steps, ops, phases, passes, outputs, layout, weights, table = program
     batch = values.shape[0]
@@ -873,14 +874,15 @@ def walk(program, lowest, memory, task, values, active, chain, seen, streams, mi
         for b in range(batch):
             p, n = b * layout.stride + parameters, t - task.first
             choose = active[b, n] and task.mode != FORCE
+            weigh = task.mode == WEIGH and not active[b, n]
             level = values[b, n]
             summed = layout.head != MIXTURE or task.temperature != 1.0
-            if layout.head == MIXTURE and (choose or channel < layout.channels - 1):
+            if layout.head == MIXTURE and (choose or weigh or channel < layout.channels - 1):
                 if not mixture_of(layout, memory, p, channel, lowest, chain[b], seen[b], mixture):
                     return NOT_FINITE
-                if choose and summed:
+                if (choose or weigh) and summed:
                     tempered_sums(mixture, levels, task.temperature, scratch.pmf, sums)
-            elif choose:
+            elif choose or weigh:
                 if layout.head == BERNOULLI:
                     scratch.logits[0], scratch.logits[1] = f32(0.0), memory[p + channel % of_group]
                 else:
@@ -889,19 +891,20 @@ def walk(program, lowest, memory, task, values, active, chain, seen, streams, mi
                         scratch.logits[j] = memory[offset + j]
                 if not softmax_sums(scratch.logits, f32(task.temperature), sums):
                     return NOT_FINITE
-            if choose:
-                if task.mode != ENCODE:
-                    threshold = philox24(task.seed, task.image + b, t) if task.mode == DRAW else threshold_of(streams, b)
-                    level = sums_search(sums, levels, threshold) if summed else mixture_search(mixture, levels, threshold)
-                if task.mode != DRAW:
-                    if summed:
-                        low, high = sums_cdf(sums, levels, level), sums_cdf(sums, levels, level + 1)
-                    else:
-                        low, high = mixture_cdf(mixture, levels, level), mixture_cdf(mixture, levels, level + 1)
-                    if task.mode == ENCODE:
-                        put(streams, b, low, high)
-                    else:
-                        take(streams, b, low, high)
+            if choose and task.mode != ENCODE:
+                threshold = threshold_of(streams, b) if task.mode == DECODE else philox24(task.seed, task.image + b, t)
+                level = sums_search(sums, levels, threshold) if summed else mixture_search(mixture, levels, threshold)
+            if weigh or (choose and task.mode >= ENCODE):
+                if summed:
+                    low, high = sums_cdf(sums, levels, level), sums_cdf(sums, levels, level + 1)
+                else:
+                    low, high = mixture_cdf(mixture, levels, level), mixture_cdf(mixture, levels, level + 1)
+                if task.mode == ENCODE:
+                    put(streams, b, low, high)
+                elif task.mode == DECODE:
+                    take(streams, b, low, high)
+                else:
+                    counts[b, n] = high - low
             values[b, n] = level
             if layout.head == MIXTURE and channel < layout.channels - 1:
                 seen[b, channel] = level

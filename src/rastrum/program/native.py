@@ -28,7 +28,7 @@ from .tables import BLOCK, Packed, aligned_copy
 
 TINY = np.float32(1e-38)        # a tenth of it is denormal
 CALL = 0.2                     # seconds
-MODES = {"draw": kernels.DRAW, "force": kernels.FORCE, "encode": kernels.ENCODE, "decode": kernels.DECODE}
+MODES = {"draw": kernels.DRAW, "force": kernels.FORCE, "encode": kernels.ENCODE, "decode": kernels.DECODE, "weigh": kernels.WEIGH}
 
 
 class PortabilityError(RuntimeError):
@@ -67,7 +67,7 @@ class NativeInterpreter:
         step = int(self.packed.tables.steps[t // self._channels])
         if self._ran <= step:
             none = np.zeros((self.batch, 0), np.int64)
-            self._walk(kernels.ADVANCE, t, t + 1, Work("force"), none, none.astype(np.bool_), _Streams([]))
+            self._walk(kernels.ADVANCE, t, t + 1, Work("force"), none, none.astype(np.bool_), none, _Streams([]))
         number = int(kernels.pass_of(self.packed.tables.passes, step))
         here, groups = self.packed.tables.passes[number], self.packed.tables.layout.groups
         pixel, group = divmod(step - int(here[kernels.FIRST_STEP]), groups)
@@ -94,15 +94,17 @@ class NativeInterpreter:
         on = np.ones(shape, np.bool_) if active is None else active.numpy().copy()
         if kept is not None:
             values[~on] = kept.numpy()[~on]
+        counts = np.zeros((self.batch, 0), np.int64) if work.counts is None else work.counts.numpy()
         streams = _Streams(work.streams, 4 * (stop - t) + 16 if work.kind == "encode" else 0)
         # In calls of a row and more, about CALL seconds each, so that Ctrl-C is heard; how they are cut changes no bit.
         begin = t
         row = size = int(self.packed.tables.passes[-1, kernels.WIDTH]) * self.packed.tables.layout.channels
         while begin < stop:
             end, started = min(stop, begin + size), time.perf_counter()
-            part = np.ascontiguousarray(values[:, begin - t : end - t])
-            self._walk(MODES[work.kind], begin, end, work, part, np.ascontiguousarray(on[:, begin - t : end - t]), streams)
-            values[:, begin - t : end - t] = part
+            here = slice(begin - t, end - t)
+            part, counted = np.ascontiguousarray(values[:, here]), np.ascontiguousarray(counts[:, here])
+            self._walk(MODES[work.kind], begin, end, work, part, np.ascontiguousarray(on[:, here]), counted, streams)
+            values[:, here], counts[:, here] = part, counted
             size = max(row, min(16 * size, int((end - begin) * CALL / (time.perf_counter() - started))))
             begin = end
         streams.store()
@@ -124,13 +126,15 @@ class NativeInterpreter:
             raise ValueError(f"values: {work.kind} needs some")
         if work.kind in ("encode", "decode") and len(work.streams) != self.batch:
             raise ValueError(f"streams: expected {self.batch}, one an image, got {len(work.streams)}")
-        if work.kind == "draw":
+        if work.kind == "weigh" and (work.counts is None or work.counts.shape != (self.batch, stop - t)):
+            raise ValueError(f"counts: weigh needs room for {(self.batch, stop - t)} of them")
+        if work.kind in ("draw", "weigh"):
             uniform(work.seed, [work.first, work.first + max(self.batch, 1) - 1], 0, 0)   # raises for what has no noise
 
     def _walk(
-        self, mode: int, t: int, stop: int, work: Work, values: np.ndarray, active: np.ndarray, streams: _Streams
+        self, mode: int, t: int, stop: int, work: Work, values: np.ndarray, active: np.ndarray, counts: np.ndarray, streams: _Streams
     ) -> None:
-        """One call of the kernels; values and active (B, stop − t), values written."""
+        """One call of the kernels; values and active (B, stop − t), values written; counts (B, 0) unless ``work`` weighs."""
         packed = self.packed
         task = kernels.Task(mode, t, stop, self._ran, np.uint64(work.seed), work.first, clamp_temperature(work.temperature), TINY)
         lowest = lowest_log_scale(packed.tables.layout.levels)
@@ -143,6 +147,7 @@ class NativeInterpreter:
                 task._replace(image=work.first + block.start),
                 values[block],
                 active[block],
+                counts[block],
                 self._chain[block],
                 self._seen[block],
                 streams.of(block),

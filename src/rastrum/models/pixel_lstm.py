@@ -1,0 +1,129 @@
+"""A plain LSTM over the values of an image, one after another in raster order: the baseline that the pictures' own shape has to beat.
+
+LSTM: Hochreiter & Schmidhuber 1997, "Long Short-Term Memory", with the forget gate of Gers, Schmidhuber, Cummins 2000. Values v_1 … v_D
+from −1 to 1, row by row, pixel by pixel, channel by channel; g(t) is the channel of value t; v_0 = 0.
+
+    v_{t−1}, g(t) ──▶ LSTM 1 ──▶ … ──▶ LSTM L ──▶ logits of v_t
+                       ▲   │            ▲   │
+                       └───┘ h, c       └───┘      every value is a step of all layers
+
+    (1)  [o, f, i, g]_t = w v_{t−1} + b_{g(t)} + U h_{t−1} (+ Vᵀ condition)      layer 1: b is what a one-hot g(t) would read
+    (2)  [o, f, i, g]_t = W h'_t + b + U h_{t−1} (+ Vᵀ condition)                further layers, h' of the layer below
+    (3)  c_t = σ(f) ⊙ c_{t−1} + σ(i) ⊙ tanh(g),   h_t = σ(o) ⊙ tanh(c_t)         h_0 and c_0 are learned
+    (4)  logits of v_t = A_{g(t)} h_t + a_{g(t)}
+
+It sees every earlier value, and has to carry the row above through W·C steps of its state to use it. The forget gates' biases start at
+log u, u ~ U(1, 2 W·C), their input gates' at the negative (Tallec & Ollivier 2018, "Can recurrent neural networks warp time?", section 2):
+some units then remember for a value or two, others for two rows. In a step h, c and the gates are one column for all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..distributions import Bernoulli, Categorical
+from ..layers.condition import ConditionVector
+from ..layers.output import Levels
+from ..layers.recurrent import Scan
+from ..program.builder import Program, View
+from ..protocol import ConditionSpec, Distribution, ImageSpec
+from ..raster import RasterModel
+from .presets import check_config, choose
+
+
+@dataclass(frozen=True, kw_only=True)
+class PixelLSTMConfig:
+    units: int = 128
+    layers: int = 1
+
+
+class Layer(nn.Module):
+    """Equations (1) and (2): inputs (D, 1, B, K) → h (D, 1, B, n); biases: one a channel, or one for all."""
+
+    def __init__(self, inputs: int, units: int, biases: int, remembers: int, condition: ConditionSpec | None) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(inputs, 4 * units).uniform_(-(units**-0.5), units**-0.5))
+        kept = torch.empty(units).uniform_(1, max(2, remembers)).log()
+        self.bias = nn.Parameter(torch.cat([torch.zeros(units), kept, -kept, torch.zeros(units)]).repeat(biases, 1))
+        self.scan = Scan(units)
+        self.told = ConditionVector(condition, 4 * units)
+
+    def forward(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        bias = self.bias.repeat(len(x) // len(self.bias), 1)[:, None, None]
+        told = self.told(condition)
+        gates = torch.addcmul(bias, x, self.weight) if len(self.weight) == 1 else x @ self.weight + bias
+        return self.scan(gates if told is None else gates + told.permute(1, 2, 0, 3))
+
+
+class PixelLSTM(RasterModel):
+    config_class = PixelLSTMConfig
+
+    def __init__(self, spec: ImageSpec, config: PixelLSTMConfig, condition_spec: ConditionSpec | None = None) -> None:
+        super().__init__(spec, condition_spec)
+        self.config = config
+        self.groups = channels = spec.channels
+        check_config(config, spec)
+        row = spec.width * channels
+        sizes = [1] + (config.layers - 1) * [config.units]
+        self.layers = nn.ModuleList(
+            Layer(inputs, config.units, channels if number == 0 else 1, 2 * row, condition_spec) for number, inputs in enumerate(sizes)
+        )
+        self.levels = Levels(spec)
+        bound = config.units**-0.5
+        self.weight = nn.Parameter(torch.empty(channels, config.units, self.levels.numbers).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.zeros(channels, self.levels.numbers))
+
+    @classmethod
+    def preset(cls, name: str, spec: ImageSpec, **overrides: Any) -> PixelLSTMConfig:
+        return choose(
+            PixelLSTMConfig, name, overrides, tiny=dict(units=16, layers=2), small=dict(units=128), paper=dict(units=1024, layers=2)
+        )
+
+    def distribution(self, x: Tensor, condition: Tensor | None = None) -> Bernoulli | Categorical:
+        values = self.spec.scale(x, self.dtype).permute(2, 3, 1, 0).flatten(0, 2)                       # (D, B)
+        h = F.pad(values[:-1], (0, 0, 1, 0))[:, None, :, None]
+        for layer in self.layers:
+            h = layer(h, condition)
+        h = h.view(-1, self.spec.channels, *h.shape[2:]).transpose(0, 1)                                # (C, H·W, B, n)
+        logits = torch.baddbmm(self.bias[:, None], h.flatten(1, 2), self.weight).unflatten(1, (self.spec.height, self.spec.width, -1))
+        return self.levels.head(logits.permute(3, 0, 1, 2, 4))
+
+    def lower(self, program: Program) -> None:
+        values, units, channels = program.values(), self.config.units, self.spec.channels
+        layers = [layer for layer in self.layers if isinstance(layer, Layer)]
+        told = [layer.told.lower(program) for layer in layers]
+        program.wrap(values)
+        first = torch.cat([layer.scan.first_h for layer in layers])
+        # [v | h of each layer]: what a layer reads, its input and its own h, lies side by side.
+        state = program.map(1 + len(first), initial=F.pad(first, (1, 0)), single=True)
+        cells = [program.map(units, initial=layer.scan.first_c, single=True) for layer in layers]
+        gates = program.map(4 * units, single=True)
+        for channel in range(channels):
+            with program.phase("channel", channel):
+                before = values.part(channel - 1, channels) if channel else values.window(-1, -1).part(channels - 1, channels)
+                program.append("copy", before, View(state.buffer, 0, 1))
+                place = 0
+                for layer, cell, start in zip(layers, cells, told, strict=True):
+                    inputs = len(layer.weight)
+                    weight = torch.cat([layer.weight, layer.scan.weights[0]])
+                    bias = layer.bias[channel % len(layer.bias)]
+                    program.linear(View(state.buffer, place, inputs + units), weight, bias, start, gates)
+                    place += inputs
+                    program.append("lstm", gates, View(state.buffer, place, units), cell)
+                h = View(state.buffer, place, units)
+                numbers = program.map(self.levels.numbers, single=True)
+                program.output(channel, program.linear(h, self.weight[channel], self.bias[channel], destination=numbers))
+        program.head = self.levels.program_head
+
+    def head(self, parameters: Tensor, x: Tensor, index: int, previous: Distribution | None) -> Bernoulli | Categorical:
+        return self.levels.head(parameters)
+
+    def context(self) -> Tensor:
+        """All that comes before."""
+        rank = self.order.argsort()
+        return rank[None] < rank[:, None]

@@ -1,0 +1,141 @@
+"""Completion by weighted particles: known values steer what is drawn before them, not only what comes after.
+
+Each image has K particles, walks that draw its unknown decisions as any sample does (a bootstrap filter: Gordon, Salmond, Smith 1993,
+"Novel approach to nonlinear/non-Gaussian Bayesian state estimation"):
+
+    (1)  at a known decision           w_k ← w_k · p(known value | what particle k has so far)
+    (2)  before an unknown decision    where the effective size (Σ w)² / Σ w² is below K / 2, particles are chosen anew by their weights,
+         that follows known ones       systematically (Kitagawa 1996): at the points (n + u) / K of Σ w; all weights become their mean
+
+Choosing anew is worth nothing while nothing is drawn, so (2) waits for the end of a known stretch. The mean of the last w estimates
+p(known), without bias at any K; particles taken by the last w follow p(unknown | known) as K grows.
+
+p is what the integer CDF says at the temperature of the walk: the very model that is drawn from and that a coder charges for. So no known
+value counts less than 2^-24. What is known from the start is walked once an image, and weighs the same for all of its particles.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .distributions import CDF_TOTAL, tempered
+from .noise import PARTICLE, uniform
+from .protocol import Work
+from .raster import Backend, RasterModel, State
+from .walk import LARGEST_BATCH, Sample, quiet
+
+
+def weighted(
+    model: RasterModel,
+    images: Tensor,
+    known: Tensor,
+    condition: Tensor | None,
+    particles: int,
+    temperature: float = 1.0,
+    seed: int = 0,
+    first: int = 0,
+    backend: Backend = None,
+) -> tuple[Tensor, Tensor]:
+    """→ particles (B, K, *shape) int64 and their log weights w (B, K), float64 nats.
+
+    images: levels (B, *shape), read where ``known`` (B, *shape) bool; first: the number of the first image. Particle k of image b is image
+    number b · K + k to the noise, so batch splits change nothing.
+    """
+    batch, order, size = len(images), model.order, model.spec.size
+    kept, free = images.flatten(1)[:, order], ~known.flatten(1)[:, order]
+    resumes = free & ~F.pad(free, (1, 0), value=True)[:, :-1]             # unknown, right after a known one
+    unknown = free.any(0)
+    begin = int(unknown.to(torch.int8).argmax()) if bool(unknown.any()) else size
+    chooser = Sample(seed, temperature, first * particles)
+    with quiet(model) as threads:
+        state = model.init(batch, condition, backend, threads)
+        weights = _walk(model, state, begin, chooser, free, kept, torch.zeros(batch, dtype=torch.float64))
+        state, free, kept = state.repeat(particles), *(each.repeat_interleave(particles, 0) for each in (free, kept))
+        weights = weights.repeat_interleave(particles)
+        for stop in [t for t, due in enumerate(resumes.any(0).tolist()) if due and t > begin] + [size]:
+            weights = _walk(model, state, stop, chooser, free, kept, weights)
+            if stop < size:
+                u = torch.from_numpy(uniform(seed, range(first, first + batch), stop, 1, purpose=PARTICLE))
+                of, weights = _renew(weights.view(batch, particles), resumes[:, stop].cpu(), u)
+                if of is not None:
+                    state = state.select(of.to(model.device))
+    return state.x.unflatten(0, (batch, particles)), weights.view(batch, particles)
+
+
+def completions(
+    model: RasterModel,
+    images: Tensor,
+    known: Tensor,
+    condition: Tensor | None,
+    num_samples: int,
+    particles: int,
+    temperature: float = 1.0,
+    seed: int = 0,
+    backend: Backend = None,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """For a few images at a time, num_samples of their particles by the last weights, (b, num_samples, *shape), and log weights (b, K)."""
+    step = max(1, LARGEST_BATCH // particles)
+    for first in range(0, len(images), step):
+        part = slice(first, first + step)
+        told = None if condition is None else condition[part]
+        values, weights = weighted(model, images[part], known[part], told, particles, temperature, seed, first, backend)
+        u = uniform(seed, range(first, first + len(values)), 0, num_samples, component=1, purpose=PARTICLE)
+        of = choose(weights, torch.from_numpy(u)).to(values.device)
+        yield values[torch.arange(len(values), device=values.device)[:, None], of], weights
+
+
+def choose(weights: Tensor, points: Tensor) -> Tensor:
+    """The particle that each point of [0, 1) falls on: log weights (B, K), points (B, N) → (B, N) int64."""
+    return torch.searchsorted(weights.softmax(1).cumsum(1), points, right=True).clamp_(max=weights.shape[1] - 1)
+
+
+def effective_size(weights: Tensor) -> Tensor:
+    """(Σ w)² / Σ w² of log weights (B, K) → (B,), from 1 to K."""
+    return 1 / weights.softmax(1).square().sum(1)
+
+
+def log_evidence(weights: Tensor) -> Tensor:
+    """Log of the mean weight (B, K) → (B,) nats: estimates log p(known)."""
+    return weights.logsumexp(1) - math.log(weights.shape[1])
+
+
+def _renew(weights: Tensor, due: Tensor, u: Tensor) -> tuple[Tensor | None, Tensor]:
+    """Equation (2): log weights (B, K), images due (B,), u (B, 1) → the particle that each becomes, None where all stay, and weights."""
+    batch, count = weights.shape
+    due = due & (effective_size(weights) < count / 2)
+    if not bool(due.any()):
+        return None, weights.flatten()
+    own = torch.arange(count)
+    of = torch.where(due[:, None], choose(weights, (own + u) / count), own)
+    weights = torch.where(due[:, None], log_evidence(weights)[:, None], weights)
+    return (of + count * torch.arange(batch)[:, None]).flatten(), weights.flatten()
+
+
+def _walk(model: RasterModel, state: State, stop: int, chooser: Sample, free: Tensor, kept: Tensor, weights: Tensor) -> Tensor:
+    """Decisions state.t … stop − 1: drawn where ``free``, else ``kept``, (B, D) both; → log weights (B,) after equation (1)."""
+    start = state.t
+    if start == stop:
+        return weights
+    free, kept = free[:, start:stop], kept[:, start:stop]
+    counts = torch.full(free.shape, CDF_TOTAL, dtype=torch.int64, device=free.device)
+    if state.decides:
+        work = Work("weigh", chooser.seed, chooser.first, chooser.temperature, counts=counts)
+        model.decide(state, stop, work, free, kept)
+    else:
+        for t, some, every in zip(range(start, stop), free.any(0).tolist(), free.all(0).tolist(), strict=True):
+            on, value = free[:, t - start], kept[:, t - start]
+            distribution = model.step(state)
+            if some:
+                value = torch.where(on, chooser(t, distribution, on), value)
+            if not every:
+                if chooser.temperature != 1:
+                    distribution = tempered(distribution.log_pmf(), chooser.temperature)
+                counts[:, t - start] = torch.where(on, CDF_TOTAL, distribution.cdf(value + 1) - distribution.cdf(value))
+            model.observe(state, value)
+    gained = (counts.cpu() / CDF_TOTAL).log()
+    return torch.cat([weights[:, None], gained], 1).cumsum(1)[:, -1]      # one after another: the same sum however the walk is cut
