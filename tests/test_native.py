@@ -175,7 +175,7 @@ def test_windows_of_three_columns(batch: int, width: int, outputs: int) -> None:
     compare(program, batch, 5e-6)
 
 
-@pytest.mark.parametrize("kind", ["copy", "relu", "elu", "concat_elu", "gate", "glu", "lstm"])
+@pytest.mark.parametrize("kind", ["copy", "add", "relu", "elu", "concat_elu", "gate", "glu", "lstm"])
 @pytest.mark.parametrize("width", [1, 7, 16, 33])
 @pytest.mark.parametrize("scale", [1.0, 60.0])
 def test_elementwise_operations(kind: Any, width: int, scale: float) -> None:
@@ -191,7 +191,7 @@ def test_elementwise_operations(kind: Any, width: int, scale: float) -> None:
             out = program.map(width)
             program.append("lstm", h, out, initial=base)
         else:
-            out = program.apply(kind, h, base if kind == "glu" else None)
+            out = program.apply(kind, h, base if kind in ("add", "glu") else None)
         program.output(0, out)
     compare(program, 3, 1e-6 * scale)
 
@@ -425,7 +425,7 @@ def test_random_programs_run_or_are_refused(data: st.DataObject) -> None:
     program = Program(ImageSpec(1, 2, 3, 4))
     x = program.values(ones=True)
     maps = [x, *(program.map(data.draw(st.integers(1, 12))) for _ in range(3))]
-    kinds = ["linear", "copy", "gate", "glu", "relu", "elu", "concat_elu", "lstm", "sqrt"]
+    kinds = ["linear", "copy", "add", "gate", "glu", "relu", "elu", "concat_elu", "lstm", "sqrt"]
     mask = data.draw(st.sampled_from([0, 0, 1]))
     grid = Grid(data.draw(st.sampled_from([0, 0, 1])), data.draw(st.integers(0, 5)), 0, 0, mask, data.draw(st.integers(0, 1)))
 

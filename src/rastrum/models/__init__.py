@@ -9,12 +9,16 @@ import torch
 from ..canvas import CanvasModel
 from ..protocol import ConditionSpec, ImageSpec
 from ..raster import RasterModel
+from .diagonal_bilstm import DiagonalBiLSTM
 from .draw import DRAW
 from .gated_pixelcnn import GatedPixelCNN
 from .pixelcnn import PixelCNN
 from .pixelcnn_plus_plus import PixelCNNPlusPlus
+from .row_lstm import RowLSTM
 
 MODELS: dict[str, Any] = {
+    "row-lstm": RowLSTM,
+    "diagonal-bilstm": DiagonalBiLSTM,
     "pixelcnn": PixelCNN,
     "gated-pixelcnn": GatedPixelCNN,
     "pixelcnn++": PixelCNNPlusPlus,

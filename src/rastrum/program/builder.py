@@ -26,13 +26,13 @@ from torch import Tensor
 from ..protocol import ConditionSpec, ImageSpec
 
 # What an operation does to its source (n numbers unless said otherwise) at one column:
-#   linear       initial + bias + source · weight          copy         source
+#   linear       initial + bias + source · weight          copy         source              add          initial + source
 #   gate         [a | b] 2n → tanh(a) σ(b)                 glu          [a | b] 2n → initial + a σ(b)
 #   relu         max(source, 0)                            elu          elu(source)
 #   concat_elu   n → [elu(source) | elu(−source)] 2n       lstm         [o | f | i | g] 4n, cell in `initial` (in place) → h
 #   square       source²                                   spatial_lstm [o | f | u | i | g] 5n, cells [left | up] in `initial` → h
 #                                                                       (the new cell is written where up stands)
-Kind: TypeAlias = Literal["linear", "copy", "gate", "glu", "relu", "elu", "concat_elu", "lstm", "square", "spatial_lstm"]
+Kind: TypeAlias = Literal["linear", "copy", "add", "gate", "glu", "relu", "elu", "concat_elu", "lstm", "square", "spatial_lstm"]
 PhaseKind: TypeAlias = Literal["start", "row", "row_reversed", "channel"]
 
 
@@ -145,6 +145,7 @@ class Program:
 
     def map(self, width: int, level: int = 0, initial: Tensor | None = None, single: bool = False) -> View:
         """A new map of ``width`` numbers a column, zero (or ``initial``, (width,)) before anything is written."""
+        initial = None if initial is None else initial.detach().clone()
         buffer = Buffer(width, level, 1 if single else self.columns(level), initial, single)
         self.buffers.append(buffer)
         return View(buffer, 0, width)
@@ -328,7 +329,7 @@ class Program:
         def row_map(pixels: Buffer) -> Buffer | None:
             starts = {op.initial.buffer for _, op in writers[pixels] if op.initial is not None} - {pixels}
             row = starts.pop() if len(starts) == 1 else None
-            if row is None or row.single or (row.width, row.level, row.initial) != (pixels.width, pixels.level, pixels.initial):
+            if row is None or row.single or (row.width, row.level) != (pixels.width, pixels.level) or row.initial is not pixels.initial:
                 return None
             in_step = all(
                 phase.kind == "channel" and op.initial is not None and replace(op.initial, buffer=pixels) == op.destination

@@ -429,6 +429,13 @@ def copy(memory, s, d, n):
 
 
 @compiled
+def add(memory, s, i, d, n):
+    x, base, out = memory[s : s + n], memory[i : i + n], memory[d : d + n]
+    for j in range(n):
+        out[j] = base[j] + x[j]
+
+
+@compiled
 def lstm(memory, s, c, d, n):
     """cell = σ(f) cell + σ(i) tanh(g), h = σ(o) tanh(cell); s holds [o | f | i | g]."""
     o, f, i, g = memory[s : s + n], memory[s + n : s + 2 * n], memory[s + 2 * n : s + 3 * n], memory[s + 3 * n : s + 4 * n]
@@ -460,10 +467,10 @@ def spatial_lstm(memory, s, c, d, n):
 KIND, SOURCE, SOURCE_STEP, DESTINATION, DESTINATION_STEP, INITIAL, INITIAL_STEP = range(7)
 INPUTS, OUTPUTS, WEIGHT, BIAS, POINT_WEIGHTS, COLUMNS, ROW_MASK, ROW_VALUE, COLUMN_MASK, COLUMN_VALUE, LEVEL = range(7, 18)
 OPERATION_FIELDS = 18
-LINEAR, COPY, GATE, GLU, RELU, ELU, CONCAT_ELU, LSTM, SQUARE, SPATIAL_LSTM = range(10)
+LINEAR, COPY, ADD, GATE, GLU, RELU, ELU, CONCAT_ELU, LSTM, SQUARE, SPATIAL_LSTM = range(11)
 KINDS = {
-    "linear": LINEAR, "copy": COPY, "gate": GATE, "glu": GLU, "relu": RELU, "elu": ELU, "concat_elu": CONCAT_ELU, "lstm": LSTM,
-    "square": SQUARE, "spatial_lstm": SPATIAL_LSTM,
+    "linear": LINEAR, "copy": COPY, "add": ADD, "gate": GATE, "glu": GLU, "relu": RELU, "elu": ELU, "concat_elu": CONCAT_ELU,
+    "lstm": LSTM, "square": SQUARE, "spatial_lstm": SPATIAL_LSTM,
 }  # fmt: skip
 
 # Columns of the table of phases, in their order, channels last. The argument of a row phase is its first row, of a channel its group.
@@ -502,6 +509,8 @@ def _apply(op, memory, s, i, d):
         relu(memory, s, d, n)
     elif kind == COPY:
         copy(memory, s, d, n)
+    elif kind == ADD:
+        add(memory, s, i, d, n)
     elif kind == LSTM:
         lstm(memory, s, i, d, n)
     elif kind == SQUARE:

@@ -94,10 +94,10 @@ class _Packer:
     def packed(self) -> Packed:
         program, spec = self.program, self.program.spec
         assert program.input is not None
-        first = sorted(program.phases.values(), key=lambda phase: phase.kind != "start")
+        ordered = sorted(program.phases.values(), key=lambda phase: {"start": 0, "channel": 2}.get(phase.kind, 1))
         rows: list[list[int]] = []
         phases: list[list[int]] = []
-        for phase in first:
+        for phase in ordered:
             begin = len(rows)
             rows += [self._operation(phase, op) for op in phase.operations]
             argument = phase.index if phase.kind == "channel" else phase.first_row
@@ -182,7 +182,7 @@ class _Packer:
         expected = {"gate": 2, "glu": 2, "lstm": 4, "spatial_lstm": 5, "concat_elu": 0.5, "linear": None}.get(op.kind, 1)
         if expected is not None and op.source.size != expected * op.destination.size:
             raise ProgramError(f"program: a {op.kind} operation makes {op.destination.size} numbers of {op.source.size}")
-        base = {"glu": 1, "lstm": 1, "spatial_lstm": 2}.get(op.kind, 0) * op.destination.size
+        base = {"add": 1, "glu": 1, "lstm": 1, "spatial_lstm": 2}.get(op.kind, 0) * op.destination.size
         if base and (op.initial is None or op.initial.size != base):
             raise ProgramError(f"program: a {op.kind} operation needs a base of {base} numbers")
         if op.source.buffer is op.destination.buffer and not (op.kind in ("relu", "elu", "copy", "square") and op.source == op.destination):

@@ -167,6 +167,9 @@ class TorchInterpreter:
             return self._linear(op, source, out, initial)
         if op.kind == "copy":
             return [partial(out.copy_, source)]
+        if op.kind == "add":
+            assert initial is not None
+            return [partial(torch.add, initial, source, out=out)]
         if op.kind == "relu":
             return [partial(torch.clamp_min, source, 0.0, out=out)]
         if op.kind == "gate":

@@ -1,0 +1,112 @@
+"""What the two PixelRNNs share (van den Oord, Kalchbrenner, Kavukcuoglu 2016, "Pixel Recurrent Neural Networks", sections 3 and table 1).
+
+    x ──▶ 7x7, mask A (2h maps) ──▶ N recurrent layers ──▶ relu, 1x1 ──▶ relu, 1x1 ──▶ logits of each level
+                                     h = LSTM(x);  x ← x + 1x1(h)   residual (figure 5);  s ← s + 1x1(h)   skip
+
+``row_lstm.py`` and ``diagonal_bilstm.py`` are this with their recurrent layer. Colours: maps and gates lie in groups R, G, B; mask A lets
+G see R of its own pixel, mask B also lets a group see itself; what comes from finished pixels is seen by all groups.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from ..distributions import Bernoulli, Categorical
+from ..layers.causal import CausalConvolution
+from ..layers.output import LevelsOutput
+from ..program.builder import Program, View
+from ..protocol import ConditionSpec, Distribution, ImageSpec
+from ..raster import RasterModel
+from .presets import check_config, choose, multiple_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class PixelRNNConfig:
+    units: int = 16                # h of each layer; the residual stream holds 2h
+    layers: int = 7
+    first_kernel: int = 7
+    hidden: int = 64               # maps of the last hidden layer
+    residual: bool = True          # x + 1x1(h) goes on, instead of 1x1(h)
+    skip: bool = False             # every layer also reaches the output directly
+
+
+class Recurrence(Protocol):
+    """A recurrent layer: maps (B, H, W, 2h) → h (B, H, W, h), and its step."""
+
+    def __call__(self, x: Tensor) -> Tensor: ...
+
+    def lower(self, program: Program, x: View) -> View: ...
+
+
+class Block(nn.Module):
+    def __init__(self, recurrence: nn.Module, config: PixelRNNConfig, groups: int) -> None:
+        super().__init__()
+        self.recurrence: Any = recurrence                                 # a Recurrence
+        self.residual = config.residual
+        self.widen = CausalConvolution(config.units, 2 * config.units, centre="through", groups=groups)
+        self.skip = CausalConvolution(config.units, 2 * config.units, centre="through", groups=groups) if config.skip else None
+
+    def forward(self, x: Tensor, skipped: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        h = self.recurrence(x)
+        skipped = None if self.skip is None else self.skip(h, skipped)
+        return self.widen(h, x if self.residual else None), skipped
+
+    def lower(self, program: Program, x: View, skipped: View | None) -> tuple[View, View | None]:
+        h = self.recurrence.lower(program, x)
+        skipped = None if self.skip is None else self.skip.lower(program, h, skipped)
+        return self.widen.lower(program, h, x if self.residual else None), skipped
+
+
+class PixelRNN(RasterModel):
+    config_class = PixelRNNConfig
+
+    def __init__(self, spec: ImageSpec, config: PixelRNNConfig, condition_spec: ConditionSpec | None = None) -> None:
+        if condition_spec is not None:
+            name = type(self).__name__
+            raise ValueError(f"{name} takes no condition, got one of kind {condition_spec.kind!r}; gated-pixelcnn and pixelcnn++ do")
+        super().__init__(spec)
+        self.config = config
+        self.groups = groups = spec.channels
+        check_config(config, spec, grouped=("units", "hidden"), kernels=("first_kernel",))
+        reach = config.first_kernel // 2
+        self.first = CausalConvolution(
+            groups, 2 * config.units, above=reach, columns=(-reach, reach), left=reach, centre="before", groups=groups
+        )
+        self.blocks = nn.ModuleList(Block(self.recurrence(2 * config.units, config.units, groups), config, groups) for _ in range(config.layers))
+        self.output = LevelsOutput(spec, 2 * config.units, config.hidden)
+
+    @staticmethod
+    def recurrence(inputs: int, units: int, groups: int) -> nn.Module:
+        """The recurrent layer of this kind of PixelRNN."""
+        raise NotImplementedError
+
+    @classmethod
+    def preset(cls, name: str, spec: ImageSpec, **overrides: Any) -> PixelRNNConfig:
+        rounded = multiple_of(spec.channels)
+        return choose(
+            PixelRNNConfig,
+            name,
+            overrides,
+            tiny=dict(units=rounded(4), layers=2, hidden=rounded(12)),
+            small=dict(units=rounded(32), layers=4, hidden=rounded(64)),
+            paper=dict(units=16, layers=7, hidden=32) if spec.channels == 1 else dict(units=rounded(128), layers=12, hidden=rounded(1024)),
+        )
+
+    def distribution(self, x: Tensor, condition: Tensor | None = None) -> Bernoulli | Categorical:
+        h, skipped = self.first(self.spec.scale(x, self.dtype).permute(0, 2, 3, 1)), None
+        for block in self.blocks:
+            h, skipped = block(h, skipped)
+        return self.output(h if skipped is None else skipped)
+
+    def lower(self, program: Program) -> None:
+        h, skipped = self.first.lower(program, program.values()), None
+        for block in self.blocks:
+            assert isinstance(block, Block)
+            h, skipped = block.lower(program, h, skipped)
+        self.output.lower(program, h if skipped is None else skipped)
+
+    def head(self, parameters: Tensor, x: Tensor, index: int, previous: Distribution | None) -> Bernoulli | Categorical:
+        return self.output.head(parameters)

@@ -1,0 +1,52 @@
+"""Row LSTM (van den Oord, Kalchbrenner, Kavukcuoglu 2016, "Pixel Recurrent Neural Networks", section 3.1); the rest is in ``pixelrnn.py``.
+
+    [o, f, i, g] = K_ss * h(row above) + K_is * x     K_ss: 1x3 over the row above, centred, all of it   K_is: 1x3 along the row, mask B
+    c = σ(f) ⊙ c(row above, same column) + σ(i) ⊙ tanh(g)                                                (equation 3)
+    h = σ(o) ⊙ tanh(c)
+
+A whole row is one step. Its context is a triangle that leans to the left: with L layers and a 7x7 first kernel, the row r above is seen
+from column j − (r + L + 3) to j + r + 2. Above the first row, and beside the map, h and c are learned.
+In a step everything that comes from the row above is done once, for the whole row; a pixel adds its own input and runs its cell.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..layers.causal import CausalConvolution
+from ..layers.recurrent import RowScan
+from ..program.builder import Program, View
+from .context import raster_context
+from .pixelrnn import PixelRNN
+
+
+class RowRecurrence(nn.Module):
+    def __init__(self, inputs: int, units: int, groups: int) -> None:
+        super().__init__()
+        self.units, self.groups = units, groups
+        self.input_to_state = CausalConvolution(inputs, 4 * units, left=1, centre="through", groups=groups)
+        self.state_to_state = RowScan(units, (-1, 0, 1), groups)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.state_to_state(self.input_to_state(x))
+
+    def lower(self, program: Program, x: View) -> View:
+        scan = self.state_to_state
+        h, c = program.map(self.units, initial=scan.first_h), program.map(self.units, initial=scan.first_c)
+        with program.phase("row"):
+            above = program.linear(h.window(-1, 1), scan.weights.flatten(0, 1))
+        gates = self.input_to_state.lower(program, x, above)
+        for group in program.each_group():
+            program.append("lstm", *(view.part(group, self.groups) for view in (gates, h, c)))
+        return h
+
+
+class RowLSTM(PixelRNN):
+    recurrence = RowRecurrence
+
+    def context(self) -> Tensor:
+        """Every row above, wider by a column to each side with each row; L + k₁ columns to the left."""
+        first, height = self.config.first_kernel // 2, self.spec.height
+        left = [first + self.config.layers + up for up in range(height + 1)]
+        return raster_context(self.spec, height, left, [first + up - 1 for up in range(height + 1)])
