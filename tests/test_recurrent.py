@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rastrum.layers.recurrent import DiagonalScan, RowScan, Scan, skew, unskew
+from rastrum.layers.recurrent import SPATIAL, DiagonalScan, RowScan, Scan, skew, unskew
 
 State = dict[tuple[int, int], Tensor]
 
@@ -26,23 +26,28 @@ def by_pixel(scan: Scan, gates: Tensor) -> Tensor:
             total = gates[:, i, j]
             for place, weight in zip(seen, scan.weights, strict=True):
                 total = total + h.get(place, first_h) @ weight
-            o, f, into, g = total.unflatten(1, (scan.groups, 4, -1)).unbind(2)
+            o, f, *u, into, g = total.unflatten(1, (scan.groups, scan.cell.gates, -1)).unbind(2)
             cell = torch.sigmoid(f) * c.get(kept, first_c).unflatten(1, (scan.groups, -1)) + torch.sigmoid(into) * torch.tanh(g)
-            h[i, j], c[i, j] = (torch.sigmoid(o) * torch.tanh(cell)).flatten(1), cell.flatten(1)
+            if u:                                                         # a spatial LSTM: a second gate, for the cell above
+                cell = cell + torch.sigmoid(u[0]) * c.get((i - 1, j), first_c).unflatten(1, (scan.groups, -1))
+                h[i, j], c[i, j] = torch.tanh(torch.sigmoid(o) * cell).flatten(1), cell.flatten(1)
+            else:
+                h[i, j], c[i, j] = (torch.sigmoid(o) * torch.tanh(cell)).flatten(1), cell.flatten(1)
     return torch.stack([torch.stack([h[i, j] for j in range(width)], 1) for i in range(height)], 1)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 @pytest.mark.parametrize("groups", [1, 3])
 @pytest.mark.parametrize("size", [(4, 5), (1, 4), (5, 1), (6, 3)], ids=str)
-@pytest.mark.parametrize("kind", ["row", "diagonal"])
+@pytest.mark.parametrize("kind", ["row", "diagonal", "spatial"])
 def test_a_scan_is_its_equations(kind: str, size: tuple[int, int], groups: int, dtype: torch.dtype) -> None:
     """Values and every gradient, learned initial states among them; float64 by torch, float32 by the compiled cell."""
     generator = torch.Generator().manual_seed(0)
-    scan = (DiagonalScan(6, groups) if kind == "diagonal" else RowScan(6, (-1, 0, 1), groups)).to(dtype)
+    scans = {"row": RowScan(6, (-1, 0, 1), groups), "diagonal": DiagonalScan(6, groups), "spatial": DiagonalScan(6, groups, SPATIAL)}
+    scan = scans[kind].to(dtype)
     for parameter in scan.parameters():
         torch.nn.init.normal_(parameter, std=0.5, generator=generator)
-    gates = torch.randn(2, *size, 24, generator=generator, dtype=dtype, requires_grad=True)
+    gates = torch.randn(2, *size, 6 * scan.cell.gates, generator=generator, dtype=dtype, requires_grad=True)
     direction = torch.randn(2, *size, 6, generator=generator, dtype=dtype)
     results = [scan(gates), by_pixel(scan, gates)]
     torch.testing.assert_close(*results, rtol=0, atol=1e-12 if dtype == torch.float64 else 2e-6)
