@@ -15,8 +15,10 @@ from .gated_pixelcnn import GatedPixelCNN
 from .pixelcnn import PixelCNN
 from .pixelcnn_plus_plus import PixelCNNPlusPlus
 from .row_lstm import RowLSTM
+from .spatial_lstm import SpatialLSTM
 
 MODELS: dict[str, Any] = {
+    "spatial-lstm": SpatialLSTM,
     "row-lstm": RowLSTM,
     "diagonal-bilstm": DiagonalBiLSTM,
     "pixelcnn": PixelCNN,
