@@ -1,4 +1,4 @@
-"""Diagonal BiLSTM (van den Oord, Kalchbrenner, Kavukcuoglu 2016, "Pixel Recurrent Neural Networks", section 3.2); the rest: ``pixelrnn.py``.
+"""Diagonal BiLSTM (van den Oord, Kalchbrenner, Kavukcuoglu 2016, "Pixel Recurrent Neural Networks", section 3.2); rest: ``pixelrnn.py``.
 
     [o, f, i, g] = K_ss * (h(left), h(above)) + K_is * x          K_ss: 2x1 in the skewed map    K_is: 1x1, mask B
     c = σ(f) ⊙ c(left) + σ(i) ⊙ tanh(g)                                                          (equation 3)

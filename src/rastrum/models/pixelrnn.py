@@ -75,7 +75,8 @@ class PixelRNN(RasterModel):
         self.first = CausalConvolution(
             groups, 2 * config.units, above=reach, columns=(-reach, reach), left=reach, centre="before", groups=groups
         )
-        self.blocks = nn.ModuleList(Block(self.recurrence(2 * config.units, config.units, groups), config, groups) for _ in range(config.layers))
+        layers = (self.recurrence(2 * config.units, config.units, groups) for _ in range(config.layers))
+        self.blocks = nn.ModuleList(Block(layer, config, groups) for layer in layers)
         self.output = LevelsOutput(spec, 2 * config.units, config.hidden)
 
     @staticmethod

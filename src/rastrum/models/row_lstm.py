@@ -11,7 +11,6 @@ In a step everything that comes from the row above is done once, for the whole r
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from ..layers.causal import CausalConvolution
@@ -38,7 +37,8 @@ class RowRecurrence(nn.Module):
             above = program.linear(h.window(-1, 1), scan.weights.flatten(0, 1))
         gates = self.input_to_state.lower(program, x, above)
         for group in program.each_group():
-            program.append("lstm", *(view.part(group, self.groups) for view in (gates, h, c)))
+            source, out, cell = (view.part(group, self.groups) for view in (gates, h, c))
+            program.append("lstm", source, out, cell)
         return h
 
 
