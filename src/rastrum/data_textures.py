@@ -45,9 +45,9 @@ def leaves(count: int, seed: int) -> Images:
     """``count`` pictures of dead leaves, always the same for a seed."""
     from PIL import Image
 
-    random = np.random.RandomState(seed)                                  # numpy promises that this stream never changes
     for number in range(count):
-        yield f"dead leaves {number}", lambda: Image.fromarray(dead_leaves(CANVAS, random))
+        random = np.random.RandomState([seed, number])                    # numpy promises that this stream never changes
+        yield f"dead leaves {number}", lambda random=random: Image.fromarray(dead_leaves(CANVAS, random))
 
 
 def crops(images: Images, size: int, each: int, seed: int) -> Iterator[tuple[str, Callable[[], Image.Image]]]:
