@@ -156,7 +156,7 @@ def reference_gaussians(d: GaussianMixture) -> Tensor:
         return mpmath.ncdf(-low) - mpmath.ncdf(-high) if low + high > 0 else mpmath.ncdf(high) - mpmath.ncdf(low)
 
     with mpmath.workdps(60):
-        half, exact = mpmath.mpf(1) / (d.levels - 1), lambda x: mpmath.mpf(float(x))                 # noqa: E731
+        half, exact = mpmath.mpf(1) / (d.levels - 1), lambda x: mpmath.mpf(float(x))
         rows = []
         for logits, means, log_scales in zip(*(p.double().flatten(0, -2) for p in (d.logits, d.means, d.log_scales)), strict=True):
             weights = [mpmath.exp(exact(logit)) for logit in logits]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from rastrum.data import Dataset
 from rastrum.evaluation import ensemble_log_prob, evaluate
 from rastrum.layers.mcgsm import MCGSM, exact_exp
 from rastrum.layers.whitening import Whitening
-from rastrum.models.spatial_lstm import SpatialLSTM
+from rastrum.models.spatial_lstm import Layer, SpatialLSTM
 from rastrum.train import train
 
 
@@ -160,13 +161,14 @@ def test_the_network_is_its_equations(channels: int) -> None:
     for i in range(spec.height):
         for j in range(spec.width):
             below = v[0, i, j]
-            for l, layer in enumerate(model.layers):
+            for layer, of_h, of_c in zip(model.layers, h, c, strict=True):
+                assert isinstance(layer, Layer)
                 scan, own = layer.state_to_state, layer.input_to_state
-                left, up = ((h[l].get(at, scan.first_h), c[l].get(at, scan.first_c)) for at in ((i, j - 1), (i - 1, j)))
+                left, up = ((of_h.get(at, scan.first_h), of_c.get(at, scan.first_c)) for at in ((i, j - 1), (i - 1, j)))
                 gates = own.bias + below @ own.weights[0] + left[0] @ scan.weights[0] + up[0] @ scan.weights[1]
                 o, f, u, enter, g = gates.chunk(5)
-                c[l][i, j] = left[1] * f.sigmoid() + up[1] * u.sigmoid() + enter.sigmoid() * g.tanh()
-                below = h[l][i, j] = (o.sigmoid() * c[l][i, j]).tanh()
+                of_c[i, j] = left[1] * f.sigmoid() + up[1] * u.sigmoid() + enter.sigmoid() * g.tanh()
+                below = of_h[i, j] = (o.sigmoid() * of_c[i, j]).tanh()
             for channel, mixture in enumerate(model.mixtures):
                 logits, means, log_scales = mixture(torch.cat([below, e[0, i, j, :channel]]))
                 unit = model.whitening.log_deviation[channel]
@@ -283,10 +285,10 @@ def test_layers_learn_in_turn() -> None:
     config = TrainConfig(optim=OptimConfig(learning_rate=1e-2, batch=8, betas=(0.0, 0.9), ema=0.0), run=RunConfig(steps=8, workers=1))
     seen = []
     for _ in train(model, dataset(spec, 16), config):
-        weights = [layer.input_to_state.weights[0].detach().clone() for layer in model.layers]
+        weights = [layer.input_to_state.weights[0].detach().clone() for layer in model.layers if isinstance(layer, Layer)]
         seen.append((int(model.active), *weights))
     assert [active for active, *_ in seen] == [1, 1, 1, 1, 2, 2, 2, 2]
-    for (_, lower, upper), (active, lower_after, upper_after) in zip(seen[:-1], seen[1:], strict=True):
+    for (_, lower, upper), (active, lower_after, upper_after) in pairwise(seen):
         assert torch.equal(lower, lower_after) == (active == 2)
         assert torch.equal(upper, upper_after) == (active == 1)
     x = waves(spec, 2)

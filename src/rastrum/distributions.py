@@ -7,10 +7,10 @@ The CDF counts out of 2^24 and gives every level at least one count, so a sample
     softmax    w_i = ⌊exp(l_i − max l) 2^30⌋,  C_i = w_0 + … + w_{i−1},     cdf(i) =  i + ⌊C_i (2^24 −  L) / C_L⌋
     mixture    w_k = π_k (2^24 − 2L) 2^28,   C_i = Σ_k ⌊w_k F_k(lower edge of i)⌋,   cdf(i) = 2i + ⌊C_i / 2^28⌋
 
-F is a logistic's σ or a Gaussian's Φ. Sums of integers have no order (the mixture's are float64 below 2^53, exact too), and of the functions
-used only ``exp`` and ``erfc`` are not exactly rounded; torch's give an element the same bits wherever it stands in a tensor (its sigmoid does
-not), so ``search`` and ``cdf`` see the same numbers. The mixture's 2i instead of i lets the count slip by one where their rounding is not
-monotone, without emptying a level.
+F is a logistic's σ or a Gaussian's Φ. Sums of integers have no order (the mixture's are float64 below 2^53, exact too), and of the
+functions used only ``exp`` and ``erfc`` are not exactly rounded; torch's give an element the same bits wherever it stands in a tensor (its
+sigmoid does not), so ``search`` and ``cdf`` see the same numbers. The mixture's 2i instead of i lets the count slip by one where their
+rounding is not monotone, without emptying a level.
 Parameters are float32 or float64.
 """
 

@@ -67,8 +67,9 @@ def score(
     spread = float(nats.std()) / len(nats) ** 0.5 if len(nats) > 1 else None
     mean = float(nats.mean())
     result = {
-        "model": model, "data": dataset.name, "split": dataset.split, "kind": "exact" if exact else "bound", "images": len(x), "ensemble": ensemble,
-        "nats": [round(v, 6) for v in nats.tolist()], "bits_per_dim": [round(bits_per_dim(v, size), 6) for v in nats.tolist()],
+        "model": model, "data": dataset.name, "split": dataset.split, "kind": "exact" if exact else "bound", "images": len(x),
+        "ensemble": ensemble, "nats": [round(v, 6) for v in nats.tolist()],
+        "bits_per_dim": [round(bits_per_dim(v, size), 6) for v in nats.tolist()],
         "mean_nats": mean, "mean_bits_per_dim": bits_per_dim(mean, size),
         "standard_error_nats": spread, "standard_error_bits_per_dim": spread and bits_per_dim(spread, size), "map": map and str(map),
     }  # fmt: skip

@@ -24,8 +24,9 @@ class MCGSM(nn.Module):
         super().__init__()
         self.inputs, self.numbers, self.scales = inputs, components * scales, scales
         self.eta = nn.Parameter(torch.zeros(components, scales))
-        self.alpha = nn.Parameter(torch.linspace(0, 4, scales) + 0.1 * torch.randn(components, scales))
-        self.w = nn.Parameter(0.3 + 0.1 * torch.randn(features, components))
+        # From as wide as the whitened pixel to a level or so; w so small that at first every scale has its share of every pixel.
+        self.alpha = nn.Parameter(torch.linspace(0, 8, scales) + 0.1 * torch.randn(components, scales))
+        self.w = nn.Parameter(0.02 + 0.005 * torch.randn(features, components))
         self.b = nn.Parameter(torch.randn(inputs, features) * inputs**-0.5)
         self.a = nn.Parameter(0.1 * torch.randn(inputs, components) * inputs**-0.5)
 
@@ -52,4 +53,5 @@ class MCGSM(nn.Module):
 
 def exact_exp(x: Tensor) -> Tensor:
     """e^x in float64, correctly rounded: a library's exp differs from machine to machine, and this one goes into files."""
-    return torch.tensor([float(Decimal(value).exp()) for value in x.detach().double().flatten().tolist()], dtype=torch.float64).view(x.shape)
+    exact = [float(Decimal(value).exp()) for value in x.detach().double().flatten().tolist()]
+    return torch.tensor(exact, dtype=torch.float64).view(x.shape)

@@ -2,8 +2,9 @@
 
     gates (S, N, B, Gn) ──▶  line s:  gates[s] + Σ_k h[s−1, places + offset k] · W_k  ──▶ cell(c[s−1]) ──▶ c[s], h[s]
 
-S lines of N places, B images, n units, G gates (4, or 5 of a spatial LSTM): what neighbouring places read lies in one slice. Outside the map, and at places that have not begun
-(``spans``), h and c are the learned initial state. A cell is written once, for torch tensors and for the vectors of compiled loops.
+S lines of N places, B images, n units, G gates (4; 5 of a spatial LSTM): what neighbouring places read lies in one slice. Outside the map,
+and at places that have not begun (``spans``), h and c are the learned initial state. A cell is written once, for torch tensors and for the
+vectors of compiled loops.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Whitening of a causal patch, and of the pixel given it: fitted once on images, then fixed (Theis & Bethge 2015, section 2.3).
 
     patch     v = C_pp^−½ (p − mean p)                                           what the network reads
-    pixel     e_c = (x_c − prediction_c(p, x_0 … x_{c−1})) / σ_c                 best linear prediction, standard deviation of what it misses
+    pixel     e_c = (x_c − prediction_c(p, x_0 … x_{c−1})) / σ_c                 best linear prediction, and how far off it is
 
 Both are convolutions with fixed weights, so they have a step for free. A density of e becomes one of x by the log-Jacobian −Σ_c log σ_c.
 """
@@ -29,9 +29,11 @@ class Whitening(nn.Module):
         super().__init__()
         reach = neighbourhood // 2
         self.reach, self.numbers = reach, channels * (neighbourhood**2 - 1) // 2
-        seen = dict(above=reach, columns=(-reach, reach), left=reach)
-        self.patch = CausalConvolution(channels, self.numbers, **seen)                       # pyright: ignore[reportArgumentType]
-        self.prediction = CausalConvolution(channels, channels, **seen, centre="before", groups=channels)  # pyright: ignore[reportArgumentType]
+        beside = (-reach, reach)
+        self.patch = CausalConvolution(channels, self.numbers, above=reach, columns=beside, left=reach)
+        self.prediction = CausalConvolution(
+            channels, channels, above=reach, columns=beside, left=reach, centre="before", groups=channels
+        )
         self.register_buffer("log_deviation", torch.zeros(channels))
         self.requires_grad_(False)
         _set(self.patch, torch.eye(self.numbers), torch.zeros(self.numbers))

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -94,7 +95,7 @@ class SpatialLSTM(RasterModel):
         self.groups = channels = spec.channels
         self.whitening = Whitening(channels, config.neighbourhood)
         sizes = [self.whitening.numbers, *([config.units] * config.layers if config.recurrent else ())]
-        self.layers = nn.ModuleList(Layer(inputs, units, condition_spec) for inputs, units in zip(sizes[:-1], sizes[1:], strict=True))
+        self.layers = nn.ModuleList(Layer(inputs, units, condition_spec) for inputs, units in pairwise(sizes))
         self.mixtures = nn.ModuleList(
             MCGSM(sizes[-1] + channel, config.components, config.scales, config.features) for channel in range(channels)
         )
@@ -188,11 +189,10 @@ class SpatialLSTM(RasterModel):
             assert isinstance(mixture, MCGSM)
             with program.phase("channel", channel):
                 if channel:
-                    missed = program.linear(
-                        prediction.part(channel - 1, channels), -torch.ones(1, 1).to(self.order.device, self.dtype), initial=x.part(channel - 1, channels)
-                    )
-                    unit = exact_exp(-self.whitening.log_deviation[channel - 1]).to(self.dtype).view(1, 1)
-                    program.linear(missed, unit, destination=View(h.buffer, first + channel - 1, 1))
+                    before = channel - 1
+                    unit = exact_exp(-self.whitening.log_deviation[before]).to(self.whitening.log_deviation).view(1, 1)
+                    less = program.linear(prediction.part(before, channels), -torch.ones_like(unit), initial=x.part(before, channels))
+                    program.linear(less, unit, destination=View(h.buffer, first + before, 1))
                 seen, base = View(h.buffer, 0, first + channel), prediction.part(channel, channels)
                 program.output(channel, mixture.lower(program, seen, base, self.whitening.log_deviation[channel]))
         program.head = Head("gaussian", self.config.components * self.config.scales)

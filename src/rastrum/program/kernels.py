@@ -451,7 +451,8 @@ def lstm(memory, s, c, d, n):
 @compiled
 def spatial_lstm(memory, s, c, d, n):
     """cell = σ(f) left + σ(u) up + σ(i) tanh(g), h = tanh(σ(o) cell); s holds [o | f | u | i | g], c [left | up], where the cell goes."""
-    o, f, u, i, g = memory[s : s + n], memory[s + n : s + 2 * n], memory[s + 2 * n : s + 3 * n], memory[s + 3 * n : s + 4 * n], memory[s + 4 * n : s + 5 * n]
+    o, f, u = memory[s : s + n], memory[s + n : s + 2 * n], memory[s + 2 * n : s + 3 * n]
+    i, g = memory[s + 3 * n : s + 4 * n], memory[s + 4 * n : s + 5 * n]
     left, cell, h, unit = memory[c : c + n], memory[c + n : c + 2 * n], memory[d : d + n], f32(1.0)
     for j in range(n):
         content = exp32(min(f32(-2.0) * g[j], f32(40.0)))
