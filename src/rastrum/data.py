@@ -53,7 +53,7 @@ HUB = {
 }
 # name: (Hub repository and column, or None = made here; pictures of a split that is made here; patches of each picture of a split)
 PATCHES: dict[str, tuple[tuple[str, str] | None, dict[str, int], dict[str, int]]] = {
-    "dead-leaves": (None, {"train": 32, "validation": 8, "test": 8}, {"train": 250, "validation": 250, "test": 250}),
+    "dead-leaves": (None, {"train": 32, "validation": 4, "test": 4}, {"train": 250, "validation": 500, "test": 500}),
     "bsds300": (("berkeley/bsds300", "image"), {}, {"train": 100, "test": 20}),
 }
 PATCH = 32                     # pixels a side of a patch

@@ -64,6 +64,10 @@ class Layer(nn.Module):
         self.input_to_state = CausalConvolution(inputs, 5 * units, centre="through")
         self.condition = ConditionVector(condition, 5 * units)
         self.state_to_state = DiagonalScan(units, cell=SPATIAL)
+        # Two forget gates of one half would keep all of the past, and every path to it: begin with less, and the new content in view.
+        assert self.input_to_state.bias is not None
+        with torch.no_grad():
+            self.input_to_state.bias += torch.tensor([1.0, -1.0, -1.0, 1.0, 0.0]).repeat_interleave(units)
 
     def forward(self, x: Tensor, condition: Tensor | None) -> Tensor:
         return self.state_to_state(self.input_to_state(x, self.condition(condition)))
