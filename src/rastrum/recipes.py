@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .raster import RasterModel
 
 DIGITS, BINARY, GREY, COLOUR = (1, 8, 8, 17), (1, 28, 28, 2), (1, 28, 28, 256), (3, 32, 32, 256)
+TEXTURE = (1, 20, 20, 256)
 PLUS_PLUS = OptimConfig(
     learning_rate=1e-3, betas=(0.95, 0.9995), schedule="exponential", decay=0.999995, ema=0.9995, batch=64, micro_batch=4
 )
@@ -178,6 +179,71 @@ def pixelcnn_plus_plus_cifar10() -> Recipe:
     )
 
 
+def spatial_lstm_dead_leaves() -> Recipe:
+    """RIDE, a spatial LSTM with a mixture of Gaussian scale mixtures, on patches of dead leaves.
+
+    Command: rastrum train spatial-lstm-dead-leaves, then rastrum evaluate FOLDER --data dead-leaves [--ensemble]
+    Hardware and time: not yet measured
+    Expected score: not yet measured (2,000 patches of other pictures, exact)
+    """
+    return _texture("dead-leaves")
+
+
+def spatial_lstm_dead_leaves_mcgsm() -> Recipe:
+    """The mixture alone, of the 12 pixels before, for the same time as ``spatial-lstm-dead-leaves``.
+
+    Command: rastrum train spatial-lstm-dead-leaves-mcgsm, then rastrum evaluate FOLDER --data dead-leaves
+    Hardware and time: not yet measured
+    Expected score: not yet measured (2,000 patches of other pictures, exact)
+    """
+    return _texture("dead-leaves", recurrent=False)
+
+
+def spatial_lstm_bsds300() -> Recipe:
+    """RIDE on grey patches of the Berkeley segmentation set's photographs.
+
+    Command: rastrum train spatial-lstm-bsds300, then rastrum evaluate FOLDER --data bsds300 [--ensemble]
+    Hardware and time: not yet measured
+    Expected score: not yet measured (2,000 patches of the test photographs, exact)
+    """
+    return _texture("bsds300")
+
+
+def spatial_lstm_bsds300_mcgsm() -> Recipe:
+    """The mixture alone, of the 12 pixels before, for the same time as ``spatial-lstm-bsds300``.
+
+    Command: rastrum train spatial-lstm-bsds300-mcgsm, then rastrum evaluate FOLDER --data bsds300
+    Hardware and time: not yet measured
+    Expected score: not yet measured (2,000 patches of the test photographs, exact)
+    """
+    return _texture("bsds300", recurrent=False)
+
+
+def _texture(name: str, **overrides: Any) -> Recipe:
+    """Five minutes of a small RIDE, or of its mixture alone, on grey patches."""
+    return Recipe(
+        model=_model("spatial-lstm", "small", TEXTURE, **overrides),
+        data=DataConfig(name=name, size=TEXTURE[1], grey=True),
+        optim=OptimConfig(learning_rate=2e-2, warm_up=50, ema=0.99, clip=500.0, batch=16),
+        run=RunConfig(cpu_minutes=5.0, workers=1, held_out_images=200),
+    )
+
+
+def spatial_lstm_cifar10_paper() -> Recipe:
+    """RIDE at the paper's size (64 units, 32 components of 4 scales) on CIFAR-10.
+
+    Command: rastrum train spatial-lstm-cifar10-paper --run.device cuda
+    Hardware and time: not yet measured
+    Expected score: not yet measured (all 10,000 test images, exact); published, by van den Oord et al. (2016): 3.47 bits/dim
+    """
+    return Recipe(
+        model=_model("spatial-lstm", "paper", COLOUR),
+        data=DataConfig(name="cifar10"),
+        optim=OptimConfig(learning_rate=2e-3, warm_up=100, ema=0.999, clip=500.0, batch=64),
+        run=RunConfig(steps=100_000, evaluations=50),
+    )
+
+
 def pixelcnn_binarized_mnist_paper() -> Recipe:
     """PixelCNN at the paper's size on Larochelle's binarised MNIST; Adam where the paper has RMSProp.
 
@@ -249,6 +315,11 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "gated-pixelcnn-mnist": gated_pixelcnn_mnist,
     "gated-pixelcnn-cifar10": gated_pixelcnn_cifar10,
     "pixelcnn-plus-plus-cifar10": pixelcnn_plus_plus_cifar10,
+    "spatial-lstm-dead-leaves": spatial_lstm_dead_leaves,
+    "spatial-lstm-dead-leaves-mcgsm": spatial_lstm_dead_leaves_mcgsm,
+    "spatial-lstm-bsds300": spatial_lstm_bsds300,
+    "spatial-lstm-bsds300-mcgsm": spatial_lstm_bsds300_mcgsm,
+    "spatial-lstm-cifar10-paper": spatial_lstm_cifar10_paper,
     "pixelcnn-binarized-mnist-paper": pixelcnn_binarized_mnist_paper,
     "draw-binarized-mnist-paper": draw_binarized_mnist_paper,
     "gated-pixelcnn-cifar10-paper": gated_pixelcnn_cifar10_paper,
