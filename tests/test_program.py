@@ -104,7 +104,8 @@ def test_diagonal_lstm_of_two_directions_equals_its_forward(size: tuple[int, int
     x = torch.randint(0, 5, (batch, *size), generator=torch.Generator().manual_seed(1))
     program = Program(spec)
     lower(p, program)
-    assert [(phase.kind, phase.index) for phase in program.before_row()] == [("row", 0), ("row_reversed", 0), ("row", 1)]
+    kinds = [(phase.kind, phase.index) for phase in program.phases.values()]
+    assert kinds == [("row", 0), ("channel", 0), ("row_reversed", 0), ("row", 1)]
     run = TorchInterpreter(program, batch, torch.float64, torch.device("cpu"))
     expected = forward(p, spec.scale(x, torch.float64)).flatten(1)
     for t in range(spec.size):

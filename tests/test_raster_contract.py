@@ -30,7 +30,7 @@ MODES: dict[str, tuple[tuple[int, int, int], int, ConditionSpec | None]] = {
     "one row": ((1, 1, 9), 3, None),
     "one column": ((1, 9, 1), 3, None),
 }
-UNCONDITIONAL = {"pixelcnn", "row-lstm", "diagonal-bilstm"}
+UNCONDITIONAL = {"pixelcnn", "row-lstm", "diagonal-bilstm", "multiscale-pixelrnn"}
 CASES = [(name, mode) for name in RASTER for mode in MODES if MODES[mode][2] is None or name not in UNCONDITIONAL]
 TOYS = [(name, toy) for name in RASTER for toy in ("1x2x3, 2 levels", "3x1x2, 2 levels", "1x2x2, 3 levels")]
 

@@ -473,7 +473,7 @@ def _look_again(
     seen, promised: (N, E) for ``decisions``, E of them; → seen.
     """
     resting, seen = subject.model, seen.clone()
-    rounds = max(2, min(24, 4 * SMALL // subject.spec.size))
+    rounds = max(6, min(24, 4 * SMALL // subject.spec.size))
     for i in range(2 * rounds):
         missing = (promised & ~seen).any(1)
         if not missing.any():

@@ -1,4 +1,4 @@
-"""A condition as one vector an image: Vᵀh, added to a layer's output at every position."""
+"""What is known before an image is drawn, added to a layer's output: a vector at every position, or maps at each its own."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ..program.builder import Program, View
 from ..protocol import ConditionSpec
+from .causal import VerticalConvolution
 
 
 class ConditionVector(nn.Module):
@@ -36,3 +37,25 @@ class ConditionVector(nn.Module):
         assert vector is not None
         with program.phase("start"):
             return program.linear(vector, self.weight)
+
+
+class Guide(nn.Module):
+    """An unmasked 1x1 of maps that are known at every position (van den Oord et al. 2016); of no maps nothing is added."""
+
+    def __init__(self, maps: int, outputs: int) -> None:
+        super().__init__()
+        self.look = VerticalConvolution(maps, outputs) if maps else None
+
+    def forward(self, guide: Tensor | None) -> Tensor | None:
+        """(B, H, W, maps) → (B, H, W, outputs), or None."""
+        if self.look is None:
+            return None
+        assert guide is not None
+        return self.look(guide)
+
+    def lower(self, program: Program, guide: View | None, initial: View | None = None) -> View | None:
+        """guide: a whole map; → a map of the row phase, added to ``initial``, or that."""
+        if self.look is None:
+            return initial
+        assert guide is not None
+        return self.look.lower(program, guide, initial)

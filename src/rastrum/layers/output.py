@@ -24,10 +24,10 @@ class LevelsOutput(nn.Module):
         self.hidden = CausalConvolution(maps, hidden, centre="through", groups=self.groups)
         self.logits = CausalConvolution(hidden, spec.channels * self.numbers, centre="through", groups=self.groups)
 
-    def forward(self, h: Tensor) -> Bernoulli | Categorical:
-        """Maps (B, H, W, C) → distribution of batch shape (B, channels, H, W)."""
+    def forward(self, h: Tensor) -> Tensor:
+        """Maps (B, H, W, C) → logits (B, channels, H, W, numbers)."""
         logits = self.logits(self.hidden(h.relu()).relu())
-        return self.head(logits.unflatten(-1, (self.spec.channels, self.numbers)).permute(0, 3, 1, 2, 4))
+        return logits.unflatten(-1, (self.spec.channels, self.numbers)).permute(0, 3, 1, 2, 4)
 
     def head(self, logits: Tensor) -> Bernoulli | Categorical:
         """(…, numbers) → distribution of batch shape (…)."""

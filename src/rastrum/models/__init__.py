@@ -12,6 +12,7 @@ from ..raster import RasterModel
 from .diagonal_bilstm import DiagonalBiLSTM
 from .draw import DRAW
 from .gated_pixelcnn import GatedPixelCNN
+from .multiscale_pixelrnn import MultiscalePixelRNN
 from .pixelcnn import PixelCNN
 from .pixelcnn_plus_plus import PixelCNNPlusPlus
 from .row_lstm import RowLSTM
@@ -21,6 +22,7 @@ MODELS: dict[str, Any] = {
     "spatial-lstm": SpatialLSTM,
     "row-lstm": RowLSTM,
     "diagonal-bilstm": DiagonalBiLSTM,
+    "multiscale-pixelrnn": MultiscalePixelRNN,
     "pixelcnn": PixelCNN,
     "gated-pixelcnn": GatedPixelCNN,
     "pixelcnn++": PixelCNNPlusPlus,

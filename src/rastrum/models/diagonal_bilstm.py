@@ -14,28 +14,33 @@ In a step it runs once over a finished row (``row_reversed``), all layers of it,
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
 
 from ..layers.causal import CausalConvolution, VerticalConvolution, shift_down
+from ..layers.condition import Guide
 from ..layers.recurrent import DiagonalScan
 from ..program.builder import Program, View
+from ..protocol import ImageSpec
 from .context import raster_context
-from .pixelrnn import PixelRNN
+from .pixelrnn import PixelRNN, PixelRNNConfig, Recurrence
 
 
-class DiagonalRecurrence(nn.Module):
-    def __init__(self, inputs: int, units: int, groups: int) -> None:
-        super().__init__()
-        self.units, self.groups = units, groups
+class DiagonalRecurrence(Recurrence):
+    def __init__(self, inputs: int, units: int, groups: int, guide: int) -> None:
+        super().__init__(inputs, units, groups, guide)
+        self.guide_to_right, self.guide_to_left = Guide(guide, 4 * units), Guide(guide, 4 * units)
         self.input_to_right = CausalConvolution(inputs, 4 * units, centre="through", groups=groups)
         self.input_to_left = VerticalConvolution(inputs, 4 * units)
         self.to_right, self.to_left = DiagonalScan(units, groups), DiagonalScan(units)
 
-    def forward(self, x: Tensor) -> Tensor:
-        to_left = self.to_left(self.input_to_left(x).flip(2)).flip(2)
-        return self.to_right(self.input_to_right(x)) + shift_down(to_left)
+    def forward(self, x: Tensor, guide: Tensor | None) -> Tensor:
+        to_left = self.to_left(self.input_to_left(x, self.guide_to_left(guide)).flip(2)).flip(2)
+        return self.to_right(self.input_to_right(x, self.guide_to_right(guide))) + shift_down(to_left)
 
-    def lower(self, program: Program, x: View) -> View:
+    def lower(self, program: Program, x: View, guide: View | None) -> View:
         right, left = self.to_right, self.to_left
         (beside_right, above_right), (beside_left, above_left) = right.weights, left.weights
         h_right, h_left = (program.map(self.units, initial=scan.first_h) for scan in (right, left))
@@ -43,7 +48,9 @@ class DiagonalRecurrence(nn.Module):
         c_right, c_left = (program.map(self.units, single=True) for _ in range(2))
         with program.phase("row"):                                        # h_left is still that of the row before the finished one
             above = program.linear(h_right, above_right)
-            gates_left = self.input_to_left.lower(program, x, program.linear(h_left, above_left))
+            finished = None if guide is None else replace(guide, row_shift=-1)
+            gates_left = self.guide_to_left.lower(program, finished, program.linear(h_left, above_left))
+            gates_left = self.input_to_left.lower(program, x, gates_left)
             program.append("copy", first_right, c_right)
             program.append("copy", first_left, c_left)
         with program.phase("row_reversed", first_row=1):
@@ -51,7 +58,7 @@ class DiagonalRecurrence(nn.Module):
             program.append("lstm", gates_left, h_left, c_left)
         with program.phase("row", 1, first_row=1):
             down = program.apply("copy", h_left)
-        gates = self.input_to_right.lower(program, x, above)
+        gates = self.input_to_right.lower(program, x, self.guide_to_right.lower(program, guide, above))
         out = program.map(self.units)
         for group in program.each_group():
 
@@ -65,7 +72,13 @@ class DiagonalRecurrence(nn.Module):
         return out
 
 
+@dataclass(frozen=True, kw_only=True)
+class DiagonalBiLSTMConfig(PixelRNNConfig):
+    pass
+
+
 class DiagonalBiLSTM(PixelRNN):
+    config_class = DiagonalBiLSTMConfig
     recurrence = DiagonalRecurrence
 
     def context(self) -> Tensor:
@@ -76,3 +89,8 @@ class DiagonalBiLSTM(PixelRNN):
         for row in range(1, spec.height):
             context[:, row, : max(0, spec.width - 1 - reach), -1, row - 1, -1] = False
         return context.view(spec.size, spec.size)
+
+    def guide_context(self) -> Tensor:
+        pixels = ImageSpec(1, self.spec.height, self.spec.width)
+        columns = [pixels.width] * (pixels.height + 1)
+        return raster_context(pixels, pixels.height, columns, columns) | torch.eye(pixels.size, dtype=torch.bool)

@@ -96,7 +96,7 @@ class GatedPixelCNN(RasterModel):
         v = shift_down(h)
         for layer in self.layers:
             v, h = layer(v, h, condition)
-        return self.output(h)
+        return self.output.head(self.output(h))
 
     def lower(self, program: Program) -> None:
         v = h = program.values()

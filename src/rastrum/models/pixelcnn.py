@@ -13,10 +13,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ..distributions import Bernoulli, Categorical
 from ..layers.causal import CausalConvolution
+from ..layers.condition import Guide
 from ..layers.output import LevelsOutput
 from ..program.builder import Program, View
 from ..protocol import ConditionSpec, Distribution, ImageSpec
@@ -35,26 +37,29 @@ class PixelCNNConfig:
 
 
 class Block(nn.Module):
-    def __init__(self, maps: int, kernel: int, groups: int) -> None:
+    def __init__(self, maps: int, kernel: int, groups: int, guide: int) -> None:
         super().__init__()
         reach = kernel // 2
+        self.guide = Guide(guide, maps)
         self.narrow = CausalConvolution(2 * maps, maps, centre="through", groups=groups)
         self.look = CausalConvolution(maps, maps, above=reach, columns=(-reach, reach), left=reach, centre="through", groups=groups)
         self.widen = CausalConvolution(maps, 2 * maps, centre="through", groups=groups, bias=False)
 
-    def forward(self, h: Tensor) -> Tensor:
-        return self.widen(self.look(self.narrow(h.relu()).relu()).relu(), initial=h)
+    def forward(self, h: Tensor, guide: Tensor | None) -> Tensor:
+        return self.widen(self.look(self.narrow(h.relu()).relu(), self.guide(guide)).relu(), initial=h)
 
-    def lower(self, program: Program, h: View) -> View:
+    def lower(self, program: Program, h: View, guide: View | None) -> View:
         seen = self.narrow.lower(program, program.apply("relu", h))
-        seen = self.look.lower(program, program.apply("relu", seen))
+        seen = self.look.lower(program, program.apply("relu", seen), self.guide.lower(program, guide))
         return self.widen.lower(program, program.apply("relu", seen), initial=h)
 
 
 class PixelCNN(RasterModel):
+    """guide: maps known at every position that each block sees (``multiscale_pixelrnn.py``); drawn alone it has none."""
+
     config_class = PixelCNNConfig
 
-    def __init__(self, spec: ImageSpec, config: PixelCNNConfig, condition_spec: ConditionSpec | None = None) -> None:
+    def __init__(self, spec: ImageSpec, config: PixelCNNConfig, condition_spec: ConditionSpec | None = None, guide: int = 0) -> None:
         if condition_spec is not None:
             raise ValueError(f"pixelcnn takes no condition, got one of kind {condition_spec.kind!r}; gated-pixelcnn and pixelcnn++ do")
         super().__init__(spec)
@@ -65,7 +70,7 @@ class PixelCNN(RasterModel):
         self.first = CausalConvolution(
             groups, 2 * config.maps, above=reach, columns=(-reach, reach), left=reach, centre="before", groups=groups
         )
-        self.blocks = nn.ModuleList(Block(config.maps, config.kernel, groups) for _ in range(config.layers))
+        self.blocks = nn.ModuleList(Block(config.maps, config.kernel, groups, guide) for _ in range(config.layers))
         self.output = LevelsOutput(spec, 2 * config.maps, config.hidden)
 
     @classmethod
@@ -81,16 +86,20 @@ class PixelCNN(RasterModel):
         )
 
     def distribution(self, x: Tensor, condition: Tensor | None = None) -> Bernoulli | Categorical:
+        return self.output.head(self.logits(x))
+
+    def logits(self, x: Tensor, guide: Tensor | None = None) -> Tensor:
+        """x (B, C, H, W), guide (B, H, W, maps) → (B, C, H, W, numbers)."""
         h = self.first(self.spec.scale(x, self.dtype).permute(0, 2, 3, 1))
         for block in self.blocks:
-            h = block(h)
+            h = block(h, guide)
         return self.output(h)
 
-    def lower(self, program: Program) -> None:
+    def lower(self, program: Program, guide: View | None = None) -> None:
         h = self.first.lower(program, program.values())
         for block in self.blocks:
             assert isinstance(block, Block)
-            h = block.lower(program, h)
+            h = block.lower(program, h, guide)
         self.output.lower(program, h)
 
     def head(self, parameters: Tensor, x: Tensor, index: int, previous: Distribution | None) -> Bernoulli | Categorical:
@@ -98,7 +107,15 @@ class PixelCNN(RasterModel):
 
     def context(self) -> Tensor:
         """d rows up, from k₁ + N k columns left to k₁ + N' k right, with N' the blocks that can still move once d rows are climbed."""
-        first, step, blocks = self.config.first_kernel // 2, self.config.kernel // 2, self.config.layers
+        return self._cone(self.config.first_kernel // 2, self.config.layers)
+
+    def guide_context(self) -> Tensor:
+        """(H W, H W) bool: [i, j] = what is drawn at i sees the guide at j, which enters within each block."""
+        pixels = ImageSpec(1, self.spec.height, self.spec.width)
+        return self._cone(0, self.config.layers - 1, pixels) | torch.eye(pixels.size, dtype=torch.bool)
+
+    def _cone(self, first: int, blocks: int, spec: ImageSpec | None = None) -> Tensor:
+        step = self.config.kernel // 2
         far = first + blocks * step
 
         def right(up: int) -> int:
@@ -111,4 +128,4 @@ class PixelCNN(RasterModel):
                     best = max(best, (first if climbed else 0) + moves * step)
             return best
 
-        return raster_context(self.spec, far, [far] * (far + 1), [right(up) for up in range(far + 1)])
+        return raster_context(spec or self.spec, far, [far] * (far + 1), [right(up) for up in range(far + 1)])

@@ -10,7 +10,7 @@ G see R of its own pixel, mask B also lets a group see itself; what comes from f
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -33,37 +33,46 @@ class PixelRNNConfig:
     skip: bool = False             # every layer also reaches the output directly
 
 
-class Recurrence(Protocol):
-    """A recurrent layer: maps (B, H, W, 2h) → h (B, H, W, h), and its step."""
+class Recurrence(nn.Module):
+    """A recurrent layer: maps (B, H, W, 2h) → h (B, H, W, h), and its step. guide: maps known at every position, added to the gates."""
 
-    def __call__(self, x: Tensor) -> Tensor: ...
+    def __init__(self, inputs: int, units: int, groups: int, guide: int) -> None:
+        super().__init__()
+        self.units, self.groups = units, groups
 
-    def lower(self, program: Program, x: View) -> View: ...
+    def forward(self, x: Tensor, guide: Tensor | None) -> Tensor:
+        raise NotImplementedError
+
+    def lower(self, program: Program, x: View, guide: View | None) -> View:
+        raise NotImplementedError
 
 
 class Block(nn.Module):
-    def __init__(self, recurrence: nn.Module, config: PixelRNNConfig, groups: int) -> None:
+    def __init__(self, recurrence: Recurrence, config: PixelRNNConfig, groups: int) -> None:
         super().__init__()
-        self.recurrence: Any = recurrence                                 # a Recurrence
+        self.recurrence = recurrence
         self.residual = config.residual
         self.widen = CausalConvolution(config.units, 2 * config.units, centre="through", groups=groups)
         self.skip = CausalConvolution(config.units, 2 * config.units, centre="through", groups=groups) if config.skip else None
 
-    def forward(self, x: Tensor, skipped: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        h = self.recurrence(x)
+    def forward(self, x: Tensor, skipped: Tensor | None, guide: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        h = self.recurrence(x, guide)
         skipped = None if self.skip is None else self.skip(h, skipped)
         return self.widen(h, x if self.residual else None), skipped
 
-    def lower(self, program: Program, x: View, skipped: View | None) -> tuple[View, View | None]:
-        h = self.recurrence.lower(program, x)
+    def lower(self, program: Program, x: View, skipped: View | None, guide: View | None) -> tuple[View, View | None]:
+        h = self.recurrence.lower(program, x, guide)
         skipped = None if self.skip is None else self.skip.lower(program, h, skipped)
         return self.widen.lower(program, h, x if self.residual else None), skipped
 
 
 class PixelRNN(RasterModel):
-    config_class = PixelRNNConfig
+    """guide: maps known at every position that each layer sees (``multiscale_pixelrnn.py``); drawn alone it has none."""
 
-    def __init__(self, spec: ImageSpec, config: PixelRNNConfig, condition_spec: ConditionSpec | None = None) -> None:
+    config_class: type[PixelRNNConfig]
+    recurrence: type[Recurrence]
+
+    def __init__(self, spec: ImageSpec, config: PixelRNNConfig, condition_spec: ConditionSpec | None = None, guide: int = 0) -> None:
         if condition_spec is not None:
             name = type(self).__name__
             raise ValueError(f"{name} takes no condition, got one of kind {condition_spec.kind!r}; gated-pixelcnn and pixelcnn++ do")
@@ -75,20 +84,15 @@ class PixelRNN(RasterModel):
         self.first = CausalConvolution(
             groups, 2 * config.units, above=reach, columns=(-reach, reach), left=reach, centre="before", groups=groups
         )
-        layers = (self.recurrence(2 * config.units, config.units, groups) for _ in range(config.layers))
+        layers = (self.recurrence(2 * config.units, config.units, groups, guide) for _ in range(config.layers))
         self.blocks = nn.ModuleList(Block(layer, config, groups) for layer in layers)
         self.output = LevelsOutput(spec, 2 * config.units, config.hidden)
-
-    @staticmethod
-    def recurrence(inputs: int, units: int, groups: int) -> nn.Module:
-        """The recurrent layer of this kind of PixelRNN."""
-        raise NotImplementedError
 
     @classmethod
     def preset(cls, name: str, spec: ImageSpec, **overrides: Any) -> PixelRNNConfig:
         rounded = multiple_of(spec.channels)
         return choose(
-            PixelRNNConfig,
+            cls.config_class,
             name,
             overrides,
             tiny=dict(units=rounded(4), layers=2, hidden=rounded(12)),
@@ -97,17 +101,25 @@ class PixelRNN(RasterModel):
         )
 
     def distribution(self, x: Tensor, condition: Tensor | None = None) -> Bernoulli | Categorical:
+        return self.output.head(self.logits(x))
+
+    def logits(self, x: Tensor, guide: Tensor | None = None) -> Tensor:
+        """x (B, C, H, W), guide (B, H, W, maps) → (B, C, H, W, numbers)."""
         h, skipped = self.first(self.spec.scale(x, self.dtype).permute(0, 2, 3, 1)), None
         for block in self.blocks:
-            h, skipped = block(h, skipped)
+            h, skipped = block(h, skipped, guide)
         return self.output(h if skipped is None else skipped)
 
-    def lower(self, program: Program) -> None:
+    def lower(self, program: Program, guide: View | None = None) -> None:
         h, skipped = self.first.lower(program, program.values()), None
         for block in self.blocks:
             assert isinstance(block, Block)
-            h, skipped = block.lower(program, h, skipped)
+            h, skipped = block.lower(program, h, skipped, guide)
         self.output.lower(program, h if skipped is None else skipped)
+
+    def guide_context(self) -> Tensor:
+        """(H W, H W) bool: [i, j] = what is drawn at i sees the guide at j, which enters the gates of every layer."""
+        raise NotImplementedError
 
     def head(self, parameters: Tensor, x: Tensor, index: int, previous: Distribution | None) -> Bernoulli | Categorical:
         return self.output.head(parameters)

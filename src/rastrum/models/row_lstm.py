@@ -11,42 +11,58 @@ In a step everything that comes from the row above is done once, for the whole r
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
 
 from ..layers.causal import CausalConvolution
+from ..layers.condition import Guide
 from ..layers.recurrent import RowScan
 from ..program.builder import Program, View
+from ..protocol import ImageSpec
 from .context import raster_context
-from .pixelrnn import PixelRNN
+from .pixelrnn import PixelRNN, PixelRNNConfig, Recurrence
 
 
-class RowRecurrence(nn.Module):
-    def __init__(self, inputs: int, units: int, groups: int) -> None:
-        super().__init__()
-        self.units, self.groups = units, groups
+class RowRecurrence(Recurrence):
+    def __init__(self, inputs: int, units: int, groups: int, guide: int) -> None:
+        super().__init__(inputs, units, groups, guide)
+        self.guide = Guide(guide, 4 * units)
         self.input_to_state = CausalConvolution(inputs, 4 * units, left=1, centre="through", groups=groups)
         self.state_to_state = RowScan(units, (-1, 0, 1), groups)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.state_to_state(self.input_to_state(x))
+    def forward(self, x: Tensor, guide: Tensor | None) -> Tensor:
+        return self.state_to_state(self.input_to_state(x, self.guide(guide)))
 
-    def lower(self, program: Program, x: View) -> View:
+    def lower(self, program: Program, x: View, guide: View | None) -> View:
         scan = self.state_to_state
         h, c = program.map(self.units, initial=scan.first_h), program.map(self.units, initial=scan.first_c)
         with program.phase("row"):
             above = program.linear(h.window(-1, 1), scan.weights.flatten(0, 1))
-        gates = self.input_to_state.lower(program, x, above)
+        gates = self.input_to_state.lower(program, x, self.guide.lower(program, guide, above))
         for group in program.each_group():
             source, out, cell = (view.part(group, self.groups) for view in (gates, h, c))
             program.append("lstm", source, out, cell)
         return h
 
 
+@dataclass(frozen=True, kw_only=True)
+class RowLSTMConfig(PixelRNNConfig):
+    pass
+
+
 class RowLSTM(PixelRNN):
+    config_class = RowLSTMConfig
     recurrence = RowRecurrence
 
     def context(self) -> Tensor:
         """Every row above, wider by a column to each side with each row; L + k₁ columns to the left."""
-        first, height = self.config.first_kernel // 2, self.spec.height
-        left = [first + self.config.layers + up for up in range(height + 1)]
-        return raster_context(self.spec, height, left, [first + up - 1 for up in range(height + 1)])
+        first, rows = self.config.first_kernel // 2, range(self.spec.height + 1)
+        left = [first + self.config.layers + up for up in rows]
+        return raster_context(self.spec, self.spec.height, left, [first + up - 1 for up in rows])
+
+    def guide_context(self) -> Tensor:
+        pixels, rows = ImageSpec(1, self.spec.height, self.spec.width), range(self.spec.height + 1)
+        left = [self.config.layers - 1 + up for up in rows]
+        return raster_context(pixels, pixels.height, left, list(rows)) | torch.eye(pixels.size, dtype=torch.bool)

@@ -2,7 +2,7 @@
 
 A map is a row of columns, each ``width`` numbers; an operation is a function of a column, and its phase says at which columns it runs:
 
-    start         once                    the condition and what is made of it
+    start         before the first row    the condition, what earlier passes drew, and what is made of them: whole maps, all rows at once
     row           all columns at once     what the finished rows give to the row that begins (before every row r ≥ first_row)
     row_reversed  right to left           the same, for recurrences from the right
     channel g     the column being drawn  what colour group g of this pixel needs (one group: "pixel")
@@ -11,6 +11,9 @@ In a row phase a map written by the pixel phases still holds the finished row r 
 row r: that is the whole difference between looking up and looking left, and no layer shifts anything in its step.
 Coarser resolutions: a map of level l has ⌈W / 2^l⌉ columns and is due where row and column are multiples of 2^l (``Grid``).
 A window of neighbouring columns is a contiguous slice, so a convolution is one matrix product.
+
+A program has one ``Pass`` over the image, or several: a subsampled image first, then a finer raster that holds it. Each has maps and phases
+of its own; what one gives to the next stands in whole maps, which keep all their rows.
 """
 
 from __future__ import annotations
@@ -41,6 +44,7 @@ class Buffer:
     """Memory of one map: ``columns`` columns of ``width`` numbers an image, starting at ``initial``, or at zero.
 
     ``before`` and ``after``: columns beside the row that windows reach; they keep that beginning. ``single``: one column for all.
+    ``rows``: 0 = of the row that is being drawn; else a whole map, and ``above`` and ``below`` are what windows reach beyond it.
     """
 
     width: int
@@ -50,33 +54,46 @@ class Buffer:
     single: bool = False
     before: int = 0
     after: int = 0
+    rows: int = 0
+    above: int = 0
+    below: int = 0
+
+    @property
+    def row_length(self) -> int:
+        """Numbers of a row, its surroundings included."""
+        return (self.before + self.columns + self.after) * self.width
 
 
 @dataclass(frozen=True)
 class View:
-    """``size`` numbers from ``offset`` of column ``j · step + shift`` of a buffer, for an operation at its column j."""
+    """``size`` numbers from ``offset`` of column ``j · step + shift`` of a buffer, for an operation at its column j.
+
+    Of a whole map: in row ``r · row_step + row_shift``, for an operation at row r.
+    """
 
     buffer: Buffer
     offset: int
     size: int
     shift: int = 0
     step: int = 1
+    row_shift: int = 0
+    row_step: int = 1
 
     def part(self, index: int, parts: int) -> View:
         size = self.size // parts
-        return View(self.buffer, self.offset + index * size, size, self.shift, self.step)
+        return replace(self, offset=self.offset + index * size, size=size)
 
     def window(self, first: int, last: int, step: int = 1, leave_out: int = 0) -> View:
         """Columns j·step + first … j·step + last as one slice, without the last ``leave_out`` numbers."""
         assert self.offset == 0 and self.size == self.buffer.width and self.shift == 0 and self.step == 1, "a window takes whole columns"
-        return View(self.buffer, 0, (last - first + 1) * self.size - leave_out, first, step)
+        return replace(self, size=(last - first + 1) * self.size - leave_out, shift=first, step=step)
 
 
 @dataclass(frozen=True)
 class Grid:
     """Where an operation runs: rows r with r & row_mask = row_value, columns likewise; its column index is column >> level.
 
-    In row phases it runs at its first ``columns`` columns.
+    In row phases it runs at its first ``columns`` columns, in start phases there in its first ``rows`` rows.
     """
 
     level: int
@@ -85,6 +102,7 @@ class Grid:
     row_value: int
     column_mask: int
     column_value: int
+    rows: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +122,30 @@ class Phase:
     index: int
     first_row: int
     operations: list[Operation] = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class Pass:
+    """A raster of positions, drawn in raster order: (r, c) is the image's pixel (r · spacing, c · spacing).
+
+    known: 0, or those where r and c are multiples of it were decided by an earlier pass; there the network runs and is fed what stands.
+    """
+
+    height: int
+    width: int
+    outputs: list[View | None]
+    spacing: int = 1
+    known: int = 0
+    phases: dict[tuple[PhaseKind, int], Phase] = field(default_factory=dict)
+    input: View | None = None
+    ones: bool = False             # a 1 stands beside the values
+
+    def decides(self) -> Tensor:
+        """(height, width) bool: where this pass decides."""
+        decides = torch.ones(self.height, self.width, dtype=torch.bool)
+        if self.known:
+            decides[:: self.known, :: self.known] = False
+        return decides
 
 
 @dataclass(frozen=True)
@@ -128,20 +170,35 @@ class Program:
         self.condition_spec = condition_spec
         self.groups = groups
         self.buffers: list[Buffer] = []
-        self.phases: dict[tuple[PhaseKind, int], Phase] = {}
-        self.outputs: list[View | None] = [None] * groups
+        self.passes: list[Pass] = []
         self.head: Head | None = None
-        self.input: View | None = None
-        self.input_ones = False
         self.condition: View | None = None
+        self.picture: View | None = None
         self._phase: Phase | None = None
         self._grid: Grid | None = None
         self._applied: dict[tuple[Phase | None, Grid | None, Kind, View], View] = {}
 
+    # ── passes ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def new_pass(self, spacing: int = 1, known: int = 0) -> Pass:
+        """Begin a pass over the pixels that lie ``spacing`` apart; its maps and phases are those that follow."""
+        height, width = (-(-size // spacing) for size in (self.spec.height, self.spec.width))
+        self.passes.append(Pass(height, width, [None] * self.groups, spacing, known))
+        return self.passes[-1]
+
+    @property
+    def current(self) -> Pass:
+        """The pass that is being built; a program that begins none has one over the whole image."""
+        return self.passes[-1] if self.passes else self.new_pass()
+
+    @property
+    def phases(self) -> dict[tuple[PhaseKind, int], Phase]:
+        return self.current.phases
+
     # ── maps ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def columns(self, level: int) -> int:
-        return -(-self.spec.width // (1 << level))
+        return -(-self.current.width // (1 << level))
 
     def map(self, width: int, level: int = 0, initial: Tensor | None = None, single: bool = False) -> View:
         """A new map of ``width`` numbers a column, zero (or ``initial``, (width,)) before anything is written."""
@@ -150,11 +207,24 @@ class Program:
         self.buffers.append(buffer)
         return View(buffer, 0, width)
 
+    def whole_map(self, width: int, rows: int, columns: int) -> View:
+        """A new map that keeps all its rows, zero before anything is written."""
+        buffer = Buffer(width, 0, columns, rows=rows)
+        self.buffers.append(buffer)
+        return View(buffer, 0, width)
+
     def values(self, ones: bool = False) -> View:
         """The input map: the scaled values of a pixel's channels, written as they are decided; with ``ones`` a 1 beside them."""
-        assert self.input is None, "one input map"
-        self.input, self.input_ones = self.map(self.spec.channels + ones), ones
-        return self.input
+        assert self.current.input is None, "one input map"
+        view = self.map(self.spec.channels + ones)
+        self.current.input, self.current.ones = view, ones
+        return view
+
+    def drawn(self, spacing: int) -> View:
+        """The scaled values that earlier passes decided at every ``spacing``-th row and column, as a whole map."""
+        if self.picture is None:
+            self.picture = self.whole_map(self.spec.channels, self.spec.height, self.spec.width)
+        return replace(self.picture, step=spacing, row_step=spacing)
 
     def condition_vector(self) -> View | None:
         """The condition as a vector, a class as its one-hot row; None for an unconditional model."""
@@ -164,7 +234,7 @@ class Program:
         return self.condition
 
     def output(self, group: int, view: View) -> None:
-        self.outputs[group] = view
+        self.current.outputs[group] = view
 
     # ── where operations go ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -218,7 +288,8 @@ class Program:
         level = destination.buffer.level
         if self._grid is None:
             due = (1 << level) - 1
-            grid = Grid(level, destination.buffer.columns, due, 0, due, 0)
+            columns, rows = destination.buffer.columns // destination.step, destination.buffer.rows // destination.row_step
+            grid = Grid(level, columns, due, 0, due, 0, max(1, rows))
         else:
             grid = self._grid
         for view in (source, destination, initial):
@@ -226,6 +297,10 @@ class Program:
                 last = view.shift + (view.offset + view.size - 1) // view.buffer.width
                 view.buffer.before = max(view.buffer.before, -view.shift)
                 view.buffer.after = max(view.buffer.after, (grid.columns - 1) * view.step + last - (view.buffer.columns - 1))
+                if view.buffer.rows:
+                    rows = grid.rows if self._phase.kind == "start" else self.current.height
+                    view.buffer.above = max(view.buffer.above, -view.row_shift)
+                    view.buffer.below = max(view.buffer.below, (rows - 1) * view.row_step + view.row_shift - (view.buffer.rows - 1))
         written = destination.buffer
         self._applied = {key: to for key, to in self._applied.items() if written not in (key[-1].buffer, to.buffer)}
         self._phase.operations.append(Operation(kind, source, destination, grid, initial, weight, bias))
@@ -242,7 +317,8 @@ class Program:
         """destination = initial + bias + source · weight; weight (K, N)."""
         assert weight.shape[0] == source.size, f"weight of {weight.shape[0]} rows for {source.size} numbers"
         if destination is None:
-            destination = self.map(weight.shape[1], level, single=self._phase is not None and self._phase.kind == "start")
+            single = source.buffer.single and self._phase is not None and self._phase.kind == "start"
+            destination = self.map(weight.shape[1], level, single=single)
         assert weight.shape[1] == destination.size
         bias = None if bias is None else bias.detach().clone()            # copies: parameters may change during a walk
         self.append("linear", source, destination, initial, weight.detach().clone(), bias)
@@ -280,7 +356,7 @@ class Program:
     def _read_after_written(self, pixels: Buffer) -> bool:
         """Whether pixel phases write all of the map and alone read it: at columns behind the pixel, or what is written at its own."""
         written = [False] * pixels.width
-        for phase in sorted(self.phases.values(), key=lambda phase: (phase.kind == "channel", phase.index)):
+        for phase in sorted(self._all_phases(), key=lambda phase: (phase.kind == "channel", phase.index)):
             for op in phase.operations:
                 for view in (op.source, op.initial):
                     if view is not None and view.buffer is pixels:
@@ -295,18 +371,23 @@ class Program:
 
     # ── reading a finished program ───────────────────────────────────────────────────────────────────────────────────
 
-    def before_row(self) -> Sequence[Phase]:
-        """The phases between two rows, in their order."""
-        return [phase for (kind, _), phase in self.phases.items() if kind in ("row", "row_reversed")]
+    def _all_phases(self) -> Sequence[Phase]:
+        return [phase for each in self.passes for phase in each.phases.values()]
 
     def decided(self) -> Tensor:
-        """The flat indices that the phases decide, one after another: (D,)."""
-        index = torch.arange(self.spec.size).view(self.spec.channels, -1)
-        return index.t().reshape(-1)
+        """The flat indices that the passes decide, one after another: (D,)."""
+        image = torch.arange(self.spec.size).view(self.spec.channels, self.spec.height, self.spec.width).permute(1, 2, 0)
+        return torch.cat([image[:: each.spacing, :: each.spacing][each.decides()].reshape(-1) for each in self.passes])
+
+    def steps(self) -> list[int]:
+        """At which step each colour group that is decided is, the passes' positions and their groups counted one after another."""
+        decides = torch.cat([each.decides().reshape(-1) for each in self.passes])
+        return decides.repeat_interleave(self.groups).nonzero()[:, 0].tolist()
 
     def finish(self, order: Tensor) -> Program:
         """The program, if it is whole and decides in the model's ``order``."""
-        assert self.input is not None and all(view is not None for view in self.outputs), "a program reads values and gives outputs"
+        for each in self.passes:
+            assert each.input is not None and all(view is not None for view in each.outputs), "a pass reads values and gives outputs"
         assert torch.equal(self.decided(), order.cpu()), "the program decides in the model's order"
         self._sum_in_place()
         return self
@@ -319,7 +400,7 @@ class Program:
         """
         writers: dict[Buffer, list[tuple[Phase, Operation]]] = {buffer: [] for buffer in self.buffers}
         readers: dict[Buffer, list[tuple[Phase, Operation, View]]] = {buffer: [] for buffer in self.buffers}
-        for phase in self.phases.values():
+        for phase in self._all_phases():
             for op in phase.operations:
                 writers[op.destination.buffer].append((phase, op))
                 for view in (op.source, op.initial):
@@ -329,7 +410,9 @@ class Program:
         def row_map(pixels: Buffer) -> Buffer | None:
             starts = {op.initial.buffer for _, op in writers[pixels] if op.initial is not None} - {pixels}
             row = starts.pop() if len(starts) == 1 else None
-            if row is None or row.single or (row.width, row.level) != (pixels.width, pixels.level) or row.initial is not pixels.initial:
+            if row is None or row.single or row.rows or row.initial is not pixels.initial:
+                return None
+            if (row.width, row.level) != (pixels.width, pixels.level):
                 return None
             in_step = all(
                 phase.kind == "channel" and op.initial is not None and replace(op.initial, buffer=pixels) == op.destination
@@ -343,7 +426,7 @@ class Program:
             finest = (1 << pixels.level) - 1
             columns = {(op.grid.column_mask, op.grid.column_value) for _, op in writers[pixels]}
             everywhere = due == columns == {(finest, 0)}
-            outside = [self.input, self.condition, *self.outputs]
+            outside = [self.condition, self.picture, *(view for each in self.passes for view in [each.input, *each.outputs])]
             alone = all(op.destination.buffer is pixels for _, op, _ in readers[row])
             alone = alone and not any(view is not None and view.buffer is row for view in outside)
             return row if writers[row] and in_step and anew and everywhere and alone and self._read_after_written(pixels) else None
@@ -356,8 +439,9 @@ class Program:
             return replace(view, buffer=lent[view.buffer]) if view.buffer in lent else view
 
         self.buffers = [buffer for buffer in self.buffers if buffer not in lent]
-        self.outputs = [None if view is None else moved(view) for view in self.outputs]
-        for phase in self.phases.values():
+        for each in self.passes:
+            each.outputs = [None if view is None else moved(view) for view in each.outputs]
+        for phase in self._all_phases():
             for place, op in enumerate(phase.operations):
                 views = [op.source, op.destination, *([] if op.initial is None else [op.initial])]
                 if any(view.buffer in lent for view in views):

@@ -464,10 +464,10 @@ def spatial_lstm(memory, s, c, d, n):
 
 # ── the interpreter of the tables ────────────────────────────────────────────────────────────────────────────────────
 
-# Columns of the table of operations. A view is (offset of column 0, distance between columns): offset + j · distance.
-KIND, SOURCE, SOURCE_STEP, DESTINATION, DESTINATION_STEP, INITIAL, INITIAL_STEP = range(7)
-INPUTS, OUTPUTS, WEIGHT, BIAS, POINT_WEIGHTS, COLUMNS, ROW_MASK, ROW_VALUE, COLUMN_MASK, COLUMN_VALUE, LEVEL = range(7, 18)
-OPERATION_FIELDS = 18
+# Columns of the table of operations. A view is (offset, distance between columns, between rows); rows of a whole map only, else 0.
+KIND, SOURCE, SOURCE_STEP, SOURCE_ROW, DESTINATION, DESTINATION_STEP, DESTINATION_ROW, INITIAL, INITIAL_STEP, INITIAL_ROW = range(10)
+INPUTS, OUTPUTS, WEIGHT, BIAS, POINT_WEIGHTS, COLUMNS, ROWS, ROW_MASK, ROW_VALUE, COLUMN_MASK, COLUMN_VALUE, LEVEL = range(10, 22)
+OPERATION_FIELDS = 22
 LINEAR, COPY, ADD, GATE, GLU, RELU, ELU, CONCAT_ELU, LSTM, SQUARE, SPATIAL_LSTM = range(11)
 KINDS = {
     "linear": LINEAR, "copy": COPY, "add": ADD, "gate": GATE, "glu": GLU, "relu": RELU, "elu": ELU, "concat_elu": CONCAT_ELU,
@@ -478,18 +478,22 @@ KINDS = {
 FIRST, LAST, PHASE_KIND, ARGUMENT = range(4)
 START, ROW, ROW_REVERSED, CHANNEL = range(4)
 
+# Columns of the table of passes: first step, positions of a row, phases, input map and whether ones stand in it; SPACING pixels of the
+# image from one position to the next, KNOWN positions from one that is known to the next (0: none).
+FIRST_STEP, WIDTH, FIRST_PHASE, LAST_PHASE, INPUT, INPUT_STEP, ONES, SPACING, KNOWN = range(9)
+PASS_FIELDS = 9
+
 
 class Layout(NamedTuple):
     """Sizes of one program, for the compiled code."""
 
-    width: int
     channels: int              # of an image
     groups: int                # colour groups: steps of a pixel
     levels: int
     stride: int                # numbers of one image's arena
-    input: int                 # offset of the input map's column 0, and the distance between its columns
-    input_step: int
-    ones: int                  # 1: a one stands beside the values
+    picture: int               # the decided values as the network reads them, for later passes: offset (−1: none), and distances
+    picture_row: int
+    picture_step: int
     head: int                  # BERNOULLI, SOFTMAX, MIXTURE or GAUSSIAN
     components: int            # K of a mixture or of Gaussians
 
@@ -528,11 +532,9 @@ def run_at(ops, row, column, memory, stride, batch, weights, scratch):
         if row & op[ROW_MASK] != op[ROW_VALUE] or column & op[COLUMN_MASK] != op[COLUMN_VALUE]:
             continue
         j = column >> op[LEVEL]
-        s, d, i = (
-            op[SOURCE] + j * op[SOURCE_STEP],
-            op[DESTINATION] + j * op[DESTINATION_STEP],
-            op[INITIAL] + j * op[INITIAL_STEP],
-        )
+        s = op[SOURCE] + row * op[SOURCE_ROW] + j * op[SOURCE_STEP]
+        d = op[DESTINATION] + row * op[DESTINATION_ROW] + j * op[DESTINATION_STEP]
+        i = op[INITIAL] + row * op[INITIAL_ROW] + j * op[INITIAL_STEP]
         if op[KIND] == LINEAR:
             linear(batch, op[INPUTS], op[OUTPUTS], memory, s, stride, weights, op[WEIGHT], op[BIAS], i, stride, d, stride, scratch)
         else:
@@ -548,16 +550,18 @@ def run_across(ops, row, memory, stride, batch, weights, scratch):
         if row & op[ROW_MASK] != op[ROW_VALUE]:
             continue
         ls, ld, li, K, N = op[SOURCE_STEP], op[DESTINATION_STEP], op[INITIAL_STEP], op[INPUTS], op[OUTPUTS]
+        in_source, in_destination = op[SOURCE] + row * op[SOURCE_ROW], op[DESTINATION] + row * op[DESTINATION_ROW]
+        in_initial = op[INITIAL] + row * op[INITIAL_ROW]
         done = 0
         if op[POINT_WEIGHTS] > 0:
-            s, d, i, tiles = op[SOURCE], op[DESTINATION], op[INITIAL], op[COLUMNS] // TILE
+            s, d, i, tiles = in_source, in_destination, in_initial, op[COLUMNS] // TILE
             three_columns(
                 batch, tiles, K // 3, N, memory, stride, s, ls, weights, op[POINT_WEIGHTS], op[BIAS], i, li, d, ld, scratch
             )
             done = TILE * tiles
         columns = op[COLUMNS] - done
         for b in range(batch):
-            s, d, i = op[SOURCE] + b * stride + done * ls, op[DESTINATION] + b * stride + done * ld, op[INITIAL] + b * stride + done * li
+            s, d, i = in_source + b * stride + done * ls, in_destination + b * stride + done * ld, in_initial + b * stride + done * li
             if op[KIND] == LINEAR:
                 if columns > 0:
                     linear(columns, K, N, memory, s, ls, weights, op[WEIGHT], op[BIAS], i, li, d, ld, scratch)
@@ -567,16 +571,27 @@ def run_across(ops, row, memory, stride, batch, weights, scratch):
 
 
 @compiled
-def advance(ops, phases, layout, step, memory, batch, weights, scratch):
+def pass_of(passes, step):
+    number = 0
+    while number + 1 < passes.shape[0] and step >= passes[number + 1, FIRST_STEP]:
+        number += 1
+    return number
+
+
+@compiled
+def advance(ops, phases, passes, layout, step, memory, batch, weights, scratch):
     """What colour group ``step`` of the sequence of all groups needs: before a row its row phases, then the group's own."""
-    pixel, group = step // layout.groups, step % layout.groups
-    row, column = pixel // layout.width, pixel % layout.width
-    for number in range(phases.shape[0]):
+    here = passes[pass_of(passes, step)]
+    pixel, group = (step - here[FIRST_STEP]) // layout.groups, (step - here[FIRST_STEP]) % layout.groups
+    row, column = pixel // here[WIDTH], pixel % here[WIDTH]
+    for number in range(here[FIRST_PHASE], here[LAST_PHASE]):
         phase = phases[number]
         part = ops[phase[FIRST] : phase[LAST]]
         if phase[PHASE_KIND] == START:
-            if step == 0:
-                run_at(part, 0, 0, memory, layout.stride, batch, weights, scratch)
+            if step == here[FIRST_STEP]:
+                for each in range(part.shape[0]):
+                    for at in range(part[each, ROWS]):
+                        run_across(part[each : each + 1], at, memory, layout.stride, batch, weights, scratch)
         elif phase[PHASE_KIND] == CHANNEL:
             if phase[ARGUMENT] == group:
                 run_at(part, row, column, memory, layout.stride, batch, weights, scratch)
@@ -584,8 +599,23 @@ def advance(ops, phases, layout, step, memory, batch, weights, scratch):
             if phase[PHASE_KIND] == ROW:
                 run_across(part, row, memory, layout.stride, batch, weights, scratch)
             else:
-                for at in range(layout.width - 1, -1, -1):
+                for at in range(here[WIDTH] - 1, -1, -1):
                     run_at(part, row, at, memory, layout.stride, batch, weights, scratch)
+    if here[KNOWN] > 0 and row % here[KNOWN] == 0 and column % here[KNOWN] == 0:
+        feed(here, layout, row, column, group, memory, batch)
+
+
+@compiled
+def feed(here, layout, row, column, group, memory, batch):
+    """A known position reads what an earlier pass decided there."""
+    size = layout.channels // layout.groups
+    for b in range(batch):
+        source = b * layout.stride + layout.picture + here[SPACING] * (row * layout.picture_row + column * layout.picture_step)
+        target = b * layout.stride + here[INPUT] + column * here[INPUT_STEP]
+        for channel in range(group * size, (group + 1) * size):
+            memory[target + channel] = memory[source + channel]
+        if here[ONES] == 1:
+            memory[target + layout.channels] = f32(1.0)
 
 
 # ── the integer CDF (distributions.py says the same in torch) ────────────────────────────────────────────────────────
@@ -916,14 +946,27 @@ class Scratch(NamedTuple):
     pmf: Any                   # (L,) float64
 
 
+class Tables(NamedTuple):
+    """A program."""
+
+    steps: Any                 # (D / channels of a group,): at which step of the passes each is decided
+    operations: Any            # (operations, OPERATION_FIELDS)
+    phases: Any                # (phases, 4)
+    passes: Any                # (passes, PASS_FIELDS)
+    outputs: Any               # (passes · G, 3): offset at column 0, distance between columns, how many numbers
+    layout: Layout
+    weights: Any
+    levels: Any                # (L,) float32: a level as the network reads it
+
+
 @compiled
-def walk(ops, phases, outputs, layout, lowest, memory, weights, table, task, values, active, chain, seen, streams, mixture, scratch):
+def walk(program, lowest, memory, task, values, active, chain, seen, streams, mixture, scratch):
     """Runs a program over decisions for a batch; → DONE, NOT_FINITE, or FLUSHED where this thread flushes denormals and would code.
 
-    outputs (G, 3): offset, column distance and count of each group's numbers · memory (B · stride,) · table (L,): a level as the network
-    reads it
+    memory (B · stride,)
     values (B, n): read where not active, or forced or encoded; written everywhere · chain (B, K), seen (B, C): the pixel's mixture so far.
     """
+    steps, ops, phases, passes, outputs, layout, weights, table = program
     batch = values.shape[0]
     of_group = layout.channels // layout.groups
     levels, sums = layout.levels, scratch.sums
@@ -931,16 +974,20 @@ def walk(ops, phases, outputs, layout, lowest, memory, weights, table, task, val
     if task.mode >= ENCODE and not (task.tiny * f32(0.1)) * f32(1e20) > f32(0.0):
         return FLUSHED
     for t in range(task.first, task.last):
-        step = t // of_group
+        step = steps[t // of_group]
         while ran <= step:
-            advance(ops, phases, layout, ran, memory, batch, weights, scratch.linear)
+            advance(ops, phases, passes, layout, ran, memory, batch, weights, scratch.linear)
             ran += 1
         if task.mode == ADVANCE:
             break
-        pixel, channel = t // layout.channels, t % layout.channels
-        group, column = channel // of_group, pixel % layout.width
-        parameters = outputs[group, 0] + column * outputs[group, 1]
-        here = layout.input + column * layout.input_step
+        number = pass_of(passes, step)
+        each, channel = passes[number], t % layout.channels
+        pixel, group = (step - each[FIRST_STEP]) // layout.groups, channel // of_group
+        row, column = pixel // each[WIDTH], pixel % each[WIDTH]
+        output = outputs[number * layout.groups + group]
+        parameters = output[0] + column * output[1]
+        here = each[INPUT] + column * each[INPUT_STEP]
+        there = layout.picture + each[SPACING] * (row * layout.picture_row + column * layout.picture_step)
         for b in range(batch):
             p, n = b * layout.stride + parameters, t - task.first
             choose = active[b, n] and task.mode != FORCE
@@ -984,7 +1031,9 @@ def walk(ops, phases, outputs, layout, lowest, memory, weights, table, task, val
                 seen[b, channel] = level
                 mixture_condition(mixture, levels, level, chain[b])
             memory[b * layout.stride + here + channel] = table[level]
-            if layout.ones == 1 and channel == 0:
+            if layout.picture >= 0:
+                memory[b * layout.stride + there + channel] = table[level]
+            if each[ONES] == 1 and channel == 0:
                 memory[b * layout.stride + here + layout.channels] = f32(1.0)
     return DONE
 

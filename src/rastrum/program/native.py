@@ -40,7 +40,7 @@ class NativeInterpreter:
 
     def __init__(self, packed: Packed, batch: int, condition: Tensor | None = None, threads: int = 1) -> None:
         self.packed, self.batch, self.condition, self.threads = packed, batch, condition, threads
-        layout = packed.layout
+        layout = packed.tables.layout
         self._channels = layout.channels // layout.groups
         self._memory = aligned_copy(np.broadcast_to(packed.beginning, (batch, layout.stride)))
         self._chain = np.zeros((batch, layout.components))
@@ -64,13 +64,15 @@ class NativeInterpreter:
 
     def parameters(self, t: int) -> Tensor:
         """The output (B, P) of the pixel or colour group that decision ``t`` belongs to; a view, valid until the next call."""
-        step = t // self._channels
+        step = int(self.packed.tables.steps[t // self._channels])
         if self._ran <= step:
             none = np.zeros((self.batch, 0), np.int64)
             self._walk(kernels.ADVANCE, t, t + 1, Work("force"), none, none.astype(np.bool_), _Streams([]))
-        pixel, group = divmod(step, self.packed.layout.groups)
-        start, distance, size = self.packed.outputs[group]
-        start += pixel % self.packed.layout.width * distance
+        number = int(kernels.pass_of(self.packed.tables.passes, step))
+        here, groups = self.packed.tables.passes[number], self.packed.tables.layout.groups
+        pixel, group = divmod(step - int(here[kernels.FIRST_STEP]), groups)
+        start, distance, size = self.packed.tables.outputs[number * groups + group]
+        start += pixel % int(here[kernels.WIDTH]) * distance
         return torch.from_numpy(self._memory[:, start : start + size])
 
     def arena(self) -> np.ndarray:
@@ -95,7 +97,7 @@ class NativeInterpreter:
         streams = _Streams(work.streams, 4 * (stop - t) + 16 if work.kind == "encode" else 0)
         # In calls of a row and more, about CALL seconds each, so that Ctrl-C is heard; how they are cut changes no bit.
         begin = t
-        row = size = self.packed.layout.width * self.packed.layout.channels
+        row = size = int(self.packed.tables.passes[-1, kernels.WIDTH]) * self.packed.tables.layout.channels
         while begin < stop:
             end, started = min(stop, begin + size), time.perf_counter()
             part = np.ascontiguousarray(values[:, begin - t : end - t])
@@ -108,7 +110,7 @@ class NativeInterpreter:
 
     def _check(self, t: int, stop: int, work: Work, kept: Tensor | None) -> None:
         """The kernels look nowhere whether an index lies inside its array: so it is looked here."""
-        levels, decisions = self.packed.layout.levels, self.packed.decisions
+        levels, decisions = self.packed.tables.layout.levels, self.packed.decisions
         if not 0 <= t <= stop <= decisions:
             raise ValueError(f"decisions: {t} … {stop} do not lie in 0 … {decisions}")
         for what, values in (("values", work.values), ("kept values", kept)):
@@ -131,18 +133,13 @@ class NativeInterpreter:
         """One call of the kernels; values and active (B, stop − t), values written."""
         packed = self.packed
         task = kernels.Task(mode, t, stop, self._ran, np.uint64(work.seed), work.first, clamp_temperature(work.temperature), TINY)
-        lowest = lowest_log_scale(packed.layout.levels)
+        lowest = lowest_log_scale(packed.tables.layout.levels)
 
         def run(room: _Room, block: slice) -> int:
             return kernels.walk(
-                packed.operations,
-                packed.phases,
-                packed.outputs,
-                packed.layout,
+                packed.tables,
                 lowest,
                 self._memory[block].reshape(-1),
-                packed.weights,
-                packed.levels,
                 task._replace(image=work.first + block.start),
                 values[block],
                 active[block],
@@ -165,7 +162,8 @@ class NativeInterpreter:
             raise not_finite("logits, means or log scales")
         if kernels.FLUSHED in ends:
             raise PortabilityError("arithmetic: denormal numbers are flushed to zero, so nothing is coded; torch.set_flush_denormal(False)")
-        self._ran = max(self._ran, (stop - 1) // self._channels + 1)
+        if stop > t:
+            self._ran = max(self._ran, int(packed.tables.steps[(stop - 1) // self._channels]) + 1)
 
     def select(self, index: Tensor) -> NativeInterpreter:
         """The same point of the walk for the images ``index``."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from . import kernels
-from .builder import Buffer, Head, Operation, Phase, Program, View
+from .builder import Buffer, Head, Operation, Pass, Phase, Program, View
 
 LARGEST_ARENA = 1 << 31        # numbers of an image
 BLOCK = 16                     # images that run together: their state stays in the cache
@@ -31,13 +31,8 @@ class Packed:
 
     decisions: int                 # of an image
     decides: bool                  # whether the program says its distribution
-    layout: kernels.Layout
-    operations: np.ndarray
-    phases: np.ndarray
-    outputs: np.ndarray            # (G, 3): offset at column 0, distance between columns, how many numbers
-    weights: np.ndarray
+    tables: kernels.Tables
     beginning: np.ndarray
-    levels: np.ndarray             # (L,) float32: a level as the network reads it
     condition: tuple[int, int] | None  # offset and size of the condition vector
     scratch: int                   # numbers that an operation may use while it runs
 
@@ -60,29 +55,34 @@ def packed(program: Program) -> Packed:
 class _Packer:
     def __init__(self, program: Program) -> None:
         self.program = program
-        if program.input is None or None in program.outputs:
-            raise ProgramError("program: it has no input, or a colour group without an output")
-        if program.input.size != program.spec.channels + program.input_ones:
-            raise ProgramError(f"program: an input of {program.input.size} numbers for {program.spec.channels} channels")
-        operations = [op for phase in program.phases.values() for op in phase.operations]
+        for each in program.passes:
+            if each.input is None or None in each.outputs:
+                raise ProgramError("program: it has no input, or a colour group without an output")
+            if each.input.size != program.spec.channels + each.ones:
+                raise ProgramError(f"program: an input of {each.input.size} numbers for {program.spec.channels} channels")
+        if not program.passes:
+            raise ProgramError("program: it has no pass")
+        every = [phase for each in program.passes for phase in each.phases.values()]
+        operations = [op for phase in every for op in phase.operations]
         for op in operations:
             if op.kind not in kernels.KINDS:
                 raise ProgramError(f"program: unknown operation {op.kind!r}; known are {', '.join(kernels.KINDS)}")
             grid = op.grid
-            if not 0 <= grid.level < 32 or any(not 0 <= n < 2**31 for n in (grid.row_mask, grid.column_mask, grid.columns)):
+            if not 0 <= grid.level < 32 or any(not 0 <= n < 2**31 for n in (grid.row_mask, grid.column_mask, grid.columns, grid.rows)):
                 raise ProgramError(f"program: a {op.kind} operation runs at {grid}")
-        if unknown := {phase.kind for phase in program.phases.values()} - PHASES.keys():
+        if unknown := {phase.kind for phase in every} - PHASES.keys():
             raise ProgramError(f"program: unknown phase {min(unknown)!r}; known are {', '.join(PHASES)}")
         # An arena starts with zeros: what an operation without an initial view starts from.
         size = _aligned(max((op.destination.size for op in operations), default=0))
         self.place: dict[Buffer, int] = {}
         for buffer in program.buffers:
             self.place[buffer] = size
-            if min(buffer.before, buffer.after, buffer.columns, buffer.width) < 0 or not 0 <= buffer.level < 32:
+            surroundings = (buffer.before, buffer.after, buffer.above, buffer.below)
+            if min(*surroundings, buffer.columns, buffer.width, buffer.rows) < 0 or not 0 <= buffer.level < 32:
                 raise ProgramError(f"program: a map of {buffer.columns} columns of {buffer.width} numbers at level {buffer.level}")
             if buffer.initial is not None and buffer.initial.shape != (buffer.width,):
                 raise ProgramError(f"program: a beginning of shape {tuple(buffer.initial.shape)} for a map of width {buffer.width}")
-            size = _aligned(size + (buffer.before + buffer.columns + buffer.after) * buffer.width)
+            size = _aligned(size + _size(buffer))
         if size > LARGEST_ARENA:
             raise ProgramError(f"program: its maps take {size:,} numbers an image, at most {LARGEST_ARENA:,} fit")
         # Images lie an odd number of cache lines off a multiple of 4096 bytes apart: the rows of a product then fall into different sets.
@@ -93,51 +93,63 @@ class _Packer:
 
     def packed(self) -> Packed:
         program, spec = self.program, self.program.spec
-        assert program.input is not None
-        ordered = sorted(program.phases.values(), key=lambda phase: {"start": 0, "channel": 2}.get(phase.kind, 1))
         rows: list[list[int]] = []
         phases: list[list[int]] = []
-        for phase in ordered:
-            begin = len(rows)
-            rows += [self._operation(phase, op) for op in phase.operations]
-            argument = phase.index if phase.kind == "channel" else phase.first_row
-            phases.append([begin, len(rows), PHASES[phase.kind], argument])
-        outputs = []
-        for view in program.outputs:
-            assert view is not None
-            self._check(view, spec.width, "an output")
-            if program.head is not None and view.size != (expected := self._numbers(program.head)):
-                raise ProgramError(f"program: {program.head} takes {expected} numbers a step, an output has {view.size}")
-            outputs.append([*self._view(view), view.size])
-        self._check(program.input, spec.width, "the input")
+        passes: list[list[int]] = []
+        outputs: list[list[int]] = []
+        step = 0
+        for each in program.passes:
+            begin = len(phases)
+            for phase in sorted(each.phases.values(), key=lambda phase: {"start": 0, "channel": 2}.get(phase.kind, 1)):
+                first = len(rows)
+                rows += [self._operation(each, phase, op) for op in phase.operations]
+                argument = phase.index if phase.kind == "channel" else phase.first_row
+                phases.append([first, len(rows), PHASES[phase.kind], argument])
+            assert each.input is not None
+            self._check(each.input, each.width, 1, "the input")
+            start, distance, _ = self._view(each.input)
+            passes.append([step, each.width, begin, len(phases), start, distance, int(each.ones), each.spacing, each.known])
+            step += each.height * each.width * program.groups
+            for view in each.outputs:
+                assert view is not None
+                self._check(view, each.width, 1, "an output")
+                if program.head is not None and view.size != (expected := self._numbers(program.head)):
+                    raise ProgramError(f"program: {program.head} takes {expected} numbers a step, an output has {view.size}")
+                outputs.append([*self._view(view)[:2], view.size])
+        if program.decided().shape != (spec.size,):
+            raise ProgramError(f"program: its passes decide {len(program.decided())} values of {spec.size}")
         head = program.head
         beginning = np.zeros(self.stride, np.float32)
         for buffer, place in self.place.items():
             if buffer.initial is not None:
-                columns = buffer.before + buffer.columns + buffer.after
-                beginning[place : place + columns * buffer.width] = np.tile(_array(buffer.initial), columns)
+                size = _size(buffer)
+                beginning[place : place + size] = np.tile(_array(buffer.initial), size // buffer.width)
+        picture = program.picture
         layout = kernels.Layout(
-            width=spec.width,
             channels=spec.channels,
             groups=program.groups,
             levels=spec.levels,
             stride=self.stride,
-            input=self._view(program.input)[0],
-            input_step=self._view(program.input)[1],
-            ones=int(program.input_ones),
+            picture=-1 if picture is None else self._view(picture)[0],
+            picture_row=0 if picture is None else self._view(picture)[2],
+            picture_step=0 if picture is None else self._view(picture)[1],
             head=kernels.SOFTMAX if head is None else HEADS[head.kind],
             components=0 if head is None else head.components,
         )
         return Packed(
             spec.size,
             head is not None,
-            layout,
-            np.array(rows, np.int64).reshape(-1, kernels.OPERATION_FIELDS),
-            np.array(phases, np.int64).reshape(-1, 4),
-            np.array(outputs, np.int64).reshape(-1, 3),
-            aligned_copy(np.concatenate(self.weights)),
+            kernels.Tables(
+                np.array(program.steps(), np.int64),
+                np.array(rows, np.int64).reshape(-1, kernels.OPERATION_FIELDS),
+                np.array(phases, np.int64).reshape(-1, 4),
+                np.array(passes, np.int64).reshape(-1, kernels.PASS_FIELDS),
+                np.array(outputs, np.int64).reshape(-1, 3),
+                layout,
+                aligned_copy(np.concatenate(self.weights)),
+                np.arange(spec.levels, dtype=np.float32) * np.float32(2 / (spec.levels - 1)) - np.float32(1),
+            ),
             beginning,
-            np.arange(spec.levels, dtype=np.float32) * np.float32(2 / (spec.levels - 1)) - np.float32(1),
             None if program.condition is None else (self._view(program.condition)[0], program.condition.size),
             self.scratch,
         )
@@ -153,32 +165,34 @@ class _Packer:
             return channels // groups * self.program.spec.levels
         return channels // groups if self.program.spec.levels == 2 else 0
 
-    def _view(self, view: View) -> tuple[int, int]:
-        """Offset at column 0, distance between columns."""
+    def _view(self, view: View) -> tuple[int, int, int]:
+        """Offset at column 0 of row 0, distance between columns, and between rows."""
         buffer = view.buffer
         start = self.place[buffer] + (0 if buffer.single else (buffer.before + view.shift) * buffer.width) + view.offset
-        return start, 0 if buffer.single else view.step * buffer.width
+        start += (buffer.above + view.row_shift) * buffer.row_length if buffer.rows else 0
+        return start, 0 if buffer.single else view.step * buffer.width, view.row_step * buffer.row_length if buffer.rows else 0
 
-    def _check(self, view: View, columns: int, what: str) -> None:
-        """Every column of the view lies inside its buffer."""
+    def _check(self, view: View, columns: int, rows: int, what: str) -> None:
+        """Every column of the view in every row lies inside its buffer, and inside its row."""
         buffer = view.buffer
         if buffer not in self.place:
             raise ProgramError(f"program: {what} reads a map that is not of this program")
-        start, step = self._view(view)
-        low, high = self.place[buffer], self.place[buffer] + (buffer.before + buffer.columns + buffer.after) * buffer.width
-        if columns > 0 and (start < low or start + (columns - 1) * step + view.size > high or view.size < 0 or step < 0):
+        start, step, row_step = self._view(view)
+        low, length = self.place[buffer], buffer.row_length
+        last = start + (rows - 1) * row_step
+        inside = low <= start and last < low + _size(buffer) and (start - low) % max(1, length) + (columns - 1) * step + view.size <= length
+        if view.size < 0 or (min(columns, rows, view.size) > 0 and (not inside or min(step, row_step) < 0)):
             raise ProgramError(f"program: {what} leaves its map of {buffer.columns} columns of {buffer.width} numbers")
 
-    def _operation(self, phase: Phase, op: Operation) -> list[int]:
+    def _operation(self, each: Pass, phase: Phase, op: Operation) -> list[int]:
         grid = op.grid
-        if phase.kind == "row":
+        if phase.kind in ("start", "row"):
             columns = grid.columns
         else:
-            reached = range(1 if phase.kind == "start" else self.program.spec.width)
-            columns = 1 + max((at >> grid.level for at in reached if at & grid.column_mask == grid.column_value), default=-1)
+            columns = 1 + max((at >> grid.level for at in range(each.width) if at & grid.column_mask == grid.column_value), default=-1)
         for name, view in (("source", op.source), ("destination", op.destination), ("initial", op.initial)):
             if view is not None:
-                self._check(view, columns, f"the {name} of a {op.kind} operation")
+                self._check(view, columns, grid.rows if phase.kind == "start" else each.height, f"the {name} of a {op.kind} operation")
         expected = {"gate": 2, "glu": 2, "lstm": 4, "spatial_lstm": 5, "concat_elu": 0.5, "linear": None}.get(op.kind, 1)
         if expected is not None and op.source.size != expected * op.destination.size:
             raise ProgramError(f"program: a {op.kind} operation makes {op.destination.size} numbers of {op.source.size}")
@@ -186,19 +200,20 @@ class _Packer:
         if base and (op.initial is None or op.initial.size != base):
             raise ProgramError(f"program: a {op.kind} operation needs a base of {base} numbers")
         if op.source.buffer is op.destination.buffer and not (op.kind in ("relu", "elu", "copy", "square") and op.source == op.destination):
-            self._refuse_overlap(op, columns, together=phase.kind == "row")
+            self._refuse_overlap(op, columns, together=phase.kind in ("start", "row"))
         weight, bias, point_weights = (0, 0, 0) if op.kind != "linear" else self._weight(op, phase.kind == "row")
         return [
             kernels.KINDS[op.kind],
             *self._view(op.source),
             *self._view(op.destination),
-            *((0, 0) if op.initial is None else self._view(op.initial)),
+            *((0, 0, 0) if op.initial is None else self._view(op.initial)),
             op.source.size,
             op.destination.size,
             weight,
             bias,
             point_weights,
             columns,
+            grid.rows,
             *(grid.row_mask, grid.row_value, grid.column_mask, grid.column_value, grid.level),
         ]
 
@@ -206,7 +221,7 @@ class _Packer:
         """An operation that writes what it still reads would depend on how many rows of a product are computed at a time."""
 
         def places(view: View, first: int, last: int) -> np.ndarray:
-            start, step = self._view(view)
+            start, step, _ = self._view(view)
             return (start + step * np.arange(first, last)[:, None] + np.arange(view.size)).reshape(-1)
 
         for first, last in [(0, columns)] if together else [(j, j + 1) for j in range(columns)]:
@@ -241,6 +256,10 @@ class _Packer:
         self.weights.append(numbers)
         self.weights_size += len(numbers)
         return place
+
+
+def _size(buffer: Buffer) -> int:
+    return (buffer.above + max(1, buffer.rows) + buffer.below) * buffer.row_length
 
 
 def _array(x: Tensor) -> np.ndarray:

@@ -14,9 +14,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .builder import Buffer, Operation, Phase, Program, View
+from .builder import Buffer, Operation, Pass, Phase, Program, View
 
 Call: TypeAlias = Callable[[], object]
+
+
+class _Pass:
+    """A pass and its operands: inputs[column][channel] and ones[column] (B,), outputs[group][column] (B, P)."""
+
+    def __init__(self, raster: Pass, first_step: int, at: Callable[[View, int], Tensor]) -> None:
+        self.raster, self.first_step = raster, first_step
+        columns = range(raster.width)
+        assert raster.input is not None
+        pixels = [at(raster.input, column) for column in columns]
+        self.inputs = [list(pixel.unbind(1)) for pixel in pixels]
+        self.ones = [values.pop() for values in self.inputs] if raster.ones else None
+        self.outputs = [[at(view, column) for column in columns] for view in raster.outputs if view is not None]
+        self.start = [op for (kind, _), phase in raster.phases.items() if kind == "start" for op in phase.operations]
+        self.before_row = [phase for (kind, _), phase in raster.phases.items() if kind in ("row", "row_reversed")]
 
 
 class TorchInterpreter:
@@ -31,89 +46,98 @@ class TorchInterpreter:
         dtype: torch.dtype,
         device: torch.device,
         condition: Tensor | None = None,
-        run_start: bool = True,
     ) -> None:
         self.program, self.batch, self.dtype, self.device, self.condition = program, batch, dtype, device, condition
         self.spec = program.spec
         self._memory = {buffer: self._allocate(buffer) for buffer in program.buffers}
-        self._row_period = 1 + max(op.grid.row_mask for phase in program.phases.values() for op in phase.operations)
+        self._row_period = 1 + max(op.grid.row_mask for each in program.passes for phase in each.phases.values() for op in phase.operations)
         self._gate_scales: dict[int, Tensor] = {}
         self._scratches: dict[torch.Size, Tensor] = {}
         self._calls: dict[tuple[Phase, int, int], list[Call]] = {}
-        self._compiled_calls: dict[tuple[Operation, int], list[Call]] = {}
-        self._steps = self.spec.height * self.spec.width * program.groups
-        self._channels = self.spec.channels // program.groups
+        self._compiled_calls: dict[tuple[Operation, int, int], list[Call]] = {}
+        self._steps, self._channels = program.steps(), self.spec.channels // program.groups
         self._ran = 0
-        self._outputs: list[list[Tensor]] = [
-            [self._at(view, column) for column in range(self.spec.width)] for view in program.outputs if view is not None
-        ]
-        assert program.input is not None
         self._scaled = self.spec.scale(torch.arange(self.spec.levels, device=device), dtype)
-        pixels = [self._at(program.input, column) for column in range(self.spec.width)]
-        self._inputs = [[pixel[:, channel] for channel in range(self.spec.channels)] for pixel in pixels]
-        self._ones = [pixel[:, self.spec.channels] for pixel in pixels] if program.input_ones else None
-        if run_start:
-            self._start()
+        self._passes, step = [], 0
+        for each in program.passes:
+            self._passes.append(_Pass(each, step, self._at))
+            step += each.height * each.width * program.groups
+        if program.condition is not None:
+            assert condition is not None
+            vector = condition if condition.is_floating_point() else F.one_hot(condition, program.condition.size)
+            self._at(program.condition, 0).copy_(vector)
 
     def _allocate(self, buffer: Buffer) -> Tensor:
-        memory = torch.zeros(self.batch, buffer.before + buffer.columns + buffer.after, buffer.width, dtype=self.dtype, device=self.device)
+        rows, columns = buffer.above + max(1, buffer.rows) + buffer.below, buffer.before + buffer.columns + buffer.after
+        memory = torch.zeros(self.batch, rows * columns, buffer.width, dtype=self.dtype, device=self.device)
         if buffer.initial is not None:
             memory[:] = buffer.initial
         return memory
-
-    def _start(self) -> None:
-        if self.program.condition is not None:
-            assert self.condition is not None
-            vector = self.condition
-            if not vector.is_floating_point():
-                vector = F.one_hot(vector, self.program.condition.size)
-            self._at(self.program.condition, 0).copy_(vector)
-        for (kind, _), phase in self.program.phases.items():
-            if kind == "start":
-                self._run(self._phase(phase, 0, 0))
 
     # ── the walk's side ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def parameters(self, t: int) -> Tensor:
         """The output (B, P) of the pixel or colour group that decision ``t`` belongs to; a view, valid until the next call."""
-        step = t // self._channels
-        self._advance(step)
-        pixel, group = divmod(step, self.program.groups)
-        return self._outputs[group][pixel % self.spec.width]
+        self._advance(self._steps[t // self._channels])
+        here, _, column, group = self._place(self._steps[t // self._channels])
+        return here.outputs[group][column]
 
     def write(self, t: int, value: Tensor) -> None:
         """Decision ``t`` is ``value`` (B,) int64."""
-        self._advance(t // self._channels)
-        pixel, channel = divmod(t, self.spec.channels)
-        column = pixel % self.spec.width
+        self._advance(self._steps[t // self._channels])
+        here, row, column, _ = self._place(self._steps[t // self._channels])
+        channel = t % self.spec.channels
         try:
-            torch.index_select(self._scaled, 0, value, out=self._inputs[column][channel])
+            torch.index_select(self._scaled, 0, value, out=here.inputs[column][channel])
         except IndexError:
             low, high = int(value.min()), int(value.max())
             raise ValueError(f"values: levels must lie in 0 … {self.spec.levels - 1}, got {low} … {high}") from None
-        if self._ones is not None and channel == 0:
-            self._ones[column].fill_(1.0)
+        if here.ones and channel == 0:
+            here.ones[column].fill_(1.0)
+        if self.program.picture is not None:
+            self._drawn(here, row, column)[:, channel].copy_(here.inputs[column][channel])
 
     def select(self, index: Tensor) -> TorchInterpreter:
         """The same point of the walk for the images ``index``."""
         condition = None if self.condition is None else self.condition[index]
-        other = TorchInterpreter(self.program, len(index), self.dtype, self.device, condition, run_start=False)
+        other = TorchInterpreter(self.program, len(index), self.dtype, self.device, condition)
         for buffer, memory in self._memory.items():
             other._memory[buffer].copy_(memory[index])
         other._ran = self._ran
         return other
 
+    def _place(self, step: int) -> tuple[_Pass, int, int, int]:
+        """The pass of a step, its row, column and colour group."""
+        here = next(each for each in reversed(self._passes) if step >= each.first_step)
+        pixel, group = divmod(step - here.first_step, self.program.groups)
+        return here, pixel // here.raster.width, pixel % here.raster.width, group
+
+    def _drawn(self, here: _Pass, row: int, column: int) -> Tensor:
+        """(B, C): where the values of a pass's position stand for later passes."""
+        assert self.program.picture is not None
+        return self._at(self.program.picture, column * here.raster.spacing, row * here.raster.spacing)
+
     def _advance(self, step: int) -> None:
         """Run what steps up to and including ``step`` need and has not run yet."""
         while self._ran <= step:
-            pixel, group = divmod(self._ran, self.program.groups)
-            row, column = divmod(pixel, self.spec.width)
+            here, row, column, group = self._place(self._ran)
             if column == 0 and group == 0:
-                for phase in self.program.before_row():
+                if row == 0:
+                    for op in here.start:
+                        for at in range(op.grid.rows):
+                            self._run(self._compiled(op, -1, at))
+                for phase in here.before_row:
                     if row >= phase.first_row:
-                        for at in range(self.spec.width - 1, -1, -1) if phase.kind == "row_reversed" else (-1,):
+                        for at in range(here.raster.width - 1, -1, -1) if phase.kind == "row_reversed" else (-1,):
                             self._run(self._phase(phase, row, at))
-            self._run(self._phase(self.program.phases["channel", group], row, column))
+            self._run(self._phase(here.raster.phases["channel", group], row, column))
+            known = here.raster.known
+            if known and row % known == column % known == 0:
+                drawn = self._drawn(here, row, column)
+                for channel in range(group * self._channels, (group + 1) * self._channels):
+                    here.inputs[column][channel].copy_(drawn[:, channel])
+                if here.ones:
+                    here.ones[column].fill_(1.0)
             self._ran += 1
 
     @staticmethod
@@ -123,7 +147,8 @@ class TorchInterpreter:
 
     def _phase(self, phase: Phase, row: int, column: int) -> list[Call]:
         """The calls of a phase at a column, or at all of a row's columns at once (column −1)."""
-        key = (phase, row % self._row_period, column)
+        whole = any(view is not None and view.buffer.rows for op in phase.operations for view in (op.source, op.destination, op.initial))
+        key = (phase, row if whole else row % self._row_period, column)
         if key not in self._calls:
             calls: list[Call] = []
             for op in phase.operations:
@@ -131,33 +156,39 @@ class TorchInterpreter:
                 if row & grid.row_mask != grid.row_value:
                     continue
                 if column < 0:
-                    calls += self._compiled(op, column)
+                    calls += self._compiled(op, column, row)
                 elif column & grid.column_mask == grid.column_value:
-                    calls += self._compiled(op, column >> grid.level)
+                    calls += self._compiled(op, column >> grid.level, row)
             self._calls[key] = calls
         return self._calls[key]
 
-    def _compiled(self, op: Operation, j: int) -> list[Call]:
-        """The calls of an operation at column index ``j`` (all: −1), the same in every row."""
-        if (op, j) not in self._compiled_calls:
+    def _compiled(self, op: Operation, j: int, row: int) -> list[Call]:
+        """The calls of an operation at column index ``j`` (all: −1), the same in every row but for whole maps."""
+        row = row if any(view is not None and view.buffer.rows for view in (op.source, op.destination, op.initial)) else 0
+        if (op, j, row) not in self._compiled_calls:
             columns = op.grid.columns
-            self._compiled_calls[op, j] = self._compile(op, lambda view: self._across(view, columns) if j < 0 else self._at(view, j))
-        return self._compiled_calls[op, j]
+            calls = self._compile(op, lambda view: self._across(view, columns, row) if j < 0 else self._at(view, j, row))
+            self._compiled_calls[op, j, row] = calls
+        return self._compiled_calls[op, j, row]
 
     # ── views and calls ──────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _at(self, view: View, j: int) -> Tensor:
-        """The view at column index ``j``: (B, size)."""
+    def _row_start(self, view: View, row: int) -> int:
+        return (view.buffer.above + row * view.row_step + view.row_shift) * view.buffer.row_length if view.buffer.rows else 0
+
+    def _at(self, view: View, j: int, row: int = 0) -> Tensor:
+        """The view at column index ``j``, of a whole map in ``row``: (B, size)."""
         memory, buffer = self._memory[view.buffer], view.buffer
         column = 0 if buffer.single else buffer.before + j * view.step + view.shift
-        return memory.as_strided((self.batch, view.size), (memory.stride(0), 1), column * buffer.width + view.offset)
+        start = self._row_start(view, row) + column * buffer.width + view.offset
+        return memory.as_strided((self.batch, view.size), (memory.stride(0), 1), start)
 
-    def _across(self, view: View, columns: int) -> Tensor:
+    def _across(self, view: View, columns: int, row: int) -> Tensor:
         """The view at the first ``columns`` column indices: (B, columns, size); windows overlap."""
         memory, buffer = self._memory[view.buffer], view.buffer
         if buffer.single:
             return memory[:, :, view.offset : view.offset + view.size].expand(-1, columns, -1)
-        start = (buffer.before + view.shift) * buffer.width + view.offset
+        start = self._row_start(view, row) + (buffer.before + view.shift) * buffer.width + view.offset
         return memory.as_strided((self.batch, columns, view.size), (memory.stride(0), view.step * buffer.width, 1), start)
 
     def _compile(self, op: Operation, tensor: Callable[[View], Tensor]) -> list[Call]:
@@ -267,7 +298,8 @@ class TorchInterpreter:
     def _linear(self, op: Operation, source: Tensor, out: Tensor, initial: Tensor | None) -> list[Call]:
         """One addmm over (B · columns, K) rows; rows with gaps go through a contiguous copy, windows that overlap column by column."""
         assert op.weight is not None
-        if source.dim() == 3 and op.source.step == 1 and op.source.size > op.source.buffer.width >= 16:
+        buffer = op.source.buffer
+        if source.dim() == 3 and op.source.step == 1 and op.source.size > buffer.width >= 16 and not buffer.rows:
             return self._overlapping(op, out, initial)
         calls: list[Call] = []
         rows, target = source, out

@@ -1,0 +1,197 @@
+"""Multi-scale PixelRNN (van den Oord, Kalchbrenner, Kavukcuoglu 2016, "Pixel Recurrent Neural Networks", section 3.4 and figure 3).
+
+    every s-th pixel  ──▶ PixelRNN ──▶ p(x_s)                                     the subsampled image, not an average
+         │ 3x3, relu, transposed convolution to all positions, relu
+         ▼ guide
+    the next finer raster ──▶ PixelRNN whose every layer also sees the guide, by an unmasked 1x1 ──▶ p(x | x_s)
+
+With factors (2, 2) and 32x32: 8x8, then 16x16 given that, then 32x32. What a coarser scale decided is part of the finer raster: fed there,
+not decided again, so log p(x) = log p(x_s) + log p(x | x_s) charges each value once. Sizes that a factor does not divide are rounded up.
+The order of decisions is data (``order``), and a step program has one pass a scale; nothing else knows of scales.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from ..distributions import Bernoulli, Categorical
+from ..program.builder import Program, View
+from ..protocol import ConditionSpec, Distribution, ImageSpec
+from ..raster import RasterModel, raster_order
+from .diagonal_bilstm import DiagonalBiLSTM
+from .pixelcnn import PixelCNN
+from .presets import check_config, choose, multiple_of
+from .row_lstm import RowLSTM
+
+Base: TypeAlias = RowLSTM | DiagonalBiLSTM | PixelCNN
+BASES: dict[str, type[Base]] = {"row-lstm": RowLSTM, "diagonal-bilstm": DiagonalBiLSTM, "pixelcnn": PixelCNN}
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultiscalePixelRNNConfig:
+    base: str = "row-lstm"         # or diagonal-bilstm, or pixelcnn
+    factors: tuple[int, ...] = (2,)     # from the coarsest scale to the image, how much finer each is
+    guide: int = 16                # maps that a scale makes of the coarser one
+    units: int = 32                # h of the base
+    layers: int = 3
+    first_kernel: int = 7
+    hidden: int = 64
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "factors", tuple(self.factors))          # a list, from JSON
+
+
+class Upsampling(nn.Module):
+    """Maps at every position of a raster from the values of the one that is ``factor`` times coarser: sees 3x3 of them."""
+
+    def __init__(self, channels: int, maps: int, factor: int) -> None:
+        super().__init__()
+        self.factor = factor
+        self.look = nn.Conv2d(channels, maps, 3, padding=1)
+        self.spread = nn.ConvTranspose2d(maps, maps, factor, stride=factor)
+
+    def forward(self, x: Tensor, height: int, width: int) -> Tensor:
+        """x (B, C, h, w) scaled → (B, H, W, maps)."""
+        return self.spread(self.look(x).relu()).relu()[:, :, :height, :width].permute(0, 2, 3, 1)
+
+    def lower(self, program: Program, spacing: int) -> View:
+        """From the values drawn ``spacing`` pixels apart: a whole map."""
+        drawn, spec = program.drawn(spacing), program.spec
+        rows, columns = (-(-size // spacing) for size in (spec.height, spec.width))
+        assert self.look.bias is not None and self.spread.bias is not None
+        maps, factor = len(self.look.bias), self.factor
+        values = program.whole_map(spec.channels, rows, columns)
+        seen = program.whole_map(maps, rows, columns)
+        guide = program.whole_map(maps, rows * factor, columns * factor)
+        with program.phase("start"):
+            program.append("copy", drawn, values)
+            for row, weight in enumerate(self.look.weight.permute(2, 3, 1, 0).flatten(1, 2)):
+                window = replace(values.window(-1, 1), row_shift=row - 1)
+                bias, initial = (None, seen) if row else (self.look.bias, None)
+                program.linear(window, weight, bias, initial, seen)
+            program.append("relu", seen, seen)
+            for row in range(factor):
+                for column in range(factor):
+                    to = replace(guide, row_shift=row, row_step=factor, shift=column, step=factor)
+                    program.linear(seen, self.spread.weight[:, :, row, column], self.spread.bias, destination=to)
+            program.append("relu", guide, guide)
+        return guide
+
+    def context(self, fine: ImageSpec) -> Tensor:
+        """(H W, h w) bool: [i, j] = the guide at i sees the coarse pixel j."""
+
+        def near(size: int) -> Tensor:
+            at, coarse = torch.arange(size) // self.factor, torch.arange(-(-size // self.factor))
+            return (at[:, None] - coarse).abs() <= 1
+
+        rows, columns = near(fine.height), near(fine.width)
+        return (rows[:, None, :, None] & columns[None, :, None, :]).flatten(2).flatten(0, 1)
+
+
+class MultiscalePixelRNN(RasterModel):
+    config_class = MultiscalePixelRNNConfig
+
+    def __init__(self, spec: ImageSpec, config: MultiscalePixelRNNConfig, condition_spec: ConditionSpec | None = None) -> None:
+        if condition_spec is not None:
+            name = "multiscale-pixelrnn"
+            raise ValueError(f"{name} takes no condition, got one of kind {condition_spec.kind!r}; gated-pixelcnn and pixelcnn++ do")
+        check_config(config, spec)
+        if config.base not in BASES:
+            raise ValueError(f"base: expected one of {', '.join(BASES)}, got {config.base!r}")
+        if any(type(factor) is not int or factor < 2 for factor in config.factors):
+            raise ValueError(f"factors: expected whole numbers of at least 2, got {config.factors}")
+        if prod(config.factors) > max(spec.height, spec.width):
+            raise ValueError(f"factors: {config.factors} leave nothing of {spec.height} x {spec.width} pixels; their product must fit")
+        spacings = [prod(config.factors[scale:]) for scale in range(len(config.factors) + 1)]
+        super().__init__(spec, order=_coarse_first(spec, spacings))
+        self.config, self.spacings = config, spacings
+        self.groups = spec.channels
+        self.scales, self.upsamplings = nn.ModuleList(), nn.ModuleList()
+        for scale, spacing in enumerate(spacings):
+            raster = replace(spec, height=-(-spec.height // spacing), width=-(-spec.width // spacing))
+            options: dict[str, Any] = dict(layers=config.layers, first_kernel=config.first_kernel, hidden=config.hidden)
+            options["maps" if config.base == "pixelcnn" else "units"] = config.units
+            base: Any = BASES[config.base]
+            self.scales.append(base(raster, base.preset("small", raster, **options), guide=config.guide if scale else 0))
+            if scale:
+                self.upsamplings.append(Upsampling(spec.channels, config.guide, config.factors[scale - 1]))
+
+    @classmethod
+    def preset(cls, name: str, spec: ImageSpec, **overrides: Any) -> MultiscalePixelRNNConfig:
+        rounded, size = multiple_of(spec.channels), max(spec.height, spec.width)
+        one, two = ((2,) if size >= 2 else ()), ((2, 2) if size >= 16 else (2,) if size >= 2 else ())
+        return choose(
+            MultiscalePixelRNNConfig,
+            name,
+            overrides,
+            tiny=dict(factors=one, guide=3, units=rounded(4), layers=1, hidden=rounded(12)),
+            small=dict(factors=two, guide=16, units=rounded(32), layers=3, hidden=rounded(64)),
+            paper=dict(factors=two, guide=32, units=rounded(128), layers=12, hidden=rounded(1024)),
+        )
+
+    def _nets(self) -> list[Base]:
+        return list(self.scales)  # pyright: ignore[reportReturnType]
+
+    def distribution(self, x: Tensor, condition: Tensor | None = None) -> Bernoulli | Categorical:
+        logits = None
+        for scale, (spacing, net) in enumerate(zip(self.spacings, self._nets(), strict=True)):
+            here, guide = x[:, :, ::spacing, ::spacing], None
+            if scale:
+                factor = self.config.factors[scale - 1]
+                coarse = self.spec.scale(here[:, :, ::factor, ::factor], self.dtype)
+                guide = self.upsamplings[scale - 1](coarse, *here.shape[2:])
+            finer = net.logits(here, guide)
+            if logits is not None:                                        # what a coarser scale decided
+                factor = self.config.factors[scale - 1]
+                finer[:, :, ::factor, ::factor] = logits
+            logits = finer
+        assert logits is not None
+        return self._nets()[0].output.head(logits)
+
+    def lower(self, program: Program) -> None:
+        for scale, (spacing, net) in enumerate(zip(self.spacings, self._nets(), strict=True)):
+            program.new_pass(spacing, self.config.factors[scale - 1] if scale else 0)
+            guide = None
+            if scale:
+                upsampling = self.upsamplings[scale - 1]
+                assert isinstance(upsampling, Upsampling)
+                guide = upsampling.lower(program, self.spacings[scale - 1])
+            net.lower(program, guide)
+
+    def head(self, parameters: Tensor, x: Tensor, index: int, previous: Distribution | None) -> Bernoulli | Categorical:
+        return self._nets()[0].output.head(parameters)
+
+    def context(self) -> Tensor:
+        """Of each scale: what its base sees of its own raster, and through the guide 3x3 coarse values around what its layers see."""
+        spec = self.spec
+        index = torch.arange(spec.size).view(spec.shape)
+        context = torch.zeros(spec.size, spec.size, dtype=torch.bool)
+        decided = torch.zeros(spec.shape, dtype=torch.bool)
+        for scale, (spacing, net) in enumerate(zip(self.spacings, self._nets(), strict=True)):
+            here = index[:, ::spacing, ::spacing]
+            values = here.flatten()
+            sees = torch.zeros(len(values), spec.size, dtype=torch.bool)
+            sees[:, values] = net.context()
+            if scale:
+                upsampling, factor = self.upsamplings[scale - 1], self.config.factors[scale - 1]
+                assert isinstance(upsampling, Upsampling)
+                through = (net.guide_context().float() @ upsampling.context(net.spec).float() > 0).repeat(spec.channels, 1)
+                for coarse in here[:, ::factor, ::factor].flatten(1):
+                    sees[:, coarse] |= through
+            new = values[~decided.flatten()[values]]
+            context[new] = sees[~decided.flatten()[values]]
+            decided.view(-1)[values] = True
+        return context
+
+
+def _coarse_first(spec: ImageSpec, spacings: list[int]) -> Tensor:
+    """(D,) the order of decisions: each scale's new values in raster order, the coarsest first."""
+    order = raster_order(spec)
+    row, column = order // spec.width % spec.height, order % spec.width
+    scale = torch.stack([(row % spacing == 0) & (column % spacing == 0) for spacing in spacings]).to(torch.int8).argmax(0)
+    return torch.cat([order[scale == number] for number in range(len(spacings))])
