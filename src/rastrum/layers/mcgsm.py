@@ -24,9 +24,9 @@ class MCGSM(nn.Module):
         super().__init__()
         self.inputs, self.numbers, self.scales = inputs, components * scales, scales
         self.eta = nn.Parameter(torch.zeros(components, scales))
-        # From as wide as the whitened pixel to a level or so; w so small that at first every scale has its share of every pixel.
+        # From as wide as the whitened pixel to a level or so; w so small that the narrow ones have their share of the pixels at first.
         self.alpha = nn.Parameter(torch.linspace(0, 8, scales) + 0.1 * torch.randn(components, scales))
-        self.w = nn.Parameter(0.02 + 0.005 * torch.randn(features, components))
+        self.w = nn.Parameter(0.1 + 0.025 * torch.randn(features, components))
         self.b = nn.Parameter(torch.randn(inputs, features) * inputs**-0.5)
         self.a = nn.Parameter(0.1 * torch.randn(inputs, components) * inputs**-0.5)
 
