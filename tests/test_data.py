@@ -105,7 +105,8 @@ def test_patches_of_bsds300() -> None:
     _, open_image = next(iter(_hub("berkeley/bsds300", None, "image", "test").images))
     whole = torch.from_numpy(np.array(open_image()).transpose(2, 0, 1))
     windows = whole.unfold(1, 16, 1).unfold(2, 16, 1)
-    assert all(bool((windows == patch[:, None, None]).flatten(3).all(3).all(0).any()) for patch in test.images[:3])
+    same = [(windows == patch.view(3, 1, 1, 16, 16)).flatten(3).all(3).all(0) for patch in test.images[:3]]
+    assert all(bool(found.any()) for found in same)
     assert load_dataset("bsds300", "test", DataOptions(size=16, grey=True, limit=5)).spec == ImageSpec(1, 16, 16, 256)
 
 

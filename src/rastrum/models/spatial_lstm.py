@@ -67,7 +67,7 @@ class Layer(nn.Module):
         # Two forget gates of one half would keep all of the past, and every path to it: begin with less, and the new content in view.
         assert self.input_to_state.bias is not None
         with torch.no_grad():
-            self.input_to_state.bias += torch.tensor([1.0, -1.0, -1.0, 1.0, 0.0]).repeat_interleave(units)
+            self.input_to_state.bias.add_(torch.tensor([1.0, -1.0, -1.0, 1.0, 0.0]).repeat_interleave(units))
 
     def forward(self, x: Tensor, condition: Tensor | None) -> Tensor:
         return self.state_to_state(self.input_to_state(x, self.condition(condition)))
@@ -78,8 +78,8 @@ class Layer(nn.Module):
         h, c = program.map(self.units, initial=scan.first_h), program.map(self.units, initial=scan.first_c)
         told = self.condition.lower(program)
         with program.phase("row"):
-            gates = program.linear(h, above, initial=told)                # h is still that of the finished row
-        gates = self.input_to_state.lower(program, x, gates)
+            gates = program.linear(h, above, self.input_to_state.bias, told)  # h is still that of the finished row
+        gates = program.linear(x, self.input_to_state.weights[0], initial=gates)
         program.linear(h.window(-1, -1), beside, initial=gates, destination=gates)
         program.append("spatial_lstm", gates, h, c.window(-1, 0))         # columns j − 1 and j: the cells to the left and above
         return h
