@@ -182,9 +182,10 @@ def pixelcnn_plus_plus_cifar10() -> Recipe:
 def spatial_lstm_dead_leaves() -> Recipe:
     """RIDE, a spatial LSTM with a mixture of Gaussian scale mixtures, on patches of dead leaves.
 
-    Command: rastrum train spatial-lstm-dead-leaves, then rastrum evaluate FOLDER --data dead-leaves [--ensemble]
-    Hardware and time: not yet measured
-    Expected score: not yet measured (2,000 patches of other pictures, exact)
+    Command: rastrum train spatial-lstm-dead-leaves, then rastrum evaluate FOLDER --data dead-leaves --count 1000 [--ensemble]
+    Hardware and time: one core of a shared two-core machine, 4 CPU-minutes (2,573 steps)
+    Expected score: 1.428 ± 0.018 bits/dim, as an ensemble 1.349 (1,000 test patches, exact); density: −1.679 bits a pixel (200 of
+    them), 0.098 ± 0.010 better than the mixture alone
     """
     return _texture("dead-leaves")
 
@@ -192,9 +193,9 @@ def spatial_lstm_dead_leaves() -> Recipe:
 def spatial_lstm_dead_leaves_mcgsm() -> Recipe:
     """The mixture alone, of the 12 pixels before, for the same time as ``spatial-lstm-dead-leaves``.
 
-    Command: rastrum train spatial-lstm-dead-leaves-mcgsm, then rastrum evaluate FOLDER --data dead-leaves
-    Hardware and time: not yet measured
-    Expected score: not yet measured (2,000 patches of other pictures, exact)
+    Command: rastrum train spatial-lstm-dead-leaves-mcgsm, then rastrum evaluate FOLDER --data dead-leaves --count 1000 [--ensemble]
+    Hardware and time: one core of a shared two-core machine, 4 CPU-minutes (11,429 steps)
+    Expected score: 1.449 ± 0.015 bits/dim, as an ensemble 1.401 (1,000 test patches, exact); density: −1.777 bits a pixel (200 of them)
     """
     return _texture("dead-leaves", recurrent=False)
 
@@ -202,9 +203,10 @@ def spatial_lstm_dead_leaves_mcgsm() -> Recipe:
 def spatial_lstm_bsds300() -> Recipe:
     """RIDE on grey patches of the Berkeley segmentation set's photographs.
 
-    Command: rastrum train spatial-lstm-bsds300, then rastrum evaluate FOLDER --data bsds300 [--ensemble]
-    Hardware and time: not yet measured
-    Expected score: not yet measured (2,000 patches of the test photographs, exact)
+    Command: rastrum train spatial-lstm-bsds300, then rastrum evaluate FOLDER --data bsds300 --count 1000 [--ensemble]
+    Hardware and time: one core of a shared two-core machine, 4 CPU-minutes (2,529 steps)
+    Expected score: 4.417 ± 0.049 bits/dim, as an ensemble 4.387 (1,000 test patches, exact); density: −4.336 bits a pixel (200 of
+    them), 0.186 ± 0.006 better than the mixture alone
     """
     return _texture("bsds300")
 
@@ -212,9 +214,9 @@ def spatial_lstm_bsds300() -> Recipe:
 def spatial_lstm_bsds300_mcgsm() -> Recipe:
     """The mixture alone, of the 12 pixels before, for the same time as ``spatial-lstm-bsds300``.
 
-    Command: rastrum train spatial-lstm-bsds300-mcgsm, then rastrum evaluate FOLDER --data bsds300
-    Hardware and time: not yet measured
-    Expected score: not yet measured (2,000 patches of the test photographs, exact)
+    Command: rastrum train spatial-lstm-bsds300-mcgsm, then rastrum evaluate FOLDER --data bsds300 --count 1000 [--ensemble]
+    Hardware and time: one core of a shared two-core machine, 4 CPU-minutes (10,870 steps)
+    Expected score: 4.601 ± 0.048 bits/dim, as an ensemble 4.568 (1,000 test patches, exact); density: −4.522 bits a pixel (200 of them)
     """
     return _texture("bsds300", recurrent=False)
 
