@@ -37,6 +37,8 @@ MODELS: dict[str, Callable[[], object]] = {
     "gated-grey": lambda: rastrum.build("gated-pixelcnn", GREY, maps=64, layers=6, hidden=64),
     "gated-rgb": lambda: rastrum.build("gated-pixelcnn", COLOUR, maps=63, layers=6, hidden=63),
     "pixelcnn++": lambda: rastrum.build("pixelcnn++", COLOUR, filters=32, blocks=1),
+    "spatial-grey": lambda: rastrum.build("spatial-lstm", GREY, preset="small"),
+    "spatial-rgb": lambda: rastrum.build("spatial-lstm", COLOUR, preset="small"),
     "gated-large": lambda: rastrum.build("gated-pixelcnn", GREY, maps=128, layers=12, hidden=128),
 }
 FIRST_SAMPLE = """

@@ -169,6 +169,8 @@ def test_scores_agree(run_folder: Path, draw_folder: Path, tmp_path: Path, capsy
         assert images["mean_nats"] == pytest.approx(mean["nats"], rel=1e-5)
         assert images["standard_error_nats"] == pytest.approx(mean["standard_error"], rel=1e-4)
         assert mean["bits_per_dim"] == pytest.approx(mean["nats"] / (64 * 0.6931472), rel=1e-6)
+    mixed = [answered(capsys, command, run_folder, "--data", "digits", "--count", 20, "--ensemble") for command in ("score", "evaluate")]
+    assert mixed[0]["ensemble"] and mixed[0]["mean_nats"] == pytest.approx(mixed[1]["nats"], rel=1e-5)
     assert main(["score", str(run_folder), "--data", "digits", "--count", "3", "--map", str(tmp_path / "map.png")]) == 0
     assert Image.open(tmp_path / "map.png").width > 100
 

@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 from rastrum.config import DataOptions
-from rastrum.data import Dataset, load_dataset
+from rastrum.data import Dataset, _hub, load_dataset
+from rastrum.data_textures import dead_leaves
 from rastrum.protocol import ImageSpec
 
 mirror = pytest.mark.skipif("RASTRUM_HUB_MIRROR" not in os.environ, reason="needs RASTRUM_HUB_MIRROR")
@@ -60,6 +61,53 @@ def test_three_binarisations_are_three_things() -> None:
     assert draws.float().mean(0).sub(source[:1] / 16).abs().max() < 5 * 0.5 / 2000**0.5
     threshold = load_dataset("digits", options=DataOptions(binarise="threshold"))
     assert torch.equal(threshold.images.bool(), source >= 8)
+
+
+def test_dead_leaves_are_disks_that_occlude_one_another() -> None:
+    """The first disk that covers a pixel stays: the same picture painted from the last disk to the first. Radii follow r^−3."""
+    size = 48
+    picture = dead_leaves(size, np.random.RandomState([3, 1]))
+    random, painted, covered = np.random.RandomState([3, 1]), [], np.zeros((size, size), bool)
+    row, column = np.mgrid[:size, :size]
+    while not covered.all():                                              # the generator's draws, in its order
+        radii = (64.0**-2 + (2.0**-2 - 64.0**-2) * random.random_sample(2000)) ** -0.5
+        centres = random.random_sample((2000, 2)) * (size + 128) - 64
+        for (i, j), radius, level in zip(centres, radii, random.randint(0, 256, 2000), strict=True):
+            inside = (row - i) ** 2 + (column - j) ** 2 <= radius**2
+            painted.append((inside, level))
+            covered |= inside
+        # P(R > r) of a density ∝ r^−3 on [2, 64]
+        for r in (3.0, 6.0, 20.0):
+            assert abs((radii > r).mean() - (r**-2 - 64.0**-2) / (2.0**-2 - 64.0**-2)) < 5 * 0.5 / 2000**0.5
+    expected = np.zeros((size, size), np.uint8)
+    for inside, level in reversed(painted):
+        expected[inside] = level
+    assert np.array_equal(picture, expected) and len(np.unique(picture)) > 20
+
+
+def test_patches_of_dead_leaves() -> None:
+    """Fixed for a split, of the size asked for, some of each picture; splits have different pictures; too large a size is refused."""
+    options = DataOptions(size=12, limit=40)
+    test = load_dataset("dead-leaves", "test", options)
+    assert test.spec == ImageSpec(1, 12, 12, 256) and len(test) == 40
+    assert torch.equal(test.images, load_dataset("dead-leaves", "test", options).images)
+    assert not torch.equal(test.images, load_dataset("dead-leaves", "validation", options).images)
+    for split, size, says in (("test", 300, "size must be at most 256, got 300"), ("all", 8, "train, validation, test, got 'all'")):
+        with pytest.raises(ValueError, match=says):
+            load_dataset("dead-leaves", split, DataOptions(size=size))
+
+
+@mirror
+def test_patches_of_bsds300() -> None:
+    """20 patches of each of 100 test photographs, colour or grey, each of them somewhere in its photograph."""
+    test = load_dataset("bsds300", "test", DataOptions(size=16))
+    assert test.spec == ImageSpec(3, 16, 16, 256) and len(test) == 2000
+    _, open_image = next(iter(_hub("berkeley/bsds300", None, "image", "test").images))
+    whole = torch.from_numpy(np.array(open_image()).transpose(2, 0, 1))
+    windows = whole.unfold(1, 16, 1).unfold(2, 16, 1)
+    same = [(windows == patch.view(3, 1, 1, 16, 16)).flatten(3).all(3).all(0) for patch in test.images[:3]]
+    assert all(bool(found.any()) for found in same)
+    assert load_dataset("bsds300", "test", DataOptions(size=16, grey=True, limit=5)).spec == ImageSpec(1, 16, 16, 256)
 
 
 def test_a_part_of_a_static_set_is_part_of_the_same_draw() -> None:

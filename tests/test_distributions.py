@@ -7,12 +7,13 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import mpmath
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from rastrum.distributions import Bernoulli, Categorical, LogisticMixture, lowest_log_scale
+from rastrum.distributions import Bernoulli, Categorical, GaussianMixture, LogisticMixture, lowest_log_scale
 from rastrum.protocol import Distribution
 
 TOTAL = 1 << 24
@@ -45,7 +46,14 @@ def mixture(
     return LogisticMixture(logits, 0.7 * spread * means, 2 * spread * log_scales - 3, levels)
 
 
-MAKERS = [bernoulli, categorical, mixture]
+def gaussians(
+    shape: Shape = (5,), levels: int = 256, dtype: torch.dtype = torch.float64, seed: int = 0, spread: float = 1, components: int = 4
+) -> GaussianMixture:
+    d = mixture(shape, levels, dtype, seed, spread, components)
+    return GaussianMixture(d.logits, d.means, d.log_scales, levels)
+
+
+MAKERS = [bernoulli, categorical, mixture, gaussians]
 
 
 def change(distribution: Distribution, move: Callable[[Tensor], Tensor]) -> Any:
@@ -92,7 +100,7 @@ def test_pmf_sums_to_one(levels: int, dtype: torch.dtype) -> None:
     """Every distribution, for every number of levels, sharp and flat, in both precisions."""
     tolerance = 2e-5 if dtype == torch.float32 else 1e-12
     made: list[Distribution] = [categorical((3,), levels, dtype), bernoulli((3,), 2, dtype)]
-    made.extend(mixture((3,), levels, dtype, spread=s) for s in (0.1, 1, 3))
+    made.extend(make((3,), levels, dtype, spread=s) for make in (mixture, gaussians) for s in (0.1, 1, 3))
     for distribution in made:
         sums = distribution.log_pmf().double().exp().sum(-1)
         torch.testing.assert_close(sums, torch.ones_like(sums), rtol=0, atol=tolerance)
@@ -141,6 +149,71 @@ def test_mixture_against_the_definition(levels: int, spread: float) -> None:
     torch.testing.assert_close(single.log_pmf().double(), torch.from_numpy(reference_mixture(single)), rtol=tolerance, atol=tolerance)
 
 
+def reference_gaussians(d: GaussianMixture) -> Tensor:
+    """log pmf (*S, L) from the definition on [−1, 1] with 60 digits: differences of Φ, in the lower tail by symmetry."""
+
+    def mass(low: Any, high: Any) -> Any:
+        return mpmath.ncdf(-low) - mpmath.ncdf(-high) if low + high > 0 else mpmath.ncdf(high) - mpmath.ncdf(low)
+
+    with mpmath.workdps(60):
+        half, exact = mpmath.mpf(1) / (d.levels - 1), lambda x: mpmath.mpf(float(x))
+        rows = []
+        for logits, means, log_scales in zip(*(p.double().flatten(0, -2) for p in (d.logits, d.means, d.log_scales)), strict=True):
+            weights = [mpmath.exp(exact(logit)) for logit in logits]
+            row = [mpmath.mpf(0)] * d.levels
+            for weight, mean, log_scale in zip(weights, means, log_scales, strict=True):
+                scale = mpmath.exp(max(exact(log_scale), lowest_log_scale(d.levels)))
+                edges = [-mpmath.inf, *((2 * i * half - 1 - half - exact(mean)) / scale for i in range(1, d.levels)), mpmath.inf]
+                row = [sum_ + weight * mass(a, b) for sum_, a, b in zip(row, edges[:-1], edges[1:], strict=True)]
+            rows.append([float(mpmath.log(sum_ / sum(weights))) for sum_ in row])
+    return torch.tensor(rows, dtype=torch.float64).view(*d.logits.shape[:-1], d.levels)
+
+
+@pytest.mark.parametrize("levels", [2, 3, 17, 90])
+@pytest.mark.parametrize("spread", [0.2, 1, 2])
+def test_gaussians_against_the_definition(levels: int, spread: float) -> None:
+    """Float64 to rounding and float32 near it, down to probabilities of e^−1000 and less, in both tails, bins narrow and wide."""
+    d = gaussians((2,), levels, spread=spread, components=2)
+    torch.testing.assert_close(d.log_pmf(), reference_gaussians(d), rtol=1e-10, atol=1e-10)
+    single = GaussianMixture(d.logits.float(), d.means.float(), d.log_scales.float(), levels)
+    torch.testing.assert_close(single.log_pmf().double(), reference_gaussians(single), rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_the_mass_between_two_edges(dtype: torch.dtype) -> None:
+    """One component over a grid of places and widths that crosses every border between the forms, against 60 digits."""
+    levels, tolerance = 65536, 1e-11 if dtype == torch.float64 else 2e-6
+    half = (levels - 1) / 2
+    for width in (1e-5, 1e-3, 0.05, 0.2, 0.49, 0.51, 1.0, 3.0, 11.0):
+        for place in (0.0, 1e-3, 0.3, 0.6, 1.0, 2.5, 7.0, 20.0):
+            value = round(half)
+            mean = torch.tensor([(value - place / width) / half - 1], dtype=dtype)
+            log_scale = torch.tensor([-math.log(half * width)], dtype=dtype)
+            d = GaussianMixture(torch.zeros(1, dtype=dtype), mean, log_scale, levels)
+            centre, steepness = (float(x) for x in d._bins())
+            with mpmath.workdps(60):
+                steps = (value - mpmath.mpf(centre)) * mpmath.mpf(steepness)
+                sign = -1 if steps > 0 else 1                            # into the lower tail, where nothing is near one
+                edges = [sign * steps - mpmath.mpf(steepness) / 2, sign * steps + mpmath.mpf(steepness) / 2]
+                expected = float(mpmath.log(mpmath.ncdf(edges[1]) - mpmath.ncdf(edges[0])))
+            assert abs(float(d.log_prob(torch.tensor(value))) - expected) < tolerance * max(1.0, abs(expected)), (width, place)
+
+
+def test_density_is_what_levels_are_cut_from() -> None:
+    """log_density integrates to 1, over a level's bin to its probability, and is the sum of normal densities."""
+    d = gaussians((), 9)
+    edges = torch.arange(-1.0, 1.01, 0.25, dtype=torch.float64)[:-1] + 0.125
+    grid = torch.linspace(-40, 40, 2_000_001, dtype=torch.float64)
+    density = GaussianMixture(*(p.expand(len(grid), -1) for p in (d.logits, d.means, d.log_scales)), levels=9).log_density(grid).exp()
+    mass = torch.cumulative_trapezoid(density, grid)
+    assert abs(float(mass[-1]) - 1) < 1e-9
+    below = torch.from_numpy(np.interp(edges, grid[1:], mass))
+    torch.testing.assert_close(torch.diff(below, prepend=torch.zeros(1), append=mass[-1:]), d.log_pmf().exp(), rtol=0, atol=1e-8)
+    normal = torch.distributions.Normal(d.means, d.log_scales.clamp(min=-7).exp())
+    expected = torch.logsumexp(d.logits.log_softmax(-1) + normal.log_prob(torch.tensor(0.3, dtype=torch.float64)), -1)
+    torch.testing.assert_close(d.log_density(torch.tensor(0.3, dtype=torch.float64)), expected)
+
+
 def test_half_bin_edges_and_the_clamp() -> None:
     """One component: level i takes σ((x + h − μ)/s) − σ((x − h − μ)/s), h = 1/(L − 1); the ends take the tails; scales stop at e^−7."""
     sigmoid = lambda z: 1 / (1 + math.exp(-z))                                                  # noqa: E731
@@ -180,12 +253,12 @@ def test_gradients_are_finite_at_extremes(levels: int) -> None:
     s, m = (p.reshape(-1, 1).contiguous() for p in torch.meshgrid(log_scales, means, indexing="ij"))
     logits = torch.tensor([0.0, -60]).expand(len(s), 2)
     parameters = [p.clone().requires_grad_() for p in (logits, torch.cat([m, -m], 1), torch.cat([s, s.flip(0)], 1))]
-    d = LogisticMixture(*parameters, levels=levels)
-    for value in (0, 1, levels // 2, levels - 1):
-        nats = d.log_prob(torch.full((len(s),), value))
-        assert bool(nats.isfinite().all()) and bool((nats <= 1e-6).all())
-        for gradient in torch.autograd.grad(nats.sum(), parameters):
-            assert bool(gradient.isfinite().all())
+    for kind in (LogisticMixture, GaussianMixture):
+        for value in (0, 1, levels // 2, levels - 1):
+            nats = kind(*parameters, levels=levels).log_prob(torch.full((len(s),), value))
+            assert bool(nats.isfinite().all()) and bool((nats <= 1e-6).all())
+            for gradient in torch.autograd.grad(nats.sum(), parameters):
+                assert bool(gradient.isfinite().all())
     wide = [(10.0 ** torch.arange(-30, 31)).requires_grad_(), -(10.0 ** torch.arange(-30, 31)).requires_grad_()]
     for logit in wide:
         for nats in (Bernoulli(logit).log_prob(torch.arange(61) % 2), Categorical(torch.stack([logit, -logit, 0 * logit], -1)).log_pmf()):
@@ -196,10 +269,11 @@ def test_gradients_are_right() -> None:
     for d in (bernoulli((3,)), categorical((3,), 5)):
         value = torch.arange(3) % d.levels
         assert torch.autograd.gradcheck(lambda logits, d=d, value=value: type(d)(logits).log_prob(value), d.logits.requires_grad_())
-    m = mixture((4,), 9)
-    value = torch.tensor([0, 3, 8, 5])
-    parameters = [p.requires_grad_() for p in (m.logits, m.means, m.log_scales)]
-    assert torch.autograd.gradcheck(lambda *p: LogisticMixture(*p, levels=9).log_prob(value), parameters)
+    for kind, levels, spread in ((LogisticMixture, 9, 1), (GaussianMixture, 9, 1), (GaussianMixture, 9, 0.3), (GaussianMixture, 2000, 0.5)):
+        m = mixture((4,), levels, spread=spread)
+        value = torch.tensor([0, levels // 3, levels - 1, levels // 2])
+        parameters = [p.requires_grad_() for p in (m.logits, m.means, m.log_scales)]
+        assert torch.autograd.gradcheck(lambda *p, kind=kind, n=levels, v=value: kind(*p, levels=n).log_prob(v), parameters)
 
 
 # ── the integer CDF ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -225,18 +299,20 @@ def test_cdf_increases_and_search_inverts_it(levels: int, dtype: torch.dtype) ->
         check_cdf(bernoulli((7,), 2, dtype, spread=spread))
     for spread in (0.01, 1, 3, 30, 1e6):
         for components in (1, 10):
-            check_cdf(mixture((3,), levels, dtype, spread=spread, components=components))
+            for make in (mixture, gaussians):
+                check_cdf(make((3,), levels, dtype, spread=spread, components=components))
     for distance in (20, 1000):                                          # all mass in one tail
         for sign in (-1, 1):
             d = mixture((3,), levels, dtype)
-            check_cdf(LogisticMixture(d.logits, d.means + sign * distance, d.log_scales, levels))
+            for kind in (LogisticMixture, GaussianMixture):
+                check_cdf(kind(d.logits, d.means + sign * distance, d.log_scales, levels))
 
 
 def test_cdf_of_many_levels() -> None:
     """65,536 levels, where a level has 256 counts on average, and a mixture's search takes four digits; 300 needs a clamped digit."""
-    for spread in (0.1, 1, 3):
-        check_cdf(mixture((), 65536, spread=spread, components=2))
-        check_cdf(mixture((), 300, spread=spread))
+    for spread, make in ((0.1, mixture), (1, mixture), (3, mixture), (1, gaussians)):
+        check_cdf(make((), 65536, spread=spread, components=2))
+        check_cdf(make((), 300, spread=spread))
     d = categorical((), 65536)
     edges = (torch.arange(65537) + torch.nn.functional.pad(d._sums, (1, 0)) * (TOTAL - 65536) // d._sums[-1]).tolist()
     for level in (0, 1, 77, 40_000, 65_535):
@@ -254,10 +330,13 @@ def test_cdf_is_the_stated_arithmetic(levels: int) -> None:
     assert table(d).tolist() == [i + c[i] * (TOTAL - levels) // c[-1] for i in range(levels + 1)]
     m = mixture((), levels)
     pi, mu, s = (np.asarray(p) for p in (m.logits.softmax(-1), m.means, m.log_scales.clamp(min=-7).exp()))
+    normal = table(GaussianMixture(m.logits, m.means, m.log_scales, levels)).tolist()
     for i, seen in enumerate(table(m).tolist()):
         edge = {0: -np.inf, levels: np.inf}.get(i, (2 * i - 1) / (levels - 1) - 1)
         below = float((pi / (1 + np.exp(np.minimum((mu - edge) / s, 700)))).sum())
         assert abs(seen - (2 * i + math.floor(below * (TOTAL - 2 * levels)))) <= 1               # a rounding of exp may move it by one
+        below = sum(p * 0.5 * math.erfc(z) for p, z in zip(pi, (mu - edge) / s / math.sqrt(2), strict=True))
+        assert abs(normal[i] - (2 * i + math.floor(below * (TOTAL - 2 * levels)))) <= 1
     b = bernoulli((), 2, torch.float32)
     assert torch.equal(table(b), table(Categorical(torch.stack([torch.zeros(()), b.logits]))))
 
@@ -281,14 +360,15 @@ def test_the_same_numbers_wherever_a_value_stands(make: Make) -> None:
             assert torch.equal(one.search(threshold[i, j, 1:2]), found[i, j, 1:2])
 
 
-def test_exp_does_not_depend_on_the_place() -> None:
-    """What the integer CDF stands on: torch's exp gives a number the same bits at any place of a tensor (its sigmoid does not)."""
+def test_exp_and_erfc_do_not_depend_on_the_place() -> None:
+    """What the integer CDF stands on: torch's exp and erfc give a number the same bits at any place of a tensor (its sigmoid does not)."""
     for dtype in DTYPES:
-        x = -30 * torch.rand(3000, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(dtype)
-        whole = x.exp()
-        assert torch.equal(whole, torch.stack([v.exp() for v in x]))
-        assert torch.equal(whole, torch.cat([x[i : i + 3].exp() for i in range(0, 3000, 3)]))
-        assert torch.equal(whole, torch.stack([x, x], 1)[:, 1].exp())
+        random = torch.rand(3000, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(dtype)
+        for x, f in ((-30 * random, torch.exp), (14 * random - 7, torch.special.erfc)):
+            whole = f(x)
+            assert torch.equal(whole, torch.stack([f(v) for v in x]))
+            assert torch.equal(whole, torch.cat([f(x[i : i + 3]) for i in range(0, 3000, 3)]))
+            assert torch.equal(whole, f(torch.stack([x, x], 1)[:, 1]))
 
 
 @pytest.mark.parametrize("make", MAKERS)
@@ -321,7 +401,7 @@ def test_draws_cover_the_unit_interval_exactly(make: Make, temperature: float) -
 
 def test_random_draws_follow_the_pmf() -> None:
     """Pearson's chi-square of 40,000 draws with random u."""
-    for d in (bernoulli(()), categorical((), 30), mixture((), 30)):
+    for d in (bernoulli(()), categorical((), 30), mixture((), 30), gaussians((), 30)):
         n = 40_000
         u = torch.rand(n, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
         counts = torch.bincount(d[None][torch.zeros(n, dtype=torch.int64)].sample(u), minlength=d.levels).double()
@@ -363,8 +443,9 @@ def test_non_finite_parameters_are_refused(bad: float, dtype: torch.dtype) -> No
     for d in cases:
         d.logits[(3,) * d.logits.dim()] = bad  # pyright: ignore[reportAttributeAccessIssue]
     for name in ("logits", "means", "log_scales"):
-        cases.append(mixture(dtype=dtype))
-        getattr(cases[-1], name)[3, 2] = bad
+        for make in (mixture, gaussians):
+            cases.append(make(dtype=dtype))
+            getattr(cases[-1], name)[3, 2] = bad
     value = torch.zeros(5, dtype=torch.int64)
     for d in cases:
         for ask in (d.cdf, d.search, lambda v, d=d: d.sample(v.double())):

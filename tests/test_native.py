@@ -13,6 +13,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+import mpmath
 import numpy as np
 import pytest
 import torch
@@ -24,7 +25,7 @@ from torch import Tensor
 import rastrum
 from rastrum import ImageSpec, RasterModel
 from rastrum.codec.coder import Decoder, Encoder
-from rastrum.distributions import Categorical, LogisticMixture
+from rastrum.distributions import Categorical, GaussianMixture, LogisticMixture
 from rastrum.noise import uniform
 from rastrum.program import TorchInterpreter, golden, kernels
 from rastrum.program.builder import Grid, Head, Operation, Program, View
@@ -58,6 +59,8 @@ MODELS = [
     ("gated-pixelcnn", ImageSpec(3, 5, 4, 5)),
     ("pixelcnn++", ImageSpec(3, 6, 9, 256)),
     ("pixelcnn++", ImageSpec(1, 5, 5, 5000)),
+    ("spatial-lstm", ImageSpec(1, 6, 7, 300)),
+    ("spatial-lstm", ImageSpec(3, 6, 5, 256), {"layers": 2}),
     ("gated-pixelcnn", ImageSpec(1, 9, 11, 256), {"maps": 32}),           # wide enough for products at points
     ("pixelcnn++", ImageSpec(3, 8, 12, 256), {"filters": 16}),
 ]
@@ -94,6 +97,12 @@ def test_functions_keep_their_stated_errors() -> None:
     assert np.abs(each(kernels.tanh64, x) - np.tanh(wide)).max() < 2.3 * 2.0**-53
     exact = np.minimum(wide, 0) - np.log1p(np.exp(-np.abs(wide)))
     assert (np.abs(each(kernels.log_sigmoid64, x) - exact) / np.maximum(1, np.abs(exact))).max() < 2.3 * 2.0**-53
+    x = np.concatenate([np.linspace(-37, 37, 1501), np.linspace(-1, 1, 1001)])
+    with mpmath.workdps(30):
+        exact = np.array([float(mpmath.ncdf(mpmath.mpf(float(v)))) for v in x])
+    assert (np.abs(each(kernels.normal64, x) - exact) / exact).max() < 12 * 2.0**-53
+    ends = each(kernels.normal64, np.array([-np.inf, -1e9, 1e9, np.inf]))
+    assert 0 <= ends[0] == ends[1] < 1e-300 and ends[2] == ends[3] == 1
 
 
 def test_noise_is_the_same_function() -> None:
@@ -336,24 +345,36 @@ def test_draws_are_those_of_float64(case: Any, temperature: float) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(1, 12), st.sampled_from([2, 3, 17, 256, 4096]), st.floats(0.01, 3), st.floats(-9, 4), st.integers(0, 2**31))
-def test_mixture_cdfs_increase_and_follow_the_definition(components: int, levels: int, spread: float, log_scale: float, seed: int) -> None:
+@given(
+    st.sampled_from([LogisticMixture, GaussianMixture]), st.integers(1, 12), st.sampled_from([2, 3, 17, 256, 4096]),
+    st.floats(0.01, 3), st.floats(-9, 4), st.integers(0, 2**31),
+)  # fmt: skip
+def test_mixture_cdfs_increase_and_follow_the_definition(
+    kind: Any, components: int, levels: int, spread: float, log_scale: float, seed: int
+) -> None:
+    """Of logistics and Gaussians, and their masses before they are tempered."""
     generator = torch.Generator().manual_seed(seed)
     logits, means = (torch.randn(components, dtype=torch.float64, generator=generator) * spread for _ in range(2))
     log_scales = torch.randn(components, dtype=torch.float64, generator=generator) + log_scale
-    exact = LogisticMixture(logits[None], means[None], log_scales[None], levels)
+    exact = kind(logits[None], means[None], log_scales[None], levels)
+    head = kernels.GAUSSIAN if kind is GaussianMixture else kernels.MIXTURE
     centre, steepness = exact._bins()
     lanes = -(-components // kernels.LANES) * kernels.LANES
     mixture = kernels.Mixture(np.zeros(lanes), np.zeros(lanes), np.zeros(lanes), np.zeros(lanes, np.int64))
     for array, values in zip(mixture, (logits.softmax(0) * ((2**24 - 2 * levels) * 2.0**28), centre[0] + 0.5, steepness[0]), strict=False):
         array[:components] = values.numpy()
-    cdf = np.array([kernels.mixture_cdf(mixture, levels, level) for level in range(levels + 1)])
+    cdf = np.array([kernels.mixture_cdf(mixture, head, levels, level) for level in range(levels + 1)])
     assert cdf[0] == 0 and cdf[-1] == 2**24 and np.diff(cdf).min() >= 1
     expected = torch.cat([exact.cdf(torch.tensor([level])) for level in range(levels + 1)]).numpy()
     assert np.abs(cdf - expected).max() <= 2
     for threshold in (0, 1, 2**23, 2**24 - 1, *np.random.default_rng(seed).integers(0, 2**24, 20)):
-        level = kernels.mixture_search(mixture, levels, threshold)
+        level = kernels.mixture_search(mixture, head, levels, threshold)
         assert cdf[level] <= threshold < cdf[level + 1]
+    masses = np.zeros(levels)
+    (kernels.gaussian_masses if head == kernels.GAUSSIAN else kernels.logistic_masses)(mixture, levels, masses)
+    log_masses = exact.log_pmf()[0].numpy()
+    near = log_masses > -600                                              # beyond, both are nothing: a level keeps its own counts
+    np.testing.assert_allclose(masses[near] / masses.sum(), np.exp(log_masses[near]), rtol=1e-9)
 
 
 @settings(max_examples=60, deadline=None)

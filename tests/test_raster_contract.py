@@ -291,6 +291,9 @@ def test_levels_of_any_integer_type(name: str) -> None:
         ("pixelcnn++", {"components": 0}, "components"),
         ("pixelcnn++", {"dropout": 1.0}, "dropout"),
         ("pixelcnn++", {"filter": 8}, "did you mean 'filters'"),
+        ("spatial-lstm", {"neighbourhood": 4}, "neighbourhood"),
+        ("spatial-lstm", {"scales": 0}, "scales"),
+        ("spatial-lstm", {"layers": 0}, "layers"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(name: str, options: dict[str, Any], says: str) -> None:

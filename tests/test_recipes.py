@@ -11,7 +11,7 @@ from rastrum.data import Dataset
 from rastrum.evaluation import check_data
 from rastrum.models import MODELS
 from rastrum.protocol import ImageSpec
-from rastrum.recipes import BINARY, COLOUR, DIGITS, GREY, RECIPES, build_model, model_name
+from rastrum.recipes import BINARY, COLOUR, DIGITS, GREY, RECIPES, TEXTURE, build_model, model_name
 from rastrum.train import check_config
 
 SMALL = [name for name in RECIPES if not name.endswith("-paper")]
@@ -19,7 +19,8 @@ SMALL = [name for name in RECIPES if not name.endswith("-paper")]
 
 def shape_of(recipe: Recipe) -> tuple[int, int, int, int]:
     grey = BINARY if recipe.data.binarise else GREY
-    return {"digits": DIGITS, "binarized-mnist": BINARY, "cifar10": COLOUR, "mnist": grey}[recipe.data.name]
+    shapes = {"digits": DIGITS, "binarized-mnist": BINARY, "cifar10": COLOUR, "mnist": grey, "dead-leaves": TEXTURE, "bsds300": TEXTURE}
+    return shapes[recipe.data.name]
 
 
 @pytest.mark.parametrize("name", RECIPES)

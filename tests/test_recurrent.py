@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from rastrum.layers import native_for
-from rastrum.layers.recurrent import DiagonalScan, RowScan, Scan, skew, unskew
+from rastrum.layers.recurrent import SPATIAL, DiagonalScan, RowScan, Scan, skew, unskew
 
 State = dict[tuple[int, int], Tensor]
 
@@ -28,15 +28,21 @@ def by_pixel(scan: Scan, gates: Tensor) -> Tensor:
             total = gates[:, i, j]
             for place, weight in zip(seen, scan.weights, strict=True):
                 total = total + h.get(place, first_h) @ weight
-            o, f, into, g = total.unflatten(1, (scan.groups, 4, -1)).unbind(2)
+            o, f, *u, into, g = total.unflatten(1, (scan.groups, scan.cell.gates, -1)).unbind(2)
             cell = torch.sigmoid(f) * c.get(kept, first_c).unflatten(1, (scan.groups, -1)) + torch.sigmoid(into) * torch.tanh(g)
-            h[i, j], c[i, j] = (torch.sigmoid(o) * torch.tanh(cell)).flatten(1), cell.flatten(1)
+            if u:                                                         # a spatial LSTM: a second gate, for the cell above
+                cell = cell + torch.sigmoid(u[0]) * c.get((i - 1, j), first_c).unflatten(1, (scan.groups, -1))
+                h[i, j], c[i, j] = torch.tanh(torch.sigmoid(o) * cell).flatten(1), cell.flatten(1)
+            else:
+                h[i, j], c[i, j] = (torch.sigmoid(o) * torch.tanh(cell)).flatten(1), cell.flatten(1)
     return torch.stack([torch.stack([h[i, j] for j in range(width)], 1) for i in range(height)], 1)
 
 
 def build(kind: str, units: int, groups: int, dtype: torch.dtype, generator: torch.Generator) -> Scan:
     if kind in ("from left", "from right"):
-        scan = DiagonalScan(units, groups, kind == "from right")
+        scan = DiagonalScan(units, groups, from_right=kind == "from right")
+    elif kind == "spatial":
+        scan = DiagonalScan(units, groups, SPATIAL)
     else:
         scan = RowScan(units, (-1, 0, 1), groups) if kind == "row" else Scan(units, (-2, 1), groups)
     for parameter in scan.to(dtype).parameters():
@@ -47,12 +53,12 @@ def build(kind: str, units: int, groups: int, dtype: torch.dtype, generator: tor
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 @pytest.mark.parametrize("units, groups", [(20, 1), (6, 3)])
 @pytest.mark.parametrize("size", [(4, 5), (1, 4), (5, 1), (6, 3)], ids=str)
-@pytest.mark.parametrize("kind", ["row", "from left", "from right", "lines"])
+@pytest.mark.parametrize("kind", ["row", "from left", "from right", "lines", "spatial"])
 def test_a_scan_is_its_equations(kind: str, size: tuple[int, int], units: int, groups: int, dtype: torch.dtype) -> None:
     """Values and every gradient, learned initial states among them; float64 by torch, float32 compiled."""
     generator = torch.Generator().manual_seed(0)
     scan = build(kind, units, groups, dtype, generator)
-    gates = torch.randn(3, *size, 4 * units, generator=generator, dtype=dtype, requires_grad=True)
+    gates = torch.randn(3, *size, scan.cell.gates * units, generator=generator, dtype=dtype, requires_grad=True)
     direction = torch.randn(3, *size, units, generator=generator, dtype=dtype)
     ours = scan(gates.permute(1, 2, 0, 3)).permute(2, 0, 1, 3) if kind == "lines" else scan(gates)
     results = [ours, by_pixel(scan, gates)]
@@ -62,12 +68,12 @@ def test_a_scan_is_its_equations(kind: str, size: tuple[int, int], units: int, g
         torch.testing.assert_close(found, exact, rtol=0, atol=1e-11 if dtype == torch.float64 else 4e-5)
 
 
-@pytest.mark.parametrize("kind", ["row", "from left", "from right"])
+@pytest.mark.parametrize("kind", ["row", "from left", "from right", "spatial"])
 def test_images_do_not_meet_in_a_compiled_scan(kind: str) -> None:
     """The same bits alone, in a batch, and where no gradient is asked for, when all images share an arena; the way back leaves it whole."""
     generator = torch.Generator().manual_seed(0)
     scan = build(kind, 6, 3, torch.float32, generator)
-    gates = torch.randn(4, 3, 5, 24, generator=generator, requires_grad=True)
+    gates = torch.randn(4, 3, 5, 6 * scan.cell.gates, generator=generator, requires_grad=True)
     h = scan(gates)
     assert native_for(gates) is None or "Native" in str(h.grad_fn)
     with torch.no_grad():

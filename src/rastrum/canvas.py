@@ -172,6 +172,9 @@ class CanvasModel(nn.Module):
     def initialise(self, x: Tensor, condition: Tensor | None = None) -> None:
         """Data-dependent initialisation on images x (B, *shape); train calls it before step 1."""
 
+    def progress(self, fraction: float) -> None:
+        """``fraction`` (0 … 1) of the training is done; train says so before every step, for a model that learns in stages."""
+
     @property
     def proper(self) -> bool:
         """Whether ``distribution`` is a likelihood of the levels; without one there is a training loss, and no bound."""

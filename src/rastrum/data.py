@@ -2,6 +2,8 @@
 
     digits             in the package: 1,797 digits of 8x8 pixels and 17 levels
     mnist, fashion-mnist, binarized-mnist, cifar10, hub:OWNER/NAME, hub:OWNER/NAME:CONFIG    through HF ``datasets`` (extra ``data``)
+    dead-leaves, bsds300    patches of ``size`` pixels a side (32 if not said) at fixed random places: of pictures of disks that occlude one
+                       another, made here, and of the Berkeley segmentation set's photographs (train: 200, test: 100; also through ``data``)
     folder:PATH        images of any common format, of one size, or resized; or one image, which is every split
 
 Hub sets are read from the folder that the environment variable RASTRUM_HUB_MIRROR names where it holds ``OWNER/NAME``, else from the Hub.
@@ -36,6 +38,7 @@ import torch
 from torch import Tensor
 
 from .config import DataOptions
+from .data_textures import crops, leaves
 from .protocol import ImageSpec
 
 if TYPE_CHECKING:
@@ -48,10 +51,17 @@ HUB = {
     "binarized-mnist": ("larochelle/binarized_mnist", "image"),
     "cifar10": ("uoft-cs/cifar10", "img"),
 }
-NAMES = ("digits", *HUB)
+# name: (Hub repository and column, or None = made here; pictures of a split that is made here; patches of each picture of a split)
+PATCHES: dict[str, tuple[tuple[str, str] | None, dict[str, int], dict[str, int]]] = {
+    "dead-leaves": (None, {"train": 32, "validation": 4, "test": 4}, {"train": 250, "validation": 500, "test": 500}),
+    "bsds300": (("berkeley/bsds300", "image"), {}, {"train": 100, "test": 20}),
+}
+PATCH = 32                     # pixels a side of a patch
+NAMES = ("digits", *HUB, *PATCHES)
 # What a card must say about the data.
 NOTICES = {
     "digits": 'Data: "Optical Recognition of Handwritten Digits", E. Alpaydin, C. Kaynak; UCI Machine Learning Repository 1998, CC BY 4.0.',
+    "bsds300": "Data: Berkeley Segmentation Data Set, 300 photographs; D. Martin, C. Fowlkes, D. Tal, J. Malik, ICCV 2001.",
 }
 HELD_OUT_DIGITS = 36  # of each class
 
@@ -123,7 +133,7 @@ def load_dataset(name: str, split: str = "train", options: DataOptions | None = 
         raise ValueError(f"data: expected a split like train or test[:9000], got {split!r}")
     part, start, stop = match[1], match[2], match[3]
     _check_options(options)
-    source = _source(name, part)
+    source = _source(name, part, options.size)
     pixels, levels = _stack(source, options, progress)
     if len(pixels) == 0:
         raise ValueError(f"data: {name} {part} holds no image")
@@ -186,7 +196,9 @@ class _Source:
     levels: int = 0
 
 
-def _source(name: str, split: str) -> _Source:
+def _source(name: str, split: str, size: int | None) -> _Source:
+    if name in PATCHES:
+        return _patches(name, split, PATCH if size is None else size)
     if name == "digits":
         return _digits(split)
     if name.startswith("folder:"):
@@ -214,6 +226,19 @@ def _digits(split: str) -> _Source:
     images, labels = images[chosen[split]], labels[chosen[split]]
     opened = ((f"digit {i}", lambda image=image: Image.fromarray(image)) for i, image in enumerate(images))
     return _Source(opened, len(images), torch.from_numpy(labels), 10, levels=17)
+
+
+def _patches(name: str, split: str, size: int) -> _Source:
+    repository, made, each = PATCHES[name]
+    if split not in each:
+        raise ValueError(f"data: {name} has the splits {', '.join(each)}, got {split!r}")
+    seed = crc32(f"{name} {split}".encode())
+    if repository is None:
+        pictures, count = leaves(made[split], seed), made[split]
+    else:
+        source = _hub(repository[0], None, repository[1], split)
+        pictures, count = source.images, source.count
+    return _Source(crops(pictures, size, each[split], seed), count * each[split], None, 0)
 
 
 def _folder(root: Path, split: str) -> _Source:

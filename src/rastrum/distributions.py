@@ -5,11 +5,12 @@
 The CDF counts out of 2^24 and gives every level at least one count, so a sample, a file and a completion cannot disagree:
 
     softmax    w_i = ⌊exp(l_i − max l) 2^30⌋,  C_i = w_0 + … + w_{i−1},     cdf(i) =  i + ⌊C_i (2^24 −  L) / C_L⌋
-    mixture    w_k = π_k (2^24 − 2L) 2^28,   C_i = Σ_k ⌊w_k σ_k(lower edge of i)⌋,   cdf(i) = 2i + ⌊C_i / 2^28⌋
+    mixture    w_k = π_k (2^24 − 2L) 2^28,   C_i = Σ_k ⌊w_k F_k(lower edge of i)⌋,   cdf(i) = 2i + ⌊C_i / 2^28⌋
 
-Sums of integers have no order (the mixture's are float64 below 2^53, exact too), and of the functions used only ``exp`` is not exactly
-rounded; torch's gives an element the same bits wherever it stands in a tensor (its sigmoid does not), so ``search`` and ``cdf`` see the
-same numbers. The mixture's 2i instead of i lets the count slip by one where the rounding of exp is not monotone, without emptying a level.
+F is a logistic's σ or a Gaussian's Φ. Sums of integers have no order (the mixture's are float64 below 2^53, exact too), and of the
+functions used only ``exp`` and ``erfc`` are not exactly rounded; torch's give an element the same bits wherever it stands in a tensor (its
+sigmoid does not), so ``search`` and ``cdf`` see the same numbers. The mixture's 2i instead of i lets the count slip by one where their
+rounding is not monotone, without emptying a level.
 Parameters are float32 or float64.
 """
 
@@ -19,11 +20,12 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from .layers import native_for
 
@@ -31,11 +33,12 @@ CDF_BITS = 24
 CDF_TOTAL = 1 << CDF_BITS
 SEARCH_RADIX = 16
 MIXTURE_COUNT = 2.0**28        # the mixture's sums are in this fraction of a count
+HALF_LOG_2_PI = 0.5 * math.log(2 * math.pi)
 LOWEST_LOGIT = -1e30           # of a tempered pmf: exp gives 0, and subtracting stays finite
 
 
 class _Levels(ABC):
-    """What the three share: a draw is a search in the integer CDF."""
+    """What all share: a draw is a search in the integer CDF."""
 
     @abstractmethod
     def log_pmf(self) -> Tensor: ...
@@ -140,8 +143,8 @@ class Bernoulli(_Levels):
 
 
 @dataclass(frozen=True, eq=False)
-class LogisticMixture(_Levels):
-    """Mixture of K discretised logistics, up to 65,536 levels (Salimans et al. 2017, section 2.1).
+class _Mixture(_Levels):
+    """Mixture of K discretised bells, up to 65,536 levels; a subclass says which bell, by ``component_log_prob`` and ``_below``.
 
     logits, means, log_scales (*S, K); the levels are L points from −1 to 1, means and scales are in those units. Level i takes the mass
     within half a bin, 1/(L − 1), of its point; the two ends take the tails. The weights are the softmax of ``logits``. Scales below
@@ -153,17 +156,14 @@ class LogisticMixture(_Levels):
     log_scales: Tensor
     levels: int
 
+    @abstractmethod
     def component_log_prob(self, value: Tensor) -> Tensor:
         """Nats of value (S, int) under each component → (*S, K). The next channel's mixture has weights ∝ π_k · this."""
-        centre, steepness = self._bins()
-        # σ(b) − σ(a) = σ(b) σ(−a) (1 − e^(a−b)): no cancellation, however narrow the bin or far the tail; at the ends one factor is left.
-        last_first, signs, zero = _ends(self.levels, centre.dtype, centre.device)
-        value = value.unsqueeze(-1)
-        beyond = value == last_first
-        edges = torch.addcmul((steepness * 0.5).unsqueeze(-2), ((value - centre) * steepness).unsqueeze(-2), signs)   # b and −a
-        width = -torch.expm1(-steepness.clamp(min=torch.finfo(steepness.dtype).tiny))
-        tails = torch.where(beyond.unsqueeze(-1), zero, F.logsigmoid(edges)).sum(-2)
-        return tails + torch.where(beyond.any(-1, keepdim=True), zero, width.log())
+
+    @staticmethod
+    @abstractmethod
+    def _below(weights: Tensor, steps: Tensor) -> Tensor:
+        """weights times the mass of a bell below a point that lies ``steps`` scales under its centre; may write to ``steps``."""
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Nats of value (S, int) → S."""
@@ -172,7 +172,7 @@ class LogisticMixture(_Levels):
     def log_pmf(self) -> Tensor:
         """Nats of every level → (*S, L); takes memory for (*S, L, K)."""
         parameters = (p.unsqueeze(-2) for p in (self.logits, self.means, self.log_scales))
-        return LogisticMixture(*parameters, levels=self.levels).log_prob(torch.arange(self.levels, device=self.means.device))
+        return type(self)(*parameters, levels=self.levels).log_prob(torch.arange(self.levels, device=self.means.device))
 
     def _bins(self) -> tuple[Tensor, Tensor]:
         """Centre in levels and 1 / scale, per level; kept where no graph hangs on them."""
@@ -186,11 +186,11 @@ class LogisticMixture(_Levels):
         half = (self.levels - 1) / 2
         return self.means * half + half, torch.exp(-math.log(half) - self.log_scales.clamp(min=lowest_log_scale(self.levels)))
 
-    def double(self) -> LogisticMixture:
+    def double(self) -> Self:
         """The same in float64."""
         if self.means.dtype == torch.float64:
             return self
-        return LogisticMixture(self.logits.double(), self.means.double(), self.log_scales.double(), self.levels)
+        return type(self)(self.logits.double(), self.means.double(), self.log_scales.double(), self.levels)
 
     @cached_property
     def _float64(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -205,8 +205,8 @@ class LogisticMixture(_Levels):
     def _inner_cdf(self, level: Tensor) -> Tensor:
         """C_i + 2i 2^28 at levels i (*S, N) float64, of which 1 … L − 1 mean something; whole, and increasing also beyond."""
         weights, centre, steepness = self._float64
-        odds = ((centre - level.unsqueeze(-2)) * steepness).exp_().add_(1.0)
-        return torch.div(weights, odds).floor_().sum(-2).add_(level, alpha=2 * MIXTURE_COUNT)
+        below = self._below(weights, (centre - level.unsqueeze(-2)) * steepness)
+        return below.floor_().sum(-2).add_(level, alpha=2 * MIXTURE_COUNT)
 
     def cdf(self, value: Tensor) -> Tensor:
         """Integer CDF below value (S, 0 … L) → S int64. Raises ``ValueError`` for parameters that are not finite."""
@@ -228,13 +228,105 @@ class LogisticMixture(_Levels):
         assert level is not None
         return level.squeeze(-1).long().clamp_(max=self.levels - 1)
 
-    def __getitem__(self, index: Any) -> LogisticMixture:
+    def __getitem__(self, index: Any) -> Self:
         index = _batch_index(index)
-        return LogisticMixture(self.logits[index], self.means[index], self.log_scales[index], self.levels)
+        return type(self)(self.logits[index], self.means[index], self.log_scales[index], self.levels)
+
+
+@dataclass(frozen=True, eq=False)
+class LogisticMixture(_Mixture):
+    """Mixture of K discretised logistics (Salimans et al. 2017, section 2.1)."""
+
+    def component_log_prob(self, value: Tensor) -> Tensor:
+        """Nats of value (S, int) under each component → (*S, K)."""
+        centre, steepness = self._bins()
+        # σ(b) − σ(a) = σ(b) σ(−a) (1 − e^(a−b)): no cancellation, however narrow the bin or far the tail; at the ends one factor is left.
+        last_first, signs, zero = _ends(self.levels, centre.dtype, centre.device)
+        value = value.unsqueeze(-1)
+        beyond = value == last_first
+        edges = torch.addcmul((steepness * 0.5).unsqueeze(-2), ((value - centre) * steepness).unsqueeze(-2), signs)   # b and −a
+        width = -torch.expm1(-steepness.clamp(min=torch.finfo(steepness.dtype).tiny))
+        tails = torch.where(beyond.unsqueeze(-1), zero, F.logsigmoid(edges)).sum(-2)
+        return tails + torch.where(beyond.any(-1, keepdim=True), zero, width.log())
+
+    @staticmethod
+    def _below(weights: Tensor, steps: Tensor) -> Tensor:
+        return torch.div(weights, steps.exp_().add_(1.0))
+
+
+@dataclass(frozen=True, eq=False)
+class GaussianMixture(_Mixture):
+    """Mixture of K discretised normal distributions, and the continuous one behind it (``log_density``); scales are standard deviations.
+
+    What a mixture of conditional Gaussian scale mixtures gives (Theis & Bethge 2015, section 2.2).
+    """
+
+    def component_log_prob(self, value: Tensor) -> Tensor:
+        """Nats of value (S, int) under each component → (*S, K)."""
+        centre, steepness = self._bins()
+        value = value.unsqueeze(-1)
+        steepness = steepness.clamp(min=torch.finfo(steepness.dtype).tiny)
+        steps, ends = (value - centre) * steepness, (value == 0, value == self.levels - 1)
+        return _LogMass.apply(*torch.broadcast_tensors(steps, steepness, *ends))             # pyright: ignore[reportReturnType]
+
+    def log_density(self, value: Tensor) -> Tensor:
+        """Nats, per unit, of real values (S) on the scale of the means → S: the mixture before it was cut into levels."""
+        log_scales = self.log_scales.clamp(min=lowest_log_scale(self.levels))
+        steps = (value.unsqueeze(-1) - self.means) * torch.exp(-log_scales)
+        return torch.logsumexp(self.logits.log_softmax(-1) - log_scales - 0.5 * steps.square(), -1) - HALF_LOG_2_PI
+
+    @staticmethod
+    def _below(weights: Tensor, steps: Tensor) -> Tensor:
+        return weights * 0.5 * steps.mul_(math.sqrt(0.5)).erfc_()
+
+
+class _LogMass(torch.autograd.Function):
+    """log(Φ(x + w/2) − Φ(x − w/2)), without the lower edge where ``first`` and without the upper one where ``last``; all of one shape.
+
+    By symmetry r = |x|, edges a = r − h and b = r + h, h = w/2; nothing cancels in any of
+
+        near  (h max(1, r) < 1/5)  log w + log φ(r) + log(1 + Σ_j He_2j(r) h^2j / (2j + 1)!)      Taylor about r, He Hermite's polynomials
+        over the centre (a < 0)    log ½ (erf(b/√2) − erf(a/√2))                                  two numbers of different sign
+        far                        −a²/2 + log ½ (erfcx(a/√2) − e^(−2rh) erfcx(b/√2))
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, width: Tensor, first: Tensor, last: Tensor) -> Tensor:
+        root = math.sqrt(0.5)
+        r, h = x.abs(), width * 0.5
+        a, b = r - h, r + h
+        p, q = (r * h).square(), h * h
+        series = (p - q) / 6 + (p * p - 6 * p * q + 3 * q * q) / 120 + (p**3 - 15 * p * p * q + 45 * p * q * q - 15 * q**3) / 5040
+        series = series + (p**4 - 28 * p**3 * q + 210 * p * p * q * q - 420 * p * q**3 + 105 * q**4) / 362880
+        is_near = h * r.clamp(min=1.0) < 0.2
+        near = width.log() - 0.5 * r * r - HALF_LOG_2_PI + torch.where(is_near, series, 0.0).log1p()
+        over = torch.log(0.5 * ((b * root).erf() - (a * root).erf()))
+        tail = a.clamp(min=0.0)
+        beyond = torch.special.erfcx(tail * root) - torch.exp(-2.0 * r * h) * torch.special.erfcx(b * root)
+        far = torch.log(0.5 * beyond) - 0.5 * tail * tail
+        nats = torch.where(is_near, near, torch.where(a < 0, over, far))
+        ends = torch.special.log_ndtr(torch.where(first, x + h, h - x))
+        nats = torch.where(first | last, ends, nats)
+        ctx.save_for_backward(x, width, first, last, nats)
+        return nats
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """∂ = (φ(b) − φ(a)) / mass for x, half the sum for the width; the difference as φ(the nearer edge) (1 − e^(−2rh))."""
+        x, width, first, last, nats = ctx.saved_tensors
+        h, r = width * 0.5, x.abs()
+        near = torch.exp(-0.5 * (r - h).square() - HALF_LOG_2_PI - nats)
+        steps = -torch.sign(x) * near * -torch.expm1(-2.0 * r * h)
+        widths = 0.5 * near * (1.0 + torch.exp(-2.0 * r * h))
+        edge = torch.exp(-0.5 * torch.where(first, x + h, h - x).square() - HALF_LOG_2_PI - nats)
+        steps = torch.where(first, edge, torch.where(last, -edge, steps))
+        widths = torch.where(first | last, 0.5 * edge, widths)
+        return grad * steps, grad * widths, None, None
 
 
 def lowest_log_scale(levels: int) -> float:
-    """The least log scale of a logistic: −7, and the same fraction of a bin above 256 levels."""
+    """The least log scale of a mixture's component: −7, and the same fraction of a bin above 256 levels."""
     return -7.0 - max(0.0, math.log((levels - 1) / 255))
 
 

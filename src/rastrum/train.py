@@ -97,7 +97,9 @@ def train(
         due = 1
         try:
             for step, (x, labels) in enumerate(data.batches(optim.batch, generator), start=1):
-                rate = learning_rate(optim, step - 1, clock.fraction(step - 1))
+                fraction = clock.fraction(step - 1)
+                rate = learning_rate(optim, step - 1, fraction)
+                model.progress(fraction)
                 with _noise(generator):
                     loss = workers.gradients(x, labels)
                 norm = _clip(workers.parameters, optim.clip)

@@ -11,6 +11,7 @@ from .show import Classes, Json, Model, answer, bits_per_dim, check_suffix, clas
 from .source import Binarise, Count, Data, Images, Split, load_images
 
 Trajectories = Annotated[int, arg(help="trajectories an image of a canvas model's bound: more are tighter")]
+Ensemble = Annotated[bool, arg(help="score by the mixture over an image's flips, and quarter turns of a square one (raster models)")]
 BATCH = 16
 
 
@@ -24,6 +25,7 @@ def score(
     num_samples: Trajectories = 1,
     seed: Annotated[int, arg(help="of a canvas model's latents")] = 0,
     classes: Classes = None,
+    ensemble: Ensemble = False,
     map: Annotated[Path | None, arg(metavar="X.png", help="write where each image surprises a raster model: bits a pixel")] = None,
     json: Json = False,
 ) -> None:
@@ -31,6 +33,7 @@ def score(
     import torch
     from rich.table import Table
 
+    from ..evaluation import ensemble_log_prob
     from ..pictures import save_picture, surprise_map
     from ..raster import RasterModel
 
@@ -39,6 +42,8 @@ def score(
     exact = isinstance(network, RasterModel)
     if map is not None and not exact:
         raise ValueError(f"--map: {model} has a bound for whole images only; a surprise map needs a raster model")
+    if map is not None and ensemble:
+        raise ValueError("--map: an ensemble scores whole images only; leave out one of --map and --ensemble")
     dataset = load_images(network, data, images, split, count, binarise)
     x = dataset.images.long()
     condition = class_condition(network, len(x), classes, dataset.labels)
@@ -47,7 +52,9 @@ def score(
         for start in range(0, len(x), BATCH):
             at = slice(start, start + BATCH)
             told = None if condition is None else condition[at]
-            if isinstance(network, RasterModel):
+            if ensemble:
+                parts.append(ensemble_log_prob(network, x[at], told))
+            elif isinstance(network, RasterModel):
                 maps.append(network.log_prob_map(x[at], told))
                 parts.append(maps[-1].double().flatten(1).sum(1))
             else:
@@ -61,7 +68,8 @@ def score(
     mean = float(nats.mean())
     result = {
         "model": model, "data": dataset.name, "split": dataset.split, "kind": "exact" if exact else "bound", "images": len(x),
-        "nats": [round(v, 6) for v in nats.tolist()], "bits_per_dim": [round(bits_per_dim(v, size), 6) for v in nats.tolist()],
+        "ensemble": ensemble, "nats": [round(v, 6) for v in nats.tolist()],
+        "bits_per_dim": [round(bits_per_dim(v, size), 6) for v in nats.tolist()],
         "mean_nats": mean, "mean_bits_per_dim": bits_per_dim(mean, size),
         "standard_error_nats": spread, "standard_error_bits_per_dim": spread and bits_per_dim(spread, size), "map": map and str(map),
     }  # fmt: skip
@@ -84,6 +92,7 @@ def evaluate(
     binarise: Binarise = "static",
     num_samples: Trajectories = 1,
     seed: Annotated[int, arg(help="of a canvas model's latents")] = 0,
+    ensemble: Ensemble = False,
     json: Json = False,
 ) -> None:
     """Mean over a data set: nats an image and bits/dim, ± standard error; exact for raster models, a bound for canvas models."""
@@ -93,9 +102,10 @@ def evaluate(
     network = load_model(model)
     dataset = load_images(network, data, images, split, count, binarise)
     with progress("evaluating", len(dataset), "images") as report:
-        evaluation = over_all(network, dataset, num_samples=num_samples, seed=seed, progress=report)
+        evaluation = over_all(network, dataset, num_samples=num_samples, seed=seed, ensemble=ensemble, progress=report)
     drawn = f" (binarised if it was not: {binarise})" if network.spec.levels == 2 else ""
     asked = {"model": model, "data": dataset.name, "split": dataset.split, "binarise": binarise, "num_samples": num_samples}
+    asked |= {"ensemble": ensemble}
     answer(
         asked | as_dict(evaluation),
         json,

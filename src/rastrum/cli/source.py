@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from ..raster import RasterModel
 
 Data: TypeAlias = Annotated[
-    str | None, arg(metavar="NAME", help="data set: digits, mnist, fashion-mnist, binarized-mnist, cifar10, hub:OWNER/NAME; its images are "
-                                         "cut about the middle and resized to the model's size")
+    str | None, arg(metavar="NAME", help="data set: digits, mnist, fashion-mnist, binarized-mnist, cifar10, dead-leaves, bsds300, "
+                                         "hub:OWNER/NAME; its images are cut about the middle and resized to the model's size")
 ]  # fmt: skip
 Images: TypeAlias = Annotated[Path | None, arg(metavar="PATH", help="instead of --data: a folder of images, or one image")]
 Split: TypeAlias = Annotated[str, arg(help="of the data set: train, test, test[:100], …")]

@@ -1,18 +1,17 @@
 """The scan of ``recurrent.py`` as one compiled loop, for float32 on a CPU: image by image, forward and back, without Python's lock.
 
-    arena of an image    gates (H, W, 4n) │ h (H + 1, left + W + right, n) │ c, the same       the border of h and c: the initial state
+    arena of an image    gates (H, W, Gn) │ h (H + 1, left + W + right, n) │ c, the same       the border of h and c: the initial state
     line s, its places   gates += Σ_k h[place + tap k] · W_k  ──▶  cell(c[place + kept])  ──▶  c, h of the place
 
 A map stays as it lies: a line is a walk over it with a constant step, a row or a diagonal, and what a place reads lies at constant
 distances. So the products need only strides; they are those of the step programs.
 
-Another cell: two more ``rowwise`` functions, a branch for each by the number of gates in ``_cells`` and ``_cell_gradients``, its ``kept``
-(numba's cache on disk rules out a factory of kernels: it would not know a function again that holds other compiled functions).
+A cell is two ``rowwise`` functions and a branch for each, by the number of gates G, in ``_cells`` and ``_cell_gradients`` (numba's cache on
+disk rules out a factory of kernels: it would not know a function again that holds other compiled functions).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -24,7 +23,7 @@ from torch.autograd.function import once_differentiable
 from ..lanes import Lanes, compiled, rowwise
 from ..program.kernels import PANEL, linear
 from ..program.tables import panels
-from .recurrent import diagonals, lstm, lstm_gates, lstm_gradient
+from .recurrent import diagonals, lstm, lstm_gradient, passed, spatial_lstm, spatial_lstm_gradient
 
 Place = tuple[int, int]        # rows down and columns to the right
 
@@ -43,7 +42,7 @@ class Route(NamedTuple):
     padded_step: int
     lines: np.ndarray          # (S, 3) first place on the map, on the padded map, how many
     taps: np.ndarray           # (K,) from a place to those whose h it reads
-    kept: np.ndarray           # (1,) … whose c
+    kept: np.ndarray           # (1 or 2,) … whose c
     border: np.ndarray         # (E,) the places that no line computes
 
 
@@ -79,40 +78,66 @@ def route(height: int, width: int, taps: tuple[Place, ...], kept: tuple[Place, .
 
 def _lstm(o: Lanes, f: Lanes, i: Lanes, g: Lanes, before: Lanes) -> list[Lanes]:
     """What the gates let through takes the place of the sums: the way back needs nothing else of them."""
-    passed = lstm_gates(o, f, i, g)
-    return [*lstm(*passed, before), *passed]
+    o, f, i, g = through = passed(o, f, i, g)
+    return [*lstm(o, f, i, g, before), *through]
 
 
-def _lstm_gradient_added(so_far: Lanes, *numbers: Lanes) -> list[Lanes]:
+def _lstm_gradient(so_far: Lanes, *numbers: Lanes) -> list[Lanes]:
     *gates, before = lstm_gradient(*numbers)
     return [*gates, so_far + before]
 
 
+def _spatial(o: Lanes, f: Lanes, u: Lanes, i: Lanes, g: Lanes, left: Lanes, up: Lanes) -> list[Lanes]:
+    o, f, u, i, g = through = passed(o, f, u, i, g)
+    return [*spatial_lstm(o, f, u, i, g, left, up), *through]
+
+
+def _spatial_gradient(left_so_far: Lanes, up_so_far: Lanes, *numbers: Lanes) -> list[Lanes]:
+    *gates, left, up = spatial_lstm_gradient(*numbers)
+    return [*gates, left_so_far + left, up_so_far + up]
+
+
 _lstm_row = rowwise([1, 1, 4], [4, 1], _lstm)
-_lstm_gradient_row = rowwise([4, 1], [1, 1, 1, 4, 1, 1], _lstm_gradient_added)
+_lstm_gradient_row = rowwise([4, 1], [1, 1, 1, 4, 1, 1], _lstm_gradient)
+_spatial_row = rowwise([1, 1, 5], [5, 1, 1], _spatial)
+_spatial_gradient_row = rowwise([5, 1, 1], [1, 1, 1, 1, 5, 1, 1, 1], _spatial_gradient)
 
 
 @compiled
-def _cells(count, n, groups, gates, step, h, c, padded_step, before):
-    """Of a line; addresses of its first place and steps in bytes, n numbers of each kind in all colour groups together."""
+def _cells(count, n, groups, kinds, gates, step, h, c, padded_step, kept):
+    """Of a line; addresses of its first place and steps in bytes, n numbers of each kind in all colour groups together.
+
+    kept: distances to the cells before, in places.
+    """
+    first, last = 4 * n * kept[0], 4 * n * kept[-1]
     n //= groups
     for i in range(count):
         for group in range(groups):
-            at, on = 16 * n * group + i * step, 4 * n * group + i * padded_step
-            _lstm_row(n, (c + on, 0, h + on, 0, gates + at, n, gates + at, n, before + on, 0))
+            at, on = gates + 4 * kinds * n * group + i * step, 4 * n * group + i * padded_step
+            now = c + on
+            if kinds == 4:
+                _lstm_row(n, (now, 0, h + on, 0, at, n, at, n, now + first, 0))
+            else:
+                _spatial_row(n, (now, 0, h + on, 0, at, n, at, n, now + first, 0, now + last, 0))
 
 
 @compiled
-def _cell_gradients(count, n, groups, gates, of_gates, step, c, of_h, of_c, padded_step, kept):
-    """of_…: gradients; that of the cells before, ``kept`` bytes from c, is added to."""
+def _cell_gradients(count, n, groups, kinds, gates, of_gates, step, c, of_h, of_c, padded_step, kept):
+    """of_…: gradients; those of the cells before are added to."""
+    first, last = 4 * n * kept[0], 4 * n * kept[-1]
     n //= groups
     for i in range(count):
         for group in range(groups):
-            at, on = 16 * n * group + i * step, 4 * n * group + i * padded_step
-            to, now = of_c + on + kept, c + on
-            _lstm_gradient_row(
-                n, (of_gates + at, n, to, 0, to, 0, of_h + on, 0, of_c + on, 0, gates + at, n, now + kept, 0, now, 0)
-            )
+            at, on = 4 * kinds * n * group + i * step, 4 * n * group + i * padded_step
+            out, through, of, now = of_gates + at, gates + at, of_c + on, c + on
+            a, b = of + first, of + last
+            if kinds == 4:
+                _lstm_gradient_row(n, (out, n, a, 0, a, 0, of_h + on, 0, of, 0, through, n, now + first, 0, now, 0))
+            else:
+                left, up = now + first, now + last
+                _spatial_gradient_row(
+                    n, (out, n, a, 0, b, 0, a, 0, b, 0, of_h + on, 0, of, 0, through, n, left, 0, up, 0, now, 0)
+                )
 
 
 # ── the scan ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -123,7 +148,7 @@ _copy = rowwise([1], [1], lambda x: [x])                                  # an a
 
 @compiled
 def scan_forward(route, groups, gates, weights, first_h, first_c, arenas, out, scratch):
-    """gates (B, H·W, 4n) → out (B, H·W, n) and arenas (B, …), or (1, …) where nothing comes back; weights: zeros, then panels."""
+    """gates (B, H·W, Gn) → out (B, H·W, n) and arenas (B, …), or (1, …) where nothing comes back; weights: zeros, then panels."""
     n, wide = out.shape[2], gates.shape[2]
     whole, step, padded_step = (wide + PANEL - 1) // PANEL * PANEL, route.step * wide, route.padded_step * n
     h, c = gates.shape[1] * wide, gates.shape[1] * wide + route.padded * n
@@ -139,8 +164,8 @@ def scan_forward(route, groups, gates, weights, first_h, first_c, arenas, out, s
             for k in range(len(route.taps)):
                 source, weight = h + at + route.taps[k] * n, whole * (1 + k * n)
                 linear(count, n, wide, memory, source, padded_step, weights, weight, 0, to, step, to, step, scratch)
-            of_h, of_c, before = base + 4 * (h + at), base + 4 * (c + at), base + 4 * (c + at + route.kept[0] * n)
-            _cells(count, n, groups, base + 4 * to, 4 * step, of_h, of_c, 4 * padded_step, before)
+            of_h, of_c = base + 4 * (h + at), base + 4 * (c + at)
+            _cells(count, n, groups, wide // n, base + 4 * to, 4 * step, of_h, of_c, 4 * padded_step, route.kept)
         for row in range(route.height):
             inner = h + ((row + 1) * route.across + route.left) * n
             _copy(route.width * n, (out[image, row * route.width].ctypes.data, 0, base + 4 * inner, 0))
@@ -148,11 +173,11 @@ def scan_forward(route, groups, gates, weights, first_h, first_c, arenas, out, s
 
 @compiled
 def scan_gradient(route, groups, grad, weights, arenas, memory, grad_gates, scratch):
-    """grad (B, H·W, n) → grad_gates (B, H·W, 4n); memory (…): an arena of zeros, whose border sums up the initial state's gradient."""
+    """grad (B, H·W, n) → grad_gates (B, H·W, Gn); memory (…): an arena of zeros, whose border sums up the initial state's gradient."""
     n, wide = grad.shape[2], grad_gates.shape[2]
     whole, step, padded_step = (n + PANEL - 1) // PANEL * PANEL, route.step * wide, route.padded_step * n
     h, c = grad_gates.shape[1] * wide, grad_gates.shape[1] * wide + route.padded * n
-    base, kept = memory.ctypes.data, 4 * route.kept[0] * n
+    base, kinds = memory.ctypes.data, wide // n
     for image in range(len(grad)):
         arena = arenas[image].ctypes.data
         for row in range(route.height):
@@ -163,7 +188,8 @@ def scan_gradient(route, groups, grad, weights, arenas, memory, grad_gates, scra
         for line in route.lines[::-1]:
             to, at, count = line[0] * wide, line[1] * n, line[2]
             of_h, of_c, now = base + 4 * (h + at), base + 4 * (c + at), arena + 4 * (c + at)
-            _cell_gradients(count, n, groups, arena + 4 * to, base + 4 * to, 4 * step, now, of_h, of_c, 4 * padded_step, kept)
+            of_gates = base + 4 * to
+            _cell_gradients(count, n, groups, kinds, arena + 4 * to, of_gates, 4 * step, now, of_h, of_c, 4 * padded_step, route.kept)
             for k in range(len(route.taps)):
                 seen, weight = h + at + route.taps[k] * n, whole * (1 + k * wide)
                 linear(count, wide, n, memory, to, step, weights, weight, 0, seen, padded_step, seen, padded_step, scratch)
@@ -177,7 +203,7 @@ def _packed(weights: Tensor) -> np.ndarray:
 
 
 class NativeScan(torch.autograd.Function):
-    """gates (B, H, W, 4n), weights (K, n, 4n), first_h and first_c (n,) → h (B, H, W, n). keep: whether a gradient will be asked for."""
+    """gates (B, H, W, Gn), weights (K, n, Gn), first_h and first_c (n,) → h (B, H, W, n). keep: whether a gradient will be asked for."""
 
     @staticmethod
     def forward(
@@ -214,8 +240,15 @@ class NativeScan(torch.autograd.Function):
 
 
 def scan(
-    gates: Tensor, weights: Tensor, first_h: Tensor, first_c: Tensor, groups: int, taps: Sequence[Place], kept: Place, turn: int = 0
+    gates: Tensor,
+    weights: Tensor,
+    first_h: Tensor,
+    first_c: Tensor,
+    groups: int,
+    taps: tuple[Place, ...],
+    kept: tuple[Place, ...],
+    turn: int = 0,
 ) -> Tensor:
-    """gates (B, H, W, 4n) → h (B, H, W, n); see ``route``."""
-    walk = route(*gates.shape[1:3], tuple(taps), (kept,), turn)
+    """gates (B, H, W, Gn) → h (B, H, W, n); see ``route``."""
+    walk = route(*gates.shape[1:3], taps, kept, turn)
     return NativeScan.apply(gates, weights, first_h, first_c, walk, groups, torch.is_grad_enabled())  # pyright: ignore[reportReturnType]

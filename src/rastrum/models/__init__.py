@@ -17,9 +17,11 @@ from .pixel_lstm import PixelLSTM
 from .pixelcnn import PixelCNN
 from .pixelcnn_plus_plus import PixelCNNPlusPlus
 from .row_lstm import RowLSTM
+from .spatial_lstm import SpatialLSTM
 
 MODELS: dict[str, Any] = {
     "pixel-lstm": PixelLSTM,
+    "spatial-lstm": SpatialLSTM,
     "row-lstm": RowLSTM,
     "diagonal-bilstm": DiagonalBiLSTM,
     "multiscale-pixelrnn": MultiscalePixelRNN,

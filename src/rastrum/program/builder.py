@@ -33,7 +33,9 @@ from ..protocol import ConditionSpec, ImageSpec
 #   gate         [a | b] 2n → tanh(a) σ(b)                 glu          [a | b] 2n → initial + a σ(b)
 #   relu         max(source, 0)                            elu          elu(source)
 #   concat_elu   n → [elu(source) | elu(−source)] 2n       lstm         [o | f | i | g] 4n, cell in `initial` (in place) → h
-Kind: TypeAlias = Literal["linear", "copy", "add", "gate", "glu", "relu", "elu", "concat_elu", "lstm"]
+#   square       source²                                   spatial_lstm [o | f | u | i | g] 5n, cells [left | up] in `initial` → h
+#                                                                       (the new cell is written where up stands)
+Kind: TypeAlias = Literal["linear", "copy", "add", "gate", "glu", "relu", "elu", "concat_elu", "lstm", "square", "spatial_lstm"]
 PhaseKind: TypeAlias = Literal["start", "row", "row_reversed", "channel"]
 
 
@@ -151,10 +153,11 @@ class Head:
     """How a program's numbers say a distribution, for an interpreter that decides by itself.
 
     bernoulli: a logit a channel · softmax: a logit a level, channel by channel · mixture: K components that a pixel's channels share,
-    [log weights | means of each channel | log scales of each | coefficients of each pair of channels] · K (models/pixelcnn_plus_plus.py).
+    [log weights | means of each channel | log scales of each | coefficients of each pair of channels] · K (models/pixelcnn_plus_plus.py)
+    · gaussian: K components of a channel's own, [log weights | means | log scales] · K, channel by channel.
     """
 
-    kind: Literal["bernoulli", "softmax", "mixture"]
+    kind: Literal["bernoulli", "softmax", "mixture", "gaussian"]
     components: int = 0
 
 

@@ -135,6 +135,49 @@ def log_sigmoid64(x):
 
 
 @compiled
+def tail64(x):
+    """Mass of a normal distribution above x ≥ 0: e^(−x²/2) P(t) / (1 + 2x), t = (x − 5) / (x + 5), after Shepherd & Laframboise (1981).
+
+    P interpolates at the Chebyshev points of t; x² keeps what its rounding lost.
+    """
+    t = (x - 5.0) / (x + 5.0)
+    p = fma64(-4.3860591195798053e-10, t, 4.839414424229282e-09)
+    p = fma64(p, t, 5.8428190572683666e-09)
+    p = fma64(p, t, -5.604345079839946e-08)
+    p = fma64(p, t, -4.228973882271319e-08)
+    p = fma64(p, t, 4.150775490294876e-07)
+    p = fma64(p, t, 1.793568383842644e-07)
+    p = fma64(p, t, -2.8432478702964835e-06)
+    p = fma64(p, t, 5.339401905384381e-07)
+    p = fma64(p, t, 1.938094176782777e-05)
+    p = fma64(p, t, -2.6436433138360857e-05)
+    p = fma64(p, t, -0.00010817310187952196)
+    p = fma64(p, t, 0.0004250957235954309)
+    p = fma64(p, t, -0.00011869447627339922)
+    p = fma64(p, t, -0.003571695418310675)
+    p = fma64(p, t, 0.015422845816511039)
+    p = fma64(p, t, -0.03933220135646695)
+    p = fma64(p, t, 0.07248782696469049)
+    p = fma64(p, t, -0.10065743821674249)
+    p = fma64(p, t, 0.1008885820349847)
+    p = fma64(p, t, -0.05400807503407678)
+    p = fma64(p, t, -0.03964700840401063)
+    p = fma64(p, t, 0.8461123547250693)
+    square = x * x
+    e = exp64(-0.5 * square)
+    e = fma64(-0.5 * fma64(x, x, -square), e, e)
+    return e * p / fma64(2.0, x, 1.0)
+
+
+@compiled
+def normal64(x):
+    """Φ(x): the mass of a normal distribution below x."""
+    x = min(max(x, -100.0), 100.0)                                        # beyond, the tail is below e^−700 and stays there
+    tail = tail64(abs(x))
+    return 1.0 - tail if x > 0.0 else tail
+
+
+@compiled
 def tanh64(x):
     e = exp64(-2.0 * x)
     return (1.0 - e) / (1.0 + e)
@@ -372,6 +415,13 @@ def relu(memory, s, d, n):
 
 
 @compiled
+def square(memory, s, d, n):
+    x, out = memory[s : s + n], memory[d : d + n]
+    for j in range(n):
+        out[j] = x[j] * x[j]
+
+
+@compiled
 def copy(memory, s, d, n):
     x, out = memory[s : s + n], memory[d : d + n]
     for j in range(n):
@@ -398,16 +448,31 @@ def lstm(memory, s, c, d, n):
         h[j] = (unit - shown) / ((unit + shown) * (unit + exp32(min(-o[j], f32(40.0)))))
 
 
+@compiled
+def spatial_lstm(memory, s, c, d, n):
+    """cell = σ(f) left + σ(u) up + σ(i) tanh(g), h = tanh(σ(o) cell); s holds [o | f | u | i | g], c [left | up], where the cell goes."""
+    o, f, u = memory[s : s + n], memory[s + n : s + 2 * n], memory[s + 2 * n : s + 3 * n]
+    i, g = memory[s + 3 * n : s + 4 * n], memory[s + 4 * n : s + 5 * n]
+    left, cell, h, unit = memory[c : c + n], memory[c + n : c + 2 * n], memory[d : d + n], f32(1.0)
+    for j in range(n):
+        content = exp32(min(f32(-2.0) * g[j], f32(40.0)))
+        kept = left[j] / (unit + exp32(-f[j])) + cell[j] / (unit + exp32(-u[j]))
+        cell[j] = kept + (unit - content) / ((unit + content) * (unit + exp32(min(-i[j], f32(40.0)))))
+        shown = exp32(min(f32(-2.0) * (cell[j] / (unit + exp32(-o[j]))), f32(40.0)))
+        h[j] = (unit - shown) / (unit + shown)
+
+
 # ── the interpreter of the tables ────────────────────────────────────────────────────────────────────────────────────
 
 # Columns of the table of operations. A view is (offset, distance between columns, between rows); rows of a whole map only, else 0.
 KIND, SOURCE, SOURCE_STEP, SOURCE_ROW, DESTINATION, DESTINATION_STEP, DESTINATION_ROW, INITIAL, INITIAL_STEP, INITIAL_ROW = range(10)
 INPUTS, OUTPUTS, WEIGHT, BIAS, POINT_WEIGHTS, COLUMNS, ROWS, ROW_MASK, ROW_VALUE, COLUMN_MASK, COLUMN_VALUE, LEVEL = range(10, 22)
 OPERATION_FIELDS = 22
-LINEAR, COPY, ADD, GATE, GLU, RELU, ELU, CONCAT_ELU, LSTM = range(9)
+LINEAR, COPY, ADD, GATE, GLU, RELU, ELU, CONCAT_ELU, LSTM, SQUARE, SPATIAL_LSTM = range(11)
 KINDS = {
-    "linear": LINEAR, "copy": COPY, "add": ADD, "gate": GATE, "glu": GLU, "relu": RELU, "elu": ELU, "concat_elu": CONCAT_ELU, "lstm": LSTM
-}
+    "linear": LINEAR, "copy": COPY, "add": ADD, "gate": GATE, "glu": GLU, "relu": RELU, "elu": ELU, "concat_elu": CONCAT_ELU,
+    "lstm": LSTM, "square": SQUARE, "spatial_lstm": SPATIAL_LSTM,
+}  # fmt: skip
 
 # Columns of the table of phases, in their order, channels last. The argument of a row phase is its first row, of a channel its group.
 FIRST, LAST, PHASE_KIND, ARGUMENT = range(4)
@@ -429,8 +494,8 @@ class Layout(NamedTuple):
     picture: int               # the decided values as the network reads them, for later passes: offset (−1: none), and distances
     picture_row: int
     picture_step: int
-    head: int                  # BERNOULLI, SOFTMAX or MIXTURE
-    components: int            # K of a mixture
+    head: int                  # BERNOULLI, SOFTMAX, MIXTURE or GAUSSIAN
+    components: int            # K of a mixture or of Gaussians
 
 
 @compiled
@@ -453,6 +518,10 @@ def _apply(op, memory, s, i, d):
         add(memory, s, i, d, n)
     elif kind == LSTM:
         lstm(memory, s, i, d, n)
+    elif kind == SQUARE:
+        square(memory, s, d, n)
+    elif kind == SPATIAL_LSTM:
+        spatial_lstm(memory, s, i, d, n)
 
 
 @compiled
@@ -553,7 +622,7 @@ def feed(here, layout, row, column, group, memory, batch):
 
 CDF_BITS = 24
 CDF_TOTAL = 1 << CDF_BITS
-BERNOULLI, SOFTMAX, MIXTURE = range(3)
+BERNOULLI, SOFTMAX, MIXTURE, GAUSSIAN = range(4)
 
 
 @compiled
@@ -605,7 +674,7 @@ def sums_search(sums, levels, threshold):
 
 
 class Mixture(NamedTuple):
-    """One logistic mixture in levels, K padded to lanes: π (2^24 − 2L) 2^28, the level whose lower edge is the centre, 1 / scale."""
+    """One mixture in levels, K padded to lanes: π (2^24 − 2L) 2^28, the level whose lower edge is the centre, 1 / scale."""
 
     weight: Any
     centre: Any
@@ -614,16 +683,20 @@ class Mixture(NamedTuple):
 
 
 @compiled
-def mixture_cdf(mixture, levels, level):
-    """2 level + ⌊C / 2^28⌋, C = Σ_k ⌊weight_k / (1 + e^((centre − level) steepness))⌋."""
+def mixture_cdf(mixture, head, levels, level):
+    """2 level + ⌊C / 2^28⌋, C = Σ_k ⌊weight_k F((level − centre) steepness)⌋, F(x) = 1 / (1 + e^−x), or Φ(x) of a GAUSSIAN head."""
     if level <= 0:
         return i64(0)
     if level >= levels:
         return i64(CDF_TOTAL)
     weight, centre, steepness, term = mixture
     x = f64(level)
-    for k in range(weight.shape[0]):
-        term[k] = i64(weight[k] / (exp64((centre[k] - x) * steepness[k]) + 1.0))
+    if head == GAUSSIAN:
+        for k in range(weight.shape[0]):
+            term[k] = i64(weight[k] * normal64((x - centre[k]) * steepness[k]))
+    else:
+        for k in range(weight.shape[0]):
+            term[k] = i64(weight[k] / (exp64((centre[k] - x) * steepness[k]) + 1.0))
     total = i64(0)
     for k in range(weight.shape[0]):
         total += term[k]
@@ -631,11 +704,11 @@ def mixture_cdf(mixture, levels, level):
 
 
 @compiled
-def mixture_search(mixture, levels, threshold):
+def mixture_search(mixture, head, levels, threshold):
     low, high = i64(0), i64(levels)
     while high - low > 1:
         middle = (low + high) >> 1
-        if mixture_cdf(mixture, levels, middle) <= threshold:
+        if mixture_cdf(mixture, head, levels, middle) <= threshold:
             low = middle
         else:
             high = middle
@@ -643,14 +716,12 @@ def mixture_search(mixture, levels, threshold):
 
 
 @compiled
-def tempered_sums(mixture, levels, temperature, pmf, sums):
-    """C_0 … C_L of the softmax of log pmf / temperature: a mixture has no temperature of its own.
+def logistic_masses(mixture, levels, pmf):
+    """pmf (L,) += each component's mass of each level.
 
-    A level's mass under a component, between edges of odds A and B: A / (1 + A) · 1 / (1 + B) · (1 − e^−steepness), without cancellation.
+    Between edges of odds A and B: A / (1 + A) · 1 / (1 + B) · (1 − e^−steepness), without cancellation.
     """
     weight, centre, steepness, _ = mixture
-    for j in range(levels):
-        pmf[j] = 0.0
     for k in range(weight.shape[0]):
         if weight[k] > 0.0:
             width = bin_width(steepness[k])
@@ -666,6 +737,32 @@ def tempered_sums(mixture, levels, temperature, pmf, sums):
                     mass *= width
                 pmf[j] += mass
                 above = below
+
+
+@compiled
+def gaussian_masses(mixture, levels, pmf):
+    """The same of a GAUSSIAN head: differences of tails on the side where they are small."""
+    weight, centre, steepness, _ = mixture
+    for k in range(weight.shape[0]):
+        if weight[k] > 0.0:
+            for j in range(levels):
+                low = -100.0 if j == 0 else min(max((f64(j) - centre[k]) * steepness[k], -100.0), 100.0)
+                high = 100.0 if j == levels - 1 else min(max((f64(j + 1) - centre[k]) * steepness[k], -100.0), 100.0)
+                if low > 0.0:
+                    pmf[j] += weight[k] * max(tail64(low) - tail64(high), 0.0)
+                else:
+                    pmf[j] += weight[k] * max(normal64(high) - normal64(low), 0.0)
+
+
+@compiled
+def tempered_sums(mixture, head, levels, temperature, pmf, sums):
+    """C_0 … C_L of the softmax of log pmf / temperature: a mixture has no temperature of its own."""
+    for j in range(levels):
+        pmf[j] = 0.0
+    if head == GAUSSIAN:
+        gaussian_masses(mixture, levels, pmf)
+    else:
+        logistic_masses(mixture, levels, pmf)
     largest = 0.0
     for j in range(levels):
         largest = max(largest, pmf[j])
@@ -690,6 +787,30 @@ def bin_width(s):
 
 
 @compiled
+def component_of(mixture, k, mean, log_scale, half, lowest):
+    """Sets centre and steepness of a component whose numbers are on [−1, 1]; True if they are not finite."""
+    mixture.centre[k] = fma64(mean, half, half + 0.5)
+    mixture.steepness[k] = exp64(-max(log_scale, lowest)) / half
+    return not (abs(mean) <= 1e300 and abs(log_scale) <= 1e300)
+
+
+@compiled
+def weights_of(mixture, log_weights, levels):
+    """Sets the weights: a softmax, in shares of what levels do not have for themselves; False if one is not finite."""
+    largest, total, bad = -np.inf, 0.0, 0
+    for k in range(log_weights.shape[0]):
+        bad += not (abs(log_weights[k]) <= 1e300)
+        largest = max(largest, log_weights[k])
+    for k in range(log_weights.shape[0]):
+        mixture.weight[k] = exp64(log_weights[k] - largest)
+    for k in range(log_weights.shape[0]):
+        total += mixture.weight[k]
+    for k in range(log_weights.shape[0]):
+        mixture.weight[k] = mixture.weight[k] / total * f64((CDF_TOTAL - 2 * levels) << 28)
+    return bad == 0
+
+
+@compiled
 def mixture_of(layout, memory, p, channel, lowest, chain, seen, mixture):
     """The mixture of a pixel's ``channel`` from the program's numbers at p (builder.Head); False if they are not finite.
 
@@ -697,8 +818,7 @@ def mixture_of(layout, memory, p, channel, lowest, chain, seen, mixture):
     """
     K, C = layout.components, layout.channels
     half = (layout.levels - 1) / 2.0
-    per_level = 1.0 / half
-    largest, total, bad = -np.inf, 0.0, 0
+    per_level, bad = 1.0 / half, 0
     for k in range(K):
         if channel == 0:
             chain[k] = f64(memory[p + k])
@@ -707,20 +827,18 @@ def mixture_of(layout, memory, p, channel, lowest, chain, seen, mixture):
             pair = 1 + 2 * C + channel * (channel - 1) // 2 + early
             value = fma64(f64(seen[early]), per_level, -1.0)
             mean = fma64(tanh64(f64(memory[p + K * pair + k])), value, mean)
-        log_scale = f64(memory[p + K * (1 + C + channel) + k])
-        bad += not (abs(mean) <= 1e300 and abs(log_scale) <= 1e300 and abs(chain[k]) <= 1e300)
-        mixture.centre[k] = fma64(mean, half, half + 0.5)
-        mixture.steepness[k] = exp64(-max(log_scale, lowest)) / half
-        largest = max(largest, chain[k])
-    if bad > 0:
-        return False
+        bad += component_of(mixture, k, mean, f64(memory[p + K * (1 + C + channel) + k]), half, lowest)
+    return weights_of(mixture, chain, layout.levels) and bad == 0
+
+
+@compiled
+def gaussians_of(layout, memory, p, lowest, log_weights, mixture):
+    """The same where each channel has its own components: K log weights, means and log scales at p."""
+    K, half, bad = layout.components, (layout.levels - 1) / 2.0, 0
     for k in range(K):
-        mixture.weight[k] = exp64(chain[k] - largest)
-    for k in range(K):
-        total += mixture.weight[k]
-    for k in range(K):
-        mixture.weight[k] = mixture.weight[k] / total * f64((CDF_TOTAL - 2 * layout.levels) << 28)
-    return True
+        log_weights[k] = f64(memory[p + k])
+        bad += component_of(mixture, k, f64(memory[p + K + k]), f64(memory[p + 2 * K + k]), half, lowest)
+    return weights_of(mixture, log_weights, layout.levels) and bad == 0
 
 
 @compiled
@@ -876,29 +994,35 @@ def walk(program, lowest, memory, task, values, active, counts, chain, seen, str
             choose = active[b, n] and task.mode != FORCE
             weigh = task.mode == WEIGH and not active[b, n]
             level = values[b, n]
-            summed = layout.head != MIXTURE or task.temperature != 1.0
+            mixed = layout.head == MIXTURE or layout.head == GAUSSIAN
+            summed = not mixed or task.temperature != 1.0
             if layout.head == MIXTURE and (choose or weigh or channel < layout.channels - 1):
                 if not mixture_of(layout, memory, p, channel, lowest, chain[b], seen[b], mixture):
                     return NOT_FINITE
-                if (choose or weigh) and summed:
-                    tempered_sums(mixture, levels, task.temperature, scratch.pmf, sums)
             elif choose or weigh:
-                if layout.head == BERNOULLI:
+                if layout.head == GAUSSIAN:
+                    at = p + channel % of_group * 3 * layout.components
+                    if not gaussians_of(layout, memory, at, lowest, chain[b], mixture):
+                        return NOT_FINITE
+                elif layout.head == BERNOULLI:
                     scratch.logits[0], scratch.logits[1] = f32(0.0), memory[p + channel % of_group]
                 else:
                     offset = p + channel % of_group * levels
                     for j in range(levels):
                         scratch.logits[j] = memory[offset + j]
-                if not softmax_sums(scratch.logits, f32(task.temperature), sums):
+                if not mixed and not softmax_sums(scratch.logits, f32(task.temperature), sums):
                     return NOT_FINITE
+            if (choose or weigh) and mixed and summed:
+                tempered_sums(mixture, layout.head, levels, task.temperature, scratch.pmf, sums)
             if choose and task.mode != ENCODE:
                 threshold = threshold_of(streams, b) if task.mode == DECODE else philox24(task.seed, task.image + b, t)
-                level = sums_search(sums, levels, threshold) if summed else mixture_search(mixture, levels, threshold)
+                level = sums_search(sums, levels, threshold) if summed else mixture_search(mixture, layout.head, levels, threshold)
             if weigh or (choose and task.mode >= ENCODE):
                 if summed:
                     low, high = sums_cdf(sums, levels, level), sums_cdf(sums, levels, level + 1)
                 else:
-                    low, high = mixture_cdf(mixture, levels, level), mixture_cdf(mixture, levels, level + 1)
+                    low = mixture_cdf(mixture, layout.head, levels, level)
+                    high = mixture_cdf(mixture, layout.head, levels, level + 1)
                 if task.mode == ENCODE:
                     put(streams, b, low, high)
                 elif task.mode == DECODE:

@@ -17,7 +17,7 @@ from .builder import Buffer, Head, Operation, Pass, Phase, Program, View
 
 LARGEST_ARENA = 1 << 31        # numbers of an image
 BLOCK = 16                     # images that run together: their state stays in the cache
-HEADS = {"bernoulli": kernels.BERNOULLI, "softmax": kernels.SOFTMAX, "mixture": kernels.MIXTURE}
+HEADS = {"bernoulli": kernels.BERNOULLI, "softmax": kernels.SOFTMAX, "mixture": kernels.MIXTURE, "gaussian": kernels.GAUSSIAN}
 PHASES = {"start": kernels.START, "row": kernels.ROW, "row_reversed": kernels.ROW_REVERSED, "channel": kernels.CHANNEL}
 
 
@@ -159,6 +159,8 @@ class _Packer:
         channels, groups = self.program.spec.channels, self.program.groups
         if head.kind == "mixture":
             return head.components * (1 + 2 * channels + channels * (channels - 1) // 2) if groups == 1 else 0
+        if head.kind == "gaussian":
+            return channels // groups * 3 * head.components
         if head.kind == "softmax":
             return channels // groups * self.program.spec.levels
         return channels // groups if self.program.spec.levels == 2 else 0
@@ -191,12 +193,13 @@ class _Packer:
         for name, view in (("source", op.source), ("destination", op.destination), ("initial", op.initial)):
             if view is not None:
                 self._check(view, columns, grid.rows if phase.kind == "start" else each.height, f"the {name} of a {op.kind} operation")
-        expected = {"gate": 2, "glu": 2, "lstm": 4, "concat_elu": 0.5, "linear": None}.get(op.kind, 1)
+        expected = {"gate": 2, "glu": 2, "lstm": 4, "spatial_lstm": 5, "concat_elu": 0.5, "linear": None}.get(op.kind, 1)
         if expected is not None and op.source.size != expected * op.destination.size:
             raise ProgramError(f"program: a {op.kind} operation makes {op.destination.size} numbers of {op.source.size}")
-        if op.kind in ("add", "glu", "lstm") and (op.initial is None or op.initial.size != op.destination.size):
-            raise ProgramError(f"program: a {op.kind} operation needs a base of {op.destination.size} numbers")
-        if op.source.buffer is op.destination.buffer and not (op.kind in ("relu", "elu", "copy") and op.source == op.destination):
+        base = {"add": 1, "glu": 1, "lstm": 1, "spatial_lstm": 2}.get(op.kind, 0) * op.destination.size
+        if base and (op.initial is None or op.initial.size != base):
+            raise ProgramError(f"program: a {op.kind} operation needs a base of {base} numbers")
+        if op.source.buffer is op.destination.buffer and not (op.kind in ("relu", "elu", "copy", "square") and op.source == op.destination):
             self._refuse_overlap(op, columns, together=phase.kind in ("start", "row"))
         weight, bias, point_weights = (0, 0, 0) if op.kind != "linear" else self._weight(op, phase.kind == "row")
         return [

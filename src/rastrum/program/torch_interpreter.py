@@ -233,6 +233,23 @@ class TorchInterpreter:
                 partial(torch.maximum, source, below, out=plus),
                 partial(torch.maximum, minus, below, out=minus),
             ]
+        if op.kind == "square":
+            return [partial(torch.mul, source, source, out=out)]
+        if op.kind == "spatial_lstm":
+            assert initial is not None
+            gates, content, (left, cell) = source[..., : -out.shape[-1]], source[..., -out.shape[-1] :], initial.chunk(2, -1)
+            opened, kept = self._scratch(gates.shape), torch.empty_like(out)
+            shown, left_gate, up_gate, enter_gate = opened.chunk(4, -1)
+            return [
+                partial(torch.sigmoid, gates, out=opened),
+                partial(torch.tanh, content, out=out),
+                partial(torch.mul, left, left_gate, out=kept),
+                partial(kept.addcmul_, enter_gate, out),
+                partial(cell.mul_, up_gate),
+                partial(cell.add_, kept),
+                partial(torch.mul, shown, cell, out=kept),
+                partial(torch.tanh, kept, out=out),
+            ]
         assert op.kind == "lstm" and initial is not None
         output, forget, enter, content = source.chunk(4, -1)
         kept, entering, shown = torch.empty_like(out), torch.empty_like(out), torch.empty_like(out)
