@@ -225,7 +225,7 @@ def test_a_few_steps_of_training_lower_the_loss(name: str) -> None:
     model.initialise(x)
     optimiser = torch.optim.Adam(model.parameters(), 0.02)
     losses = []
-    for _ in range(12):
+    for _ in range(20):
         loss = -model.log_prob(x).mean()
         optimiser.zero_grad()
         loss.backward()
