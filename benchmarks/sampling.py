@@ -1,6 +1,6 @@
 """Price of a sample: native and torch interpreter, one full forward a decision, and one forward of the same batch, side by side.
 
-    python benchmarks/sampling.py [--models gated-grey …] [--batches 1 4 16 64] [--threads 1] [--sizes 8 16 32 64 128 --plot sizes.png]
+    python benchmarks/sampling.py [--models gated-grey row-lstm-rgb …] [--batches 1 4 16 64] [--threads 1] [--sizes 8 16 32 64 --plot sizes.png]
 
 The forward is ``log_prob``, head included, in the chunk size that is fastest here; the plain forward is the same through torch alone, one
 product a tap, without the compiled layers: what the torch interpreter also does. The naive way is timed on a few decisions spread over
@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -37,10 +38,12 @@ MODELS: dict[str, Callable[[], object]] = {
     "gated-grey": lambda: rastrum.build("gated-pixelcnn", GREY, maps=64, layers=6, hidden=64),
     "gated-rgb": lambda: rastrum.build("gated-pixelcnn", COLOUR, maps=63, layers=6, hidden=63),
     "pixelcnn++": lambda: rastrum.build("pixelcnn++", COLOUR, filters=32, blocks=1),
-    "spatial-grey": lambda: rastrum.build("spatial-lstm", GREY, preset="small"),
-    "spatial-rgb": lambda: rastrum.build("spatial-lstm", COLOUR, preset="small"),
     "gated-large": lambda: rastrum.build("gated-pixelcnn", GREY, maps=128, layers=12, hidden=128),
 }
+RECURRENT = ("pixel-lstm", "spatial-lstm", "row-lstm", "diagonal-bilstm", "multiscale-pixelrnn")
+for name in RECURRENT:                                                    # at their preset "small"
+    MODELS[f"{name}-grey"] = partial(rastrum.build, name, GREY)
+    MODELS[f"{name}-rgb"] = partial(rastrum.build, name, COLOUR)
 FIRST_SAMPLE = """
 import time, rastrum
 model = rastrum.build("gated-pixelcnn", rastrum.ImageSpec(1, 28, 28, 256), preset="small")
@@ -198,7 +201,7 @@ def by_size(sizes: list[int], plot: Path | None) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="*", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--models", nargs="*", choices=MODELS, default=[name for name in MODELS if not name.startswith(RECURRENT)])
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 4, 16, 64])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--sizes", nargs="*", type=int, default=[8, 16, 32, 64])
