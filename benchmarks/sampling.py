@@ -1,6 +1,6 @@
 """Price of a sample: native and torch interpreter, one full forward a decision, and one forward of the same batch, side by side.
 
-    python benchmarks/sampling.py [--models gated-grey row-lstm-rgb …] [--batches 1 4 16 64] [--threads 1] [--sizes 8 16 32 64 --plot sizes.png]
+    python benchmarks/sampling.py [--models gated-grey row-lstm-rgb …] [--batches 1 4 16 64] [--threads 1] [--sizes 8 64 --plot sizes.png]
 
 The forward is ``log_prob``, head included, in the chunk size that is fastest here; the plain forward is the same through torch alone, one
 product a tap, without the compiled layers: what the torch interpreter also does. The naive way is timed on a few decisions spread over
