@@ -179,3 +179,24 @@ def test_weight_norm_initialises_on_data() -> None:
     torch.testing.assert_close(out.std(0, unbiased=False), torch.full((4,), 0.1, dtype=torch.float64))
     initialise_weight_norm(model, lambda: model(torch.zeros_like(x)))
     assert all(bool(torch.isfinite(p).all()) for p in model.parameters())
+
+
+def test_rounding_alone_is_no_variation() -> None:
+    """Inputs of nothing but rounding, the same whatever the size of the noise: a gain that made it 1 would be that of no image."""
+    for noise in (1e-8, 1e-16, 1e-25):                                    # the last one's square is 0 in float32
+        torch.manual_seed(0)
+        layer = CausalConvolution(3, 5, left=1, weight_norm=True)
+        before = layer.effective()
+        initialise_weight_norm(layer, lambda layer=layer, noise=noise: layer(noise * torch.randn(8, 2, 3, 3)))
+        for weight, start in zip(layer.effective(), before, strict=True):
+            assert torch.equal(weight, start)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_no_images_have_a_gradient(name: str, dtype: torch.dtype) -> None:
+    layer = LAYERS[name]().to(dtype)
+    x = torch.zeros(0, 4, 5, layer.inputs, dtype=dtype, requires_grad=True)
+    layer(x).sum().backward()
+    assert x.grad is not None and x.grad.shape == x.shape
+    assert not any(p.grad is not None and bool(p.grad.any()) for p in layer.parameters())

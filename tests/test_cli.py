@@ -215,6 +215,26 @@ def test_lists(capsys: pytest.CaptureFixture[str]) -> None:
     assert row["kind"] == "raster" and row["colour"] and row["levels"] == 256 and "class" in row["conditions"]
 
 
+@pytest.mark.parametrize("columns", [80, 120])
+def test_the_models_fit_a_terminal(columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every cell of the table whole, the conditions one a line where there is no room for two."""
+    from rastrum.cli import about
+
+    longest = {"kind": "canvas", "parameters": {"tiny": 9596, "small": 865_863, "paper": 115_797_889}, "conditions": ["class", "vector"],
+               "colour": True, "levels": 65536}  # fmt: skip
+    monkeypatch.setattr(about, "describe", lambda name: longest)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert main(["models"]) == 0
+    out = capsys.readouterr().out
+    table = out[: out.index("raster: pixel by pixel")]
+    assert "…" not in table and max(map(len, table.splitlines())) <= columns
+    for word in (*rastrum.MODELS, "told", "colour", "levels", "115,797,889"):
+        assert word in table
+    for word in ("class,", "vector", "yes", "2–65,536"):
+        assert table.split().count(word) == len(rastrum.MODELS)
+    assert ("class, vector" in table) == (columns == 120)
+
+
 # ── bad input ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

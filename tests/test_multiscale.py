@@ -70,12 +70,18 @@ def test_walks_from_coarse_to_fine() -> None:
 @pytest.mark.parametrize(
     "options, says",
     [
-        ({"factors": (1,)}, "factors: expected whole numbers of at least 2"),
+        ({"factors": (1,)}, "factors: expected a tuple of whole numbers of at least 2"),
+        ({"factors": 2}, "factors: expected a tuple of whole numbers of at least 2, got 2"),
+        ({"factors": None}, "got None"),
+        ({"factors": "22"}, "got '22'"),
         ({"factors": (2, 4)}, "leave nothing of 5 x 4 pixels"),
         ({"base": "gated-pixelcnn"}, "base: expected one of row-lstm"),
         ({"guide": 0}, "guide: expected a whole number of at least 1"),
+        ({"base": "pixelcnn", "units": 4}, "^units: 3 channels need a multiple of 3 maps, got 4"),
+        ({"hidden": 4}, "^hidden: 3 channels"),
+        ({"first_kernel": 4}, "^first_kernel: expected an odd number"),
     ],
 )
 def test_what_cannot_be_is_refused(options: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
-        rastrum.build("multiscale-pixelrnn", ImageSpec(1, 5, 4, 2), preset="tiny", **options)
+        rastrum.build("multiscale-pixelrnn", ImageSpec(3, 5, 4, 2), preset="tiny", **options)

@@ -24,6 +24,7 @@ KINDS: dict[str, Callable[[], RasterModel]] = {
     "a user's": lambda: BottomUp(GREY, seed=1).double().eval(),
     "gated": lambda: moved("gated-pixelcnn", GREY, 0.8, 6),
     "another gated": lambda: moved("gated-pixelcnn", GREY, 0.8, 5),
+    "coarse first": lambda: moved("multiscale-pixelrnn", GREY, 1.0, 0),
     "mixture": lambda: moved("pixelcnn++", COLOUR, 0.04, 6),
 }
 
@@ -72,11 +73,12 @@ class Enumerated:
 
 
 @pytest.mark.parametrize(
-    ("kind", "temperature"), [("a user's", 1.0), ("gated", 1.0), ("another gated", 0.6), ("mixture", 1.0), ("mixture", 0.6)]
+    ("kind", "temperature"),
+    [("a user's", 1.0), ("gated", 1.0), ("another gated", 0.6), ("coarse first", 1.0), ("mixture", 1.0), ("mixture", 0.6)],
 )
 def test_completions_follow_the_posterior_and_plain_ones_do_not(kind: str, temperature: float) -> None:
     """Over all images with these known values; the weights' mean is what the known values have."""
-    model, count = KINDS[kind](), 300
+    model, count = KINDS[kind](), 200
     known = late(model)
     exact = Enumerated(model, known, temperature)
     batch = exact.x.expand(count, *exact.x.shape)
@@ -169,10 +171,13 @@ def test_choosing_is_systematic() -> None:
 
 def test_bad_input_is_refused() -> None:
     model, x, known = KINDS["gated"](), torch.zeros(1, 1, 2, 3, dtype=torch.int64), torch.tensor(True)
-    wrong: list[Any] = [0, -3, 1.5]
+    wrong: list[Any] = [0, -3, 1.5, True]
     for particles in wrong:
         with pytest.raises(ValueError, match="particles"):
             rastrum.complete(model, x, known, particles=particles)
+    for name in ("num_samples", "seed"):
+        with pytest.raises(ValueError, match=f"{name}: expected a whole number.*True"):
+            rastrum.complete(model, x, known, **{name: True})
     draw: Any = rastrum.build("draw", GREY, preset="tiny")
     with pytest.raises(ValueError, match="cannot complete"):
         rastrum.complete(draw, x, known, particles=4)

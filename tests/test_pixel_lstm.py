@@ -7,6 +7,7 @@ import torch
 from test_raster_contract import images, lively, told
 from torch import nn
 
+import rastrum
 from rastrum import ConditionSpec, ImageSpec
 from rastrum.models.pixel_lstm import Layer, PixelLSTM
 
@@ -64,3 +65,13 @@ def test_some_units_begin_by_remembering_a_row() -> None:
     assert isinstance(layer, Layer)
     kept = layer.bias[0].detach().chunk(4)[1].sigmoid() ** spec.width
     assert float(kept.max()) > 0.5 and float(kept.min()) < 0.01
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_no_images_have_a_gradient(dtype: torch.dtype) -> None:
+    """In the compiled scan and in torch's: one of nothing."""
+    model = rastrum.build("pixel-lstm", ImageSpec(3, 2, 2, 4), preset="tiny").to(dtype)
+    assert isinstance(model, PixelLSTM)
+    logs = model.log_prob(torch.zeros(0, 3, 2, 2, dtype=torch.int64))
+    logs.sum().backward()
+    assert logs.shape == (0,) and not any(p.grad is not None and bool(p.grad.any()) for p in model.parameters())

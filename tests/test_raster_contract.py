@@ -294,6 +294,9 @@ def test_levels_of_any_integer_type(name: str) -> None:
         ("spatial-lstm", {"neighbourhood": 4}, "neighbourhood"),
         ("spatial-lstm", {"scales": 0}, "scales"),
         ("spatial-lstm", {"layers": 0}, "layers"),
+        ("spatial-lstm", {"recurrent": 0}, "recurrent: expected True or False, got 0"),
+        ("row-lstm", {"residual": "no"}, "residual: expected True or False, got 'no'"),
+        ("diagonal-bilstm", {"skip": None}, "skip: expected True or False, got None"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(name: str, options: dict[str, Any], says: str) -> None:
@@ -305,3 +308,16 @@ def test_settings_that_cannot_be_are_refused(name: str, options: dict[str, Any],
 def test_a_still_model_refuses_a_video(name: str) -> None:
     with pytest.raises(ValueError, match="frames"):
         rastrum.build(name, ImageSpec(1, 4, 4, 4, frames=2), preset="tiny")
+
+
+def test_float32_initialises_as_float64_does() -> None:
+    """On eight tiny binary images much of the network sees nothing but rounding: it must not be normalised."""
+    spec = ImageSpec(3, 1, 2, 2)
+    for seed in range(3):
+        x = images(spec, 8, seed)
+        models = [rastrum.build("pixelcnn++", spec, preset="tiny", seed=1).to(dtype) for dtype in (torch.float32, torch.float64)]
+        for model in models:
+            assert isinstance(model, RasterModel)
+            model.initialise(x)
+        for narrow, wide in zip(*(model.parameters() for model in models), strict=True):
+            torch.testing.assert_close(narrow.double(), wide, rtol=1e-4, atol=1e-4)

@@ -25,9 +25,9 @@ Every = Literal["row", "decision"] | int
 def _check_call(model: object, name: str, count: int, seed: int, temperature: float) -> None:
     if not isinstance(model, RasterModel | CanvasModel):
         raise ValueError(f"model: expected a RasterModel or a CanvasModel, got {type(model).__name__}")
-    if not isinstance(count, int) or count < 1:
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
         raise ValueError(f"{name}: expected a whole number of at least 1, got {count!r}")
-    if not isinstance(seed, int):
+    if isinstance(seed, bool) or not isinstance(seed, int):
         raise ValueError(f"seed: expected a whole number, got {seed!r}")
     if not isinstance(temperature, int | float) or not 0 < temperature < math.inf:
         raise ValueError(f"temperature: expected a finite number above 0, got {temperature!r}")

@@ -22,7 +22,8 @@ def models(json: Json = False) -> None:
 
     found = {name: describe(name) for name in MODELS}
     names = ("model", "kind", "tiny", "small", "paper", "told", "colour", "levels")
-    table = Table(*(Column(name, no_wrap=name != "told") for name in names), box=None)
+    columns = (Column(name, min_width=len("vector,")) if name == "told" else Column(name, no_wrap=True) for name in names)
+    table = Table(*columns, box=None, padding=(0, 1, 0, 0), pad_edge=False)     # 80 columns hold it with one condition a line
     for name, row in found.items():
         sizes = (f"{n:,}" for n in row["parameters"].values())
         told, colour = ", ".join(row["conditions"]) or "-", "yes" if row["colour"] else "-"

@@ -111,7 +111,7 @@ class _Taps(torch.autograd.Function):
         grad_x = None
         if needed[0]:
             height = grad.shape[1]
-            framed = (torch.zeros_like(flat) if grad_flat is None else grad_flat).view(*grad.shape[:3], -1)
+            framed = (torch.zeros_like(flat) if grad_flat is None else grad_flat).view(*grad.shape[:3], flat.shape[1])
             for slot, up in enumerate(ctx.ups):
                 part = framed[:, up:, :, slot * ctx.inputs : (slot + 1) * ctx.inputs]
                 part = F.pad(part, (0, 0, 0, 0, 0, min(up, height))) if up else part
@@ -236,11 +236,14 @@ class Convolution(nn.Module):
 
     @torch.no_grad()
     def _initialise(self, x: Tensor) -> None:
-        """Outputs of mean 0 and standard deviation ``scale`` on x; one that hardly varies there keeps its gain."""
+        """Outputs of mean 0 and standard deviation ``scale`` on x; one that hardly varies there keeps its gain.
+
+        Hardly: by a hundredth of its mean, or by so little that it may be rounding alone (layers and their inputs are of order 1).
+        """
         assert self.gain is not None
         out = self.compute(x, self.effective(), None, None).flatten(0, 2)
         mean, spread = out.mean(0), out.std(0, unbiased=False)
-        varies = spread > 1e-2 * out.square().mean(0).sqrt()
+        varies = spread > (1e-2 * mean.abs()).clamp_min(1e-4 * self.scale)
         factor = torch.where(varies, self.scale / spread, torch.ones_like(spread))
         self.gain.mul_(factor)
         if self.bias is not None:

@@ -170,8 +170,8 @@ class Lines:
 class _Scan(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, lines: Lines, gates: Tensor, weights: Tensor, first_h: Tensor, first_c: Tensor) -> Tensor:
-        count, places, batch, units = *gates.shape[:3], len(first_h)
-        h, c = (first.expand(count + 1, lines.left + places + lines.right, batch, units).contiguous() for first in (first_h, first_c))
+        count, places, batch = gates.shape[:3]
+        h, c = (first.repeat(count + 1, lines.left + places + lines.right, batch, 1) for first in (first_h, first_c))
         sums = torch.empty_like(gates)
         for s, (first, last) in enumerate(lines.spans):
             out, base = sums[s, first:last].flatten(0, 1), gates[s, first:last].flatten(0, 1)
@@ -241,7 +241,7 @@ class Scan(nn.Module):
         """gates (S, N, B, Gn), what the input gives → h (S, N, B, n)."""
         if native_for(gates) is not None:                                 # the places of all images are the columns of one map
             batch, one_map = gates.shape[2], gates.flatten(1, 2)[None]
-            return self.compiled(one_map, lambda offset: (-1, offset * batch))[0].unflatten(1, (-1, batch))
+            return self.compiled(one_map, lambda offset: (-1, offset * batch))[0].unflatten(1, (gates.shape[1], batch))
         return self.by_line(gates, [(0, gates.shape[1])] * len(gates))
 
     def by_line(self, gates: Tensor, spans: Spans) -> Tensor:

@@ -43,7 +43,8 @@ class MultiscalePixelRNNConfig:
     hidden: int = 64
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "factors", tuple(self.factors))          # a list, from JSON
+        if isinstance(self.factors, list):                               # from JSON
+            object.__setattr__(self, "factors", tuple(self.factors))
 
 
 class Upsampling(nn.Module):
@@ -100,11 +101,11 @@ class MultiscalePixelRNN(RasterModel):
         if condition_spec is not None:
             name = "multiscale-pixelrnn"
             raise ValueError(f"{name} takes no condition, got one of kind {condition_spec.kind!r}; gated-pixelcnn and pixelcnn++ do")
-        check_config(config, spec)
+        check_config(config, spec, grouped=("units", "hidden"), kernels=("first_kernel",))
         if config.base not in BASES:
             raise ValueError(f"base: expected one of {', '.join(BASES)}, got {config.base!r}")
-        if any(type(factor) is not int or factor < 2 for factor in config.factors):
-            raise ValueError(f"factors: expected whole numbers of at least 2, got {config.factors}")
+        if not isinstance(config.factors, tuple) or any(type(factor) is not int or factor < 2 for factor in config.factors):
+            raise ValueError(f"factors: expected a tuple of whole numbers of at least 2, got {config.factors!r}")
         if prod(config.factors) > max(spec.height, spec.width):
             raise ValueError(f"factors: {config.factors} leave nothing of {spec.height} x {spec.width} pixels; their product must fit")
         spacings = [prod(config.factors[scale:]) for scale in range(len(config.factors) + 1)]

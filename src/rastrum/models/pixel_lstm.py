@@ -89,7 +89,7 @@ class PixelLSTM(RasterModel):
         h = F.pad(values[:-1], (0, 0, 1, 0))[:, None, :, None]
         for layer in self.layers:
             h = layer(h, condition)
-        h = h.view(-1, self.spec.channels, *h.shape[2:]).transpose(0, 1)                                # (C, H·W, B, n)
+        h = h.view(self.spec.height * self.spec.width, self.spec.channels, *h.shape[2:]).transpose(0, 1)    # (C, H·W, B, n)
         logits = torch.baddbmm(self.bias[:, None], h.flatten(1, 2), self.weight).unflatten(1, (self.spec.height, self.spec.width, -1))
         return self.levels.head(logits.permute(3, 0, 1, 2, 4))
 

@@ -26,13 +26,18 @@ def choose(config_class: type[Config], name: str, overrides: dict[str, Any], **p
 
 
 def check_config(config: Any, spec: ImageSpec, grouped: tuple[str, ...] = (), kernels: tuple[str, ...] = ()) -> None:
-    """``ValueError`` for a count below 1, a video, maps that do not divide into colour groups, a kernel that is even or looks nowhere."""
+    """``ValueError`` for what no model here can be.
+
+    A count below 1, a switch that is no bool, a video, maps that do not divide into colour groups, a kernel that is even or looks nowhere.
+    """
     if spec.frames > 1:
         raise ValueError(f"frames: this model draws still images, got {spec.frames} frames")
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if type(field.default) is int and (type(value) is not int or value < 1):
             raise ValueError(f"{field.name}: expected a whole number of at least 1, got {value!r}")
+        if type(field.default) is bool and type(value) is not bool:
+            raise ValueError(f"{field.name}: expected True or False, got {value!r}")
     for name in grouped:
         if getattr(config, name) % spec.channels:
             raise ValueError(f"{name}: {spec.channels} channels need a multiple of {spec.channels} maps, got {getattr(config, name)}")
