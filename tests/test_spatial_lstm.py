@@ -248,7 +248,8 @@ def test_log_density_is_a_jacobian_away_from_that_of_whitened_pixels() -> None:
         bad[1, 0, 2, 1] = wrong
         with pytest.raises(ValueError, match=f"expected values from 0 to 16, got {said}"):
             model.log_density(bad)
-    assert model.log_density(torch.full((1, *spec.shape), 16)).isfinite().all() and model.log_density(torch.zeros(1, *spec.shape)).isfinite().all()
+    for end in (0, 16):
+        assert bool(model.log_density(torch.full((1, *spec.shape), end)).isfinite().all())
 
 
 def test_dequantised_density_is_on_average_below_the_levels_probability() -> None:
@@ -303,7 +304,8 @@ def test_layers_learn_in_turn() -> None:
     def run() -> list[tuple[int, float, list[Tensor]]]:
         seen = []
         for state in train(model, dataset(spec, 16), config):
-            seen.append((int(model.active), state.learning_rate, [nn.utils.parameters_to_vector(layer.parameters()) for layer in model.layers]))
+            layers = [nn.utils.parameters_to_vector(layer.parameters()).detach() for layer in model.layers]
+            seen.append((int(model.active), state.learning_rate, layers))
         return seen
 
     seen = run()
@@ -333,12 +335,10 @@ def test_a_second_layer_in_turn_starts_near_the_first_and_ends_better() -> None:
     """On a small set: the new layer loses little at first, and both do better in the end than the first after its turn."""
     spec = ImageSpec(1, 8, 8, 64)
     model, data = in_turn(spec, layers=2), dataset(spec)
-    run = RunConfig(steps=80, evaluations=80, workers=1)
     optim = OptimConfig(learning_rate=2e-2, batch=16, ema=0.0, clip=100.0)
-    nats = [state.evaluation.nats for state in train(model, data, TrainConfig(optim=optim, run=run), data) if state.evaluation]
-    print(nats[0], nats[39], nats[40], nats[79])
-    learned = nats[0] - nats[39]
-    assert nats[40] < nats[39] + 0.25 * learned and nats[79] < nats[39]
+    states = train(model, data, TrainConfig(optim=optim, run=RunConfig(steps=80, workers=1)))
+    nats = {state.step: evaluate(state.model, data).nats for state in states if state.step in (1, 40, 41, 80)}
+    assert nats[41] < nats[40] + 0.15 * (nats[1] - nats[40]) and nats[80] < nats[40]
 
 
 def test_exact_exp_answers_on_the_device_of_its_input() -> None:

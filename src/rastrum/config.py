@@ -23,7 +23,7 @@ class DataOptions:
     binarise: Literal["static", "dynamic", "threshold"] | None = None
     """Two levels: a fixed draw, a fresh draw each time an image is used, or intensity of at least one half. Three different benchmarks."""
     crop: int | None = None
-    """Squares of this many pixels a side at random places: in training a fresh one each time an image is used, else one fixed one of each."""
+    """Squares of this many pixels a side at random places: in training a fresh one each time an image is used, else a fixed one of each."""
     limit: int | None = None
     """Keep a fixed random subset of this many images."""
 

@@ -121,8 +121,9 @@ class Dataset:
         """Fresh images of ``spec`` from originals x (B, C, H', W')."""
         size = (self.spec.height, self.spec.width)
         if x.shape[2:] != size:
-            places = [torch.randint(whole - part + 1, (len(x),), generator=generator) for whole, part in zip(x.shape[2:], size, strict=True)]
-            x = _cut(x, torch.stack(places, 1), size)
+            room = [whole - part + 1 for whole, part in zip(x.shape[2:], size, strict=True)]
+            corners = torch.stack([torch.randint(places, (len(x),), generator=generator) for places in room], 1)
+            x = _cut(x, corners, size)
         if self.original_levels > self.spec.levels:
             chance = x.float() / (self.original_levels - 1)
             x = (torch.rand(chance.shape, generator=generator) < chance).to(torch.uint8)
@@ -198,8 +199,8 @@ def _binarise(dataset: Dataset, how: str, seed: int) -> Dataset:
 def _crop(dataset: Dataset, size: int, seed: int) -> Dataset:
     spec, images = dataset.spec, dataset.images
     if size > min(spec.height, spec.width):
-        raise ValueError(f"data: {dataset.name} has {spec.width}x{spec.height} pixels, crop must be at most "
-                         f"{min(spec.height, spec.width)}, got {size}")  # fmt: skip
+        largest, have = min(spec.height, spec.width), f"{spec.width}x{spec.height}"
+        raise ValueError(f"data: {dataset.name} has {have} pixels, crop must be at most {largest}, got {size}")
     stream = np.random.RandomState(seed)  # as above
     corners = stream.randint(0, (spec.height - size + 1, spec.width - size + 1), (len(images), 2))
     fresh = {"originals": images, "original_levels": spec.levels} if dataset.originals is None else {}

@@ -185,7 +185,7 @@ class Workers:
         self.pool.__exit__()
 
     def gradients(self, x: Tensor, labels: Tensor | None) -> float:
-        """Sets the gradient of the mean loss over images x, None where the loss has none (Adam lets those rest); → that loss, nats an image."""
+        """Sets the gradient of the mean loss over images x, None where it has none and Adam lets it rest; → that loss, nats an image."""
 
         def work(worker: int) -> tuple[list[Tensor | None], Tensor]:
             total: list[Tensor | None] = []

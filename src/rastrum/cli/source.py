@@ -36,7 +36,10 @@ def load_images(
     binarise: Literal["static", "threshold"],
     crop: bool = False,
 ) -> Dataset:
-    """Images as the model takes them: resized, or with ``crop`` a part of each. Raises ``ValueError`` for none or two sources, or images that cannot be made to fit."""
+    """Images as the model takes them: resized, or with ``crop`` a part of each.
+
+    Raises ``ValueError`` for none or two sources, or images that cannot be made to fit.
+    """
     from ..config import DataOptions
     from ..data import NAMES, load_dataset
 

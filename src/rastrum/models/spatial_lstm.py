@@ -190,7 +190,7 @@ class SpatialLSTM(RasterModel):
         if y.shape[1:] != torch.Size(self.spec.shape):
             raise ValueError(f"images: expected shape (batch, {', '.join(map(str, self.spec.shape))}), got {tuple(y.shape)}")
         if (wrong := y[~((y >= 0) & (y <= self.spec.levels))]).numel():
-            raise ValueError(f"images: expected values from 0 to {self.spec.levels}, got {wrong[0].item()}; levels have noise of [0, 1) added")
+            raise ValueError(f"images: expected values from 0 to {self.spec.levels}, got {wrong[0].item()}; levels, and noise of [0, 1)")
         condition = check_condition(self.condition_spec, condition, len(y), self.device)
         return self.log_density_map(y.to(self.dtype), condition).double().flatten(1).sum(1)
 
