@@ -114,7 +114,7 @@ def test_patches_of_bsds300() -> None:
 def test_a_picture_opened_twice_or_late_is_the_same() -> None:
     """Whatever was opened in between: of leaves, and of patches taken from a list at the end."""
     ((_, open_picture),) = leaves(1, 5)
-    assert np.array_equal(open_picture(), open_picture())
+    assert np.array_equal(np.asarray(open_picture()), np.asarray(open_picture()))
     plain = [Image.fromarray(np.full((4, 4), level, np.uint8)) for level in (10, 20)]
     patches = list(crops(((str(number), lambda image=image: image) for number, image in enumerate(plain)), 2, 2, seed=0))
     assert [np.unique(np.asarray(open_patch())).tolist() for _, open_patch in patches] == [[10], [10], [20], [20]]
