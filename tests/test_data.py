@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from PIL import Image
 
 from rastrum.config import DataOptions
 from rastrum.data import Dataset, _hub, load_dataset
-from rastrum.data_textures import dead_leaves
+from rastrum.data_textures import crops, dead_leaves, leaves
 from rastrum.protocol import ImageSpec
 
 mirror = pytest.mark.skipif("RASTRUM_HUB_MIRROR" not in os.environ, reason="needs RASTRUM_HUB_MIRROR")
@@ -52,7 +53,7 @@ def test_three_binarisations_are_three_things() -> None:
     """Static never changes, dynamic changes with the generator and has the intensities as its mean, threshold is half intensity."""
     source = load_dataset("digits").images
     static, again = (load_dataset("digits", options=DataOptions(binarise="static")) for _ in range(2))
-    assert torch.equal(static.images, again.images) and static.intensities is None and static.spec.levels == 2
+    assert torch.equal(static.images, again.images) and static.originals is None and static.spec.levels == 2
     assert static.images[source == 0].max() == 0 and static.images[source == 16].min() == 1
     dynamic = load_dataset("digits", options=DataOptions(binarise="dynamic"))
     assert torch.equal(dynamic.images, static.images)
@@ -108,6 +109,38 @@ def test_patches_of_bsds300() -> None:
     same = [(windows == patch.view(3, 1, 1, 16, 16)).flatten(3).all(3).all(0) for patch in test.images[:3]]
     assert all(bool(found.any()) for found in same)
     assert load_dataset("bsds300", "test", DataOptions(size=16, grey=True, limit=5)).spec == ImageSpec(1, 16, 16, 256)
+
+
+def test_a_picture_opened_twice_or_late_is_the_same() -> None:
+    """Whatever was opened in between: of leaves, and of patches taken from a list at the end."""
+    ((_, open_picture),) = leaves(1, 5)
+    assert np.array_equal(np.asarray(open_picture()), np.asarray(open_picture()))
+    plain = [Image.fromarray(np.full((4, 4), level, np.uint8)) for level in (10, 20)]
+    patches = list(crops(((str(number), lambda image=image: image) for number, image in enumerate(plain)), 2, 2, seed=0))
+    assert [np.unique(np.asarray(open_patch())).tolist() for _, open_patch in patches] == [[10], [10], [20], [20]]
+
+
+@pytest.mark.parametrize("binarise", [None, "dynamic"])
+def test_crops_are_drawn_afresh_in_training_and_fixed_otherwise(binarise: Literal["dynamic"] | None) -> None:
+    """Every place of an 8x8 digit has its share of 5x5 crops; a part of a set holds the crops of the whole; draws repeat with the seed."""
+    options = DataOptions(crop=5, binarise=binarise)
+    data, whole = load_dataset("digits", "test", options), load_dataset("digits", "test", DataOptions(binarise=binarise))
+    assert data.spec == ImageSpec(1, 5, 5, whole.spec.levels) and data.images.shape == (360, 1, 5, 5)
+    windows = whole.images.unfold(2, 5, 1).unfold(3, 5, 1)                # (N, 1, 4, 4, 5, 5)
+    assert bool((windows == data.images[:, :, None, None]).flatten(-2).all(-1).flatten(1).any(1).all())
+    assert 5 < int((whole.images[..., :5, :5] == data.images).flatten(1).all(1).sum()) < 60     # 360 / 16 in this corner, about
+    assert torch.equal(load_dataset("digits", "test[100:120]", options).images, data.images[100:120])
+
+    one = data.select(slice(3, 4))
+    first, again = ([x for (x, _), _ in zip(one.batches(1, torch.Generator().manual_seed(0)), range(4000), strict=False)] for _ in range(2))
+    draws = torch.cat(first)
+    assert torch.equal(draws, torch.cat(again)) and torch.equal(one.images, data.images[3:4])
+    source = load_dataset("digits", "test").images[3:4].float() / (16 if binarise else 1)
+    mean = source.unfold(2, 5, 1).unfold(3, 5, 1).mean((2, 3))
+    assert (draws.float().mean(0) - mean[0]).abs().max() < 5 * (0.5 if binarise else 8) / 4000**0.5
+    if binarise is None:
+        places = (windows[3].flatten(1, 2)[None] == draws[:, :, None]).flatten(-2).all(-1).sum(0)
+        assert places.shape == (1, 16) and int(places.min()) > 150 and int(places.max()) < 350
 
 
 def test_a_part_of_a_static_set_is_part_of_the_same_draw() -> None:
@@ -190,6 +223,8 @@ def test_broken_images_are_named(folder: Path) -> None:
         ("digits", "train", {"levels": 2, "binarise": "static"}, "exclude each other"),
         ("digits", "train", {"binarise": "often"}, "static, dynamic or threshold"),
         ("digits", "train", {"size": 0}, "size must be at least 1"),
+        ("digits", "train", {"crop": 0}, "crop must be at least 1"),
+        ("digits", "train", {"crop": 9}, "digits has 8x8 pixels, crop must be at most 8, got 9"),
         ("folder:/no/such/place", "train", {}, "there is no folder"),
     ],
 )

@@ -172,8 +172,12 @@ class CanvasModel(nn.Module):
     def initialise(self, x: Tensor, condition: Tensor | None = None) -> None:
         """Data-dependent initialisation on images x (B, *shape); train calls it before step 1."""
 
-    def progress(self, fraction: float) -> None:
-        """``fraction`` (0 … 1) of the training is done; train says so before every step, for a model that learns in stages."""
+    def progress(self, fraction: float) -> float:
+        """``fraction`` (0 … 1) of the training is done; train says so before every step, for a model that learns in stages.
+
+        → the fraction done of the stage that it is in: every stage has a schedule of the learning rate of its own.
+        """
+        return fraction
 
     @property
     def proper(self) -> bool:

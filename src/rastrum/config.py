@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 @dataclass(frozen=True, kw_only=True)
 class DataOptions:
-    """What is made of the images of a data set. The order is: grey, size, levels or binarise, slice of the split, limit."""
+    """What is made of the images of a data set. The order is: grey, size, levels or binarise, crop, slice of the split, limit."""
 
     size: int | None = None
     """Cut each image to a square about its middle and resize it to this many pixels a side (area averages; levels become 256).
@@ -22,6 +22,8 @@ class DataOptions:
     """Turn colours into grey (luma of ITU-R 601)."""
     binarise: Literal["static", "dynamic", "threshold"] | None = None
     """Two levels: a fixed draw, a fresh draw each time an image is used, or intensity of at least one half. Three different benchmarks."""
+    crop: int | None = None
+    """Squares of this many pixels a side at random places: in training a fresh one each time an image is used, else a fixed one of each."""
     limit: int | None = None
     """Keep a fixed random subset of this many images."""
 

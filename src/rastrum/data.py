@@ -18,6 +18,8 @@ the order of the file; "train": the other 1,437.
 - dynamic: a fresh draw each time a training image is used; held-out images are one draw with a fixed seed.
 - threshold: 1 where the intensity is at least one half. An easier set: no noise in it.
 
+**Crops** are drawn in the same way: a fresh place each time a training image is used; a held-out image has one, with a fixed seed.
+
 **Folders**: labels are the names of subfolders, if all images lie in one. ``train``, ``validation`` and ``test`` are subfolders where
 there are such; else "test" is every tenth image in the order of the names, "train" the others and "all" all of them.
 """
@@ -72,8 +74,8 @@ Progress = Callable[[float], object]  # takes the fraction read, 0 … 1
 class Dataset:
     """Images of one split. images: uint8 levels (N, C, H, W) · labels: int64 (N,) or None · classes: how many, 0 without labels.
 
-    intensities: only for dynamic binarisation, uint8 (N, C, H, W) below ``intensity_levels``; ``batches`` draws from them, and
-    ``images`` is one fixed draw.
+    originals: only for dynamic binarisation and crops, what ``batches`` draws from: uint8 (N, C, H', W') below ``original_levels``, larger
+    than ``spec`` where it crops and of more levels where it binarises; ``images`` is one fixed draw.
     """
 
     name: str
@@ -82,8 +84,8 @@ class Dataset:
     images: Tensor
     labels: Tensor | None = None
     classes: int = 0
-    intensities: Tensor | None = None
-    intensity_levels: int = 256
+    originals: Tensor | None = None
+    original_levels: int = 256
 
     def __len__(self) -> int:
         return len(self.images)
@@ -91,8 +93,8 @@ class Dataset:
     def select(self, index: Tensor | slice) -> Dataset:
         """The images at ``index``."""
         labels = None if self.labels is None else self.labels[index]
-        intensities = None if self.intensities is None else self.intensities[index]
-        return replace(self, images=self.images[index], labels=labels, intensities=intensities)
+        originals = None if self.originals is None else self.originals[index]
+        return replace(self, images=self.images[index], labels=labels, originals=originals)
 
     def subset(self, count: int | None, seed: int = 0) -> Dataset:
         """A random subset, in the order of the set; the same for the same seed. None, or no fewer than there are: all."""
@@ -112,12 +114,20 @@ class Dataset:
             while len(waiting) < batch:
                 waiting = torch.cat([waiting, torch.randperm(len(self), generator=generator)])
             index, waiting = waiting[:batch], waiting[batch:]
-            if self.intensities is None:
-                x = self.images[index]
-            else:
-                chance = self.intensities[index].float() / (self.intensity_levels - 1)
-                x = (torch.rand(chance.shape, generator=generator) < chance).to(torch.uint8)
+            x = self.images[index] if self.originals is None else self._draw(self.originals[index], generator)
             yield x, None if self.labels is None else self.labels[index]
+
+    def _draw(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Fresh images of ``spec`` from originals x (B, C, H', W')."""
+        size = (self.spec.height, self.spec.width)
+        if x.shape[2:] != size:
+            room = [whole - part + 1 for whole, part in zip(x.shape[2:], size, strict=True)]
+            corners = torch.stack([torch.randint(places, (len(x),), generator=generator) for places in room], 1)
+            x = _cut(x, corners, size)
+        if self.original_levels > self.spec.levels:
+            chance = x.float() / (self.original_levels - 1)
+            x = (torch.rand(chance.shape, generator=generator) < chance).to(torch.uint8)
+        return x
 
 
 def load_dataset(name: str, split: str = "train", options: DataOptions | None = None, progress: Progress | None = None) -> Dataset:
@@ -144,6 +154,8 @@ def load_dataset(name: str, split: str = "train", options: DataOptions | None = 
     dataset = Dataset(name, split, ImageSpec(channels, height, width, levels), images, source.labels, source.classes)
     if options.binarise is not None:
         dataset = _binarise(dataset, options.binarise, crc32(part.encode()))
+    if options.crop is not None:
+        dataset = _crop(dataset, options.crop, crc32(f"crop {part}".encode()))
     chosen = slice(int(start) if start else None, int(stop) if stop else None)
     dataset = dataset.select(chosen).subset(options.limit)
     if len(dataset) == 0:
@@ -166,6 +178,8 @@ def _check_options(options: DataOptions) -> None:
         raise ValueError(f"data: levels={options.levels} and binarise={options.binarise!r} exclude each other; leave one out")
     if options.binarise not in (None, "static", "dynamic", "threshold"):
         raise ValueError(f"data: binarise must be static, dynamic or threshold, got {options.binarise!r}")
+    if options.crop is not None and options.crop < 1:
+        raise ValueError(f"data: crop must be at least 1, got {options.crop}")
     if options.limit is not None and options.limit < 1:
         raise ValueError(f"data: limit must be at least 1, got {options.limit}")
 
@@ -178,8 +192,26 @@ def _binarise(dataset: Dataset, how: str, seed: int) -> Dataset:
         stream = np.random.RandomState(seed)  # numpy promises that this stream never changes
         bits = np.stack([stream.random_sample(image.shape) * (levels - 1) < image for image in values])
     images = torch.from_numpy(bits.astype(np.uint8))
-    dynamic = {"intensities": dataset.images, "intensity_levels": levels} if how == "dynamic" else {}
+    dynamic = {"originals": dataset.images, "original_levels": levels} if how == "dynamic" else {}
     return replace(dataset, spec=replace(dataset.spec, levels=2), images=images, **dynamic)
+
+
+def _crop(dataset: Dataset, size: int, seed: int) -> Dataset:
+    spec, images = dataset.spec, dataset.images
+    if size > min(spec.height, spec.width):
+        largest, have = min(spec.height, spec.width), f"{spec.width}x{spec.height}"
+        raise ValueError(f"data: {dataset.name} has {have} pixels, crop must be at most {largest}, got {size}")
+    stream = np.random.RandomState(seed)  # as above
+    corners = stream.randint(0, (spec.height - size + 1, spec.width - size + 1), (len(images), 2))
+    fresh = {"originals": images, "original_levels": spec.levels} if dataset.originals is None else {}
+    return replace(dataset, spec=replace(spec, height=size, width=size), images=_cut(images, corners, (size, size)), **fresh)
+
+
+def _cut(images: Tensor, corners: Tensor | np.ndarray, size: tuple[int, int]) -> Tensor:
+    """Of each of images (N, C, H, W) the part of ``size`` from its row and column in corners (N, 2) on."""
+    height, width = size
+    parts = zip(images, corners.tolist(), strict=True)
+    return torch.stack([image[:, top : top + height, left : left + width] for image, (top, left) in parts])
 
 
 # ── sources ──────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -46,8 +46,8 @@ def leaves(count: int, seed: int) -> Images:
     from PIL import Image
 
     for number in range(count):
-        random = np.random.RandomState([seed, number])                    # numpy promises that this stream never changes
-        yield f"dead leaves {number}", lambda random=random: Image.fromarray(dead_leaves(CANVAS, random))
+        # numpy promises that this stream never changes
+        yield f"dead leaves {number}", lambda key=(seed, number): Image.fromarray(dead_leaves(CANVAS, np.random.RandomState(key)))
 
 
 def crops(images: Images, size: int, each: int, seed: int) -> Iterator[tuple[str, Callable[[], Image.Image]]]:
@@ -63,4 +63,4 @@ def crops(images: Images, size: int, each: int, seed: int) -> Iterator[tuple[str
             raise ValueError(f"data: {name} has {width}x{height} pixels, size must be at most {min(width, height)}, got {size}")
         for number in range(each):
             left, top = random.randint(0, width - size + 1), random.randint(0, height - size + 1)
-            yield f"{name}, patch {number}", lambda at=(left, top, left + size, top + size): picture.crop(at)  # noqa: B023
+            yield f"{name}, patch {number}", lambda picture=picture, at=(left, top, left + size, top + size): picture.crop(at)

@@ -110,8 +110,12 @@ class RasterModel(nn.Module):
         A model that has one registers a saved bool buffer ``initialised`` and sets it here, so that it happens once.
         """
 
-    def progress(self, fraction: float) -> None:
-        """``fraction`` (0 … 1) of the training is done; train says so before every step, for a model that learns in stages."""
+    def progress(self, fraction: float) -> float:
+        """``fraction`` (0 … 1) of the training is done; train says so before every step, for a model that learns in stages.
+
+        → the fraction done of the stage that it is in: every stage has a schedule of the learning rate of its own.
+        """
+        return fraction
 
     def context(self) -> Tensor | None:
         """(D, D) bool in flat indices: [i, j] = decision i promises to see value j; None = no promise. ``check`` compares."""

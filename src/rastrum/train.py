@@ -94,12 +94,14 @@ def train(
     likelihood = isinstance(model, RasterModel) or model.proper
     with Workers(model, config) as workers, _deferred_interrupt() as interrupt:
         optimiser = torch.optim.Adam(workers.parameters, optim.learning_rate, optim.betas, optim.eps, fused=True)
-        due = 1
+        due, first, done = 1, 1, 0.0
         try:
             for step, (x, labels) in enumerate(data.batches(optim.batch, generator), start=1):
                 fraction = clock.fraction(step - 1)
-                rate = learning_rate(optim, step - 1, fraction)
-                model.progress(fraction)
+                before, done = done, model.progress(fraction)
+                if done < before:                                         # a new stage
+                    first = step
+                rate = learning_rate(optim, step - first, done)
                 with _noise(generator):
                     loss = workers.gradients(x, labels)
                 norm = _clip(workers.parameters, optim.clip)
@@ -151,7 +153,7 @@ def _diverged(where: str, optim: OptimConfig) -> str:
 
 
 def learning_rate(optim: OptimConfig, step: int, fraction: float) -> float:
-    """Of the step after ``step`` ones, with ``fraction`` of the budget done."""
+    """Of the step after ``step`` ones, with ``fraction`` of the budget done; of a stage, where a model learns in stages."""
     rise = min(1.0, (step + 1) / optim.warm_up) if optim.warm_up else 1.0
     return optim.learning_rate * rise * SCHEDULES[optim.schedule](optim, step, fraction)
 
@@ -183,15 +185,15 @@ class Workers:
         self.pool.__exit__()
 
     def gradients(self, x: Tensor, labels: Tensor | None) -> float:
-        """Sets the gradient of the mean loss over images x; → that loss, nats an image."""
+        """Sets the gradient of the mean loss over images x, None where it has none and Adam lets it rest; → that loss, nats an image."""
 
-        def work(worker: int) -> tuple[list[Tensor], Tensor]:
-            total: list[Tensor] = []
+        def work(worker: int) -> tuple[list[Tensor | None], Tensor]:
+            total: list[Tensor | None] = []
             mean = torch.zeros((), dtype=torch.float64, device=self.model.device)
             for start in range(worker * self.piece, len(x), self.pool.count * self.piece):
                 part = slice(start, start + self.piece)
                 loss = self.loss(x[part], None if labels is None else labels[part]).sum() / len(x)
-                gradients = torch.autograd.grad(loss, self.parameters, allow_unused=True, materialize_grads=True)
+                gradients = torch.autograd.grad(loss, self.parameters, allow_unused=True)
                 total = _add(total, gradients) if total else list(gradients)
                 mean += loss.detach()
             return total, mean
@@ -212,9 +214,11 @@ class Workers:
         return -self.model.log_prob_map(x, told).flatten(1).sum(1) if own is None else own(x, told)  # pyright: ignore[reportCallIssue]
 
 
-def _add(total: list[Tensor], other: Any) -> list[Tensor]:
-    torch._foreach_add_(total, other)  # pyright: ignore[reportPrivateImportUsage]
-    return total
+def _add(total: list[Tensor | None], other: Any) -> list[Tensor | None]:
+    """total + other, None where both are."""
+    both = [(one, two) for one, two in zip(total, other, strict=True) if one is not None and two is not None]
+    torch._foreach_add_(*zip(*both, strict=True))  # pyright: ignore[reportPrivateImportUsage]
+    return [two if one is None else one for one, two in zip(total, other, strict=True)]
 
 
 def _clip(parameters: list[nn.Parameter], limit: float | None) -> float:

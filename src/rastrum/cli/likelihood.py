@@ -12,6 +12,7 @@ from .source import Binarise, Count, Data, Images, Split, load_images
 
 Trajectories = Annotated[int, arg(help="trajectories an image of a canvas model's bound: more are tighter")]
 Ensemble = Annotated[bool, arg(help="score by the mixture over an image's flips, and quarter turns of a square one (raster models)")]
+Crop = Annotated[bool, arg(help="cut each image at a random place, always the same, and resize nothing")]
 BATCH = 16
 
 
@@ -93,6 +94,7 @@ def evaluate(
     num_samples: Trajectories = 1,
     seed: Annotated[int, arg(help="of a canvas model's latents")] = 0,
     ensemble: Ensemble = False,
+    crop: Crop = False,
     json: Json = False,
 ) -> None:
     """Mean over a data set: nats an image and bits/dim, ± standard error; exact for raster models, a bound for canvas models."""
@@ -100,12 +102,12 @@ def evaluate(
     from .training import as_dict, said
 
     network = load_model(model)
-    dataset = load_images(network, data, images, split, count, binarise)
+    dataset = load_images(network, data, images, split, count, binarise, crop)
     with progress("evaluating", len(dataset), "images") as report:
         evaluation = over_all(network, dataset, num_samples=num_samples, seed=seed, ensemble=ensemble, progress=report)
     drawn = f" (binarised if it was not: {binarise})" if network.spec.levels == 2 else ""
     asked = {"model": model, "data": dataset.name, "split": dataset.split, "binarise": binarise, "num_samples": num_samples}
-    asked |= {"ensemble": ensemble}
+    asked |= {"ensemble": ensemble, "crop": crop}
     answer(
         asked | as_dict(evaluation),
         json,

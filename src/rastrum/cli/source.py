@@ -34,8 +34,12 @@ def load_images(
     split: str,
     count: int | None,
     binarise: Literal["static", "threshold"],
+    crop: bool = False,
 ) -> Dataset:
-    """Images as the model takes them. Raises ``ValueError`` for none or two sources, or images that cannot be made to fit."""
+    """Images as the model takes them: resized, or with ``crop`` a part of each.
+
+    Raises ``ValueError`` for none or two sources, or images that cannot be made to fit.
+    """
     from ..config import DataOptions
     from ..data import NAMES, load_dataset
 
@@ -51,9 +55,16 @@ def load_images(
         raise ValueError(f"--data: unknown data set {name!r}; {nearest(name, NAMES)}")
     spec = model.spec
     size = spec.height if spec.height == spec.width else None
+    if crop and size is None:
+        raise ValueError(f"--crop: crops are square, this model wants {spec.width}x{spec.height} pixels")
     two = spec.levels == 2
     options = DataOptions(
-        size=size, grey=spec.channels == 1, limit=count, binarise=binarise if two else None, levels=None if two else spec.levels
+        size=None if crop else size,
+        crop=size if crop else None,
+        grey=spec.channels == 1,
+        limit=count,
+        binarise=binarise if two else None,
+        levels=None if two else spec.levels,
     )
     with progress(f"reading {name}", 1, "images") as report:
         dataset = load_dataset(name, split, options, report)

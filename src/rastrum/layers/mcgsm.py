@@ -54,4 +54,4 @@ class MCGSM(nn.Module):
 def exact_exp(x: Tensor) -> Tensor:
     """e^x in float64, correctly rounded: a library's exp differs from machine to machine, and this one goes into files."""
     exact = [float(Decimal(value).exp()) for value in x.detach().double().flatten().tolist()]
-    return torch.tensor(exact, dtype=torch.float64).view(x.shape)
+    return torch.tensor(exact, dtype=torch.float64, device=x.device).view(x.shape)

@@ -15,9 +15,12 @@ layer reads the h of the one below at the same pixel. Colour: one MCGSM a channe
 Two likelihoods from the same Gaussians, means and scales on [−1, 1]:
 - discretised, ``distribution``: a level takes the mass of its bin. What log_prob, samples and files use; levels without noise as context.
 - continuous, ``log_density``: of real-valued images, as the paper scores; a level v is the interval [v, v + 1). With ``dequantise`` it is
-  what training maximises, on images with uniform noise added. On average over that noise it is no more than the discretised one.
+  what training maximises, on images with uniform noise added. For one value given the same past its log is, on average over the noise of
+  that value, no more than the discretised one (Jensen); of a whole image not so, for there the past has noise in one and none in the other.
 
-Layers are trained in turn (section 3.2): ``progress`` says how far training is, the layer whose turn it is learns on top of fixed ones.
+All layers learn at once, or ``in_turn`` (section 3.2): ``progress`` says how far training is, and the layer whose turn it is learns, with
+the mixture, on top of fixed ones, those above it taking no part yet. A layer that waits begins as nearly a copy of the one below as its
+cell allows, so that the mixture goes on from what it knows.
 """
 
 from __future__ import annotations
@@ -46,8 +49,9 @@ from .presets import check_config, choose
 @dataclass(frozen=True, kw_only=True)
 class SpatialLSTMConfig:
     recurrent: bool = True         # False: the MCGSM alone, of the whitened patch
-    layers: int = 1
-    units: int = 64
+    layers: int = 1                # only with recurrent
+    units: int = 64                # only with recurrent
+    in_turn: bool = False          # train layer by layer, each for its share of the training, as the paper does; else all at once
     neighbourhood: int = 5
     components: int = 32
     scales: int = 4
@@ -68,6 +72,14 @@ class Layer(nn.Module):
         assert self.input_to_state.bias is not None
         with torch.no_grad():
             self.input_to_state.bias.add_(torch.tensor([1.0, -1.0, -1.0, 1.0, 0.0]).repeat_interleave(units))
+
+    @torch.no_grad()
+    def copy_input(self) -> None:
+        """Begin with h near x, which has as many numbers: gates open to it and shut to the past, g = tanh(x)."""
+        weight, bias, units = self.input_to_state.weights[0], self.input_to_state.bias, self.units
+        assert bias is not None and weight.shape == (units, 5 * units)
+        weight[:, 4 * units :] = torch.eye(units)
+        bias.copy_(torch.tensor([3.0, -3.0, -3.0, 3.0, 0.0]).repeat_interleave(units))
 
     def forward(self, x: Tensor, condition: Tensor | None) -> Tensor:
         return self.state_to_state(self.input_to_state(x, self.condition(condition)))
@@ -104,8 +116,11 @@ class SpatialLSTM(RasterModel):
             MCGSM(sizes[-1] + channel, config.components, config.scales, config.features) for channel in range(channels)
         )
         self.register_buffer("initialised", torch.tensor(False))
-        self.register_buffer("active", torch.tensor(len(self.layers)))    # layers in use
-        self.in_turn = False
+        self.register_buffer("active", torch.tensor(min(len(self.layers), 1) if config.in_turn else len(self.layers)))   # layers in use
+        if config.in_turn:
+            for layer in list(self.layers)[1:]:
+                assert isinstance(layer, Layer)
+                layer.copy_input()
 
     @classmethod
     def preset(cls, name: str, spec: ImageSpec, **overrides: Any) -> SpatialLSTMConfig:
@@ -126,10 +141,14 @@ class SpatialLSTM(RasterModel):
         self.whitening.fit(self.spec.scale(x, torch.float64).permute(0, 2, 3, 1), least=1 / (self.spec.levels - 1))
         self.initialised.fill_(True)
 
-    def progress(self, fraction: float) -> None:
-        """Layer l of L learns from fraction l / L of the training on, those below it no longer."""
-        self.in_turn = True
-        self.active.fill_(min(len(self.layers), 1 + int(fraction * len(self.layers))))
+    def progress(self, fraction: float) -> float:
+        """In turn, each of L layers has 1 / L of the training; → the fraction done of that part. No layer in use is ever dropped again."""
+        count = len(self.layers)
+        if not self.config.in_turn or count == 0:
+            return fraction
+        stage = min(count - 1, int(fraction * count))
+        self.active.clamp_(min=stage + 1)
+        return fraction * count - stage
 
     def loss(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """What training minimises, of levels x (B, C, H, W): (B,) nats."""
@@ -144,7 +163,7 @@ class SpatialLSTM(RasterModel):
         """x (B, C, H, W) scaled to [−1, 1] → the mixture of every value given those before it, batch shape (B, C, H, W)."""
         h, prediction, e = self.whitening(x.permute(0, 2, 3, 1))
         for place, layer in enumerate(self._layers()):
-            h = layer(h.detach() if self.in_turn and self.training and place else h, condition)
+            h = layer(h.detach() if self.config.in_turn and self.training and place else h, condition)
         parts: list[tuple[Tensor, ...]] = []
         for channel, mixture in enumerate(self.mixtures):
             logits, means, log_scales = mixture(torch.cat([h, e[..., :channel]], -1) if channel else h)
@@ -165,11 +184,13 @@ class SpatialLSTM(RasterModel):
         """Nats of each real-valued image y (B, C, H, W), from 0 to ``levels``: (B,) float64, a log-density per level.
 
         The paper's score in bits a pixel is this / (H W ln 2) on levels with uniform noise added, and higher is better.
-        Raises ``ValueError`` for images of another shape.
+        Raises ``ValueError`` for images of another shape, and for a value that is no number from 0 to ``levels``.
         """
         y = as_tensor("images", y).to(self.device)
         if y.shape[1:] != torch.Size(self.spec.shape):
             raise ValueError(f"images: expected shape (batch, {', '.join(map(str, self.spec.shape))}), got {tuple(y.shape)}")
+        if (wrong := y[~((y >= 0) & (y <= self.spec.levels))]).numel():
+            raise ValueError(f"images: expected values from 0 to {self.spec.levels}, got {wrong[0].item()}; levels, and noise of [0, 1)")
         condition = check_condition(self.condition_spec, condition, len(y), self.device)
         return self.log_density_map(y.to(self.dtype), condition).double().flatten(1).sum(1)
 
