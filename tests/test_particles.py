@@ -175,9 +175,10 @@ def test_bad_input_is_refused() -> None:
     for particles in wrong:
         with pytest.raises(ValueError, match="particles"):
             rastrum.complete(model, x, known, particles=particles)
-    for name in ("num_samples", "seed"):
-        with pytest.raises(ValueError, match=f"{name}: expected a whole number.*True"):
-            rastrum.complete(model, x, known, **{name: True})
+    options: list[dict[str, Any]] = [{"num_samples": True}, {"seed": True}]
+    for option in options:
+        with pytest.raises(ValueError, match=f"{next(iter(option))}: expected a whole number.*True"):
+            rastrum.complete(model, x, known, **option)
     draw: Any = rastrum.build("draw", GREY, preset="tiny")
     with pytest.raises(ValueError, match="cannot complete"):
         rastrum.complete(draw, x, known, particles=4)
