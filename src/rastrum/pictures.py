@@ -481,7 +481,8 @@ def learning_curve(
     for i, (name, (x, y)) in enumerate(curves.items()):
         if len(x) != len(y):
             raise ValueError(f"{name}: expected as many values as places, got {len(y)} and {len(x)}")
-        colour, style = styles[i % len(styles)]
+        colour = styles[i % len(styles)][0]
+        style = styles[(i + i // len(styles)) % len(styles)][1]          # a seventh line has the first one's colour, but not its dashes
         axis.plot(x, y, style, color=colour, label=name, linewidth=1.8)
         tail += list(y)[len(y) // 5 :]
     for name, level in (levels or {}).items():
