@@ -217,7 +217,8 @@ class Workers:
 def _add(total: list[Tensor | None], other: Any) -> list[Tensor | None]:
     """total + other, None where both are."""
     both = [(one, two) for one, two in zip(total, other, strict=True) if one is not None and two is not None]
-    torch._foreach_add_(*zip(*both, strict=True))  # pyright: ignore[reportPrivateImportUsage]
+    if both:
+        torch._foreach_add_(*zip(*both, strict=True))  # pyright: ignore[reportPrivateImportUsage]
     return [two if one is None else one for one, two in zip(total, other, strict=True)]
 
 

@@ -49,7 +49,7 @@ class RowRecurrence(Recurrence):
 
 @dataclass(frozen=True, kw_only=True)
 class RowLSTMConfig(PixelRNNConfig):
-    pass
+    """A type of its own: a recipe names its system by the type of its config."""
 
 
 class RowLSTM(PixelRNN):
