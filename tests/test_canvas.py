@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 import rastrum.canvas
-from rastrum.canvas import CanvasModel, Normal, State
+from rastrum.canvas import CanvasModel, State
 from rastrum.distributions import Bernoulli
+from rastrum.latents import Normal
 from rastrum.protocol import ImageSpec
 
 
@@ -78,7 +79,7 @@ def test_normal_against_torch():
     assert torch.allclose(p.sample(z), p.mean + z * p.log_sd.exp())
     assert torch.allclose(p.sample(z, 0.25), p.mean + 0.5 * z * p.log_sd.exp())
     standard = Normal.standard(z, 2, 3)
-    assert standard.shape == (4, 2, 3) and torch.equal(standard.sample(z), z)
+    assert standard.noise_shape == (4, 2, 3) and torch.equal(standard.sample(z), z)
 
 
 def test_terms_are_the_bound(model, x):
@@ -193,3 +194,33 @@ def test_arrays_and_refusals(model, x):
     ]:
         with pytest.raises(ValueError, match=message):
             call()
+
+
+def test_decode_continues_what_encode_began(model, x):
+    """All latents give the canvas they came from; after a part of them the prior goes on, drawn or at its mean; a batch is its parts."""
+    latents = model.encode(x, seed=3)
+    assert [tuple(z.shape) for z in latents] == [(7, model.config.latent)] * model.steps
+    whole = list(model.reconstruct(x, seed=3))[-1].images
+    assert torch.allclose(model.decode(latents), whole)
+    some = [z[2:4] for z in latents[:1]]
+    assert torch.allclose(model.decode(some, seed=5, first=2), model.decode(latents[:1], seed=5)[2:4])
+    assert torch.allclose(model.decode([], count=7, seed=9), list(model.generate(7, seed=9))[-1].images)
+    state = model.init(7)
+    model.write(state, latents[0])
+    while state.t < model.steps:
+        model.write(state, model.prior(state).mean)
+    assert torch.allclose(model.decode(latents[:1], rest="mean"), model.image(state))
+
+
+def test_decode_refuses_what_it_cannot_be(model, x):
+    latents = model.encode(x)
+    with pytest.raises(ValueError, match="at most"):
+        model.decode([*latents, latents[0]])
+    with pytest.raises(ValueError, match="shape"):
+        model.decode([latents[0][:, :-1]])
+    with pytest.raises(ValueError, match="count"):
+        model.decode([])
+    with pytest.raises(ValueError, match="count"):
+        model.decode(latents, count=3)
+    with pytest.raises(ValueError, match="rest"):
+        model.decode(latents, rest="zero")

@@ -13,72 +13,20 @@ Shapes: B images, K trajectories an image, S the shape of one latent.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .latents import Latent
 from .noise import LATENT, PIXEL, normal, uniform
-from .protocol import ArrayLike, ConditionSpec, Distribution, Frame, ImageSpec, check_condition, check_images
+from .protocol import ArrayLike, ConditionSpec, Distribution, Frame, ImageSpec, as_tensor, check_condition, check_images
 
 # Rows of one importance-weighted pass: bounds the memory, not the number of trajectories.
 ROWS = 2048
-
-
-class Latent(Protocol):
-    """A distribution over the latent of one stroke: batch shape (B,), event shape S."""
-
-    @property
-    def shape(self) -> torch.Size:
-        """(B, *S)."""
-        ...
-
-    def log_prob(self, z: Tensor) -> Tensor:
-        """Nats of z (B, *S) → (B,)."""
-        ...
-
-    def sample(self, noise: Tensor, temperature: float = 1.0) -> Tensor:
-        """The latent that standard normal noise (B, *S) falls on; density^(1/temperature), renormalised."""
-        ...
-
-    def kl(self, other: Any) -> Tensor:
-        """KL(self ‖ other) in nats, analytic → (B,)."""
-        ...
-
-
-@dataclass(frozen=True)
-class Normal:
-    """Independent normals: mean and log standard deviation, both (B, *S)."""
-
-    mean: Tensor
-    log_sd: Tensor
-
-    @classmethod
-    def standard(cls, like: Tensor, *shape: int) -> Normal:
-        zero = like.new_zeros(()).expand(len(like), *shape)
-        return cls(zero, zero)
-
-    @property
-    def shape(self) -> torch.Size:
-        return self.mean.shape
-
-    def log_prob(self, z: Tensor) -> Tensor:
-        density = -0.5 * (((z - self.mean) * torch.exp(-self.log_sd)).square() + math.log(2 * math.pi)) - self.log_sd
-        return density.flatten(1).sum(1)
-
-    def sample(self, noise: Tensor, temperature: float = 1.0) -> Tensor:
-        if temperature != 1.0:
-            noise = noise * math.sqrt(temperature)
-        return torch.addcmul(self.mean, torch.exp(self.log_sd), noise)
-
-    def kl(self, other: Normal) -> Tensor:
-        ratio = self.log_sd - other.log_sd
-        distance = (self.mean - other.mean) * torch.exp(-other.log_sd)
-        return (0.5 * (torch.exp(2 * ratio) + distance.square()) - ratio - 0.5).flatten(1).sum(1)
 
 
 class State:
@@ -236,7 +184,7 @@ class CanvasModel(nn.Module):
 
     def _terms(self, x: Tensor, condition: Tensor | None, seed: int | None, first: int) -> tuple[Tensor, Tensor]:
         state = self.init(len(x), condition)
-        kl = [stroke.drawn_from.kl(stroke.prior) for stroke in self._strokes(state, self._noise(len(x), seed, first), x)]
+        kl = [stroke.drawn_from.kl(stroke.prior, stroke.z) for stroke in self._strokes(state, self._noise(len(x), seed, first), x)]
         return self.reconstruction(state, x), torch.stack(kl, dim=1).double()
 
     def _log_weights(self, x: Tensor, condition: Tensor | None, seed: int | None, first: int, k: int, count: int) -> Tensor:
@@ -301,19 +249,67 @@ class CanvasModel(nn.Module):
         state = self.init(len(x), condition)
         yield from self._frames(state, self._noise(len(x), seed, first), 1, seed, first, 1.0, x)
 
+    # ── latent code ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @torch.no_grad()
+    def encode(self, images: ArrayLike, condition: ArrayLike | None = None, seed: int = 0, first: int = 0) -> list[Tensor]:
+        """The latents of images (B, *shape), drawn from the posterior: ``steps`` tensors (B, *S), in the order of the strokes."""
+        x, condition = self._check(images, condition)
+        strokes = self._strokes(self.init(len(x), condition), self._noise(len(x), seed, first), x)
+        return [stroke.z for stroke in strokes]
+
+    @torch.no_grad()
+    def decode(
+        self,
+        latents: Sequence[ArrayLike],
+        rest: Literal["sample", "mean"] = "sample",
+        condition: ArrayLike | None = None,
+        seed: int = 0,
+        first: int = 0,
+        count: int | None = None,
+    ) -> Tensor:
+        """Pictures (B, *spec.shape) in [0, 1] from the latents (B, *S) of the first strokes, as ``encode`` gives them.
+
+        The other strokes come from the prior: drawn (``rest="sample"``) or at its mean ("mean"). ``count`` is the number of pictures
+        where no latent is given. Raises ``ValueError`` for more latents than strokes and for latents of another shape.
+        """
+        if rest not in ("sample", "mean"):
+            raise ValueError(f"rest: expected 'sample' or 'mean', got {rest!r}")
+        if len(latents) > self.steps:
+            raise ValueError(f"decode: expected the latents of at most {self.steps} strokes, got {len(latents)}")
+        given = [as_tensor("latents", z).to(self.device, self.dtype) for z in latents]
+        if given and count not in (None, len(given[0])):
+            raise ValueError(f"decode: latents of {len(given[0])} images, but count is {count}")
+        batch = len(given[0]) if given else count
+        if batch is None:
+            raise ValueError("decode: without latents, count must say how many pictures")
+        _check_count(batch, 1.0)
+        state, noise = self.init(batch, condition), self._noise(batch, seed, first)
+        while state.t < self.steps:
+            prior, t = self.prior(state), state.t
+            if t < len(given):
+                if given[t].shape != prior.mean.shape:
+                    shape, expected = tuple(given[t].shape), tuple(prior.mean.shape)
+                    raise ValueError(f"decode: the latent of stroke {t} has the shape {expected}, got {shape}")
+                z = given[t]
+            else:
+                z = prior.mean if rest == "mean" else prior.sample(noise(t, prior.noise_shape))
+            self.write(state, z)
+        return self.image(state)
+
     def _frames(
         self, state: State, noise: Noise, stride: int, seed: int, first: int, temperature: float, x: Tensor | None = None
     ) -> Iterator[Frame]:
         before = self.drawn(state)
         yield Frame(self.image(state), None, 0.0, None, {"canvas": before})
-        for prior, latent, _, info in self._strokes(state, noise, x, temperature):
+        for prior, latent, z, info in self._strokes(state, noise, x, temperature):
             last = state.t == self.steps
             if state.t % stride and not last:
                 continue
             after = self.drawn(state)
             info = {"canvas": after, "write_patch": after - before, **info}
             if x is not None:
-                info["kl"] = latent.kl(prior)
+                info["kl"] = latent.kl(prior, z)
             values = self._values(state, seed, first, temperature) if last else None
             yield Frame(self.image(state), values, state.t / self.steps, info.get("write_window"), info)
             before = after
@@ -327,7 +323,7 @@ class CanvasModel(nn.Module):
         while state.t < self.steps:
             prior = self.prior(state)
             latent = prior if x is None else self.posterior(state, x)
-            z = latent.sample(noise(state.t, latent.shape), temperature)
+            z = latent.sample(noise(state.t, latent.noise_shape), temperature)
             look = state.info
             yield Stroke(prior, latent, z, look | self.write(state, z))
 

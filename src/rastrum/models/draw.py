@@ -36,8 +36,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..canvas import CanvasModel, Normal, State
+from ..canvas import CanvasModel, State
 from ..distributions import Bernoulli, LogisticMixture
+from ..latents import Normal
 from ..layers.attention import place
 from ..protocol import ArrayLike, ConditionSpec, Distribution, ImageSpec, check_condition
 from .presets import choose
