@@ -184,3 +184,29 @@ def test_a_gate_whose_map_others_read_leaves_it_alone() -> None:
             wanted = (torch.tanh(a) * torch.sigmoid(b)) @ out + (expected if shown else 0.0)
             torch.testing.assert_close(run.parameters(3 + t), wanted, rtol=0, atol=1e-12)
             run.write(3 + t, torch.tensor([0]))
+
+
+def test_a_map_of_its_own_pixel_keeps_one_column() -> None:
+    """Only where nothing looks at another column or row of it; h = x(left) w, twice h to the output, beside one that looks left again."""
+    spec, weight = ImageSpec(1, 2, 4, 5), torch.tensor([[0.5]], dtype=torch.float64)
+    for read, columns in (("own", 1), ("left", 4), ("row", 4)):
+        program = Program(spec)
+        x = program.values()
+        for _ in program.each_group():
+            h = program.linear(x.window(-1, -1), weight)
+            program.output(0, program.linear(h.window(-1, -1) if read == "left" else h, weight * 4))
+        if read == "row":
+            with program.phase("row"):
+                program.apply("copy", h)
+        program.finish(torch.arange(spec.size))
+        assert (h.buffer.columns, h.buffer.single) == (columns, columns == 1)
+        run = TorchInterpreter(program, 1, torch.float64, torch.device("cpu"))
+        values = torch.tensor([3, 0, 4, 1, 2, 2, 1, 0])
+        shown = []
+        for t, value in enumerate(values):
+            shown.append(float(run.parameters(t)))
+            run.write(t, value[None])
+        back = 2 if read == "left" else 1
+        scaled = spec.scale(values, torch.float64).view(2, 4)
+        expected = torch.nn.functional.pad(scaled, (back, 0))[:, :4].flatten() * 2
+        torch.testing.assert_close(torch.tensor(shown, dtype=torch.float64), expected)

@@ -91,12 +91,13 @@ class PixelRNN(RasterModel):
     @classmethod
     def preset(cls, name: str, spec: ImageSpec, **overrides: Any) -> PixelRNNConfig:
         rounded = multiple_of(spec.channels)
+        filled = multiple_of(16 * spec.channels)                          # the native interpreter computes 16 outputs of a group at a time
         return choose(
             cls.config_class,
             name,
             overrides,
             tiny=dict(units=rounded(4), layers=2, hidden=rounded(12)),
-            small=dict(units=rounded(32), layers=4, hidden=rounded(64)),
+            small=dict(units=filled(32), layers=4, hidden=filled(64)),
             paper=dict(units=16, layers=7, hidden=32) if spec.channels == 1 else dict(units=rounded(128), layers=12, hidden=rounded(1024)),
         )
 

@@ -359,8 +359,8 @@ class Program:
         with self.phase("row"):
             self.append("copy", last, replace(last, shift=-1))            # steps of a whole row: it runs at one column
 
-    def _read_after_written(self, pixels: Buffer) -> bool:
-        """Whether pixel phases write all of the map and alone read it: at columns behind the pixel, or what is written at its own."""
+    def _read_after_written(self, pixels: Buffer, behind: bool = True) -> bool:
+        """Whether pixel phases write all of the map and alone read it: what is written at its own column or, if ``behind``, before it."""
         written = [False] * pixels.width
         for phase in sorted(self._all_phases(), key=lambda phase: (phase.kind == "channel", phase.index)):
             for op in phase.operations:
@@ -368,7 +368,7 @@ class Program:
                     if view is not None and view.buffer is pixels:
                         first = view.shift * pixels.width + view.offset
                         own = written[max(first, 0) : max(first + view.size, 0)]
-                        if phase.kind != "channel" or first + view.size > pixels.width or not all(own):
+                        if phase.kind != "channel" or first + view.size > pixels.width or not all(own) or (first < 0 and not behind):
                             return False
                 view = op.destination
                 if view.buffer is pixels:
@@ -396,6 +396,7 @@ class Program:
             assert each.input is not None and all(view is not None for view in each.outputs), "a pass reads values and gives outputs"
         assert torch.equal(self.decided(), order.cpu()), "the program decides in the model's order"
         self._sum_in_place()
+        self._keep_one_column()
         return self
 
     def _sum_in_place(self) -> None:
@@ -453,3 +454,16 @@ class Program:
                 if any(view.buffer in lent for view in views):
                     initial = None if op.initial is None else moved(op.initial)
                     phase.operations[place] = replace(op, source=moved(op.source), destination=moved(op.destination), initial=initial)
+
+    def _keep_one_column(self) -> None:
+        """A map that only its own pixel writes and reads needs no more than one column: it then stays in the fastest cache."""
+        kept = {view.buffer for each in self.passes for view in [each.input] if view is not None}
+        for phase in self._all_phases():
+            for op in phase.operations:
+                fine = phase.kind == "channel" and op.grid.row_mask == op.grid.column_mask == op.destination.shift == 0
+                for view in (op.source, op.destination, op.initial):
+                    if view is not None and not (fine and view.step == 1 and view.buffer.level == 0 and not view.buffer.rows):
+                        kept.add(view.buffer)
+        for buffer in self.buffers:
+            if buffer not in kept and not buffer.single and self._read_after_written(buffer, behind=False):
+                buffer.columns, buffer.single, buffer.before, buffer.after = 1, True, 0, 0

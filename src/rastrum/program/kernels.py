@@ -62,6 +62,7 @@ def _cast(source: Any, target: Any, number: Any) -> Any:
 
 fma32, fma64 = _fused(types.float32, "llvm.fma.f32"), _fused(types.float64, "llvm.fma.f64")
 bits_to_f32 = _cast(types.int32, types.float32, ir.FloatType())
+f32_to_bits = _cast(types.float32, types.int32, ir.IntType(32))
 bits_to_f64 = _cast(types.int64, types.float64, ir.DoubleType())
 f64_to_bits = _cast(types.float64, types.int64, ir.IntType(64))
 
@@ -636,21 +637,24 @@ def weight_bits(levels):
 
 @compiled
 def softmax_sums(logits, temperature, sums):
-    """C_0 = 0, C_1 … C_L of L float32 logits; False if one is not finite."""
-    levels = logits.shape[0]
-    largest = logits[0]
+    """C_0 = 0, C_1 … C_L of L float32 logits, which are written over; False if one is not finite.
+
+    The largest is found, and the weights are kept, as integers of the same bits: so the loops run on vectors.
+    """
+    levels, most, bad = logits.shape[0], i32(-0x80000000), 0
     for j in range(levels):
-        largest = max(largest, logits[j])
-    bad = 0
-    for j in range(levels):
+        bits = f32_to_bits(logits[j])
+        most = max(most, bits ^ ((bits >> i32(31)) & i32(0x7FFFFFFF)))
         bad += not (abs(logits[j]) <= f32(3.4e38))
     if bad > 0:
         return False
-    scale = f32(1 << weight_bits(levels))
+    largest, scale = bits_to_f32(most ^ ((most >> i32(31)) & i32(0x7FFFFFFF))), f32(1 << weight_bits(levels))
     for j in range(levels):
-        sums[j + 1] = i64(i32(exp32((logits[j] - largest) / temperature) * scale))
+        logits[j] = bits_to_f32(i32(exp32((logits[j] - largest) / temperature) * scale))
+    total = i64(0)
     for j in range(levels):
-        sums[j + 1] += sums[j]
+        total += i64(f32_to_bits(logits[j]))
+        sums[j + 1] = total
     return True
 
 
