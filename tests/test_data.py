@@ -1,6 +1,7 @@
 """Data sets become the integer levels they say they are, and bad ones are refused in one line."""
 
 import os
+from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +12,7 @@ from PIL import Image
 
 from rastrum.config import DataOptions
 from rastrum.data import Dataset, _hub, load_dataset
+from rastrum.data_placed import cluttered, place, scraps_of, two_digits
 from rastrum.data_textures import crops, dead_leaves, leaves
 from rastrum.protocol import ImageSpec
 
@@ -109,6 +111,106 @@ def test_patches_of_bsds300() -> None:
     same = [(windows == patch.view(3, 1, 1, 16, 16)).flatten(3).all(3).all(0) for patch in test.images[:3]]
     assert all(bool(found.any()) for found in same)
     assert load_dataset("bsds300", "test", DataOptions(size=16, grey=True, limit=5)).spec == ImageSpec(1, 16, 16, 256)
+
+
+def shapes(count: int, size: int = 28, seed: int = 0) -> np.ndarray:
+    """Stand-ins for digits: (count, size, size) random pictures that leave no pixel black."""
+    return np.random.RandomState(seed).randint(1, 256, (count, size, size)).astype(np.uint8)
+
+
+def test_placing_adds_light_or_covers_with_paint() -> None:
+    """Every pixel against the rule in exact fractions; outside the patches nothing changes; over the edge is refused."""
+    patches = shapes(2, 3)
+    for paint in (None, np.array([[255, 7, 0], [0, 100, 30]], np.uint8)):
+        ground = np.full((2, 3, 5, 6), 60, np.uint8)
+        canvases = ground.copy()
+        place(canvases, patches, np.array([[0, 3], [2, 1]]), paint)
+        for n, (row, column) in enumerate(((0, 3), (2, 1))):
+            expected = ground[n].copy()
+            for c, i, j in np.ndindex(3, 3, 3):
+                ink = Fraction(int(patches[n, i, j]), 255)
+                mixed = min(60 + 255 * ink, 255) if paint is None else 60 * (1 - ink) + int(paint[n, c]) * ink
+                expected[c, row + i, column + j] = round(mixed)
+            assert np.array_equal(canvases[n], expected)
+    for corner in ((0, 4), (3, 0), (-1, 0)):
+        with pytest.raises(ValueError, match="3x3 pixels reach over the edge of 6x5"):
+            place(canvases, patches, np.array([corner, (0, 0)]))
+
+
+@pytest.mark.parametrize("colour", [False, True])
+def test_two_digits_stand_anywhere_and_repeat(colour: bool) -> None:
+    """Two stand-ins a picture, on their ground; corners of the canvas are reached; the seed decides, the number of a block does not."""
+    count, size = 2100, 33
+    pictures = np.concatenate(list(two_digits(shapes(5), count, size, seed=3, colour=colour)))
+    assert pictures.shape == (count, 3 if colour else 1, size, size) and pictures.dtype == np.uint8
+    assert np.array_equal(pictures, np.concatenate(list(two_digits(shapes(5), count, size, seed=3, colour=colour))))
+    assert not np.array_equal(pictures, np.concatenate(list(two_digits(shapes(5), count, size, seed=4, colour=colour))))
+    if colour:
+        assert pictures[:, :, 16, 16].max() == 255 and np.median(pictures[:, :, [0, 0, -1, -1], [0, -1, 0, -1]]) < 64
+        return
+    covered = (pictures[:, 0] > 0).sum((1, 2))
+    assert covered.min() == 28 * 28 and covered.max() == 28 * 28 + 5 * 28 + 5 * 23
+    corner = (pictures[:, 0, 0, 0] > 0).mean()                            # 1 − (35/36)² of two digits at 6x6 places
+    assert abs(corner - (1 - (35 / 36) ** 2)) < 5 * (corner / count) ** 0.5
+    both = covered == covered.max()                                       # in opposite corners: the free parts are a stand-in's
+    parts = {shape[:5].tobytes() for shape in shapes(5)}
+    assert all(max(picture[0, :5, :28].tobytes() in parts, picture[0, :5, 5:].tobytes() in parts) for picture in pictures[both])
+
+
+def test_clutter_hides_every_digit_in_its_order_among_scraps_of_others() -> None:
+    """4 scraps on 60 pixels, 8 on 100; digit i is whole in picture i but where a scrap lies on it; no scrap is of the digit itself."""
+    digits = np.zeros((40, 28, 28), np.uint8)
+    digits += np.arange(1, 41, dtype=np.uint8)[:, None, None] * 6         # each of one grey level, of its own
+    for size, scraps in ((60, 4), (100, 8), (28, 0)):
+        assert scraps_of(size) == scraps
+        pictures = np.concatenate(list(cluttered(digits, size, seed=1)))[:, 0]
+        assert pictures.shape == (40, size, size)
+        for digit, picture in zip(digits, pictures, strict=True):
+            here = picture == digit[0, 0]
+            assert here.sum() > 28 * 28 - scraps * 64 - 1
+            rows, columns = np.flatnonzero(here.any(1)), np.flatnonzero(here.any(0))
+            assert len(rows) <= 28 and len(columns) <= 28
+            outside = picture.copy()
+            outside[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = 0
+            assert (outside > 0).sum() <= scraps * 64 and not (outside == digit[0, 0]).any()
+
+
+def test_placed_sets_are_made_of_their_own_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train pictures of train digits, test of test digits; labels where there is one digit; options as for any set."""
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=[str(i) for i in range(10)])})
+    (tmp_path / "ylecun" / "mnist").mkdir(parents=True)
+    for split, level, count in (("train", 100, 6), ("test", 30, 4)):
+        table = {"image": [Image.new("L", (28, 28), level)] * count, "label": list(range(count))}
+        path = tmp_path / "ylecun" / "mnist" / f"{split}-00000-of-00001.parquet"
+        datasets.Dataset.from_dict(table, features=features).to_parquet(str(path))
+    monkeypatch.setenv("RASTRUM_HUB_MIRROR", str(tmp_path))
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    for split, levels, count in (("train", {0, 100, 200}, 6), ("test", {0, 30, 60}, 4)):
+        two = load_dataset("two-digit-mnist", split)
+        assert two.spec == ImageSpec(1, 60, 60, 256) and len(two) == count and two.labels is None
+        assert set(two.images.unique().tolist()) <= levels
+        one = load_dataset("cluttered-mnist", split, DataOptions(size=64))
+        assert one.spec == ImageSpec(1, 64, 64, 256) and one.classes == 10
+        assert one.labels is not None and one.labels.tolist() == list(range(count))
+        assert set(one.images.unique().tolist()) <= {min(times * max(levels) // 2, 255) for times in range(5)}
+    assert load_dataset("two-digit-mnist-colour", "test", DataOptions(size=40)).spec == ImageSpec(3, 40, 40, 256)
+    assert load_dataset("two-digit-mnist-colour", "test", DataOptions(grey=True)).spec.channels == 1
+    assert load_dataset("two-digit-mnist", "test", DataOptions(binarise="threshold")).spec.levels == 2
+    for split, size, says in (("all", 60, "train, test, got 'all'"), ("test", 27, "digits of 28 pixels a side, .* got 27")):
+        with pytest.raises(ValueError, match=says):
+            load_dataset("cluttered-mnist", split, DataOptions(size=size))
+
+
+@mirror
+def test_omniglot_is_white_on_black_of_28_pixels() -> None:
+    """Area averages: the ink of a character is what the drawing of 105 pixels holds; levels and sizes are options as for any set."""
+    data = load_dataset("omniglot", "test")
+    assert data.spec == ImageSpec(1, 28, 28, 256) and len(data) == 13_180 and data.labels is None
+    _, open_image = next(iter(_hub("brendenlake/omniglot", None, "image", "test").images))
+    ink = 1 - np.asarray(open_image()).mean()
+    assert data.images[0].double().mean().item() / 255 == pytest.approx(ink, abs=2e-3)
+    assert data.images[:, :, 0, 0].double().mean() < 10                   # corners are empty
 
 
 def test_a_picture_opened_twice_or_late_is_the_same() -> None:

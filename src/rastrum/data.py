@@ -2,6 +2,10 @@
 
     digits             in the package: 1,797 digits of 8x8 pixels and 17 levels
     mnist, fashion-mnist, binarized-mnist, cifar10, hub:OWNER/NAME, hub:OWNER/NAME:CONFIG    through HF ``datasets`` (extra ``data``)
+    omniglot           handwritten characters, white on black, area-averaged from 105 to ``size`` pixels a side (28 if not said);
+                       also through ``data``. Train: the background alphabets, test: the evaluation ones, no labels
+    two-digit-mnist, two-digit-mnist-colour, cluttered-mnist    digits of MNIST placed at random on canvases of ``size`` pixels a side (60
+                       if not said), as many as MNIST has; train and test pictures are made of train and test digits
     dead-leaves, bsds300    patches of ``size`` pixels a side (32 if not said) at fixed random places: of pictures of disks that occlude one
                        another, made here, and of the Berkeley segmentation set's photographs (train: 200, test: 100; also through ``data``)
     folder:PATH        images of any common format, of one size, or resized; or one image, which is every split
@@ -17,6 +21,9 @@ the order of the file; "train": the other 1,437.
   ``binarized-mnist``; ``binarise="static"`` is one of ours, with a fixed seed.
 - dynamic: a fresh draw each time a training image is used; held-out images are one draw with a fixed seed.
 - threshold: 1 where the intensity is at least one half. An easier set: no noise in it.
+
+**Omniglot here is not the set of 28x28 pixels** that the papers on importance-weighted bounds share (Burda's): other pictures, another
+split, so its nats do not compare with theirs.
 
 **Crops** are drawn in the same way: a fresh place each time a training image is used; a held-out image has one, with a fixed seed.
 
@@ -40,6 +47,7 @@ import torch
 from torch import Tensor
 
 from .config import DataOptions
+from .data_placed import cluttered, two_digits
 from .data_textures import crops, leaves
 from .protocol import ImageSpec
 
@@ -52,6 +60,7 @@ HUB = {
     "fashion-mnist": ("zalando-datasets/fashion_mnist", "image"),
     "binarized-mnist": ("larochelle/binarized_mnist", "image"),
     "cifar10": ("uoft-cs/cifar10", "img"),
+    "omniglot": ("brendenlake/omniglot", "image"),
 }
 # name: (Hub repository and column, or None = made here; pictures of a split that is made here; patches of each picture of a split)
 PATCHES: dict[str, tuple[tuple[str, str] | None, dict[str, int], dict[str, int]]] = {
@@ -59,7 +68,10 @@ PATCHES: dict[str, tuple[tuple[str, str] | None, dict[str, int], dict[str, int]]
     "bsds300": (("berkeley/bsds300", "image"), {}, {"train": 100, "test": 20}),
 }
 PATCH = 32                     # pixels a side of a patch
-NAMES = ("digits", *HUB, *PATCHES)
+OMNIGLOT = 28                  # of a character
+PLACED = ("two-digit-mnist", "two-digit-mnist-colour", "cluttered-mnist")
+CANVAS = 60                    # of a canvas with digits placed on it
+NAMES = ("digits", *HUB, *PATCHES, *PLACED)
 # What a card must say about the data.
 NOTICES = {
     "digits": 'Data: "Optical Recognition of Handwritten Digits", E. Alpaydin, C. Kaynak; UCI Machine Learning Repository 1998, CC BY 4.0.',
@@ -143,6 +155,8 @@ def load_dataset(name: str, split: str = "train", options: DataOptions | None = 
         raise ValueError(f"data: expected a split like train or test[:9000], got {split!r}")
     part, start, stop = match[1], match[2], match[3]
     _check_options(options)
+    if name == "omniglot" and options.size is None:
+        options = replace(options, size=OMNIGLOT)
     source = _source(name, part, options.size)
     pixels, levels = _stack(source, options, progress)
     if len(pixels) == 0:
@@ -231,13 +245,16 @@ class _Source:
 def _source(name: str, split: str, size: int | None) -> _Source:
     if name in PATCHES:
         return _patches(name, split, PATCH if size is None else size)
+    if name in PLACED:
+        return _placed(name, split, CANVAS if size is None else size)
     if name == "digits":
         return _digits(split)
     if name.startswith("folder:"):
         return _folder(Path(name.removeprefix("folder:")).expanduser(), split)
     if name in HUB:
         repository, column = HUB[name]
-        return _hub(repository, None, column, split)
+        source = _hub(repository, None, column, split)
+        return _inverted(source) if name == "omniglot" else source
     if match := re.fullmatch(r"hub:([\w.-]+/[\w.-]+)(?::([\w.-]+))?", name):
         return _hub(match[1], match[2], None, split)
     raise ValueError(f"data: unknown data set {name!r}; there are {', '.join(NAMES)}, folder:PATH and hub:OWNER/NAME")
@@ -271,6 +288,32 @@ def _patches(name: str, split: str, size: int) -> _Source:
         source = _hub(repository[0], None, repository[1], split)
         pictures, count = source.images, source.count
     return _Source(crops(pictures, size, each[split], seed), count * each[split], None, 0)
+
+
+def _placed(name: str, split: str, size: int) -> _Source:
+    from PIL import Image
+
+    if split not in ("train", "test"):
+        raise ValueError(f"data: {name} has the splits train, test, got {split!r}")
+    source = _hub(HUB["mnist"][0], None, HUB["mnist"][1], split)
+    pixels, _ = _stack(source, DataOptions(), None)
+    digits = pixels[:, 0]
+    if size < digits.shape[1]:
+        raise ValueError(f"data: {name} places digits of {digits.shape[1]} pixels a side, size must be at least that, got {size}")
+    seed = crc32(f"{name} {split}".encode())
+    one = name == "cluttered-mnist"
+    blocks = cluttered(digits, size, seed) if one else two_digits(digits, len(digits), size, seed, colour=name.endswith("colour"))
+    pictures = (picture.transpose(1, 2, 0).squeeze() for block in blocks for picture in block)
+    opened = ((f"{name} {split} {i}", lambda picture=picture: Image.fromarray(picture)) for i, picture in enumerate(pictures))
+    return _Source(opened, len(digits), source.labels if one else None, source.classes if one else 0)
+
+
+def _inverted(source: _Source) -> _Source:
+    """Ink that is dark on white becomes white on black."""
+    from PIL import ImageOps
+
+    inverted = ((name, lambda opened=opened: ImageOps.invert(opened().convert("L"))) for name, opened in source.images)
+    return replace(source, images=inverted)
 
 
 def _folder(root: Path, split: str) -> _Source:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from ..raster import RasterModel
 
 Data: TypeAlias = Annotated[
-    str | None, arg(metavar="NAME", help="data set: digits, mnist, fashion-mnist, binarized-mnist, cifar10, dead-leaves, bsds300, "
+    str | None, arg(metavar="NAME", help="data set: digits, mnist, fashion-mnist, binarized-mnist, cifar10, omniglot, dead-leaves, "
+                                         "bsds300, two-digit-mnist, two-digit-mnist-colour, cluttered-mnist, "
                                          "hub:OWNER/NAME; its images are cut about the middle and resized to the model's size")
 ]  # fmt: skip
 Images: TypeAlias = Annotated[Path | None, arg(metavar="PATH", help="instead of --data: a folder of images, or one image")]

@@ -1,0 +1,86 @@
+"""Digits placed on larger canvases: two of them to draw, or one to find among scraps of others.
+
+**Two digits** (Gregor et al. 2015, "DRAW", section 4.3): two digits at random places, which may overlap; there intensities add up and are
+cut at the brightest level. In colour, which is ours: each digit is paint of a colour of its own on a dark ground of another, the second
+over the first. It stands where the paper draws house numbers (SVHN): several digits, coloured, on a coloured ground.
+
+**Cluttered** (Mnih et al. 2014, "Recurrent Models of Visual Attention", section 4.1; DRAW, section 4.1): one digit at a random place
+among scraps, squares of 8x8 pixels cut at random out of other digits; 4 scraps on 60x60 pixels and 8 on 100x100.
+
+Picture i is always the same for a seed. Dimensions: N pictures · C channels · H, W canvas · h, w patch. All uint8, 256 levels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+SCRAP = 8                      # pixels a side of a scrap
+DARKEST, BRIGHTEST = 64, 255   # a ground's levels lie below the one; a paint's largest is the other
+BLOCK = 1000                   # pictures at a time, so that no second copy of all of them is held
+
+
+def place(canvases: np.ndarray, patches: np.ndarray, corners: np.ndarray, paint: np.ndarray | None = None) -> None:
+    """Lay patches (N, h, w) on canvases (N, C, H, W), in place, with the upper left pixel at corners (N, 2) = row, column.
+
+    Without ``paint`` intensities add up, cut at 255. With paint (N, C), patches say how much of that colour covers a pixel, 255 = all.
+    Raises ``ValueError`` where a patch would reach over the edge.
+    """
+    height, width = patches.shape[1:]
+    room = np.array(canvases.shape[2:]) - (height, width)
+    if (corners < 0).any() or (corners > room).any():
+        raise ValueError(f"place: patches of {width}x{height} pixels reach over the edge of {canvases.shape[3]}x{canvases.shape[2]}")
+    for n, (row, column) in enumerate(corners.tolist()):
+        window = canvases[n, :, row : row + height, column : column + width]
+        cover = patches[n].astype(np.uint16)
+        if paint is None:
+            window[:] = np.minimum(window + cover, 255)
+        else:
+            window[:] = (window * (255 - cover) + paint[n, :, None, None] * cover + 127) // 255
+
+
+def two_digits(digits: np.ndarray, count: int, size: int, seed: int, colour: bool = False) -> Iterator[np.ndarray]:
+    """``count`` pictures of two of the digits (M, h, w), in blocks (N, C, size, size); C is 3 in colour, else 1."""
+    random = np.random.RandomState(seed)  # numpy promises that this stream never changes
+    chosen = random.randint(0, len(digits), (count, 2))
+    corners = _corners(random, (count, 2), size, digits.shape[1:])
+    paint = random.randint(1, 256, (count, 2, 3))
+    paint = (BRIGHTEST * paint // paint.max(2, keepdims=True)).astype(np.uint8)
+    ground = random.randint(0, DARKEST, (count, 3)).astype(np.uint8)
+    for start in range(0, count, BLOCK):
+        part = slice(start, min(start + BLOCK, count))
+        canvases = np.zeros((part.stop - start, 3 if colour else 1, size, size), np.uint8)
+        if colour:
+            canvases += ground[part, :, None, None]
+        for k in range(2):
+            place(canvases, digits[chosen[part, k]], corners[part, k], paint[part, k] if colour else None)
+        yield canvases
+
+
+def cluttered(digits: np.ndarray, size: int, seed: int) -> Iterator[np.ndarray]:
+    """A picture of every digit (M, h, w) in its order, among scraps of others, in blocks (N, 1, size, size)."""
+    random = np.random.RandomState(seed)  # as above
+    count, scraps = len(digits), scraps_of(size)
+    corners = _corners(random, (count,), size, digits.shape[1:])
+    other = (np.arange(count)[:, None] + random.randint(1, max(count, 2), (count, scraps))) % count
+    cut = _corners(random, (count, scraps), digits.shape[1], (SCRAP, SCRAP))
+    lie = _corners(random, (count, scraps), size, (SCRAP, SCRAP))
+    windows = np.lib.stride_tricks.sliding_window_view(digits, (SCRAP, SCRAP), axis=(1, 2))
+    for start in range(0, count, BLOCK):
+        part = slice(start, min(start + BLOCK, count))
+        canvases = np.zeros((part.stop - start, 1, size, size), np.uint8)
+        place(canvases, digits[part], corners[part])
+        for k in range(scraps):
+            place(canvases, windows[other[part, k], cut[part, k, 0], cut[part, k, 1]], lie[part, k])
+        yield canvases
+
+
+def scraps_of(size: int) -> int:
+    """How many scraps lie on a canvas: the published 4 on 60 pixels a side and 8 on 100, on a straight line between and beyond."""
+    return max(0, size // 10 - 2)
+
+
+def _corners(random: np.random.RandomState, shape: tuple[int, ...], size: int, patch: tuple[int, ...]) -> np.ndarray:
+    """Random places (*shape, 2) of the upper left pixel of a patch that lies wholly on a square canvas."""
+    return random.randint(0, np.array([size - patch[0] + 1, size - patch[1] + 1]), (*shape, 2))
