@@ -212,7 +212,8 @@ def test_lists(capsys: pytest.CaptureFixture[str]) -> None:
     from rastrum.cli.about import describe
 
     row = describe("gated-pixelcnn", presets=("tiny",))
-    assert row["kind"] == "raster" and row["colour"] and row["levels"] == 256 and "class" in row["conditions"]
+    assert describe("draw", presets=("svhn",))["more_presets"] == ["mnist", "svhn", "cifar-10"]
+    assert row["kind"] == "raster" and row["colour"] and not row["more_presets"] and row["levels"] == 256 and "class" in row["conditions"]
 
 
 @pytest.mark.parametrize("columns", [80, 120])
@@ -221,7 +222,7 @@ def test_the_models_fit_a_terminal(columns: int, monkeypatch: pytest.MonkeyPatch
     from rastrum.cli import about
 
     longest = {"kind": "canvas", "parameters": {"tiny": 9596, "small": 865_863, "paper": 115_797_889}, "conditions": ["class", "vector"],
-               "colour": True, "levels": 65536}  # fmt: skip
+               "more_presets": [], "colour": True, "levels": 65536}  # fmt: skip
     monkeypatch.setattr(about, "describe", lambda name: longest)
     monkeypatch.setenv("COLUMNS", str(columns))
     assert main(["models"]) == 0

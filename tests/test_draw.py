@@ -15,7 +15,7 @@ from rastrum.models.draw import DRAW, DRAWConfig
 from rastrum.noise import LATENT, normal
 from rastrum.protocol import ConditionSpec, ImageSpec
 
-TOY = ImageSpec(1, 1, 3, 2)
+TOY, COLOUR_TOY = ImageSpec(1, 1, 3, 2), ImageSpec(3, 1, 1, 3)
 
 
 def make(spec: ImageSpec, seed: int = 0, gain: float = 1.0, condition: ConditionSpec | None = None, **config) -> DRAW:
@@ -107,12 +107,12 @@ def reference_log_prob(canvas: np.ndarray, index: tuple[int, ...], value: int, s
     return math.log(high - low)
 
 
-@pytest.mark.parametrize("attention", [True, False])
+@pytest.mark.parametrize("config", [{}, {"read": 1, "write": 1}, {"attention": False}], ids=str)
 @pytest.mark.parametrize(("channels", "height", "width", "levels"), [(1, 5, 4, 2), (3, 3, 6, 17)])
-def test_bound_follows_the_equations(attention, channels, height, width, levels):
-    """Reconstruction and KL of every step equal the equations written out one number at a time."""
+def test_bound_follows_the_equations(config, channels, height, width, levels):
+    """Reconstruction and KL of every step equal the equations written out one number at a time; windows of one filter too."""
     spec = ImageSpec(channels, height, width, levels)
-    model = make(spec, gain=0.3, attention=attention)
+    model = make(spec, gain=0.3, **config)
     x = images(spec, 3)
     reconstruction, kl = model.bound(x, seed=7, terms=True, first=5)
     for b in range(3):
@@ -143,9 +143,9 @@ def integrated(model: DRAW, nodes: int = 40) -> Tensor:
         return torch.stack([(weight * distribution.log_prob(x.expand(len(grid), *x.shape)).flatten(1).sum(1).exp()).sum() for x in xs])
 
 
-def toy(attention: bool) -> DRAW:
+def toy(attention: bool, spec: ImageSpec = TOY) -> DRAW:
     """Latents that matter, and a posterior that is wrong but wide enough for its weights to have a variance."""
-    model = make(TOY, gain=2.0, steps=2, latent=1, hidden=4, attention=attention)
+    model = make(spec, gain=2.0, steps=2, latent=1, hidden=4, attention=attention)
     with torch.no_grad():
         model.write_head.weight.mul_(1 if attention else 3)
         model.posterior_head.weight.mul_(0.3)
@@ -172,6 +172,17 @@ def test_bounds_sum_to_one_and_rise_to_the_likelihood(attention):
     assert (p.log() - means[0]).mean() > 4 * errors[0].mean()
     assert (many - p.log()).abs().max() < 0.1
     assert many.exp().sum().item() == pytest.approx(1, abs=0.03)
+
+
+@pytest.mark.parametrize("attention", [True, False])
+def test_colours_have_a_likelihood_too(attention):
+    """RGB under discretised logistics: p(x) of all images sums to 1, and many trajectories find it."""
+    model = toy(attention, COLOUR_TOY)
+    p = integrated(model)
+    assert p.sum().item() == pytest.approx(1, abs=1e-6) and len(p) == 27
+    with torch.no_grad():
+        many = model.bound(all_images(COLOUR_TOY), num_samples=4000, seed=2).exp()
+    assert (many - p).abs().max() < 0.03 and many.sum().item() == pytest.approx(1, abs=0.03)
 
 
 @pytest.mark.parametrize("attention", [True, False])
@@ -356,7 +367,17 @@ def test_presets_cut_windows_and_overrides_do_not():
     assert DRAW.preset("small", ImageSpec(1, 3, 2)).read == 3
     assert DRAW.preset("paper", ImageSpec(1, 28, 28, 2)) == DRAWConfig(steps=64, latent=100, hidden=256, read=2, write=5)
     assert DRAW.preset("paper", ImageSpec(3, 32, 32)) == DRAWConfig(steps=64, latent=200, hidden=400, read=5, write=5)
-    for overrides, message in [({"read": 9}, "read=9"), ({"write": 4}, "write=4"), ({"steps": 0}, "steps"), ({"likelihood": "mse"}, "mse")]:
+    assert DRAW.preset("svhn", ImageSpec(3, 32, 32)) == DRAWConfig(steps=32, latent=100, hidden=800, read=12, write=12)
+    for row, channels in (("mnist", 1), ("cifar-10", 3)):
+        assert DRAW.preset(row, ImageSpec(3, 8, 8)) == DRAW.preset("paper", ImageSpec(channels, 8, 8))
+    for overrides, message in [
+        ({"read": 9}, "read=9 filters do not fit an image of 3x2; at most 3, or attention=False"),
+        ({"write": 4}, "write=4"),
+        ({"steps": 0}, "steps: expected a whole number"),
+        ({"latent": True}, "latent: expected a whole number"),
+        ({"attention": 1}, "attention: expected True or False"),
+        ({"likelihood": "mse"}, "mse"),
+    ]:
         with pytest.raises(ValueError, match=message):
             DRAW.preset("tiny", ImageSpec(1, 3, 2), **overrides)
     with pytest.raises(ValueError, match="glimpses"):

@@ -29,8 +29,9 @@ def models(json: Json = False) -> None:
         told, colour = ", ".join(row["conditions"]) or "-", "yes" if row["colour"] else "-"
         table.add_row(name, row["kind"], *sizes, told, colour, f"2–{row['levels']:,}")
     boxed = f"in the package, trained: {', '.join(pretrained())}"
+    more = [f"{name} also has the presets {', '.join(row['more_presets'])}" for name, row in found.items() if row["more_presets"]]
     legend = "raster: pixel by pixel, exact likelihood · canvas: stroke by stroke, a bound · told: conditions it can be given"
-    answer(found, json, table, legend, boxed)
+    answer(found, json, table, legend, *more, boxed)
 
 
 def describe(name: str, presets: Sequence[str] = ("tiny", "small", "paper")) -> dict[str, Any]:
@@ -49,6 +50,7 @@ def describe(name: str, presets: Sequence[str] = ("tiny", "small", "paper")) -> 
     return {
         "kind": "canvas" if issubclass(MODELS[name], CanvasModel) else "raster",
         "parameters": {preset: sum(p.numel() for p in build(name, spec, preset).parameters()) for preset in presets},
+        "more_presets": list(getattr(MODELS[name], "more_presets", ())),
         "conditions": [condition.kind for condition in conditions if takes(spec, condition)],
         "colour": takes(replace(spec, channels=3)),
         "levels": next(levels for levels in (65536, 256, 2) if takes(replace(spec, levels=levels))),

@@ -29,7 +29,7 @@ def check(
     width: Annotated[int, arg(help="of the toy image, for a name or a class")] = 5,
     levels: Annotated[int, arg(help="of the toy image, for a name or a class")] = 2,
     condition: Annotated[int | None, arg(metavar="CLASSES", help="for a name: make it conditional on so many classes")] = None,
-    preset: Annotated[str, arg(help="for a name: tiny, small or paper")] = "tiny",
+    preset: Annotated[str, arg(help="for a name: tiny, small, paper, or one more of the model's own")] = "tiny",
     weights: Annotated[bool, arg(help="draw instead how strongly a trained model uses each earlier pixel of --data or --images")] = False,
     at: Annotated[tuple[int, int] | None, arg(metavar="ROW COLUMN", help="of the decision that is drawn; by default a telling one")] = None,
     data: Data = None,

@@ -35,9 +35,9 @@ MODELS: dict[str, Any] = {
 def build(
     name: str, spec: ImageSpec, preset: str = "small", condition: ConditionSpec | None = None, seed: int = 0, **overrides: Any
 ) -> RasterModel | CanvasModel:
-    """A fresh model: ``name`` in ``MODELS``, at a preset ("tiny", "small", "paper") with overrides, parameters drawn from ``seed``.
+    """A fresh model: ``name`` in ``MODELS``, at a preset with overrides, parameters drawn from ``seed``.
 
-    It is in evaluation mode, so that its likelihoods are exact; a training loop of your own calls ``model.train()``.
+    Every model has the presets "tiny", "small" and "paper"; ``more_presets`` of its class names others. It is in evaluation mode, so that its likelihoods are exact; a training loop of your own calls ``model.train()``.
 
     Raises ``ValueError`` naming an unknown model, preset or option, or a spec that the model cannot hold.
     """

@@ -41,7 +41,14 @@ from ..distributions import Bernoulli, LogisticMixture
 from ..latents import Normal
 from ..layers.attention import place
 from ..protocol import ArrayLike, ConditionSpec, Distribution, ImageSpec, check_condition
-from .presets import choose
+from .presets import check_config, choose
+
+# The paper's table of sizes, by the data they are for.
+TABLE = {
+    "mnist": dict(steps=64, latent=100, hidden=256, read=2, write=5),
+    "svhn": dict(steps=32, latent=100, hidden=800, read=12, write=12),
+    "cifar-10": dict(steps=64, latent=200, hidden=400, read=5, write=5),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,11 +73,12 @@ class DRAW(CanvasModel):
     """DRAW. State: canvas (B, H, C, W); memory: ``encoder``, ``decoder`` and their cells, each (B, S)."""
 
     config_class = DRAWConfig
+    more_presets = tuple(TABLE)
     config: DRAWConfig
 
     def __init__(self, spec: ImageSpec, config: DRAWConfig, condition_spec: ConditionSpec | None = None) -> None:
         super().__init__(spec, config, condition_spec)
-        check_config(spec, config)
+        _check_windows(spec, config)
         self.steps = config.steps
         hidden = config.hidden
         self.canvas_channels = spec.channels * (1 if self.bernoulli else 2)
@@ -122,7 +130,8 @@ class DRAW(CanvasModel):
 
     @classmethod
     def preset(cls, name: str, spec: ImageSpec, **overrides: Any) -> DRAWConfig:
-        """Sizes by name: "tiny" (tests), "small" (a laptop), "paper" (its table: the MNIST row for grey, the CIFAR-10 row for colour).
+        """Sizes by name: "tiny" (tests), "small" (a laptop), the rows "mnist", "svhn" and "cifar-10" of the paper's table, and "paper": the
+        first of these for grey, the last for colour.
 
         Windows are cut to the longer side of the image; an override that is larger raises ``ValueError``, as does an unknown name.
         """
@@ -130,11 +139,12 @@ class DRAW(CanvasModel):
         rows = {
             "tiny": dict(steps=4, latent=4, hidden=16, read=3, write=3),
             "small": dict(steps=10, latent=10, hidden=256, read=5, write=5),
-            "paper": dict(read=2, write=5) if spec.channels == 1 else dict(latent=200, hidden=400, read=5, write=5),
+            "paper": TABLE["mnist" if spec.channels == 1 else "cifar-10"],
+            **TABLE,
         }
         cut = {size: {k: min(v, side) if k in ("read", "write") else v for k, v in row.items()} for size, row in rows.items()}
         config = choose(DRAWConfig, name, overrides, **cut)
-        check_config(spec, config)
+        _check_windows(spec, config)
         return config
 
     @property
@@ -253,18 +263,14 @@ def cell(gates: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
     return torch.sigmoid(show) * torch.tanh(memory), memory
 
 
-def check_config(spec: ImageSpec, config: DRAWConfig) -> None:
-    """``ValueError`` naming the option that does not fit the image."""
-    for name in ("steps", "latent", "hidden", "read", "write"):
-        value = getattr(config, name)
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f"draw: {name} must be a whole number of at least 1, got {value!r}")
+def _check_windows(spec: ImageSpec, config: DRAWConfig) -> None:
+    """``ValueError`` naming the option that is wrong, or does not fit the image."""
+    check_config(config, spec)
     side = max(spec.height, spec.width)
     for name in ("read", "write"):
         value = getattr(config, name)
         if config.attention and value > side:
-            raise ValueError(f"draw: {name}={value} filters do not fit an image of {spec.height}x{spec.width}; at most {side}")
+            have = f"an image of {spec.height}x{spec.width}"
+            raise ValueError(f"draw: {name}={value} filters do not fit {have}; at most {side}, or attention=False for no windows at all")
     if config.likelihood not in ("exact", "cross-entropy"):
         raise ValueError(f"draw: likelihood must be 'exact' or 'cross-entropy', got {config.likelihood!r}")
-    if spec.frames > 1:
-        raise ValueError(f"draw: draws single images, got a spec of {spec.frames} frames")
