@@ -37,7 +37,8 @@ def build(
 ) -> RasterModel | CanvasModel:
     """A fresh model: ``name`` in ``MODELS``, at a preset with overrides, parameters drawn from ``seed``.
 
-    Every model has the presets "tiny", "small" and "paper"; ``more_presets`` of its class names others. It is in evaluation mode, so that its likelihoods are exact; a training loop of your own calls ``model.train()``.
+    Every model has the presets "tiny", "small" and "paper"; ``more_presets`` of its class names others.
+    It is in evaluation mode, so that its likelihoods are exact; a training loop of your own calls ``model.train()``.
 
     Raises ``ValueError`` naming an unknown model, preset or option, or a spec that the model cannot hold.
     """

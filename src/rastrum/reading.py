@@ -1,0 +1,171 @@
+"""Classifying an image by reading alone: a few glimpses through DRAW's window, beside networks of the same size that see all of it.
+
+Source: Gregor, Danihelka, Graves, Rezende, Wierstra, "DRAW: A Recurrent Neural Network For Image Generation", 2015, section 4.1; the task
+is that of Mnih, Heess, Graves, Kavukcuoglu, "Recurrent Models of Visual Attention", 2014 (data set ``cluttered-mnist``).
+
+    h_{t−1} ─▶ window ─▶ glimpse = read(x) ─▶ ReLU layer ─▶ LSTM ─▶ h_t ─▶ …                h_T ─▶ classes
+
+    p_t = W h_{t−1} + b_t, five numbers                      (21)        N by N filters placed by them                 (22 … 26)
+    g_t = γ · F_Y · x · F_Xᵀ                                 (27)        log p(class | x) = log softmax(V h_T + v)
+
+Nothing tells it where to look but the error of the class at the end: the window moves because its filters are smooth.
+
+What differs from the paper: each glimpse has a bias b_t of its own, which starts the first window as wide as the image, with filters wide
+enough to see every pixel, and the later ones narrower; a ReLU layer stands before the LSTM, and is told where the window lies.
+
+Dimensions: B batch · C channels · H, W image · N filters along a side · S size of the LSTM.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .layers.attention import Window, place
+from .models.draw import cell
+from .models.presets import check_config
+from .protocol import ArrayLike, ImageSpec, as_tensor, check_images
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadingConfig:
+    """glimpses: looks at an image · read: filters along a side of the window, N · hidden: size of the LSTM, and of the layer before it."""
+
+    glimpses: int = 8
+    read: int = 12
+    hidden: int = 128
+
+
+class Classifier(nn.Module):
+    """What the networks here share: levels in, the logarithm of a probability of each class out, up to a constant."""
+
+    def __init__(self, spec: ImageSpec, classes: int) -> None:
+        super().__init__()
+        if type(classes) is not int or classes < 2:
+            raise ValueError(f"classes: expected a whole number of at least 2, got {classes!r}")
+        if spec.frames > 1:
+            raise ValueError(f"frames: a classifier takes still images, got {spec.frames} frames")
+        self.spec, self.classes = spec, classes
+
+    def logits(self, x: ArrayLike) -> Tensor:
+        """Levels x (B, C, H, W) → (B, classes)."""
+        raise NotImplementedError
+
+    def loss(self, x: ArrayLike, labels: ArrayLike) -> Tensor:
+        """−log p(label | x) in nats, (B,). Raises ``ValueError`` for images of another kind and labels that are no class."""
+        logits = self.logits(x)
+        labels = as_tensor("labels", labels).to(logits.device)
+        if labels.shape != logits.shape[:1] or labels.is_floating_point() or labels.dtype == torch.bool:
+            raise ValueError(f"labels: expected {len(logits)} whole numbers, got {labels.dtype} of shape {tuple(labels.shape)}")
+        if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < self.classes:
+            raise ValueError(f"labels: expected 0 … {self.classes - 1}, got {int(labels.min())} … {int(labels.max())}")
+        return F.cross_entropy(logits, labels.long(), reduction="none")
+
+    def _unit(self, x: ArrayLike) -> Tensor:
+        weight = next(self.parameters())
+        return check_images(self.spec, x, weight.device).to(weight.dtype) / (self.spec.levels - 1)
+
+
+class ReadingClassifier(Classifier):
+    """The attentive one. Raises ``ValueError`` for a setting below 1 and for more filters than the image has pixels along a side."""
+
+    def __init__(self, spec: ImageSpec, classes: int, config: ReadingConfig | None = None) -> None:
+        super().__init__(spec, classes)
+        self.config = config = config or ReadingConfig()
+        check_config(config, spec)
+        side = max(spec.height, spec.width)
+        if config.read > side:
+            have = f"an image of {spec.height}x{spec.width}"
+            raise ValueError(f"read={config.read} filters do not fit {have}; at most {side}, or WholeImageClassifier, which has no window")
+        hidden = config.hidden
+        self.start = nn.Parameter(torch.zeros(2, hidden))  # of the LSTM and its cell
+        self.where = nn.Linear(hidden, 5)
+        self.looks = nn.Parameter(torch.zeros(config.glimpses, 5))
+        self.features = nn.Linear(spec.channels * config.read**2 + 4, hidden)
+        self.memory = nn.Linear(2 * hidden, 4 * hidden)
+        self.told = nn.Linear(hidden, classes)
+        self.reset()
+
+    @torch.no_grad()
+    def reset(self) -> None:
+        """The first window is the whole image, seen without gaps; the later ones have half its side. Forget gates start open."""
+        nn.init.zeros_(self.where.bias)
+        self.where.weight *= 0.3
+        wide = max(self.spec.height, self.spec.width) / self.config.read / 2
+        self.looks[0, 2] = 2 * math.log(wide)
+        self.looks[1:, 2] = 2 * math.log(wide / 2)
+        self.looks[1:, 3] = -math.log(2)
+        hidden = self.config.hidden
+        for gate in self.memory.weight[:, hidden:].split(hidden):
+            nn.init.orthogonal_(gate)
+        nn.init.zeros_(self.memory.bias)
+        self.memory.bias[hidden : 2 * hidden] = 1.0
+
+    def logits(self, x: ArrayLike) -> Tensor:
+        *_, (_, _, hidden) = self._looks(x)
+        return self.told(hidden)
+
+    @torch.no_grad()
+    def glimpses(self, x: ArrayLike) -> tuple[Tensor, Tensor]:
+        """Where it looks and what it sees of levels x (B, C, H, W), for pictures.
+
+        Boxes (B, glimpses, 4) = centre row, centre column, height, width in pixels; patches (B, glimpses, C, N, N) in [0, 1].
+        """
+        seen = [(window.box, glimpse.transpose(1, 2)) for window, glimpse, _ in self._looks(x)]
+        boxes, patches = zip(*seen, strict=True)
+        return torch.stack(boxes, 1), torch.stack(patches, 1)
+
+    def _looks(self, x: ArrayLike) -> Iterator[tuple[Window, Tensor, Tensor]]:
+        """Window, glimpse (B, N, C, N) without γ, and the LSTM (B, S) after it, of every look."""
+        unit = self._unit(x).transpose(1, 2).contiguous()
+        hidden, memory = (row.expand(len(unit), -1) for row in self.start)
+        for bias in self.looks:
+            parameters = self.where(hidden) + bias
+            window = place(parameters, self.config.read, self.spec.height, self.spec.width)
+            glimpse = window.read(unit)
+            features = F.relu(self.features(torch.cat([glimpse.flatten(1) * window.gamma, parameters[:, :4]], dim=1)))
+            hidden, memory = cell(self.memory(torch.cat([features, hidden], dim=1)), memory)
+            yield window, glimpse, hidden
+
+
+class WholeImageClassifier(Classifier):
+    """One that sees the whole image at once, as wide as ``parameters`` allow: the measure of what reading is worth.
+
+    A perceptron of two ReLU layers; or, ``convolutional``, three layers of 3x3 filters that each halve the image, then the maximum of each
+    map. ``ValueError`` where no width comes within 5 % of ``parameters``.
+    """
+
+    def __init__(self, spec: ImageSpec, classes: int, parameters: int, convolutional: bool = False) -> None:
+        super().__init__(spec, classes)
+        self.convolutional = convolutional
+        self.width = min(range(1, 2048), key=lambda width: abs(self._count(width) - parameters))
+        if abs(self._count(self.width) - parameters) > 0.05 * parameters:
+            raise ValueError(f"parameters: no network of this kind has about {parameters!r}; the nearest has {self._count(self.width):,}")
+        sizes = self._sizes(self.width)
+        kind = (lambda a, b: nn.Conv2d(a, b, 3, stride=2, padding=1)) if convolutional else nn.Linear
+        self.layers = nn.ModuleList(kind(a, b) for a, b in pairwise(sizes))
+        for name, weight in self.layers.named_parameters():
+            if name.endswith("weight"):
+                nn.init.kaiming_normal_(weight, nonlinearity="relu")
+        self.told = nn.Linear(sizes[-1], classes)
+
+    def _sizes(self, width: int) -> tuple[int, ...]:
+        return (self.spec.channels, width, 2 * width, 2 * width) if self.convolutional else (self.spec.size, width, width)
+
+    def _count(self, width: int) -> int:
+        sizes = self._sizes(width)
+        taps = 9 if self.convolutional else 1
+        return sum((taps * a + 1) * b for a, b in pairwise(sizes)) + (sizes[-1] + 1) * self.classes
+
+    def logits(self, x: ArrayLike) -> Tensor:
+        unit = self._unit(x)
+        seen = unit if self.convolutional else unit.flatten(1)
+        for layer in self.layers:
+            seen = F.relu(layer(seen))
+        return self.told(seen.amax((2, 3)) if self.convolutional else seen)
