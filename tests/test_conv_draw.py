@@ -189,7 +189,7 @@ def test_many_trajectories_give_the_likelihood_and_samples_follow_it():
 
 @pytest.mark.parametrize("config", [{"layers": 2, "stride": 1}, {"posterior": "uniform"}], ids=str)
 def test_bounds_sum_to_at_most_one(config):
-    """Two layers reach one. Uniform posteriors do not cover the prior: less than one where they leave it out, one where they hold it all."""
+    """Two layers reach one. Uniform posteriors do not cover the prior: at most one, and one where they hold all of it."""
     spec = ImageSpec(1, 2, 2, 2)
     model, x = make(spec, **config), all_images(spec)
     with torch.no_grad():
@@ -207,7 +207,7 @@ def test_bounds_sum_to_at_most_one(config):
 
 
 def test_the_prior_does_not_see_what_it_predicts():
-    """Before the write it is a function of the latents so far: the image moves posteriors only, and widths of uniforms stay the decoder's."""
+    """Before the write it is a function of the latents so far: the image moves posteriors only, and uniforms' widths are the decoder's."""
     spec = ImageSpec(3, 4, 4, 256)
     for posterior in ("normal", "uniform"):
         model = make(spec, layers=2, posterior=posterior)
@@ -245,6 +245,17 @@ def test_beta_weighs_the_reconstruction_of_the_loss_only():
     assert torch.allclose(other.loss(x, seed=1), kl.sum(1) - 0.1 * reconstruction)
 
 
+def test_the_kl_warms_up_in_training_only():
+    """Of a fifth of the training the weight rises from a twentieth to one; the bound never hears of it."""
+    spec = ImageSpec(1, 4, 4, 2)
+    model, x = make(spec), images(spec, 3)
+    reconstruction, kl = model.bound(x, seed=1, terms=True)
+    for fraction, weight in ((0.0, 0.05), (0.1, 0.525), (0.2, 1.0), (0.9, 1.0)):
+        assert model.progress(fraction) == fraction
+        assert torch.allclose(model.loss(x, seed=1), weight * kl.sum(1) - reconstruction)
+        assert torch.equal(model.bound(x, seed=1), reconstruction - kl.sum(1))
+
+
 @pytest.mark.parametrize("posterior", ["normal", "uniform"])
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("spec", [ImageSpec(1, 1, 1, 2), ImageSpec(1, 7, 4, 256), ImageSpec(3, 5, 9, 2), ImageSpec(1, 1, 9, 1024)], ids=str)
@@ -267,7 +278,7 @@ def test_any_size(spec, layers, posterior):
 
 
 def test_more_latents_draw_it_better_after_training():
-    """A few optimiser steps on bars: every half of the steps carries nats, and all latents redraw better than half, half better than none."""
+    """Bars after a few optimiser steps: half of the steps carry nats, all latents redraw better than half, half better than none."""
     spec = ImageSpec(1, 6, 6, 2)
     torch.manual_seed(0)
     model = ConvDRAW(spec, ConvDRAW.preset("tiny", spec, steps=4))
@@ -317,7 +328,7 @@ def test_presets_and_refusals():
     assert ConvDRAW.preset("small", ImageSpec(1, 1, 1)).stride == 1
     for overrides, message in [
         ({"kernel": 4}, "kernel"), ({"stride": 4}, "stride"), ({"steps": 0}, "steps"), ({"layers": 0}, "layers"), ({"beta": 0.0}, "beta"),
-        ({"beta": math.nan}, "beta"), ({"posterior": "laplace"}, "laplace"), ({"glimpses": 3}, "glimpses"),
+        ({"beta": math.nan}, "beta"), ({"warm_up": 1.0}, "warm_up"), ({"posterior": "laplace"}, "laplace"), ({"glimpses": 3}, "glimpses"),
     ]:  # fmt: skip
         with pytest.raises(ValueError, match=message):
             ConvDRAW.preset("tiny", ImageSpec(1, 3, 2), **overrides)

@@ -19,7 +19,8 @@ SMALL = [name for name in RECIPES if not name.endswith("-paper")]
 
 def shape_of(recipe: Recipe) -> tuple[int, int, int, int]:
     grey = BINARY if recipe.data.binarise else GREY
-    shapes = {"digits": DIGITS, "binarized-mnist": BINARY, "omniglot": BINARY, "cifar10": COLOUR, "mnist": grey, "dead-leaves": TEXTURE, "bsds300": TEXTURE}
+    shapes = {"digits": DIGITS, "binarized-mnist": BINARY, "omniglot": BINARY, "cifar10": COLOUR, "mnist": grey}
+    shapes |= {"dead-leaves": TEXTURE, "bsds300": TEXTURE}
     channels, height, width, levels = shapes[recipe.data.name]
     return channels, recipe.data.crop or height, recipe.data.crop or width, levels
 

@@ -34,7 +34,7 @@ class ConvLSTM(nn.Module):
 
     def __init__(self, inputs: int, features: int, kernel: int) -> None:
         super().__init__()
-        self.gates = convolution(inputs + features, 4 * features, kernel, gain=2.0)
+        self.gates = convolution(inputs + features, 4 * features, kernel, gain=2.0)  # for inputs that are small at first
         with torch.no_grad():
             self.gates.bias[features : 2 * features] = 1.0  # pyright: ignore[reportOptionalSubscript]
 

@@ -25,7 +25,8 @@ is one decision, so T steps are T·layers decisions; the canvas changes at the l
 then what a coder with shared dither pays (``rastrum.latents``).
 
 What differs from the paper: strided convolutions see blocks, so kernels on the image side are stride·kernel wide; the likelihood's scale
-is its own half of r at every pixel; the initial canvas is the mean and spread of the data; initial states are learned at every place.
+is its own half of r at every pixel; the initial canvas is the mean and spread of the data; initial states are learned at every place; while
+training warms up, the weight of the KL rises from a twentieth to 1, without which latents are slow to be used at all.
 
 Dimensions: B batch · C channels of x · h, w maps of a layer · F features · Z latent maps · s stride.
 """
@@ -48,15 +49,14 @@ from . import presets
 from .presets import choose
 
 
-
-
 @dataclass(frozen=True, kw_only=True)
 class ConvDRAWConfig:
     """Sizes of a convolutional DRAW.
 
     steps: T · layers: of latents, each at half the resolution of the one below · latent: maps of z a layer · features: of each core ·
     kernel: side of every convolution · stride: pixels a place of the lowest layer's maps · beta: weight of the reconstruction in the
-    loss · posterior: "normal", or "uniform" of learned width, whose KL a coder can reach.
+    loss · warm_up: share of a training over which the weight of the KL in the loss rises to 1 · posterior: "normal", or "uniform" of
+    learned width, whose KL a coder can reach.
     """
 
     steps: int = 32
@@ -66,6 +66,7 @@ class ConvDRAWConfig:
     kernel: int = 5
     stride: int = 2
     beta: float = 1.0
+    warm_up: float = 0.2
     posterior: Literal["normal", "uniform"] = "normal"
 
 
@@ -83,10 +84,11 @@ class ConvDRAW(CanvasModel):
         super().__init__(spec, config, condition_spec)
         check_config(spec, config)
         self.steps = config.steps * config.layers
+        self.kl_weight = 1.0
         halves = 1 if spec.levels == 2 else 2
         features, kernel, blocks = config.features, config.kernel, spec.channels * config.stride**2
         self.canvas = nn.Parameter(torch.zeros(halves * spec.channels, spec.height, spec.width))
-        self.write_head = convolution(features, halves * blocks, kernel, gain=1.0)
+        self.write_head = convolution(features, halves * blocks, kernel, gain=0.1)
         layers = range(config.layers)
         self.start = nn.ParameterList()
         self.encoders, self.decoders, self.priors, self.posteriors, self.rises = (nn.ModuleList() for _ in range(5))
@@ -97,8 +99,8 @@ class ConvDRAW(CanvasModel):
             self.start.append(torch.zeros(4, features, -(-spec.height // side), -(-spec.width // side)))
             self.encoders.append(ConvLSTM(seen + features, features, kernel))
             self.decoders.append(ConvLSTM(config.latent + drawn + above, features, kernel))
-            self.priors.append(convolution(features + above, (3 if self.uniform else 2) * config.latent, kernel, gain=0.3))
-            self.posteriors.append(convolution(features + above, (1 if self.uniform else 2) * config.latent, kernel, gain=1.5))
+            self.priors.append(convolution(features + above, (3 if self.uniform else 2) * config.latent, kernel, gain=0.1))
+            self.posteriors.append(convolution(features + above, (1 if self.uniform else 2) * config.latent, kernel, gain=3.0))
             if above:
                 self.rises.append(convolution(features, 4 * features, kernel))
         if condition_spec is not None:
@@ -110,10 +112,17 @@ class ConvDRAW(CanvasModel):
 
     @torch.no_grad()
     def reset(self) -> None:
-        """Uniform posteriors begin with a standard deviation of 1, as the normals; weights lie as a processor's convolutions want them."""
+        """Posteriors begin with a standard deviation of 1, the uniform ones too, and the canvas's scale still.
+
+        Encoders' outputs are small at first, hence the gain of the posteriors' heads; weights lie as a processor's convolutions want them.
+        """
+        latent, pixels = self.config.latent, self.spec.channels * self.config.stride**2
+        self.write_head.weight[pixels:] *= 0.1
         for name, parameter in self.named_parameters():
+            if name.startswith("posteriors") and name.endswith("weight"):
+                parameter[latent:] *= 0.1
             if self.uniform and name.startswith("priors") and name.endswith("bias"):
-                parameter[2 * self.config.latent :] = 0.5 * math.log(12)
+                parameter[2 * latent :] = 0.5 * math.log(12)
             if parameter.dim() == 4:
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
 
@@ -126,7 +135,7 @@ class ConvDRAW(CanvasModel):
             name,
             overrides,
             tiny=dict(steps=2, latent=2, features=6, kernel=3, stride=min(2, side)),
-            small=dict(steps=8, latent=6, features=32, kernel=3, stride=min(2, side)),
+            small=dict(steps=8, latent=8, features=24, kernel=3, stride=min(2, side)),
             paper=dict(stride=min(2, side)),
         )
         check_config(spec, config)
@@ -232,10 +241,14 @@ class ConvDRAW(CanvasModel):
         return LogisticMixture(torch.zeros_like(means), means, log_scales, self.spec.levels)
 
     def loss(self, x: ArrayLike, condition: ArrayLike | None = None, seed: int | None = None) -> Tensor:
-        """What training minimises, (B,): β·L_x + Σ KL; nats where β is 1."""
+        """What training minimises, (B,): β·L_x + Σ KL, the KL less while training warms up; nats where both weights are 1."""
         x, condition = self._check(x, condition)
         reconstruction, kl = self._terms(x, condition, seed, 0)
-        return kl.sum(1) - self.config.beta * reconstruction
+        return self.kl_weight * kl.sum(1) - self.config.beta * reconstruction
+
+    def progress(self, fraction: float) -> float:
+        self.kl_weight = min(1.0, 0.05 + 0.95 * fraction / self.config.warm_up) if self.config.warm_up else 1.0
+        return fraction
 
     @torch.no_grad()
     def initialise(self, x: Tensor, condition: Tensor | None = None) -> None:
@@ -260,5 +273,7 @@ def check_config(spec: ImageSpec, config: ConvDRAWConfig) -> None:
         raise ValueError(f"stride: {config.stride} pixels are more than an image of {spec.height}x{spec.width} has; at most {side}")
     if not 0 < config.beta < math.inf:
         raise ValueError(f"beta: expected a number above 0, got {config.beta!r}")
+    if not 0 <= config.warm_up < 1:
+        raise ValueError(f"warm_up: expected a share of the training from 0 to below 1, got {config.warm_up!r}")
     if config.posterior not in ("normal", "uniform"):
         raise ValueError(f"posterior: expected 'normal' or 'uniform', got {config.posterior!r}")
