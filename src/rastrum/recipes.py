@@ -191,7 +191,7 @@ def conv_draw_cifar10() -> Recipe:
     return Recipe(
         model=_model("conv-draw", "small", COLOUR),
         data=DataConfig(name="cifar10"),
-        optim=OptimConfig(learning_rate=3e-3, betas=(0.9, 0.99), warm_up=50, clip=1000.0, batch=16, micro_batch=16),
+        optim=OptimConfig(learning_rate=3e-3, betas=(0.9, 0.99), warm_up=20, batch=8, micro_batch=8),
         run=RunConfig(cpu_minutes=60.0, workers=1, held_out_images=200),
     )
 
