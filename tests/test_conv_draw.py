@@ -8,8 +8,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from rastrum.latents import DitheredNormal, Uniform
 from rastrum.layers.convolutional import from_blocks, to_blocks
 from rastrum.models.conv_draw import ConvDRAW, ConvDRAWConfig
 from rastrum.noise import LATENT, normal
@@ -149,6 +150,7 @@ def toy(**config) -> ConvDRAW:
     with torch.no_grad():
         model.write_head.weight.mul_(4)
         for posterior in model.posteriors:
+            assert isinstance(posterior, nn.Conv2d) and posterior.bias is not None
             posterior.weight.mul_(0.2)
             posterior.bias.copy_(torch.tensor([0.3, 0.3]))
     return model
@@ -197,8 +199,11 @@ def test_bounds_sum_to_at_most_one(config):
             assert model.bound(x, num_samples=4000, seed=3).exp().sum().item() == pytest.approx(1, abs=0.02)
             return
         assert model.bound(x, num_samples=4000, seed=3).exp().sum() < 1.02
-        for prior, posterior in zip(model.priors, model.posteriors, strict=True):
-            prior.weight.zero_(), prior.bias.zero_(), posterior.weight.zero_(), posterior.bias.zero_()
+        for head in (*model.posteriors, *model.priors):
+            for parameter in head.parameters():
+                parameter.zero_()
+        for prior in model.priors:
+            assert isinstance(prior, nn.Conv2d) and prior.bias is not None
             prior.bias[model.config.latent : 2 * model.config.latent] = -6.0
         assert model.bound(x, num_samples=4000, seed=3).exp().sum().item() == pytest.approx(1, abs=0.02)
 
@@ -216,8 +221,12 @@ def test_the_prior_does_not_see_what_it_predicts():
         for _ in range(model.steps):
             q, p = model.posterior(a, x), model.posterior(b, y)
             assert torch.equal(model.prior(a).mean, model.prior(b).mean) and not torch.equal(q.mean, p.mean)
-            if posterior == "uniform":
-                assert torch.equal(q.log_width, p.log_width) and torch.equal(q.log_width, model.prior(a).log_width)
+            if isinstance(q, Uniform) and isinstance(p, Uniform):
+                prior = model.prior(a)
+                assert isinstance(prior, DitheredNormal) and torch.equal(q.log_width, p.log_width)
+                assert torch.equal(q.log_width, prior.log_width)
+            else:
+                assert posterior == "normal"
             z = torch.randn_like(q.mean)
             model.write(a, z)
             model.write(b, z)
