@@ -189,9 +189,9 @@ def conv_draw_cifar10() -> Recipe:
     Expected score: not yet measured (all 10,000 test images, bound with 1 trajectory); published, paper size: at most 3.58 bits/dim
     """
     return Recipe(
-        model=_model("conv-draw", "small", COLOUR),
+        model=_model("conv-draw", "small", COLOUR, warm_up=0.1),
         data=DataConfig(name="cifar10"),
-        optim=OptimConfig(learning_rate=3e-3, betas=(0.9, 0.99), warm_up=20, batch=8, micro_batch=8),
+        optim=OptimConfig(learning_rate=5e-3, betas=(0.9, 0.99), warm_up=50, clip=2e4, batch=4, micro_batch=4),
         run=RunConfig(cpu_minutes=60.0, workers=1, held_out_images=200),
     )
 
