@@ -221,8 +221,8 @@ def _conv_draw_binary(data: DataConfig) -> Recipe:
     return Recipe(
         model=_model("conv-draw", "small", BINARY),
         data=data,
-        optim=OptimConfig(learning_rate=3e-3, betas=(0.9, 0.99), warm_up=50, clip=20.0, batch=32, micro_batch=16),
-        run=RunConfig(cpu_minutes=30.0, workers=1),
+        optim=OptimConfig(learning_rate=4e-3, betas=(0.9, 0.99), warm_up=50, clip=100.0, batch=8, micro_batch=8),
+        run=RunConfig(cpu_minutes=10.0, workers=1, held_out_images=500),
     )
 
 
