@@ -325,6 +325,12 @@ class _LogMass(torch.autograd.Function):
         return grad * steps, grad * widths, None, None
 
 
+def log_normal_mass(centre: Tensor, width: Tensor) -> Tensor:
+    """log(Φ(c + w/2) − Φ(c − w/2)) of centres c and widths w of one shape, without cancellation in the tails; nats."""
+    no = torch.zeros_like(centre, dtype=torch.bool)
+    return _LogMass.apply(centre, width, no, no)  # pyright: ignore[reportReturnType]
+
+
 def lowest_log_scale(levels: int) -> float:
     """The least log scale of a mixture's component: −7, and the same fraction of a bin above 256 levels."""
     return -7.0 - max(0.0, math.log((levels - 1) / 255))

@@ -1,6 +1,14 @@
 """Distributions over the latent of one stroke.
 
-    Normal       independent normals: the posterior of most models, and their prior
+    Normal           independent normals: the posterior of most models, and their prior
+    Uniform          z ~ U(m − w/2, m + w/2): what a quantiser of step w gives whose dither sender and receiver share
+    DitheredNormal   its prior: a normal and that uniform added, density (Φ((z + w/2 − μ)/s) − Φ((z − w/2 − μ)/s)) / w
+
+Under shared dither d the sender writes the whole number k = round((m − d)/w), the receiver reads z = k·w + d. Over d, z is uniform around
+m; given d, the prior's probability of k is w times its density at z, and over all k these add up to one. So the KL at a draw,
+−log(Φ(…) − Φ(…)), is the length of k to the last bit, which no normal posterior can say of a file.
+
+Sources: Ziv 1985, "On universal quantization"; Agustsson & Theis 2020, "Universally Quantized Neural Compression".
 
 Shapes: B images, S the shape of one latent. Noise is standard normal; what shape of it a draw takes is ``noise_shape``.
 """
@@ -13,6 +21,8 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+
+from .distributions import log_normal_mass
 
 
 class Latent(Protocol):
@@ -70,3 +80,62 @@ class Normal:
         ratio = self.log_sd - other.log_sd
         distance = (self.mean - other.mean) * torch.exp(-other.log_sd)
         return (0.5 * (torch.exp(2 * ratio) + distance.square()) - ratio - 0.5).flatten(1).sum(1)
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """Uniform of width w around the mean: mean and log width, both (B, *S). The width must come from what a decoder knows too."""
+
+    mean: Tensor
+    log_width: Tensor
+
+    @property
+    def noise_shape(self) -> torch.Size:
+        return self.mean.shape
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        slack = 4 * torch.finfo(z.dtype).eps * (1 + self.mean.abs())  # a draw at the edge, rounded
+        inside = (z - self.mean).abs() <= 0.5 * torch.exp(self.log_width) + slack
+        return torch.where(inside, -self.log_width, -math.inf).flatten(1).sum(1)
+
+    def sample(self, noise: Tensor, temperature: float = 1.0) -> Tensor:
+        """A power of a uniform density is the same density: temperature changes nothing."""
+        return torch.addcmul(self.mean, torch.exp(self.log_width), _between(noise))
+
+    def kl(self, other: DitheredNormal, z: Tensor) -> Tensor:
+        """log self(z) − log other(z) of a prior of the same width: the nats that the quantised index costs."""
+        return -other.log_mass(z).flatten(1).sum(1)
+
+
+@dataclass(frozen=True)
+class DitheredNormal:
+    """Normal of this mean and log standard deviation, plus uniform noise of this log width; all (B, *S)."""
+
+    mean: Tensor
+    log_sd: Tensor
+    log_width: Tensor
+
+    @property
+    def noise_shape(self) -> torch.Size:
+        """Two numbers a component: one for the normal, one for the uniform."""
+        return torch.Size([*self.mean.shape, 2])
+
+    def log_mass(self, z: Tensor) -> Tensor:
+        """Log probability of the quantiser's index whose reconstruction is z (B, *S): density times width, → (B, *S)."""
+        return log_normal_mass((z - self.mean) * torch.exp(-self.log_sd), torch.exp(self.log_width - self.log_sd))
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        return (self.log_mass(z) - self.log_width).flatten(1).sum(1)
+
+    def sample(self, noise: Tensor, temperature: float = 1.0) -> Tensor:
+        """temperature: of this one the variance times temperature, as of a normal, for the power of its density has no closed form."""
+        spread = torch.exp(self.log_sd) * noise[..., 0] + torch.exp(self.log_width) * _between(noise[..., 1])
+        return self.mean + math.sqrt(temperature) * spread
+
+    def kl(self, other: DitheredNormal, z: Tensor) -> Tensor:
+        return self.log_prob(z) - other.log_prob(z)
+
+
+def _between(noise: Tensor) -> Tensor:
+    """Standard normal noise → uniform in (−½, ½)."""
+    return 0.5 * torch.erf(noise * math.sqrt(0.5))

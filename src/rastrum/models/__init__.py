@@ -9,6 +9,7 @@ import torch
 from ..canvas import CanvasModel
 from ..protocol import ConditionSpec, ImageSpec
 from ..raster import RasterModel
+from .conv_draw import ConvDRAW
 from .diagonal_bilstm import DiagonalBiLSTM
 from .draw import DRAW
 from .gated_pixelcnn import GatedPixelCNN
@@ -29,6 +30,7 @@ MODELS: dict[str, Any] = {
     "gated-pixelcnn": GatedPixelCNN,
     "pixelcnn++": PixelCNNPlusPlus,
     "draw": DRAW,
+    "conv-draw": ConvDRAW,
 }
 
 

@@ -1,0 +1,57 @@
+"""Convolutional LSTM, and images as blocks: what a recurrent model of whole maps is made of.
+
+Source: Shi, Chen, Wang, Yeung, Wong, Woo, "Convolutional LSTM Network", 2015; peepholes left out.
+
+    inputs ─┐
+    h ──────┴─▶ k by k convolution ─▶ i, f, o, g ─▶ c ← σ(f)·c + σ(i)·tanh(g),  h ← σ(o)·tanh(c)
+
+A strided convolution is a plain one over blocks: every s by s pixels become channels of one place, zeros fill the last row and column
+of blocks, and a k by k kernel of blocks sees s·k by s·k pixels. The way back drops what was filled. So any size works with any stride.
+
+Dimensions: B batch · C channels · H, W height and width · s stride · h, w = ⌈H/s⌉, ⌈W/s⌉.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def to_blocks(maps: Tensor, stride: int) -> Tensor:
+    """(B, C, H, W) → (B, C·s², h, w)."""
+    height, width = maps.shape[2:]
+    return F.pixel_unshuffle(F.pad(maps, (0, -width % stride, 0, -height % stride)), stride)
+
+
+def from_blocks(blocks: Tensor, stride: int, height: int, width: int) -> Tensor:
+    """(B, C·s², h, w) → (B, C, H, W)."""
+    return F.pixel_shuffle(blocks, stride)[:, :, :height, :width]
+
+
+class ConvLSTM(nn.Module):
+    """LSTM whose gates are convolutions of inputs and h."""
+
+    def __init__(self, inputs: int, features: int, kernel: int) -> None:
+        super().__init__()
+        self.gates = convolution(inputs + features, 4 * features, kernel, gain=2.0)  # for inputs that are small at first
+        with torch.no_grad():
+            self.gates.bias[features : 2 * features] = 1.0  # pyright: ignore[reportOptionalSubscript]
+
+    def forward(self, inputs: list[Tensor], h: Tensor, cell: Tensor, told: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """inputs: maps (B, …, h, w) · h, cell: (B, features, h, w) · told: what is added to the gates, (B, 4·features) → h, cell."""
+        gates = self.gates(torch.cat([*inputs, h], dim=1))
+        if told is not None:
+            gates = gates + told[:, :, None, None]
+        admit, keep, show, content = gates.chunk(4, dim=1)
+        cell = torch.addcmul(torch.sigmoid(admit) * torch.tanh(content), torch.sigmoid(keep), cell)
+        return torch.sigmoid(show) * torch.tanh(cell), cell
+
+
+def convolution(inputs: int, outputs: int, kernel: int, gain: float = 1.0) -> nn.Conv2d:
+    """Same size in and out, odd kernel; weights of standard deviation gain/√(numbers that it sums), no bias at first."""
+    layer = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
+    nn.init.normal_(layer.weight, std=gain * (inputs * kernel**2) ** -0.5)
+    assert layer.bias is not None
+    nn.init.zeros_(layer.bias)
+    return layer

@@ -1,0 +1,279 @@
+"""Convolutional DRAW: latent maps, stroke by stroke, ordered from what matters most to detail.
+
+Source: Gregor, Besse, Rezende, Danihelka, Wierstra, "Towards Conceptual Compression", 2016.
+
+             x ──┬─────────────▶ encoder ConvLSTM ─▶ q(z | h_e) ─▶ z ─▶ decoder ConvLSTM ─▶ r += W h_d ─▶ p(x | r_T)
+                 ▼                ▲      ▲                          ▲          ▲    │
+    r_{t−1} ─▶ ε = x − r_μ ───────┘      │      p(z | h_d_{t−1}) ───┘          │    │
+                                         └───────────── h_d_{t−1} ◀── r_{t−1} ─┘ ◀──┘       sampling: z ~ p, the encoder does not run
+
+    ε_t = x − r_μ                                      (1)      h_d = ConvLSTM_d(z, r, h_d)                            (5)
+    h_e = ConvLSTM_e(x, ε, h_e, h_d)                   (2)      r_t = r_{t−1} + W h_d                                  (6)
+    p(z | h_d): mean, log-sd, before h_d moves         (3)      L_x = −log p(x | r_T)                                  (7)
+    z ~ q(z | h_e): mean, log-sd                       (4)      L = β·L_x + Σ_t KL(q ‖ p)                              (8)
+
+r has two halves, mean and log scale of one discretised logistic a value (levels lie in [−1, 1]); ε looks at the mean half only. For two
+levels r is a logit and ε = x − σ(r). All convolutions work at 1/stride of the image's resolution; strided ones see blocks of pixels
+(``layers.convolutional``). β weighs the training loss only, ``bound`` is the true one.
+
+Two layers (or more): layer l has maps of half the resolution of layer l − 1 and reads what lies below it, (1) and (2) with the encoder
+core below in the place of the image, (5) with the decoder core below in the place of r. A step goes up once through the encoder
+cores, then down: the top layer's z first; heads and decoder core of the next layer also see the new decoder core above. Each layer's z
+is one decision, so T steps are T·layers decisions; the canvas changes at the last of a step.
+
+``posterior="uniform"``: (4) becomes U(m − w/2, m + w/2), (3) a normal plus that uniform, w a third output of the prior's head; the KL is
+then what a coder with shared dither pays (``rastrum.latents``).
+
+What differs from the paper: strided convolutions see blocks, so kernels on the image side are stride·kernel wide; the likelihood's scale
+is its own half of r at every pixel; the initial canvas is the mean and spread of the data; initial states are learned at every place; while
+training warms up, the weight of the KL rises from a twentieth to 1, without which latents are slow to be used at all.
+
+Dimensions: B batch · C channels of x · h, w maps of a layer · F features · Z latent maps · s stride.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ..canvas import CanvasModel, State
+from ..distributions import Bernoulli, LogisticMixture
+from ..latents import DitheredNormal, Normal, Uniform
+from ..layers.convolutional import ConvLSTM, convolution, from_blocks, to_blocks
+from ..protocol import ArrayLike, ConditionSpec, Distribution, ImageSpec, check_condition
+from . import presets
+from .presets import choose
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvDRAWConfig:
+    """Sizes of a convolutional DRAW.
+
+    steps: T · layers: of latents, each at half the resolution of the one below · latent: maps of z a layer · features: of each core ·
+    kernel: side of every convolution · stride: pixels a place of the lowest layer's maps · beta: weight of the reconstruction in the
+    loss · warm_up: share of a training over which the weight of the KL in the loss rises to 1 · posterior: "normal", or "uniform" of
+    learned width, whose KL a coder can reach.
+    """
+
+    steps: int = 32
+    layers: int = 1
+    latent: int = 12
+    features: int = 320
+    kernel: int = 5
+    stride: int = 2
+    beta: float = 1.0
+    warm_up: float = 0.2
+    posterior: Literal["normal", "uniform"] = "normal"
+
+
+class ConvDRAW(CanvasModel):
+    """Convolutional DRAW.
+
+    State: canvas r as blocks (B, halves·C·s², h, w); memory of layer 0: ``encoder0``, ``encoder_cell0``, ``decoder0``, ``decoder_cell0``
+    (B, F, h, w), and ``above0`` where there is a layer above; of layer 1 the same with 1.
+    """
+
+    config_class = ConvDRAWConfig
+    config: ConvDRAWConfig
+
+    def __init__(self, spec: ImageSpec, config: ConvDRAWConfig, condition_spec: ConditionSpec | None = None) -> None:
+        super().__init__(spec, config, condition_spec)
+        check_config(spec, config)
+        self.steps = config.steps * config.layers
+        self.kl_weight = 1.0
+        halves = 1 if spec.levels == 2 else 2
+        features, kernel, blocks = config.features, config.kernel, spec.channels * config.stride**2
+        self.canvas = nn.Parameter(torch.zeros(halves * spec.channels, spec.height, spec.width))
+        self.write_head = convolution(features, halves * blocks, kernel, gain=0.1)
+        layers = range(config.layers)
+        self.start = nn.ParameterList()
+        self.encoders, self.decoders, self.priors, self.posteriors, self.rises = (nn.ModuleList() for _ in range(5))
+        for layer in layers:
+            side = config.stride * 2**layer
+            above = features if layer + 1 < config.layers else 0
+            seen, drawn = (2 * blocks, halves * blocks) if layer == 0 else (4 * features, 4 * features)
+            self.start.append(torch.zeros(4, features, -(-spec.height // side), -(-spec.width // side)))
+            self.encoders.append(ConvLSTM(seen + features, features, kernel))
+            self.decoders.append(ConvLSTM(config.latent + drawn + above, features, kernel))
+            self.priors.append(convolution(features + above, (3 if self.uniform else 2) * config.latent, kernel, gain=0.1))
+            self.posteriors.append(convolution(features + above, (1 if self.uniform else 2) * config.latent, kernel, gain=3.0))
+            if above:
+                self.rises.append(convolution(features, 4 * features, kernel))
+        if condition_spec is not None:
+            if isinstance(condition_spec.size, tuple):
+                raise ValueError("conv-draw: takes a condition of kind 'class' or 'vector', not 'map'")
+            kind = nn.Embedding if condition_spec.kind == "class" else nn.Linear
+            self.told = kind(condition_spec.size, 8 * features * config.layers)
+        self.reset()
+
+    @torch.no_grad()
+    def reset(self) -> None:
+        """Posteriors begin with a standard deviation of 1, the uniform ones too, and the canvas's scale still.
+
+        Encoders' outputs are small at first, hence the gain of the posteriors' heads; weights lie as a processor's convolutions want them.
+        """
+        latent, pixels = self.config.latent, self.spec.channels * self.config.stride**2
+        self.write_head.weight[pixels:] *= 0.1
+        for name, parameter in self.named_parameters():
+            if name.startswith("posteriors") and name.endswith("weight"):
+                parameter[latent:] *= 0.1
+            if self.uniform and name.startswith("priors") and name.endswith("bias"):
+                parameter[2 * latent :] = 0.5 * math.log(12)
+            if parameter.dim() == 4:
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+
+    @classmethod
+    def preset(cls, name: str, spec: ImageSpec, **overrides: Any) -> ConvDRAWConfig:
+        """Sizes by name: "tiny" (tests), "small" (one core of a laptop), "paper" (its CIFAR-10 model)."""
+        side = max(spec.height, spec.width)
+        config = choose(
+            ConvDRAWConfig,
+            name,
+            overrides,
+            tiny=dict(steps=2, latent=2, features=6, kernel=3, stride=min(2, side)),
+            small=dict(steps=8, latent=8, features=24, kernel=3, stride=min(2, side)),
+            paper=dict(stride=min(2, side)),
+        )
+        check_config(spec, config)
+        return config
+
+    @property
+    def uniform(self) -> bool:
+        return self.config.posterior == "uniform"
+
+    # ── one decision ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def layer(self, t: int) -> int:
+        """Of decision t: from the top layer down to 0, step after step."""
+        return self.config.layers - 1 - t % self.config.layers
+
+    def init(self, batch: int, condition: ArrayLike | None = None) -> State:
+        checked = check_condition(self.condition_spec, condition, batch, self.device)
+        memory: dict[str, Tensor] = {}
+        for layer, start in enumerate(self.start):
+            for name, value in zip(("encoder", "encoder_cell", "decoder", "decoder_cell"), start, strict=True):
+                memory[f"{name}{layer}"] = value.expand(batch, *value.shape)
+        if checked is not None:
+            gates = self.told(checked if checked.dtype == torch.int64 else checked.to(self.dtype)).chunk(2 * self.config.layers, dim=1)
+            for layer in range(self.config.layers):
+                memory[f"encoder_gates{layer}"], memory[f"decoder_gates{layer}"] = gates[2 * layer : 2 * layer + 2]
+        return State(to_blocks(self.canvas.unsqueeze(0), self.config.stride).expand(batch, -1, -1, -1), checked, **memory)
+
+    def prior(self, state: State) -> Normal | DitheredNormal:
+        head = self._expect(state).split(self.config.latent, dim=1)
+        return DitheredNormal(*head) if self.uniform else Normal(*head)
+
+    def posterior(self, state: State, x: Tensor) -> Normal | Uniform:
+        layer, memory = self.layer(state.t), state.memory
+        if state.t % self.config.layers == 0:
+            self._look(state, x)
+        head = self.posteriors[layer](self._with_above(memory, "encoder", layer)).split(self.config.latent, dim=1)
+        return Uniform(head[0], self._expect(state)[:, 2 * self.config.latent :]) if self.uniform else Normal(*head)
+
+    def write(self, state: State, z: Tensor) -> dict[str, Tensor]:
+        layer, memory = self.layer(state.t), state.memory
+        below = state.canvas if layer == 0 else to_blocks(memory[f"decoder{layer - 1}"], 2)
+        above = [memory[f"above{layer}"]] if layer + 1 < self.config.layers else []
+        self._move(self.decoders[layer], memory, "decoder", layer, [z, below, *above])
+        if layer == 0:
+            state.canvas = state.canvas + self.write_head(memory["decoder0"])
+        else:
+            height, width = memory[f"decoder{layer - 1}"].shape[2:]
+            memory[f"above{layer - 1}"] = from_blocks(self.rises[layer - 1](memory[f"decoder{layer}"]), 2, height, width)
+        memory.pop("expected", None)
+        state.t += 1
+        return {}
+
+    def _look(self, state: State, x: Tensor) -> None:
+        """The encoder cores see the image and what is missing, from the lowest to the top one."""
+        memory = state.memory
+        if memory.get("image") is not x:
+            memory["image"], memory["levels"] = x, to_blocks(self._levels(x), self.config.stride)
+        mean = state.canvas[:, : memory["levels"].shape[1]]
+        error = memory["levels"] - (torch.sigmoid(mean) if self.spec.levels == 2 else mean)
+        below = torch.cat([memory["levels"], error], dim=1)
+        for layer, encoder in enumerate(self.encoders):
+            self._move(encoder, memory, "encoder", layer, [below, memory[f"decoder{layer}"]])
+            below = to_blocks(memory[f"encoder{layer}"], 2) if layer + 1 < self.config.layers else below
+
+    def _move(self, core: nn.Module, memory: dict[str, Tensor], name: str, layer: int, inputs: list[Tensor]) -> None:
+        h, cell, told = (memory.get(f"{name}{part}{layer}") for part in ("", "_cell", "_gates"))
+        memory[f"{name}{layer}"], memory[f"{name}_cell{layer}"] = core(inputs, h, cell, told)
+
+    def _expect(self, state: State) -> Tensor:
+        """Output of the prior's head for decision t, (B, 2Z or 3Z, h, w), computed once."""
+        memory = state.memory
+        if "expected" not in memory:
+            layer = self.layer(state.t)
+            memory["expected"] = self.priors[layer](self._with_above(memory, "decoder", layer))
+        return memory["expected"]
+
+    def _with_above(self, memory: dict[str, Tensor], name: str, layer: int) -> Tensor:
+        core = memory[f"{name}{layer}"]
+        return torch.cat([core, memory[f"above{layer}"]], dim=1) if layer + 1 < self.config.layers else core
+
+    # ── the canvas ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _levels(self, x: Tensor) -> Tensor:
+        """Levels x as numbers: 0 and 1, or −1 … 1."""
+        unit = x.to(self.dtype) / (self.spec.levels - 1)
+        return unit if self.spec.levels == 2 else 2 * unit - 1
+
+    def _pixels(self, state: State) -> Tensor:
+        """(B, halves·C, H, W)."""
+        return from_blocks(state.canvas, self.config.stride, self.spec.height, self.spec.width)
+
+    def drawn(self, state: State) -> Tensor:
+        return self._pixels(state)[:, : self.spec.channels]
+
+    def image(self, state: State) -> Tensor:
+        drawn = self.drawn(state)
+        return torch.sigmoid(drawn) if self.spec.levels == 2 else (0.5 * drawn + 0.5).clamp(0, 1)
+
+    def distribution(self, state: State) -> Distribution:
+        if self.spec.levels == 2:
+            return Bernoulli(self.drawn(state))
+        means, log_scales = self._pixels(state).unsqueeze(-1).chunk(2, dim=1)
+        return LogisticMixture(torch.zeros_like(means), means, log_scales, self.spec.levels)
+
+    def loss(self, x: ArrayLike, condition: ArrayLike | None = None, seed: int | None = None) -> Tensor:
+        """What training minimises, (B,): β·L_x + Σ KL, the KL less while training warms up; nats where both weights are 1."""
+        x, condition = self._check(x, condition)
+        reconstruction, kl = self._terms(x, condition, seed, 0)
+        return self.kl_weight * kl.sum(1) - self.config.beta * reconstruction
+
+    def progress(self, fraction: float) -> float:
+        self.kl_weight = min(1.0, 0.05 + 0.95 * fraction / self.config.warm_up) if self.config.warm_up else 1.0
+        return fraction
+
+    @torch.no_grad()
+    def initialise(self, x: Tensor, condition: Tensor | None = None) -> None:
+        """The initial canvas becomes the mean of images x, and the spread around it where the likelihood has a scale."""
+        unit = x.double() / (self.spec.levels - 1)
+        mean = (unit.sum(0) + 0.5) / (len(x) + 1)
+        if self.spec.levels == 2:
+            self.canvas.copy_(torch.logit(mean))
+        else:
+            deviation = 2 * ((unit - mean).square().mean(0) + self.spec.levels**-2).sqrt()
+            self.canvas.copy_(torch.cat([2 * mean - 1, torch.log(math.sqrt(3) / math.pi * deviation)]))
+        self.initialised.fill_(True)
+
+
+def check_config(spec: ImageSpec, config: ConvDRAWConfig) -> None:
+    """``ValueError`` naming the option that no model can have, or that does not fit the image."""
+    presets.check_config(config, spec)
+    if config.kernel % 2 == 0:
+        raise ValueError(f"kernel: expected an odd number, got {config.kernel}")
+    side = max(spec.height, spec.width)
+    if config.stride > side:
+        raise ValueError(f"stride: {config.stride} pixels are more than an image of {spec.height}x{spec.width} has; at most {side}")
+    if not 0 < config.beta < math.inf:
+        raise ValueError(f"beta: expected a number above 0, got {config.beta!r}")
+    if not 0 <= config.warm_up < 1:
+        raise ValueError(f"warm_up: expected a share of the training from 0 to below 1, got {config.warm_up!r}")
+    if config.posterior not in ("normal", "uniform"):
+        raise ValueError(f"posterior: expected 'normal' or 'uniform', got {config.posterior!r}")
