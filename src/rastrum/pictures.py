@@ -29,7 +29,7 @@ Colour = tuple[int, int, int]
 PAPER: Colour = (233, 236, 239)
 TEXT: Colour = (52, 58, 64)
 RED: Colour = (230, 36, 36)
-GREEN: Colour = (0, 158, 115)
+GREEN: Colour = (0, 190, 110)
 INK: Colour = (0, 98, 170)
 ERASER: Colour = (213, 94, 0)
 HATCH: tuple[Colour, Colour] = ((172, 180, 190), (208, 213, 219))
@@ -131,7 +131,7 @@ def arrange(
     row_labels: Sequence[str] | None = None,
     column_labels: Sequence[str] | None = None,
 ) -> Picture:
-    """Pictures in rows of ``columns`` (None: about a square), with thin gutters; labels stand left of rows and above columns.
+    """Pictures in rows of ``columns`` (None: about a square), with thin gutters; labels stand left of rows and above columns, in lines.
 
     ``ValueError`` for no pictures, fewer than one column, or labels of another number than the rows or columns.
     """
@@ -146,12 +146,16 @@ def arrange(
             raise ValueError(f"{name}: expected {count}, got {len(labels)}")
     type_face = font(11)
     row_labels, column_labels = row_labels or (), column_labels or ()
+
+    def wide(label: str) -> int:
+        return max(math.ceil(type_face.getlength(line)) for line in label.split("\n"))
+
     widths = [max(cell.width for cell in cells[c::columns]) for c in range(columns)]
     heights = [max(cell.height for cell in cells[r * columns : (r + 1) * columns]) for r in range(rows)]
     if column_labels:
-        widths = [max(w, math.ceil(type_face.getlength(label)) + 4) for w, label in zip(widths, column_labels, strict=True)]
-    left = GUTTER + max((math.ceil(type_face.getlength(label)) + 6 for label in row_labels), default=0)
-    top = GUTTER + (18 if column_labels else 0)
+        widths = [max(w, wide(label) + 4) for w, label in zip(widths, column_labels, strict=True)]
+    left = GUTTER + max((wide(label) + 6 for label in row_labels), default=0)
+    top = GUTTER + max((4 + 14 * len(label.split("\n")) for label in column_labels), default=0)
     xs = [left + sum(widths[:c]) + c * GUTTER for c in range(columns)]
     ys = [top + sum(heights[:r]) + r * GUTTER for r in range(rows)]
     page = Image.new("RGB", (xs[-1] + widths[-1] + GUTTER, ys[-1] + heights[-1] + GUTTER), PAPER)
@@ -160,7 +164,7 @@ def arrange(
         r, c = divmod(i, columns)
         page.paste(cell, (xs[c] + (widths[c] - cell.width) // 2, ys[r] + (heights[r] - cell.height) // 2))
     for x, width, label in zip(xs, widths, column_labels, strict=False):
-        pen.text((x + width / 2, top / 2), label, TEXT, type_face, anchor="mm")
+        pen.text((x + width / 2, top / 2), label, TEXT, type_face, anchor="mm", align="center")
     for y, height, label in zip(ys, heights, row_labels, strict=False):
         pen.text((left - 5, y + height / 2), label, TEXT, type_face, anchor="rm")
     return page

@@ -9,24 +9,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import torch
 from PIL import Image
 
+from .layers.attention import Window
 from .pictures import INK, RED, Picture, as_array, draw_window, pixels_of, tiles
 from .protocol import ArrayLike
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+COLOURS = ("#0062aa", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#000000")
 
-def _figure(width: float, height: float) -> Figure:
+
+def _figure(width: float, height: float, layout: Literal["constrained"] | None = "constrained") -> Figure:
     """A figure (inches) of our own: pyplot and its global state stay untouched."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), dpi=110, layout="constrained", facecolor="white")
+    figure = Figure(figsize=(width, height), dpi=110, layout=layout, facecolor="white")
     FigureCanvasAgg(figure)
     return figure
 
@@ -126,13 +130,13 @@ def learning_curve(
     """
     figure = _figure(6.4, 3.6)
     axis = figure.subplots()
-    styles = [("#0062aa", "-"), ("#d55e00", "--"), ("#009e73", "-."), ("#cc79a7", ":"), ("#56b4e9", "-"), ("#000000", "--")]
+    dashes = ("-", "--", "-.", ":", "-", "--")
     tail: list[float] = []
     for i, (name, (x, y)) in enumerate(curves.items()):
         if len(x) != len(y):
             raise ValueError(f"{name}: expected as many values as places, got {len(y)} and {len(x)}")
-        colour = styles[i % len(styles)][0]
-        style = styles[(i + i // len(styles)) % len(styles)][1]          # a seventh line has the first one's colour, but not its dashes
+        colour = COLOURS[i % len(COLOURS)]
+        style = dashes[(i + i // len(COLOURS)) % len(dashes)]             # a seventh line has the first one's colour, but not its dashes
         axis.plot(x, y, style, color=colour, label=name, linewidth=1.8)
         tail += list(y)[len(y) // 5 :]
     for name, level in (levels or {}).items():
@@ -149,4 +153,81 @@ def learning_curve(
         axis.spines[side].set_visible(False)
     if curves:
         figure.legend(loc="outside upper left", ncols=3, frameon=False, fontsize=9)
+    return _render(figure)
+
+
+def kl_plot(kl: ArrayLike, layers: int = 1) -> Picture:
+    """Nats of each latent, stroke by stroke: the mean over images and, shaded, one standard deviation either way.
+
+    kl: (N, steps) nats, where each stroke decides ``layers`` latents in turn; layers have a line each.
+    """
+    nats = as_array(kl, "kl")
+    if nats.ndim != 2 or 0 in nats.shape or layers < 1 or nats.shape[1] % layers:
+        raise ValueError(f"kl: expected shape (N, steps), steps a multiple of {layers} layers, got {nats.shape}")
+    from matplotlib.ticker import MaxNLocator
+
+    figure = _figure(6.4, 3.4)
+    axis = figure.subplots()
+    strokes = np.arange(1, nats.shape[1] // layers + 1)
+    marker = "o" if len(strokes) <= 40 else None
+    for i in range(layers):
+        mean, spread = nats[:, i::layers].mean(0), nats[:, i::layers].std(0)
+        colour = COLOURS[i % len(COLOURS)]
+        axis.fill_between(strokes, (mean - spread).clip(0), mean + spread, color=colour, alpha=0.18, linewidth=0)
+        axis.plot(strokes, mean, color=colour, marker=marker, markersize=4, linewidth=1.8, label=f"layer {i + 1}")
+    axis.set(xlabel="stroke", ylabel="KL, nats", xlim=(0.5, len(strokes) + 0.5))
+    axis.set_ylim(bottom=0)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    total = nats.sum(1)
+    axis.set_title(f"{total.mean():.1f} nats an image, ± {total.std():.1f} over {len(nats)} images", fontsize=10)
+    axis.grid(alpha=0.3)
+    for side in ("top", "right"):
+        axis.spines[side].set_visible(False)
+    if layers > 1:
+        axis.legend(frameon=False, fontsize=9)
+    return _render(figure)
+
+
+def window_plot(images: ArrayLike, windows: Window, titles: Sequence[str]) -> Picture:
+    """What windows read and write, a row a window: the image with its filters' centres, the filters, the patch, the patch written back.
+
+    images: (N, C, H, W) in [0, 1], an image a window; titles: (N,), what stands beside each. The patch has γ in it; white is 1, or its
+    largest value where that is more. What is written back has no γ left; white is what one value in 200 exceeds, because filters at the
+    edge are narrow.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    x = torch.from_numpy(as_array(images, "images")).to(windows.rows)
+    pixels = pixels_of(images)
+    if len(titles) != len(x) or len(windows.rows) != len(x):
+        raise ValueError(f"images: expected one a window and a title, got {len(x)}, {len(windows.rows)} and {len(titles)}")
+    seen = windows.read(x.transpose(1, 2))
+    back = windows.write(seen).permute(0, 1, 3, 2).numpy()
+    patches = (windows.gamma.view(-1, 1, 1, 1) * seen).permute(0, 1, 3, 2).numpy()
+    rows, columns, box = (tensor.numpy() for tensor in (windows.rows, windows.columns, windows.box))
+    height, width = pixels.shape[1:3]
+    inches = 1.75 * len(x) + 0.35
+    figure = _figure(9.6, inches, None)                                   # finding a layout for so many axes takes seconds
+    figure.subplots_adjust(0.008, 0.25 / inches, 0.992, 1 - 0.3 / inches, wspace=0.18, hspace=0.18)
+    axes = figure.subplots(len(x), 6, squeeze=False, width_ratios=[0.55, 1, 1, 1, 1, 1])
+    heads = ("", "image, filters' centres", "F$_Y^T$", "F$_X$", "patch: γ F$_Y$ x F$_X^T$", "back: F$_Y^T$ patch F$_X$ / γ")
+    for axis, head in zip(axes[0], heads, strict=True):
+        axis.set_title(head, fontsize=8.5)
+    for i, (words, picture, down, across, patch, written) in enumerate(axes):
+        words.set_axis_off()
+        words.text(0, 0.5, titles[i], fontsize=8.5, va="center", ha="left", transform=words.transAxes)
+        picture.imshow(pixels[i], interpolation="nearest")
+        at = [np.linspace(c - (s - 1) / 2, c + (s - 1) / 2, rows.shape[1]) for c, s in zip(box[i, :2], box[i, 2:], strict=True)]
+        grid = np.stack(np.meshgrid(*at, indexing="ij")).reshape(2, -1)
+        picture.plot(grid[1], grid[0], ".", color=np.array(RED) / 255, markersize=3, clip_on=True)
+        picture.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
+        down.imshow(rows[i].T, interpolation="nearest", cmap="magma", aspect="auto", vmin=0)
+        across.imshow(columns[i], interpolation="nearest", cmap="magma", aspect="auto", vmin=0)
+        for axis, values, brightest in ((patch, patches[i], max(1.0, patches[i].max())), (written, back[i], np.quantile(back[i], 0.995))):
+            axis.imshow((values / max(brightest, 1e-12)).clip(0, 1), interpolation="nearest", cmap="gray", vmin=0, vmax=1)
+        for axis in (picture, down, across, patch, written):
+            axis.set_box_aspect(height / width if axis in (picture, written) else 1)
+            axis.tick_params(labelsize=6.5, length=2)
+            for ticks in (axis.xaxis, axis.yaxis):
+                ticks.set_major_locator(MaxNLocator(5, integer=True))
     return _render(figure)
