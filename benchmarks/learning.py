@@ -32,7 +32,8 @@ from rastrum import MODELS, RasterModel
 from rastrum.checking import context_of
 from rastrum.data import Dataset, load_dataset
 from rastrum.evaluation import evaluate
-from rastrum.pictures import learning_curve, save_picture, sheet
+from rastrum.pictures import save_picture, sheet
+from rastrum.plots import learning_curve
 from rastrum.recipes import build_model, five_minutes
 from rastrum.train import train
 

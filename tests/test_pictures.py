@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageSequence
 
 import rastrum
-from rastrum import Frame, ImageSpec, pictures
+from rastrum import Frame, ImageSpec, pictures, plots
 
 
 def pixels(picture: Image.Image) -> np.ndarray:
@@ -64,13 +64,13 @@ def test_labels_make_room_and_move_nothing_else():
         (lambda: pictures.draw_window(Image.new("RGB", (8, 8)), [1, 2, 3, math.inf], 1), "inf"),
         (lambda: pictures.signed_strokes(torch.rand(8, 8)), r"\(8, 8\)"),
         (lambda: pictures.frame_sheet(Frame(torch.rand(1, 1, 2, 2), None, 0.5), order=torch.arange(3)), r"\(3,\)"),
-        (lambda: pictures.surprise_map(torch.rand(2, 1, 8, 8), torch.rand(2, 1, 8, 7)), r"\(2, 1, 8, 7\)"),
+        (lambda: plots.surprise_map(torch.rand(2, 1, 8, 8), torch.rand(2, 1, 8, 7)), r"\(2, 1, 8, 7\)"),
         (lambda: pictures.context_picture(np.ones((3, 3), bool), np.ones((3, 4), bool), (0, 0)), r"\(3, 4\)"),
         (lambda: pictures.context_picture(np.ones((3, 3), bool), np.ones((3, 3), bool), (0, 3)), r"\(0, 3\)"),
-        (lambda: pictures.dependency_picture(-np.ones((3, 3)), (0, 0)), r"\(3, 3\)"),
-        (lambda: pictures.dependency_picture(np.ones((3, 3)), (0, 0, 0)), r"\(0, 0, 0\)"),
-        (lambda: pictures.decision_picture(torch.rand(1, 4, 4), torch.ones(4, 4, dtype=torch.bool), (0, 0), torch.ones(3), 3), "level 3"),
-        (lambda: pictures.learning_curve({"loss": ([1, 2], [1])}), "loss"),
+        (lambda: plots.dependency_picture(-np.ones((3, 3)), (0, 0)), r"\(3, 3\)"),
+        (lambda: plots.dependency_picture(np.ones((3, 3)), (0, 0, 0)), r"\(0, 0, 0\)"),
+        (lambda: plots.decision_picture(torch.rand(1, 4, 4), torch.ones(4, 4, dtype=torch.bool), (0, 0), torch.ones(3), 3), "level 3"),
+        (lambda: plots.learning_curve({"loss": ([1, 2], [1])}), "loss"),
         (lambda: pictures.encode_animation([]), "got none"),
         (lambda: pictures.encode_animation([Image.new("RGB", (8, 8)), Image.new("RGB", (8, 9))]), r"\(8, 9\)"),
         (lambda: pictures.encode_animation([Image.new("RGB", (8, 8))], fps=0), "fps.*0"),
@@ -149,10 +149,15 @@ def test_reconstructions_are_drawn_with_and_without_windows(attention, channels)
     x = torch.randint(0, 4, (2, *spec.shape))
     frames = list(rastrum.reconstruct(model, x))  # pyright: ignore[reportArgumentType]
     cells = pictures.reconstruction_cells(x[1] / 3, frames[1], 1, 5)
-    assert list(cells) == (["looks", "glimpse", "stroke", "canvas"] if attention else ["looks", "stroke", "canvas"])
+    looks = ["glimpse", "error glimpse"] if attention else []
+    assert list(cells) == ["input", *looks, "write patch", "canvas"]
     assert {cell.size for cell in cells.values()} == {(40, 30)}
-    red = (pixels(cells["looks"]) == pictures.RED).all(-1)
-    assert red.any() == attention
+    for name, colour in (("input", pictures.RED), ("canvas", pictures.GREEN)):
+        assert (pixels(cells[name]) == colour).all(-1).any() == attention
+    if not attention:
+        missed = pictures.reconstruction_cells(x[1] / 3, frames[1], 1, 5, before=frames[0])["error"]
+        expected = pictures.sheet(pictures.signed_strokes((x[1:] / 3 - frames[0].images[1:]), 1.0), scale=5)
+        assert (pixels(missed) == pixels(expected)[2:-2, 2:-2]).all()
     strip = pictures.reconstruction_strip(x[1] / 3, frames, 1, 5, columns=3)
     assert strip.height > len(cells) * 30
     film = pictures.encode_animation([pictures.reconstruction_sheet(x / 3, frame, 5) for frame in frames[1:]])
@@ -186,14 +191,14 @@ def test_plots_draw_and_leave_matplotlib_alone():
     loaded = "matplotlib.pyplot" in sys.modules
     mask = np.tri(4, dtype=bool)
     drawn = [
-        pictures.surprise_map(torch.rand(3, 3, 4, 5), -torch.rand(3, 3, 4, 5), columns=2),
+        plots.surprise_map(torch.rand(3, 3, 4, 5), -torch.rand(3, 3, 4, 5), columns=2),
         pictures.context_picture(np.stack([mask] * 3), np.stack([mask] * 3), (1, 2, 3)),
         pictures.context_picture(mask[None], mask[None], (0, 2, 3), names=["Y"]),
-        pictures.dependency_picture(np.random.default_rng(0).random((3, 6, 6)), (0, 3, 3)),
-        pictures.dependency_picture(np.zeros((6, 6)), (3, 3)),
-        pictures.decision_picture(torch.rand(1, 4, 4), torch.ones(4, 4, dtype=torch.bool), (1, 2), torch.tensor([0.5, 0.0, 0.5]), 1),
-        pictures.learning_curve({"a": ([1, 2, 3], [3.0, math.inf, 1.0]), "b": ([], [])}, levels={"uniform": 4.0}),
-        pictures.learning_curve({}),
+        plots.dependency_picture(np.random.default_rng(0).random((3, 6, 6)), (0, 3, 3)),
+        plots.dependency_picture(np.zeros((6, 6)), (3, 3)),
+        plots.decision_picture(torch.rand(1, 4, 4), torch.ones(4, 4, dtype=torch.bool), (1, 2), torch.tensor([0.5, 0.0, 0.5]), 1),
+        plots.learning_curve({"a": ([1, 2, 3], [3.0, math.inf, 1.0]), "b": ([], [])}, levels={"uniform": 4.0}),
+        plots.learning_curve({}),
     ]
     assert all(min(picture.size) >= 50 for picture in drawn)
     assert ("matplotlib.pyplot" in sys.modules) == loaded

@@ -155,6 +155,12 @@ def load(folder_or_name: str | Path) -> RasterModel | CanvasModel:
     return model.eval()
 
 
+def read_card(folder_or_name: str | Path) -> str:
+    """The text of a saved model's card; empty where it has none."""
+    path = _find(folder_or_name) / CARD
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
 def pretrained() -> list[str]:
     """Names of the models in the package, as ``load`` takes them."""
     return sorted(BOX + path.parent.name for path in BOXED.glob(f"*/{CONFIG}"))

@@ -22,7 +22,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table as RichTable
 from torch import Tensor
 
-from . import pictures
+from . import pictures, plots
 from .canvas import CanvasModel
 from .checkpoint import write_files
 from .config import Recipe, RunConfig
@@ -220,7 +220,7 @@ def _gated_pictures(model: RasterModel, held_out: Dataset, per_class: Tensor, se
     chosen = held_out.select(torch.cat([rank[:4], rank[-4:]]))
     with torch.no_grad():
         log_probs = model.log_prob_map(chosen.images, chosen.labels)
-    files["surprise.png"] = pictures.encode_picture(pictures.surprise_map(chosen.images / top, log_probs))
+    files["surprise.png"] = pictures.encode_picture(plots.surprise_map(chosen.images / top, log_probs))
     return files
 
 
@@ -253,7 +253,7 @@ def _decision(model: RasterModel, held_out: Dataset) -> pictures.Picture:
     known = torch.zeros(spec.size, dtype=torch.bool)
     known[model.order[: int((model.order == at).nonzero())]] = True
     image, probabilities = x[0] / (spec.levels - 1), log_pmf[0, row, column].exp()
-    return pictures.decision_picture(image, known.view(spec.shape), (row, column), probabilities, int(x[0, 0, row, column]))
+    return plots.decision_picture(image, known.view(spec.shape), (row, column), probabilities, int(x[0, 0, row, column]))
 
 
 def _one_of_each(data: Dataset) -> Dataset:
@@ -282,4 +282,4 @@ def _learning(trained: dict[str, Trained], scores: list[Score]) -> pictures.Pict
     by_name = {score.name: score.bits for score in scores}
     levels = {"zlib": by_name["zlib, one stream of them all"], "histogram": by_name["histogram of each pixel, from the training digits"]}
     curves: dict[str, Any] = {NAMES[name] + (" (bound)" if name != "gated" else ""): t.curve for name, t in trained.items()}
-    return pictures.learning_curve(curves, "seconds of training", "held-out bits/dim", levels)
+    return plots.learning_curve(curves, "seconds of training", "held-out bits/dim", levels)

@@ -130,7 +130,7 @@ def _strokes(files: Mapping[str, bytes]) -> list[Picture]:
         Picture(
             files["draw-attention.gif"],
             "With attention",
-            """The red frame is the window that the model writes through: it chooses where to put it and how wide to open it (where the
+            """The green frame is the window that the model writes through: it chooses where to put it and how wide to open it (where the
             window reaches beyond the picture, the frame stops at the edge). First row, digits from imagination: fresh noise for every
             stroke. Second row, held-out digits that the model copies: it looks, then writes. Third row, what it copies.""",
         ),
@@ -143,8 +143,9 @@ def _strokes(files: Mapping[str, bytes]) -> list[Picture]:
         Picture(
             files["strokes.png"],
             "How a digit is copied",
-            """Stroke by stroke, from left to right: where the model looks (red); the glimpse that it gets there; the stroke (blue adds
-            light, orange takes it away); and the canvas, with the window of the stroke.""",
+            """Stroke by stroke, from left to right: where the model looks (red); the glimpse that it gets there, and the glimpse of what
+            the canvas still lacks (blue) or has too much (orange); the stroke (blue adds light, orange takes it away); and the canvas, with
+            the window of the stroke (green).""",
         ),
     ]
 

@@ -1,8 +1,9 @@
-"""Pictures: sheets of images, animations of walks, windows and strokes, and the plots that explain a model.
+"""Pictures: sheets of images, animations of walks, windows and strokes, and what a decision sees; what has axes stands in ``plots``.
 
 Images come as they stand in a ``Frame``: torch or numpy, float in [0, 1], (N, C, H, W) with 1 or 3 channels. Every function returns a
 ``PIL.Image``; ``save_picture`` and ``save_animation`` write whole files or none. Enlarging is nearest-neighbour: a pixel stays a square.
-Colours keep apart for every kind of colour vision (Okabe and Ito's palette); hatching always means "not known".
+Colours keep apart for every kind of colour vision (Okabe and Ito's palette); hatching always means "not known"; a window is outlined red
+where a model reads, green where it writes.
 
 Shapes: N images, C channels, H, W height and width in pixels; B images of a Frame.
 """
@@ -12,8 +13,8 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,15 +23,13 @@ from torch import Tensor
 
 from .protocol import ArrayLike, Frame
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 Picture = Image.Image
 Colour = tuple[int, int, int]
 
 PAPER: Colour = (233, 236, 239)
 TEXT: Colour = (52, 58, 64)
 RED: Colour = (230, 36, 36)
+GREEN: Colour = (0, 190, 110)
 INK: Colour = (0, 98, 170)
 ERASER: Colour = (213, 94, 0)
 HATCH: tuple[Colour, Colour] = ((172, 180, 190), (208, 213, 219))
@@ -50,16 +49,24 @@ HASTE = 50                     # frames a second: viewers slow down a GIF that w
 # ── arrays → pixels ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _array(values: ArrayLike, what: str) -> np.ndarray:
+@cache
+def font(size: int) -> ImageFont.FreeTypeFont:
+    """The plots' own font, which has Greek letters and signs; Pillow's has none."""
+    from matplotlib import get_data_path
+
+    return ImageFont.truetype(Path(get_data_path(), "fonts/ttf/DejaVuSans.ttf"), size)
+
+
+def as_array(values: ArrayLike, what: str) -> np.ndarray:
     array = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
     if array.dtype.kind not in "fiub":
         raise ValueError(f"{what}: expected an array of numbers, got {array.dtype}")
     return array
 
 
-def _images(images: ArrayLike, what: str = "images") -> np.ndarray:
+def pixels_of(images: ArrayLike, what: str = "images") -> np.ndarray:
     """Checked images → (N, H, W, 3) uint8."""
-    x = _array(images, what)
+    x = as_array(images, what)
     if x.ndim != 4 or x.shape[1] not in (1, 3) or 0 in x.shape:
         raise ValueError(f"{what}: expected shape (N, C, H, W) with 1 or 3 channels and at least one image, got {x.shape}")
     if x.dtype.kind != "f":
@@ -72,7 +79,7 @@ def _images(images: ArrayLike, what: str = "images") -> np.ndarray:
 
 def _mask(known: ArrayLike, shape: Sequence[int], what: str = "known") -> np.ndarray:
     """A bool mask that broadcasts to (N, C, H, W) → (N, H, W), True where every channel is known."""
-    mask = _array(known, what)
+    mask = as_array(known, what)
     if mask.dtype != bool:
         raise ValueError(f"{what}: expected a bool mask, got {mask.dtype}")
     try:
@@ -104,7 +111,7 @@ def tiles(images: ArrayLike, scale: int | None = None, known: ArrayLike | None =
 
     ``ValueError`` for another shape, channels other than 1 or 3, integers, values outside [0, 1] or a scale below 1.
     """
-    pixels = _images(images)
+    pixels = pixels_of(images)
     n, height, width, _ = pixels.shape
     scale = _scale(scale, height, width)
     enlarged = [_enlarge(image, scale) for image in pixels]
@@ -124,7 +131,7 @@ def arrange(
     row_labels: Sequence[str] | None = None,
     column_labels: Sequence[str] | None = None,
 ) -> Picture:
-    """Pictures in rows of ``columns`` (None: about a square), with thin gutters; labels stand left of rows and above columns.
+    """Pictures in rows of ``columns`` (None: about a square), with thin gutters; labels stand left of rows and above columns, in lines.
 
     ``ValueError`` for no pictures, fewer than one column, or labels of another number than the rows or columns.
     """
@@ -137,14 +144,18 @@ def arrange(
     for name, labels, count in (("row_labels", row_labels, rows), ("column_labels", column_labels, columns)):
         if labels is not None and len(labels) != count:
             raise ValueError(f"{name}: expected {count}, got {len(labels)}")
-    font = ImageFont.load_default(size=12)
+    type_face = font(11)
     row_labels, column_labels = row_labels or (), column_labels or ()
+
+    def wide(label: str) -> int:
+        return max(math.ceil(type_face.getlength(line)) for line in label.split("\n"))
+
     widths = [max(cell.width for cell in cells[c::columns]) for c in range(columns)]
     heights = [max(cell.height for cell in cells[r * columns : (r + 1) * columns]) for r in range(rows)]
     if column_labels:
-        widths = [max(w, math.ceil(font.getlength(label)) + 4) for w, label in zip(widths, column_labels, strict=True)]
-    left = GUTTER + max((math.ceil(font.getlength(label)) + 6 for label in row_labels), default=0)
-    top = GUTTER + (18 if column_labels else 0)
+        widths = [max(w, wide(label) + 4) for w, label in zip(widths, column_labels, strict=True)]
+    left = GUTTER + max((wide(label) + 6 for label in row_labels), default=0)
+    top = GUTTER + max((4 + 14 * len(label.split("\n")) for label in column_labels), default=0)
     xs = [left + sum(widths[:c]) + c * GUTTER for c in range(columns)]
     ys = [top + sum(heights[:r]) + r * GUTTER for r in range(rows)]
     page = Image.new("RGB", (xs[-1] + widths[-1] + GUTTER, ys[-1] + heights[-1] + GUTTER), PAPER)
@@ -153,9 +164,9 @@ def arrange(
         r, c = divmod(i, columns)
         page.paste(cell, (xs[c] + (widths[c] - cell.width) // 2, ys[r] + (heights[r] - cell.height) // 2))
     for x, width, label in zip(xs, widths, column_labels, strict=False):
-        pen.text((x + width / 2, top / 2), label, TEXT, font, anchor="mm")
+        pen.text((x + width / 2, top / 2), label, TEXT, type_face, anchor="mm", align="center")
     for y, height, label in zip(ys, heights, row_labels, strict=False):
-        pen.text((left - 5, y + height / 2), label, TEXT, font, anchor="rm")
+        pen.text((left - 5, y + height / 2), label, TEXT, type_face, anchor="rm")
     return page
 
 
@@ -177,7 +188,7 @@ def completion_sheet(
 
     images: (N, C, H, W); known: bool, broadcasts; completions: (N, C, H, W) or (N, K, C, H, W), as ``complete`` returns, in [0, 1].
     """
-    x, drawn = _array(images, "images"), _array(completions, "completions")
+    x, drawn = as_array(images, "images"), as_array(completions, "completions")
     if drawn.ndim == 4:
         drawn = drawn[:, None]
     if drawn.ndim != 5 or drawn.shape[0] != x.shape[0] or drawn.shape[2:] != x.shape[1:]:
@@ -199,7 +210,7 @@ def draw_window(picture: Picture, window: Sequence[float] | Tensor | np.ndarray,
     window: centre row, centre column, height, width in pixels of the image; the centre of its first pixel is (0, 0). Of a window that
     reaches beyond the image the covered part is outlined.
     """
-    box = _array(window if isinstance(window, Tensor) else np.asarray(window, float), "window").astype(float)
+    box = as_array(window if isinstance(window, Tensor) else np.asarray(window, float), "window").astype(float)
     if box.shape != (4,) or not np.isfinite(box).all():
         raise ValueError(f"window: expected centre row, centre column, height and width, got {box.tolist()}")
     size = np.array([picture.height, picture.width])
@@ -225,7 +236,7 @@ def signed_strokes(strokes: ArrayLike, limit: float | None = None) -> np.ndarray
 
     Full colour at ``limit`` (None: the largest change); channels are averaged.
     """
-    s = _array(strokes, "strokes")
+    s = as_array(strokes, "strokes")
     if s.ndim != 4 or 0 in s.shape:
         raise ValueError(f"strokes: expected shape (N, C, H, W), got {s.shape}")
     change = s.mean(1).astype(float)
@@ -239,10 +250,10 @@ def signed_strokes(strokes: ArrayLike, limit: float | None = None) -> np.ndarray
 
 
 def frame_tiles(frame: Frame, scale: int | None = None, order: ArrayLike | None = None) -> list[Picture]:
-    """Each image of a frame, its window in red; with a raster model's ``order``, hatched where nothing is decided yet."""
+    """Each image of a frame, its window in green; with a raster model's ``order``, hatched where nothing is decided yet."""
     known = None
     if order is not None:
-        at = _array(order, "order")
+        at = as_array(order, "order")
         shape = tuple(frame.images.shape[1:])
         decided = np.zeros(math.prod(shape), bool)
         if at.shape != decided.shape:
@@ -253,7 +264,7 @@ def frame_tiles(frame: Frame, scale: int | None = None, order: ArrayLike | None 
     if frame.window is None:
         return cells
     scale = cells[0].height // frame.images.shape[2]
-    return [draw_window(cell, window, scale) for cell, window in zip(cells, frame.window, strict=True)]
+    return [draw_window(cell, window, scale, GREEN) for cell, window in zip(cells, frame.window, strict=True)]
 
 
 def frame_sheet(
@@ -269,25 +280,32 @@ def frame_sheet(
 
 
 def reconstruction_cells(
-    image: ArrayLike, frame: Frame, index: int, scale: int | None = None, limit: float | None = None
+    image: ArrayLike, frame: Frame, index: int, scale: int | None = None, limit: float | None = None, before: Frame | None = None
 ) -> dict[str, Picture]:
-    """One moment of ``reconstruct`` for image number ``index``: what it looks at, the glimpse, the stroke, the canvas.
+    """One moment of ``reconstruct`` for image number ``index``: input, glimpse, error glimpse, write patch, canvas.
 
-    image: (C, H, W) in [0, 1]; limit: the change of the canvas in full colour. A model without attention has no glimpse.
+    image: (C, H, W) in [0, 1]; limit: the change of the canvas in full colour. A model without attention has no glimpses; where the
+    frame ``before`` is given, its error, what the image has more (blue) or less (orange) than the canvas had, stands in their place.
     """
-    x = _array(image, "image")[None]
+    x = as_array(image, "image")[None]
     scale = _scale(scale, *x.shape[2:])
     side = (x.shape[3] * scale, x.shape[2] * scale)
-    looks, info = tiles(x, scale)[0], frame.info
+
+    def whole(patch: ArrayLike) -> Picture:
+        return tiles(patch, 1)[0].resize(side, Image.Resampling.NEAREST)
+
+    cells, info = {"input": tiles(x, scale)[0]}, frame.info
     if info.get("read_window") is not None:
-        looks = draw_window(looks, info["read_window"][index], scale)
-    cells = {"looks": looks}
+        cells["input"] = draw_window(cells["input"], info["read_window"][index], scale)
     if info.get("glimpse") is not None:
-        glimpse = tiles(info["glimpse"][index : index + 1].clamp(0, 1), 1)[0]
-        cells["glimpse"] = glimpse.resize(side, Image.Resampling.NEAREST)
+        cells["glimpse"] = whole(info["glimpse"][index : index + 1].clamp(0, 1))
+    if info.get("error_glimpse") is not None:
+        cells["error glimpse"] = whole(signed_strokes(info["error_glimpse"][index : index + 1], 1.0))
+    elif before is not None and info.get("glimpse") is None:
+        cells["error"] = whole(signed_strokes(x - as_array(before.images[index : index + 1], "images"), 1.0))
     stroke = info.get("write_patch")
     stroke = torch.zeros_like(frame.images) if stroke is None else stroke
-    cells["stroke"] = tiles(signed_strokes(stroke[index : index + 1], limit), scale)[0]
+    cells["write patch"] = tiles(signed_strokes(stroke[index : index + 1], limit), scale)[0]
     cells["canvas"] = frame_tiles(frame, scale)[index]
     return cells
 
@@ -295,20 +313,20 @@ def reconstruction_cells(
 def reconstruction_strip(
     image: ArrayLike, frames: Sequence[Frame], index: int, scale: int | None = None, columns: int = 12
 ) -> Picture:
-    """How one image is redrawn: a column a stroke (at most ``columns`` of them, evenly), a row each for looks, glimpse, stroke, canvas."""
+    """How one image is redrawn: a column a stroke (at most ``columns`` of them, evenly), a row for each of ``reconstruction_cells``."""
     if len(frames) < 2:
         raise ValueError(f"frames: expected the initial canvas and at least one stroke, got {len(frames)}")
-    changes = np.stack([_array(frame.info["write_patch"][index], "write_patch").mean(0) for frame in frames[1:]])
+    changes = np.stack([as_array(frame.info["write_patch"][index], "write_patch").mean(0) for frame in frames[1:]])
     limit = float(np.quantile(np.abs(changes), 0.98))                     # black that is made blacker would pale the rest
     shown = sorted({round(t) for t in np.linspace(1, len(frames) - 1, columns)})
-    cells = [reconstruction_cells(image, frames[t], index, scale, limit) for t in shown]
+    cells = [reconstruction_cells(image, frames[t], index, scale, limit, frames[t - 1]) for t in shown]
     names = list(cells[0])
     return arrange([cell[name] for name in names for cell in cells], len(shown), names, [str(t) for t in shown])
 
 
 def reconstruction_sheet(images: ArrayLike, frame: Frame, scale: int | None = None, limit: float | None = None) -> Picture:
-    """A frame of ``reconstruct`` for all its images: a row an image, columns looks, glimpse, stroke, canvas."""
-    x = _array(images, "images")
+    """A frame of ``reconstruct`` for all its images: a row an image, a column for each of ``reconstruction_cells``."""
+    x = as_array(images, "images")
     if x.ndim != 4 or len(x) != len(frame.images):
         raise ValueError(f"images: expected the {len(frame.images)} images of the frame, (N, C, H, W), got {x.shape}")
     cells = [reconstruction_cells(x[i], frame, i, scale, limit) for i in range(len(x))]
@@ -316,50 +334,7 @@ def reconstruction_sheet(images: ArrayLike, frame: Frame, scale: int | None = No
     return arrange([cell[name] for cell in cells for name in names], len(names), None, names)
 
 
-# ── plots ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _figure(width: float, height: float) -> Figure:
-    """A figure (inches) of our own: pyplot and its global state stay untouched."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=110, layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _render(figure: Figure) -> Picture:
-    canvas: Any = figure.canvas
-    canvas.draw()
-    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-
-
-def surprise_map(images: ArrayLike, log_probs: ArrayLike, columns: int = 8) -> Picture:
-    """Where images surprise a model: each image above its bits a pixel, on one colour scale.
-
-    images: (N, C, H, W) in [0, 1]; log_probs: nats, the same shape, from ``log_prob_map``; bits of the channels are added up.
-    """
-    x, nats = _images(images), _array(log_probs, "log_probs")
-    if nats.ndim != 4 or (nats.shape[0], *nats.shape[2:]) != x.shape[:3]:
-        raise ValueError(f"log_probs: expected shape (N, C, H, W) of {x.shape[0]} images of {x.shape[1]}x{x.shape[2]}, got {nats.shape}")
-    bits = -nats.sum(1) / math.log(2)
-    count, columns = len(x), min(columns, len(x))
-    rows = -(-count // columns)
-    figure = _figure(1.05 * columns + 0.9, 2.3 * rows + 0.1)
-    axes = figure.subplots(2 * rows, columns, squeeze=False)
-    drawn = None
-    for i in range(rows * columns):
-        above, below = axes[2 * (i // columns)][i % columns], axes[2 * (i // columns) + 1][i % columns]
-        for axis in (above, below):
-            axis.set_axis_off()
-        if i < count:
-            above.imshow(x[i], interpolation="nearest")
-            drawn = below.imshow(bits[i], interpolation="nearest", cmap="magma", vmin=0, vmax=float(bits.max()) or 1.0)
-            below.set_title(f"{bits[i].sum():.0f} bits", fontsize=8)
-    assert drawn is not None
-    figure.colorbar(drawn, ax=axes, label="bits a pixel", shrink=0.8)
-    return _render(figure)
+# ── context ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def context_picture(
@@ -370,7 +345,7 @@ def context_picture(
     seen, promised: (C, H, W) or (H, W) bool; index: channel, row and column of the decision (row and column for (H, W)); names: of the
     channels. Colours: see ``CONTEXT``.
     """
-    sees, promise = _array(seen, "seen"), _array(promised, "promised")
+    sees, promise = as_array(seen, "seen"), as_array(promised, "promised")
     at = tuple(int(i) for i in index)
     if sees.dtype != bool or promise.dtype != bool or sees.shape != promise.shape or sees.ndim not in (2, 3):
         got = f"{sees.dtype} {sees.shape} and {promise.dtype} {promise.shape}"
@@ -402,104 +377,16 @@ def _grid(pixels: np.ndarray, scale: int) -> Picture:
 
 def _under(picture: Picture, entries: Sequence[tuple[str, Colour]]) -> Picture:
     """The picture with a legend below it."""
-    font = ImageFont.load_default(size=12)
-    width = max(picture.width, 40 + max(math.ceil(font.getlength(name)) for name, _ in entries))
+    type_face = font(11)
+    width = max(picture.width, 40 + max(math.ceil(type_face.getlength(name)) for name, _ in entries))
     page = Image.new("RGB", (width, picture.height + 18 * len(entries) + 8), (255, 255, 255))
     page.paste(picture, ((width - picture.width) // 2, 0))
     pen = ImageDraw.Draw(page)
     for i, (name, colour) in enumerate(entries):
         y = picture.height + 6 + 18 * i
         pen.rectangle((6, y, 20, y + 12), fill=colour, outline=TEXT)
-        pen.text((28, y + 6), name, TEXT, font, anchor="lm")
+        pen.text((28, y + 6), name, TEXT, type_face, anchor="lm")
     return page
-
-
-def dependency_picture(strength: ArrayLike, index: Sequence[int], label: str = "strength, relative to the strongest") -> Picture:
-    """How strongly one decision uses each earlier pixel: a heat map on a logarithmic scale of three decades, the decision marked.
-
-    strength: (C, H, W) or (H, W), not negative, nothing drawn at 0; channels are added up; index: as for ``context_picture``.
-    """
-    s = _array(strength, "strength").astype(float)
-    if s.ndim not in (2, 3) or not s.size or not (np.isfinite(s).all() and s.min() >= 0):
-        raise ValueError(f"strength: expected numbers of at least 0, (C, H, W) or (H, W), got shape {s.shape}")
-    if len(index) != s.ndim:
-        raise ValueError(f"index: expected a place in {s.shape}, got {tuple(index)}")
-    total = s if s.ndim == 2 else s.sum(0)
-    relative = np.ma.masked_equal(total / (total.max() or 1.0), 0)
-    figure = _figure(4.6, 3.8)
-    axis = figure.subplots()
-    from matplotlib.colors import LogNorm
-
-    axis.set_facecolor("#e9ecef")
-    drawn = axis.imshow(relative, norm=LogNorm(1e-3, 1), cmap="viridis", interpolation="nearest")
-    axis.plot(index[-1], index[-2], "s", color="white", markeredgecolor=np.array(RED) / 255, markeredgewidth=2, markersize=7)
-    axis.set(xlabel="column", ylabel="row")
-    figure.colorbar(drawn, ax=axis, label=label, extend="min")
-    return _render(figure)
-
-
-def decision_picture(image: ArrayLike, known: ArrayLike, place: Sequence[int], probabilities: ArrayLike, actual: int) -> Picture:
-    """One decision: what is known of an image (C, H, W), the pixel that is due in red, and the probability of each of its levels.
-
-    known: bool, broadcasts; place: row and column of the pixel; probabilities: (levels,); actual: the level that the pixel has.
-    """
-    p = _array(probabilities, "probabilities")
-    if p.ndim != 1 or not 0 <= actual < len(p):
-        raise ValueError(f"probabilities: expected one a level, level {actual} among them, got shape {p.shape}")
-    x = _array(image, "image")[None]
-    scale = max(1, 240 // max(x.shape[2:]))
-    picture = draw_window(tiles(x, scale, known)[0], (*place, 1, 1), scale)
-    figure = _figure(7.2, 2.5)
-    left, right = figure.subplots(1, 2, width_ratios=[1, 2.2])
-    left.imshow(np.asarray(picture))
-    left.set_axis_off()
-    colours = [np.array(RED if level == actual else INK) / 255 for level in range(len(p))]
-    right.bar(np.arange(len(p)), p, color=colours, width=0.85 if len(p) < 64 else 1.0)
-    right.set(xlabel="brightness of the red pixel", ylabel="probability")
-    right.xaxis.get_major_locator().set_params(integer=True)
-    bits = -math.log2(max(float(p[actual]), 1e-300))
-    right.set_title(f"it is {actual}: {bits:.1f} bits of surprise", fontsize=10, color=np.array(RED) / 255)
-    for side in ("top", "right"):
-        right.spines[side].set_visible(False)
-    return _render(figure)
-
-
-def learning_curve(
-    curves: dict[str, tuple[Sequence[float], Sequence[float]]],
-    xlabel: str = "steps",
-    ylabel: str = "bits/dim",
-    levels: dict[str, float] | None = None,
-) -> Picture:
-    """Curves by name, each (x, y); ``levels``: named horizontal lines to compare with.
-
-    The vertical range leaves out the first fifth of a curve where it would dwarf the rest.
-    """
-    figure = _figure(6.4, 3.6)
-    axis = figure.subplots()
-    styles = [("#0062aa", "-"), ("#d55e00", "--"), ("#009e73", "-."), ("#cc79a7", ":"), ("#56b4e9", "-"), ("#000000", "--")]
-    tail: list[float] = []
-    for i, (name, (x, y)) in enumerate(curves.items()):
-        if len(x) != len(y):
-            raise ValueError(f"{name}: expected as many values as places, got {len(y)} and {len(x)}")
-        colour = styles[i % len(styles)][0]
-        style = styles[(i + i // len(styles)) % len(styles)][1]          # a seventh line has the first one's colour, but not its dashes
-        axis.plot(x, y, style, color=colour, label=name, linewidth=1.8)
-        tail += list(y)[len(y) // 5 :]
-    for name, level in (levels or {}).items():
-        axis.axhline(level, color="#868e96", linewidth=1, linestyle=(0, (1, 2)))
-        axis.annotate(name, (1, level), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8, color="#495057")
-        tail.append(level)
-    finite = [v for v in tail if math.isfinite(v)]
-    if finite and max(finite) > min(finite):
-        margin = 0.08 * (max(finite) - min(finite))
-        axis.set_ylim(min(finite) - margin, max(finite) + margin)
-    axis.set(xlabel=xlabel, ylabel=ylabel)
-    axis.grid(alpha=0.3)
-    for side in ("top", "right"):
-        axis.spines[side].set_visible(False)
-    if curves:
-        figure.legend(loc="outside upper left", ncols=3, frameon=False, fontsize=9)
-    return _render(figure)
 
 
 # ── files ────────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -120,7 +120,8 @@ def strengths(
 ) -> int:
     """How strongly a trained model uses each earlier pixel, as a picture and as the pixels that matter most."""
     from ..checking import dependency_strengths
-    from ..pictures import dependency_picture, save_picture
+    from ..pictures import save_picture
+    from ..plots import dependency_picture
     from ..raster import RasterModel
 
     if not isinstance(network, RasterModel):

@@ -35,7 +35,8 @@ def score(
     from rich.table import Table
 
     from ..evaluation import ensemble_log_prob
-    from ..pictures import save_picture, surprise_map
+    from ..pictures import save_picture
+    from ..plots import surprise_map
     from ..raster import RasterModel
 
     check_suffix("--map", map, ".png")

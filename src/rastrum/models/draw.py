@@ -180,7 +180,8 @@ class DRAW(CanvasModel):
             seen = window.read(torch.cat([unit, error], dim=2))
             glimpse = seen.flatten(1) * window.gamma
             look, miss = seen.detach().transpose(1, 2).chunk(2, dim=1)
-            state.info = {"read_window": window.box, "glimpse": look, "error_glimpse": miss}
+            state.info = {"read_window": window.box, "read_rows": window.rows, "read_columns": window.columns}
+            state.info |= {"read_gamma": window.gamma, "glimpse": look, "error_glimpse": miss}
         else:
             glimpse = error.flatten(1)
         inputs = torch.cat([glimpse, decoder, memory["encoder"]], dim=1)

@@ -1,0 +1,186 @@
+"""``figures``: the pictures that explain trained models, in a folder, and the numbers that belong to them."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from tyro.conf import Positional, arg
+
+from . import parse
+from .show import Classes, Json, answer, bits_per_dim, class_condition, load_model, progress
+from .source import Binarise, Count, Images, load_images
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from ..canvas import CanvasModel
+    from ..config import DataConfig
+    from ..data import Dataset
+    from ..raster import RasterModel
+
+
+def figures(
+    models: Annotated[Positional[tuple[str, ...]], arg(metavar="MODEL …", help="folders of saved models, or rastrum/NAME in the box")],
+    out: Annotated[Path, arg(metavar="FOLDER", help="where pictures go; of several models, each has a folder there")] = Path("figures"),
+    data: Annotated[str | None, arg(metavar="NAME", help="data set; by default the one on the model's card")] = None,
+    images: Images = None,
+    split: Annotated[str | None, arg(help="of the data set: train, test, test[:100], …; by default what was held out, else test")] = None,
+    count: Count = 64,
+    binarise: Binarise = "static",
+    seed: Annotated[int, arg(help="same seed, same pictures")] = 0,
+    classes: Classes = None,
+    json: Json = False,
+) -> None:
+    """Draw what explains trained models.
+
+    A canvas model: steps.png, drawing.gif, kl.png, hierarchy.png, samples.png; one with attention also filters.png and filter-banks.png.
+    A raster model: samples.png, completions.png, surprise.png, context.png. Several models of one image size also stand side by side: in
+    betas.png if each was trained with a β, else in models.png. The rate is the KL of the latents, the PSNR that of images redrawn from
+    them.
+    """
+    from ..checkpoint import write_files
+    from ..figures import beta_of, comparison
+    from ..pictures import encode_picture
+
+    if not models:
+        raise ValueError("figures: which models? Give folders of saved models, or rastrum/NAME")
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out: {str(out)!r} is a file, not a folder; choose another name")
+    names = short_names(models)
+    networks = {name: load_model(model) for name, model in zip(names, models, strict=True)}
+    sizes = {name: "x".join(map(str, network.spec.shape)) for name, network in networks.items()}
+    if len(set(sizes.values())) > 1:
+        said = ", ".join(f"{name} {size}" for name, size in sizes.items())
+        raise ValueError(f"figures: models are compared on images of one size, these have {said}; give them one at a time")
+    found, measures, told = {}, {}, {}
+    for name, model in zip(names, models, strict=True):
+        network = networks[name]
+        dataset = images_for(model, network, data, images, split, count, binarise)
+        condition = class_condition(network, len(dataset), classes, dataset.labels)
+        folder = out if len(models) == 1 else out / name
+        numbers, measured = measure_all(network, dataset, condition, seed)
+        if measured is not None:
+            measures[name] = measured
+        files = draw_all(network, dataset, condition, classes, seed, measured)
+        write_files(folder, files)
+        told[name] = class_condition(network, 64, classes, in_turn=True)
+        found[name] = {"model": model, "data": dataset.name, "split": dataset.split, "images": len(dataset), "beta": beta_of(network),
+                       **numbers, "files": [str(folder / file) for file in files]}  # fmt: skip
+    together = None
+    if len(models) > 1:
+        together = out / ("betas.png" if all(row["beta"] is not None for row in found.values()) else "models.png")
+        write_files(out, {together.name: encode_picture(comparison(networks, measures, told, seed))})
+    files = [file for row in found.values() for file in row["files"]] + ([str(together)] if together else [])
+    result = {"out": str(out), "seed": seed, "models": found, "together": together and str(together)}
+    answer(result, json, table(found), *(f"  {file}" for file in files))
+
+
+def short_names(models: tuple[str, ...]) -> list[str]:
+    """A name a model, for folders and headings: the last part of its path, numbered where two have the same."""
+    last = [Path(model).resolve().name for model in models]
+    return [name if name not in last[:i] else f"{name}-{last[: i + 1].count(name)}" for i, name in enumerate(last)]
+
+
+# ── where the images come from ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def images_for(
+    model: str, network: RasterModel | CanvasModel, data: str | None, images: Path | None, split: str | None, count: int, binarise: Any
+) -> Dataset:
+    """The images asked for, or else those that the model's own recipe held out; ``ValueError`` with a remedy if it names none."""
+    if data is not None or images is not None:
+        return load_images(network, data, images, split or "test", count, binarise)
+    own = trained_on(model)
+    if own is None:
+        raise ValueError(f"figures: the card of {model} does not say how it was trained; give --data NAME or --images PATH")
+    from ..data import load_dataset
+    from ..evaluation import check_data
+
+    if count < 1:
+        raise ValueError(f"--count: expected at least 1, got {count}")
+    with progress(f"reading {own.name}", 1, "images") as report:
+        dataset = load_dataset(own.name, split or own.held_out, replace(own, limit=count), report)
+    check_data(network, dataset)
+    return dataset
+
+
+def trained_on(model: str) -> DataConfig | None:
+    """The data of the recipe and settings that the command on a model's card names, or None."""
+    from ..checkpoint import read_card
+    from ..recipes import RECIPES
+
+    match = re.search(r"^\| command \| `rastrum train (\S+)(.*)` \|$", read_card(model), re.MULTILINE)
+    if match is None or match[1] not in RECIPES:
+        return None
+    recipe = RECIPES[match[1]]()
+
+    def settings(config: Annotated[Any, arg(name="")] = recipe, tensorboard: bool = False, json: Json = False) -> Any:
+        return config
+
+    settings.__annotations__["config"] = Annotated[type(recipe), arg(name="")]
+    return parse(settings, shlex.split(match[2]), f"rastrum train {match[1]}").data
+
+
+# ── pictures and numbers ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def draw_all(
+    network: RasterModel | CanvasModel, dataset: Dataset, condition: Any, classes: tuple[int, ...] | None, seed: int, measured: Any
+) -> dict[str, bytes]:
+    """The files by name, a bar meanwhile."""
+    from ..figures import CANVAS_FIGURES, RASTER_FIGURES, RASTER_SHEET, SHEET, canvas_figures, raster_figures
+    from ..raster import RasterModel
+
+    x, files = dataset.images.long(), {}
+    if isinstance(network, RasterModel):
+        walk = raster_figures(network, x, condition, class_condition(network, RASTER_SHEET, classes, in_turn=True), seed)
+    else:
+        walk = canvas_figures(network, x, condition, class_condition(network, SHEET, classes, in_turn=True), seed, measured)
+    with progress("drawing", len(RASTER_FIGURES if isinstance(network, RasterModel) else CANVAS_FIGURES), "figures") as report:
+        for name, content in walk:
+            files[name] = content
+            report(len(files))
+    return files
+
+
+def measure_all(network: RasterModel | CanvasModel, dataset: Dataset, condition: Any, seed: int) -> tuple[dict[str, Any], Any]:
+    """Numbers of a model by name, and a canvas model's ``Measures``."""
+    import torch
+
+    from ..figures import measure
+    from ..raster import RasterModel
+
+    x = dataset.images.long()
+    if not isinstance(network, RasterModel):
+        measured = measure(network, x, condition, seed)
+        return measured.as_dict(), measured
+    parts = []
+    with progress("scoring", len(x), "images") as report, torch.inference_mode():
+        for start in range(0, len(x), 8):
+            at = slice(start, start + 8)
+            parts.append(network.log_prob(x[at], None if condition is None else condition[at]))
+            report(min(start + 8, len(x)))
+    return {"bits_per_dim": bits_per_dim(-float(torch.cat(parts).mean()), network.spec.size)}, None
+
+
+def table(found: dict[str, dict[str, Any]]) -> Table:
+    """Rate, PSNR and likelihood, a row a model; β only where one has it."""
+    from rich.table import Column, Table
+
+    weighted = any(row["beta"] is not None for row in found.values())
+    heads = (*(["β"] if weighted else []), "KL, bits", "bits/dim", "PSNR, dB", "−log p, bits/dim")
+    model = Column("model", overflow="fold")
+    rows = Table(model, *(Column(head, justify="right", no_wrap=True) for head in heads), box=None, padding=(0, 2, 0, 0))
+    for name, row in found.items():
+        beta = ["" if row["beta"] is None else f"{row['beta']:g}"] if weighted else []
+        if "rate_bits" not in row:
+            rows.add_row(name, *beta, "", "", "", f"{row['bits_per_dim']:.4f}")
+            continue
+        psnr = "∞" if row["psnr_db"] is None else f"{row['psnr_db']:.2f}"
+        bound = "" if row["bound_bits_per_dim"] is None else f"≤ {row['bound_bits_per_dim']:.4f}"
+        rows.add_row(name, *beta, f"{row['rate_bits']:,.1f}", f"{row['rate_bits_per_dim']:.4f}", psnr, bound)
+    return rows

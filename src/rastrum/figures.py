@@ -1,0 +1,344 @@
+"""The pictures that explain a trained model, and the numbers that belong to them; ``rastrum figures`` writes them.
+
+    canvas models   steps.png      how one image is redrawn: what is looked at, what was missed, the stroke, the canvas
+                    drawing.gif    images from imagination, and redrawn beside what is redrawn, with their windows
+                    kl.png         nats of each latent: when an image is decided
+                    hierarchy.png  what the first t latents hold, the others drawn from the prior or at its mean
+                    samples.png    a sheet
+                    filters.png    the windows that attention chose: their filters, the patch read and written back
+                    filter-banks.png    the same for windows chosen here, to show what g, δ, σ and γ do
+    raster models   samples.png, completions.png (of upper halves), surprise.png (bits a pixel), context.png (what one decision sees)
+
+Everything goes through a model's public methods, so a user's model has them too; the last two are only for one that tells its
+filters. A sheet of a canvas model shows p(x | canvas), without the noise of the pixels.
+
+Source of the hierarchy: Gregor, Besse, Rezende, Danihelka, Wierstra, "Towards Conceptual Compression", 2016, section 4.
+
+Shapes: N images, C channels, H, W height and width, T strokes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from .canvas import CanvasModel
+from .checking import context_of
+from .generation import complete, sample
+from .layers.attention import Window, place
+from .pictures import (
+    PAPER,
+    Picture,
+    arrange,
+    completion_sheet,
+    context_picture,
+    draw_window,
+    encode_animation,
+    encode_picture,
+    frame_tiles,
+    reconstruction_strip,
+    sheet,
+    tiles,
+)
+from .plots import kl_plot, surprise_map, window_plot
+from .protocol import Frame, ImageSpec
+from .raster import RasterModel
+
+Model: TypeAlias = RasterModel | CanvasModel
+
+BATCH = 64                     # images measured at once
+SHEET, RASTER_SHEET = 64, 16   # images of samples.png
+SHOWN = 8                      # images of drawing.gif
+COLUMNS = 12                   # strokes of steps.png, and lengths of hierarchy.png, where there are more
+LARGE = 84                     # an image of a strip is enlarged to at least as many points
+CANVAS_FIGURES = ("steps.png", "drawing.gif", "kl.png", "hierarchy.png", "samples.png", "filters.png", "filter-banks.png")
+RASTER_FIGURES = ("samples.png", "completions.png", "surprise.png", "context.png")
+
+
+# ── numbers ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Measures:
+    """A canvas model on N images.
+
+    kl: (N, steps) nats · squared_error: mean over all values of the picture rounded to the nearest levels, on a scale from 0 to 255 ·
+    bound: (N,) nats, or None where the model has no likelihood · size: values of an image.
+    """
+
+    kl: Tensor
+    squared_error: float
+    bound: Tensor | None
+    size: int
+
+    @property
+    def rate(self) -> float:
+        """Mean KL of an image in bits: what its latents would cost at best."""
+        return float(self.kl.sum(1).mean()) / math.log(2)
+
+    @property
+    def psnr(self) -> float:
+        """Of the mean squared error over all images, in dB; infinite where nothing is lost."""
+        return 10 * math.log10(255**2 / self.squared_error) if self.squared_error else math.inf
+
+    def as_dict(self) -> dict[str, float | None]:
+        """rate_bits an image and per dim, psnr_db (None: nothing is lost), bound_bits_per_dim (None: no likelihood), kl_nats an image."""
+        bound = None if self.bound is None else -float(self.bound.mean()) / (self.size * math.log(2))
+        psnr = self.psnr if math.isfinite(self.psnr) else None
+        rate = {"kl_nats": self.rate * math.log(2), "rate_bits": self.rate, "rate_bits_per_dim": self.rate / self.size}
+        return {**rate, "psnr_db": psnr, "bound_bits_per_dim": bound}
+
+
+@torch.no_grad()
+def measure(model: CanvasModel, images: Tensor, condition: Tensor | None = None, seed: int = 0) -> Measures:
+    """Rate and distortion of levels images (N, *shape), redrawn from one draw of their latents."""
+    top = model.spec.levels - 1
+    kl, errors, bounds = [], [], []
+    for start in range(0, len(images), BATCH):
+        x = images[start : start + BATCH]
+        told = None if condition is None else condition[start : start + BATCH]
+        nats = []
+        for frame in model.reconstruct(x, told, seed, start):
+            nats += [frame.info["kl"]] if "kl" in frame.info else []
+            last = frame.images
+        kl.append(torch.stack(nats, 1).double().cpu())
+        missed = (torch.round(last.double() * top).cpu() - x.double()) * (255 / top)
+        errors.append(missed.square().flatten(1).mean(1))
+        bounds += [model.bound(x, told, seed=seed, first=start).cpu()] if model.proper else []
+    return Measures(torch.cat(kl), float(torch.cat(errors).mean()), torch.cat(bounds) if bounds else None, model.spec.size)
+
+
+# ── canvas models ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def layers_of(model: CanvasModel) -> int:
+    """Latents that one stroke decides in turn: ``steps`` counts decisions, a configuration's own ``steps`` strokes."""
+    strokes = getattr(model.config, "steps", model.steps)
+    return model.steps // strokes if model.steps % strokes == 0 else 1
+
+
+def canvas_figures(
+    model: CanvasModel,
+    images: Tensor,
+    condition: Tensor | None = None,
+    imagined: Tensor | None = None,
+    seed: int = 0,
+    measures: Measures | None = None,
+) -> Iterator[tuple[str, bytes]]:
+    """Files by name, one after another, of levels images (N, *shape).
+
+    condition: of the images; imagined: of the ``SHEET`` images of samples.png; measures: of the images, if they are there already.
+    ``ValueError`` for what is neither grey nor RGB.
+    """
+    check_spec(model.spec)
+    x, told = images[:SHOWN], None if condition is None else condition[:SHOWN]
+    frames = list(strokes(model.reconstruct(x, told, seed), layers_of(model)))
+    target = x / (model.spec.levels - 1)
+    yield "steps.png", encode_picture(reconstruction_strip(target[0], frames, 0, large(model.spec), COLUMNS))
+    yield "drawing.gif", drawing(model, target, frames, None if imagined is None else imagined[: len(x)], seed)
+    yield "kl.png", encode_picture(kl_plot((measures or measure(model, images, condition, seed)).kl, layers_of(model)))
+    yield "hierarchy.png", encode_picture(hierarchy(model, x[:4], None if told is None else told[:4], seed))
+    yield "samples.png", encode_picture(sheet(model.decode([], "sample", imagined, seed, count=SHEET)))
+    if "read_rows" in frames[-1].info:
+        yield "filters.png", encode_picture(chosen_windows(target[0], frames))
+        yield "filter-banks.png", encode_picture(filter_picture(target[0]))
+
+
+def strokes(frames: Iterator[Frame], layers: int) -> Iterator[Frame]:
+    """The frames after whole strokes, each with the change of the canvas since the last one."""
+    before = None
+    for i, frame in enumerate(frames):
+        if i % layers == 0:
+            change = {} if before is None else {"write_patch": frame.info["canvas"] - before}
+            before = frame.info["canvas"]
+            yield replace(frame, info={**frame.info, **change})
+
+
+def drawing(model: CanvasModel, target: Tensor, frames: Sequence[Frame], imagined: Tensor | None, seed: int) -> bytes:
+    """An animation of three rows: images from imagination, images redrawn, and those images (N, C, H, W) in [0, 1]."""
+    scale = max(1, -(-LARGE // 2 // max(target.shape[2:])))
+    originals, moments = tiles(target, scale), []
+    walk = model.generate(len(target), imagined, seed=seed, every=layers_of(model))
+    for dreamt, copied in zip(walk, frames, strict=True):
+        seen = copied.info.get("read_window")
+        looks = originals if seen is None else [draw_window(o, box, scale) for o, box in zip(originals, seen, strict=True)]
+        cells = [*frame_tiles(dreamt, scale), *frame_tiles(copied, scale), *looks]
+        moments.append(arrange(cells, len(target), ["imagined", "redrawn", "image"]))
+    return encode_animation(moments, fps=min(max(len(frames) / 5, 3), 12), hold=3)
+
+
+def hierarchy(
+    model: CanvasModel, images: Tensor, condition: Tensor | None = None, seed: int = 0, columns: int = COLUMNS, scale: int | None = None
+) -> Picture:
+    """What the first t = 0, …, T strokes hold of levels images (N, *shape): two rows an image, the others drawn or at their prior's mean.
+
+    At most ``columns`` + 1 values of t, evenly, 0 and T among them; the last is the whole reconstruction. ``ValueError`` for columns < 1.
+    """
+    if columns < 1:
+        raise ValueError(f"columns: expected a whole number of at least 1, got {columns}")
+    layers, count = layers_of(model), len(images)
+    latents = model.encode(images, condition, seed)
+    shown = sorted({round(t) for t in np.linspace(0, model.steps // layers, columns + 1)})
+    scale = large(model.spec) if scale is None else scale
+    originals = tiles(images / (model.spec.levels - 1), scale)
+    blank = Image.new("RGB", originals[0].size, PAPER)
+    drawn = {
+        rest: [tiles(model.decode(latents[: t * layers], rest, condition, seed, count=count), scale) for t in shown]
+        for rest in ("sample", "mean")
+    }
+    cells = []
+    for i in range(count):
+        for first, rest in ((originals[i], "sample"), (blank, "mean")):
+            cells += [first, *(column[i] for column in drawn[rest])]
+    heads = ["image", *(f"t = {t}" if t == 0 else str(t) for t in shown)]
+    return arrange(cells, len(heads), ["rest drawn", "rest at mean"] * count, heads)
+
+
+# ── windows ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Filters(NamedTuple):
+    """Where a window stands and how it looks: centre row and column, stride and σ in pixels (the first pixel's centre is 0), and γ."""
+
+    row: float
+    column: float
+    stride: float
+    sigma: float
+    gamma: float = 1.0
+
+    def __str__(self) -> str:
+        return f"g$_Y$ = {self.row:.3g}\ng$_X$ = {self.column:.3g}\nδ = {self.stride:.3g}\nσ = {self.sigma:.3g}\nγ = {self.gamma:.3g}"
+
+
+def some_filters(spec: ImageSpec, count: int) -> list[Filters]:
+    """What each number does: the whole image, a closer look, a blurred one, and a dim one of the side."""
+    row, column = (spec.height - 1) / 2, (spec.width - 1) / 2
+    stride = (max(spec.height, spec.width) - 1) / max(count - 1, 1)
+    near = stride / 2
+    return [
+        Filters(row, column, stride, stride / 2),
+        Filters(row, column, near, near / 2),
+        Filters(row, column, near, 3 * near),
+        Filters(row / 2, 1.4 * column, near, near / 2, 0.5),
+    ]
+
+
+def window_of(filters: Sequence[Filters], count: int, spec: ImageSpec) -> Window:
+    """Windows of ``count`` by ``count`` filters as the equations place them. ``ValueError`` for a stride, σ or γ that is not above 0."""
+    for chosen in filters:
+        if not min(chosen.stride, chosen.sigma, chosen.gamma) > 0:
+            raise ValueError(f"filters: stride, sigma and gamma must be above 0, got {tuple(chosen)}")
+    if count < 1:
+        raise ValueError(f"filters: expected at least 1 along a side, got {count}")
+    row, column, stride, sigma, gamma = torch.tensor(filters, dtype=torch.float64).unbind(1)
+    unit = (max(spec.height, spec.width) - 1) / max(count - 1, 1)
+    centre = [2 * (at + 1) / (side + 1) - 1 for at, side in ((column, spec.width), (row, spec.height))]
+    shape = [2 * sigma.log(), (stride / (unit or 1.0)).log(), gamma.log()]  # an image of one pixel has no stride
+    return place(torch.stack([*centre, *shape], 1), count, spec.height, spec.width)
+
+
+def filter_picture(image: Tensor, filters: Sequence[Filters] | None = None, count: int = 12) -> Picture:
+    """Filter banks for chosen centre, stride, σ and γ, with the patch read from an image (C, H, W) in [0, 1] and written back.
+
+    count: filters along a side, N. ``ValueError`` as ``window_of``.
+    """
+    if image.ndim != 3:
+        raise ValueError(f"image: expected shape (C, H, W), got {tuple(image.shape)}")
+    spec = ImageSpec(*image.shape)
+    chosen = some_filters(spec, count) if filters is None else filters
+    return window_plot(image.double().expand(len(chosen), *image.shape), window_of(chosen, count, spec), [str(each) for each in chosen])
+
+
+def chosen_windows(image: Tensor, frames: Sequence[Frame], index: int = 0, rows: int = 4) -> Picture:
+    """The windows through which a model read image number ``index``, (C, H, W) in [0, 1], at ``rows`` of its strokes, evenly."""
+    shown = sorted({round(t) for t in np.linspace(1, len(frames) - 1, rows)})
+    told = [frames[t].info for t in shown]
+    stacked = (torch.stack([info[f"read_{name}"][index] for info in told]) for name in ("rows", "columns", "gamma", "window"))
+    window = Window(*(tensor.double().cpu() for tensor in stacked))
+    titles = []
+    for t, box, gamma in zip(shown, window.box.tolist(), window.gamma.flatten().tolist(), strict=True):
+        stride = (box[2] - 1) / max(window.rows.shape[1] - 1, 1)
+        titles.append(f"stroke {t}\ng$_Y$ = {box[0]:.1f}\ng$_X$ = {box[1]:.1f}\nδ = {stride:.2f}\nγ = {gamma:.2f}")
+    return window_plot(image.double().expand(len(shown), *image.shape), window, titles)
+
+
+# ── raster models ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@torch.no_grad()
+def raster_figures(
+    model: RasterModel, images: Tensor, condition: Tensor | None = None, imagined: Tensor | None = None, seed: int = 0
+) -> Iterator[tuple[str, bytes]]:
+    """Files by name, one after another, as ``canvas_figures``; imagined: conditions of the ``RASTER_SHEET`` images of samples.png."""
+    spec = model.spec
+    check_spec(spec)
+    top = spec.levels - 1
+    yield "samples.png", encode_picture(sheet(sample(model, RASTER_SHEET, imagined, seed=seed) / top))
+    x, told = images[:SHOWN], None if condition is None else condition[:SHOWN]
+    known = torch.zeros(spec.shape, dtype=torch.bool)
+    known[:, : spec.height // 2] = True
+    filled = complete(model, x[:6], known, None if told is None else told[:6], num_samples=4, seed=seed)
+    yield "completions.png", encode_picture(completion_sheet(x[:6] / top, known, filled / top))
+    yield "surprise.png", encode_picture(surprise_map(x / top, model.log_prob_map(x, told)))
+    place = (spec.channels - 1, spec.height // 2, spec.width // 2)
+    seen, promised = context_of(model, int(np.ravel_multi_index(place, spec.shape)))
+    yield "context.png", encode_picture(context_picture(seen, promised, place))
+
+
+# ── several models ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def comparison(
+    models: Mapping[str, Model],
+    measures: Mapping[str, Measures],
+    imagined: Mapping[str, Tensor | None] | None = None,
+    seed: int = 0,
+    count: int = 24,
+) -> Picture:
+    """A sheet of samples for each model, side by side, under its β (or its name) and the rate and PSNR of its ``measures``.
+
+    imagined: conditions of the ``count`` images, by model. ``ValueError`` for models of images of different sizes.
+    """
+    sizes = {name: model.spec.shape for name, model in models.items()}
+    if len(set(sizes.values())) > 1:
+        raise ValueError(f"figures: models are compared on images of one size, these are of {sizes}; give them one at a time")
+    cells, heads = [], []
+    for name, model in models.items():
+        told = None if imagined is None or (all_told := imagined.get(name)) is None else all_told[:count]
+        if isinstance(model, CanvasModel):
+            drawn = model.decode([], "sample", told, seed, count=count)
+        else:
+            drawn = sample(model, count, told, seed=seed) / (model.spec.levels - 1)
+        cells.append(ImageOps.expand(sheet(drawn, 4), 5, PAPER))
+        beta = beta_of(model)
+        head = name if beta is None else f"β = {beta:g}"
+        if name in measures:
+            head += f"\n{measures[name].rate:,.0f} bits, {measures[name].psnr:.1f} dB"
+        heads.append(head)
+    return arrange(cells, len(cells), None, heads)
+
+
+def beta_of(model: Model) -> float | None:
+    """The weight of the reconstruction in a model's loss, where its configuration has one."""
+    return getattr(model.config, "beta", None)
+
+
+# ── shared ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def check_spec(spec: ImageSpec) -> None:
+    """``ValueError`` for images that no picture shows."""
+    if spec.frames > 1 or spec.channels not in (1, 3):
+        kind = f"{spec.frames} frames" if spec.frames > 1 else f"{spec.channels} channels"
+        raise ValueError(f"figures: they show grey or RGB images, this model's have {kind}; use its frames from Python")
+
+
+def large(spec: ImageSpec) -> int:
+    return -(-LARGE // max(spec.height, spec.width))
