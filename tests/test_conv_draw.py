@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import rastrum
 from rastrum.latents import DitheredNormal, Uniform
 from rastrum.layers.convolutional import from_blocks, to_blocks
 from rastrum.models.conv_draw import ConvDRAW, ConvDRAWConfig
@@ -343,3 +344,18 @@ def test_presets_and_refusals():
             ConvDRAW.preset("tiny", ImageSpec(1, 3, 2), **overrides)
     with pytest.raises(ValueError, match="frames"):
         ConvDRAW.preset("tiny", ImageSpec(1, 3, 2, frames=2))
+
+
+def test_a_weighted_loss_is_not_told_as_a_likelihood() -> None:
+    """With beta, or while the KL warms up, the loss of a step is no bound; the bound itself knows neither."""
+    spec = ImageSpec(1, 4, 4, 2)
+    plain, weighted = (rastrum.build("conv-draw", spec, preset="tiny", beta=beta) for beta in (1.0, 0.5))
+    assert isinstance(plain, ConvDRAW) and isinstance(weighted, ConvDRAW)
+    assert plain.loss_is_bound and not weighted.loss_is_bound
+    x = images(spec, 3)
+    assert torch.allclose(plain.loss(x, seed=1), -plain.bound(x, seed=1))
+    assert torch.equal(plain.bound(x, seed=1), weighted.bound(x, seed=1)) and not torch.allclose(weighted.loss(x, seed=1), plain.loss(x, seed=1))
+    plain.progress(0.0)
+    assert not plain.loss_is_bound
+    plain.progress(1.0)
+    assert plain.loss_is_bound

@@ -132,6 +132,11 @@ class CanvasModel(nn.Module):
         """Whether ``distribution`` is a likelihood of the levels; without one there is a training loss, and no bound."""
         return True
 
+    @property
+    def loss_is_bound(self) -> bool:
+        """Whether ``loss`` is −bound now, so that a training step may be told in bits/dim."""
+        return self.proper
+
     def reconstruction(self, state: State, x: Tensor) -> Tensor:
         """log p(x | canvas) in nats, (B,) float64; what the training loss uses in its place where the model is not ``proper``."""
         return self.distribution(state).log_prob(x).double().flatten(1).sum(1)

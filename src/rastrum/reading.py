@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .layers.attention import Window, place
-from .models.draw import cell
+from .layers.lstm import cell
 from .models.presets import check_config
 from .protocol import ArrayLike, ImageSpec, as_tensor, check_images
 

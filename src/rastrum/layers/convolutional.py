@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from . import lstm
+
 
 def to_blocks(maps: Tensor, stride: int) -> Tensor:
     """(B, C, H, W) → (B, C·s², h, w)."""
@@ -43,9 +45,7 @@ class ConvLSTM(nn.Module):
         gates = self.gates(torch.cat([*inputs, h], dim=1))
         if told is not None:
             gates = gates + told[:, :, None, None]
-        admit, keep, show, content = gates.chunk(4, dim=1)
-        cell = torch.addcmul(torch.sigmoid(admit) * torch.tanh(content), torch.sigmoid(keep), cell)
-        return torch.sigmoid(show) * torch.tanh(cell), cell
+        return lstm.cell(gates, cell)
 
 
 def convolution(inputs: int, outputs: int, kernel: int, gain: float = 1.0) -> nn.Conv2d:

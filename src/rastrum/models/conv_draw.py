@@ -40,12 +40,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ..canvas import CanvasModel, State
-from ..distributions import Bernoulli, LogisticMixture
+from ..canvas import State
 from ..latents import DitheredNormal, Normal, Uniform
 from ..layers.convolutional import ConvLSTM, convolution, from_blocks, to_blocks
-from ..protocol import ArrayLike, ConditionSpec, Distribution, ImageSpec, check_condition
+from ..protocol import ArrayLike, ConditionSpec, ImageSpec, check_condition
 from . import presets
+from .pixel_canvas import PixelCanvas
 from .presets import choose
 
 
@@ -70,7 +70,7 @@ class ConvDRAWConfig:
     posterior: Literal["normal", "uniform"] = "normal"
 
 
-class ConvDRAW(CanvasModel):
+class ConvDRAW(PixelCanvas):
     """Convolutional DRAW.
 
     State: canvas r as blocks (B, halves·C·s², h, w); memory of layer 0: ``encoder0``, ``encoder_cell0``, ``decoder0``, ``decoder_cell0``
@@ -85,7 +85,7 @@ class ConvDRAW(CanvasModel):
         check_config(spec, config)
         self.steps = config.steps * config.layers
         self.kl_weight = 1.0
-        halves = 1 if spec.levels == 2 else 2
+        halves = self.halves
         features, kernel, blocks = config.features, config.kernel, spec.channels * config.stride**2
         self.canvas = nn.Parameter(torch.zeros(halves * spec.channels, spec.height, spec.width))
         self.write_head = convolution(features, halves * blocks, kernel, gain=0.1)
@@ -194,7 +194,7 @@ class ConvDRAW(CanvasModel):
         if memory.get("image") is not x:
             memory["image"], memory["levels"] = x, to_blocks(self._levels(x), self.config.stride)
         mean = state.canvas[:, : memory["levels"].shape[1]]
-        error = memory["levels"] - (torch.sigmoid(mean) if self.spec.levels == 2 else mean)
+        error = memory["levels"] - (torch.sigmoid(mean) if self.bernoulli else mean)
         below = torch.cat([memory["levels"], error], dim=1)
         for layer, encoder in enumerate(self.encoders):
             self._move(encoder, memory, "encoder", layer, [below, memory[f"decoder{layer}"]])
@@ -221,24 +221,10 @@ class ConvDRAW(CanvasModel):
     def _levels(self, x: Tensor) -> Tensor:
         """Levels x as numbers: 0 and 1, or −1 … 1."""
         unit = x.to(self.dtype) / (self.spec.levels - 1)
-        return unit if self.spec.levels == 2 else 2 * unit - 1
+        return unit if self.bernoulli else 2 * unit - 1
 
-    def _pixels(self, state: State) -> Tensor:
-        """(B, halves·C, H, W)."""
+    def pixels(self, state: State) -> Tensor:
         return from_blocks(state.canvas, self.config.stride, self.spec.height, self.spec.width)
-
-    def drawn(self, state: State) -> Tensor:
-        return self._pixels(state)[:, : self.spec.channels]
-
-    def image(self, state: State) -> Tensor:
-        drawn = self.drawn(state)
-        return torch.sigmoid(drawn) if self.spec.levels == 2 else (0.5 * drawn + 0.5).clamp(0, 1)
-
-    def distribution(self, state: State) -> Distribution:
-        if self.spec.levels == 2:
-            return Bernoulli(self.drawn(state))
-        means, log_scales = self._pixels(state).unsqueeze(-1).chunk(2, dim=1)
-        return LogisticMixture(torch.zeros_like(means), means, log_scales, self.spec.levels)
 
     def loss(self, x: ArrayLike, condition: ArrayLike | None = None, seed: int | None = None) -> Tensor:
         """What training minimises, (B,): β·L_x + Σ KL, the KL less while training warms up; nats where both weights are 1."""
@@ -246,20 +232,18 @@ class ConvDRAW(CanvasModel):
         reconstruction, kl = self._terms(x, condition, seed, 0)
         return self.kl_weight * kl.sum(1) - self.config.beta * reconstruction
 
+    @property
+    def loss_is_bound(self) -> bool:
+        return self.kl_weight == 1.0 == self.config.beta
+
     def progress(self, fraction: float) -> float:
         self.kl_weight = min(1.0, 0.05 + 0.95 * fraction / self.config.warm_up) if self.config.warm_up else 1.0
         return fraction
 
     @torch.no_grad()
     def initialise(self, x: Tensor, condition: Tensor | None = None) -> None:
-        """The initial canvas becomes the mean of images x, and the spread around it where the likelihood has a scale."""
-        unit = x.double() / (self.spec.levels - 1)
-        mean = (unit.sum(0) + 0.5) / (len(x) + 1)
-        if self.spec.levels == 2:
-            self.canvas.copy_(torch.logit(mean))
-        else:
-            deviation = 2 * ((unit - mean).square().mean(0) + self.spec.levels**-2).sqrt()
-            self.canvas.copy_(torch.cat([2 * mean - 1, torch.log(math.sqrt(3) / math.pi * deviation)]))
+        """The initial canvas becomes the mean of images x."""
+        self.canvas.copy_(self.mean_canvas(x))
         self.initialised.fill_(True)
 
 

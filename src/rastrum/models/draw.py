@@ -36,11 +36,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..canvas import CanvasModel, State
-from ..distributions import Bernoulli, LogisticMixture
+from ..canvas import State
 from ..latents import Normal
 from ..layers.attention import place
+from ..layers.lstm import cell
 from ..protocol import ArrayLike, ConditionSpec, Distribution, ImageSpec, check_condition
+from .pixel_canvas import PixelCanvas
 from .presets import check_config, choose
 
 # The paper's table of sizes, by the data they are for.
@@ -69,7 +70,7 @@ class DRAWConfig:
     likelihood: Literal["exact", "cross-entropy"] = "exact"
 
 
-class DRAW(CanvasModel):
+class DRAW(PixelCanvas):
     """DRAW. State: canvas (B, H, C, W); memory: ``encoder``, ``decoder`` and their cells, each (B, S)."""
 
     config_class = DRAWConfig
@@ -81,7 +82,7 @@ class DRAW(CanvasModel):
         _check_windows(spec, config)
         self.steps = config.steps
         hidden = config.hidden
-        self.canvas_channels = spec.channels * (1 if self.bernoulli else 2)
+        self.canvas_channels = spec.channels * self.halves
         self.canvas = nn.Parameter(torch.zeros(spec.height, self.canvas_channels, spec.width))
         self.start = nn.Parameter(torch.zeros(4, hidden))  # encoder, its cell, decoder, its cell
         self.posterior_head = nn.Linear(hidden, 2 * config.latent)
@@ -174,7 +175,7 @@ class DRAW(CanvasModel):
         if memory.get("image") is not x:
             self._look(state, x)
         decoder, unit = memory["decoder"], memory["unit"]
-        error = unit - self._picture(state)
+        error = unit - self.picture(state.canvas[:, :, : self.spec.channels])
         if self.config.attention:
             window = place(self.read_head(decoder), self.config.read, self.spec.height, self.spec.width)
             seen = window.read(torch.cat([unit, error], dim=2))
@@ -218,25 +219,13 @@ class DRAW(CanvasModel):
 
     # ── the canvas ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _picture(self, state: State) -> Tensor:
-        """(B, H, C, W) in [0, 1]."""
-        drawn = state.canvas[:, :, : self.spec.channels]
-        return torch.sigmoid(drawn) if self.bernoulli else (0.5 * drawn + 0.5).clamp(0, 1)
-
-    def image(self, state: State) -> Tensor:
-        return self._picture(state).transpose(1, 2)
-
-    def drawn(self, state: State) -> Tensor:
-        return state.canvas[:, :, : self.spec.channels].transpose(1, 2)
+    def pixels(self, state: State) -> Tensor:
+        return state.canvas.transpose(1, 2)
 
     def distribution(self, state: State) -> Distribution:
         if not self.proper:
             raise ValueError("draw: likelihood='cross-entropy' is a training loss, it gives no distribution of levels; 'exact' does")
-        if self.bernoulli:
-            return Bernoulli(self.drawn(state))
-        means = self.drawn(state).unsqueeze(-1)
-        log_scales = state.canvas[:, :, self.spec.channels :].transpose(1, 2).unsqueeze(-1)
-        return LogisticMixture(torch.zeros_like(means), means, log_scales, self.spec.levels)
+        return super().distribution(state)
 
     def reconstruction(self, state: State, x: Tensor) -> Tensor:
         if self.proper:
@@ -246,22 +235,9 @@ class DRAW(CanvasModel):
 
     @torch.no_grad()
     def initialise(self, x: Tensor, condition: Tensor | None = None) -> None:
-        """The initial canvas becomes the mean of images x, and the spread around it where the likelihood has a scale."""
-        unit = x.transpose(1, 2).double() / (self.spec.levels - 1)
-        mean = (unit.sum(0) + 0.5) / (len(x) + 1)
-        if self.bernoulli:
-            self.canvas.copy_(torch.logit(mean))
-        else:
-            deviation = 2 * ((unit - mean).square().mean(0) + self.spec.levels**-2).sqrt()
-            self.canvas.copy_(torch.cat([2 * mean - 1, torch.log(math.sqrt(3) / math.pi * deviation)], dim=1))
+        """The initial canvas becomes the mean of images x."""
+        self.canvas.copy_(self.mean_canvas(x).transpose(0, 1))
         self.initialised.fill_(True)
-
-
-def cell(gates: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
-    """LSTM: gates (B, 4S) = input, forget, output and content before their nonlinearities; memory (B, S) → output and memory (B, S)."""
-    admit, keep, show, content = gates.chunk(4, dim=1)
-    memory = torch.addcmul(torch.sigmoid(admit) * torch.tanh(content), torch.sigmoid(keep), memory)
-    return torch.sigmoid(show) * torch.tanh(memory), memory
 
 
 def _check_windows(spec: ImageSpec, config: DRAWConfig) -> None:

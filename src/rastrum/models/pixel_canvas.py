@@ -1,0 +1,59 @@
+"""A canvas that holds the distribution of each value of the image: what DRAW and convolutional DRAW draw on.
+
+    2 levels          a logit, p(x = 1) = σ(c)
+    more than 2       two halves of channels, mean (levels lie in [−1, 1], the mean anywhere) and log scale of one discretised logistic
+
+Dimensions: B batch · C channels of the image · halves 1 or 2.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ..canvas import CanvasModel, State
+from ..distributions import Bernoulli, LogisticMixture
+from ..protocol import Distribution
+
+
+class PixelCanvas(CanvasModel):
+    """A subclass says where its canvas lies (``pixels``), and starts it from ``mean_canvas`` in ``initialise``."""
+
+    @property
+    def bernoulli(self) -> bool:
+        return self.spec.levels == 2
+
+    @property
+    def halves(self) -> int:
+        return 1 if self.bernoulli else 2
+
+    def pixels(self, state: State) -> Tensor:
+        """The canvas as (B, halves·C, H, W)."""
+        raise TypeError(f"{type(self).__name__} does not define pixels(state)")
+
+    def drawn(self, state: State) -> Tensor:
+        return self.pixels(state)[:, : self.spec.channels]
+
+    def image(self, state: State) -> Tensor:
+        return self.picture(self.drawn(state))
+
+    def picture(self, drawn: Tensor) -> Tensor:
+        """Logits or means, of any shape, as intensities in [0, 1]."""
+        return torch.sigmoid(drawn) if self.bernoulli else (0.5 * drawn + 0.5).clamp(0, 1)
+
+    def distribution(self, state: State) -> Distribution:
+        if self.bernoulli:
+            return Bernoulli(self.drawn(state))
+        means, log_scales = self.pixels(state).unsqueeze(-1).chunk(2, dim=1)
+        return LogisticMixture(torch.zeros_like(means), means, log_scales, self.spec.levels)
+
+    def mean_canvas(self, x: Tensor) -> Tensor:
+        """The canvas (halves·C, H, W) that says the mean of images x (B, C, H, W), and the spread around it where it has a scale."""
+        unit = x.double() / (self.spec.levels - 1)
+        mean = (unit.sum(0) + 0.5) / (len(x) + 1)
+        if self.bernoulli:
+            return torch.logit(mean)
+        deviation = 2 * ((unit - mean).square().mean(0) + self.spec.levels**-2).sqrt()
+        return torch.cat([2 * mean - 1, torch.log(math.sqrt(3) / math.pi * deviation)])
