@@ -1,6 +1,7 @@
 """Price of a sample: native and torch interpreter, one full forward a decision, and one forward of the same batch, side by side.
 
     python benchmarks/sampling.py [--models gated-grey row-lstm-rgb …] [--batches 1 4 16 64] [--threads 1] [--sizes 8 64 --plot sizes.png]
+    python benchmarks/sampling.py --alternate 15 [--models …] [--batches …]        # the one ratio, for a machine that is not quiet
 
 The forward is ``log_prob``, head included, in the chunk size that is fastest here; the plain forward is the same through torch alone, one
 product a tap, without the compiled layers: what the torch interpreter also does. The naive way is timed on a few decisions spread over
@@ -157,6 +158,29 @@ def measure(name: str, batch: int, peak: float) -> None:
     )
 
 
+def alternate(name: str, batch: int, rounds: int) -> None:
+    """native / forward by the processor's time, in turn: the median of many rounds, for machines that other work disturbs."""
+    model = MODELS[name]()
+    assert isinstance(model, RasterModel)
+    _, chunk = forward_seconds(model.eval(), batch)
+    x = torch.randint(0, model.spec.levels, (batch, *model.spec.shape), generator=torch.Generator().manual_seed(0))
+    draw = drawing(model, batch, "native")
+    draw()
+    times = []
+    with torch.inference_mode():
+        for _ in range(rounds):
+            start = time.process_time()
+            draw()
+            between = time.process_time()
+            for part in x.split(chunk):
+                model.log_prob(part)
+            times.append((between - start, time.process_time() - between))
+    native, forward = (sorted(column)[rounds // 2] for column in zip(*times, strict=True))
+    ratio = sorted(a / b for a, b in times)
+    print(f"| {name} | {batch} | {native * 1e3:.1f} | {forward * 1e3:.1f} ({chunk}) | **{ratio[rounds // 2]:.2f}** |"
+          f" {ratio[rounds // 4]:.2f}–{ratio[3 * rounds // 4]:.2f} |", flush=True)  # fmt: skip
+
+
 def first_sample() -> None:
     """Seconds to the first image of a process that has to compile, and of one that finds the compiled code on disk."""
     with tempfile.TemporaryDirectory() as cache:
@@ -206,8 +230,15 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--sizes", nargs="*", type=int, default=[8, 16, 32, 64])
     parser.add_argument("--plot", type=Path)
+    parser.add_argument("--alternate", type=int, metavar="ROUNDS", help="only native / forward, by the processor's time, in turn")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    if options.alternate is not None:
+        print("| model | B | native, CPU ms | forward (chunk) | native / forward, median | quartiles |\n|---|---|---|---|---|---|")
+        for name in options.models:
+            for batch in options.batches:
+                alternate(name, batch, options.alternate)
+        return
     peak = peak_multiply_adds()
     print(f"{options.threads} thread(s); peak of a core {peak / 1e9:.1f} billion float32 multiply-adds a second\n")
     print("| model | B | naive, µs/pixel | torch | native | forward (chunk) | plain forward | torch / plain | torch / forward |", end="")
