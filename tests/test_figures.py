@@ -100,6 +100,10 @@ def test_rate_and_psnr_are_what_they_say(likelihood: str, monkeypatch: pytest.Mo
         (255 * round(16 * float(a)) / 16 - 255 * int(b) / 16) ** 2 for a, b in zip(last.flatten(), x.flatten(), strict=True)
     ]
     assert found.psnr == pytest.approx(20 * math.log10(255 / math.sqrt(sum(wrong) / len(wrong))))
+    half = model.decode(model.encode(x, seed=2)[:2], "mean")              # of 4 strokes
+    missed = torch.round(half.double() * 16) - x
+    assert found.psnrs[1] == pytest.approx(10 * math.log10(255**2 / float((missed * 255 / 16).square().mean())))
+    assert found.as_dict()["psnr_db_of_half"] == found.psnrs[1]
     if likelihood == "cross-entropy":
         assert found.bound is None and found.as_dict()["bound_bits_per_dim"] is None
         return
@@ -114,8 +118,9 @@ def test_rate_and_psnr_are_what_they_say(likelihood: str, monkeypatch: pytest.Mo
 
 
 def test_nothing_lost_is_infinite() -> None:
-    nothing = Measures(torch.zeros(2, 3), 0.0, None, 4)
+    nothing = Measures(torch.zeros(2, 3), (4.0, 1.0, 0.0), None, 4)
     assert nothing.psnr == math.inf and nothing.as_dict()["psnr_db"] is None
+    assert nothing.psnrs[1] == pytest.approx(10 * math.log10(255**2))
 
 
 # ── the hierarchy ────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -69,12 +69,13 @@ RASTER_FIGURES = ("samples.png", "completions.png", "surprise.png", "context.png
 class Measures:
     """A canvas model on N images.
 
-    kl: (N, steps) nats · squared_error: mean over all values of the picture rounded to the nearest levels, on a scale from 0 to 255 ·
-    bound: (N,) nats, or None where the model has no likelihood · size: values of an image.
+    kl: (N, steps) nats · squared_errors: mean over all values of the picture rounded to the nearest levels, on a scale from 0 to 255, with
+    none, half and all of the latents given and the rest at the prior's mean · bound: (N,) nats, or None where the model has no
+    likelihood · size: values of an image.
     """
 
     kl: Tensor
-    squared_error: float
+    squared_errors: tuple[float, float, float]
     bound: Tensor | None
     size: int
 
@@ -84,16 +85,24 @@ class Measures:
         return float(self.kl.sum(1).mean()) / math.log(2)
 
     @property
+    def psnrs(self) -> tuple[float, float, float]:
+        """Of the mean squared errors over all images, in dB, with none, half and all of the latents; infinite where nothing is lost."""
+        none, half, full = (10 * math.log10(255**2 / error) if error else math.inf for error in self.squared_errors)
+        return none, half, full
+
+    @property
     def psnr(self) -> float:
-        """Of the mean squared error over all images, in dB; infinite where nothing is lost."""
-        return 10 * math.log10(255**2 / self.squared_error) if self.squared_error else math.inf
+        """With all of them."""
+        return self.psnrs[2]
 
     def as_dict(self) -> dict[str, float | None]:
-        """rate_bits an image and per dim, psnr_db (None: nothing is lost), bound_bits_per_dim (None: no likelihood), kl_nats an image."""
+        """rate_bits an image and per dim, psnr_db with none, half and all latents (None: nothing is lost), bound_bits_per_dim (None: no
+        likelihood), kl_nats an image, and how many of the strokes' decisions carry more than 0.1 nat."""
         bound = None if self.bound is None else -float(self.bound.mean()) / (self.size * math.log(2))
-        psnr = self.psnr if math.isfinite(self.psnr) else None
+        none, half, full = (psnr if math.isfinite(psnr) else None for psnr in self.psnrs)
         rate = {"kl_nats": self.rate * math.log(2), "rate_bits": self.rate, "rate_bits_per_dim": self.rate / self.size}
-        return {**rate, "psnr_db": psnr, "bound_bits_per_dim": bound}
+        told = {"psnr_db": full, "psnr_db_of_none": none, "psnr_db_of_half": half, "bound_bits_per_dim": bound}
+        return {**rate, **told, "decisions": self.kl.shape[1], "decisions_above_a_tenth_nat": int((self.kl.mean(0) > 0.1).sum())}
 
 
 @torch.no_grad()
@@ -104,15 +113,16 @@ def measure(model: CanvasModel, images: Tensor, condition: Tensor | None = None,
     for start in range(0, len(images), BATCH):
         x = images[start : start + BATCH]
         told = None if condition is None else condition[start : start + BATCH]
-        nats = []
-        for frame in model.reconstruct(x, told, seed, start):
-            nats += [frame.info["kl"]] if "kl" in frame.info else []
-            last = frame.images
+        nats = [frame.info["kl"] for frame in model.reconstruct(x, told, seed, start) if "kl" in frame.info]
         kl.append(torch.stack(nats, 1).double().cpu())
-        missed = (torch.round(last.double() * top).cpu() - x.double()) * (255 / top)
-        errors.append(missed.square().flatten(1).mean(1))
+        latents = model.encode(x, told, seed, start)
+        for given in (0, len(latents) // 2, len(latents)):
+            picture = model.decode(latents[:given], "mean", told, count=len(x))
+            missed = (torch.round(picture.double() * top).cpu() - x.double()) * (255 / top)
+            errors.append(missed.square().flatten(1).mean(1))
         bounds += [model.bound(x, told, seed=seed, first=start).cpu()] if model.proper else []
-    return Measures(torch.cat(kl), float(torch.cat(errors).mean()), torch.cat(bounds) if bounds else None, model.spec.size)
+    none, half, full = (float(torch.cat(errors[given::3]).mean()) for given in range(3))
+    return Measures(torch.cat(kl), (none, half, full), torch.cat(bounds) if bounds else None, model.spec.size)
 
 
 # ── canvas models ────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -172,7 +172,7 @@ def table(found: dict[str, dict[str, Any]]) -> Table:
     from rich.table import Column, Table
 
     weighted = any(row["beta"] is not None for row in found.values())
-    heads = (*(["β"] if weighted else []), "KL, bits", "bits/dim", "PSNR, dB", "−log p, bits/dim")
+    heads = (*(["β"] if weighted else []), "KL, bits", "bits/dim", "PSNR of none / half / all, dB", "−log p, bits/dim")
     model = Column("model", overflow="fold")
     rows = Table(model, *(Column(head, justify="right", no_wrap=True) for head in heads), box=None, padding=(0, 2, 0, 0))
     for name, row in found.items():
@@ -180,7 +180,8 @@ def table(found: dict[str, dict[str, Any]]) -> Table:
         if "rate_bits" not in row:
             rows.add_row(name, *beta, "", "", "", f"{row['bits_per_dim']:.4f}")
             continue
-        psnr = "∞" if row["psnr_db"] is None else f"{row['psnr_db']:.2f}"
+        kept = (row[f"psnr_db{of}"] for of in ("_of_none", "_of_half", ""))
+        psnr = " / ".join("∞" if value is None else f"{value:.2f}" for value in kept)
         bound = "" if row["bound_bits_per_dim"] is None else f"≤ {row['bound_bits_per_dim']:.4f}"
         rows.add_row(name, *beta, f"{row['rate_bits']:,.1f}", f"{row['rate_bits_per_dim']:.4f}", psnr, bound)
     return rows
