@@ -20,6 +20,7 @@ lint: .venv/.dev
 bench: .venv/.core
 	$(BIN)/python benchmarks/sampling.py
 	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/drawing.py
 
 clean:
 	rm -rf .venv demo build dist .pytest_cache .ruff_cache .hypothesis .benchmarks src/*.egg-info
