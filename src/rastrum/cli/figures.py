@@ -172,7 +172,7 @@ def table(found: dict[str, dict[str, Any]]) -> Table:
     from rich.table import Column, Table
 
     weighted = any(row["beta"] is not None for row in found.values())
-    heads = (*(["β"] if weighted else []), "KL, bits", "bits/dim", "PSNR of none / half / all, dB", "−log p, bits/dim")
+    heads = (*(["β"] if weighted else []), "KL, bits", "bits/dim", "PSNR, dB, of\nnone / half / all", "−log p,\nbits/dim")
     model = Column("model", overflow="fold")
     rows = Table(model, *(Column(head, justify="right", no_wrap=True) for head in heads), box=None, padding=(0, 2, 0, 0))
     for name, row in found.items():
