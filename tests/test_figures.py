@@ -274,7 +274,8 @@ def test_the_command_on_several_models(runs: Path, tmp_path: Path, capsys: pytes
 
     asked = ("--data", "digits", "--count", "2", "--out", str(tmp_path))
     said = answered(capsys, "figures", *(runs / name for name in ("plain", "plain", "pixelcnn")), *asked)
-    assert list(said["models"]) == ["plain", "plain-2", "pixelcnn"] and said["together"] == str(tmp_path / "models.png")
+    assert list(said["models"]) == ["plain", "plain-2", "pixelcnn"]
+    assert said["together"] == [str(tmp_path / name) for name in ("models.png", "over-time.png")]
     assert all((tmp_path / name / "samples.png").is_file() for name in said["models"]) and (tmp_path / "models.png").is_file()
     assert main(["figures", str(runs / "plain"), *asked]) == 0
     assert "PSNR" in capsys.readouterr().out
@@ -302,3 +303,15 @@ def test_the_command_refuses_in_one_line(
     assert main(["figures", *(named.get(word, word) for word in argv)]) == 2
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1 and says in err
+
+
+def test_over_time_each_model_has_its_own_number_of_strokes() -> None:
+    """A row an image, a column a stroke with the empty canvas first; the shorter walk ends in paper."""
+    one, many = canvas(SPEC, steps=2), canvas(SPEC, steps=4, attention=False)
+    picture = np.asarray(figures.over_time({"two strokes": one, "four": many}, seed=1, count=2))
+    alone = np.asarray(figures.over_time({"four": many}, seed=1, count=2))
+    scale = figures.large(SPEC)
+    height, width = scale * SPEC.height, scale * SPEC.width
+    row = picture[5 + height // 2]                                        # of the first image of the shorter walk
+    assert (row[-width:] == figures.PAPER).all() and not (row[: -2 * width] == figures.PAPER).all()
+    assert np.array_equal(picture[-height:, -width:], alone[-height:, -width:]) and not (alone[-height:, -width:] == figures.PAPER).all()

@@ -335,6 +335,30 @@ def comparison(
     return arrange(cells, len(cells), None, heads)
 
 
+def over_time(
+    models: Mapping[str, CanvasModel], imagined: Mapping[str, Tensor | None] | None = None, seed: int = 0, count: int = 2
+) -> Picture:
+    """Images from imagination while they are drawn, with the windows they are written through: ``count`` rows a model, a column a stroke.
+
+    At most ``COLUMNS`` + 1 moments of each, evenly, the empty canvas and the last stroke among them.
+    """
+    scale = max(large(model.spec) for model in models.values())
+    walks = []
+    for name, model in models.items():
+        told = None if imagined is None or (all_told := imagined.get(name)) is None else all_told[:count]
+        frames = list(model.generate(count, told, seed=seed, every=layers_of(model)))
+        walks.append([frames[t] for t in sorted({round(t) for t in np.linspace(0, len(frames) - 1, COLUMNS + 1)})])
+    columns = max(map(len, walks))
+    cells, names = [], []
+    for name, walk in zip(models, walks, strict=True):
+        moments = [frame_tiles(frame, scale) for frame in walk]
+        blank = Image.new("RGB", moments[0][0].size, PAPER)
+        for i in range(count):
+            cells += [*(tile[i] for tile in moments), *(blank for _ in range(columns - len(moments)))]
+            names.append("" if i else name)
+    return arrange(cells, columns, names)
+
+
 def beta_of(model: Model) -> float | None:
     """The weight of the reconstruction in a model's loss, where its configuration has one."""
     return getattr(model.config, "beta", None)

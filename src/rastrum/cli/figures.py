@@ -39,11 +39,12 @@ def figures(
 
     A canvas model: steps.png, drawing.gif, kl.png, hierarchy.png, samples.png; one with attention also filters.png and filter-banks.png.
     A raster model: samples.png, completions.png, surprise.png, context.png. Several models of one image size also stand side by side: in
-    betas.png if each was trained with a β, else in models.png. The rate is the KL of the latents, the PSNR that of images redrawn from
-    them.
+    betas.png if each was trained with a β, else in models.png, and canvas models, stroke after stroke, in over-time.png. The rate is the
+    KL of the latents, the PSNR that of images redrawn from them.
     """
+    from ..canvas import CanvasModel
     from ..checkpoint import write_files
-    from ..figures import beta_of, comparison
+    from ..figures import beta_of, comparison, over_time
     from ..pictures import encode_picture
 
     if not models:
@@ -70,12 +71,16 @@ def figures(
         told[name] = class_condition(network, 64, classes, in_turn=True)
         found[name] = {"model": model, "data": dataset.name, "split": dataset.split, "images": len(dataset), "beta": beta_of(network),
                        **numbers, "files": [str(folder / file) for file in files]}  # fmt: skip
-    together = None
+    together: dict[str, bytes] = {}
     if len(models) > 1:
-        together = out / ("betas.png" if all(row["beta"] is not None for row in found.values()) else "models.png")
-        write_files(out, {together.name: encode_picture(comparison(networks, measures, told, seed))})
-    files = [file for row in found.values() for file in row["files"]] + ([str(together)] if together else [])
-    result = {"out": str(out), "seed": seed, "models": found, "together": together and str(together)}
+        name = "betas.png" if all(row["beta"] is not None for row in found.values()) else "models.png"
+        together[name] = encode_picture(comparison(networks, measures, told, seed))
+        if painters := {name: network for name, network in networks.items() if isinstance(network, CanvasModel)}:
+            together["over-time.png"] = encode_picture(over_time(painters, told, seed))
+        write_files(out, together)
+    beside = [str(out / name) for name in together]
+    files = [file for row in found.values() for file in row["files"]] + beside
+    result = {"out": str(out), "seed": seed, "models": found, "together": beside}
     answer(result, json, table(found), *(f"  {file}" for file in files))
 
 
