@@ -222,5 +222,7 @@ def test_decode_refuses_what_it_cannot_be(model, x):
         model.decode([])
     with pytest.raises(ValueError, match="count"):
         model.decode(latents, count=3)
+    with pytest.raises(ValueError, match="finite"):
+        model.decode([latents[0] * math.nan])
     with pytest.raises(ValueError, match="rest"):
         model.decode(latents, rest="zero")

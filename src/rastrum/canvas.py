@@ -276,13 +276,15 @@ class CanvasModel(nn.Module):
         """Pictures (B, *spec.shape) in [0, 1] from the latents (B, *S) of the first strokes, as ``encode`` gives them.
 
         The other strokes come from the prior: drawn (``rest="sample"``) or at its mean ("mean"). ``count`` is the number of pictures
-        where no latent is given. Raises ``ValueError`` for more latents than strokes and for latents of another shape.
+        where no latent is given. Raises ``ValueError`` for more latents than strokes, and for latents of another shape or not finite.
         """
         if rest not in ("sample", "mean"):
             raise ValueError(f"rest: expected 'sample' or 'mean', got {rest!r}")
         if len(latents) > self.steps:
             raise ValueError(f"decode: expected the latents of at most {self.steps} strokes, got {len(latents)}")
         given = [as_tensor("latents", z).to(self.device, self.dtype) for z in latents]
+        if not all(bool(torch.isfinite(z).all()) for z in given):
+            raise ValueError("decode: latents must be finite numbers, some are not")
         if given and count not in (None, len(given[0])):
             raise ValueError(f"decode: latents of {len(given[0])} images, but count is {count}")
         batch = len(given[0]) if given else count
