@@ -278,6 +278,7 @@ def test_any_size(spec, layers, posterior):
     model.loss(x, seed=0).sum().backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
+    assert model.bound(x[:0]).shape == (0,) and [len(z) for z in model.encode(x[:0])] == [0] * model.steps
     drawn = model.sample(2, seed=1, temperature=0.5)
     assert drawn.shape == (2, *spec.shape) and drawn.min() >= 0 and drawn.max() < spec.levels
     assert len(list(model.reconstruct(x))) == model.steps + 1 == 2 * layers + 1
@@ -326,6 +327,8 @@ def test_a_condition_steers():
     model = make(spec, condition=ConditionSpec("class", 3), layers=2)
     same, other = model.bound(x, torch.tensor([0, 1, 2, 0]), seed=0), model.bound(x, torch.tensor([0, 1, 1, 0]), seed=0)
     assert torch.allclose(same[[0, 1, 3]], other[[0, 1, 3]]) and same[2] != other[2]
+    first = model.posterior(model.init(2, torch.tensor([0, 1])), x[:1].expand(2, -1, -1, -1)).mean    # no decoder has moved yet
+    assert not torch.allclose(first[0], first[1])
     assert model.sample(2, condition=torch.tensor(1)).shape == (2, 1, 4, 4)
     vector = make(spec, condition=ConditionSpec("vector", 2))
     assert vector.bound(x, torch.randn(4, 2), num_samples=3, seed=0).shape == (4,)
@@ -360,3 +363,7 @@ def test_a_weighted_loss_is_not_told_as_a_likelihood() -> None:
     assert not plain.loss_is_bound
     plain.progress(1.0)
     assert plain.loss_is_bound
+    cold = rastrum.build("conv-draw", spec, preset="tiny", warm_up=0.0)
+    assert isinstance(cold, ConvDRAW)
+    cold.progress(0.0)
+    assert cold.loss_is_bound

@@ -81,6 +81,11 @@ def test_layers_stand_apart() -> None:
     assert all(frame.info["write_patch"].abs().max() > 0 for frame in frames[1:])
     with Image.open(io.BytesIO(dict(figures.canvas_figures(model, x))["drawing.gif"])) as film:
         assert film.n_frames == 4                                         # pyright: ignore[reportAttributeAccessIssue]
+    strip, gutter = np.asarray(figures.hierarchy(model, x, scale=30)), pictures.GUTTER
+    after_one = np.asarray(pictures.tiles(model.decode(model.encode(x)[:2], "mean"), 30)[1])     # of the second image, in the last row
+    height, width = after_one.shape[:2]
+    right = strip.shape[1] - gutter - 2 * (width + gutter)                # of the columns t = 0, 1, 2, 3
+    assert (strip[-gutter - height : -gutter, right - width : right] == after_one).all()
     wide = figures.hierarchy(model, x, scale=30).width
     assert wide == figures.hierarchy(canvas(SPEC, steps=3), x, scale=30).width
 

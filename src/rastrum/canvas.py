@@ -169,8 +169,8 @@ class CanvasModel(nn.Module):
         """
         if not self.proper:
             raise ValueError(f"bound: {type(self).__name__} as configured has a loss, not a likelihood: no nats here")
-        if num_samples < 1:
-            raise ValueError(f"bound: num_samples must be at least 1, got {num_samples}")
+        if type(num_samples) is not int or num_samples < 1:
+            raise ValueError(f"bound: num_samples must be a whole number of at least 1, got {num_samples!r}")
         if terms and num_samples > 1:
             raise ValueError(f"bound: the terms stand apart for num_samples=1 only, got {num_samples}")
         x, condition = self._check(x, condition)
@@ -278,11 +278,15 @@ class CanvasModel(nn.Module):
         The other strokes come from the prior: drawn (``rest="sample"``) or at its mean ("mean"). ``count`` is the number of pictures
         where no latent is given. Raises ``ValueError`` for more latents than strokes, and for latents of another shape or not finite.
         """
+        if not isinstance(latents, Sequence):
+            raise ValueError(f"decode: expected a list of latents, one a stroke, got {type(latents).__name__}")
         if rest not in ("sample", "mean"):
             raise ValueError(f"rest: expected 'sample' or 'mean', got {rest!r}")
         if len(latents) > self.steps:
             raise ValueError(f"decode: expected the latents of at most {self.steps} strokes, got {len(latents)}")
         given = [as_tensor("latents", z).to(self.device, self.dtype) for z in latents]
+        if any(z.ndim == 0 for z in given):
+            raise ValueError("decode: each latent has a shape (B, …), got a single number")
         if not all(bool(torch.isfinite(z).all()) for z in given):
             raise ValueError("decode: latents must be finite numbers, some are not")
         if given and count not in (None, len(given[0])):

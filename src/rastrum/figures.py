@@ -328,7 +328,7 @@ def comparison(
             drawn = sample(model, count, told, seed=seed) / (model.spec.levels - 1)
         cells.append(ImageOps.expand(sheet(drawn, 4), 5, PAPER))
         beta = beta_of(model)
-        head = name if beta is None else f"β = {beta:g}"
+        head = f"β = {beta:g}" if by_beta(models) else name
         if name in measures:
             head += f"\n{measures[name].rate:,.0f} bits, {measures[name].psnr:.1f} dB"
         heads.append(head)
@@ -357,6 +357,12 @@ def over_time(
             cells += [*(tile[i] for tile in moments), *(blank for _ in range(columns - len(moments)))]
             names.append("" if i else name)
     return arrange(cells, columns, names)
+
+
+def by_beta(models: Mapping[str, Model]) -> bool:
+    """Whether β alone tells the models apart."""
+    betas = [beta_of(model) for model in models.values()]
+    return None not in betas and len(set(betas)) == len(betas)
 
 
 def beta_of(model: Model) -> float | None:

@@ -170,11 +170,12 @@ def kl_plot(kl: ArrayLike, layers: int = 1) -> Picture:
     axis = figure.subplots()
     strokes = np.arange(1, nats.shape[1] // layers + 1)
     marker = "o" if len(strokes) <= 40 else None
+    names = ["top layer", *(f"layer {layers - 1 - i}" for i in range(1, layers - 1)), "lowest layer"][-layers:]
     for i in range(layers):
         mean, spread = nats[:, i::layers].mean(0), nats[:, i::layers].std(0)
         colour = COLOURS[i % len(COLOURS)]
         axis.fill_between(strokes, (mean - spread).clip(0), mean + spread, color=colour, alpha=0.18, linewidth=0)
-        axis.plot(strokes, mean, color=colour, marker=marker, markersize=4, linewidth=1.8, label=f"layer {i + 1}")
+        axis.plot(strokes, mean, color=colour, marker=marker, markersize=4, linewidth=1.8, label=names[i])
     axis.set(xlabel="stroke", ylabel="KL, nats", xlim=(0.5, len(strokes) + 0.5))
     axis.set_ylim(bottom=0)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -228,7 +228,7 @@ def conv_draw_cifar10() -> Recipe:
 
 
 def conv_draw_binarized_mnist() -> Recipe:
-    """Convolutional DRAW on Larochelle's binarised MNIST, half an hour on one core.
+    """Convolutional DRAW on Larochelle's binarised MNIST, ten minutes on one core.
 
     Command: rastrum train conv-draw-binarized-mnist, then rastrum evaluate FOLDER --data binarized-mnist
     Hardware and time: not yet measured
@@ -238,7 +238,7 @@ def conv_draw_binarized_mnist() -> Recipe:
 
 
 def conv_draw_omniglot() -> Recipe:
-    """Convolutional DRAW on binarised Omniglot, half an hour on one core.
+    """Convolutional DRAW on binarised Omniglot, ten minutes on one core.
 
     Command: rastrum train conv-draw-omniglot, then rastrum evaluate FOLDER --data omniglot
     Hardware and time: not yet measured
@@ -248,7 +248,7 @@ def conv_draw_omniglot() -> Recipe:
 
 
 def _conv_draw_binary(data: DataConfig) -> Recipe:
-    """Half an hour of a small convolutional DRAW on ink of 28x28 pixels."""
+    """Ten minutes of a small convolutional DRAW on ink of 28x28 pixels."""
     return Recipe(
         model=_model("conv-draw", "small", BINARY),
         data=data,

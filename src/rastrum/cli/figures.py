@@ -39,12 +39,12 @@ def figures(
 
     A canvas model: steps.png, drawing.gif, kl.png, hierarchy.png, samples.png; one with attention also filters.png and filter-banks.png.
     A raster model: samples.png, completions.png, surprise.png, context.png. Several models of one image size also stand side by side: in
-    betas.png if each was trained with a β, else in models.png, and canvas models, stroke after stroke, in over-time.png. The rate is the
+    betas.png if each has a β of its own, else in models.png, and canvas models, stroke after stroke, in over-time.png. The rate is the
     KL of the latents, the PSNR that of images redrawn from them.
     """
     from ..canvas import CanvasModel
     from ..checkpoint import write_files
-    from ..figures import beta_of, comparison, over_time
+    from ..figures import beta_of, by_beta, comparison, over_time
     from ..pictures import encode_picture
 
     if not models:
@@ -73,7 +73,7 @@ def figures(
                        **numbers, "files": [str(folder / file) for file in files]}  # fmt: skip
     together: dict[str, bytes] = {}
     if len(models) > 1:
-        name = "betas.png" if all(row["beta"] is not None for row in found.values()) else "models.png"
+        name = "betas.png" if by_beta(networks) else "models.png"
         together[name] = encode_picture(comparison(networks, measures, told, seed))
         if painters := {name: network for name, network in networks.items() if isinstance(network, CanvasModel)}:
             together["over-time.png"] = encode_picture(over_time(painters, told, seed))

@@ -23,7 +23,10 @@ from . import lstm
 def to_blocks(maps: Tensor, stride: int) -> Tensor:
     """(B, C, H, W) → (B, C·s², h, w)."""
     height, width = maps.shape[2:]
-    return F.pixel_unshuffle(F.pad(maps, (0, -width % stride, 0, -height % stride)), stride)
+    whole = F.pad(maps, (0, -width % stride, 0, -height % stride))
+    if len(whole) == 0:                                                   # torch shuffles no empty batch
+        return whole.new_zeros(0, whole.shape[1] * stride**2, *(-(-side // stride) for side in (height, width)))
+    return F.pixel_unshuffle(whole, stride)
 
 
 def from_blocks(blocks: Tensor, stride: int, height: int, width: int) -> Tensor:

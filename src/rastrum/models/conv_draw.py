@@ -22,7 +22,8 @@ cores, then down: the top layer's z first; heads and decoder core of the next la
 is one decision, so T steps are T·layers decisions; the canvas changes at the last of a step.
 
 ``posterior="uniform"``: (4) becomes U(m − w/2, m + w/2), (3) a normal plus that uniform, w a third output of the prior's head; the KL is
-then what a coder with shared dither pays (``rastrum.latents``).
+then what a coder with shared dither pays (``rastrum.latents``). It can collapse: once a width is many prior deviations no mean can move
+in its box. On little data and in short runs it does; a longer ``warm_up`` of the KL delays that.
 
 What differs from the paper: strided convolutions see blocks, so kernels on the image side are stride·kernel wide; the likelihood's scale
 is its own half of r at every pixel; the initial canvas is the mean and spread of the data; initial states are learned at every place; while
@@ -44,9 +45,8 @@ from ..canvas import State
 from ..latents import DitheredNormal, Normal, Uniform
 from ..layers.convolutional import ConvLSTM, convolution, from_blocks, to_blocks
 from ..protocol import ArrayLike, ConditionSpec, ImageSpec, check_condition
-from . import presets
 from .pixel_canvas import PixelCanvas
-from .presets import choose
+from .presets import check_config, choose
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +82,7 @@ class ConvDRAW(PixelCanvas):
 
     def __init__(self, spec: ImageSpec, config: ConvDRAWConfig, condition_spec: ConditionSpec | None = None) -> None:
         super().__init__(spec, config, condition_spec)
-        check_config(spec, config)
+        _check_sizes(spec, config)
         self.steps = config.steps * config.layers
         self.kl_weight = 1.0
         halves = self.halves
@@ -138,7 +138,7 @@ class ConvDRAW(PixelCanvas):
             small=dict(steps=8, latent=8, features=24, kernel=3, stride=min(2, side)),
             paper=dict(stride=min(2, side)),
         )
-        check_config(spec, config)
+        _check_sizes(spec, config)
         return config
 
     @property
@@ -172,7 +172,9 @@ class ConvDRAW(PixelCanvas):
         if state.t % self.config.layers == 0:
             self._look(state, x)
         head = self.posteriors[layer](self._with_above(memory, "encoder", layer)).split(self.config.latent, dim=1)
-        return Uniform(head[0], self._expect(state)[:, 2 * self.config.latent :]) if self.uniform else Normal(*head)
+        if not self.uniform:
+            return Normal(*head)
+        return Uniform(head[0], self._expect(state)[:, 2 * self.config.latent :])
 
     def write(self, state: State, z: Tensor) -> dict[str, Tensor]:
         layer, memory = self.layer(state.t), state.memory
@@ -247,9 +249,9 @@ class ConvDRAW(PixelCanvas):
         self.initialised.fill_(True)
 
 
-def check_config(spec: ImageSpec, config: ConvDRAWConfig) -> None:
+def _check_sizes(spec: ImageSpec, config: ConvDRAWConfig) -> None:
     """``ValueError`` naming the option that no model can have, or that does not fit the image."""
-    presets.check_config(config, spec)
+    check_config(config, spec)
     if config.kernel % 2 == 0:
         raise ValueError(f"kernel: expected an odd number, got {config.kernel}")
     side = max(spec.height, spec.width)
