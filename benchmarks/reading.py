@@ -32,7 +32,7 @@ from rastrum.data import Dataset, load_dataset
 from rastrum.pictures import Picture, arrange, draw_window, save_picture, tiles
 from rastrum.reading import Classifier, ReadingClassifier, ReadingConfig, WholeImageClassifier
 
-NETWORKS = {"reading": 1.5e-3, "perceptron": 3e-3, "convolutional": 1e-2}   # and a learning rate: the best of two or three after 24 to 180 s
+NETWORKS = {"reading": 1.5e-3, "perceptron": 3e-3, "convolutional": 1e-2}   # and a learning rate, the best of two or three tried
 BATCH, WARM_UP, CLIP, SEED, POINTS, SCALE = 128, 100, 5.0, 0, 10, 2
 COLUMNS = ("network", "error, %", "parameters", "images/s", "steps")
 
