@@ -164,21 +164,31 @@ def alternate(name: str, batch: int, rounds: int) -> None:
     assert isinstance(model, RasterModel)
     _, chunk = forward_seconds(model.eval(), batch)
     x = torch.randint(0, model.spec.levels, (batch, *model.spec.shape), generator=torch.Generator().manual_seed(0))
+    images = rastrum.sample(model, batch)
+    blob = rastrum.compress(model, images)
+
+    def forward() -> None:
+        for part in x.split(chunk):
+            model.log_prob(part)
+
     draw = drawing(model, batch, "native")
-    draw()
+    sample, encode = (lambda: rastrum.sample(model, batch)), (lambda: rastrum.compress(model, images))
+    ways = (draw, forward, sample, encode, lambda: rastrum.decompress(model, blob))
     times = []
     with torch.inference_mode():
-        for _ in range(rounds):
-            start = time.process_time()
-            draw()
-            between = time.process_time()
-            for part in x.split(chunk):
-                model.log_prob(part)
-            times.append((between - start, time.process_time() - between))
-    native, forward = (sorted(column)[rounds // 2] for column in zip(*times, strict=True))
-    ratio = sorted(a / b for a, b in times)
-    print(f"| {name} | {batch} | {native * 1e3:.1f} | {forward * 1e3:.1f} ({chunk}) | **{ratio[rounds // 2]:.2f}** |"
-          f" {ratio[rounds // 4]:.2f}–{ratio[3 * rounds // 4]:.2f} |", flush=True)  # fmt: skip
+        for turn in range(rounds + 1):
+            spent = []
+            for run in ways:
+                start = time.process_time()
+                run()
+                spent.append(time.process_time() - start)
+            if turn:                                                      # the first warms up
+                times.append(spent)
+    middle = [sorted(column)[rounds // 2] * 1e3 for column in zip(*times, strict=True)]
+    ratios, encoded, decoded = (sorted(spent[a] / spent[b] for spent in times) for a, b in ((0, 1), (3, 2), (4, 2)))
+    print(f"| {name} | {batch} | {middle[0]:.1f} | {middle[1]:.1f} ({chunk}) | **{ratios[rounds // 2]:.2f}** |"
+          f" {ratios[rounds // 4]:.2f}–{ratios[3 * rounds // 4]:.2f} | {encoded[rounds // 2]:.2f} | {decoded[rounds // 2]:.2f} |",
+          flush=True)  # fmt: skip
 
 
 def first_sample() -> None:
@@ -230,11 +240,12 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--sizes", nargs="*", type=int, default=[8, 16, 32, 64])
     parser.add_argument("--plot", type=Path)
-    parser.add_argument("--alternate", type=int, metavar="ROUNDS", help="only native / forward, by the processor's time, in turn")
+    parser.add_argument("--alternate", type=int, metavar="ROUNDS", help="only native / forward and coding by the processor's time, in turn")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.alternate is not None:
-        print("| model | B | native, CPU ms | forward (chunk) | native / forward, median | quartiles |\n|---|---|---|---|---|---|")
+        print("| model | B | native, CPU ms | forward (chunk) | native / forward, median | quartiles | encode / sample | decode / sample |")
+        print("|---|---|---|---|---|---|---|---|")
         for name in options.models:
             for batch in options.batches:
                 alternate(name, batch, options.alternate)
