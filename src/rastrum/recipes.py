@@ -180,6 +180,22 @@ def gated_pixelcnn_mnist() -> Recipe:
     )
 
 
+def gated_pixelcnn_mnist_classes() -> Recipe:
+    """Gated PixelCNN, told the class, on dynamically binarised MNIST: for drawing a digit that is asked for, and for Bayes' rule.
+
+    Command: rastrum train gated-pixelcnn-mnist-classes, then python benchmarks/conditions.py FOLDER
+    Hardware and time: not yet measured
+    Expected score: not yet measured (all 10,000 test images, exact)
+    """
+    return Recipe(
+        model=_model("gated-pixelcnn", "small", BINARY),
+        data=DataConfig(name="mnist", binarise="dynamic"),
+        conditional=True,
+        optim=OptimConfig(learning_rate=3e-3, warm_up=100, clip=20.0, batch=32, micro_batch=16),
+        run=RunConfig(cpu_minutes=20.0, workers=1),
+    )
+
+
 def gated_pixelcnn_cifar10() -> Recipe:
     """A small Gated PixelCNN on CIFAR-10.
 
@@ -207,6 +223,47 @@ def pixelcnn_plus_plus_cifar10() -> Recipe:
         data=DataConfig(name="cifar10"),
         optim=OptimConfig(learning_rate=1.5e-3, betas=(0.95, 0.9995), warm_up=50, clip=500.0, batch=16),
         run=RunConfig(cpu_minutes=45.0, workers=1, held_out_images=200),
+    )
+
+
+def pixelcnn_plus_plus_cifar10_classes() -> Recipe:
+    """``pixelcnn-plus-plus-cifar10`` told the class.
+
+    Command: rastrum train pixelcnn-plus-plus-cifar10-classes, then rastrum sample FOLDER --count 100 --out classes.png
+    Hardware and time: not yet measured
+    Expected score: not yet measured (all 10,000 test images, exact); published, paper size: 2.94 bits/dim
+    """
+    recipe = replace(pixelcnn_plus_plus_cifar10(), conditional=True)
+    return replace(recipe, run=replace(recipe.run, cpu_minutes=30.0))
+
+
+def pixelcnn_plus_plus_mnist() -> Recipe:
+    """A small PixelCNN++ on MNIST's grey levels: the likelihood behind the anomaly scores.
+
+    Command: rastrum train pixelcnn-plus-plus-mnist, then python benchmarks/anomaly.py FOLDER
+    Hardware and time: not yet measured
+    Expected score: not yet measured (all 10,000 test images, exact)
+    """
+    return _grey(DataConfig(name="mnist"))
+
+
+def pixelcnn_plus_plus_fashion_mnist() -> Recipe:
+    """A small PixelCNN++ on 9,000 of Fashion-MNIST's test images (the others are held out), for the anomaly scores.
+
+    Command: rastrum train pixelcnn-plus-plus-fashion-mnist, then python benchmarks/anomaly.py FOLDER
+    Hardware and time: not yet measured
+    Expected score: not yet measured (the other 1,000 images, exact)
+    """
+    return _grey(DataConfig(name="fashion-mnist", train="test[:9000]", held_out="test[9000:]"))
+
+
+def _grey(data: DataConfig) -> Recipe:
+    """Ten minutes of a small PixelCNN++ on grey pictures of 28x28 pixels and 256 levels."""
+    return Recipe(
+        model=_model("pixelcnn++", "small", GREY, filters=24, dropout=0.0),
+        data=data,
+        optim=OptimConfig(learning_rate=2e-3, betas=(0.95, 0.9995), warm_up=50, ema=0.995, clip=500.0, batch=16),
+        run=RunConfig(cpu_minutes=10.0, workers=1, held_out_images=500),
     )
 
 
@@ -460,8 +517,12 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "draw-two-digit-mnist": draw_two_digit_mnist,
     "draw-two-digit-mnist-colour": draw_two_digit_mnist_colour,
     "gated-pixelcnn-mnist": gated_pixelcnn_mnist,
+    "gated-pixelcnn-mnist-classes": gated_pixelcnn_mnist_classes,
     "gated-pixelcnn-cifar10": gated_pixelcnn_cifar10,
     "pixelcnn-plus-plus-cifar10": pixelcnn_plus_plus_cifar10,
+    "pixelcnn-plus-plus-cifar10-classes": pixelcnn_plus_plus_cifar10_classes,
+    "pixelcnn-plus-plus-mnist": pixelcnn_plus_plus_mnist,
+    "pixelcnn-plus-plus-fashion-mnist": pixelcnn_plus_plus_fashion_mnist,
     "conv-draw-cifar10": conv_draw_cifar10,
     "conv-draw-cifar10-paper": conv_draw_cifar10_paper,
     "conv-draw-binarized-mnist": conv_draw_binarized_mnist,
