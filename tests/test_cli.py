@@ -171,7 +171,7 @@ def test_scores_agree(run_folder: Path, draw_folder: Path, tmp_path: Path, capsy
         assert mean["bits_per_dim"] == pytest.approx(mean["nats"] / (64 * 0.6931472), rel=1e-6)
     mixed = [answered(capsys, command, run_folder, "--data", "digits", "--count", 20, "--ensemble") for command in ("score", "evaluate")]
     assert mixed[0]["ensemble"] and mixed[0]["mean_nats"] == pytest.approx(mixed[1]["nats"], rel=1e-5)
-    assert main(["score", str(run_folder), "--data", "digits", "--count", "3", "--map", str(tmp_path / "map.png")]) == 0
+    assert main(["score", str(run_folder), "--data", "digits", "--count", "3", "--surprise", str(tmp_path / "map.png")]) == 0
     assert Image.open(tmp_path / "map.png").width > 100
 
 
@@ -266,7 +266,7 @@ def test_the_models_fit_a_terminal(columns: int, monkeypatch: pytest.MonkeyPatch
         (["complete", "GATED", "--data", "digitz"], "did you mean digits?"),
         (["score", "GATED", "--data", "digits", "--split", "tset"], "tset"),
         (["score", "GATED", "--images", "no/such/folder"], "no/such/folder"),
-        (["score", "DRAW", "--data", "digits", "--map", "x.png"], "surprise map"),
+        (["score", "DRAW", "--data", "digits", "--surprise", "x.png"], "surprise map"),
         (["reconstruct", "GATED", "--data", "digits"], "cannot reconstruct"),
         (["check", "pixelcn"], "did you mean pixelcnn"),
         (["check", "pixelcnn", "--levels", "1"], "levels"),

@@ -5,7 +5,6 @@ Everything on the page that it writes comes from the run itself. Held-out digits
 
 from __future__ import annotations
 
-import io
 import math
 import time
 import zlib
@@ -174,9 +173,7 @@ def _codecs(x: Tensor) -> tuple[dict[str, Tensor], dict[str, int]]:
     n, _, height, width = x.shape
 
     def png(image: Tensor) -> int:
-        file = io.BytesIO()
-        Image.fromarray(image.numpy()).save(file, "PNG", optimize=True)
-        return len(file.getvalue())
+        return len(pictures.encode_picture(Image.fromarray(image.numpy())))
 
     def deflate(image: Tensor) -> int:
         return len(zlib.compress(image.numpy().tobytes(), 9))

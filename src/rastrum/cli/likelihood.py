@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from tyro.conf import arg
 
 from .show import Classes, Json, Model, answer, bits_per_dim, check_suffix, class_condition, load_model, progress
 from .source import Binarise, Count, Data, Images, Split, load_images
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..canvas import CanvasModel
+    from ..data import Dataset
+    from ..raster import RasterModel
 
 Trajectories = Annotated[int, arg(help="trajectories an image of a canvas model's bound: more are tighter")]
 Ensemble = Annotated[bool, arg(help="score by the mixture over an image's flips, and quarter turns of a square one (raster models)")]
@@ -27,44 +34,39 @@ def score(
     seed: Annotated[int, arg(help="of a canvas model's latents")] = 0,
     classes: Classes = None,
     ensemble: Ensemble = False,
-    map: Annotated[Path | None, arg(metavar="X.png", help="write where each image surprises a raster model: bits a pixel")] = None,
+    surprise: Annotated[Path | None, arg(metavar="X.png", help="write where each image surprises a raster model: bits a pixel")] = None,
+    reference: Annotated[str | None, arg(metavar="NAME", help="data set of usual images: each image also gets z, its distance from their "
+                                         "mean in their standard deviations, of its bits and of its bits less those of its PNG")] = None,
+    reference_split: Annotated[str, arg(help="of the reference set: train, test, test[:100], …")] = "test",
+    reference_count: Annotated[int, arg(help="a fixed random subset of the reference set of this many images")] = 500,
     json: Json = False,
 ) -> None:
-    """Log-probability of each image: exact nats for a raster model, a lower bound for a canvas model; and bits/dim."""
+    """Log-probability of each image: exact nats for a raster model, a lower bound for a canvas model; and bits/dim.
+
+    With a reference set, also how unusual each image is beside it: see docs/anomaly.md.
+    """
     import torch
     from rich.table import Table
 
-    from ..evaluation import ensemble_log_prob
+    from ..anomaly import auroc, scores, z_scores
     from ..pictures import save_picture
     from ..plots import surprise_map
     from ..raster import RasterModel
 
-    check_suffix("--map", map, ".png")
+    check_suffix("--surprise", surprise, ".png")
     network = load_model(model)
     exact = isinstance(network, RasterModel)
-    if map is not None and not exact:
-        raise ValueError(f"--map: {model} has a bound for whole images only; a surprise map needs a raster model")
-    if map is not None and ensemble:
-        raise ValueError("--map: an ensemble scores whole images only; leave out one of --map and --ensemble")
+    if surprise is not None and not exact:
+        raise ValueError(f"--surprise: {model} has a bound for whole images only; a surprise map needs a raster model")
+    if surprise is not None and ensemble:
+        raise ValueError("--surprise: an ensemble scores whole images only; leave out one of --surprise and --ensemble")
     dataset = load_images(network, data, images, split, count, binarise)
+    usual = None if reference is None else load_images(network, reference, None, reference_split, reference_count, binarise)
+    settings = Scoring(num_samples, seed, classes, ensemble)
     x = dataset.images.long()
-    condition = class_condition(network, len(x), classes, dataset.labels)
-    parts, maps = [], []
-    with progress("scoring", len(x), "images") as report, torch.inference_mode():
-        for start in range(0, len(x), BATCH):
-            at = slice(start, start + BATCH)
-            told = None if condition is None else condition[at]
-            if ensemble:
-                parts.append(ensemble_log_prob(network, x[at], told))
-            elif isinstance(network, RasterModel):
-                maps.append(network.log_prob_map(x[at], told))
-                parts.append(maps[-1].double().flatten(1).sum(1))
-            else:
-                parts.append(network.bound(x[at], told, num_samples, seed, first=start))
-            report(min(start + BATCH, len(x)))
-    nats = -torch.cat(parts)
-    if map is not None:
-        save_picture(surprise_map(x / (network.spec.levels - 1), torch.cat(maps)), map)
+    nats, maps = score_images(network, dataset, settings, "scoring")
+    if surprise is not None:
+        save_picture(surprise_map(x / (network.spec.levels - 1), torch.cat(maps)), surprise)
     size = network.spec.size
     spread = float(nats.std()) / len(nats) ** 0.5 if len(nats) > 1 else None
     mean = float(nats.mean())
@@ -73,16 +75,65 @@ def score(
         "ensemble": ensemble, "nats": [round(v, 6) for v in nats.tolist()],
         "bits_per_dim": [round(bits_per_dim(v, size), 6) for v in nats.tolist()],
         "mean_nats": mean, "mean_bits_per_dim": bits_per_dim(mean, size),
-        "standard_error_nats": spread, "standard_error_bits_per_dim": spread and bits_per_dim(spread, size), "map": map and str(map),
+        "standard_error_nats": spread, "standard_error_bits_per_dim": spread and bits_per_dim(spread, size),
+        "surprise": surprise and str(surprise),
     }  # fmt: skip
-    table = Table("image", "nats", "bits/dim", box=None)
-    for i, v in enumerate(nats.tolist()):
-        table.add_row(str(i), f"{v:.2f}", f"{bits_per_dim(v, size):.4f}")
+    columns = {"nats": [f"{v:.2f}" for v in nats.tolist()], "bits/dim": [f"{bits_per_dim(v, size):.4f}" for v in nats.tolist()]}
     plus = "" if spread is None else f" ± {spread:.2f}"
     plus_bits = "" if spread is None else f" ± {bits_per_dim(spread, size):.4f}"
     bound = "" if exact else " at most (a bound)"
-    summary = f"mean of {len(x)}: {mean:.2f}{plus} nats, {bits_per_dim(mean, size):.4f}{plus_bits} bits/dim{bound}"
-    answer(result, json, table, summary, *([f"  {map}"] if map else []))
+    lines = [f"mean of {len(x)}: {mean:.2f}{plus} nats, {bits_per_dim(mean, size):.4f}{plus_bits} bits/dim{bound}"]
+    if usual is not None:
+        of = scores(network.spec, x, nats)
+        beside = scores(network.spec, usual.images, score_images(network, usual, settings, "scoring the reference")[0])
+        z, corrected = z_scores(of.bits, beside.bits), z_scores(of.corrected, beside.corrected)
+        areas = {"bits": auroc(beside.bits, of.bits), "corrected": auroc(beside.corrected, of.corrected)}
+        result |= {"reference": reference, "reference_split": reference_split, "reference_images": len(usual)}
+        result |= {"z": z.tolist(), "png_bits": of.complexity.tolist(), "z_corrected": corrected.tolist(), "auroc": areas}
+        columns |= {"z": [f"{v:+.2f}" for v in z.tolist()], "PNG bits": [f"{v:.0f}" for v in of.complexity.tolist()]}
+        columns["z less PNG"] = [f"{v:+.2f}" for v in corrected.tolist()]
+        lines.append(
+            f"z: standard deviations above the mean of {len(usual)} images of {usual.name} {usual.split}; an image here scores above one "
+            f"there with chance {areas['bits']:.3f} by bits, {areas['corrected']:.3f} less PNG"
+        )
+    table = Table("image", *columns, box=None)
+    for i, row in enumerate(zip(*columns.values(), strict=True)):
+        table.add_row(str(i), *row)
+    answer(result, json, table, *lines, *([f"  {surprise}"] if surprise else []))
+
+
+class Scoring(NamedTuple):
+    """What ``score`` was asked to do with every image."""
+
+    num_samples: int
+    seed: int
+    classes: tuple[int, ...] | None
+    ensemble: bool
+
+
+def score_images(network: RasterModel | CanvasModel, dataset: Dataset, how: Scoring, what: str) -> tuple[Tensor, list[Tensor]]:
+    """−log p of each image, or a bound on it, (N,) float64 nats; and for a raster model the log-probabilities of their values."""
+    import torch
+
+    from ..evaluation import ensemble_log_prob
+    from ..raster import RasterModel
+
+    x = dataset.images.long()
+    condition = class_condition(network, len(x), how.classes, dataset.labels)
+    parts, maps = [], []
+    with progress(what, len(x), "images") as report, torch.inference_mode():
+        for start in range(0, len(x), BATCH):
+            at = slice(start, start + BATCH)
+            told = None if condition is None else condition[at]
+            if how.ensemble:
+                parts.append(ensemble_log_prob(network, x[at], told))
+            elif isinstance(network, RasterModel):
+                maps.append(network.log_prob_map(x[at], told))
+                parts.append(maps[-1].double().flatten(1).sum(1))
+            else:
+                parts.append(network.bound(x[at], told, how.num_samples, how.seed, first=start))
+            report(min(start + BATCH, len(x)))
+    return -torch.cat(parts).double(), maps
 
 
 def evaluate(
