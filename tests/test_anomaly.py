@@ -99,6 +99,7 @@ def test_score_beside_a_reference(tmp_path: Path, capsys: pytest.CaptureFixture[
 
     folder = tmp_path / "model"
     model = rastrum.build("pixelcnn", ImageSpec(1, 8, 8, 17), preset="tiny")
+    assert isinstance(model, rastrum.RasterModel)
     model.save_pretrained(folder)
     capsys.readouterr()
     asked = ["--data", "digits", "--count", "12", "--reference", "digits", "--reference-split", "train", "--reference-count", "30"]
