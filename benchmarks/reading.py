@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import time
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +28,12 @@ from PIL import Image
 
 from rastrum.config import DataOptions
 from rastrum.data import Dataset, load_dataset
+from rastrum.fitting import fit
 from rastrum.pictures import Picture, arrange, draw_window, save_picture, tiles
 from rastrum.reading import Classifier, ReadingClassifier, ReadingConfig, WholeImageClassifier
 
 NETWORKS = {"reading": 1.5e-3, "perceptron": 3e-3, "convolutional": 1e-2}   # and a learning rate, the best of two or three tried
-BATCH, WARM_UP, CLIP, SEED, POINTS, SCALE = 128, 100, 5.0, 0, 10, 2
+BATCH, SEED, POINTS, SCALE = 128, 0, 10, 2
 COLUMNS = ("network", "error, %", "parameters", "images/s", "steps")
 
 
@@ -55,21 +55,9 @@ def wrong(network: Classifier, data: Dataset) -> torch.Tensor:
 
 def train(network: Classifier, minutes: float, rate: float, train_set: Dataset, curve_set: Dataset) -> dict[str, Any]:
     """The figures of training; what evaluations on the way take is not counted."""
-    optimiser = torch.optim.Adam(network.parameters(), rate)
-    batches = train_set.batches(BATCH, torch.Generator().manual_seed(SEED))
     spent, steps, curve = 0.0, 0, []
-    while spent < 60 * minutes:
-        begun = time.process_time()
-        x, labels = next(batches)
-        assert labels is not None
-        fraction = spent / (60 * minutes)
-        optimiser.param_groups[0]["lr"] = rate * min(1, (steps + 1) / WARM_UP) * (1 + math.cos(math.pi * fraction)) / 2
-        optimiser.zero_grad()
-        network.loss(x, labels).mean().backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), CLIP)
-        optimiser.step()
-        spent, steps = spent + time.process_time() - begun, steps + 1
-        if fraction * POINTS >= len(curve) + 1 or spent >= 60 * minutes:
+    for spent, steps in fit(network, network.loss, train_set, minutes, learning_rate=rate, batch=BATCH, seed=SEED):
+        if spent * POINTS >= 60 * minutes * (len(curve) + 1) or spent >= 60 * minutes:
             curve.append((spent, wrong(network, curve_set).float().mean().item()))
             print(f"{type(network).__name__}: {spent:.0f} s, step {steps}, error {100 * curve[-1][1]:.1f} %", flush=True)
     return {"minutes": minutes, "steps": steps, "images_per_second": steps * BATCH / spent, "curve": curve}

@@ -57,8 +57,10 @@ class Classifier(nn.Module):
         """Levels x (B, C, H, W) → (B, classes)."""
         raise NotImplementedError
 
-    def loss(self, x: ArrayLike, labels: ArrayLike) -> Tensor:
-        """−log p(label | x) in nats, (B,). Raises ``ValueError`` for images of another kind and labels that are no class."""
+    def loss(self, x: ArrayLike, labels: ArrayLike | None) -> Tensor:
+        """−log p(label | x) in nats, (B,). Raises ``ValueError`` for images of another kind, and labels that are missing or no class."""
+        if labels is None:
+            raise ValueError("labels: a classifier learns from labelled images, got none")
         logits = self.logits(x)
         labels = as_tensor("labels", labels).to(logits.device)
         if labels.shape != logits.shape[:1] or labels.is_floating_point() or labels.dtype == torch.bool:

@@ -1,0 +1,155 @@
+"""An autoencoder that draws beside one that averages: a few numbers an image, decoders of the same size.
+
+    python benchmarks/autoencoder.py --out autoencoder [--data mnist] [--minutes 12] [--size 10] [--levels 16]
+
+Each autoencoder trains for ``--minutes`` of CPU time of one thread. The folder then holds
+
+    autoencoder.md        squared error a value (in [0, 1]), sharpness, and where the data have classes how often a classifier that was
+                          trained on real images reads the same class in the reconstruction as the image has
+    reconstructions.png   held-out images, the usual decoder's pictures, and three drawings of each from the same numbers
+    interpolations.png    between the numbers of two held-out images, in equal steps, with one noise for a row
+    drawing.pt, averaging.pt    the weights, which a later call takes instead of training
+
+Sharpness: mean absolute difference of neighbouring values, relative to that of the images themselves; 1 is as sharp, a blur is below.
+``--data frey`` takes the Frey faces (a film of 1,965 frames, the last 200 held out). Source of the experiment: van den Oord et al. 2016,
+figure 6. Data: from the Hub or from RASTRUM_HUB_MIRROR.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import rastrum
+from rastrum.autoencoder import Autoencoder, PixelCNNAutoencoder, SquaredErrorAutoencoder
+from rastrum.config import DataOptions
+from rastrum.data import Dataset, load_dataset
+from rastrum.fitting import fit
+from rastrum.pictures import save_picture, sheet
+from rastrum.reading import WholeImageClassifier
+
+SPLITS = {"mnist": ("mnist", "train", "test"), "frey": ("hub:roweis/frey_faces", "train[:1765]", "train[1765:]")}
+DRAWN, SHOWN, COLUMNS, SEED = 3, 12, 9, 0
+CLASSIFIER_MINUTES, CLASSIFIER_SIZE = 2.0, 60_000
+
+
+def trained(network: Any, data: Dataset, minutes: float, file: Path, **settings: Any) -> int:
+    """Train, or take the weights of an earlier call; → steps."""
+    if file.exists():
+        saved = torch.load(file)
+        network.load_state_dict(saved["weights"])
+        return saved["steps"]
+    spent, steps = 0.0, 0
+    for spent, steps in fit(network, lambda x, _: network.loss(x), data, minutes, seed=SEED, **settings):
+        if steps % 200 == 0:
+            print(f"{type(network).__name__}: {spent:.0f} s, step {steps}", flush=True)
+    torch.save({"weights": network.state_dict(), "steps": steps}, file)
+    return steps
+
+
+def sharpness(unit: Tensor) -> float:
+    """Mean absolute difference of neighbours of (N, C, H, W)."""
+    return float(((unit.diff(dim=-1).abs().mean() + unit.diff(dim=-2).abs().mean()) / 2).item())
+
+
+@torch.no_grad()
+def measures(pictures: dict[str, Tensor], data: Dataset, classifier: WholeImageClassifier | None) -> dict[str, dict[str, float]]:
+    """Of pictures in [0, 1], by name, of the images of ``data``."""
+    top = data.spec.levels - 1
+    image, found = data.images.float() / top, {}
+    for name, picture in {"the images themselves": image, **pictures}.items():
+        found[name] = {"squared error": float((picture - image).square().mean()), "sharpness": sharpness(picture) / sharpness(image)}
+        if classifier is not None:
+            assert data.labels is not None
+            guess = classifier.logits((picture * top).round().long()).argmax(1)
+            found[name]["same class, %"] = 100 * float((guess == data.labels).float().mean())
+    return found
+
+
+def table(found: dict[str, dict[str, float]]) -> str:
+    columns = list(next(iter(found.values())))
+    lines = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    lines += [f"| {name} | " + " | ".join(f"{v:.4g}" for v in values.values()) + " |" for name, values in found.items()]
+    return "\n".join(lines) + "\n"
+
+
+def interpolations(drawing: PixelCNNAutoencoder, averaging: SquaredErrorAutoencoder, pairs: Tensor) -> Tensor:
+    """Rows (2 N, COLUMNS, C, H, W) in [0, 1]: between the images of each pair (N, 2, …), drawn and averaged."""
+    rows = []
+    steps = torch.linspace(0, 1, COLUMNS)[:, None]
+    for number, (first, last) in enumerate(pairs):
+        for network in (drawing, averaging):
+            with torch.no_grad():
+                ends = network.encode(torch.stack([first, last]))
+                codes = ends[0] + steps * (ends[1] - ends[0])
+                if isinstance(network, SquaredErrorAutoencoder):
+                    rows.append(network.picture(codes).clamp(0, 1))
+                    continue
+            alone = [drawing.decode(code[None], seed=number) for code in codes]     # each is image 0 of its seed: one noise for all
+            rows.append(torch.cat(alone) / (drawing.spec.levels - 1))
+    return torch.stack(rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder that everything is written into")
+    parser.add_argument("--data", choices=SPLITS, default="mnist")
+    parser.add_argument("--minutes", type=float, default=12.0, help="CPU-minutes of training of each autoencoder (default: 12)")
+    parser.add_argument("--size", type=int, default=10, help="numbers an image (default: 10)")
+    parser.add_argument("--levels", type=int, default=16, help="levels of the images (default: 16)")
+    parser.add_argument("--images", type=int, default=500, help="held-out images of the table (default: 500)")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    options.out.mkdir(parents=True, exist_ok=True)
+    name, *splits = SPLITS[options.data]
+    train_set, test_set = (load_dataset(name, split, DataOptions(levels=options.levels)) for split in splits)
+    spec, test_set = train_set.spec, test_set.subset(options.images)
+    torch.manual_seed(SEED)
+    drawing = PixelCNNAutoencoder(spec, options.size, layers=6)
+    parameters = count(drawing.decoder)
+    averaging = SquaredErrorAutoencoder(spec, options.size, parameters)
+    drawn = trained(drawing, train_set, options.minutes, options.out / "drawing.pt", learning_rate=2e-3, batch=16, clip=100.0)
+    averaged = trained(averaging, train_set, options.minutes, options.out / "averaging.pt", learning_rate=2e-3, batch=64, clip=20.0)
+    classifier = None
+    if train_set.labels is not None:
+        classifier = WholeImageClassifier(spec, train_set.classes, CLASSIFIER_SIZE, convolutional=True)
+        for _ in fit(classifier, classifier.loss, train_set, CLASSIFIER_MINUTES, learning_rate=1e-2, seed=SEED):
+            pass
+    top = spec.levels - 1
+    with torch.no_grad():
+        blurred = averaging.picture(averaging.encode(test_set.images)).clamp(0, 1)
+        loss = torch.cat([drawing.loss(part) for part in test_set.images.split(16)])
+    copies = [drawing.reconstruct(test_set.images, seed).float() / top for seed in range(DRAWN)]
+    found = measures({"averaging decoder": blurred, "drawing decoder": copies[0]}, test_set, classifier)
+    size = count(drawing) - parameters
+    budget = f"{options.minutes:g} CPU-minutes each: {drawn:,} steps of 16 (drawing), {averaged:,} of 64 (averaging)"
+    bits = float(loss.mean()) / (spec.size * math.log(2))
+    text = (
+        f"{table(found)}\n{options.size} numbers an image, {options.data}, {spec.levels} levels, {len(test_set)} held-out images; encoder "
+        f"{size:,} parameters, decoders {parameters:,} (drawing) and {count(averaging) - size:,} (averaging); {budget}. "
+        f"−log p(x | h(x)) of the drawing decoder: {float(loss.mean()):.2f} nats, {bits:.4f} bits a value.\n"
+    )
+    (options.out / "autoencoder.md").write_text(text)
+    print(text)
+    rows = torch.stack([test_set.images / top, blurred, *copies])[:, :SHOWN]
+    labels = ["image", "averaged", *["drawn"] * DRAWN]
+    save_picture(sheet(rows.flatten(0, 1), SHOWN, row_labels=labels), options.out / "reconstructions.png")
+    pairs = test_set.images[: 2 * 4].unflatten(0, (4, 2))
+    between = interpolations(drawing, averaging, pairs)
+    ends = ["drawn", "averaged"] * len(pairs)
+    save_picture(sheet(between.flatten(0, 1), COLUMNS, row_labels=ends), options.out / "interpolations.png")
+    drawing.decoder.save_pretrained(options.out / "decoder")
+    assert isinstance(rastrum.load(str(options.out / "decoder")), rastrum.RasterModel)
+
+
+def count(network: torch.nn.Module | Autoencoder) -> int:
+    return sum(p.numel() for p in network.parameters())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""A class-conditional model as a classifier, against Bayes' rule written out over all images; and what trains the networks beside."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+import rastrum
+from rastrum import ConditionSpec, ImageSpec, RasterModel
+from rastrum.classification import log_posterior
+from rastrum.data import load_dataset
+from rastrum.fitting import fit
+from rastrum.reading import WholeImageClassifier
+
+THREE = ConditionSpec("class", 3)
+
+
+def told_a_class(condition: ConditionSpec | None = THREE) -> RasterModel:
+    model = rastrum.build("gated-pixelcnn", ImageSpec(1, 2, 3, 2), preset="tiny", condition=condition)
+    assert isinstance(model, RasterModel)
+    for p in model.parameters():
+        torch.nn.init.normal_(p, 0, 0.7, generator=torch.Generator().manual_seed(p.numel()))
+    return model
+
+
+@torch.no_grad()
+def test_bayes_rule_over_all_images() -> None:
+    """Σ_x p(c | x) p(x) = p(c) for every class when all 64 images are summed, and each row adds up to one."""
+    model, prior = told_a_class(), torch.tensor([0.5, 0.2, 0.3], dtype=torch.float64)
+    x = torch.tensor([[(i >> bit) & 1 for bit in range(6)] for i in range(64)]).view(64, 1, 2, 3)
+    posterior = log_posterior(model, x, prior).exp()
+    joint = torch.stack([model.log_prob(x, torch.tensor(c)).exp() * prior[c] for c in range(3)], 1)
+    assert torch.allclose(posterior.sum(1), torch.ones(64, dtype=torch.float64))
+    assert torch.allclose((posterior * joint.sum(1, keepdim=True)).sum(0), prior, atol=1e-6)
+    assert torch.allclose(log_posterior(model, x), log_posterior(model, x, torch.full((3,), 1 / 3)), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "condition, prior, message",
+    [
+        (None, None, "told nothing"),
+        (ConditionSpec("vector", 3), None, "told a vector"),
+        (THREE, torch.tensor([0.5, 0.5]), "3 probabilities"),
+        (THREE, torch.tensor([0.5, 0.2, 0.2]), "add up to 1"),
+    ],
+)
+def test_bad_input(condition: ConditionSpec | None, prior: torch.Tensor | None, message: str) -> None:
+    """Which models can, and which priors fit."""
+    with pytest.raises(ValueError, match=message):
+        log_posterior(told_a_class(condition), torch.zeros(1, 1, 2, 3, dtype=torch.int64), prior)
+
+
+def test_fit_spends_its_time_and_learns() -> None:
+    """It stops when the CPU time is used up, counts every step, and a classifier of digits learns."""
+    data = load_dataset("digits", "train")
+    network = WholeImageClassifier(data.spec, 10, 6000, convolutional=False)
+    with torch.no_grad():
+        before = network.loss(data.images, data.labels).mean()
+    steps = list(fit(network, network.loss, data, 0.02, learning_rate=1e-2, batch=32, warm_up=1))
+    with torch.no_grad():
+        after = network.loss(data.images, data.labels).mean()
+    assert [step for _, step in steps] == list(range(1, len(steps) + 1)) and steps[-1][0] >= 1.2 and after < 0.7 * before
+    with pytest.raises(ValueError, match="cpu_minutes"):
+        next(fit(network, network.loss, data, 0.0, learning_rate=1e-2))
+    with pytest.raises(ValueError, match="labels"):
+        next(fit(network, network.loss, replace(data, labels=None), 0.1, learning_rate=1e-2))
