@@ -1,0 +1,165 @@
+"""Whether conditions are obeyed: classes asked for and read by a classifier, places asked for and found, and classes by Bayes' rule.
+
+    python benchmarks/conditions.py --out conditions [--classes FOLDER …] [--placed FOLDER] [--images 1000] [--minutes 2]
+
+``--classes``: trained models that are told a class (recipes gated-pixelcnn-mnist-classes, gated-pixelcnn-digits,
+pixelcnn-plus-plus-cifar10-classes); ``--placed``: one that is told a map (gated-pixelcnn-placed-mnist). Writes
+
+    conditions.md     of each model of classes: how many of its samples a classifier that was trained on real images for ``--minutes`` of
+                      CPU time reads as the class that was asked for, how many of the real held-out images it reads right, and how many the
+                      model itself names right by Bayes' rule with equal classes. Of the placed digits: how many lie where they were
+                      asked for, and are read as what was asked for, beside the same measures of real pictures
+    NAME.png          a row a class                     placed.png    three digits, each at 4x4 places, in the order of the map
+
+Where a digit lies: the cell of the centre of its ink, MNIST's digits being centred by theirs. Data: what the model's card names, from the
+Hub or from RASTRUM_HUB_MIRROR.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+import rastrum
+from rastrum import RasterModel
+from rastrum.classification import log_posterior
+from rastrum.config import DataOptions
+from rastrum.data import Dataset, load_dataset
+from rastrum.data_placed import CELLS
+from rastrum.fitting import fit
+from rastrum.pictures import save_picture, sheet
+from rastrum.reading import WholeImageClassifier
+
+CIFAR = ("plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+# image shape and levels: the data set of a model that is told a class, and how it is drawn for training a classifier
+DATA = {
+    (1, 28, 28, 2): ("mnist", DataOptions(binarise="dynamic")),
+    (1, 8, 8, 17): ("digits", DataOptions()),
+    (3, 32, 32, 256): ("cifar10", DataOptions()),
+}
+PATCH, PARAMETERS, EACH, SEED = 14, 100_000, 10, 0
+COLUMNS = ("model", "samples", "read as asked, %", "real images read right, %", "named right by Bayes' rule, %")
+
+
+class Share(NamedTuple):
+    """Of ``total``, with its standard error, in %."""
+
+    right: int
+    total: int
+
+    def __str__(self) -> str:
+        p = self.right / self.total
+        return f"{100 * p:.1f} ± {100 * (p * (1 - p) / self.total) ** 0.5:.1f}"
+
+
+@torch.no_grad()
+def read(network: WholeImageClassifier, x: Tensor) -> Tensor:
+    return torch.cat([network.logits(part).argmax(1) for part in x.split(500)])
+
+
+def share(guess: Tensor, truth: Tensor) -> Share:
+    return Share(int((guess == truth).sum()), len(truth))
+
+
+def classifier_of(data: Dataset, minutes: float) -> WholeImageClassifier:
+    """A convolutional network that learned the classes of real images."""
+    torch.manual_seed(SEED)
+    network = WholeImageClassifier(data.spec, data.classes, PARAMETERS, convolutional=True)
+    for _ in fit(network, network.loss, data, minutes, learning_rate=1e-2, seed=SEED):
+        pass
+    return network
+
+
+def classes(folder: str, images: int, minutes: float, out: Path) -> list[str]:
+    """A line of the table."""
+    model = rastrum.load(folder)
+    assert isinstance(model, RasterModel) and model.condition_spec is not None
+    spec = model.spec
+    name, options = DATA[(spec.channels, spec.height, spec.width, spec.levels)]
+    train_set, test_set = (load_dataset(name, split, options) for split in ("train", "test"))
+    test_set, count = test_set.subset(images), train_set.classes
+    assert test_set.labels is not None
+    network = classifier_of(train_set, minutes)
+    asked = torch.arange(images) % count
+    drawn = rastrum.sample(model, images, asked, seed=SEED)
+    with torch.no_grad():
+        named = torch.cat([log_posterior(model, x).argmax(1) for x in test_set.images.split(4)])
+    rows = torch.stack([drawn[asked == c][:EACH] for c in range(count)])
+    labels = list(CIFAR) if name == "cifar10" else [str(c) for c in range(count)]
+    save_picture(sheet(rows.flatten(0, 1) / (spec.levels - 1), rows.shape[1], row_labels=labels), out / f"{Path(folder).name}.png")
+    figures = (share(read(network, drawn), asked), share(read(network, test_set.images), test_set.labels), share(named, test_set.labels))
+    return [f"{Path(folder).name} ({name})", str(images), *map(str, figures)]
+
+
+def cell_of(x: Tensor) -> Tensor:
+    """Images (N, 1, H, W) of one digit → (N, 2) row and column of its cell, by the centre of its ink; (−1, −1) of nothing."""
+    ink = x[:, 0].double()
+    weight = ink.sum((1, 2))
+    places = x.shape[-1] - PATCH + 1
+    cells = []
+    for sides in (2, 1):
+        along = ink.sum(sides)
+        centre = (along * torch.arange(along.shape[1])).sum(1) / weight
+        corner = (centre - PATCH / 2 + 0.5).round().clamp(0, places - 1)
+        cells.append((corner * CELLS // places).nan_to_num(-1).long())
+    return torch.stack(cells, 1)
+
+
+def placed(folder: str, images: int, minutes: float, out: Path) -> str:
+    """The figures of a model that is told what lies where, and its picture."""
+    model = rastrum.load(folder)
+    assert isinstance(model, RasterModel) and model.condition_spec is not None and model.condition_spec.kind == "map"
+    options = DataOptions(binarise="dynamic")
+    train_set, test_set = (load_dataset("placed-mnist", split, options) for split in ("train", "test"))
+    test_set = test_set.subset(images)
+    assert test_set.labels is not None and test_set.conditions is not None
+    network = classifier_of(train_set, minutes)
+    lines = ["| | at the cell asked for, % | within one cell of it, % | read as asked, % |", "|---|---|---|---|"]
+    where = test_set.conditions.flatten(2).amax(1).argmax(1)
+    asked = torch.stack([where // CELLS, where % CELLS], 1)
+    drawn = rastrum.sample(model, images, test_set.conditions, seed=SEED)
+    for name, x in (("drawn", drawn), ("real", test_set.images)):
+        found = cell_of(x)
+        exact, near = Share(int((found == asked).all(1).sum()), images), Share(int(((found - asked).abs() <= 1).all(1).sum()), images)
+        lines.append(f"| {name} | {exact} | {near} | {share(read(network, x), test_set.labels)} |")
+    maps = torch.zeros(3, CELLS, CELLS, 10, CELLS, CELLS)
+    for k, digit in enumerate((2, 5, 8)):
+        for i in range(CELLS):
+            for j in range(CELLS):
+                maps[k, i, j, digit, i, j] = 1
+    grid = maps.permute(1, 0, 2, 3, 4, 5).flatten(0, 2)                         # rows of the map; in each, three digits' columns
+    save_picture(sheet(rastrum.sample(model, len(grid), grid, seed=SEED).float(), 3 * CELLS), out / "placed.png")
+    return "\n".join(lines) + f"\n\n{images} pictures, drawn for the maps of as many held-out ones.\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder that everything is written into")
+    parser.add_argument("--classes", nargs="*", default=[], metavar="FOLDER", help="models that are told a class")
+    parser.add_argument("--placed", metavar="FOLDER", help="a model that is told a map")
+    parser.add_argument("--images", type=int, default=1000, help="samples, and held-out images (default: 1000)")
+    parser.add_argument("--minutes", type=float, default=2.0, help="CPU-minutes of training of a classifier (default: 2)")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    options.out.mkdir(parents=True, exist_ok=True)
+    known = options.out / "conditions.json"
+    found = json.loads(known.read_text()) if known.exists() else {"classes": {}, "placed": ""}
+    for folder in options.classes:
+        row = classes(folder, options.images, options.minutes, options.out)
+        found["classes"][row[0]] = row
+    if options.placed:
+        found["placed"] = placed(options.placed, options.images, options.minutes, options.out)
+    known.write_text(json.dumps(found) + "\n")
+    rows = ["| " + " | ".join(row) + " |" for row in found["classes"].values()]
+    table = "\n".join(["| " + " | ".join(COLUMNS) + " |", "|---" * len(COLUMNS) + "|", *rows]) + "\n\n" + found["placed"]
+    (options.out / "conditions.md").write_text(table)
+    print(table)
+
+
+if __name__ == "__main__":
+    main()
