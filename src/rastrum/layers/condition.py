@@ -1,61 +1,95 @@
-"""What is known before an image is drawn, added to a layer's output: a vector at every position, or maps at each its own."""
+"""What is known before an image is drawn (van den Oord et al. 2016, "Conditional Image Generation with PixelCNN Decoders", section 2.3).
+
+    class, vector h ──▶ h                     the same at every position   ─┐
+    map h ──▶ m: 3x3, relu, transposed, relu ──▶ s = m(h), at each its own ─┴─▶ in every layer: + V_kᵀ h, or + V_k * s, an unmasked 1x1
+
+A model has one ``Condition``, which runs once, and every layer k a ``Told`` with V_k of its own. In a step, h and s are made in the phase
+``start``, V_kᵀ h too, and V_k * s a row at a time.
+"""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..program.builder import Program, View
-from ..protocol import ConditionSpec
-from .causal import VerticalConvolution
+from ..protocol import ConditionSpec, ImageSpec
+from .upsampling import Upsampling
 
 
-class ConditionVector(nn.Module):
-    """V (size, outputs) for a class (one-hot) or a vector; an unconditional model has none and adds nothing."""
+class Condition(nn.Module):
+    """A condition as all layers are told it: ``size`` numbers, at one position or at each; 0 and None for an unconditional model.
 
-    def __init__(self, condition: ConditionSpec | None, outputs: int) -> None:
+    maps: how many m makes of a map of any size up to the image's; 0 = the model takes none.
+    Raises ``ValueError`` for a map that is larger, or not taken.
+    """
+
+    def __init__(self, condition: ConditionSpec | None, image: ImageSpec, maps: int = 0) -> None:
         super().__init__()
-        if condition is not None and not isinstance(condition.size, int):
-            raise ValueError(f"condition: expected kind 'class' or 'vector', got {condition.kind!r} of size {condition.size}")
-        self.size = condition.size if condition is not None and isinstance(condition.size, int) else 0
-        self.weight = nn.Parameter(torch.randn(self.size, outputs) * 0.1) if self.size else None
+        self.kind, self.image = None if condition is None else condition.kind, image
+        self.size, self.upsampling = 0, None
+        if condition is not None and isinstance(condition.size, int):
+            self.size = condition.size
+        elif condition is not None and isinstance(condition.size, tuple):
+            channels, height, width = condition.size
+            if not maps:
+                raise ValueError("condition: this model takes a class or a vector, got kind 'map'; gated-pixelcnn and pixelcnn++ take one")
+            if height > image.height or width > image.width:
+                largest = f"{image.height}x{image.width}"
+                raise ValueError(f"condition: a map must be no larger than the image, {largest}, got {height}x{width}")
+            self.size, factors = maps, (-(-image.height // height), -(-image.width // width))
+            self.upsampling = Upsampling(channels, maps, factors)
 
-    def forward(self, condition: Tensor | None) -> Tensor | None:
-        """(B,) classes or (B, size) → (B, 1, 1, outputs), or None."""
-        if self.weight is None:
+    def forward(self, condition: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+        """(B,) classes, (B, size) or (B, c, h, w) → (B, 1, 1, size), (B, H, W, maps), or None."""
+        if self.kind is None:
             return None
         assert condition is not None
-        if condition.is_floating_point():
-            return (condition.to(self.weight.dtype) @ self.weight)[:, None, None]
-        return F.embedding(condition, self.weight)[:, None, None]
+        if self.upsampling is not None:
+            return self.upsampling(condition.to(dtype), self.image.height, self.image.width)
+        vector = F.one_hot(condition, self.size) if self.kind == "class" else condition
+        return vector.to(dtype)[:, None, None]
 
     def lower(self, program: Program) -> View | None:
+        """A single column, a whole map, or None."""
+        if self.kind is None:
+            return None
+        return program.condition_vector() if self.upsampling is None else self.upsampling.lower(program, program.condition_map())
+
+
+class Told(nn.Module):
+    """V (size, outputs): what a layer makes of what it is told, to be added to its sums; of nothing, nothing."""
+
+    def __init__(self, size: int, outputs: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(size, outputs) * 0.1) if size else None
+
+    def forward(self, told: Tensor | None) -> Tensor | None:
+        """(B, 1, 1, size) or (B, H, W, size) → (…, outputs), or None."""
         if self.weight is None:
             return None
-        vector = program.condition_vector()
-        assert vector is not None
-        with program.phase("start"):
-            return program.linear(vector, self.weight)
+        assert told is not None
+        return told @ self.weight
 
+    def lower(self, program: Program, told: View | None, initial: View | None = None, level: int = 0) -> View | None:
+        """→ a single column, made once, or a map of the row phase at ``level``, which sees every 2^level-th row and column of s.
 
-class Guide(nn.Module):
-    """An unmasked 1x1 of maps that are known at every position (van den Oord et al. 2016); of no maps nothing is added."""
-
-    def __init__(self, maps: int, outputs: int) -> None:
-        super().__init__()
-        self.look = VerticalConvolution(maps, outputs) if maps else None
-
-    def forward(self, guide: Tensor | None) -> Tensor | None:
-        """(B, H, W, maps) → (B, H, W, outputs), or None."""
-        if self.look is None:
-            return None
-        assert guide is not None
-        return self.look(guide)
-
-    def lower(self, program: Program, guide: View | None, initial: View | None = None) -> View | None:
-        """guide: a whole map; → a map of the row phase, added to ``initial``, or that."""
-        if self.look is None:
+        initial: a map of the row phase that it is added to; of nothing told, that itself.
+        """
+        if self.weight is None:
             return initial
-        assert guide is not None
-        return self.look.lower(program, guide, initial)
+        assert told is not None
+        if not told.buffer.single:
+            with program.phase("row"):
+                return program.linear(replace(told, step=1 << level), self.weight, None, initial, level=level)
+        with program.phase("start"):
+            vector = program.linear(told, self.weight)
+        if initial is None:
+            return vector
+        with program.phase("row"):
+            out = program.map(vector.size, level)
+            program.append("add", vector, out, initial)
+            return out

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from ..layers.causal import CausalConvolution, VerticalConvolution, shift_down
-from ..layers.condition import Guide
+from ..layers.condition import Told
 from ..layers.recurrent import DiagonalScan
 from ..program.builder import Program, View
 from ..protocol import ImageSpec
@@ -29,18 +29,18 @@ from .pixelrnn import PixelRNN, PixelRNNConfig, Recurrence
 
 
 class DiagonalRecurrence(Recurrence):
-    def __init__(self, inputs: int, units: int, groups: int, guide: int) -> None:
-        super().__init__(inputs, units, groups, guide)
-        self.guide_to_right, self.guide_to_left = Guide(guide, 4 * units), Guide(guide, 4 * units)
+    def __init__(self, inputs: int, units: int, groups: int, told: int) -> None:
+        super().__init__(inputs, units, groups, told)
+        self.told_to_right, self.told_to_left = Told(told, 4 * units), Told(told, 4 * units)
         self.input_to_right = CausalConvolution(inputs, 4 * units, centre="through", groups=groups)
         self.input_to_left = VerticalConvolution(inputs, 4 * units)
         self.to_right, self.to_left = DiagonalScan(units, groups), DiagonalScan(units, from_right=True)
 
-    def forward(self, x: Tensor, guide: Tensor | None) -> Tensor:
-        to_left = self.to_left(self.input_to_left(x, self.guide_to_left(guide)))
-        return self.to_right(self.input_to_right(x, self.guide_to_right(guide))) + shift_down(to_left)
+    def forward(self, x: Tensor, told: Tensor | None) -> Tensor:
+        to_left = self.to_left(self.input_to_left(x, self.told_to_left(told)))
+        return self.to_right(self.input_to_right(x, self.told_to_right(told))) + shift_down(to_left)
 
-    def lower(self, program: Program, x: View, guide: View | None) -> View:
+    def lower(self, program: Program, x: View, told: View | None) -> View:
         right, left = self.to_right, self.to_left
         (beside_right, above_right), (beside_left, above_left) = right.weights, left.weights
         h_right, h_left = (program.map(self.units, initial=scan.first_h) for scan in (right, left))
@@ -48,8 +48,8 @@ class DiagonalRecurrence(Recurrence):
         c_right, c_left = (program.map(self.units, single=True) for _ in range(2))
         with program.phase("row"):                                        # h_left is still that of the row before the finished one
             above = program.linear(h_right, above_right)
-            finished = None if guide is None else replace(guide, row_shift=-1)
-            gates_left = self.guide_to_left.lower(program, finished, program.linear(h_left, above_left))
+            finished = None if told is None else replace(told, row_shift=-1)
+            gates_left = self.told_to_left.lower(program, finished, program.linear(h_left, above_left))
             gates_left = self.input_to_left.lower(program, x, gates_left)
             program.append("copy", first_right, c_right)
             program.append("copy", first_left, c_left)
@@ -58,7 +58,7 @@ class DiagonalRecurrence(Recurrence):
             program.append("lstm", gates_left, h_left, c_left)
         with program.phase("row", 1, first_row=1):
             down = program.apply("copy", h_left)
-        gates = self.input_to_right.lower(program, x, self.guide_to_right.lower(program, guide, above))
+        gates = self.input_to_right.lower(program, x, self.told_to_right.lower(program, told, above))
         out = program.map(self.units)
         for group in program.each_group():
 

@@ -5,6 +5,7 @@
     horizontal stack  h ──▶ 1 x n, left ──┴──▶ + ──▶ + V h ──▶ gate ──▶ 1x1 ──▶ + h   sees the row above's stack and its own left
 
     gate (equation 2, and 4 with a condition h):  y = tanh(W_f * x + V_fᵀ h) ⊙ σ(W_g * x + V_gᵀ h)
+    with a map (equation 5) V_f * s and V_g * s instead, s = m(h) at the image's size (``layers/condition.py``)
 
 The current row is left out of the vertical stack once: the image enters it one row down (``shift_down``), so v at row r knows the
 rows before r and enters h without another shift. The two stacks together see everything that depth allows: no blind spot.
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 
 from ..distributions import Bernoulli, Categorical
 from ..layers.causal import CausalConvolution, VerticalConvolution, gate, shift_down
-from ..layers.condition import ConditionVector
+from ..layers.condition import Condition, Told
 from ..layers.output import LevelsOutput
 from ..program.builder import Program, View
 from ..protocol import ConditionSpec, Distribution, ImageSpec
@@ -36,10 +37,11 @@ class GatedPixelCNNConfig:
     layers: int = 7
     kernel: int = 3
     hidden: int = 64               # maps of the last hidden layer
+    condition_maps: int = 16       # s, of a map that is told
 
 
 class Layer(nn.Module):
-    def __init__(self, inputs: int, maps: int, kernel: int, groups: int, first: bool, condition: ConditionSpec | None) -> None:
+    def __init__(self, inputs: int, maps: int, kernel: int, groups: int, first: bool, told: int) -> None:
         super().__init__()
         self.first, self.groups = first, groups
         reach = kernel // 2
@@ -48,18 +50,18 @@ class Layer(nn.Module):
         centre = "before" if first else "through"
         self.horizontal = CausalConvolution(inputs, 2 * maps, left=reach, centre=centre, groups=groups, bias=False)
         self.residual = CausalConvolution(maps, maps, centre="through", groups=groups, bias=first)
-        self.vertical_condition = ConditionVector(condition, 2 * maps)
-        self.horizontal_condition = ConditionVector(condition, 2 * maps)
+        self.vertical_condition = Told(told, 2 * maps)
+        self.horizontal_condition = Told(told, 2 * maps)
 
-    def forward(self, v: Tensor, h: Tensor, condition: Tensor | None) -> tuple[Tensor, Tensor]:
-        rows = self.vertical(v, self.vertical_condition(condition))
-        down = self.vertical_to_horizontal(rows, self.horizontal_condition(condition))
+    def forward(self, v: Tensor, h: Tensor, told: Tensor | None) -> tuple[Tensor, Tensor]:
+        rows = self.vertical(v, self.vertical_condition(told))
+        down = self.vertical_to_horizontal(rows, self.horizontal_condition(told))
         out = gate(self.horizontal(h, down), self.groups)
         return gate(rows), self.residual(out, None if self.first else h)
 
-    def lower(self, program: Program, v: View, h: View) -> tuple[View, View]:
-        rows = self.vertical.lower(program, v, self.vertical_condition.lower(program))
-        down = self.vertical_to_horizontal.lower(program, rows, self.horizontal_condition.lower(program))
+    def lower(self, program: Program, v: View, h: View, told: View | None) -> tuple[View, View]:
+        rows = self.vertical.lower(program, v, self.vertical_condition.lower(program, told))
+        down = self.vertical_to_horizontal.lower(program, rows, self.horizontal_condition.lower(program, told))
         with program.phase("row"):
             v = program.apply("gate", rows)
         out = program.apply("gate", self.horizontal.lower(program, h, down))
@@ -74,8 +76,10 @@ class GatedPixelCNN(RasterModel):
         self.config = config
         self.groups = groups = spec.channels
         check_config(config, spec, grouped=("maps", "hidden"), kernels=("kernel",))
+        self.condition = Condition(condition_spec, spec, config.condition_maps)
+        inputs = [groups] + (config.layers - 1) * [config.maps]
         self.layers = nn.ModuleList(
-            Layer(config.maps if i else groups, config.maps, config.kernel, groups, i == 0, condition_spec) for i in range(config.layers)
+            Layer(inputs[i], config.maps, config.kernel, groups, i == 0, self.condition.size) for i in range(config.layers)
         )
         self.output = LevelsOutput(spec, config.maps, config.hidden)
 
@@ -93,16 +97,17 @@ class GatedPixelCNN(RasterModel):
 
     def distribution(self, x: Tensor, condition: Tensor | None = None) -> Bernoulli | Categorical:
         h = self.spec.scale(x, self.dtype).permute(0, 2, 3, 1)
-        v = shift_down(h)
+        v, told = shift_down(h), self.condition(condition, self.dtype)
         for layer in self.layers:
-            v, h = layer(v, h, condition)
+            v, h = layer(v, h, told)
         return self.output.head(self.output(h))
 
     def lower(self, program: Program) -> None:
         v = h = program.values()
+        told = self.condition.lower(program)
         for layer in self.layers:
             assert isinstance(layer, Layer)
-            v, h = layer.lower(program, v, h)
+            v, h = layer.lower(program, v, h, told)
         self.output.lower(program, h)
 
     def head(self, parameters: Tensor, x: Tensor, index: int, previous: Distribution | None) -> Bernoulli | Categorical:

@@ -20,7 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from ..distributions import Bernoulli, Categorical
-from ..program.builder import Program, View
+from ..layers.upsampling import Upsampling
+from ..program.builder import Program
 from ..protocol import ConditionSpec, Distribution, ImageSpec
 from ..raster import RasterModel, raster_order
 from .diagonal_bilstm import DiagonalBiLSTM
@@ -45,53 +46,6 @@ class MultiscalePixelRNNConfig:
     def __post_init__(self) -> None:
         if isinstance(self.factors, list):                               # from JSON
             object.__setattr__(self, "factors", tuple(self.factors))
-
-
-class Upsampling(nn.Module):
-    """Maps at every position of a raster from the values of the one that is ``factor`` times coarser: sees 3x3 of them."""
-
-    def __init__(self, channels: int, maps: int, factor: int) -> None:
-        super().__init__()
-        self.factor = factor
-        self.look = nn.Conv2d(channels, maps, 3, padding=1)
-        self.spread = nn.ConvTranspose2d(maps, maps, factor, stride=factor)
-
-    def forward(self, x: Tensor, height: int, width: int) -> Tensor:
-        """x (B, C, h, w) scaled → (B, H, W, maps)."""
-        return self.spread(self.look(x).relu()).relu()[:, :, :height, :width].permute(0, 2, 3, 1)
-
-    def lower(self, program: Program, spacing: int) -> View:
-        """From the values drawn ``spacing`` pixels apart: a whole map."""
-        drawn, spec = program.drawn(spacing), program.spec
-        rows, columns = (-(-size // spacing) for size in (spec.height, spec.width))
-        assert self.look.bias is not None and self.spread.bias is not None
-        maps, factor = len(self.look.bias), self.factor
-        values = program.whole_map(spec.channels, rows, columns)
-        seen = program.whole_map(maps, rows, columns)
-        guide = program.whole_map(maps, rows * factor, columns * factor)
-        with program.phase("start"):
-            program.append("copy", drawn, values)
-            for row, weight in enumerate(self.look.weight.permute(2, 3, 1, 0).flatten(1, 2)):
-                window = replace(values.window(-1, 1), row_shift=row - 1)
-                bias, initial = (None, seen) if row else (self.look.bias, None)
-                program.linear(window, weight, bias, initial, seen)
-            program.append("relu", seen, seen)
-            for row in range(factor):
-                for column in range(factor):
-                    to = replace(guide, row_shift=row, row_step=factor, shift=column, step=factor)
-                    program.linear(seen, self.spread.weight[:, :, row, column], self.spread.bias, destination=to)
-            program.append("relu", guide, guide)
-        return guide
-
-    def context(self, fine: ImageSpec) -> Tensor:
-        """(H W, h w) bool: [i, j] = the guide at i sees the coarse pixel j."""
-
-        def near(size: int) -> Tensor:
-            at, coarse = torch.arange(size) // self.factor, torch.arange(-(-size // self.factor))
-            return (at[:, None] - coarse).abs() <= 1
-
-        rows, columns = near(fine.height), near(fine.width)
-        return (rows[:, None, :, None] & columns[None, :, None, :]).flatten(2).flatten(0, 1)
 
 
 class MultiscalePixelRNN(RasterModel):
@@ -120,7 +74,7 @@ class MultiscalePixelRNN(RasterModel):
             base: Any = BASES[config.base]
             self.scales.append(base(raster, base.preset("small", raster, **options), guide=config.guide if scale else 0))
             if scale:
-                self.upsamplings.append(Upsampling(spec.channels, config.guide, config.factors[scale - 1]))
+                self.upsamplings.append(Upsampling(spec.channels, config.guide, (config.factors[scale - 1],) * 2))
 
     @classmethod
     def preset(cls, name: str, spec: ImageSpec, **overrides: Any) -> MultiscalePixelRNNConfig:
@@ -161,7 +115,11 @@ class MultiscalePixelRNN(RasterModel):
             if scale:
                 upsampling = self.upsamplings[scale - 1]
                 assert isinstance(upsampling, Upsampling)
-                guide = upsampling.lower(program, self.spacings[scale - 1])
+                coarse = program.drawn(self.spacings[scale - 1])
+                values = program.whole_map(self.spec.channels, *self._nets()[scale - 1].spec.shape[1:])
+                with program.phase("start"):
+                    program.append("copy", coarse, values)
+                guide = upsampling.lower(program, values)
             net.lower(program, guide)
 
     def head(self, parameters: Tensor, x: Tensor, index: int, previous: Distribution | None) -> Bernoulli | Categorical:
@@ -181,7 +139,8 @@ class MultiscalePixelRNN(RasterModel):
             if scale:
                 upsampling, factor = self.upsamplings[scale - 1], self.config.factors[scale - 1]
                 assert isinstance(upsampling, Upsampling)
-                through = (net.guide_context().float() @ upsampling.context(net.spec).float() > 0).repeat(spec.channels, 1)
+                coarse_seen = upsampling.context(net.spec.height, net.spec.width)
+                through = (net.guide_context().float() @ coarse_seen.float() > 0).repeat(spec.channels, 1)
                 for coarse in here[:, ::factor, ::factor].flatten(1):
                     sees[:, coarse] |= through
             new = values[~decided.flatten()[values]]

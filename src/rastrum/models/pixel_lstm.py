@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..distributions import Bernoulli, Categorical
-from ..layers.condition import ConditionVector
+from ..layers.condition import Condition, Told
 from ..layers.output import Levels
 from ..layers.recurrent import Scan
 from ..program.builder import Program, View
@@ -45,17 +45,17 @@ class PixelLSTMConfig:
 class Layer(nn.Module):
     """Equations (1) and (2): inputs (D, 1, B, K) → h (D, 1, B, n); biases: one a channel, or one for all."""
 
-    def __init__(self, inputs: int, units: int, biases: int, remembers: int, condition: ConditionSpec | None) -> None:
+    def __init__(self, inputs: int, units: int, biases: int, remembers: int, told: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(inputs, 4 * units).uniform_(-(units**-0.5), units**-0.5))
         kept = torch.empty(units).uniform_(1, max(2, remembers)).log()
         self.bias = nn.Parameter(torch.cat([torch.zeros(units), kept, -kept, torch.zeros(units)]).repeat(biases, 1))
         self.scan = Scan(units)
-        self.told = ConditionVector(condition, 4 * units)
+        self.told = Told(told, 4 * units)
 
-    def forward(self, x: Tensor, condition: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, told: Tensor | None) -> Tensor:
         bias = self.bias.repeat(len(x) // len(self.bias), 1)[:, None, None]
-        told = self.told(condition)
+        told = self.told(told)
         gates = torch.addcmul(bias, x, self.weight) if len(self.weight) == 1 else x @ self.weight + bias
         return self.scan(gates if told is None else gates + told.permute(1, 2, 0, 3))
 
@@ -69,9 +69,10 @@ class PixelLSTM(RasterModel):
         self.groups = channels = spec.channels
         check_config(config, spec)
         row = spec.width * channels
+        self.condition = Condition(condition_spec, spec)
         sizes = [1] + (config.layers - 1) * [config.units]
         self.layers = nn.ModuleList(
-            Layer(inputs, config.units, channels if number == 0 else 1, 2 * row, condition_spec) for number, inputs in enumerate(sizes)
+            Layer(inputs, config.units, channels if number == 0 else 1, 2 * row, self.condition.size) for number, inputs in enumerate(sizes)
         )
         self.levels = Levels(spec)
         bound = config.units**-0.5
@@ -87,8 +88,9 @@ class PixelLSTM(RasterModel):
     def distribution(self, x: Tensor, condition: Tensor | None = None) -> Bernoulli | Categorical:
         values = self.spec.scale(x, self.dtype).permute(2, 3, 1, 0).flatten(0, 2)                       # (D, B)
         h = F.pad(values[:-1], (0, 0, 1, 0))[:, None, :, None]
+        told = self.condition(condition, self.dtype)
         for layer in self.layers:
-            h = layer(h, condition)
+            h = layer(h, told)
         h = h.view(self.spec.height * self.spec.width, self.spec.channels, *h.shape[2:]).transpose(0, 1)    # (C, H·W, B, n)
         logits = torch.baddbmm(self.bias[:, None], h.flatten(1, 2), self.weight).unflatten(1, (self.spec.height, self.spec.width, -1))
         return self.levels.head(logits.permute(3, 0, 1, 2, 4))
@@ -96,7 +98,8 @@ class PixelLSTM(RasterModel):
     def lower(self, program: Program) -> None:
         values, units, channels = program.values(), self.config.units, self.spec.channels
         layers = [layer for layer in self.layers if isinstance(layer, Layer)]
-        told = [layer.told.lower(program) for layer in layers]
+        condition = self.condition.lower(program)
+        told = [layer.told.lower(program, condition) for layer in layers]
         program.wrap(values)
         first = torch.cat([layer.scan.first_h for layer in layers])
         # [v | h of each layer]: what a layer reads, its input and its own h, lies side by side.

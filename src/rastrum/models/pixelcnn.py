@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ..distributions import Bernoulli, Categorical
 from ..layers.causal import CausalConvolution
-from ..layers.condition import Guide
+from ..layers.condition import Condition, Told
 from ..layers.output import LevelsOutput
 from ..program.builder import Program, View
 from ..protocol import ConditionSpec, Distribution, ImageSpec
@@ -34,35 +34,34 @@ class PixelCNNConfig:
     first_kernel: int = 7
     kernel: int = 3
     hidden: int = 64               # maps of the last hidden layer
+    condition_maps: int = 16       # s, of a map that is told
 
 
 class Block(nn.Module):
-    def __init__(self, maps: int, kernel: int, groups: int, guide: int) -> None:
+    def __init__(self, maps: int, kernel: int, groups: int, told: int) -> None:
         super().__init__()
         reach = kernel // 2
-        self.guide = Guide(guide, maps)
+        self.told = Told(told, maps)
         self.narrow = CausalConvolution(2 * maps, maps, centre="through", groups=groups)
         self.look = CausalConvolution(maps, maps, above=reach, columns=(-reach, reach), left=reach, centre="through", groups=groups)
         self.widen = CausalConvolution(maps, 2 * maps, centre="through", groups=groups, bias=False)
 
-    def forward(self, h: Tensor, guide: Tensor | None) -> Tensor:
-        return self.widen(self.look(self.narrow(h.relu()).relu(), self.guide(guide)).relu(), initial=h)
+    def forward(self, h: Tensor, told: Tensor | None) -> Tensor:
+        return self.widen(self.look(self.narrow(h.relu()).relu(), self.told(told)).relu(), initial=h)
 
-    def lower(self, program: Program, h: View, guide: View | None) -> View:
+    def lower(self, program: Program, h: View, told: View | None) -> View:
         seen = self.narrow.lower(program, program.apply("relu", h))
-        seen = self.look.lower(program, program.apply("relu", seen), self.guide.lower(program, guide))
+        seen = self.look.lower(program, program.apply("relu", seen), self.told.lower(program, told))
         return self.widen.lower(program, program.apply("relu", seen), initial=h)
 
 
 class PixelCNN(RasterModel):
-    """guide: maps known at every position that each block sees (``multiscale_pixelrnn.py``); drawn alone it has none."""
+    """guide: maps known at every position that each block is told instead of a condition (``multiscale_pixelrnn.py``)."""
 
     config_class = PixelCNNConfig
 
     def __init__(self, spec: ImageSpec, config: PixelCNNConfig, condition_spec: ConditionSpec | None = None, guide: int = 0) -> None:
-        if condition_spec is not None:
-            raise ValueError(f"pixelcnn takes no condition, got one of kind {condition_spec.kind!r}; gated-pixelcnn and pixelcnn++ do")
-        super().__init__(spec)
+        super().__init__(spec, condition_spec)
         self.config = config
         self.groups = groups = spec.channels
         check_config(config, spec, grouped=("maps", "hidden"), kernels=("first_kernel", "kernel"))
@@ -70,7 +69,9 @@ class PixelCNN(RasterModel):
         self.first = CausalConvolution(
             groups, 2 * config.maps, above=reach, columns=(-reach, reach), left=reach, centre="before", groups=groups
         )
-        self.blocks = nn.ModuleList(Block(config.maps, config.kernel, groups, guide) for _ in range(config.layers))
+        self.condition = Condition(condition_spec, spec, config.condition_maps)
+        told = guide or self.condition.size
+        self.blocks = nn.ModuleList(Block(config.maps, config.kernel, groups, told) for _ in range(config.layers))
         self.output = LevelsOutput(spec, 2 * config.maps, config.hidden)
 
     @classmethod
@@ -86,20 +87,21 @@ class PixelCNN(RasterModel):
         )
 
     def distribution(self, x: Tensor, condition: Tensor | None = None) -> Bernoulli | Categorical:
-        return self.output.head(self.logits(x))
+        return self.output.head(self.logits(x, self.condition(condition, self.dtype)))
 
-    def logits(self, x: Tensor, guide: Tensor | None = None) -> Tensor:
-        """x (B, C, H, W), guide (B, H, W, maps) → (B, C, H, W, numbers)."""
+    def logits(self, x: Tensor, told: Tensor | None) -> Tensor:
+        """x (B, C, H, W), told (B, H, W, maps) or (B, 1, 1, size) → (B, C, H, W, numbers)."""
         h = self.first(self.spec.scale(x, self.dtype).permute(0, 2, 3, 1))
         for block in self.blocks:
-            h = block(h, guide)
+            h = block(h, told)
         return self.output(h)
 
     def lower(self, program: Program, guide: View | None = None) -> None:
         h = self.first.lower(program, program.values())
+        told = self.condition.lower(program) if guide is None else guide
         for block in self.blocks:
             assert isinstance(block, Block)
-            h = block.lower(program, h, guide)
+            h = block.lower(program, h, told)
         self.output.lower(program, h)
 
     def head(self, parameters: Tensor, x: Tensor, index: int, previous: Distribution | None) -> Bernoulli | Categorical:

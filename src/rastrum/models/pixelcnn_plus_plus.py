@@ -8,6 +8,7 @@ u holds 2x3 kernels over rows above and lives in the row phases; ul holds 2x2 ke
 the 1x1 of each block. Both are shifted once, where the image enters (a channel of ones tells its border).
 
     gated block:  x + a ⊙ σ(b),  [a | b] = conv(dropout(concat_elu(conv(concat_elu(x)) + 1x1(concat_elu(shortcut))))) + Vᵀ h
+                  (a map that is told: + V * s, at a lower resolution of every second, every fourth row and column of s)
     output:       K logistic components a pixel, shared by its channels: logits π, and for each channel mean, log scale;
                   mean_g += c₀ r, mean_b += c₁ r + c₂ g, c = tanh   (section 2.2, values in [−1, 1])
 
@@ -31,7 +32,7 @@ from torch import Tensor, nn
 
 from ..distributions import LogisticMixture
 from ..layers.causal import CausalConvolution, Convolution, Tap, VerticalConvolution, concat_elu, initialise_weight_norm, shift_down
-from ..layers.condition import ConditionVector
+from ..layers.condition import Condition, Told
 from ..program.builder import Head, Program, View
 from ..protocol import ConditionSpec, Distribution, ImageSpec
 from ..raster import RasterModel
@@ -46,6 +47,7 @@ class PixelCNNPlusPlusConfig:
     blocks: int = 1                # gated blocks of each stream and resolution; one more going up at the two finer ones
     components: int = 10
     dropout: float = 0.5
+    condition_maps: int = 16       # s, of a map that is told
 
 
 class Shortcut(Convolution):
@@ -70,24 +72,24 @@ class Shortcut(Convolution):
 class Block(nn.Module):
     """The gated block of one stream. u: shortcut from its own way down, or none; ul: from u, and going up also its own way down."""
 
-    def __init__(self, filters: int, vertical: bool, sources: int, dropout: float, condition: ConditionSpec | None) -> None:
+    def __init__(self, filters: int, vertical: bool, sources: int, dropout: float, told: int) -> None:
         super().__init__()
         self.vertical = vertical
         self.first = stream_convolution(2 * filters, filters, vertical)
         self.shortcut = Shortcut(filters, sources) if sources else None
         self.second = stream_convolution(2 * filters, 2 * filters, vertical, scale=0.1)
-        self.condition = ConditionVector(condition, 2 * filters)
+        self.condition = Told(told, 2 * filters)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, sources: list[Tensor], condition: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, sources: list[Tensor], told: Tensor | None) -> Tensor:
         added = None if self.shortcut is None else self.shortcut(torch.cat([concat_elu(source) for source in sources], -1))
         y = self.dropout(concat_elu(self.first(concat_elu(x), added)))
-        a, b = self.second(y, self.condition(condition)).chunk(2, -1)
+        a, b = self.second(y, self.condition(told)).chunk(2, -1)
         return x + a * torch.sigmoid(b)
 
-    def lower(self, program: Program, x: View, rows: View | None, skip: View | None) -> View:
+    def lower(self, program: Program, x: View, rows: View | None, skip: View | None, told: View | None) -> View:
         added = None if self.shortcut is None or rows is None else self.shortcut.lower_rows(program, rows)
-        told = self.condition.lower(program)
+        told = self.condition.lower(program, told, level=x.buffer.level)
         with program.phase("row") if self.vertical else nullcontext():
             y = self.first.lower(program, program.apply("concat_elu", x), added)
             if self.shortcut is not None and skip is not None:
@@ -166,6 +168,7 @@ class PixelCNNPlusPlus(RasterModel):
             raise ValueError(f"dropout: expected a number from 0 to below 1, got {config.dropout!r}")
         self.config = config
         self.register_buffer("initialised", torch.tensor(False))
+        self.condition = Condition(condition_spec, spec, config.condition_maps)
         n, inputs = config.filters, spec.channels + 1
         self.first_u = VerticalConvolution(inputs, n, rows=2, columns=3, weight_norm=True)
         self.first_above = CausalConvolution(inputs, n, above=1, columns=(-1, 1), weight_norm=True)
@@ -173,7 +176,7 @@ class PixelCNNPlusPlus(RasterModel):
 
         def blocks(count: int, up: bool) -> nn.ModuleList:
             def block(vertical: bool, sources: int) -> Block:
-                return Block(n, vertical, sources + up, config.dropout, condition_spec)
+                return Block(n, vertical, sources + up, config.dropout, self.condition.size)
 
             return nn.ModuleList(Stage(block(True, 0), block(False, 1)) for _ in range(count))
 
@@ -206,10 +209,12 @@ class PixelCNNPlusPlus(RasterModel):
         x = F.pad(x, (0, 1), value=1.0)
         u, ul = self.first_u(shift_down(x)), self.first_left(x, self.first_above(x))
         skips: list[tuple[Tensor, Tensor]] = [(u, ul)]
+        condition = self.condition(condition, self.dtype)
+        told = [None if condition is None else condition[:, :: 1 << level, :: 1 << level] for level in range(RESOLUTIONS)]
         for level in range(RESOLUTIONS):
             for stage in self._stages(self.down_blocks[level]):
-                u = stage.u(u, [], condition)
-                ul = stage.ul(ul, [u], condition)
+                u = stage.u(u, [], told[level])
+                ul = stage.ul(ul, [u], told[level])
                 skips.append((u, ul))
             if level < RESOLUTIONS - 1:
                 stage = self.downsample[level]
@@ -219,8 +224,8 @@ class PixelCNNPlusPlus(RasterModel):
         for level in reversed(range(RESOLUTIONS)):
             for stage in self._stages(self.up_blocks[level]):
                 skip_u, skip_ul = skips.pop()
-                u = stage.u(u, [skip_u], condition)
-                ul = stage.ul(ul, [u, skip_ul], condition)
+                u = stage.u(u, [skip_u], told[level])
+                ul = stage.ul(ul, [u, skip_ul], told[level])
             if level:
                 stage, size = self.upsample[level - 1], (skips[-1][0].shape[1], skips[-1][0].shape[2])
                 u, ul = stage.u(u, size=size), stage.ul(ul, size=size)  # pyright: ignore[reportCallIssue]
@@ -234,13 +239,14 @@ class PixelCNNPlusPlus(RasterModel):
 
     def lower(self, program: Program) -> None:
         x = program.values(ones=True)
+        told = self.condition.lower(program)
         u = self.first_u.lower(program, x)
         ul = self.first_left.lower(program, x, self.first_above.lower(program, x))
         skips = [(u, ul)]
         for level in range(RESOLUTIONS):
             for stage in self._stages(self.down_blocks[level]):
-                u = stage.u.lower(program, u, None, None)
-                ul = stage.ul.lower(program, ul, u, None)
+                u = stage.u.lower(program, u, None, None, told)
+                ul = stage.ul.lower(program, ul, u, None, told)
                 skips.append((u, ul))
             if level < RESOLUTIONS - 1:
                 stage: Any = self.downsample[level]
@@ -250,8 +256,8 @@ class PixelCNNPlusPlus(RasterModel):
         for level in reversed(range(RESOLUTIONS)):
             for stage in self._stages(self.up_blocks[level]):
                 skip_u, skip_ul = skips.pop()
-                u = stage.u.lower(program, u, skip_u, None)
-                ul = stage.ul.lower(program, ul, u, skip_ul)
+                u = stage.u.lower(program, u, skip_u, None, told)
+                ul = stage.ul.lower(program, ul, u, skip_ul, told)
             if level:
                 stage = self.upsample[level - 1]
                 u, ul = stage.u.lower(program, u, vertical=True), stage.ul.lower(program, ul, vertical=False)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ..distributions import Bernoulli, Categorical
 from ..layers.causal import CausalConvolution
+from ..layers.condition import Condition
 from ..layers.output import LevelsOutput
 from ..program.builder import Program, View
 from ..protocol import ConditionSpec, Distribution, ImageSpec
@@ -29,21 +30,22 @@ class PixelRNNConfig:
     layers: int = 7
     first_kernel: int = 7
     hidden: int = 64               # maps of the last hidden layer
+    condition_maps: int = 16       # s, of a map that is told
     residual: bool = True          # x + 1x1(h) goes on, instead of 1x1(h)
     skip: bool = False             # every layer also reaches the output directly
 
 
 class Recurrence(nn.Module):
-    """A recurrent layer: maps (B, H, W, 2h) → h (B, H, W, h), and its step. guide: maps known at every position, added to the gates."""
+    """A recurrent layer: maps (B, H, W, 2h) → h (B, H, W, h), and its step. told: numbers at every position, added to the gates."""
 
-    def __init__(self, inputs: int, units: int, groups: int, guide: int) -> None:
+    def __init__(self, inputs: int, units: int, groups: int, told: int) -> None:
         super().__init__()
         self.units, self.groups = units, groups
 
-    def forward(self, x: Tensor, guide: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, told: Tensor | None) -> Tensor:
         raise NotImplementedError
 
-    def lower(self, program: Program, x: View, guide: View | None) -> View:
+    def lower(self, program: Program, x: View, told: View | None) -> View:
         raise NotImplementedError
 
 
@@ -55,28 +57,25 @@ class Block(nn.Module):
         self.widen = CausalConvolution(config.units, 2 * config.units, centre="through", groups=groups)
         self.skip = CausalConvolution(config.units, 2 * config.units, centre="through", groups=groups) if config.skip else None
 
-    def forward(self, x: Tensor, skipped: Tensor | None, guide: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        h = self.recurrence(x, guide)
+    def forward(self, x: Tensor, skipped: Tensor | None, told: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        h = self.recurrence(x, told)
         skipped = None if self.skip is None else self.skip(h, skipped)
         return self.widen(h, x if self.residual else None), skipped
 
-    def lower(self, program: Program, x: View, skipped: View | None, guide: View | None) -> tuple[View, View | None]:
-        h = self.recurrence.lower(program, x, guide)
+    def lower(self, program: Program, x: View, skipped: View | None, told: View | None) -> tuple[View, View | None]:
+        h = self.recurrence.lower(program, x, told)
         skipped = None if self.skip is None else self.skip.lower(program, h, skipped)
         return self.widen.lower(program, h, x if self.residual else None), skipped
 
 
 class PixelRNN(RasterModel):
-    """guide: maps known at every position that each layer sees (``multiscale_pixelrnn.py``); drawn alone it has none."""
+    """guide: maps known at every position that each layer is told instead of a condition (``multiscale_pixelrnn.py``)."""
 
     config_class: type[PixelRNNConfig]
     recurrence: type[Recurrence]
 
     def __init__(self, spec: ImageSpec, config: PixelRNNConfig, condition_spec: ConditionSpec | None = None, guide: int = 0) -> None:
-        if condition_spec is not None:
-            name = type(self).__name__
-            raise ValueError(f"{name} takes no condition, got one of kind {condition_spec.kind!r}; gated-pixelcnn and pixelcnn++ do")
-        super().__init__(spec)
+        super().__init__(spec, condition_spec)
         self.config = config
         self.groups = groups = spec.channels
         check_config(config, spec, grouped=("units", "hidden"), kernels=("first_kernel",))
@@ -84,7 +83,9 @@ class PixelRNN(RasterModel):
         self.first = CausalConvolution(
             groups, 2 * config.units, above=reach, columns=(-reach, reach), left=reach, centre="before", groups=groups
         )
-        layers = (self.recurrence(2 * config.units, config.units, groups, guide) for _ in range(config.layers))
+        self.condition = Condition(condition_spec, spec, config.condition_maps)
+        told = guide or self.condition.size
+        layers = (self.recurrence(2 * config.units, config.units, groups, told) for _ in range(config.layers))
         self.blocks = nn.ModuleList(Block(layer, config, groups) for layer in layers)
         self.output = LevelsOutput(spec, 2 * config.units, config.hidden)
 
@@ -102,20 +103,21 @@ class PixelRNN(RasterModel):
         )
 
     def distribution(self, x: Tensor, condition: Tensor | None = None) -> Bernoulli | Categorical:
-        return self.output.head(self.logits(x))
+        return self.output.head(self.logits(x, self.condition(condition, self.dtype)))
 
-    def logits(self, x: Tensor, guide: Tensor | None = None) -> Tensor:
-        """x (B, C, H, W), guide (B, H, W, maps) → (B, C, H, W, numbers)."""
+    def logits(self, x: Tensor, told: Tensor | None) -> Tensor:
+        """x (B, C, H, W), told (B, H, W, maps) or (B, 1, 1, size) → (B, C, H, W, numbers)."""
         h, skipped = self.first(self.spec.scale(x, self.dtype).permute(0, 2, 3, 1)), None
         for block in self.blocks:
-            h, skipped = block(h, skipped, guide)
+            h, skipped = block(h, skipped, told)
         return self.output(h if skipped is None else skipped)
 
     def lower(self, program: Program, guide: View | None = None) -> None:
         h, skipped = self.first.lower(program, program.values()), None
+        told = self.condition.lower(program) if guide is None else guide
         for block in self.blocks:
             assert isinstance(block, Block)
-            h, skipped = block.lower(program, h, skipped, guide)
+            h, skipped = block.lower(program, h, skipped, told)
         self.output.lower(program, h if skipped is None else skipped)
 
     def guide_context(self) -> Tensor:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..layers.causal import CausalConvolution
-from ..layers.condition import Guide
+from ..layers.condition import Told
 from ..layers.recurrent import RowScan
 from ..program.builder import Program, View
 from ..protocol import ImageSpec
@@ -26,21 +26,21 @@ from .pixelrnn import PixelRNN, PixelRNNConfig, Recurrence
 
 
 class RowRecurrence(Recurrence):
-    def __init__(self, inputs: int, units: int, groups: int, guide: int) -> None:
-        super().__init__(inputs, units, groups, guide)
-        self.guide = Guide(guide, 4 * units)
+    def __init__(self, inputs: int, units: int, groups: int, told: int) -> None:
+        super().__init__(inputs, units, groups, told)
+        self.told = Told(told, 4 * units)
         self.input_to_state = CausalConvolution(inputs, 4 * units, left=1, centre="through", groups=groups)
         self.state_to_state = RowScan(units, (-1, 0, 1), groups)
 
-    def forward(self, x: Tensor, guide: Tensor | None) -> Tensor:
-        return self.state_to_state(self.input_to_state(x, self.guide(guide)))
+    def forward(self, x: Tensor, told: Tensor | None) -> Tensor:
+        return self.state_to_state(self.input_to_state(x, self.told(told)))
 
-    def lower(self, program: Program, x: View, guide: View | None) -> View:
+    def lower(self, program: Program, x: View, told: View | None) -> View:
         scan = self.state_to_state
         h, c = program.map(self.units, initial=scan.first_h), program.map(self.units, initial=scan.first_c)
         with program.phase("row"):
             above = program.linear(h.window(-1, 1), scan.weights.flatten(0, 1))
-        gates = self.input_to_state.lower(program, x, self.guide.lower(program, guide, above))
+        gates = self.input_to_state.lower(program, x, self.told.lower(program, told, above))
         for group in program.each_group():
             source, out, cell = (view.part(group, self.groups) for view in (gates, h, c))
             program.append("lstm", source, out, cell)

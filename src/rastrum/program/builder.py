@@ -233,6 +233,13 @@ class Program:
             self.condition = self.map(self.condition_spec.size, single=True)
         return self.condition
 
+    def condition_map(self) -> View:
+        """The condition as a whole map, (c, h, w) as h rows of w columns of c numbers."""
+        if self.condition is None:
+            assert self.condition_spec is not None and isinstance(self.condition_spec.size, tuple), "the condition is no map"
+            self.condition = self.whole_map(*self.condition_spec.size)
+        return self.condition
+
     def output(self, group: int, view: View) -> None:
         self.current.outputs[group] = view
 

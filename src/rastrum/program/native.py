@@ -52,10 +52,9 @@ class NativeInterpreter:
         self._rooms = [_Room(layout, packed.scratch) for _ in range(min(threads, len(self._blocks)) or 1)]
         if packed.condition is not None:
             assert condition is not None
-            start, length = packed.condition
             condition = condition.detach()
-            vector = condition if condition.is_floating_point() else torch.nn.functional.one_hot(condition, length)
-            self._memory[:, start : start + length] = vector.float().numpy()
+            numbers = condition if condition.is_floating_point() else torch.nn.functional.one_hot(condition, len(packed.condition))
+            self._memory[:, packed.condition] = numbers.float().flatten(1).numpy()
 
     @property
     def decides(self) -> bool:

@@ -33,7 +33,7 @@ class Packed:
     decides: bool                  # whether the program says its distribution
     tables: kernels.Tables
     beginning: np.ndarray
-    condition: tuple[int, int] | None  # offset and size of the condition vector
+    condition: np.ndarray | None   # where in an arena the numbers of the condition stand, one after another
     scratch: int                   # numbers that an operation may use while it runs
 
 
@@ -150,9 +150,17 @@ class _Packer:
                 np.arange(spec.levels, dtype=np.float32) * np.float32(2 / (spec.levels - 1)) - np.float32(1),
             ),
             beginning,
-            None if program.condition is None else (self._view(program.condition)[0], program.condition.size),
+            None if program.condition is None else self._numbers_of(program.condition),
             self.scratch,
         )
+
+    def _numbers_of(self, condition: View) -> np.ndarray:
+        """Where the numbers of a vector or a map (c, h, w) stand, flat."""
+        start, step, row_step = self._view(condition)
+        rows, columns = max(1, condition.buffer.rows), condition.buffer.columns
+        self._check(condition, columns, rows, "the condition")
+        number, row, column = np.ix_(np.arange(condition.size), np.arange(rows), np.arange(columns))
+        return (start + number + row * row_step + column * step).reshape(-1)
 
     def _numbers(self, head: Head) -> int:
         """How many numbers a step of the program gives to its head."""

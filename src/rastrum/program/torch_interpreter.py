@@ -66,8 +66,12 @@ class TorchInterpreter:
             step += each.height * each.width * program.groups
         if program.condition is not None:
             assert condition is not None
-            vector = condition if condition.is_floating_point() else F.one_hot(condition, program.condition.size)
-            self._at(program.condition, 0).copy_(vector)
+            numbers = condition if condition.is_floating_point() else F.one_hot(condition, program.condition.size)
+            if numbers.dim() == 2:
+                self._at(program.condition, 0).copy_(numbers)
+            else:
+                for row, columns in enumerate(numbers.permute(2, 0, 3, 1)):
+                    self._across(program.condition, numbers.shape[3], row).copy_(columns)
 
     def _allocate(self, buffer: Buffer) -> Tensor:
         rows, columns = buffer.above + max(1, buffer.rows) + buffer.below, buffer.before + buffer.columns + buffer.after

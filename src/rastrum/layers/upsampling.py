@@ -1,0 +1,54 @@
+"""Maps at every position of an image, made of coarse ones: a convolution and a transposed one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from ..program.builder import Program, View
+
+
+class Upsampling(nn.Module):
+    """3x3, relu, transposed convolution, relu; rows and columns become ``factors`` times as many, and are cropped to a given size."""
+
+    def __init__(self, channels: int, maps: int, factors: tuple[int, int]) -> None:
+        super().__init__()
+        self.factors = factors
+        self.look = nn.Conv2d(channels, maps, 3, padding=1)
+        self.spread = nn.ConvTranspose2d(maps, maps, factors, stride=factors)
+
+    def forward(self, x: Tensor, height: int, width: int) -> Tensor:
+        """x (B, C, h, w) → (B, H, W, maps)."""
+        return self.spread(self.look(x).relu()).relu()[:, :, :height, :width].permute(0, 2, 3, 1)
+
+    def lower(self, program: Program, coarse: View) -> View:
+        """coarse: a whole map; → a whole map."""
+        assert self.look.bias is not None and self.spread.bias is not None
+        (down, right), maps = self.factors, len(self.look.bias)
+        rows, columns = coarse.buffer.rows, coarse.buffer.columns
+        seen = program.whole_map(maps, rows, columns)
+        fine = program.whole_map(maps, rows * down, columns * right)
+        with program.phase("start"):
+            for row, weight in enumerate(self.look.weight.permute(2, 3, 1, 0).flatten(1, 2)):
+                window = replace(coarse.window(-1, 1), row_shift=row - 1)
+                bias, initial = (None, seen) if row else (self.look.bias, None)
+                program.linear(window, weight, bias, initial, seen)
+            program.append("relu", seen, seen)
+            for row in range(down):
+                for column in range(right):
+                    to = replace(fine, row_shift=row, row_step=down, shift=column, step=right)
+                    program.linear(seen, self.spread.weight[:, :, row, column], self.spread.bias, destination=to)
+            program.append("relu", fine, fine)
+        return fine
+
+    def context(self, height: int, width: int) -> Tensor:
+        """(H W, h w) bool: [i, j] = the maps at position i see the coarse position j."""
+
+        def near(size: int, factor: int) -> Tensor:
+            at, coarse = torch.arange(size) // factor, torch.arange(-(-size // factor))
+            return (at[:, None] - coarse).abs() <= 1
+
+        rows, columns = near(height, self.factors[0]), near(width, self.factors[1])
+        return (rows[:, None, :, None] & columns[None, :, None, :]).flatten(2).flatten(0, 1)
