@@ -15,8 +15,8 @@ class DataOptions:
 
     size: int | None = None
     """Cut each image to a square about its middle and resize it to this many pixels a side (area averages; levels become 256).
-    Of dead-leaves and bsds300: cut patches of this many pixels a side instead; of two-digit-mnist, two-digit-mnist-colour and
-    cluttered-mnist: a canvas of this many pixels a side; and resize nothing."""
+    Of dead-leaves and bsds300: cut patches of this many pixels a side instead; of two-digit-mnist, two-digit-mnist-colour,
+    cluttered-mnist and placed-mnist: a canvas of this many pixels a side; and resize nothing."""
     levels: int | None = None
     """Requantise to this many levels, 2 … 256, by rounding to the nearest."""
     grey: bool = False
@@ -35,7 +35,7 @@ class DataConfig(DataOptions):
 
     name: str
     """digits, mnist, fashion-mnist, binarized-mnist, cifar10, omniglot, dead-leaves, bsds300, two-digit-mnist, two-digit-mnist-colour,
-    cluttered-mnist, folder:PATH, or hub:OWNER/NAME."""
+    cluttered-mnist, placed-mnist, folder:PATH, or hub:OWNER/NAME."""
     train: str = "train"
     """Split to train on; a part of one is written test[:9000]."""
     held_out: str = "test"
@@ -106,4 +106,4 @@ class Recipe(TrainConfig):
     model: Any
     data: DataConfig
     conditional: bool = False
-    """Tell the model the class of each image."""
+    """Tell the model what the data say of each image: its vector or its map where they have one, else its class."""

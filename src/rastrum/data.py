@@ -6,6 +6,8 @@
                        also through ``data``. Train: the background alphabets, test: the evaluation ones, no labels
     two-digit-mnist, two-digit-mnist-colour, cluttered-mnist    digits of MNIST placed at random on canvases of ``size`` pixels a side (60
                        if not said), as many as MNIST has; train and test pictures are made of train and test digits
+    placed-mnist       one digit of MNIST, 14x14, on a canvas of ``size`` pixels a side (32 if not said); conditions: a map of 4x4 cells,
+                       10 numbers each, that says which digit lies about where (``data_placed.py``)
     dead-leaves, bsds300    patches of ``size`` pixels a side (32 if not said) at fixed random places: of pictures of disks that occlude one
                        another, made here, and of the Berkeley segmentation set's photographs (train: 200, test: 100; also through ``data``)
     folder:PATH        images of any common format, of one size, or resized; or one image, which is every split
@@ -47,9 +49,9 @@ import torch
 from torch import Tensor
 
 from .config import DataOptions
-from .data_placed import cluttered, two_digits
+from .data_placed import cluttered, halved, maps_of, one_digit, two_digits
 from .data_textures import crops, leaves
-from .protocol import ImageSpec
+from .protocol import ConditionSpec, ImageSpec
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -69,8 +71,8 @@ PATCHES: dict[str, tuple[tuple[str, str] | None, dict[str, int], dict[str, int]]
 }
 PATCH = 32                     # pixels a side of a patch
 OMNIGLOT = 28                  # of a character
-PLACED = ("two-digit-mnist", "two-digit-mnist-colour", "cluttered-mnist")
-CANVAS = 60                    # of a canvas with digits placed on it
+# name: pixels a side of a canvas with digits placed on it
+PLACED = {"two-digit-mnist": 60, "two-digit-mnist-colour": 60, "cluttered-mnist": 60, "placed-mnist": 32}
 NAMES = ("digits", *HUB, *PATCHES, *PLACED)
 # What a card must say about the data.
 NOTICES = {
@@ -84,7 +86,9 @@ Progress = Callable[[float], object]  # takes the fraction read, 0 … 1
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images of one split. images: uint8 levels (N, C, H, W) · labels: int64 (N,) or None · classes: how many, 0 without labels.
+    """Images of one split. images: uint8 levels (N, C, H, W) · labels: int64 (N,) or None · classes: how many, 0 without labels ·
+
+    conditions: what else is known of each image, float32 vectors (N, size) or maps (N, c, h, w), or None.
 
     originals: only for dynamic binarisation and crops, what ``batches`` draws from: uint8 (N, C, H', W') below ``original_levels``, larger
     than ``spec`` where it crops and of more levels where it binarises; ``images`` is one fixed draw.
@@ -98,15 +102,23 @@ class Dataset:
     classes: int = 0
     originals: Tensor | None = None
     original_levels: int = 256
+    conditions: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.images)
 
+    @property
+    def condition_spec(self) -> ConditionSpec | None:
+        """What a model can be told of each image: its vector or map where there is one, else its class, else nothing."""
+        if self.conditions is None:
+            return None if self.labels is None else ConditionSpec("class", self.classes)
+        channels, *sides = self.conditions.shape[1:]
+        return ConditionSpec("map", (channels, *sides)) if sides else ConditionSpec("vector", channels)
+
     def select(self, index: Tensor | slice) -> Dataset:
         """The images at ``index``."""
-        labels = None if self.labels is None else self.labels[index]
-        originals = None if self.originals is None else self.originals[index]
-        return replace(self, images=self.images[index], labels=labels, originals=originals)
+        every = {name: getattr(self, name) for name in ("images", "labels", "originals", "conditions")}
+        return replace(self, **{name: None if values is None else values[index] for name, values in every.items()})
 
     def subset(self, count: int | None, seed: int = 0) -> Dataset:
         """A random subset, in the order of the set; the same for the same seed. None, or no fewer than there are: all."""
@@ -117,17 +129,23 @@ class Dataset:
         chosen = np.random.RandomState(seed).permutation(len(self))[:count]
         return self.select(torch.from_numpy(np.sort(chosen)))
 
-    def batches(self, batch: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """Images (B, C, H, W) uint8 and labels, without end: every image once before any comes again. Needs nothing but ``generator``."""
+    def batches(
+        self, batch: int, generator: torch.Generator, told: Tensor | None = None
+    ) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Images (B, C, H, W) uint8 and labels, or their part of ``told`` (N, …), without end: every image once before any comes again.
+
+        Needs nothing but ``generator``.
+        """
         if batch < 1:
             raise ValueError(f"data: expected a batch of at least 1, got {batch}")
+        told = self.labels if told is None else told
         waiting = torch.empty(0, dtype=torch.int64)
         while True:
             while len(waiting) < batch:
                 waiting = torch.cat([waiting, torch.randperm(len(self), generator=generator)])
             index, waiting = waiting[:batch], waiting[batch:]
             x = self.images[index] if self.originals is None else self._draw(self.originals[index], generator)
-            yield x, None if self.labels is None else self.labels[index]
+            yield x, None if told is None else told[index]
 
     def _draw(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """Fresh images of ``spec`` from originals x (B, C, H', W')."""
@@ -165,7 +183,8 @@ def load_dataset(name: str, split: str = "train", options: DataOptions | None = 
         pixels, levels = _requantise(pixels, levels, options.levels), options.levels
     images = torch.from_numpy(pixels)
     channels, height, width = images.shape[1:]
-    dataset = Dataset(name, split, ImageSpec(channels, height, width, levels), images, source.labels, source.classes)
+    spec = ImageSpec(channels, height, width, levels)
+    dataset = Dataset(name, split, spec, images, source.labels, source.classes, conditions=source.conditions)
     if options.binarise is not None:
         dataset = _binarise(dataset, options.binarise, crc32(part.encode()))
     if options.crop is not None:
@@ -212,6 +231,8 @@ def _binarise(dataset: Dataset, how: str, seed: int) -> Dataset:
 
 def _crop(dataset: Dataset, size: int, seed: int) -> Dataset:
     spec, images = dataset.spec, dataset.images
+    if dataset.conditions is not None and dataset.conditions.dim() > 2:
+        raise ValueError(f"data: {dataset.name} says by a map where things lie, and a crop would move them; leave crop out, got {size}")
     if size > min(spec.height, spec.width):
         largest, have = min(spec.height, spec.width), f"{spec.width}x{spec.height}"
         raise ValueError(f"data: {dataset.name} has {have} pixels, crop must be at most {largest}, got {size}")
@@ -233,20 +254,24 @@ def _cut(images: Tensor, corners: Tensor | np.ndarray, size: tuple[int, int]) ->
 
 @dataclass
 class _Source:
-    """images: pairs of a name for messages and a function that opens the image · levels: of an 8-bit channel, 0 = as the image says."""
+    """images: pairs of a name for messages and a function that opens the image · levels: of an 8-bit channel, 0 = as the image says ·
+
+    conditions: as a data set's.
+    """
 
     images: Iterable[tuple[str, Callable[[], Image.Image]]]
     count: int
     labels: Tensor | None
     classes: int
     levels: int = 0
+    conditions: Tensor | None = None
 
 
 def _source(name: str, split: str, size: int | None) -> _Source:
     if name in PATCHES:
         return _patches(name, split, PATCH if size is None else size)
     if name in PLACED:
-        return _placed(name, split, CANVAS if size is None else size)
+        return _placed(name, split, PLACED[name] if size is None else size)
     if name == "digits":
         return _digits(split)
     if name.startswith("folder:"):
@@ -297,15 +322,21 @@ def _placed(name: str, split: str, size: int) -> _Source:
         raise ValueError(f"data: {name} has the splits train, test, got {split!r}")
     source = _hub(HUB["mnist"][0], None, HUB["mnist"][1], split)
     pixels, _ = _stack(source, DataOptions(), None)
-    digits = pixels[:, 0]
+    digits = halved(pixels[:, 0]) if name == "placed-mnist" else pixels[:, 0]
     if size < digits.shape[1]:
         raise ValueError(f"data: {name} places digits of {digits.shape[1]} pixels a side, size must be at least that, got {size}")
     seed = crc32(f"{name} {split}".encode())
-    one = name == "cluttered-mnist"
-    blocks = cluttered(digits, size, seed) if one else two_digits(digits, len(digits), size, seed, colour=name.endswith("colour"))
+    conditions, two = None, name.startswith("two-digit")
+    if name == "placed-mnist":
+        assert source.labels is not None
+        blocks, cells = one_digit(digits, size, seed)
+        conditions = torch.from_numpy(maps_of(cells, source.labels.numpy(), source.classes))
+    else:
+        blocks = two_digits(digits, len(digits), size, seed, name.endswith("colour")) if two else cluttered(digits, size, seed)
     pictures = (picture.transpose(1, 2, 0).squeeze() for block in blocks for picture in block)
     opened = ((f"{name} {split} {i}", lambda picture=picture: Image.fromarray(picture)) for i, picture in enumerate(pictures))
-    return _Source(opened, len(digits), source.labels if one else None, source.classes if one else 0)
+    labels, classes = (None, 0) if two else (source.labels, source.classes)
+    return _Source(opened, len(digits), labels, classes, conditions=conditions)
 
 
 def _inverted(source: _Source) -> _Source:

@@ -1,4 +1,4 @@
-"""Digits placed on larger canvases: two of them to draw, or one to find among scraps of others.
+"""Digits placed on larger canvases: two of them to draw, one to find among scraps of others, or one where a map says.
 
 **Two digits** (Gregor et al. 2015, "DRAW", section 4.3): two digits at random places, which may overlap; there intensities add up and are
 cut at the brightest level. In colour, which is ours: each digit is paint of a colour of its own on a dark ground of another, the second
@@ -6,6 +6,9 @@ over the first. It stands where the paper draws house numbers (SVHN): several di
 
 **Cluttered** (Mnih et al. 2014, "Recurrent Models of Visual Attention", section 4.1; DRAW, section 4.1): one digit at a random place
 among scraps, squares of 8x8 pixels cut at random out of other digits; 4 scraps on 60x60 pixels and 8 on 100x100.
+
+**Placed**, which is ours: one digit of half the size at a random place, and a map of 4x4 cells that says which digit lies about where. Its
+cell is to the map as its place is to all places, so each of the 16 is as likely as another, up to rounding, and lies under the digit.
 
 Picture i is always the same for a seed. Dimensions: N pictures · C channels · H, W canvas · h, w patch. All uint8, 256 levels.
 """
@@ -18,6 +21,7 @@ import numpy as np
 
 SCRAP = 8                      # pixels a side of a scrap
 DARKEST, BRIGHTEST = 64, 255   # a ground's levels lie below the one; a paint's largest is the other
+CELLS = 4                      # of a map, a side
 BLOCK = 1000                   # pictures at a time, so that no second copy of all of them is held
 
 
@@ -74,6 +78,35 @@ def cluttered(digits: np.ndarray, size: int, seed: int) -> Iterator[np.ndarray]:
         for k in range(scraps):
             place(canvases, windows[other[part, k], cut[part, k, 0], cut[part, k, 1]], lie[part, k])
         yield canvases
+
+
+def one_digit(digits: np.ndarray, size: int, seed: int) -> tuple[Iterator[np.ndarray], np.ndarray]:
+    """A picture of every digit (M, h, w) in its order, in blocks (N, 1, size, size); and the cell (M, 2) of each, row and column."""
+    corners = _corners(np.random.RandomState(seed), (len(digits),), size, digits.shape[1:])  # as above
+    cells = corners * CELLS // (np.array([size, size]) - digits.shape[1:] + 1)
+
+    def blocks() -> Iterator[np.ndarray]:
+        for start in range(0, len(digits), BLOCK):
+            part = slice(start, start + BLOCK)
+            canvases = np.zeros((len(digits[part]), 1, size, size), np.uint8)
+            place(canvases, digits[part], corners[part])
+            yield canvases
+
+    return blocks(), cells
+
+
+def halved(digits: np.ndarray) -> np.ndarray:
+    """Digits (M, h, w) of even sides → (M, h / 2, w / 2): the mean of 2x2 pixels, halves go up."""
+    count, height, width = digits.shape
+    quarters = digits.reshape(count, height // 2, 2, width // 2, 2).astype(np.uint16)
+    return ((quarters.sum((2, 4)) + 2) // 4).astype(np.uint8)
+
+
+def maps_of(cells: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
+    """(M, classes, 4, 4) float32: 1 for the class at its cell (M, 2), else 0."""
+    maps = np.zeros((len(cells), classes, CELLS, CELLS), np.float32)
+    maps[np.arange(len(cells)), labels, cells[:, 0], cells[:, 1]] = 1
+    return maps
 
 
 def scraps_of(size: int) -> int:

@@ -91,11 +91,12 @@ def score(
     if batch is None:
         batch = RASTER_BATCH if isinstance(model, RasterModel) and model.device.type == "cpu" else LARGE_BATCH
 
+    told = told_by(model, data)
+
     def work(start: int) -> Tensor:
         part = slice(start, start + batch)
-        labels = None if data.labels is None else data.labels[part]
         with torch.no_grad():                                            # a setting of each thread
-            return nats(model, data.images[part], labels, num_samples, seed, start, ensemble).double().cpu()
+            return nats(model, data.images[part], None if told is None else told[part], num_samples, seed, start, ensemble).double().cpu()
 
     parts: list[Tensor] = []
     for part in pool.map(work, range(0, len(data), batch)):
@@ -109,13 +110,13 @@ def score(
 
 
 def nats(
-    model: Model, x: Tensor, labels: Tensor | None, num_samples: int = 1, seed: int = 0, first: int = 0, ensemble: bool = False
+    model: Model, x: Tensor, told: Tensor | None, num_samples: int = 1, seed: int = 0, first: int = 0, ensemble: bool = False
 ) -> Tensor:
     """−log p of images x (B, *shape), or the bound on it, or where there is neither the training loss: (B,).
 
-    labels: told to a model that wants a class, else ignored. first: number of the first image, for the bound's noise.
+    told: to a model that wants a condition, else ignored. first: number of the first image, for the bound's noise.
     """
-    told = condition_of(model, labels)
+    told = condition_of(model, told)
     if ensemble:
         return -ensemble_log_prob(model, x, told)
     if isinstance(model, RasterModel):
@@ -140,12 +141,18 @@ def ensemble_log_prob(model: Model, x: Tensor, condition: Tensor | None = None) 
     return torch.stack([model.log_prob(view, condition) for view in turned]).logsumexp(0) - math.log(len(turned))
 
 
-def condition_of(model: Model, labels: Tensor | None) -> Tensor | None:
-    return None if model.condition_spec is None or labels is None else labels.to(model.device)
+def told_by(model: Model, data: Dataset) -> Tensor | None:
+    """What ``data`` say of each image that the model is told, (N, …): labels, vectors or maps, or None."""
+    told = model.condition_spec
+    return None if told is None else data.labels if told.kind == "class" else data.conditions
+
+
+def condition_of(model: Model, told: Tensor | None) -> Tensor | None:
+    return None if model.condition_spec is None or told is None else told.to(model.device)
 
 
 def check_data(model: Model, data: Dataset) -> None:
-    """``ValueError`` unless the images are of the model's spec and have the classes that it is told."""
+    """``ValueError`` unless the images are of the model's spec and have what it is told: classes, vectors or maps."""
     if model.spec != data.spec:
         ours, theirs = (f"{s.channels}x{s.height}x{s.width} with {s.levels} levels" for s in (model.spec, data.spec))
         raise ValueError(
@@ -155,7 +162,11 @@ def check_data(model: Model, data: Dataset) -> None:
     if told is None:
         return
     if told.kind != "class":
-        raise ValueError(f"data: the model wants a condition of kind {told.kind!r}, data sets have only classes")
+        has = None if data.conditions is None else data.condition_spec
+        if has != told:
+            of = "none" if has is None else f"those of kind {has.kind!r}, size {has.size}"
+            raise ValueError(f"data: the model is told a condition of kind {told.kind!r}, size {told.size}; {data.name} has {of}")
+        return
     if data.labels is None:
         raise ValueError(f"data: the model is told a class, {data.name} {data.split} has no labels")
     if data.classes > int(told.size):                                    # pyright: ignore[reportArgumentType]

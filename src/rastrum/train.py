@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from .checkpoint import model_files, tensor_bytes, write_files
 from .config import OptimConfig, RunConfig, TrainConfig
 from .data import Dataset
-from .evaluation import Evaluation, Model, Pool, check_data, condition_of, score
+from .evaluation import Evaluation, Model, Pool, check_data, condition_of, score, told_by
 from .raster import RasterModel
 
 METRICS, STATE, TRAINING = "metrics.jsonl", "state.json", "training.safetensors"
@@ -88,21 +88,21 @@ def train(
     clock = _Clock(run)
     with _noise(generator):
         if not bool(getattr(model, "initialised", False)):
-            x, labels = next(data.batches(min(len(data), INITIALISE), generator))
-            model.initialise(x.to(run.device, torch.int64), condition_of(model, labels))
+            x, told = next(data.batches(min(len(data), INITIALISE), generator, told_by(model, data)))
+            model.initialise(x.to(run.device, torch.int64), condition_of(model, told))
     averaged = copy.deepcopy(model).eval().requires_grad_(False)
     with Workers(model, config) as workers, _deferred_interrupt() as interrupt:
         optimiser = torch.optim.Adam(workers.parameters, optim.learning_rate, optim.betas, optim.eps, fused=True)
         due, first, done = 1, 1, 0.0
         try:
-            for step, (x, labels) in enumerate(data.batches(optim.batch, generator), start=1):
+            for step, (x, told) in enumerate(data.batches(optim.batch, generator, told_by(model, data)), start=1):
                 fraction = clock.fraction(step - 1)
                 before, done = done, model.progress(fraction)
                 if done < before:                                         # a new stage
                     first = step
                 rate = learning_rate(optim, step - first, done)
                 with _noise(generator):
-                    loss = workers.gradients(x, labels)
+                    loss = workers.gradients(x, told)
                 norm = _clip(workers.parameters, optim.clip)
                 if not math.isfinite(loss) or not math.isfinite(norm):
                     raise ValueError(_diverged(f"at step {step} (loss {loss}, norm of the gradient {norm})", optim))
@@ -183,7 +183,7 @@ class Workers:
     def __exit__(self, *_: object) -> None:
         self.pool.__exit__()
 
-    def gradients(self, x: Tensor, labels: Tensor | None) -> float:
+    def gradients(self, x: Tensor, told: Tensor | None) -> float:
         """Sets the gradient of the mean loss over images x, None where it has none and Adam lets it rest; → that loss, nats an image."""
 
         def work(worker: int) -> tuple[list[Tensor | None], Tensor]:
@@ -191,7 +191,7 @@ class Workers:
             mean = torch.zeros((), dtype=torch.float64, device=self.model.device)
             for start in range(worker * self.piece, len(x), self.pool.count * self.piece):
                 part = slice(start, start + self.piece)
-                loss = self.loss(x[part], None if labels is None else labels[part]).sum() / len(x)
+                loss = self.loss(x[part], None if told is None else told[part]).sum() / len(x)
                 gradients = torch.autograd.grad(loss, self.parameters, allow_unused=True)
                 total = _add(total, gradients) if total else list(gradients)
                 mean += loss.detach()
@@ -206,9 +206,9 @@ class Workers:
             parameter.grad = gradient
         return mean.item()
 
-    def loss(self, x: Tensor, labels: Tensor | None) -> Tensor:
+    def loss(self, x: Tensor, told: Tensor | None) -> Tensor:
         """(B,) nats."""
-        x, told = x.to(self.model.device, torch.int64), condition_of(self.model, labels)
+        x, told = x.to(self.model.device, torch.int64), condition_of(self.model, told)
         own: Any = getattr(self.model, "loss", None)
         return -self.model.log_prob_map(x, told).flatten(1).sum(1) if own is None else own(x, told)  # pyright: ignore[reportCallIssue]
 

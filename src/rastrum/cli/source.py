@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Data: TypeAlias = Annotated[
     str | None, arg(metavar="NAME", help="data set: digits, mnist, fashion-mnist, binarized-mnist, cifar10, omniglot, dead-leaves, "
-                                         "bsds300, two-digit-mnist, two-digit-mnist-colour, cluttered-mnist, "
+                                         "bsds300, two-digit-mnist, two-digit-mnist-colour, cluttered-mnist, placed-mnist, "
                                          "hub:OWNER/NAME; its images are cut about the middle and resized to the model's size")
 ]  # fmt: skip
 Images: TypeAlias = Annotated[Path | None, arg(metavar="PATH", help="instead of --data: a folder of images, or one image")]

@@ -19,6 +19,7 @@ from .show import Json, answer, messages, progress
 
 if TYPE_CHECKING:
     from ..config import Recipe
+    from ..data import Dataset
     from ..evaluation import Evaluation
     from ..train import TrainState
 
@@ -81,7 +82,7 @@ def follow(name: str, config: Recipe, command: list[str], tensorboard: bool, as_
             if state.evaluation is not None:
                 last = state.evaluation
                 messages.print(f"step {state.step:,}: held out {said(last)}")
-                sample_sheet(state, folder)
+                sample_sheet(state, held_out, folder)
     assert state is not None
     result = {"recipe": name, "folder": str(folder), "steps": state.step, "seconds": state.elapsed, "loss": state.loss,
               "interrupted": state.interrupted, "held_out": last and as_dict(last)}  # fmt: skip
@@ -164,16 +165,21 @@ def scalars(folder: Path | None) -> Iterator[Any]:
         yield write
 
 
-def sample_sheet(state: TrainState, folder: Path) -> None:
-    """What the averaged model draws now: samples-STEP.png in the run's folder."""
+def sample_sheet(state: TrainState, held_out: Dataset, folder: Path) -> None:
+    """What the averaged model draws now: samples-STEP.png in the run's folder; told classes in turn, or what held-out images are told."""
     import rastrum
 
+    from ..evaluation import told_by
     from ..pictures import save_picture, sheet
     from .show import class_condition
 
     model = state.model
-    if model.condition_spec is not None and model.condition_spec.kind != "class":
-        return
-    x = rastrum.sample(model, SAMPLES, class_condition(model, SAMPLES, None, in_turn=True))
+    if model.condition_spec is None or model.condition_spec.kind == "class":
+        told = class_condition(model, SAMPLES, None, in_turn=True)
+    else:
+        told = told_by(model, held_out)
+        assert told is not None, "training has checked it"
+        told = told[:SAMPLES]
+    x = rastrum.sample(model, SAMPLES if told is None else len(told), told)
     if model.spec.channels in (1, 3):
         save_picture(sheet(x / (model.spec.levels - 1)), folder / f"samples-{state.step:06d}.png")
