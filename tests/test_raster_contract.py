@@ -25,13 +25,17 @@ MODES: dict[str, tuple[tuple[int, int, int], int, ConditionSpec | None]] = {
     "rgb": ((3, 4, 5), 4, None),
     "rgb, class": ((3, 4, 3), 4, CLASSES),
     "grey, vector": ((1, 4, 4), 3, ConditionSpec("vector", 2)),
+    "grey, map": ((1, 5, 4), 3, ConditionSpec("map", (2, 2, 3))),
+    "rgb, map of its size": ((3, 3, 4), 4, ConditionSpec("map", (1, 3, 4))),
     "two channels, odd": ((2, 3, 7), 3, None),
     "one pixel": ((3, 1, 1), 3, None),
     "one row": ((1, 1, 9), 3, None),
     "one column": ((1, 9, 1), 3, None),
 }
-UNCONDITIONAL = {"pixelcnn", "row-lstm", "diagonal-bilstm", "multiscale-pixelrnn"}
-CASES = [(name, mode) for name in RASTER for mode in MODES if MODES[mode][2] is None or name not in UNCONDITIONAL]
+TAKES: dict[str, tuple[str, ...]] = {"multiscale-pixelrnn": (), "pixel-lstm": ("class", "vector"), "spatial-lstm": ("class", "vector")}
+CASES = [
+    (name, mode) for name in RASTER for mode, (_, _, told) in MODES.items() if told is None or name not in TAKES or told.kind in TAKES[name]
+]
 TOYS = [(name, toy) for name in RASTER for toy in ("1x2x3, 2 levels", "3x1x2, 2 levels", "1x2x2, 3 levels")]
 
 

@@ -584,6 +584,8 @@ def _sum(subject: _Subject, proved: bool) -> Line:
             text = "too many images to list"
             return Line(name, True if proved else None, f"{text}; they sum to one as each conditional does" if proved else text)
         model, spec = toy, toy.spec
+        if condition is not None and condition.dim() == 4:
+            condition = condition[..., : spec.height, : spec.width]
         shape = " x ".join(map(str, spec.shape))
         what = f"all {{}} images of a toy of the same model ({shape}, {spec.levels} levels)"
     off = abs(_total(model, condition) - 1)
@@ -609,10 +611,13 @@ def _toy(model: RasterModel, seed: int) -> RasterModel | None:
         spec = replace(model.spec, height=height, width=width, levels=min(levels, model.spec.levels), frames=min(model.spec.frames, 2))
         if not _can_list(spec, model, MOST_IMAGES // 16):
             continue
+        told = model.condition_spec
+        if told is not None and isinstance(told.size, tuple):             # a map is no larger than its image
+            told = replace(told, size=(told.size[0], min(told.size[1], height), min(told.size[2], width)))
         for config in (model.config, kind.preset("tiny", spec)):          # one made for larger images may not fit
             torch.default_generator.manual_seed(seed)
             try:
-                return kind(spec, config, model.condition_spec).to(model.device, model.dtype).eval()
+                return kind(spec, config, told).to(model.device, model.dtype).eval()
             except ValueError:
                 continue
     return None

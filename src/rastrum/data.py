@@ -112,8 +112,8 @@ class Dataset:
         """What a model can be told of each image: its vector or map where there is one, else its class, else nothing."""
         if self.conditions is None:
             return None if self.labels is None else ConditionSpec("class", self.classes)
-        channels, *sides = self.conditions.shape[1:]
-        return ConditionSpec("map", (channels, *sides)) if sides else ConditionSpec("vector", channels)
+        size = tuple(self.conditions.shape[1:])
+        return ConditionSpec("vector", size[0]) if len(size) == 1 else ConditionSpec("map", size)  # pyright: ignore[reportArgumentType]
 
     def select(self, index: Tensor | slice) -> Dataset:
         """The images at ``index``."""

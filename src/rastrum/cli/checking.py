@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import Positional, arg
 
 from .names import nearest
-from .show import Classes, Json, Out, answer, check_suffix, class_condition, load_model
+from .show import Classes, Json, Maps, Out, Told, answer, check_suffix, condition_for, load_model
 from .source import Binarise, Count, Data, Images, Split, load_images
 
 if TYPE_CHECKING:
@@ -28,7 +28,8 @@ def check(
     height: Annotated[int, arg(help="of the toy image, for a name or a class")] = 5,
     width: Annotated[int, arg(help="of the toy image, for a name or a class")] = 5,
     levels: Annotated[int, arg(help="of the toy image, for a name or a class")] = 2,
-    condition: Annotated[int | None, arg(metavar="CLASSES", help="for a name: make it conditional on so many classes")] = None,
+    condition: Annotated[str | None, arg(help="for a name: make it conditional, on so many classes, vector:SIZE or map:CxHxW; "
+                                              "with --weights: X.npy, the vectors that a model is told")] = None,
     preset: Annotated[str, arg(help="for a name: tiny, small, paper, or one more of the model's own")] = "tiny",
     weights: Annotated[bool, arg(help="draw instead how strongly a trained model uses each earlier pixel of --data or --images")] = False,
     at: Annotated[tuple[int, int] | None, arg(metavar="ROW COLUMN", help="of the decision that is drawn; by default a telling one")] = None,
@@ -38,6 +39,7 @@ def check(
     count: Count = 16,
     binarise: Binarise = "static",
     classes: Classes = None,
+    map: Maps = None,
     out: Out = None,
     json: Json = False,
 ) -> int:
@@ -47,9 +49,10 @@ def check(
     trained model uses each earlier pixel.
     """
     check_suffix("--out", out, ".png")
-    network = find(model, channels, height, width, levels, condition, preset)
+    network = find(model, channels, height, width, levels, None if weights else condition, preset)
     if weights:
-        return strengths(model, network, data, images, split, count, binarise, classes, at, out, json)
+        told = Told(classes, None if condition is None else Path(condition), map)
+        return strengths(model, network, data, images, split, count, binarise, told, at, out, json)
     import rastrum
 
     report = rastrum.check(network)  # pyright: ignore[reportArgumentType]
@@ -70,7 +73,7 @@ def check(
 
 
 def find(
-    model: str, channels: int, height: int, width: int, levels: int, condition: int | None, preset: str
+    model: str, channels: int, height: int, width: int, levels: int, condition: str | None, preset: str
 ) -> RasterModel | CanvasModel:
     """A fresh model by its name or class, at the toy image's size, or a saved one."""
     import rastrum
@@ -82,10 +85,23 @@ def find(
     if not toy:
         return load_model(model)
     spec = rastrum.ImageSpec(channels, height, width, levels)
-    told = None if condition is None else rastrum.ConditionSpec("class", condition)
+    told = None if condition is None else condition_spec(condition)
     if model in rastrum.MODELS:
         return rastrum.build(model, spec, preset, told)
     return users_model(Path(file), class_name, spec, told)
+
+
+def condition_spec(text: str) -> ConditionSpec:
+    """10 → classes, vector:16 and map:3x8x8 → those."""
+    from ..protocol import ConditionSpec
+
+    kind, _, size = text.rpartition(":")
+    sizes = [int(part) for part in size.split("x") if part.isdecimal()]
+    if kind == "map" and len(sizes) == size.count("x") + 1 == 3:
+        return ConditionSpec("map", (sizes[0], sizes[1], sizes[2]))
+    if kind in ("", "class", "vector") and size.isdecimal():
+        return ConditionSpec("vector" if kind == "vector" else "class", int(size))
+    raise ValueError(f"--condition: expected a number of classes, vector:SIZE or map:CxHxW, got {text!r}")
 
 
 def users_model(file: Path, class_name: str, spec: ImageSpec, condition: ConditionSpec | None) -> RasterModel:
@@ -113,7 +129,7 @@ def strengths(
     split: str,
     count: int,
     binarise: Binarise,
-    classes: tuple[int, ...] | None,
+    how: Told,
     at: tuple[int, int] | None,
     out: Path | None,
     json: bool,
@@ -129,7 +145,7 @@ def strengths(
     spec = network.spec
     row, column = (2 * spec.height // 3, spec.width // 2) if at is None else at
     dataset = load_images(network, data, images, split, count, binarise)
-    told = class_condition(network, len(dataset), classes, dataset.labels)
+    told = condition_for(network, len(dataset), how, dataset)
     strength: Tensor = dependency_strengths(network, dataset.images, row, column, told)
     if out is not None:
         save_picture(dependency_picture(strength, (0, row, column)), out)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import arg
 
-from .show import Backend, Classes, Json, Model, Out, Trace, answer, check_suffix, class_condition, load_model, progress
+from .show import NOTHING, Backend, Conditions, Json, Model, Out, Trace, answer, check_suffix, condition_for, load_model, progress
 from .source import Binarise, Count, Data, Images, Split, load_images
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def sample(
     count: Annotated[int, arg(help="how many images")] = 16,
     seed: Annotated[int, arg(help="same seed, same images")] = 0,
     temperature: Annotated[float, arg(help="below 1 likelier images, above 1 wilder ones")] = 1.0,
-    classes: Classes = None,
+    told: Conditions = NOTHING,
     backend: Backend = None,
     columns: Annotated[int | None, arg(help="columns of the picture; by default about square, or one a class")] = None,
     out: Out = None,
@@ -38,9 +38,10 @@ def sample(
     check_suffix("--out", out, ".png")
     check_suffix("--trace", trace, ".gif")
     network = load_model(model)
-    condition = class_condition(network, max(count, 0), classes, in_turn=True)
-    if columns is None and condition is not None and not classes:
-        columns = min(int(condition.max()) + 1, count) if count > 0 else None
+    condition = condition_for(network, max(count, 0), told, in_turn=True)
+    classes = None if condition is None or condition.is_floating_point() else condition.tolist()
+    if columns is None and classes and not told.classes:
+        columns = max(classes) + 1
     frames = draw(rastrum.generate(network, count, condition, temperature, seed, backend=backend), count, trace is not None)
     values = last_values(frames)
     if out is not None:
@@ -49,7 +50,7 @@ def sample(
         order = network.order if isinstance(network, RasterModel) else None
         save_animation((frame_sheet(frame, columns, order=order) for frame in frames), trace)
     result = {"model": model, "count": count, "seed": seed, "temperature": temperature, **paths(out, trace)}
-    result["classes"] = None if condition is None else condition.tolist()
+    result["classes"] = classes
     if out is None:
         result["images"] = values.tolist()
     shown = written(f"{count} image{'s' * (count > 1)}", out, trace) if out or trace else [as_text(values[0], network.spec)]
@@ -70,7 +71,7 @@ def complete(
     temperature: Annotated[float, arg(help="below 1 likelier images, above 1 wilder ones")] = 1.0,
     particles: Annotated[int | None, arg(metavar="K", help="K weighted walks an image, so that known values steer what is drawn before "
                                                            "them; by default they steer only what comes after")] = None,
-    classes: Classes = None,
+    told: Conditions = NOTHING,
     backend: Backend = None,
     out: Out = None,
     trace: Trace = None,
@@ -101,13 +102,13 @@ def complete(
         raise ValueError("--trace: particles are chosen anew on their way, so there is no one walk to show; leave out one of the two")
     dataset = load_images(network, data, images, split, count, binarise)
     x = dataset.images.long()
-    condition = class_condition(network, len(x), classes, dataset.labels)
+    condition = condition_for(network, len(x), told, dataset)
     frames: list[Frame] = []
     found: dict[str, list[float]] = {}
     if particles is None:
         each = x.repeat_interleave(num_samples, 0)
-        told = None if condition is None else condition.repeat_interleave(num_samples, 0)
-        walked = walk(network, len(each), Sample(seed, temperature), told, mask, each, backend=backend)  # as `complete`, with frames
+        of_each = None if condition is None else condition.repeat_interleave(num_samples, 0)
+        walked = walk(network, len(each), Sample(seed, temperature), of_each, mask, each, backend=backend)  # as `complete`, with frames
         frames = draw(walked, len(each), trace is not None)
         values = last_values(frames).unflatten(0, (len(x), num_samples))
     else:
@@ -144,7 +145,7 @@ def reconstruct(
     count: Count = 8,
     binarise: Binarise = "static",
     seed: Annotated[int, arg(help="same seed, same strokes")] = 0,
-    classes: Classes = None,
+    told: Conditions = NOTHING,
     out: Out = None,
     trace: Trace = None,
     json: Json = False,
@@ -164,7 +165,7 @@ def reconstruct(
     network = load_model(model)
     dataset = load_images(network, data, images, split, count, binarise)
     x = dataset.images.long()
-    condition = class_condition(network, len(x), classes, dataset.labels)
+    condition = condition_for(network, len(x), told, dataset)
     frames = draw(rastrum.reconstruct(network, x, condition, seed), len(x), keep=True)  # pyright: ignore[reportArgumentType]
     target = x / (network.spec.levels - 1)
     if out is not None and len(x) == 1:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, arg
 
 from . import parse
-from .show import Classes, Json, answer, bits_per_dim, class_condition, load_model, progress
+from .show import NOTHING, Conditions, Json, Told, answer, bits_per_dim, condition_for, load_model, progress
 from .source import Binarise, Count, Images, load_images
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def figures(
     count: Count = 64,
     binarise: Binarise = "static",
     seed: Annotated[int, arg(help="same seed, same pictures")] = 0,
-    classes: Classes = None,
+    told: Conditions = NOTHING,
     json: Json = False,
 ) -> None:
     """Draw what explains trained models.
@@ -57,26 +57,26 @@ def figures(
     if len(set(sizes.values())) > 1:
         said = ", ".join(f"{name} {size}" for name, size in sizes.items())
         raise ValueError(f"figures: models are compared on images of one size, these have {said}; give them one at a time")
-    found, measures, told = {}, {}, {}
+    found, measures, imagined = {}, {}, {}
     for name, model in zip(names, models, strict=True):
         network = networks[name]
         dataset = images_for(model, network, data, images, split, count, binarise)
-        condition = class_condition(network, len(dataset), classes, dataset.labels)
+        condition = condition_for(network, len(dataset), told, dataset)
         folder = out if len(models) == 1 else out / name
         numbers, measured = measure_all(network, dataset, condition, seed)
         if measured is not None:
             measures[name] = measured
-        files = draw_all(network, dataset, condition, classes, seed, measured)
+        files = draw_all(network, dataset, condition, told, seed, measured)
         write_files(folder, files)
-        told[name] = class_condition(network, 64, classes, in_turn=True)
+        imagined[name] = condition_for(network, 64, told, dataset, in_turn=True)
         found[name] = {"model": model, "data": dataset.name, "split": dataset.split, "images": len(dataset), "beta": beta_of(network),
                        **numbers, "files": [str(folder / file) for file in files]}  # fmt: skip
     together: dict[str, bytes] = {}
     if len(models) > 1:
         name = "betas.png" if by_beta(networks) else "models.png"
-        together[name] = encode_picture(comparison(networks, measures, told, seed))
+        together[name] = encode_picture(comparison(networks, measures, imagined, seed))
         if painters := {name: network for name, network in networks.items() if isinstance(network, CanvasModel)}:
-            together["over-time.png"] = encode_picture(over_time(painters, told, seed))
+            together["over-time.png"] = encode_picture(over_time(painters, imagined, seed))
         write_files(out, together)
     beside = [str(out / name) for name in together]
     files = [file for row in found.values() for file in row["files"]] + beside
@@ -134,7 +134,7 @@ def trained_on(model: str) -> DataConfig | None:
 
 
 def draw_all(
-    network: RasterModel | CanvasModel, dataset: Dataset, condition: Any, classes: tuple[int, ...] | None, seed: int, measured: Any
+    network: RasterModel | CanvasModel, dataset: Dataset, condition: Any, told: Told, seed: int, measured: Any
 ) -> dict[str, bytes]:
     """The files by name, a bar meanwhile."""
     from ..figures import CANVAS_FIGURES, RASTER_FIGURES, RASTER_SHEET, SHEET, canvas_figures, raster_figures
@@ -142,9 +142,9 @@ def draw_all(
 
     x, files = dataset.images.long(), {}
     if isinstance(network, RasterModel):
-        walk = raster_figures(network, x, condition, class_condition(network, RASTER_SHEET, classes, in_turn=True), seed)
+        walk = raster_figures(network, x, condition, condition_for(network, RASTER_SHEET, told, dataset, in_turn=True), seed)
     else:
-        walk = canvas_figures(network, x, condition, class_condition(network, SHEET, classes, in_turn=True), seed, measured)
+        walk = canvas_figures(network, x, condition, condition_for(network, SHEET, told, dataset, in_turn=True), seed, measured)
     with progress("drawing", len(RASTER_FIGURES if isinstance(network, RasterModel) else CANVAS_FIGURES), "figures") as report:
         for name, content in walk:
             files[name] = content

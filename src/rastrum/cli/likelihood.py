@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from tyro.conf import arg
 
-from .show import Classes, Json, Model, answer, bits_per_dim, check_suffix, class_condition, load_model, progress
+from .show import NOTHING, Conditions, Json, Model, Told, answer, bits_per_dim, check_suffix, condition_for, load_model, progress
 from .source import Binarise, Count, Data, Images, Split, load_images
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def score(
     binarise: Binarise = "static",
     num_samples: Trajectories = 1,
     seed: Annotated[int, arg(help="of a canvas model's latents")] = 0,
-    classes: Classes = None,
+    told: Conditions = NOTHING,
     ensemble: Ensemble = False,
     surprise: Annotated[Path | None, arg(metavar="X.png", help="write where each image surprises a raster model: bits a pixel")] = None,
     reference: Annotated[str | None, arg(metavar="NAME", help="data set of usual images: each image also gets z, its distance from their "
@@ -62,7 +63,7 @@ def score(
         raise ValueError("--surprise: an ensemble scores whole images only; leave out one of --surprise and --ensemble")
     dataset = load_images(network, data, images, split, count, binarise)
     usual = None if reference is None else load_images(network, reference, None, reference_split, reference_count, binarise)
-    settings = Scoring(num_samples, seed, classes, ensemble)
+    settings = Scoring(num_samples, seed, told, ensemble)
     x = dataset.images.long()
     nats, maps = score_images(network, dataset, settings, "scoring")
     if surprise is not None:
@@ -107,7 +108,7 @@ class Scoring(NamedTuple):
 
     num_samples: int
     seed: int
-    classes: tuple[int, ...] | None
+    told: Told
     ensemble: bool
 
 
@@ -119,7 +120,7 @@ def score_images(network: RasterModel | CanvasModel, dataset: Dataset, how: Scor
     from ..raster import RasterModel
 
     x = dataset.images.long()
-    condition = class_condition(network, len(x), how.classes, dataset.labels)
+    condition = condition_for(network, len(x), how.told, dataset)
     parts, maps = [], []
     with progress(what, len(x), "images") as report, torch.inference_mode():
         for start in range(0, len(x), BATCH):
@@ -145,6 +146,7 @@ def evaluate(
     binarise: Binarise = "static",
     num_samples: Trajectories = 1,
     seed: Annotated[int, arg(help="of a canvas model's latents")] = 0,
+    told: Conditions = NOTHING,
     ensemble: Ensemble = False,
     crop: Crop = False,
     json: Json = False,
@@ -155,6 +157,11 @@ def evaluate(
 
     network = load_model(model)
     dataset = load_images(network, data, images, split, count, binarise, crop)
+    condition = condition_for(network, len(dataset), told, dataset)
+    if condition is not None and condition.is_floating_point():
+        dataset = replace(dataset, conditions=condition)
+    elif condition is not None:
+        dataset = replace(dataset, labels=condition, classes=int(condition.max()) + 1)
     with progress("evaluating", len(dataset), "images") as report:
         evaluation = over_all(network, dataset, num_samples=num_samples, seed=seed, ensemble=ensemble, progress=report)
     drawn = f" (binarised if it was not: {binarise})" if network.spec.levels == 2 else ""

@@ -1,10 +1,11 @@
-"""What every command shares: the model it names, its classes, progress, and an answer for people or for machines."""
+"""What every command shares: the model it names, what that is told, progress, and an answer for people or for machines."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
@@ -15,15 +16,32 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..canvas import CanvasModel
+    from ..data import Dataset
     from ..raster import RasterModel
 
 Model: TypeAlias = Annotated[
     Positional[str], arg(name="model", metavar="MODEL", help="a saved model's folder, or rastrum/NAME for one in the box")
 ]
-Json: TypeAlias = Annotated[bool, arg(name="json", help="answer with one JSON object on stdout")]
+SAVED = "as numpy.save writes it, repeated in turn"
 Classes: TypeAlias = Annotated[
     tuple[int, ...] | None, arg(name="class", metavar="CLASS …", help="class of each image, repeated in turn; by default 0, 1, 2, …")
 ]
+Maps: TypeAlias = Annotated[Path | None, arg(metavar="X.npy", help=f"map of each image: (c, h, w) or (count, c, h, w), {SAVED}")]
+FLAGS = {"class": "--class", "vector": "--condition", "map": "--map"}
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a conditional model is told; by default what the data say, or classes in turn."""
+
+    classes: Classes = None
+    condition: Annotated[Path | None, arg(metavar="X.npy", help=f"vector of each image: (size,) or (count, size), {SAVED}")] = None
+    map: Maps = None
+
+
+Conditions: TypeAlias = Annotated[Told, arg(name="")]
+NOTHING = Told()
+Json: TypeAlias = Annotated[bool, arg(name="json", help="answer with one JSON object on stdout")]
 Backend: TypeAlias = Annotated[
     Literal["native", "torch", "naive"] | None,
     arg(help="what runs a raster model's steps; naive: a whole forward a decision; by default the fastest that can"),
@@ -74,33 +92,63 @@ def bits_per_dim(nats: float, size: int) -> float:
     return nats / (size * log(2))
 
 
-def class_condition(
-    model: RasterModel | CanvasModel, count: int, classes: Sequence[int] | None, labels: Tensor | None = None, in_turn: bool = False
+def condition_for(
+    model: RasterModel | CanvasModel, count: int, told: Told, dataset: Dataset | None = None, in_turn: bool = False
 ) -> Tensor | None:
-    """One class an image: those asked for in turn, else the labels of the images, else, ``in_turn``, 0, 1, 2, …; None if unconditional.
+    """What ``count`` images are told: what was asked for, in turn; else what the data say of them; None if unconditional.
 
-    Raises ``ValueError`` for classes that the model does not have, and where there are none.
+    in_turn: for images that are drawn, classes 0, 1, 2, …, and vectors or maps of the data in turn.
+    Raises ``ValueError`` for what the model does not take, and where there is nothing to tell it.
     """
     import torch
 
     spec = model.condition_spec
+    asked = {"class": told.classes or None, "vector": told.condition, "map": told.map}
+    for kind, given in asked.items():
+        if given is not None and (spec is None or spec.kind != kind):
+            takes = "is unconditional, it takes none" if spec is None else f"is told a {spec.kind}; use {FLAGS[spec.kind]}"
+            raise ValueError(f"{FLAGS[kind]}: this model {takes}")
     if spec is None:
-        if classes:
-            raise ValueError("--class: this model is unconditional, it takes none")
         return None
-    if spec.kind != "class":
-        raise ValueError(f"this model wants a condition of kind {spec.kind!r}, the command line has only classes; use it from Python")
-    assert isinstance(spec.size, int)
-    for chosen in classes or ():
-        if not 0 <= chosen < spec.size:
-            raise ValueError(f"--class: this model has the classes 0 … {spec.size - 1}, got {chosen}")
-    if classes:
-        return torch.tensor(classes).repeat(-(-count // len(classes)))[:count]
-    if labels is not None:
-        return labels
-    if not in_turn:
-        raise ValueError("these images have no classes and this model is told one; give --class")
-    return torch.arange(count) % spec.size
+    of_data = None if dataset is None else dataset.labels if spec.kind == "class" else dataset.conditions
+    if told.classes and isinstance(spec.size, int):
+        for chosen in told.classes:
+            if not 0 <= chosen < spec.size:
+                raise ValueError(f"--class: this model has the classes 0 … {spec.size - 1}, got {chosen}")
+        found = torch.tensor(told.classes)
+    elif isinstance(path := asked[spec.kind], Path):
+        found = numbers(FLAGS[spec.kind], path, spec.shape)
+    elif spec.kind == "class" and in_turn:
+        found = torch.arange(int(spec.size))  # pyright: ignore[reportArgumentType]
+    elif of_data is not None and of_data.shape[1:] == spec.shape:
+        found = of_data
+    else:
+        what = "these images have none" if dataset is not None else "there is none"
+        raise ValueError(f"this model is told a {spec.kind} of size {spec.size} and {what}; give {FLAGS[spec.kind]}")
+    return found[torch.arange(count) % len(found)]
+
+
+def numbers(flag: str, path: Path, shape: tuple[int, ...]) -> Tensor:
+    """Vectors or maps of ``shape`` in a .npy file, one or several: (N, *shape) float32. Raises ``ValueError`` for any other."""
+    import numpy as np
+    import torch
+
+    if not path.is_file():
+        raise ValueError(f"{flag}: there is no file {str(path)!r}")
+    try:
+        found = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError):
+        found = None
+    if not isinstance(found, np.ndarray) or found.dtype.kind not in "fiub":
+        raise ValueError(f"{flag}: {str(path)!r} must hold one array of numbers, as numpy.save writes it")
+    one = found[None] if found.shape == shape else found
+    if one.shape[1:] != shape or len(one) == 0:
+        size = ", ".join(map(str, shape))
+        shapes = f"({size}{',' * (len(shape) == 1)}) or (count, {size})"
+        raise ValueError(f"{flag}: this model takes an array {shapes}, {str(path)!r} holds {found.shape}")
+    if not np.isfinite(one.astype(np.float32)).all():
+        raise ValueError(f"{flag}: {str(path)!r} holds numbers that are not finite")
+    return torch.from_numpy(one.astype(np.float32))
 
 
 def check_suffix(flag: str, path: Path | None, *suffixes: str) -> None:

@@ -169,17 +169,10 @@ def sample_sheet(state: TrainState, held_out: Dataset, folder: Path) -> None:
     """What the averaged model draws now: samples-STEP.png in the run's folder; told classes in turn, or what held-out images are told."""
     import rastrum
 
-    from ..evaluation import told_by
     from ..pictures import save_picture, sheet
-    from .show import class_condition
+    from .show import NOTHING, condition_for
 
     model = state.model
-    if model.condition_spec is None or model.condition_spec.kind == "class":
-        told = class_condition(model, SAMPLES, None, in_turn=True)
-    else:
-        told = told_by(model, held_out)
-        assert told is not None, "training has checked it"
-        told = told[:SAMPLES]
-    x = rastrum.sample(model, SAMPLES if told is None else len(told), told)
+    x = rastrum.sample(model, SAMPLES, condition_for(model, SAMPLES, NOTHING, held_out, in_turn=True))
     if model.spec.channels in (1, 3):
         save_picture(sheet(x / (model.spec.levels - 1)), folder / f"samples-{state.step:06d}.png")

@@ -74,7 +74,8 @@ class MultiscalePixelRNN(RasterModel):
             base: Any = BASES[config.base]
             self.scales.append(base(raster, base.preset("small", raster, **options), guide=config.guide if scale else 0))
             if scale:
-                self.upsamplings.append(Upsampling(spec.channels, config.guide, (config.factors[scale - 1],) * 2))
+                factor = config.factors[scale - 1]
+                self.upsamplings.append(Upsampling(spec.channels, config.guide, (factor, factor)))
 
     @classmethod
     def preset(cls, name: str, spec: ImageSpec, **overrides: Any) -> MultiscalePixelRNNConfig:
