@@ -14,7 +14,7 @@ from rastrum.config import DataOptions
 from rastrum.data import Dataset, _hub, load_dataset
 from rastrum.data_placed import cluttered, place, scraps_of, two_digits
 from rastrum.data_textures import crops, dead_leaves, leaves
-from rastrum.protocol import ImageSpec
+from rastrum.protocol import ConditionSpec, ImageSpec
 
 mirror = pytest.mark.skipif("RASTRUM_HUB_MIRROR" not in os.environ, reason="needs RASTRUM_HUB_MIRROR")
 
@@ -194,6 +194,14 @@ def test_placed_sets_are_made_of_their_own_split(tmp_path: Path, monkeypatch: py
         assert one.spec == ImageSpec(1, 64, 64, 256) and one.classes == 10
         assert one.labels is not None and one.labels.tolist() == list(range(count))
         assert set(one.images.unique().tolist()) <= {min(times * max(levels) // 2, 255) for times in range(5)}
+        placed = load_dataset("placed-mnist", split, DataOptions(binarise="dynamic"))
+        assert placed.spec == ImageSpec(1, 32, 32, 2) and placed.condition_spec == ConditionSpec("map", (10, 4, 4))
+        assert placed.labels is not None and placed.conditions is not None and placed.conditions.sum((2, 3)).argmax(1).equal(placed.labels)
+        assert placed.originals is not None and set(placed.originals.unique().tolist()) == {0, max(levels) // 2}
+        part = load_dataset("placed-mnist", f"{split}[1:3]", DataOptions(size=20))
+        assert part.spec == ImageSpec(1, 20, 20, 256) and part.conditions is not None and len(part.conditions) == 2
+    with pytest.raises(ValueError, match="a crop would move them; leave crop out, got 8"):
+        load_dataset("placed-mnist", "test", DataOptions(crop=8))
     assert load_dataset("two-digit-mnist-colour", "test", DataOptions(size=40)).spec == ImageSpec(3, 40, 40, 256)
     assert load_dataset("two-digit-mnist-colour", "test", DataOptions(grey=True)).spec.channels == 1
     assert load_dataset("two-digit-mnist", "test", DataOptions(binarise="threshold")).spec.levels == 2

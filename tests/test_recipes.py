@@ -11,7 +11,7 @@ from rastrum.data import Dataset
 from rastrum.evaluation import check_data
 from rastrum.models import MODELS
 from rastrum.protocol import ImageSpec
-from rastrum.recipes import BINARY, COLOUR, DIGITS, GREY, RECIPES, TEXTURE, TWO, TWO_COLOUR, build_model, model_name
+from rastrum.recipes import BINARY, COLOUR, DIGITS, GREY, PLACED, RECIPES, TEXTURE, TWO, TWO_COLOUR, build_model, model_name
 from rastrum.train import check_config
 
 SMALL = [name for name in RECIPES if not name.endswith("-paper")]
@@ -20,7 +20,7 @@ SMALL = [name for name in RECIPES if not name.endswith("-paper")]
 def shape_of(recipe: Recipe) -> tuple[int, int, int, int]:
     grey = BINARY if recipe.data.binarise else GREY
     shapes = {"digits": DIGITS, "binarized-mnist": BINARY, "cifar10": COLOUR, "mnist": grey, "omniglot": grey, "dead-leaves": TEXTURE,
-              "bsds300": TEXTURE, "two-digit-mnist": TWO, "two-digit-mnist-colour": TWO_COLOUR}  # fmt: skip
+              "bsds300": TEXTURE, "two-digit-mnist": TWO, "two-digit-mnist-colour": TWO_COLOUR, "placed-mnist": PLACED}  # fmt: skip
     channels, height, width, levels = shapes[recipe.data.name]
     return channels, recipe.data.crop or height, recipe.data.crop or width, levels
 
@@ -40,7 +40,8 @@ def test_a_recipes_model_fits_its_data(name: str) -> None:
     recipe = RECIPES[name]()
     spec = ImageSpec(*shape_of(recipe))
     labels = torch.tensor([1, 2]) if recipe.conditional else None
-    data = Dataset(recipe.data.name, "train", spec, torch.zeros(2, *spec.shape, dtype=torch.uint8), labels, 10 if recipe.conditional else 0)
+    images, maps = torch.zeros(2, *spec.shape, dtype=torch.uint8), torch.zeros(2, 10, 4, 4) if recipe.data.name == "placed-mnist" else None
+    data = Dataset(recipe.data.name, "train", spec, images, labels, 10 if recipe.conditional else 0, conditions=maps)
     model, again = build_model(recipe, data), build_model(recipe, data)
     check_data(model, data)
     assert (model.condition_spec is not None) == recipe.conditional

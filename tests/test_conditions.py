@@ -1,0 +1,318 @@
+"""What a model is told: that each kind enters as its equation says, and reaches training, sampling and the command line."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import rastrum
+from rastrum import ConditionSpec, ImageSpec, RasterModel
+from rastrum.cli import main
+from rastrum.config import Recipe
+from rastrum.data import Dataset
+from rastrum.data_placed import CELLS, halved, maps_of, one_digit
+from rastrum.evaluation import check_data, evaluate
+from rastrum.layers.upsampling import Upsampling
+from rastrum.recipes import RECIPES, build_model
+from rastrum.train import train
+
+TOLD = {"class": ConditionSpec("class", 3), "vector": ConditionSpec("vector", 2), "map": ConditionSpec("map", (2, 1, 2))}
+MAPPED = ("pixelcnn", "gated-pixelcnn", "pixelcnn++", "row-lstm", "diagonal-bilstm")
+
+
+def lively(name: str, spec: ImageSpec, told: ConditionSpec) -> RasterModel:
+    model = rastrum.build(name, spec, preset="tiny", condition=told, seed=1)
+    assert isinstance(model, RasterModel)
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
+    return model.eval()
+
+
+def conditions(told: ConditionSpec, count: int) -> Tensor:
+    generator = torch.Generator().manual_seed(4)
+    if isinstance(told.size, int) and told.kind == "class":
+        return torch.arange(count) % told.size
+    return torch.randn(count, *told.shape, generator=generator)
+
+
+@pytest.mark.parametrize("kind", TOLD)
+@pytest.mark.parametrize("name", MAPPED)
+def test_given_any_condition_all_images_sum_to_one(name: str, kind: str) -> None:
+    """Σ p(x | h) = 1 over every image, for each h; and p(x | h) depends on h."""
+    spec = ImageSpec(1, 2, 3, 2)
+    model, told = lively(name, spec, TOLD[kind]).double(), conditions(TOLD[kind], 3)
+    everything = torch.tensor(list(itertools.product(range(2), repeat=6))).view(-1, *spec.shape)
+    with torch.no_grad():
+        p = torch.stack([model.log_prob(everything, h.expand(64, *TOLD[kind].shape)).exp() for h in told])
+    torch.testing.assert_close(p.sum(1), torch.ones(3, dtype=p.dtype), rtol=0, atol=1e-12)
+    assert all(float((p[i] - p[j]).abs().max()) > 1e-6 for i, j in ((0, 1), (0, 2), (1, 2)))
+
+
+@pytest.mark.parametrize(("size", "factors"), [((3, 2), (2, 3)), ((1, 1), (4, 5)), ((4, 5), (1, 1))])
+def test_upsampling_is_its_formula(size: tuple[int, int], factors: tuple[int, int]) -> None:
+    """m(h) written out position by position: relu(T · relu(K * h)), where T belongs to the position within its coarse cell."""
+    network = Upsampling(2, 3, factors).double()
+    x, (height, width) = torch.randn(1, 2, *size, dtype=torch.float64), (4, 5)
+    kernel, spread = network.look.weight, network.spread.weight
+    with torch.no_grad():
+        got = network(x, height, width)[0]
+        seen = torch.zeros(3, *size, dtype=torch.float64)
+        for i, j in itertools.product(range(size[0]), range(size[1])):
+            seen[:, i, j] = network.look.bias  # pyright: ignore[reportArgumentType]
+            for a, b in itertools.product((-1, 0, 1), (-1, 0, 1)):
+                if 0 <= i + a < size[0] and 0 <= j + b < size[1]:
+                    seen[:, i, j] += kernel[:, :, a + 1, b + 1] @ x[0, :, i + a, j + b]
+        seen = seen.clamp_min(0)
+        for row, column in itertools.product(range(min(height, size[0] * factors[0])), range(min(width, size[1] * factors[1]))):
+            (i, down), (j, right) = divmod(row, factors[0]), divmod(column, factors[1])
+            value = network.spread.bias + spread[:, :, down, right].T @ seen[:, i, j]
+            torch.testing.assert_close(got[row, column], value.clamp_min(0), rtol=0, atol=1e-12)
+    assert got.shape == (min(height, size[0] * factors[0]), min(width, size[1] * factors[1]), 3)
+
+
+def test_a_gate_is_told_as_its_equation_says() -> None:
+    """One layer: tanh(W_f * x + V_f * s) σ(W_g * x + V_g * s) in both stacks, s the same for both and V each its own (equation 5)."""
+    spec, told = ImageSpec(1, 3, 4, 2), ConditionSpec("map", (2, 3, 2))
+    model = lively("gated-pixelcnn", spec, told).double()
+    layer: Any = model.layers[0]  # pyright: ignore[reportIndexIssue]
+    x, h = torch.randint(0, 2, (2, 1, 3, 4)), conditions(told, 2).double()
+    with torch.no_grad():
+        s = model.condition(h, torch.float64)  # pyright: ignore[reportCallIssue]
+        values = spec.scale(x, torch.float64).permute(0, 2, 3, 1)
+        above = torch.nn.functional.pad(values[:, :-1], (0, 0, 0, 0, 1, 0))
+        v, out = layer(above, values, s)
+        rows = layer.vertical(above) + torch.einsum("bhwm,mo->bhwo", s, layer.vertical_condition.weight)
+        across = layer.vertical_to_horizontal(rows) + layer.horizontal(values)
+        across = across + torch.einsum("bhwm,mo->bhwo", s, layer.horizontal_condition.weight)
+
+        def gate(y: Tensor) -> Tensor:
+            f, g = y.chunk(2, -1)
+            return f.tanh() * g.sigmoid()
+
+        torch.testing.assert_close(v, gate(rows), rtol=0, atol=1e-12)
+        torch.testing.assert_close(out, layer.residual(gate(across)), rtol=0, atol=1e-12)
+
+
+def test_a_map_is_seen_where_it_lies_and_everywhere_in_time() -> None:
+    """No mask: a cell moves conditionals of pixels before it, as far as m reaches; and what no layer can see of it stays."""
+    spec, told = ImageSpec(1, 8, 8, 2), ConditionSpec("map", (1, 8, 8))
+    model = lively("gated-pixelcnn", spec, told)
+    x, h = torch.zeros(1, 1, 8, 8, dtype=torch.int64), torch.zeros(1, 1, 8, 8)
+    moved = h.clone()
+    moved[..., 4, 4] = 5.0
+    with torch.no_grad():
+        change = (model.distribution(x, moved).log_pmf() - model.distribution(x, h).log_pmf()).abs().amax((0, 1, -1))
+    assert min(float(change[place]) for place in ((3, 3), (4, 3), (4, 4), (5, 5), (6, 4))) > 0     # m sees 3x3
+    assert float(change[:3].max()) == 0 == float(change[3, :2].max())
+
+
+@pytest.mark.parametrize("name", ["gated-pixelcnn", "pixelcnn++"])
+@pytest.mark.parametrize("backend", ["native", "torch"])
+def test_states_keep_their_conditions(name: str, backend: Any) -> None:
+    """Copied, selected and repeated in the middle of a walk, each image goes on with what it was told."""
+    spec, told = ImageSpec(1, 4, 5, 3), ConditionSpec("map", (2, 2, 3))
+    model, h = lively(name, spec, told), conditions(told, 3)
+    x = rastrum.sample(model, 3, h, seed=1).long()
+    with torch.no_grad():
+        state = model.init(3, h, backend)
+        model.prefill(state, x, 9)
+        order = torch.tensor([2, 0, 2, 1])
+        twice = torch.arange(3).repeat_interleave(2)
+        for other, index in ((state.select(order), order), (state.repeat(2), twice), (state.copy(), torch.arange(3))):
+            full = model.distribution(x[index], h[index]).log_pmf()[:, 0]
+            for t in range(9, spec.size):
+                step = model.step(other).log_pmf().float()                # a mixture says it in float64
+                torch.testing.assert_close(step, full[:, t // 5, t % 5], rtol=0, atol=2e-5)
+                model.observe(other, x[index].flatten(1)[:, t])
+
+
+def test_a_class_is_a_vector_with_a_single_one() -> None:
+    spec = ImageSpec(1, 3, 3, 3)
+    by_class = lively("gated-pixelcnn", spec, ConditionSpec("class", 3))
+    by_vector = lively("gated-pixelcnn", spec, ConditionSpec("vector", 3))
+    by_vector.load_state_dict(by_class.state_dict())
+    x, classes = torch.randint(0, 3, (3, 1, 3, 3)), torch.tensor([2, 0, 1])
+    with torch.no_grad():
+        assert torch.equal(by_class.log_prob(x, classes), by_vector.log_prob(x, torch.eye(3)[classes]))
+
+
+@pytest.mark.parametrize(
+    ("condition", "says"),
+    [
+        (None, r"needs one of kind 'map' and size \(2, 1, 2\), got none"),
+        (torch.tensor([1, 2]), r"expected shape \(2, 2, 1, 2\) for kind 'map', got \(2,\)"),
+        (torch.zeros(2, 2, 2, 1), "expected shape"),
+        (torch.zeros(2, 2, 1, 2, dtype=torch.int64), "takes floats"),
+        (torch.full((2, 2, 1, 2), float("nan")), "finite"),
+    ],
+)
+def test_bad_maps_are_refused(condition: Any, says: str) -> None:
+    model = lively("gated-pixelcnn", ImageSpec(1, 2, 2, 2), TOLD["map"])
+    with pytest.raises(ValueError, match=says):
+        rastrum.sample(model, 2, condition)
+    with pytest.raises(ValueError, match=says):
+        model.log_prob(torch.zeros(2, 1, 2, 2, dtype=torch.int64), condition)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "says"),
+    [
+        ("gated-pixelcnn", (1, 3, 5), "a map must be no larger than the image, 4x4, got 3x5"),
+        ("pixel-lstm", (1, 2, 2), "a class or a vector, got kind 'map'"),
+        ("spatial-lstm", (1, 2, 2), "a class or a vector, got kind 'map'"),
+        ("multiscale-pixelrnn", (1, 2, 2), "takes no condition"),
+        ("draw", (1, 2, 2), "condition"),
+    ],
+)
+def test_what_cannot_be_told_is_refused(name: str, size: tuple[int, int, int], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        rastrum.build(name, ImageSpec(1, 4, 4, 2), preset="tiny", condition=ConditionSpec("map", size))
+
+
+# ── data ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def bars(kind: str, count: int = 64) -> Dataset:
+    """4x4 images with one bright row; a vector or a map of four rows says which."""
+    row = torch.arange(count) % 4
+    images = torch.nn.functional.one_hot(row, 4).to(torch.uint8)[:, None, :, None].expand(-1, 1, 4, 4).contiguous()
+    told = torch.nn.functional.one_hot(row, 4).float()
+    return Dataset("bars", "train", ImageSpec(1, 4, 4, 2), images, conditions=told if kind == "vector" else told[:, None, :, None])
+
+
+@pytest.mark.parametrize("kind", ["vector", "map"])
+def test_a_model_learns_what_it_is_told(kind: str) -> None:
+    """From a recipe through the loop to a score: told the row, the image costs far less than the log 4 nats of not knowing it."""
+    data = bars(kind)
+    recipe = RECIPES["gated-pixelcnn-digits"]()
+    tiny = rastrum.build("gated-pixelcnn", data.spec, preset="tiny").config
+    optim = replace(recipe.optim, learning_rate=3e-2, warm_up=0, ema=0.9)
+    run = replace(recipe.run, steps=100, evaluations=1, workers=1)
+    recipe = Recipe(model=tiny, data=recipe.data, conditional=True, optim=optim, run=run)
+    model = build_model(recipe, data)
+    assert model.condition_spec == data.condition_spec and model.condition_spec is not None and model.condition_spec.kind == kind
+    *_, last = train(model, data, recipe, data)
+    assert last.evaluation is not None and last.evaluation.nats < 0.3
+    shuffled = replace(data, conditions=None if data.conditions is None else data.conditions.roll(1, 0))
+    assert evaluate(model, shuffled, workers=1).nats > 2
+    part = data.select(torch.tensor([5, 2]))
+    assert part.conditions is not None and data.conditions is not None and torch.equal(part.conditions, data.conditions[[5, 2]])
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (replace(bars("map"), conditions=None), r"kind 'map', size \(1, 4, 1\); bars has none"),
+        (bars("vector"), "bars has those of kind 'vector', size 4"),
+    ],
+)
+def test_data_that_do_not_say_it_are_refused(data: Dataset, says: str) -> None:
+    model = rastrum.build("gated-pixelcnn", data.spec, preset="tiny", condition=ConditionSpec("map", (1, 4, 1)))
+    with pytest.raises(ValueError, match=says):
+        check_data(model, data)
+
+
+def test_placed_digits_lie_on_their_cells() -> None:
+    """Each picture holds its digit unchanged and nothing else, at least half its cell each way meets the digit, and all cells come up."""
+    digits = np.random.RandomState(0).randint(1, 256, (2000, 28, 28)).astype(np.uint8)
+    half = halved(digits)
+    assert half.shape == (2000, 14, 14)
+    assert np.array_equal(half, np.floor(digits.reshape(2000, 14, 2, 14, 2).mean((2, 4)) + 0.5).astype(np.uint8))
+    blocks, cells = one_digit(half, 32, seed=3)
+    pictures = np.concatenate(list(blocks))[:, 0]
+    assert pictures.shape == (2000, 32, 32)
+    for picture, digit, (row, column) in zip(pictures, half, cells, strict=True):
+        rows, columns = np.flatnonzero(picture.any(1)), np.flatnonzero(picture.any(0))
+        assert np.array_equal(picture[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], digit)
+        assert np.isin(rows, 8 * row + np.arange(8)).sum() >= 4 and np.isin(columns, 8 * column + np.arange(8)).sum() >= 4
+    counts = np.zeros((CELLS, CELLS), int)
+    np.add.at(counts, tuple(cells.T), 1)
+    assert counts.min() > 70                                              # 2000 / 16 = 125, a side has 4 or 5 places of 19
+    maps = maps_of(cells, np.arange(2000) % 10, 10)
+    assert maps.sum() == 2000 and all(maps[i, i % 10, cells[i, 0], cells[i, 1]] == 1 for i in range(2000))
+    again, same = one_digit(half, 32, seed=3)
+    assert np.array_equal(np.concatenate(list(again))[:, 0], pictures) and np.array_equal(same, cells)
+
+
+# ── the command line ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("told")
+    for kind in ("vector", "map"):
+        lively("gated-pixelcnn", ImageSpec(1, 8, 8, 17), TOLD[kind]).save_pretrained(folder / kind)
+        np.save(folder / f"{kind}.npy", conditions(TOLD[kind], 2).numpy())
+    np.save(folder / "wrong.npy", np.zeros((2, 3, 1, 2)))
+    np.save(folder / "infinite.npy", np.full((2, 1, 2), np.inf))
+    np.save(folder / "words.npy", np.array(["a"]))
+    (folder / "text.npy").write_text("no array")
+    return {file.name: file for file in folder.iterdir()}
+
+
+@pytest.mark.parametrize(("kind", "flag"), [("vector", "--condition"), ("map", "--map")])
+def test_commands_tell_a_model(folders: dict[str, Path], capsys: pytest.CaptureFixture[str], kind: str, flag: str) -> None:
+    """Sampling and scoring from the command line are those of the library at the same condition, repeated in turn."""
+    model = rastrum.load(folders[kind])
+    assert isinstance(model, RasterModel)
+    told = torch.from_numpy(np.load(folders[f"{kind}.npy"]))
+
+    def said(*command: object) -> dict[str, Any]:
+        assert main([*map(str, command), "--json"]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    asked = (flag, folders[f"{kind}.npy"])
+    drawn = said("sample", folders[kind], "--count", 3, "--seed", 5, *asked)["images"]
+    assert drawn == rastrum.sample(model, 3, told[[0, 1, 0]], seed=5).tolist()
+    from rastrum.data import load_dataset
+
+    data = load_dataset("digits", "test").subset(3)
+    score = said("score", folders[kind], "--data", "digits", "--count", 3, *asked)["nats"]
+    with torch.no_grad():
+        expected = -model.log_prob(data.images, told[[0, 1, 0]])
+    assert score == pytest.approx(expected.tolist(), rel=1e-5)
+    mean = said("evaluate", folders[kind], "--data", "digits", "--count", 3, *asked)["nats"]
+    assert mean == pytest.approx(float(expected.mean()), rel=1e-5)
+    said("complete", folders[kind], "--data", "digits", "--count", 2, "--num-samples", 2, *asked)
+    said("check", folders[kind], "--weights", "--data", "digits", "--count", 2, *asked)
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        (["sample", "map", "--map", "nowhere.npy"], "there is no file 'nowhere.npy'"),
+        (["sample", "map", "--map", "wrong.npy"], "takes an array (2, 1, 2) or (count, 2, 1, 2)"),
+        (["sample", "map", "--map", "infinite.npy"], "not finite"),
+        (["sample", "map", "--map", "words.npy"], "one array of numbers"),
+        (["sample", "map", "--map", "text.npy"], "one array of numbers"),
+        (["sample", "map"], "told a map of size (2, 1, 2) and there is none; give --map"),
+        (["sample", "map", "--class", "3"], "--class: this model is told a map; use --map"),
+        (["sample", "vector", "--map", "map.npy"], "--map: this model is told a vector; use --condition"),
+        (["score", "vector", "--data", "digits", "--count", "2"], "these images have none; give --condition"),
+        (["evaluate", "vector", "--data", "digits", "--count", "2"], "these images have none; give --condition"),
+        (["sample", "rastrum/gated-pixelcnn-binarized-mnist", "--map", "map.npy"], "unconditional"),
+        (["check", "gated-pixelcnn", "--condition", "map:2x2"], "vector:SIZE or map:CxHxW, got 'map:2x2'"),
+    ],
+)
+def test_bad_flags_say_so(folders: dict[str, Path], capsys: pytest.CaptureFixture[str], command: list[str], says: str) -> None:
+    """Exit code 2 and one line."""
+    assert main([str(folders.get(word, word)) for word in command]) == 2
+    said = capsys.readouterr().err
+    assert says in said and said.count("\n") == 1
+
+
+def test_models_say_what_they_take(capsys: pytest.CaptureFixture[str]) -> None:
+    from rastrum.cli.about import describe
+
+    assert all(describe(name, ["tiny"])["conditions"] == ["class", "vector", "map"] for name in MAPPED)
+    assert describe("spatial-lstm", ["tiny"])["conditions"] == ["class", "vector"]
