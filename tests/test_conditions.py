@@ -63,19 +63,20 @@ def test_upsampling_is_its_formula(size: tuple[int, int], factors: tuple[int, in
     """m(h) written out position by position: relu(T · relu(K * h)), where T belongs to the position within its coarse cell."""
     network = Upsampling(2, 3, factors).double()
     x, (height, width) = torch.randn(1, 2, *size, dtype=torch.float64), (4, 5)
-    kernel, spread = network.look.weight, network.spread.weight
+    kernel, spread, biases = network.look.weight, network.spread.weight, (network.look.bias, network.spread.bias)
+    assert biases[0] is not None and biases[1] is not None
     with torch.no_grad():
         got = network(x, height, width)[0]
         seen = torch.zeros(3, *size, dtype=torch.float64)
         for i, j in itertools.product(range(size[0]), range(size[1])):
-            seen[:, i, j] = network.look.bias  # pyright: ignore[reportArgumentType]
+            seen[:, i, j] = biases[0]
             for a, b in itertools.product((-1, 0, 1), (-1, 0, 1)):
                 if 0 <= i + a < size[0] and 0 <= j + b < size[1]:
                     seen[:, i, j] += kernel[:, :, a + 1, b + 1] @ x[0, :, i + a, j + b]
         seen = seen.clamp_min(0)
         for row, column in itertools.product(range(min(height, size[0] * factors[0])), range(min(width, size[1] * factors[1]))):
             (i, down), (j, right) = divmod(row, factors[0]), divmod(column, factors[1])
-            value = network.spread.bias + spread[:, :, down, right].T @ seen[:, i, j]
+            value = biases[1] + spread[:, :, down, right].T @ seen[:, i, j]
             torch.testing.assert_close(got[row, column], value.clamp_min(0), rtol=0, atol=1e-12)
     assert got.shape == (min(height, size[0] * factors[0]), min(width, size[1] * factors[1]), 3)
 

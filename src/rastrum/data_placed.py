@@ -8,7 +8,7 @@ over the first. It stands where the paper draws house numbers (SVHN): several di
 among scraps, squares of 8x8 pixels cut at random out of other digits; 4 scraps on 60x60 pixels and 8 on 100x100.
 
 **Placed**, which is ours: one digit of half the size at a random place, and a map of 4x4 cells that says which digit lies about where. Its
-cell is to the map as its place is to all places, so each of the 16 is about as likely, and at least half its rows and columns meet the digit.
+cell is to the map as its place is to all places, so each of the 16 is about as likely; half its rows and columns, or more, meet the digit.
 
 Picture i is always the same for a seed. Dimensions: N pictures · C channels · H, W canvas · h, w patch. All uint8, 256 levels.
 """
