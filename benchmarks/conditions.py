@@ -114,7 +114,7 @@ def placed(folder: str, images: int, minutes: float, out: Path) -> str:
     """The figures of a model that is told what lies where, and its picture."""
     model = rastrum.load(folder)
     assert isinstance(model, RasterModel) and model.condition_spec is not None and model.condition_spec.kind == "map"
-    options = DataOptions(binarise="dynamic")
+    options = DataOptions(binarise="threshold")
     train_set, test_set = (load_dataset("placed-mnist", split, options) for split in ("train", "test"))
     test_set = test_set.subset(images)
     assert test_set.labels is not None and test_set.conditions is not None
