@@ -20,7 +20,8 @@ SMALL = [name for name in RECIPES if not name.endswith("-paper")]
 def shape_of(recipe: Recipe) -> tuple[int, int, int, int]:
     grey = BINARY if recipe.data.binarise else GREY
     shapes = {"digits": DIGITS, "binarized-mnist": BINARY, "cifar10": COLOUR, "mnist": grey, "omniglot": grey, "fashion-mnist": grey,
-              "dead-leaves": TEXTURE, "bsds300": TEXTURE, "two-digit-mnist": TWO, "two-digit-mnist-colour": TWO_COLOUR, "placed-mnist": PLACED}  # fmt: skip
+              "dead-leaves": TEXTURE, "bsds300": TEXTURE,
+              "two-digit-mnist": TWO, "two-digit-mnist-colour": TWO_COLOUR, "placed-mnist": PLACED}  # fmt: skip
     channels, height, width, levels = shapes[recipe.data.name]
     return channels, recipe.data.crop or height, recipe.data.crop or width, levels
 
