@@ -16,7 +16,10 @@ class DataOptions:
     size: int | None = None
     """Cut each image to a square about its middle and resize it to this many pixels a side (area averages; levels become 256).
     Of dead-leaves and bsds300: cut patches of this many pixels a side instead; of two-digit-mnist, two-digit-mnist-colour,
-    cluttered-mnist and placed-mnist: a canvas of this many pixels a side; and resize nothing."""
+    cluttered-mnist and placed-mnist: a canvas of this many pixels a side; and resize nothing. Of moving-mnist: the canvas, its digits in
+    proportion."""
+    frames: int | None = None
+    """Of moving-mnist: how long the videos are."""
     levels: int | None = None
     """Requantise to this many levels, 2 … 256, by rounding to the nearest."""
     grey: bool = False
@@ -35,7 +38,7 @@ class DataConfig(DataOptions):
 
     name: str
     """digits, mnist, fashion-mnist, binarized-mnist, cifar10, omniglot, dead-leaves, bsds300, two-digit-mnist, two-digit-mnist-colour,
-    cluttered-mnist, placed-mnist, folder:PATH, or hub:OWNER/NAME."""
+    cluttered-mnist, placed-mnist, moving-mnist, folder:PATH, or hub:OWNER/NAME."""
     train: str = "train"
     """Split to train on; a part of one is written test[:9000]."""
     held_out: str = "test"

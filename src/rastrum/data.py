@@ -51,6 +51,8 @@ from torch import Tensor
 from .config import DataOptions
 from .data_placed import cluttered, halved, maps_of, one_digit, two_digits
 from .data_textures import crops, leaves
+from .data_videos import CANVAS as SCREEN
+from .data_videos import FRAMES, SMALLEST, moving_digits, shrunk
 from .protocol import ConditionSpec, ImageSpec
 
 if TYPE_CHECKING:
@@ -73,7 +75,9 @@ PATCH = 32                     # pixels a side of a patch
 OMNIGLOT = 28                  # of a character
 # name: pixels a side of a canvas with digits placed on it
 PLACED = {"two-digit-mnist": 60, "two-digit-mnist-colour": 60, "cluttered-mnist": 60, "placed-mnist": 32}
-NAMES = ("digits", *HUB, *PATCHES, *PLACED)
+VIDEOS = ("moving-mnist",)
+SEQUENCES = 1000               # that a split of them fixes
+NAMES = ("digits", *HUB, *PATCHES, *PLACED, *VIDEOS)
 # What a card must say about the data.
 NOTICES = {
     "digits": 'Data: "Optical Recognition of Handwritten Digits", E. Alpaydin, C. Kaynak; UCI Machine Learning Repository 1998, CC BY 4.0.',
@@ -86,12 +90,13 @@ Progress = Callable[[float], object]  # takes the fraction read, 0 … 1
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images of one split. images: uint8 levels (N, C, H, W) · labels: int64 (N,) or None · classes: how many, 0 without labels ·
+    """Images of one split. images: uint8 levels (N, *spec.shape) · labels: int64 (N,) or None · classes: how many, 0 without labels ·
 
     conditions: what else is known of each image, float32 vectors (N, size) or maps (N, c, h, w), or None.
 
     originals: only for dynamic binarisation and crops, what ``batches`` draws from: uint8 (N, C, H', W') below ``original_levels``, larger
     than ``spec`` where it crops and of more levels where it binarises; ``images`` is one fixed draw.
+    fresh: only for images that are made here without end: ``batches`` takes what it makes of a number of images and a seed.
     """
 
     name: str
@@ -103,6 +108,7 @@ class Dataset:
     originals: Tensor | None = None
     original_levels: int = 256
     conditions: Tensor | None = None
+    fresh: Callable[[int, int], Tensor] | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -116,9 +122,11 @@ class Dataset:
         return ConditionSpec("vector", size[0]) if len(size) == 1 else ConditionSpec("map", size)  # pyright: ignore[reportArgumentType]
 
     def select(self, index: Tensor | slice) -> Dataset:
-        """The images at ``index``."""
+        """The images at ``index``, and no others: where all are kept, new ones may still be made."""
+        if isinstance(index, slice) and index == slice(None):
+            return self
         every = {name: getattr(self, name) for name in ("images", "labels", "originals", "conditions")}
-        return replace(self, **{name: None if values is None else values[index] for name, values in every.items()})
+        return replace(self, fresh=None, **{name: None if values is None else values[index] for name, values in every.items()})
 
     def subset(self, count: int | None, seed: int = 0) -> Dataset:
         """A random subset, in the order of the set; the same for the same seed. None, or no fewer than there are: all."""
@@ -132,12 +140,14 @@ class Dataset:
     def batches(
         self, batch: int, generator: torch.Generator, told: Tensor | None = None
     ) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """Images (B, C, H, W) uint8 and labels, or their part of ``told`` (N, …), without end: every image once before any comes again.
+        """Images (B, *shape) uint8 and labels, or their part of ``told`` (N, …), without end: every image once before any comes again.
 
         Needs nothing but ``generator``.
         """
         if batch < 1:
             raise ValueError(f"data: expected a batch of at least 1, got {batch}")
+        while self.fresh is not None:
+            yield self.fresh(batch, int(torch.randint(2**31, (), generator=generator))), None
         told = self.labels if told is None else told
         waiting = torch.empty(0, dtype=torch.int64)
         while True:
@@ -150,8 +160,8 @@ class Dataset:
     def _draw(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """Fresh images of ``spec`` from originals x (B, C, H', W')."""
         size = (self.spec.height, self.spec.width)
-        if x.shape[2:] != size:
-            room = [whole - part + 1 for whole, part in zip(x.shape[2:], size, strict=True)]
+        if x.shape[-2:] != size:
+            room = [whole - part + 1 for whole, part in zip(x.shape[-2:], size, strict=True)]
             corners = torch.stack([torch.randint(places, (len(x),), generator=generator) for places in room], 1)
             x = _cut(x, corners, size)
         if self.original_levels > self.spec.levels:
@@ -173,6 +183,23 @@ def load_dataset(name: str, split: str = "train", options: DataOptions | None = 
         raise ValueError(f"data: expected a split like train or test[:9000], got {split!r}")
     part, start, stop = match[1], match[2], match[3]
     _check_options(options)
+    dataset = _video(name, split, part, options) if name in VIDEOS else _images(name, split, part, options, progress)
+    held = len(dataset)
+    if options.binarise is not None and name not in VIDEOS:               # a video has two levels already
+        dataset = _binarise(dataset, options.binarise, crc32(part.encode()))
+    if options.crop is not None:
+        dataset = _crop(dataset, options.crop, crc32(f"crop {part}".encode()))
+    chosen = slice(int(start) if start else None, int(stop) if stop else None)
+    dataset = dataset.select(chosen).subset(options.limit)
+    if len(dataset) == 0:
+        raise ValueError(f"data: {name} {split} is empty, {part} has {held} images")
+    return dataset
+
+
+def _images(name: str, split: str, part: str, options: DataOptions, progress: Progress | None) -> Dataset:
+    """All of a split, of still images."""
+    if options.frames is not None:
+        raise ValueError(f"data: {name} holds still images, frames is for {', '.join(VIDEOS)}; got {options.frames}")
     if name == "omniglot" and options.size is None:
         options = replace(options, size=OMNIGLOT)
     source = _source(name, part, options.size)
@@ -184,16 +211,30 @@ def load_dataset(name: str, split: str = "train", options: DataOptions | None = 
     images = torch.from_numpy(pixels)
     channels, height, width = images.shape[1:]
     spec = ImageSpec(channels, height, width, levels)
-    dataset = Dataset(name, split, spec, images, source.labels, source.classes, conditions=source.conditions)
-    if options.binarise is not None:
-        dataset = _binarise(dataset, options.binarise, crc32(part.encode()))
+    return Dataset(name, split, spec, images, source.labels, source.classes, conditions=source.conditions)
+
+
+def _video(name: str, split: str, part: str, options: DataOptions) -> Dataset:
+    """The fixed sequences of a split, and how to make more."""
+    size, frames = options.size or SCREEN, options.frames or FRAMES
+    if part not in ("train", "test"):
+        raise ValueError(f"data: {name} has the splits train, test, got {part!r}")
+    if size < SMALLEST:
+        raise ValueError(f"data: {name} needs a size of at least {SMALLEST}, got {size}")
     if options.crop is not None:
-        dataset = _crop(dataset, options.crop, crc32(f"crop {part}".encode()))
-    chosen = slice(int(start) if start else None, int(stop) if stop else None)
-    dataset = dataset.select(chosen).subset(options.limit)
-    if len(dataset) == 0:
-        raise ValueError(f"data: {name} {split} is empty, {part} has {len(pixels)} images")
-    return dataset
+        raise ValueError(f"data: {name} is not cropped; leave out crop, got {options.crop}")
+    if options.binarise in ("static", "dynamic"):
+        raise ValueError(f"data: {name} has two levels by threshold, noise in each frame would hide what moves; got {options.binarise!r}")
+    pixels, _ = _stack(_hub(HUB["mnist"][0], None, HUB["mnist"][1], part), DataOptions(), None)
+    digits, levels = shrunk(pixels[:, 0], size), 2 if options.binarise else options.levels or 256
+
+    def draw(count: int, seed: int) -> Tensor:
+        videos = moving_digits(digits, count, size, frames, np.random.RandomState(seed))  # numpy promises that this stream never changes
+        videos = videos if levels == 256 else _requantise(videos, 256, levels)
+        return torch.from_numpy(videos if frames > 1 else videos[:, 0])
+
+    fixed = draw(SEQUENCES, crc32(f"{name} {part}".encode()))
+    return Dataset(name, split, ImageSpec(1, size, size, levels, frames), fixed, fresh=draw if part == "train" else None)
 
 
 def _requantise(values: np.ndarray, levels: int, to: int) -> np.ndarray:
@@ -213,6 +254,8 @@ def _check_options(options: DataOptions) -> None:
         raise ValueError(f"data: binarise must be static, dynamic or threshold, got {options.binarise!r}")
     if options.crop is not None and options.crop < 1:
         raise ValueError(f"data: crop must be at least 1, got {options.crop}")
+    if options.frames is not None and options.frames < 1:
+        raise ValueError(f"data: frames must be at least 1, got {options.frames}")
     if options.limit is not None and options.limit < 1:
         raise ValueError(f"data: limit must be at least 1, got {options.limit}")
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Data: TypeAlias = Annotated[
     str | None, arg(metavar="NAME", help="data set: digits, mnist, fashion-mnist, binarized-mnist, cifar10, omniglot, dead-leaves, "
-                                         "bsds300, two-digit-mnist, two-digit-mnist-colour, cluttered-mnist, placed-mnist, "
+                                         "bsds300, two-digit-mnist, two-digit-mnist-colour, cluttered-mnist, placed-mnist, moving-mnist, "
                                          "hub:OWNER/NAME; its images are cut about the middle and resized to the model's size")
 ]  # fmt: skip
 Images: TypeAlias = Annotated[Path | None, arg(metavar="PATH", help="instead of --data: a folder of images, or one image")]
@@ -42,7 +42,7 @@ def load_images(
     Raises ``ValueError`` for none or two sources, or images that cannot be made to fit.
     """
     from ..config import DataOptions
-    from ..data import NAMES, load_dataset
+    from ..data import NAMES, VIDEOS, load_dataset
 
     if (name is None) == (images is None):
         raise ValueError("expected one of --data NAME and --images PATH")
@@ -52,6 +52,9 @@ def load_images(
         name = f"folder:{images}"
         split = split if any((images / part).is_dir() for part in ("train", "validation", "test")) else "all"
     assert name is not None
+    if model.spec.frames > 1 and name not in VIDEOS:
+        have = f"{name} holds still images, this model wants videos of {model.spec.frames} frames"
+        raise ValueError(f"--data: {have}; there are {', '.join(VIDEOS)}")
     if name not in NAMES and ":" not in name:
         raise ValueError(f"--data: unknown data set {name!r}; {nearest(name, NAMES)}")
     spec = model.spec
@@ -63,6 +66,7 @@ def load_images(
         size=None if crop else size,
         crop=size if crop else None,
         grey=spec.channels == 1,
+        frames=spec.frames if name in VIDEOS else None,
         limit=count,
         binarise=binarise if two else None,
         levels=None if two else spec.levels,
