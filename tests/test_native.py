@@ -177,13 +177,13 @@ def test_windows_of_three_columns(batch: int, width: int, outputs: int) -> None:
     compare(program, batch, 5e-6)
 
 
-@pytest.mark.parametrize("kind", ["copy", "add", "relu", "elu", "concat_elu", "gate", "glu", "lstm"])
+@pytest.mark.parametrize("kind", ["copy", "add", "relu", "elu", "concat_elu", "gate", "glu", "lstm", "multiplicative"])
 @pytest.mark.parametrize("width", [1, 7, 16, 33])
 @pytest.mark.parametrize("scale", [1.0, 60.0])
 def test_elementwise_operations(kind: Any, width: int, scale: float) -> None:
     program = Program(ImageSpec(1, 2, 3, 256))
     x = program.values()
-    source = width * {"gate": 2, "glu": 2, "lstm": 4}.get(kind, 1)
+    source = width * {"gate": 2, "glu": 2, "lstm": 4, "multiplicative": 4}.get(kind, 1)
     with program.phase("row"):
         base = program.linear(x.window(-1, 1), numbers(3, width))
         program.apply("relu", base)
@@ -193,7 +193,7 @@ def test_elementwise_operations(kind: Any, width: int, scale: float) -> None:
             out = program.map(width)
             program.append("lstm", h, out, initial=base)
         else:
-            out = program.apply(kind, h, base if kind in ("add", "glu") else None)
+            out = program.apply(kind, h, base if kind in ("add", "glu", "multiplicative") else None)
         program.output(0, out)
     compare(program, 3, 1e-6 * scale)
 
@@ -427,7 +427,7 @@ def test_random_programs_run_or_are_refused(data: st.DataObject) -> None:
     program = Program(ImageSpec(1, 2, 3, 4))
     x = program.values(ones=True)
     maps = [x, *(program.map(data.draw(st.integers(1, 12))) for _ in range(3))]
-    kinds = ["linear", "copy", "add", "gate", "glu", "relu", "elu", "concat_elu", "lstm", "sqrt"]
+    kinds = ["linear", "copy", "add", "gate", "glu", "relu", "elu", "concat_elu", "lstm", "multiplicative", "sqrt"]
     mask = data.draw(st.sampled_from([0, 0, 1]))
     grid = Grid(data.draw(st.sampled_from([0, 0, 1])), data.draw(st.integers(0, 5)), 0, 0, mask, data.draw(st.integers(0, 1)))
 
@@ -438,7 +438,7 @@ def test_random_programs_run_or_are_refused(data: st.DataObject) -> None:
     for _ in range(data.draw(st.integers(1, 5))):
         kind: Any = data.draw(st.sampled_from(kinds))
         size = data.draw(st.integers(0, 6))
-        source = size * {"gate": 2, "glu": 2, "lstm": 4}.get(kind, 1)
+        source = size * {"gate": 2, "glu": 2, "lstm": 4, "multiplicative": 4}.get(kind, 1)
         size = size * 2 if kind == "concat_elu" else size
         weight = numbers(source + data.draw(st.sampled_from([0, 0, 0, 1])), size) if kind == "linear" else None
         operations.append(Operation(kind, view(source), view(size), grid, view(size) if data.draw(st.booleans()) else None, weight))

@@ -121,6 +121,11 @@ class RasterModel(nn.Module):
         """(D, D) bool in flat indices: [i, j] = decision i promises to see value j; None = no promise. ``check`` compares."""
         return None
 
+    @property
+    def proper(self) -> bool:
+        """Whether it has a likelihood; a model that has not trains on a ``loss`` of its own, and ``distribution`` says why."""
+        return True
+
     # ── likelihood ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     @property
@@ -216,7 +221,13 @@ class RasterModel(nn.Module):
         elif state.decides and state.t < t:
             self.decide(state, t, Work("force", values=values[:, self.order[state.t : t]]))
         while state.t < t:
-            self.observe(state, values[:, self._order_list[state.t]])
+            rest = self.order[state.t : t]
+            taken = 0 if state.engine is None else state.engine.take_frames(state.t, values[:, rest])
+            if taken:
+                state.x.view(state.batch, -1)[:, rest[:taken]] = values[:, rest[:taken]]
+                state.t += taken
+            else:
+                self.observe(state, values[:, self._order_list[state.t]])
 
     def decide(self, state: State, stop: int, work: Work, active: Tensor | None = None, kept: Tensor | None = None) -> None:
         """Decisions state.t … stop − 1 inside the engine (``state.decides``): ``work`` where ``active``, else ``kept``, (B, stop − t) both.

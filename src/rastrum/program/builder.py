@@ -3,6 +3,7 @@
 A map is a row of columns, each ``width`` numbers; an operation is a function of a column, and its phase says at which columns it runs:
 
     start         before the first row    the condition, what earlier passes drew, and what is made of them: whole maps, all rows at once
+    frame         between two frames      of a video: what is made of the frame that is complete, whole maps again
     row           all columns at once     what the finished rows give to the row that begins (before every row r ≥ first_row)
     row_reversed  right to left           the same, for recurrences from the right
     channel g     the column being drawn  what colour group g of this pixel needs (one group: "pixel")
@@ -11,6 +12,8 @@ In a row phase a map written by the pixel phases still holds the finished row r 
 row r: that is the whole difference between looking up and looking left, and no layer shifts anything in its step.
 Coarser resolutions: a map of level l has ⌈W / 2^l⌉ columns and is due where row and column are multiples of 2^l (``Grid``).
 A window of neighbouring columns is a contiguous slice, so a convolution is one matrix product.
+
+A frame of a video begins as the first did: maps of the rows and pixels are as before anything was written, whole maps stay as they are.
 
 A program has one ``Pass`` over the image, or several: a subsampled image first, then a finer raster that holds it. Each has maps and phases
 of its own; what one gives to the next stands in whole maps, which keep all their rows.
@@ -35,8 +38,12 @@ from ..protocol import ConditionSpec, ImageSpec
 #   concat_elu   n → [elu(source) | elu(−source)] 2n       lstm         [o | f | i | g] 4n, cell in `initial` (in place) → h
 #   square       source²                                   spatial_lstm [o | f | u | i | g] 5n, cells [left | up] in `initial` → h
 #                                                                       (the new cell is written where up stands)
-Kind: TypeAlias = Literal["linear", "copy", "add", "gate", "glu", "relu", "elu", "concat_elu", "lstm", "square", "spatial_lstm"]
-PhaseKind: TypeAlias = Literal["start", "row", "row_reversed", "channel"]
+#   multiplicative [a | b | c | u] 4n, h in `initial` → σ(a) tanh(σ(b) h + σ(c) tanh(u))
+Kind: TypeAlias = Literal[
+    "linear", "copy", "add", "gate", "glu", "relu", "elu", "concat_elu", "lstm", "square", "spatial_lstm", "multiplicative"
+]
+PhaseKind: TypeAlias = Literal["start", "frame", "row", "row_reversed", "channel"]
+WHOLE = ("start", "frame")     # phases over whole maps, row by row
 
 
 @dataclass(eq=False)
@@ -128,6 +135,7 @@ class Phase:
 class Pass:
     """A raster of positions, drawn in raster order: (r, c) is the image's pixel (r · spacing, c · spacing).
 
+    frames: of a video, drawn one after another over the same raster.
     known: 0, or those where r and c are multiples of it were decided by an earlier pass; there the network runs and is fed what stands.
     """
 
@@ -136,6 +144,7 @@ class Pass:
     outputs: list[View | None]
     spacing: int = 1
     known: int = 0
+    frames: int = 1
     phases: dict[tuple[PhaseKind, int], Phase] = field(default_factory=dict)
     input: View | None = None
     ones: bool = False             # a 1 stands beside the values
@@ -183,7 +192,8 @@ class Program:
     def new_pass(self, spacing: int = 1, known: int = 0) -> Pass:
         """Begin a pass over the pixels that lie ``spacing`` apart; its maps and phases are those that follow."""
         height, width = (-(-size // spacing) for size in (self.spec.height, self.spec.width))
-        self.passes.append(Pass(height, width, [None] * self.groups, spacing, known))
+        assert self.spec.frames == 1 or not self.passes, "a video has one pass"
+        self.passes.append(Pass(height, width, [None] * self.groups, spacing, known, self.spec.frames))
         return self.passes[-1]
 
     @property
@@ -207,11 +217,15 @@ class Program:
         self.buffers.append(buffer)
         return View(buffer, 0, width)
 
-    def whole_map(self, width: int, rows: int, columns: int) -> View:
-        """A new map that keeps all its rows, zero before anything is written."""
+    def whole_map(self, width: int, rows: int, columns: int, *, initial: Tensor | None = None) -> View:
+        """A new map that keeps all its rows, zero (or inside its borders ``initial``, (width,)) before anything is written."""
         buffer = Buffer(width, 0, columns, rows=rows)
         self.buffers.append(buffer)
-        return View(buffer, 0, width)
+        view = View(buffer, 0, width)
+        if initial is not None:
+            with self.phase("start"):
+                self.append("copy", self.map(width, initial=initial, single=True), view)
+        return view
 
     def values(self, ones: bool = False) -> View:
         """The input map: the scaled values of a pixel's channels, written as they are decided; with ``ones`` a 1 beside them."""
@@ -221,7 +235,7 @@ class Program:
         return view
 
     def drawn(self, spacing: int) -> View:
-        """The scaled values that earlier passes decided at every ``spacing``-th row and column, as a whole map."""
+        """The scaled values that were decided at every ``spacing``-th row and column, by earlier passes or a frame: a whole map."""
         if self.picture is None:
             self.picture = self.whole_map(self.spec.channels, self.spec.height, self.spec.width)
         return replace(self.picture, step=spacing, row_step=spacing)
@@ -305,7 +319,7 @@ class Program:
                 view.buffer.before = max(view.buffer.before, -view.shift)
                 view.buffer.after = max(view.buffer.after, (grid.columns - 1) * view.step + last - (view.buffer.columns - 1))
                 if view.buffer.rows:
-                    rows = grid.rows if self._phase.kind == "start" else self.current.height
+                    rows = grid.rows if self._phase.kind in WHOLE else self.current.height
                     view.buffer.above = max(view.buffer.above, -view.row_shift)
                     view.buffer.below = max(view.buffer.below, (rows - 1) * view.row_step + view.row_shift - (view.buffer.rows - 1))
         written = destination.buffer
@@ -339,8 +353,10 @@ class Program:
         again = (self._phase, self._grid, kind, source)
         if base is None and again in self._applied:
             return self._applied[again]
-        size = {"gate": source.size // 2, "glu": source.size // 2, "concat_elu": source.size * 2}.get(kind, source.size)
-        destination = self.map(size, source.buffer.level)
+        n = source.size
+        sizes: dict[Kind, int] = {"gate": n // 2, "glu": n // 2, "concat_elu": 2 * n, "multiplicative": n // 4}
+        size, rows = sizes.get(kind, n), source.buffer.rows
+        destination = self.whole_map(size, rows, source.buffer.columns) if rows else self.map(size, source.buffer.level)
         parts = 1 if self._phase is not None else self.groups
         for group in self.each_group():
             self.append(kind, source.part(group, parts), destination.part(group, parts), None if base is None else base.part(group, parts))
@@ -389,12 +405,12 @@ class Program:
 
     def decided(self) -> Tensor:
         """The flat indices that the passes decide, one after another: (D,)."""
-        image = torch.arange(self.spec.size).view(self.spec.channels, self.spec.height, self.spec.width).permute(1, 2, 0)
-        return torch.cat([image[:: each.spacing, :: each.spacing][each.decides()].reshape(-1) for each in self.passes])
+        frames = torch.arange(self.spec.size).view(-1, self.spec.channels, self.spec.height, self.spec.width).permute(0, 2, 3, 1)
+        return torch.cat([frames[:, :: each.spacing, :: each.spacing][:, each.decides()].reshape(-1) for each in self.passes])
 
     def steps(self) -> list[int]:
         """At which step each colour group that is decided is, the passes' positions and their groups counted one after another."""
-        decides = torch.cat([each.decides().reshape(-1) for each in self.passes])
+        decides = torch.cat([each.decides().reshape(-1).repeat(each.frames) for each in self.passes])
         return decides.repeat_interleave(self.groups).nonzero()[:, 0].tolist()
 
     def finish(self, order: Tensor) -> Program:
@@ -404,7 +420,23 @@ class Program:
         assert torch.equal(self.decided(), order.cpu()), "the program decides in the model's order"
         self._sum_in_place()
         self._keep_one_column()
+        if self.spec.frames > 1:
+            self._restart_rows()
         return self
+
+    def _restart_rows(self) -> None:
+        """Between two frames, every map of rows and pixels takes its beginning again, what windows reach beside it included."""
+        written = [view.buffer for each in self.passes for view in [each.input] if view is not None]
+        rows = [phase for phase in self._all_phases() if phase.kind not in WHOLE]
+        written += [op.destination.buffer for phase in rows for op in phase.operations]
+        with self.phase("frame"):
+            assert self._phase is not None
+            for buffer in dict.fromkeys(written):
+                beginning = Buffer(buffer.width, 0, 1, buffer.initial, single=True)
+                self.buffers.append(beginning)
+                columns = 1 if buffer.single else buffer.before + buffer.columns + buffer.after
+                to = View(buffer, 0, buffer.width, shift=0 if buffer.single else -buffer.before)
+                self._phase.operations.append(Operation("copy", View(beginning, 0, buffer.width), to, Grid(0, columns, 0, 0, 0, 0)))
 
     def _sum_in_place(self) -> None:
         """Let a pixel map that starts from a row map have its memory: the sum is then done in place, a copy less a pixel.

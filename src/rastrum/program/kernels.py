@@ -463,26 +463,39 @@ def spatial_lstm(memory, s, c, d, n):
         h[j] = (unit - shown) / (unit + shown)
 
 
+@compiled
+def multiplicative(memory, s, i, d, n):
+    """σ(a) tanh(σ(b) h + σ(c) tanh(u)); s holds [a | b | c | u], i holds h."""
+    a, b, c, u = memory[s : s + n], memory[s + n : s + 2 * n], memory[s + 2 * n : s + 3 * n], memory[s + 3 * n : s + 4 * n]
+    h, out, unit = memory[i : i + n], memory[d : d + n], f32(1.0)
+    for j in range(n):
+        content = exp32(min(f32(-2.0) * u[j], f32(40.0)))
+        kept = h[j] / (unit + exp32(-b[j]))
+        inner = kept + (unit - content) / ((unit + content) * (unit + exp32(min(-c[j], f32(40.0)))))
+        shown = exp32(min(f32(-2.0) * inner, f32(40.0)))
+        out[j] = (unit - shown) / ((unit + shown) * (unit + exp32(min(-a[j], f32(40.0)))))
+
+
 # ── the interpreter of the tables ────────────────────────────────────────────────────────────────────────────────────
 
 # Columns of the table of operations. A view is (offset, distance between columns, between rows); rows of a whole map only, else 0.
 KIND, SOURCE, SOURCE_STEP, SOURCE_ROW, DESTINATION, DESTINATION_STEP, DESTINATION_ROW, INITIAL, INITIAL_STEP, INITIAL_ROW = range(10)
 INPUTS, OUTPUTS, WEIGHT, BIAS, POINT_WEIGHTS, COLUMNS, ROWS, ROW_MASK, ROW_VALUE, COLUMN_MASK, COLUMN_VALUE, LEVEL = range(10, 22)
 OPERATION_FIELDS = 22
-LINEAR, COPY, ADD, GATE, GLU, RELU, ELU, CONCAT_ELU, LSTM, SQUARE, SPATIAL_LSTM = range(11)
+LINEAR, COPY, ADD, GATE, GLU, RELU, ELU, CONCAT_ELU, LSTM, SQUARE, SPATIAL_LSTM, MULTIPLICATIVE = range(12)
 KINDS = {
     "linear": LINEAR, "copy": COPY, "add": ADD, "gate": GATE, "glu": GLU, "relu": RELU, "elu": ELU, "concat_elu": CONCAT_ELU,
-    "lstm": LSTM, "square": SQUARE, "spatial_lstm": SPATIAL_LSTM,
+    "lstm": LSTM, "square": SQUARE, "spatial_lstm": SPATIAL_LSTM, "multiplicative": MULTIPLICATIVE,
 }  # fmt: skip
 
 # Columns of the table of phases, in their order, channels last. The argument of a row phase is its first row, of a channel its group.
 FIRST, LAST, PHASE_KIND, ARGUMENT = range(4)
-START, ROW, ROW_REVERSED, CHANNEL = range(4)
+START, ROW, ROW_REVERSED, CHANNEL, FRAME = range(5)
 
 # Columns of the table of passes: first step, positions of a row, phases, input map and whether ones stand in it; SPACING pixels of the
-# image from one position to the next, KNOWN positions from one that is known to the next (0: none).
-FIRST_STEP, WIDTH, FIRST_PHASE, LAST_PHASE, INPUT, INPUT_STEP, ONES, SPACING, KNOWN = range(9)
-PASS_FIELDS = 9
+# image from one position to the next, KNOWN positions from one that is known to the next (0: none); rows of a frame.
+FIRST_STEP, WIDTH, FIRST_PHASE, LAST_PHASE, INPUT, INPUT_STEP, ONES, SPACING, KNOWN, HEIGHT = range(10)
+PASS_FIELDS = 10
 
 
 class Layout(NamedTuple):
@@ -491,6 +504,7 @@ class Layout(NamedTuple):
     channels: int              # of an image
     groups: int                # colour groups: steps of a pixel
     levels: int
+    frame: int                 # decisions of a frame; 0 where there is one alone
     stride: int                # numbers of one image's arena
     picture: int               # the decided values as the network reads them, for later passes: offset (−1: none), and distances
     picture_row: int
@@ -523,6 +537,8 @@ def _apply(op, memory, s, i, d):
         square(memory, s, d, n)
     elif kind == SPATIAL_LSTM:
         spatial_lstm(memory, s, i, d, n)
+    elif kind == MULTIPLICATIVE:
+        multiplicative(memory, s, i, d, n)
 
 
 @compiled
@@ -580,20 +596,33 @@ def pass_of(passes, step):
 
 
 @compiled
+def begin_frame(ops, phases, here, layout, step, memory, batch, weights, scratch):
+    """Before the first frame the start phase, before any other the frame phase: image by image, for whole maps fill the cache."""
+    kind = START if step == here[FIRST_STEP] else FRAME
+    for number in range(here[FIRST_PHASE], here[LAST_PHASE]):
+        phase = phases[number]
+        if phase[PHASE_KIND] == kind:
+            for b in range(batch):
+                image = memory[b * layout.stride : (b + 1) * layout.stride]
+                for each in range(phase[FIRST], phase[LAST]):
+                    for at in range(ops[each, ROWS]):
+                        run_across(ops[each : each + 1], at, image, layout.stride, 1, weights, scratch)
+
+
+@compiled
 def advance(ops, phases, passes, layout, step, memory, batch, weights, scratch):
     """What colour group ``step`` of the sequence of all groups needs: before a row its row phases, then the group's own."""
     here = passes[pass_of(passes, step)]
     pixel, group = (step - here[FIRST_STEP]) // layout.groups, (step - here[FIRST_STEP]) % layout.groups
-    row, column = pixel // here[WIDTH], pixel % here[WIDTH]
+    row, column = pixel // here[WIDTH] % here[HEIGHT], pixel % here[WIDTH]
+    if row == 0 and column == 0 and group == 0:
+        begin_frame(ops, phases, here, layout, step, memory, batch, weights, scratch)
     for number in range(here[FIRST_PHASE], here[LAST_PHASE]):
         phase = phases[number]
         part = ops[phase[FIRST] : phase[LAST]]
-        if phase[PHASE_KIND] == START:
-            if step == here[FIRST_STEP]:
-                for each in range(part.shape[0]):
-                    for at in range(part[each, ROWS]):
-                        run_across(part[each : each + 1], at, memory, layout.stride, batch, weights, scratch)
-        elif phase[PHASE_KIND] == CHANNEL:
+        if phase[PHASE_KIND] == START or phase[PHASE_KIND] == FRAME:
+            continue
+        if phase[PHASE_KIND] == CHANNEL:
             if phase[ARGUMENT] == group:
                 run_at(part, row, column, memory, layout.stride, batch, weights, scratch)
         elif column == 0 and group == 0 and row >= phase[ARGUMENT]:
@@ -617,6 +646,17 @@ def feed(here, layout, row, column, group, memory, batch):
             memory[target + channel] = memory[source + channel]
         if here[ONES] == 1:
             memory[target + layout.channels] = f32(1.0)
+
+
+@compiled
+def take_frame(here, layout, memory, values, n, table, batch):
+    """A frame that is known as a whole, from column n of values (B, …) on: only its picture is written, nothing is stepped."""
+    for b in range(batch):
+        for place in range(layout.frame):
+            pixel, channel = place // layout.channels, place % layout.channels
+            row, column = pixel // here[WIDTH], pixel % here[WIDTH]
+            at = b * layout.stride + layout.picture + row * layout.picture_row + column * layout.picture_step + channel
+            memory[at] = table[values[b, n + place]]
 
 
 # ── the integer CDF (distributions.py says the same in torch) ────────────────────────────────────────────────────────
@@ -978,8 +1018,19 @@ def walk(program, lowest, memory, task, values, active, counts, chain, seen, str
     ran = task.ran
     if task.mode >= ENCODE and not (task.tiny * f32(0.1)) * f32(1e20) > f32(0.0):
         return FLUSHED
+    taken = task.first                                                    # up to here frames were taken as wholes
     for t in range(task.first, task.last):
+        if t < taken:
+            continue
         step = steps[t // of_group]
+        whole = layout.frame > 0 and t % max(layout.frame, 1) == 0 and t + layout.frame <= task.last
+        if task.mode == FORCE and whole and ran == step:
+            begin_frame(ops, phases, passes[0], layout, step, memory, batch, weights, scratch.linear)
+            if layout.picture >= 0:
+                take_frame(passes[0], layout, memory, values, t - task.first, table, batch)
+            taken = t + layout.frame
+            ran += layout.frame // of_group
+            continue
         while ran <= step:
             advance(ops, phases, passes, layout, ran, memory, batch, weights, scratch.linear)
             ran += 1
@@ -988,7 +1039,7 @@ def walk(program, lowest, memory, task, values, active, counts, chain, seen, str
         number = pass_of(passes, step)
         each, channel = passes[number], t % layout.channels
         pixel, group = (step - each[FIRST_STEP]) // layout.groups, channel // of_group
-        row, column = pixel // each[WIDTH], pixel % each[WIDTH]
+        row, column = pixel // each[WIDTH] % each[HEIGHT], pixel % each[WIDTH]
         output = outputs[number * layout.groups + group]
         parameters = output[0] + column * output[1]
         here = each[INPUT] + column * each[INPUT_STEP]

@@ -82,6 +82,14 @@ class NativeInterpreter:
         """Decision ``t`` is ``value`` (B,) int64."""
         self.decide(t, t + 1, Work("force", values=value[:, None]))
 
+    def take_frames(self, t: int, values: Tensor) -> int:
+        """Decisions from ``t`` on are values (B, n): the whole frames among them, without a step; → how many decisions that was."""
+        frame = self.packed.tables.layout.frame
+        count = values.shape[1] // frame * frame if frame and t % frame == 0 else 0
+        if count:
+            self.decide(t, t + count, Work("force", values=values[:, :count]))
+        return count
+
     def decide(self, t: int, stop: int, work: Work, active: Tensor | None = None, kept: Tensor | None = None) -> Tensor:
         """Decisions t … stop − 1: ``work`` where ``active`` (B, stop − t), else ``kept``; → their values (B, stop − t) int64.
 
@@ -96,10 +104,12 @@ class NativeInterpreter:
         counts = np.zeros((self.batch, 0), np.int64) if work.counts is None else work.counts.numpy()
         streams = _Streams(work.streams, 4 * (stop - t) + 16 if work.kind == "encode" else 0)
         # In calls of a row and more, about CALL seconds each, so that Ctrl-C is heard; how they are cut changes no bit.
-        begin = t
+        begin, frame = t, self.packed.tables.layout.frame
         row = size = int(self.packed.tables.passes[-1, kernels.WIDTH]) * self.packed.tables.layout.channels
         while begin < stop:
             end, started = min(stop, begin + size), time.perf_counter()
+            if frame and work.kind == "force":                            # whole frames are taken without a step
+                end = min(stop, -(-end // frame) * frame)
             here = slice(begin - t, end - t)
             part, counted = np.ascontiguousarray(values[:, here]), np.ascontiguousarray(counts[:, here])
             self._walk(MODES[work.kind], begin, end, work, part, np.ascontiguousarray(on[:, here]), counted, streams)

@@ -13,12 +13,14 @@ import torch
 from torch import Tensor
 
 from . import kernels
-from .builder import Buffer, Head, Operation, Pass, Phase, Program, View
+from .builder import WHOLE, Buffer, Head, Operation, Pass, Phase, Program, View
 
 LARGEST_ARENA = 1 << 31        # numbers of an image
 BLOCK = 16                     # images that run together: their state stays in the cache
 HEADS = {"bernoulli": kernels.BERNOULLI, "softmax": kernels.SOFTMAX, "mixture": kernels.MIXTURE, "gaussian": kernels.GAUSSIAN}
-PHASES = {"start": kernels.START, "row": kernels.ROW, "row_reversed": kernels.ROW_REVERSED, "channel": kernels.CHANNEL}
+PHASES = {
+    "start": kernels.START, "frame": kernels.FRAME, "row": kernels.ROW, "row_reversed": kernels.ROW_REVERSED, "channel": kernels.CHANNEL,
+}  # fmt: skip
 
 
 class ProgramError(ValueError):
@@ -100,7 +102,7 @@ class _Packer:
         step = 0
         for each in program.passes:
             begin = len(phases)
-            for phase in sorted(each.phases.values(), key=lambda phase: {"start": 0, "channel": 2}.get(phase.kind, 1)):
+            for phase in sorted(each.phases.values(), key=lambda phase: {"start": 0, "frame": 0, "channel": 2}.get(phase.kind, 1)):
                 first = len(rows)
                 rows += [self._operation(each, phase, op) for op in phase.operations]
                 argument = phase.index if phase.kind == "channel" else phase.first_row
@@ -108,8 +110,9 @@ class _Packer:
             assert each.input is not None
             self._check(each.input, each.width, 1, "the input")
             start, distance, _ = self._view(each.input)
-            passes.append([step, each.width, begin, len(phases), start, distance, int(each.ones), each.spacing, each.known])
-            step += each.height * each.width * program.groups
+            numbers = [step, each.width, begin, len(phases), start, distance, int(each.ones), each.spacing, each.known, each.height]
+            passes.append(numbers)
+            step += each.frames * each.height * each.width * program.groups
             for view in each.outputs:
                 assert view is not None
                 self._check(view, each.width, 1, "an output")
@@ -129,6 +132,7 @@ class _Packer:
             channels=spec.channels,
             groups=program.groups,
             levels=spec.levels,
+            frame=spec.size // spec.frames if spec.frames > 1 else 0,
             stride=self.stride,
             picture=-1 if picture is None else self._view(picture)[0],
             picture_row=0 if picture is None else self._view(picture)[2],
@@ -194,21 +198,23 @@ class _Packer:
 
     def _operation(self, each: Pass, phase: Phase, op: Operation) -> list[int]:
         grid = op.grid
-        if phase.kind in ("start", "row"):
+        together = phase.kind in (*WHOLE, "row")
+        if together:
             columns = grid.columns
         else:
             columns = 1 + max((at >> grid.level for at in range(each.width) if at & grid.column_mask == grid.column_value), default=-1)
         for name, view in (("source", op.source), ("destination", op.destination), ("initial", op.initial)):
             if view is not None:
-                self._check(view, columns, grid.rows if phase.kind == "start" else each.height, f"the {name} of a {op.kind} operation")
-        expected = {"gate": 2, "glu": 2, "lstm": 4, "spatial_lstm": 5, "concat_elu": 0.5, "linear": None}.get(op.kind, 1)
+                self._check(view, columns, grid.rows if phase.kind in WHOLE else each.height, f"the {name} of a {op.kind} operation")
+        widths = {"gate": 2, "glu": 2, "lstm": 4, "spatial_lstm": 5, "multiplicative": 4, "concat_elu": 0.5, "linear": None}
+        expected = widths.get(op.kind, 1)
         if expected is not None and op.source.size != expected * op.destination.size:
             raise ProgramError(f"program: a {op.kind} operation makes {op.destination.size} numbers of {op.source.size}")
-        base = {"add": 1, "glu": 1, "lstm": 1, "spatial_lstm": 2}.get(op.kind, 0) * op.destination.size
+        base = {"add": 1, "glu": 1, "lstm": 1, "spatial_lstm": 2, "multiplicative": 1}.get(op.kind, 0) * op.destination.size
         if base and (op.initial is None or op.initial.size != base):
             raise ProgramError(f"program: a {op.kind} operation needs a base of {base} numbers")
         if op.source.buffer is op.destination.buffer and not (op.kind in ("relu", "elu", "copy", "square") and op.source == op.destination):
-            self._refuse_overlap(op, columns, together=phase.kind in ("start", "row"))
+            self._refuse_overlap(op, columns, together)
         weight, bias, point_weights = (0, 0, 0) if op.kind != "linear" else self._weight(op, phase.kind == "row")
         return [
             kernels.KINDS[op.kind],

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .builder import Buffer, Operation, Pass, Phase, Program, View
+from .builder import WHOLE, Buffer, Operation, Pass, Phase, Program, View
 
 Call: TypeAlias = Callable[[], object]
 
@@ -31,7 +31,9 @@ class _Pass:
         self.inputs = [list(pixel.unbind(1)) for pixel in pixels]
         self.ones = [values.pop() for values in self.inputs] if raster.ones else None
         self.outputs = [[at(view, column) for column in columns] for view in raster.outputs if view is not None]
-        self.start = [op for (kind, _), phase in raster.phases.items() if kind == "start" for op in phase.operations]
+        self.start, self.frame = (
+            [op for (kind, _), phase in raster.phases.items() if kind == whole for op in phase.operations] for whole in WHOLE
+        )
         self.before_row = [phase for (kind, _), phase in raster.phases.items() if kind in ("row", "row_reversed")]
 
 
@@ -63,7 +65,7 @@ class TorchInterpreter:
         self._passes, step = [], 0
         for each in program.passes:
             self._passes.append(_Pass(each, step, self._at))
-            step += each.height * each.width * program.groups
+            step += each.frames * each.height * each.width * program.groups
         if program.condition is not None:
             assert condition is not None
             numbers = condition if condition.is_floating_point() else F.one_hot(condition, program.condition.size)
@@ -103,6 +105,20 @@ class TorchInterpreter:
         if self.program.picture is not None:
             self._drawn(here, row, column)[:, channel].copy_(here.inputs[column][channel])
 
+    def take_frames(self, t: int, values: Tensor) -> int:
+        """Decisions from ``t`` on are values (B, n): the whole frames among them, without a step; → how many decisions that was."""
+        spec, size = self.spec, self.spec.size // self.spec.frames
+        if spec.frames == 1 or t % size or self._ran != self._steps[t // self._channels]:
+            return 0
+        frames = values[:, : values.shape[1] // size * size].unflatten(1, (-1, spec.height, spec.width, spec.channels)).unbind(1)
+        for frame in frames:
+            self._begin_frame(self._passes[0], self._ran == 0)
+            if self.program.picture is not None:
+                for row in range(spec.height):
+                    self._across(self.program.picture, spec.width, row).copy_(self._scaled[frame[:, row]])
+            self._ran += size // self._channels
+        return len(frames) * size
+
     def select(self, index: Tensor) -> TorchInterpreter:
         """The same point of the walk for the images ``index``."""
         condition = None if self.condition is None else self.condition[index]
@@ -116,7 +132,7 @@ class TorchInterpreter:
         """The pass of a step, its row, column and colour group."""
         here = next(each for each in reversed(self._passes) if step >= each.first_step)
         pixel, group = divmod(step - here.first_step, self.program.groups)
-        return here, pixel // here.raster.width, pixel % here.raster.width, group
+        return here, pixel // here.raster.width % here.raster.height, pixel % here.raster.width, group
 
     def _drawn(self, here: _Pass, row: int, column: int) -> Tensor:
         """(B, C): where the values of a pass's position stand for later passes."""
@@ -129,9 +145,7 @@ class TorchInterpreter:
             here, row, column, group = self._place(self._ran)
             if column == 0 and group == 0:
                 if row == 0:
-                    for op in here.start:
-                        for at in range(op.grid.rows):
-                            self._run(self._compiled(op, -1, at))
+                    self._begin_frame(here, self._ran == here.first_step)
                 for phase in here.before_row:
                     if row >= phase.first_row:
                         for at in range(here.raster.width - 1, -1, -1) if phase.kind == "row_reversed" else (-1,):
@@ -145,6 +159,11 @@ class TorchInterpreter:
                 if here.ones:
                     here.ones[column].fill_(1.0)
             self._ran += 1
+
+    def _begin_frame(self, here: _Pass, first: bool) -> None:
+        for op in here.start if first else here.frame:
+            for at in range(op.grid.rows):
+                self._run(self._compiled(op, -1, at))
 
     @staticmethod
     def _run(calls: Iterable[Call]) -> None:
@@ -253,6 +272,18 @@ class TorchInterpreter:
                 partial(cell.add_, kept),
                 partial(torch.mul, shown, cell, out=kept),
                 partial(torch.tanh, kept, out=out),
+            ]
+        if op.kind == "multiplicative":
+            assert initial is not None
+            opened, inner, content = self._scratch(source.shape), torch.empty_like(out), torch.empty_like(out)
+            shown, kept, entering, _ = opened.chunk(4, -1)
+            return [
+                partial(torch.sigmoid, source, out=opened),
+                partial(torch.tanh, source.chunk(4, -1)[3], out=content),
+                partial(torch.mul, kept, initial, out=inner),
+                partial(inner.addcmul_, entering, content),
+                inner.tanh_,
+                partial(torch.mul, shown, inner, out=out),
             ]
         assert op.kind == "lstm" and initial is not None
         output, forget, enter, content = source.chunk(4, -1)
