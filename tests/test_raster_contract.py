@@ -19,7 +19,8 @@ from rastrum.walk import Decode, Encode, Force, Sample, walk
 
 RASTER = [name for name, model in MODELS.items() if issubclass(model, RasterModel)]
 CLASSES = ConditionSpec("class", 3)
-MODES: dict[str, tuple[tuple[int, int, int], int, ConditionSpec | None]] = {
+VIDEO = ["video-pixel-network"]
+MODES: dict[str, tuple[tuple[int, ...], int, ConditionSpec | None]] = {
     "grey": ((1, 5, 6), 5, None),
     "binary": ((1, 6, 5), 2, None),
     "rgb": ((3, 4, 5), 4, None),
@@ -33,10 +34,18 @@ MODES: dict[str, tuple[tuple[int, int, int], int, ConditionSpec | None]] = {
     "one column": ((1, 9, 1), 3, None),
 }
 TAKES: dict[str, tuple[str, ...]] = {"multiscale-pixelrnn": (), "pixel-lstm": ("class", "vector"), "spatial-lstm": ("class", "vector")}
+TAKES |= dict.fromkeys(VIDEO, ())
 CASES = [
     (name, mode) for name in RASTER for mode, (_, _, told) in MODES.items() if told is None or name not in TAKES or told.kind in TAKES[name]
 ]
+VIDEOS: dict[str, tuple[tuple[int, ...], int, ConditionSpec | None]] = {
+    "3 frames": ((3, 1, 3, 4), 3, None),
+    "2 frames, rgb": ((2, 3, 3, 3), 4, None),
+    "3 frames of a pixel": ((3, 1, 1, 1), 3, None),
+}
+CASES += [(name, mode) for name in VIDEO for mode in VIDEOS]
 TOYS = [(name, toy) for name in RASTER for toy in ("1x2x3, 2 levels", "3x1x2, 2 levels", "1x2x2, 3 levels")]
+TOYS += [(name, toy) for name in VIDEO for toy in ("2x1x2x3, 2 levels", "3x2x1x2, 2 levels")]
 
 
 def lively(name: str, spec: ImageSpec, condition: ConditionSpec | None = None) -> RasterModel:
@@ -66,17 +75,22 @@ def told(condition: ConditionSpec | None, count: int) -> Tensor | None:
     return torch.randn(count, *condition.shape, generator=generator)
 
 
+def spec_of(shape: tuple[int, ...], levels: int) -> ImageSpec:
+    """shape: (C, H, W) or (T, C, H, W)."""
+    channels, height, width = shape[-3:]
+    return ImageSpec(channels, height, width, levels, frames=shape[0] if len(shape) == 4 else 1)
+
+
 def make(case: tuple[str, str]) -> tuple[RasterModel, Tensor, Tensor | None]:
-    (channels, height, width), levels, condition = MODES[case[1]]
-    spec = ImageSpec(channels, height, width, levels)
+    shape, levels, condition = {**MODES, **VIDEOS}[case[1]]
+    spec = spec_of(shape, levels)
     return lively(case[0], spec, condition), images(spec, 3), told(condition, 3)
 
 
 def toy(case: tuple[str, str]) -> tuple[RasterModel, Tensor]:
     """A model small enough to list all its images."""
     shape, levels = case[1].split(", ")
-    channels, height, width = (int(n) for n in shape.split("x"))
-    spec = ImageSpec(channels, height, width, int(levels.split()[0]))
+    spec = spec_of(tuple(int(n) for n in shape.split("x")), int(levels.split()[0]))
     everything = torch.tensor(list(itertools.product(range(spec.levels), repeat=spec.size))).view(-1, *spec.shape)
     return lively(case[0], spec), everything
 
@@ -308,7 +322,7 @@ def test_settings_that_cannot_be_are_refused(name: str, options: dict[str, Any],
         rastrum.build(name, ImageSpec(3, 4, 4, 4), preset="tiny", **options)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [name for name in MODELS if name not in VIDEO])
 def test_a_still_model_refuses_a_video(name: str) -> None:
     with pytest.raises(ValueError, match="frames"):
         rastrum.build(name, ImageSpec(1, 4, 4, 4, frames=2), preset="tiny")

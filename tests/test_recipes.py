@@ -11,19 +11,20 @@ from rastrum.data import Dataset
 from rastrum.evaluation import check_data
 from rastrum.models import MODELS
 from rastrum.protocol import ImageSpec
-from rastrum.recipes import BINARY, COLOUR, DIGITS, GREY, PLACED, RECIPES, TEXTURE, TWO, TWO_COLOUR, build_model, model_name
+from rastrum.recipes import BINARY, COLOUR, DIGITS, GREY, MOVING_SMALL, PLACED, RECIPES, TEXTURE, TWO, TWO_COLOUR, build_model, model_name
 from rastrum.train import check_config
 
 SMALL = [name for name in RECIPES if not name.endswith("-paper")]
 
 
-def shape_of(recipe: Recipe) -> tuple[int, int, int, int]:
+def shape_of(recipe: Recipe) -> tuple[int, ...]:
     grey = BINARY if recipe.data.binarise else GREY
     shapes = {"digits": DIGITS, "binarized-mnist": BINARY, "cifar10": COLOUR, "mnist": grey, "omniglot": grey, "fashion-mnist": grey,
               "dead-leaves": TEXTURE, "bsds300": TEXTURE,
-              "two-digit-mnist": TWO, "two-digit-mnist-colour": TWO_COLOUR, "placed-mnist": PLACED}  # fmt: skip
-    channels, height, width, levels = shapes[recipe.data.name]
-    return channels, recipe.data.crop or height, recipe.data.crop or width, levels
+              "two-digit-mnist": TWO, "two-digit-mnist-colour": TWO_COLOUR, "placed-mnist": PLACED,
+              "moving-mnist": MOVING_SMALL}  # fmt: skip
+    channels, height, width, levels, *frames = shapes[recipe.data.name]
+    return channels, recipe.data.crop or height, recipe.data.crop or width, levels, *frames
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -67,8 +67,8 @@ def evaluate(
     Raises ``ValueError`` for data of another kind than the model's, a model whose loss is no likelihood, and one that has no ensemble.
     """
     check_data(model, data)
-    if isinstance(model, CanvasModel) and not model.proper:
-        model.bound(data.images[:0])                                     # says why there is none
+    if not model.proper:
+        model.log_prob(data.images[:1]) if isinstance(model, RasterModel) else model.bound(data.images[:0])  # says why there is none
     training = model.training
     try:
         with Pool(workers or torch.get_num_threads()) as pool:
@@ -105,7 +105,7 @@ def score(
             progress(min(len(parts) * batch, len(data)))
     every = torch.cat(parts)
     error = every.std().item() / math.sqrt(len(every)) if len(every) > 1 else math.nan
-    kind = "exact" if isinstance(model, RasterModel) else "bound" if model.proper else "loss"
+    kind = "loss" if not model.proper else "exact" if isinstance(model, RasterModel) else "bound"
     return Evaluation(every.mean().item(), error, len(every), model.spec.size, kind)
 
 
@@ -119,11 +119,12 @@ def nats(
     told = condition_of(model, told)
     if ensemble:
         return -ensemble_log_prob(model, x, told)
+    if not model.proper:
+        loss: Any = model.loss                                            # a raster model without a likelihood has one
+        return loss(x.to(model.device), told, seed)
     if isinstance(model, RasterModel):
         return -model.log_prob(x, told)
-    if model.proper:
-        return -model.bound(x, told, num_samples, seed, first=first)
-    return model.loss(x, told, seed)
+    return -model.bound(x, told, num_samples, seed, first=first)
 
 
 def ensemble_log_prob(model: Model, x: Tensor, condition: Tensor | None = None) -> Tensor:
@@ -154,9 +155,11 @@ def condition_of(model: Model, told: Tensor | None) -> Tensor | None:
 def check_data(model: Model, data: Dataset) -> None:
     """``ValueError`` unless the images are of the model's spec and have what it is told: classes, vectors or maps."""
     if model.spec != data.spec:
-        ours, theirs = (f"{s.channels}x{s.height}x{s.width} with {s.levels} levels" for s in (model.spec, data.spec))
+        frames = [f"{s.frames} frames of " if s.frames > 1 else "" for s in (model.spec, data.spec)]
+        sizes = [f"{s.channels}x{s.height}x{s.width} with {s.levels} levels" for s in (model.spec, data.spec)]
+        (ours, theirs), change = map("".join, zip(frames, sizes, strict=True)), "frames, " if any(frames) else ""
         raise ValueError(
-            f"data: the model is for {ours}, {data.name} {data.split} is {theirs}; change size, levels, grey or binarise to match"
+            f"data: the model is for {ours}, {data.name} {data.split} is {theirs}; change {change}size, levels, grey or binarise to match"
         )
     told = model.condition_spec
     if told is None:

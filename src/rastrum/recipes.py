@@ -26,6 +26,7 @@ DIGITS, BINARY, GREY, COLOUR = (1, 8, 8, 17), (1, 28, 28, 2), (1, 28, 28, 256), 
 TWO, TWO_COLOUR = (1, 60, 60, 2), (3, 60, 60, 256)
 PLACED = (1, 32, 32, 2)
 TEXTURE, CROPS = (1, 20, 20, 256), (3, 8, 8, 256)
+MOVING, MOVING_SMALL = (1, 64, 64, 256, 20), (1, 32, 32, 2, 8)            # the last number: frames
 PLUS_PLUS = OptimConfig(
     learning_rate=1e-3, betas=(0.95, 0.9995), schedule="exponential", decay=0.999995, ema=0.9995, batch=64, micro_batch=4
 )
@@ -463,6 +464,59 @@ def multiscale_pixelrnn_binarized_mnist() -> Recipe:
     return five_minutes("multiscale-pixelrnn")
 
 
+def video_pixel_network_moving_mnist_small() -> Recipe:
+    """A small Video Pixel Network on 8 frames of moving MNIST, 32x32 pixels of two levels.
+
+    Command: rastrum train video-pixel-network-moving-mnist-small, then python benchmarks/video.py --model FOLDER, or
+    rastrum complete FOLDER --data moving-mnist --binarise threshold --context 4 --trace x.gif
+    Hardware and time: not yet measured
+    Expected score: not yet measured (500 test sequences, nats a frame given the frames before it, exact)
+    """
+    return Recipe(
+        model=_model("video-pixel-network", "small", MOVING_SMALL),
+        data=DataConfig(name="moving-mnist", size=32, frames=8, binarise="threshold"),
+        optim=OptimConfig(learning_rate=4e-3, warm_up=50, ema=0.995, clip=200.0, batch=4, micro_batch=4),
+        run=RunConfig(cpu_minutes=60.0, workers=1, held_out_images=200),
+    )
+
+
+def video_pixel_network_moving_mnist_small_stateless() -> Recipe:
+    """``video-pixel-network-moving-mnist-small`` without the recurrence: the decoder is told of the previous frame alone.
+
+    Command: rastrum train video-pixel-network-moving-mnist-small-stateless, then python benchmarks/video.py --stateless FOLDER
+    Hardware and time: not yet measured
+    Expected score: not yet measured (as above)
+    """
+    recipe = video_pixel_network_moving_mnist_small()
+    return replace(recipe, model=replace(recipe.model, recurrent=False))
+
+
+def video_pixel_network_moving_mnist_small_independent() -> Recipe:
+    """``video-pixel-network-moving-mnist-small`` whose values of a frame are independent given earlier frames: the paper's baseline.
+
+    Command: rastrum train video-pixel-network-moving-mnist-small-independent, then python benchmarks/video.py --independent FOLDER
+    Hardware and time: not yet measured
+    Expected score: not yet measured (as above)
+    """
+    recipe = video_pixel_network_moving_mnist_small()
+    return replace(recipe, model=replace(recipe.model, dependent=False))
+
+
+def video_pixel_network_moving_mnist_paper() -> Recipe:
+    """Video Pixel Network at the paper's size on moving MNIST as published, with the paper's loss, which is no likelihood.
+
+    Command: rastrum train video-pixel-network-moving-mnist-paper --run.device cuda
+    Hardware and time: not yet measured
+    Expected score: not yet measured (a loss); published: 87.6 nats a frame of sigmoid cross-entropy, at least 86.3; baseline 110.1
+    """
+    return Recipe(
+        model=_model("video-pixel-network", "paper", MOVING, likelihood="cross-entropy"),
+        data=DataConfig(name="moving-mnist"),
+        optim=OptimConfig(learning_rate=3e-4, warm_up=1000, ema=0.9995, clip=2000.0, batch=16),
+        run=RunConfig(steps=300_000, evaluations=50, held_out_images=100),
+    )
+
+
 def pixelcnn_binarized_mnist_paper() -> Recipe:
     """PixelCNN at the paper's size on Larochelle's binarised MNIST; Adam where the paper has RMSProp.
 
@@ -555,6 +609,10 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "row-lstm-binarized-mnist": row_lstm_binarized_mnist,
     "diagonal-bilstm-binarized-mnist": diagonal_bilstm_binarized_mnist,
     "multiscale-pixelrnn-binarized-mnist": multiscale_pixelrnn_binarized_mnist,
+    "video-pixel-network-moving-mnist-small": video_pixel_network_moving_mnist_small,
+    "video-pixel-network-moving-mnist-small-stateless": video_pixel_network_moving_mnist_small_stateless,
+    "video-pixel-network-moving-mnist-small-independent": video_pixel_network_moving_mnist_small_independent,
+    "video-pixel-network-moving-mnist-paper": video_pixel_network_moving_mnist_paper,
     "pixelcnn-binarized-mnist-paper": pixelcnn_binarized_mnist_paper,
     "draw-binarized-mnist-paper": draw_binarized_mnist_paper,
     "gated-pixelcnn-cifar10-paper": gated_pixelcnn_cifar10_paper,
@@ -596,8 +654,8 @@ def five_minutes(name: str) -> Recipe:
     )
 
 
-def _model(name: str, preset: str, shape: tuple[int, int, int, int], **overrides: Any) -> Any:
-    """The config of a system at a preset for images of ``shape`` (channels, height, width, levels)."""
+def _model(name: str, preset: str, shape: tuple[int, ...], **overrides: Any) -> Any:
+    """The config of a system at a preset for images of ``shape`` (channels, height, width, levels), or with frames behind."""
     from .models import MODELS
     from .protocol import ImageSpec
 

@@ -91,6 +91,7 @@ def train(
             x, told = next(data.batches(min(len(data), INITIALISE), generator, told_by(model, data)))
             model.initialise(x.to(run.device, torch.int64), condition_of(model, told))
     averaged = copy.deepcopy(model).eval().requires_grad_(False)
+    in_bits = model.proper if isinstance(model, RasterModel) else model.loss_is_bound
     with Workers(model, config) as workers, _deferred_interrupt() as interrupt:
         optimiser = torch.optim.Adam(workers.parameters, optim.learning_rate, optim.betas, optim.eps, fused=True)
         due, first, done = 1, 1, 0.0
@@ -124,7 +125,7 @@ def train(
                 state = TrainState(
                     step=step,
                     loss=loss,
-                    bits_per_dim=loss / (model.spec.size * math.log(2)) if isinstance(model, RasterModel) or model.loss_is_bound else None,
+                    bits_per_dim=loss / (model.spec.size * math.log(2)) if in_bits else None,
                     images_per_second=speed * optim.batch,
                     learning_rate=rate,
                     fraction=fraction,

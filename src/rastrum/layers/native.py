@@ -1,6 +1,7 @@
 """Faster forms of the layers' functions for float32 maps on a CPU: loops that torch has no single pass for, compiled by numba.
 
     Gate            y = tanh(a) σ(b), one pass forward and one back
+    Multiplicative  y = σ(g₁) tanh(σ(g₂) h + σ(g₃) tanh(u)), the same
     LogSoftmaxAt    log softmax of each position's logits at its level, one pass forward and one back
     ThreeColumns    a kernel of three columns by Toom–Cook: products at 6 points give 4 columns of outputs, instead of 4 · 3 products
 
@@ -77,6 +78,77 @@ class Gate(torch.autograd.Function):
         grad_x = torch.empty_like(x)
         gate_gradient(grad.contiguous().flatten(0, -2).numpy(), x.flatten(0, -2).numpy(), grad_x.flatten(0, -2).numpy())
         return grad_x
+
+
+# ── multiplicative unit ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _sigmoid(x: Lanes) -> Lanes:
+    return 1.0 / ((x * -1.0).exp() + 1.0)
+
+
+def _tanh(x: Lanes) -> Lanes:
+    return _sigmoid(x * 2.0) * 2.0 - 1.0
+
+
+def _multiplicative(a: Lanes, b: Lanes, c: Lanes, u: Lanes, h: Lanes) -> list[Lanes]:
+    return [_sigmoid(a) * _tanh(_sigmoid(b) * h + _sigmoid(c) * _tanh(u))]
+
+
+def _multiplicative_gradient(grad: Lanes, h: Lanes, a: Lanes, b: Lanes, c: Lanes, u: Lanes) -> list[Lanes]:
+    g1, g2, g3, content = _sigmoid(a), _sigmoid(b), _sigmoid(c), _tanh(u)
+    shown = _tanh(g2 * h + g3 * content)
+    inner = grad * g1 * (1.0 - shown * shown)
+    kept, entered = inner * g2, inner * g3
+    return [
+        grad * shown * g1 * (1.0 - g1),
+        kept * h * (1.0 - g2),
+        entered * content * (1.0 - g3),
+        entered * (1.0 - content * content),
+        kept,
+    ]
+
+
+_multiplicative_row = rowwise([1], [4, 1], _multiplicative)
+_multiplicative_gradient_row = rowwise([4, 1], [1, 1, 4], _multiplicative_gradient)
+
+
+@compiled
+def multiplicative(gates, h, y):
+    """gates (P, 4n) as [g₁ g₂ g₃ u], h and y (P, n)."""
+    count, n = y.shape
+    for i in range(count):
+        _multiplicative_row(n, (y.ctypes.data + 4 * n * i, 0, gates.ctypes.data + 16 * n * i, n, h.ctypes.data + 4 * n * i, 0))
+
+
+@compiled
+def multiplicative_gradient(grad, gates, h, grad_gates, grad_h):
+    """grad (P, n) → grad_gates (P, 4n) and grad_h (P, n)."""
+    count, n = grad.shape
+    for i in range(count):
+        here, wide = 4 * n * i, 16 * n * i
+        to = (grad_gates.ctypes.data + wide, n, grad_h.ctypes.data + here, 0)
+        _multiplicative_gradient_row(n, (*to, grad.ctypes.data + here, 0, h.ctypes.data + here, 0, gates.ctypes.data + wide, n))
+
+
+class Multiplicative(torch.autograd.Function):
+    """gates (…, 4n), h (…, n) → (…, n); the pass back computes the functions again, which is cheaper than keeping them."""
+
+    @staticmethod
+    def forward(ctx: Any, gates: Tensor, h: Tensor) -> Tensor:
+        gates, h = gates.contiguous(), h.contiguous()
+        ctx.save_for_backward(gates, h)
+        y = torch.empty_like(h)
+        multiplicative(gates.detach().flatten(0, -2).numpy(), h.detach().flatten(0, -2).numpy(), y.flatten(0, -2).numpy())
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        gates, h = ctx.saved_tensors
+        grads = torch.empty_like(gates), torch.empty_like(h)
+        multiplicative_gradient(*(x.flatten(0, -2).numpy() for x in (grad.contiguous(), gates, h, *grads)))
+        return grads
 
 
 # ── log softmax ──────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -19,6 +19,7 @@ from .pixelcnn import PixelCNN
 from .pixelcnn_plus_plus import PixelCNNPlusPlus
 from .row_lstm import RowLSTM
 from .spatial_lstm import SpatialLSTM
+from .video_pixel_network import VideoPixelNetwork
 
 MODELS: dict[str, Any] = {
     "pixel-lstm": PixelLSTM,
@@ -29,6 +30,7 @@ MODELS: dict[str, Any] = {
     "pixelcnn": PixelCNN,
     "gated-pixelcnn": GatedPixelCNN,
     "pixelcnn++": PixelCNNPlusPlus,
+    "video-pixel-network": VideoPixelNetwork,
     "draw": DRAW,
     "conv-draw": ConvDRAW,
 }

@@ -1,4 +1,4 @@
-"""The context of a model that draws in raster order, from how far it sees in each row above."""
+"""The context of a model that draws in raster order, from how far it sees in each row above, or from the kernels it looks through."""
 
 from __future__ import annotations
 
@@ -19,3 +19,23 @@ def raster_context(spec: ImageSpec, rows: int, left: list[int], right: list[int]
     above = (up > 0) & (up <= rows) & wide
     own = (up == 0) & (over < 0) & (over >= -left[0])
     return above | own | ((up == 0) & (over == 0) & (channel[None] < channel[:, None]))
+
+
+def cone_context(spec: ImageSpec, first: int, layers: int, step: int) -> Tensor:
+    """(D, D) bool of odd square kernels without their lower half: one that reaches ``first``, then ``layers`` that reach ``step``.
+
+    They leave a blind spot: to the right above a pixel is seen only what can be climbed to.
+    """
+    far = first + layers * step
+
+    def right(up: int) -> int:
+        """Farthest column seen ``up`` rows above: a move to the right costs a move up, of at least one row."""
+        best = -1
+        for climbed in range(min(first, up) + 1):
+            rest = up - climbed
+            if rest <= layers * step:
+                moves = min(layers, rest)              # every row climbed by its own layer, where there are enough
+                best = max(best, (first if climbed else 0) + moves * step)
+        return best
+
+    return raster_context(spec, far, [far] * (far + 1), [right(up) for up in range(far + 1)])

@@ -23,7 +23,7 @@ from ..layers.output import LevelsOutput
 from ..program.builder import Program, View
 from ..protocol import ConditionSpec, Distribution, ImageSpec
 from ..raster import RasterModel
-from .context import raster_context
+from .context import cone_context
 from .presets import check_config, choose, multiple_of
 
 
@@ -117,17 +117,4 @@ class PixelCNN(RasterModel):
         return self._cone(0, self.config.layers - 1, pixels) | torch.eye(pixels.size, dtype=torch.bool)
 
     def _cone(self, first: int, blocks: int, spec: ImageSpec | None = None) -> Tensor:
-        step = self.config.kernel // 2
-        far = first + blocks * step
-
-        def right(up: int) -> int:
-            """Farthest column seen ``up`` rows above: a move to the right costs a move up, of at least one row."""
-            best = -1
-            for climbed in range(min(first, up) + 1):
-                rest = up - climbed
-                if rest <= blocks * step:
-                    moves = min(blocks, rest)          # every row climbed by its own block, where there are enough
-                    best = max(best, (first if climbed else 0) + moves * step)
-            return best
-
-        return raster_context(spec or self.spec, far, [far] * (far + 1), [right(up) for up in range(far + 1)])
+        return cone_context(spec or self.spec, first, blocks, self.config.kernel // 2)

@@ -1,0 +1,110 @@
+"""Layers over whole frames of a video: convolutions that may be dilated, a convolutional LSTM over time, and the multiplicative unit.
+
+A frame is complete before any of them runs, so nothing is masked. Maps are channels last, (B, H, W, C); in a step program they stand in
+the phase ``frame``, over whole maps, and ``FrameGuide`` gives a row of what they know to the frame that is drawn.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..program.builder import Program, View
+from . import native_for
+from .causal import VerticalConvolution
+
+
+def multiplicative(gates: Tensor, h: Tensor, groups: int = 1) -> Tensor:
+    """g₁ tanh(g₂ h + g₃ u), gates (…, 4C) as [g₁ g₂ g₃ u] of each colour group before σ and tanh, h (…, C) → (…, C)."""
+    native = native_for(gates)
+    if native is not None:
+        parts = gates.unflatten(-1, (groups, -1)), h.unflatten(-1, (groups, -1))
+        return native.Multiplicative.apply(*parts).flatten(-2)
+    opened = gates.unflatten(-1, (groups, 4, -1))
+    g = opened[..., :3, :].sigmoid()
+    inner = g[..., 1, :] * h.unflatten(-1, (groups, -1)) + g[..., 2, :] * opened[..., 3, :].tanh()
+    return (g[..., 0, :] * inner.tanh()).flatten(-2)
+
+
+class FrameConvolution(nn.Conv2d):
+    """Same size in and out, odd kernel, zeros beyond the borders."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, dilation: int = 1, bias: bool = True) -> None:
+        super().__init__(inputs, outputs, kernel, padding=dilation * (kernel // 2), dilation=dilation, bias=bias)
+
+    def forward(self, x: Tensor, initial: Tensor | None = None) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """x (B, H, W, I) → initial + bias + convolution, (B, H, W, O)."""
+        if self.kernel_size == (1, 1):
+            out = F.linear(x, self.weight[:, :, 0, 0], self.bias)
+        else:
+            out = super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return out if initial is None else out + initial
+
+    def lower(self, program: Program, source: View, initial: View | None = None, destination: View | None = None) -> View:
+        """source: a whole map, in a phase of whole maps; → another."""
+        kernel, dilation = self.kernel_size[0], self.dilation[0]
+        weight = self.weight.permute(2, 3, 1, 0)                          # (row, column, I, O)
+        buffer = source.buffer
+        out = program.whole_map(self.out_channels, buffer.rows, buffer.columns) if destination is None else destination
+        bias = self.bias
+        for row in range(kernel):
+            down = (row - kernel // 2) * dilation
+            # Neighbouring columns are one slice; columns that lie apart are not.
+            parts = [(range(kernel), weight[row].flatten(0, 1))] if dilation == 1 else [((c,), weight[row, c]) for c in range(kernel)]
+            for columns, part in parts:
+                shift = (columns[0] - kernel // 2) * dilation
+                seen = replace(source, shift=shift, row_shift=down, size=source.size * len(columns))
+                program.linear(seen, part, bias, initial, out)
+                bias, initial = None, out
+        return out
+
+
+class FrameGuide(nn.Module):
+    """What a causal layer makes of maps known at every position, to be added to its sums: an unmasked 1x1."""
+
+    def __init__(self, maps: int, outputs: int) -> None:
+        super().__init__()
+        self.look = VerticalConvolution(maps, outputs)
+
+    def forward(self, known: Tensor) -> Tensor:
+        """(B, H, W, maps) → (B, H, W, outputs)."""
+        return self.look(known)
+
+    def lower(self, program: Program, known: View) -> View:
+        """known: a whole map; → a map of the row phase."""
+        return self.look.lower(program, known)
+
+
+class FrameMemory(nn.Module):
+    """Convolutional LSTM over frames (Shi et al. 2015), 3x3, no peepholes: gates [o f i g] of what is encoded and of its own h."""
+
+    def __init__(self, inputs: int, units: int, kernel: int = 3) -> None:
+        super().__init__()
+        self.enter = FrameConvolution(inputs, 4 * units, kernel)
+        self.keep = FrameConvolution(units, 4 * units, kernel, bias=False)
+        self.first_cell = nn.Parameter(torch.zeros(units))
+        assert self.enter.bias is not None
+        with torch.no_grad():
+            self.enter.bias[units : 2 * units] = 1.0                      # it forgets little at first
+
+    def forward(self, encoded: Tensor, first: Tensor) -> Tensor:
+        """encoded (B, T, H, W, I), first (units,): h before any frame → h after each frame, (B, T, H, W, units)."""
+        gates = self.enter(encoded.flatten(0, 1)).unflatten(0, encoded.shape[:2])
+        shape = (*gates[:, 0].shape[:-1], -1)
+        h, cell, after = first.expand(shape), self.first_cell.expand(shape), []
+        for t in range(gates.shape[1]):
+            o, f, i, g = self.keep(h, gates[:, t]).chunk(4, -1)
+            cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
+            h = o.sigmoid() * cell.tanh()
+            after.append(h)
+        return torch.stack(after, 1)
+
+    def lower(self, program: Program, encoded: View, h: View) -> None:
+        """h: a whole map that begins as ``first`` and is moved on here."""
+        buffer = h.buffer
+        cell = program.whole_map(h.size, buffer.rows, buffer.columns, initial=self.first_cell)
+        gates = self.keep.lower(program, h, self.enter.lower(program, encoded))
+        program.append("lstm", gates, h, initial=cell)

@@ -1,0 +1,273 @@
+"""Video Pixel Networks (Kalchbrenner, van den Oord, Simonyan, Danihelka, Vinyals, Graves, Kavukcuoglu 2016, sections 3 and 4).
+
+    frame t−1 ──▶ 3x3 ──▶ encoder: residual blocks, dilated 1, 2, 4, 8, … ──▶ ConvLSTM ──▶ what is known of frames < t
+                          (every position of the frame, resolution kept)        │ over t        │ 1x1, into each unit
+    frame t   ──▶ 7x7, mask A ──▶ decoder: N residual blocks, mask B ◀──────────┴───────────────┘
+                                    └──▶ relu, 1x1 ──▶ relu, 1x1 ──▶ logits of each level, p(x_t,i | x_t,<i, x_<t)
+
+    multiplicative unit (section 4.1):   g₁, g₂, g₃ = σ(W * h),   u = tanh(W * h),   out = g₁ ⊙ tanh(g₂ ⊙ h + g₃ ⊙ u)
+    residual multiplicative block:       h + 1x1 (2c) of unit of unit of 1x1 (c) of h (2c)
+
+Frame after frame, each in raster order: what is known of earlier frames is a map at every position, the initial state of the ConvLSTM for
+the first. The unit lets its own position through (g₂ ⊙ h), so mask A stands before the decoder, where no unit is yet; in it all is mask B.
+Colours: maps of the decoder lie in groups R, G, B, gates and content of each group side by side.
+
+What differs: the decoder is told what the ConvLSTM knows in the sums of each unit, not in front of the first block; 3x3 in the ConvLSTM.
+The baselines of the comparison are switches. ``dependent=False`` is the paper's: the values of a frame are independent given the frames
+before it (the decoder is not fed the frame that it draws). ``recurrent=False`` is ours: no state, the decoder is told of the previous
+frame alone, so nothing of how fast anything moves.
+
+``likelihood="cross-entropy"`` is the paper's training loss on Moving MNIST: −Σ x log q + (1 − x) log(1 − q) with x the grey value in
+[0, 1]. It is no likelihood of anything (its floor is ``cross_entropy_floor``, not 0): such a model has a ``loss`` and nothing that
+needs probabilities. By default levels are a softmax (a Bernoulli for two of them), and everything is exact.
+
+Dimensions: B videos · T frames · C channels · H, W height and width · c maps of a unit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..distributions import Bernoulli, Categorical
+from ..layers.causal import CausalConvolution
+from ..layers.frames import FrameConvolution, FrameGuide, FrameMemory, multiplicative
+from ..layers.output import LevelsOutput
+from ..program.builder import Program, View
+from ..protocol import ConditionSpec, Distribution, ImageSpec
+from ..raster import RasterModel
+from .context import cone_context
+from .presets import check_config, choose, multiple_of
+
+LARGEST_CONTEXT = 1 << 14      # values of a video
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoPixelNetworkConfig:
+    maps: int = 16                 # c of the decoder's units; its residual stream holds 2c
+    encoder_maps: int = 16         # c of the encoder's
+    dilations: tuple[int, ...] = (1, 2, 4, 8)     # one residual block of the encoder each
+    units: int = 24                # maps of the ConvLSTM
+    layers: int = 4                # residual blocks of the decoder
+    first_kernel: int = 7
+    hidden: int = 32               # maps of the last hidden layer
+    recurrent: bool = True         # False: told of the previous frame alone
+    dependent: bool = True         # False: values of a frame are independent given earlier frames, the paper's baseline
+    likelihood: Literal["categorical", "cross-entropy"] = "categorical"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.dilations, list):                             # from JSON
+            object.__setattr__(self, "dilations", tuple(self.dilations))
+
+
+class EncoderBlock(nn.Module):
+    """Residual multiplicative block without a mask."""
+
+    def __init__(self, maps: int, dilation: int) -> None:
+        super().__init__()
+        self.narrow = FrameConvolution(2 * maps, maps, 1)
+        self.units = nn.ModuleList(FrameConvolution(maps, 4 * maps, 3, dilation) for _ in range(2))
+        self.widen = FrameConvolution(maps, 2 * maps, 1)
+
+    def forward(self, h: Tensor) -> Tensor:
+        y = self.narrow(h)
+        for unit in self.units:
+            y = multiplicative(unit(y), y)
+        return h + self.widen(y)
+
+    def lower(self, program: Program, h: View) -> View:
+        y = self.narrow.lower(program, h)
+        for unit in self.units:
+            assert isinstance(unit, FrameConvolution)
+            y = program.apply("multiplicative", unit.lower(program, y), base=y)
+        return self.widen.lower(program, y, h)
+
+
+class DecoderBlock(nn.Module):
+    """The same with mask B, told what is known of earlier frames."""
+
+    def __init__(self, maps: int, groups: int, known: int) -> None:
+        super().__init__()
+        self.groups = groups
+        self.narrow = CausalConvolution(2 * maps, maps, centre="through", groups=groups)
+        self.units = nn.ModuleList(
+            CausalConvolution(maps, 4 * maps, above=1, columns=(-1, 1), left=1, centre="through", groups=groups) for _ in range(2)
+        )
+        self.guides = nn.ModuleList(FrameGuide(known, 4 * maps) for _ in range(2))
+        self.widen = CausalConvolution(maps, 2 * maps, centre="through", groups=groups, bias=False)
+
+    def forward(self, h: Tensor, known: Tensor) -> Tensor:
+        y = self.narrow(h)
+        for unit, guide in zip(self.units, self.guides, strict=True):
+            y = multiplicative(unit(y, guide(known)), y, self.groups)
+        return self.widen(y, initial=h)
+
+    def lower(self, program: Program, h: View, known: View) -> View:
+        y = self.narrow.lower(program, h)
+        for unit, guide in zip(self.units, self.guides, strict=True):
+            assert isinstance(unit, CausalConvolution) and isinstance(guide, FrameGuide)
+            y = program.apply("multiplicative", unit.lower(program, y, guide.lower(program, known)), base=y)
+        return self.widen.lower(program, y, initial=h)
+
+
+class VideoPixelNetwork(RasterModel):
+    """Also of one frame, a still image: the encoder and the recurrence then have nothing to do."""
+
+    config_class = VideoPixelNetworkConfig
+
+    def __init__(self, spec: ImageSpec, config: VideoPixelNetworkConfig, condition_spec: ConditionSpec | None = None) -> None:
+        if condition_spec is not None:
+            raise ValueError(f"video-pixel-network takes no condition, got one of kind {condition_spec.kind!r}; gated-pixelcnn does")
+        super().__init__(spec)
+        self.config = config
+        self.groups = groups = spec.channels
+        self.frame = replace(spec, frames=1)
+        check_config(config, self.frame, grouped=("maps", "hidden"), kernels=("first_kernel",))
+        if not isinstance(config.dilations, tuple) or any(type(d) is not int or d < 1 for d in config.dilations):
+            raise ValueError(f"dilations: expected a tuple of whole numbers of at least 1, got {config.dilations!r}")
+        if config.likelihood not in ("categorical", "cross-entropy"):
+            raise ValueError(f"likelihood: expected categorical or cross-entropy, got {config.likelihood!r}")
+        known = config.units if config.recurrent else 2 * config.encoder_maps
+        reach = config.first_kernel // 2
+        self.look = FrameConvolution(groups, 2 * config.encoder_maps, 3)
+        self.encoder = nn.ModuleList(EncoderBlock(config.encoder_maps, dilation) for dilation in config.dilations)
+        self.memory = FrameMemory(2 * config.encoder_maps, config.units) if config.recurrent else None
+        self.beginning = nn.Parameter(torch.zeros(known))                 # what is known before the first frame
+        self.first = CausalConvolution(
+            groups, 2 * config.maps, above=reach, columns=(-reach, reach), left=reach, centre="before", groups=groups
+        )
+        self.decoder = nn.ModuleList(DecoderBlock(config.maps, groups, known) for _ in range(config.layers))
+        of_output = replace(self.frame, levels=2) if config.likelihood == "cross-entropy" else self.frame
+        self.output = LevelsOutput(of_output, 2 * config.maps, config.hidden)
+
+    @classmethod
+    def preset(cls, name: str, spec: ImageSpec, **overrides: Any) -> VideoPixelNetworkConfig:
+        rounded = multiple_of(spec.channels)
+        return choose(
+            VideoPixelNetworkConfig,
+            name,
+            overrides,
+            tiny=dict(maps=rounded(4), encoder_maps=4, dilations=(1, 2), units=5, layers=1, first_kernel=3, hidden=rounded(8)),
+            small=dict(maps=rounded(16), hidden=rounded(32)),
+            paper=dict(maps=rounded(128), encoder_maps=128, dilations=(1, 2, 4, 8) * 2, units=256, layers=12, hidden=rounded(768)),
+        )
+
+    def context(self) -> Tensor | None:
+        """Of its own frame a cone with a blind spot, as PixelCNN; of an earlier one all that the encoder and the recurrence carry to it.
+
+        None for a video so large that the answer would take gigabytes.
+        """
+        spec, config, frame, count = self.spec, self.config, self.frame, self.spec.frames
+        if spec.size > LARGEST_CONTEXT:
+            return None
+        context = torch.zeros(count, frame.size, count, frame.size, dtype=torch.bool)
+        layers, pixels = 2 * config.layers, replace(frame, channels=1)
+        told = cone_context(pixels, 0, layers - 1, 1) | torch.eye(pixels.size, dtype=torch.bool)
+        dilations = [1, *(d for dilation in config.dilations for d in (dilation, dilation)), *([1] if config.recurrent else [])]
+        rows, columns = (_carried(size, dilations) for size in (spec.height, spec.width))
+        for before in range(1, count if config.recurrent else min(count, 2)):
+            near = (rows[:, None, :, None] & columns[None, :, None, :]).flatten(2).flatten(0, 1)
+            sees = (told.float() @ near.float() > 0).repeat(spec.channels, spec.channels)
+            for t in range(before, count):
+                context[t, :, t - before] = sees
+            rows, columns = (_carried(len(seen), [1], seen) for seen in (rows, columns))
+        if config.dependent:
+            own = cone_context(frame, config.first_kernel // 2, layers, 1)
+            for t in range(count):
+                context[t, :, t] = own
+        return context.flatten(2).flatten(0, 1)
+
+    # ── the whole video ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def known(self, frames: Tensor) -> Tensor:
+        """What the decoder is told at each frame, of scaled frames (B, T, H, W, C) → (B, T, H, W, known)."""
+        batch, count, height, width = frames.shape[:4]
+        first = self.beginning.expand(batch, 1, height, width, -1)
+        if count == 1:
+            return first
+        h = self.look(frames[:, :-1].flatten(0, 1))
+        for block in self.encoder:
+            h = block(h)
+        h = h.unflatten(0, (batch, count - 1))
+        return torch.cat([first, h if self.memory is None else self.memory(h, self.beginning)], 1)
+
+    def logits(self, x: Tensor) -> Tensor:
+        """x (B, *shape) int64 → (B, *shape, numbers)."""
+        frames = self.spec.scale(x.view(-1, self.spec.frames, *self.frame.shape), self.dtype).permute(0, 1, 3, 4, 2)
+        known, frames = self.known(frames).flatten(0, 1), frames.flatten(0, 1)
+        h = self.first(frames if self.config.dependent else torch.zeros_like(frames))
+        for block in self.decoder:
+            h = block(h, known)
+        return self.output(h).view(*x.shape, -1)
+
+    def distribution(self, x: Tensor, condition: Tensor | None = None) -> Bernoulli | Categorical:
+        self._proper()
+        return self.output.head(self.logits(x))
+
+    @property
+    def proper(self) -> bool:
+        """Whether the model has a likelihood."""
+        return self.config.likelihood == "categorical"
+
+    def _proper(self) -> None:
+        if not self.proper:
+            raise ValueError("likelihood: cross-entropy of grey values is a loss, no probability; train with likelihood='categorical'")
+
+    def loss(self, x: Tensor, condition: Tensor | None = None, seed: int | None = None) -> Tensor:
+        """What training lowers, nats a video (B,): −log p, or the cross-entropy of grey values in [0, 1]."""
+        if self.proper:
+            return -self.log_prob_map(x).flatten(1).sum(1)
+        grey = x.to(self.dtype) / (self.spec.levels - 1)
+        return F.binary_cross_entropy_with_logits(self.logits(x).squeeze(-1), grey, reduction="none").flatten(1).sum(1)
+
+    # ── one value at a time ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def lower(self, program: Program) -> None:
+        self._proper()
+        spec = self.spec
+        known = program.whole_map(len(self.beginning), spec.height, spec.width, initial=self.beginning)
+        if spec.frames > 1:
+            with program.phase("frame"):
+                h = self.look.lower(program, program.drawn(1))
+                for block in self.encoder:
+                    assert isinstance(block, EncoderBlock)
+                    h = block.lower(program, h)
+                if self.memory is None:
+                    program.append("copy", h, known)
+                else:
+                    self.memory.lower(program, h, known)
+        values = program.values()
+        if self.config.dependent:
+            h = self.first.lower(program, values)
+        else:
+            h = program.map(self.first.outputs)
+            for group in program.each_group():
+                ours = h.part(group, self.groups)
+                bias = None if self.first.bias is None else self.first.bias.unflatten(0, (self.groups, -1))[group]
+                program.linear(replace(values, size=0), self.first.weights[0].new_zeros(0, ours.size), bias, destination=ours)
+        for block in self.decoder:
+            assert isinstance(block, DecoderBlock)
+            h = block.lower(program, h, known)
+        self.output.lower(program, h)
+
+    def head(self, parameters: Tensor, x: Tensor, index: int, previous: Distribution | None) -> Bernoulli | Categorical:
+        return self.output.head(parameters)
+
+
+def _carried(size: int, dilations: list[int], seen: Tensor | None = None) -> Tensor:
+    """(size, size) bool: [i, j] = row i sees row j through kernels of three that lie so far apart, none of which looks over the border."""
+    apart = (torch.arange(size)[:, None] - torch.arange(size)).abs()
+    seen = torch.eye(size, dtype=torch.bool) if seen is None else seen
+    for dilation in dilations:
+        seen = ((apart == 0) | (apart == dilation)).float() @ seen.float() > 0
+    return seen
+
+
+def cross_entropy_floor(x: Tensor, levels: int) -> Tensor:
+    """The least that the cross-entropy of grey values can be, their own entropy −Σ x log x + (1 − x) log(1 − x): x (B, …) → nats (B,)."""
+    grey = x.double() / (levels - 1)
+    return -(torch.xlogy(grey, grey) + torch.xlogy(1 - grey, 1 - grey)).flatten(1).sum(1)
