@@ -28,6 +28,7 @@ def check(
     height: Annotated[int, arg(help="of the toy image, for a name or a class")] = 5,
     width: Annotated[int, arg(help="of the toy image, for a name or a class")] = 5,
     levels: Annotated[int, arg(help="of the toy image, for a name or a class")] = 2,
+    frames: Annotated[int, arg(help="of the toy image, for a name or a class: more than 1 make it a video")] = 1,
     condition: Annotated[str | None, arg(help="for a name: make it conditional, on so many classes, vector:SIZE or map:CxHxW; "
                                               "with --weights: X.npy, the vectors that a model is told")] = None,
     preset: Annotated[str, arg(help="for a name: tiny, small, paper, or one more of the model's own")] = "tiny",
@@ -49,7 +50,9 @@ def check(
     trained model uses each earlier pixel.
     """
     check_suffix("--out", out, ".png")
-    network = find(model, channels, height, width, levels, None if weights else condition, preset)
+    network = find(model, channels, height, width, levels, None if weights else condition, preset, frames)
+    if network.spec.frames > 1 and (weights or out is not None):
+        raise ValueError(f"{'--weights' if weights else '--out'}: it shows what is seen of one image, this one draws videos; leave it out")
     if weights:
         told = Told(classes, None if condition is None else Path(condition), map)
         return strengths(model, network, data, images, split, count, binarise, told, at, out, json)
@@ -73,7 +76,7 @@ def check(
 
 
 def find(
-    model: str, channels: int, height: int, width: int, levels: int, condition: str | None, preset: str
+    model: str, channels: int, height: int, width: int, levels: int, condition: str | None, preset: str, frames: int = 1
 ) -> RasterModel | CanvasModel:
     """A fresh model by its name or class, at the toy image's size, or a saved one."""
     import rastrum
@@ -84,7 +87,7 @@ def find(
         raise ValueError(f"check: there is no model {model!r}; {nearest(model, rastrum.MODELS)}")
     if not toy:
         return load_model(model)
-    spec = rastrum.ImageSpec(channels, height, width, levels)
+    spec = rastrum.ImageSpec(channels, height, width, levels, frames)
     told = None if condition is None else condition_spec(condition)
     if model in rastrum.MODELS:
         return rastrum.build(model, spec, preset, told)

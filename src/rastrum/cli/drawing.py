@@ -29,11 +29,15 @@ def sample(
     trace: Trace = None,
     json: Json = False,
 ) -> None:
-    """Draw images, and look at them: `rastrum sample MODEL --out x.png --trace x.gif`."""
+    """Draw images, and look at them: `rastrum sample MODEL --out x.png --trace x.gif`.
+
+    Of videos, the picture is a row of frames each, and the animation plays them.
+    """
     import rastrum
 
     from ..pictures import frame_sheet, save_animation, save_picture, sheet
     from ..raster import RasterModel
+    from ..videos import PLAY, strips, wall
 
     check_suffix("--out", out, ".png")
     check_suffix("--trace", trace, ".gif")
@@ -42,11 +46,16 @@ def sample(
     classes = None if condition is None or condition.is_floating_point() else condition.tolist()
     if columns is None and classes and not told.classes:
         columns = max(classes) + 1
-    frames = draw(rastrum.generate(network, count, condition, temperature, seed, backend=backend), count, trace is not None)
+    video = network.spec.frames > 1
+    walked = rastrum.generate(network, count, condition, temperature, seed, backend=backend)
+    frames = draw(walked, count, trace is not None and not video)
     values = last_values(frames)
+    pictures = values / (network.spec.levels - 1)
     if out is not None:
-        save_picture(sheet(values / (network.spec.levels - 1), columns), out)
-    if trace is not None:
+        save_picture(strips(pictures) if video else sheet(pictures, columns), out)
+    if trace is not None and video:
+        save_animation(wall(pictures, columns), trace, PLAY, 1 / PLAY)
+    elif trace is not None:
         order = network.order if isinstance(network, RasterModel) else None
         save_animation((frame_sheet(frame, columns, order=order) for frame in frames), trace)
     result = {"model": model, "count": count, "seed": seed, "temperature": temperature, **paths(out, trace)}
@@ -64,8 +73,9 @@ def complete(
     split: Split = "test",
     count: Count = 8,
     binarise: Binarise = "static",
-    known: Annotated[str, arg(metavar="KNOWN", help="what is kept: top, left, bottom or right half, a fraction of the rows such as 0.25, "
-                                                    "or a mask.png, white where known")] = "top",
+    known: Annotated[str | None, arg(metavar="KNOWN", help="what is kept: top, left, bottom or right half, a fraction of the rows such as "
+                                                           "0.25, or a mask.png, white where known; by default top")] = None,
+    context: Annotated[int | None, arg(metavar="N", help="of a video: the first N frames are known; by default half of them")] = None,
     num_samples: Annotated[int, arg(help="completions of each image")] = 4,
     seed: Annotated[int, arg(help="same seed, same completions")] = 0,
     temperature: Annotated[float, arg(help="below 1 likelier images, above 1 wilder ones")] = 1.0,
@@ -79,6 +89,7 @@ def complete(
 ) -> None:
     """Fill in the unknown part of images. A row of the picture: the image, what is known of it (the rest hatched), its completions.
 
+    Of videos, the first frames are known and the others are drawn; the animation shows truth, completions, and where the truth surprises.
     With particles it also says how many of an image's K carry its weight at the end, and how likely they found what is known.
     """
     import torch
@@ -86,12 +97,23 @@ def complete(
     from ..particles import completions, effective_size, log_evidence
     from ..pictures import arrange, completion_sheet, save_animation, save_picture, tiles
     from ..raster import RasterModel
+    from ..videos import PLAY, continued, heat, played, strips
     from ..walk import Sample, walk
 
     check_suffix("--out", out, ".png")
     check_suffix("--trace", trace, ".gif")
     network = load_model(model)
-    mask = known_mask(known, network.spec)
+    video = network.spec.frames > 1
+    if video and known is not None and context is not None:
+        raise ValueError("--known: of a video, give one of --known (in every frame) and --context")
+    if context is None:
+        context = network.spec.frames // 2 if video and known is None else 0
+    elif not video:
+        raise ValueError(f"--context: {model} draws still images; use --known")
+    if video and known is None:
+        _, mask = continued(network.spec, torch.zeros(0, *network.spec.shape, dtype=torch.int64), context)
+    else:
+        mask = known_mask(known or "top", network.spec)
     if not isinstance(network, RasterModel):
         raise ValueError(f"{model} draws stroke by stroke and cannot complete images; use reconstruct, or a raster model")
     if num_samples < 1:
@@ -109,7 +131,7 @@ def complete(
         each = x.repeat_interleave(num_samples, 0)
         of_each = None if condition is None else condition.repeat_interleave(num_samples, 0)
         walked = walk(network, len(each), Sample(seed, temperature), of_each, mask, each, backend=backend)  # as `complete`, with frames
-        frames = draw(walked, len(each), trace is not None)
+        frames = draw(walked, len(each), trace is not None and not video)
         values = last_values(frames).unflatten(0, (len(x), num_samples))
     else:
         parts: list[tuple[Tensor, Tensor]] = []
@@ -120,9 +142,19 @@ def complete(
         values, weights = (torch.cat(each) for each in zip(*parts, strict=True))
         found = {"effective_size": effective_size(weights).tolist(), "log_evidence": log_evidence(weights).tolist()}
     scale = network.spec.levels - 1
-    if out is not None:
+    if out is not None and video:
+        rows = torch.cat([x[:, None], values.view(len(x), num_samples, *network.spec.shape)], 1).flatten(0, 1)
+        names = ["truth", *(str(k + 1) for k in range(num_samples))] * len(x)
+        save_picture(strips(rows / scale, names, None, context), out)
+    elif out is not None:
         save_picture(completion_sheet(x / scale, mask, values / scale), out)
-    if trace is not None:
+    if trace is not None and video:
+        with torch.inference_mode():
+            surprise = heat(network.log_prob_map(x, condition))
+        drawn = values.view(len(x), num_samples, *network.spec.shape).unbind(1)
+        names = ["truth", *(f"drawn {k + 1}" for k in range(num_samples)), "surprise"]
+        save_animation(played([x / scale, *(each / scale for each in drawn), surprise], names), trace, PLAY, 1 / PLAY)
+    elif trace is not None:
         decided = [decisions_before(network.order, frame, network.spec) | mask for frame in frames]
         save_animation((arrange(tiles(f.images, None, d), num_samples) for f, d in zip(frames, decided, strict=True)), trace)
     share = float(mask.expand(1, *network.spec.shape).float().mean())

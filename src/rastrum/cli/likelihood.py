@@ -35,7 +35,8 @@ def score(
     seed: Annotated[int, arg(help="of a canvas model's latents")] = 0,
     told: Conditions = NOTHING,
     ensemble: Ensemble = False,
-    surprise: Annotated[Path | None, arg(metavar="X.png", help="write where each image surprises a raster model: bits a pixel")] = None,
+    surprise: Annotated[Path | None, arg(metavar="X.png", help="write where each image surprises a raster model: bits a pixel; of videos, "
+                                                               "X.gif plays them")] = None,
     reference: Annotated[str | None, arg(metavar="NAME", help="data set of usual images: each image also gets z, its distance from their "
                                          "mean in their standard deviations, of its bits and of its bits less those of its PNG")] = None,
     reference_split: Annotated[str, arg(help="of the reference set: train, test, test[:100], …")] = "test",
@@ -50,12 +51,14 @@ def score(
     from rich.table import Table
 
     from ..anomaly import auroc, scores, z_scores
-    from ..pictures import save_picture
+    from ..pictures import save_animation, save_picture
     from ..plots import surprise_map
     from ..raster import RasterModel
+    from ..videos import PLAY, heat, played
 
-    check_suffix("--surprise", surprise, ".png")
     network = load_model(model)
+    video = network.spec.frames > 1
+    check_suffix("--surprise", surprise, ".png", *([".gif"] if video else []))
     exact = isinstance(network, RasterModel)
     if surprise is not None and not exact:
         raise ValueError(f"--surprise: {model} has a bound for whole images only; a surprise map needs a raster model")
@@ -67,7 +70,13 @@ def score(
     x = dataset.images.long()
     nats, maps = score_images(network, dataset, settings, "scoring")
     if surprise is not None:
-        save_picture(surprise_map(x / (network.spec.levels - 1), torch.cat(maps)), surprise)
+        pictures, nats_of_values = x / (network.spec.levels - 1), torch.cat(maps)
+        if surprise.suffix.lower() == ".gif":
+            save_animation(played([pictures, heat(nats_of_values)], ["truth", "surprise"]), surprise, PLAY, 1 / PLAY)
+        elif video:
+            save_picture(surprise_map(pictures.flatten(0, 1), nats_of_values.flatten(0, 1), network.spec.frames), surprise)
+        else:
+            save_picture(surprise_map(pictures, nats_of_values), surprise)
     size = network.spec.size
     spread = float(nats.std()) / len(nats) ** 0.5 if len(nats) > 1 else None
     mean = float(nats.mean())

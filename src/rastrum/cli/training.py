@@ -29,7 +29,7 @@ Train a recipe; `rastrum recipes` lists them. Writes the model, metrics and a sh
 Ctrl-C lets the step finish, saves and stops.
 
 rastrum train RECIPE --help shows a recipe's settings: --model.… --data.… --optim.… --run.…, each can be changed."""
-SAMPLES = 16
+SAMPLES, VIDEOS = 16, 4
 
 
 def train(argv: Sequence[str]) -> int | None:
@@ -170,9 +170,16 @@ def sample_sheet(state: TrainState, held_out: Dataset, folder: Path) -> None:
     import rastrum
 
     from ..pictures import save_picture, sheet
+    from ..raster import RasterModel
+    from ..videos import strips
     from .show import NOTHING, condition_for
 
     model = state.model
+    if model.spec.channels not in (1, 3) or (isinstance(model, RasterModel) and not model.proper):
+        return
+    file, scale = folder / f"samples-{state.step:06d}.png", model.spec.levels - 1
+    if model.spec.frames > 1:
+        save_picture(strips(rastrum.sample(model, VIDEOS) / scale), file)
+        return
     x = rastrum.sample(model, SAMPLES, condition_for(model, SAMPLES, NOTHING, held_out, in_turn=True))
-    if model.spec.channels in (1, 3):
-        save_picture(sheet(x / (model.spec.levels - 1)), folder / f"samples-{state.step:06d}.png")
+    save_picture(sheet(x / scale), file)

@@ -1,0 +1,328 @@
+"""Videos: the Video Pixel Network beyond the contract, moving digits, what is known of a video, and its pictures and commands."""
+
+from __future__ import annotations
+
+import json
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+import rastrum
+from rastrum import ImageSpec, RasterModel
+from rastrum.cli import main
+from rastrum.config import DataOptions, OptimConfig, RunConfig, TrainConfig
+from rastrum.data import Dataset, load_dataset
+from rastrum.data_videos import moving_digits, shrunk
+from rastrum.evaluation import evaluate
+from rastrum.layers.frames import multiplicative
+from rastrum.models.video_pixel_network import VideoPixelNetwork, cross_entropy_floor
+from rastrum.train import train
+from rastrum.videos import continued, heat, played, strips, wall
+
+SPEC = ImageSpec(1, 4, 3, 3, frames=4)
+
+
+def network(spec: ImageSpec = SPEC, **options: Any) -> VideoPixelNetwork:
+    """A tiny float64 model whose parameters are moved so far that every path matters."""
+    model = rastrum.build("video-pixel-network", spec, preset="tiny", seed=1, **options)
+    assert isinstance(model, VideoPixelNetwork)
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for parameter in model.double().parameters():
+            parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+    return model
+
+
+def videos(spec: ImageSpec, count: int, seed: int = 3) -> Tensor:
+    return torch.randint(0, spec.levels, (count, *spec.shape), generator=torch.Generator().manual_seed(seed))
+
+
+# ── the model ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_multiplicative_unit_is_its_equation() -> None:
+    """g₁ tanh(g₂ h + g₃ u), group by group; the compiled float32 form and its gradient are those of float64."""
+    generator = torch.Generator().manual_seed(1)
+    gates, h, weight = (torch.randn(2, 5, n, generator=generator, dtype=torch.float64) for n in (48, 12, 12))
+    expected = torch.empty_like(h)
+    for group in range(3):
+        a, b, c, u = gates[..., 16 * group : 16 * group + 16].split(4, -1)
+        at = slice(4 * group, 4 * group + 4)
+        expected[..., at] = a.sigmoid() * (b.sigmoid() * h[..., at] + c.sigmoid() * u.tanh()).tanh()
+    found = []
+    for dtype in (torch.float64, torch.float32):
+        inputs = [x.to(dtype, copy=True).requires_grad_() for x in (gates, h)]
+        out = multiplicative(*inputs, groups=3)
+        torch.testing.assert_close(out.double(), expected, rtol=0, atol=1e-6)
+        found.append(torch.autograd.grad((out * weight).sum(), inputs))
+    for wide, narrow in zip(*found, strict=True):
+        torch.testing.assert_close(narrow.double(), wide, rtol=0, atol=1e-6)
+    assert torch.autograd.gradcheck(lambda g, x: multiplicative(g, x, 3), [x.requires_grad_() for x in (gates, h)])
+
+
+@pytest.mark.parametrize("options", [{}, {"recurrent": False}, {"dependent": False}], ids=str)
+def test_switches_are_what_they_say_and_programs_follow_them(options: dict[str, Any]) -> None:
+    """Which frames a frame depends on, and step = forward natively and through torch, of whole and of broken known frames."""
+    model, x, size = network(**options), videos(SPEC, 3), SPEC.size // SPEC.frames
+    report = rastrum.check(model)
+    assert report.ok, str(report)
+    with torch.no_grad():
+        full = model.log_prob_map(x).flatten(1)
+        for t in range(SPEC.frames):
+            other = x.clone()
+            other[:, t] = (other[:, t] + 1) % SPEC.levels
+            moved = (model.distribution(other).log_pmf() - model.distribution(x).log_pmf()).abs().flatten(2).amax((0, 2)) > 1e-12
+            later = SPEC.frames if options.get("recurrent", True) else min(t + 2, SPEC.frames)
+            own = options.get("dependent", True)
+            assert moved.tolist() == [own if s == t else t < s < later for s in range(SPEC.frames)]
+        for as_run, backend, error in ((model, "torch", 1e-9), (deepcopy(model).float(), "native", 1e-5)):
+            for t in (0, size, 2 * size, 2 * size + 5, SPEC.size - 1):
+                state = as_run.init(3, backend=backend)  # pyright: ignore[reportArgumentType]
+                as_run.prefill(state, x, t)
+                index = int(model.order[t])
+                found = as_run.step(state).log_prob(x.flatten(1)[:, index]).double()
+                torch.testing.assert_close(found, full[:, index], rtol=0, atol=error)
+
+
+def test_known_frames_are_taken_without_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two whole frames and two values of the third, two values are stepped; the encoder has run once a frame."""
+    from rastrum.program.torch_interpreter import TorchInterpreter
+
+    ran: list[tuple[str, int]] = []
+    phase, begin = TorchInterpreter._phase, TorchInterpreter._begin_frame
+    monkeypatch.setattr(TorchInterpreter, "_phase", lambda self, of, row, at: ran.append((of.kind, row)) or phase(self, of, row, at))
+    monkeypatch.setattr(TorchInterpreter, "_begin_frame", lambda self, of, first: ran.append(("begin", first)) or begin(self, of, first))
+    model, x, size = network(), videos(SPEC, 2), SPEC.size // SPEC.frames
+    with torch.no_grad():
+        model.prefill(model.init(2), x, 2 * size + 2)
+    assert ran == [("begin", True), ("begin", False), ("begin", False), ("row", 0), ("channel", 0), ("channel", 0)]
+
+
+def test_completions_do_not_depend_on_the_batch_or_on_what_runs_them() -> None:
+    """More videos than a block holds, natively together and alone, bit for bit; the torch interpreter and a full forward draw the same."""
+    model = network().float()
+    x, known = continued(SPEC, videos(SPEC, 18), 2)
+    drawn = rastrum.complete(model, x, known, seed=5)
+    assert torch.equal(drawn[:, :2].long(), x[:, :2]) and not torch.equal(drawn[:, 2:].long(), x[:, 2:])
+    for backend in ("torch", "naive"):
+        assert torch.equal(drawn, rastrum.complete(model, x, known, seed=5, backend=backend))  # pyright: ignore[reportArgumentType]
+    assert torch.equal(drawn[:1], rastrum.complete(model, x[:1], known, seed=5))
+    states = [model.init(n, backend="native") for n in (18, 1)]
+    for state in states:
+        model.prefill(state, x[: state.batch], 30)
+    arenas = [state.engine.arena() for state in states]  # pyright: ignore[reportOptionalMemberAccess, reportAttributeAccessIssue]
+    assert np.array_equal(arenas[0][:1], arenas[1])
+
+
+def test_cross_entropy_is_a_loss_and_no_likelihood(tmp_path: Path) -> None:
+    """It is the sum written out, never below its floor, which it meets where the prediction is the grey value; nothing exact is offered."""
+    model, x = network(likelihood="cross-entropy"), videos(SPEC, 3)
+    with torch.no_grad():
+        q, grey = model.logits(x).squeeze(-1).sigmoid(), x.double() / 2
+        expected = -(grey * q.log() + (1 - grey) * (1 - q).log()).flatten(1).sum(1)
+        torch.testing.assert_close(model.loss(x), expected)
+    floor = cross_entropy_floor(x, 3)
+    assert bool((floor < expected).all())
+    torch.testing.assert_close(floor, (x == 1).flatten(1).sum(1) * torch.log(torch.tensor(2.0, dtype=torch.float64)))
+    model.save_pretrained(tmp_path)
+    model = rastrum.load(tmp_path)
+    assert isinstance(model, RasterModel)
+    for asked in (lambda: model.log_prob(x), lambda: rastrum.sample(model, 1), lambda: model.step(model.init(1, backend="naive"))):
+        with pytest.raises(ValueError, match=r"cross-entropy .* is a loss"):
+            asked()
+    data = Dataset("x", "train", SPEC, x.to(torch.uint8))
+    with pytest.raises(ValueError, match=r"cross-entropy .* is a loss"):
+        evaluate(model, data)
+    config = TrainConfig(optim=OptimConfig(batch=2, learning_rate=0.02), run=RunConfig(steps=12, evaluations=2, workers=1))
+    states = list(train(model.float(), data, config, data))
+    assert states[-1].bits_per_dim is None and states[-1].evaluation is not None and states[-1].evaluation.kind == "loss"
+    assert states[-1].loss < states[0].loss
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"dilations": (1, 0)}, "dilations: expected a tuple"),
+        ({"dilations": 2}, "dilations: expected a tuple"),
+        ({"likelihood": "grey"}, "likelihood: expected categorical or cross-entropy, got 'grey'"),
+        ({"recurrent": 1}, "recurrent: expected True or False"),
+        ({"units": 0}, "units"),
+        ({"first_kernel": 4}, "first_kernel"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        network(**options)
+
+
+# ── moving digits ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_moving_digits_go_straight_and_bounce() -> None:
+    """Against paths walked step by step and folded at the edges: a tenth of the room a frame, the brighter pixel where digits overlap."""
+    digits = np.zeros((2, 3, 4), np.uint8)
+    digits[0], digits[1] = 90, 200
+    found = moving_digits(digits, 5, 20, 30, np.random.RandomState(7))
+    random = np.random.RandomState(7)
+    chosen, starts, angles = random.randint(0, 2, (5, 2)), random.random_sample((5, 2, 2)), random.random_sample((5, 2)) * 2 * np.pi
+    assert found.shape == (5, 30, 1, 20, 20)
+    for n in range(5):
+        at, by = starts[n].copy(), 0.1 * np.stack([np.sin(angles[n]), np.cos(angles[n])], -1)
+        for t in range(30):
+            frame = np.zeros((20, 20), np.uint8)
+            for k in range(2):
+                row, column = (at[k] * (17, 16)).astype(int)
+                window = frame[row : row + 3, column : column + 4]
+                window[:] = np.maximum(window, digits[chosen[n, k]])
+            assert np.array_equal(found[n, t, 0], frame)
+            at += by
+            by[(at < 0) | (at > 1)] *= -1
+            at = np.where(at < 0, -at, np.where(at > 1, 2 - at, at))
+    assert shrunk(np.full((1, 28, 28), 7, np.uint8), 32).shape == (1, 14, 14)
+
+
+@pytest.fixture(scope="module")
+def mirror(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny MNIST whose digits are squares of one level, another one a split."""
+    datasets: Any = pytest.importorskip("datasets")
+    folder = tmp_path_factory.mktemp("mirror")
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=[str(i) for i in range(10)])})
+    (folder / "ylecun" / "mnist").mkdir(parents=True)
+    for split, level in (("train", 200), ("test", 150)):
+        table = {"image": [Image.new("L", (28, 28), level)] * 3, "label": [0, 1, 2]}
+        path = folder / "ylecun" / "mnist" / f"{split}-00000-of-00001.parquet"
+        datasets.Dataset.from_dict(table, features=features).to_parquet(str(path))
+    return folder
+
+
+@pytest.fixture
+def mnist(mirror: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    datasets: Any = pytest.importorskip("datasets")
+    monkeypatch.setenv("RASTRUM_HUB_MIRROR", str(mirror))
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", mirror / "cache")
+
+
+@pytest.mark.usefixtures("mnist")
+def test_moving_mnist_is_fixed_but_for_training() -> None:
+    """Each split of its own digits, the same every time; training draws new sequences by its seed; a part of the set is only that part."""
+    options = DataOptions(size=16, frames=3)
+    data, again = load_dataset("moving-mnist", "train", options), load_dataset("moving-mnist", "train", options)
+    assert data.spec == ImageSpec(1, 16, 16, 256, frames=3) and torch.equal(data.images, again.images)
+    assert set(data.images.unique().tolist()) == {0, 200}
+    held_out = load_dataset("moving-mnist", "test[:4]", options)
+    assert set(held_out.images.unique().tolist()) == {0, 150} and len(held_out) == 4 and held_out.fresh is None
+    one, two = (next(each.batches(2, torch.Generator().manual_seed(3)))[0] for each in (data, again))
+    assert torch.equal(one, two) and one.shape == (2, 3, 1, 16, 16)
+    assert not any(torch.equal(video, other) for video in one for other in data.images)
+    part = load_dataset("moving-mnist", "train[:4]", options)
+    x, _ = next(part.batches(4, torch.Generator().manual_seed(3)))
+    assert {tuple(video.flatten().tolist()) for video in x} <= {tuple(video.flatten().tolist()) for video in data.images[:4]}
+    binary = load_dataset("moving-mnist", "train", DataOptions(size=16, frames=2, binarise="threshold"))
+    fresh, _ = next(binary.batches(2, torch.Generator().manual_seed(3)))
+    assert binary.spec.levels == 2 and set(binary.images.unique().tolist()) | set(fresh.unique().tolist()) == {0, 1}
+    four = load_dataset("moving-mnist", "train", DataOptions(size=16, frames=2, levels=4))
+    fresh, _ = next(four.batches(2, torch.Generator().manual_seed(3)))
+    assert set(four.images.unique().tolist()) | set(fresh.unique().tolist()) == {0, 2}
+    assert load_dataset("moving-mnist", "test", DataOptions(size=16, frames=1)).spec == ImageSpec(1, 16, 16, 256)
+
+
+@pytest.mark.usefixtures("mnist")
+@pytest.mark.parametrize(
+    ("name", "split", "options", "says"),
+    [
+        ("moving-mnist", "validation", {}, "splits train, test, got 'validation'"),
+        ("moving-mnist", "test", {"size": 7}, "size of at least 8, got 7"),
+        ("moving-mnist", "test", {"frames": 0}, "frames must be at least 1, got 0"),
+        ("moving-mnist", "test", {"crop": 4}, "not cropped"),
+        ("moving-mnist", "test", {"binarise": "static"}, "two levels by threshold, .*; got 'static'"),
+        ("digits", "test", {"frames": 3}, "digits holds still images"),
+    ],
+)
+def test_bad_settings_of_videos_are_one_clear_line(name: str, split: str, options: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        load_dataset(name, split, DataOptions(**options))
+
+
+# ── going on, pictures, commands ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_short_video_is_continued_and_too_short_a_one_refused() -> None:
+    x = videos(SPEC, 2)
+    whole, known = continued(SPEC, x[:, :3], 2)
+    assert torch.equal(whole[:, :3], x[:, :3]) and not bool(whole[:, 3:].any()) and known.flatten().tolist() == [True, True, False, False]
+    for short, context, says in (
+        (x[:, :1], 2, "the context is 2 frames, got videos of 1 frames"),
+        (x[:, 0], 2, r"got an array of shape \(2, 1, 4, 3\)"),
+        (x, 4, "expected from 0 to 3 known frames of this model's 4, got 4"),
+        (x, 9, "got 9"),
+        (x, -1, "got -1"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            continued(SPEC, short, context)
+    with pytest.raises(ValueError, match="still images"):
+        continued(ImageSpec(1, 4, 3, 3), x[:, 0], 1)
+
+
+def test_pictures_of_videos() -> None:
+    """A strip has a column a frame, an animation a picture a frame; surprise is brightest where a value was least expected."""
+    x = videos(SPEC, 3) / 2
+    logs = torch.zeros(3, *SPEC.shape)
+    logs[1, 2, 0, 3, 1] = -5.0
+    colours = heat(logs)
+    assert colours.shape == (3, 4, 3, 4, 3)
+    assert np.unravel_index(colours.sum(2).argmax(), (3, 4, 4, 3)) == (1, 2, 3, 1)
+    strip = strips(x, ["a", "b", "c"], 2, context=1)
+    frames = [*played([x, colours], ["truth", "surprise"], 2)]
+    assert strip.width > 4 * 3 * 2 and len(frames) == 4 and len({frame.size for frame in frames}) == 1
+    assert len([*wall(x)]) == 4
+    with pytest.raises(ValueError, match="as many videos and frames"):
+        list(played([x, x[:2]]))
+
+
+@pytest.mark.usefixtures("mnist")
+def test_commands_play_videos(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """``sample``, ``complete`` and the surprise of ``score`` write a strip and an animation of as many pictures as frames."""
+    model = str(tmp_path / "model")
+    rastrum.build("video-pixel-network", ImageSpec(1, 8, 8, 2, frames=3), "tiny").save_pretrained(model)
+    source = ["--data", "moving-mnist", "--count", "2", "--binarise", "threshold"]
+    strip, film = str(tmp_path / "x.png"), str(tmp_path / "x.gif")
+    for command in (
+        ["sample", model, "--count", "2", "--out", strip, "--trace", film],
+        ["complete", model, *source, "--context", "2", "--num-samples", "2", "--out", strip, "--trace", film],
+        ["complete", model, *source, "--known", "left", "--num-samples", "1", "--out", strip, "--trace", film],
+        ["score", model, *source, "--surprise", film],
+        ["score", model, *source, "--surprise", strip],
+    ):
+        Path(film).unlink(missing_ok=True)
+        assert main(command) == 0
+        if film in command:
+            with Image.open(film) as picture:
+                assert getattr(picture, "n_frames", 1) == 3
+        capsys.readouterr()
+    assert main(["complete", model, *source, "--context", "1", "--num-samples", "1", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    truth = load_dataset("moving-mnist", "test", DataOptions(size=8, frames=3, binarise="threshold", limit=2)).images
+    drawn = torch.tensor(answer["images"]).view(2, 3, 1, 8, 8)
+    assert answer["known"] == pytest.approx(1 / 3) and torch.equal(drawn[:, 0], truth[:, 0].long())
+    for command, says in (
+        (["complete", model, *source, "--context", "3"], "expected from 0 to 2 known frames of this model's 3, got 3"),
+        (["complete", model, *source, "--context", "1", "--known", "top"], "one of --known"),
+        (["complete", model, "--data", "digits", "--context", "1"], "digits holds still images, this model wants videos of 3 frames"),
+    ):
+        assert main(command) == 2
+        err = capsys.readouterr().err
+        assert says in err and err.count("\n") == 1
+    assert main(["check", "video-pixel-network", "--frames", "2", "--height", "3", "--width", "3"]) == 0
+    assert "2 frames of 1 x 3 x 3" in capsys.readouterr().out
+    assert main(["check", model, "--out", strip]) == 2
+    assert "this one draws videos" in capsys.readouterr().err
+    still = str(tmp_path / "still")
+    rastrum.build("pixelcnn", ImageSpec(1, 8, 8, 17), "tiny").save_pretrained(still)
+    assert main(["complete", still, "--data", "digits", "--context", "1"]) == 2
+    assert "draws still images; use --known" in capsys.readouterr().err
