@@ -1,7 +1,7 @@
 """Layers over whole frames of a video: convolutions that may be dilated, a convolutional LSTM over time, and the multiplicative unit.
 
 A frame is complete before any of them runs, so nothing is masked. Maps are channels last, (B, H, W, C); in a step program they stand in
-the phase ``frame``, over whole maps, and ``FrameGuide`` gives a row of what they know to the frame that is drawn.
+the phase ``frame``, over whole maps.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from ..program.builder import Program, View
 from . import native_for
-from .causal import VerticalConvolution
 
 
 def multiplicative(gates: Tensor, h: Tensor, groups: int = 1) -> Tensor:
@@ -60,22 +59,6 @@ class FrameConvolution(nn.Conv2d):
                 program.linear(seen, part, bias, initial, out)
                 bias, initial = None, out
         return out
-
-
-class FrameGuide(nn.Module):
-    """What a causal layer makes of maps known at every position, to be added to its sums: an unmasked 1x1."""
-
-    def __init__(self, maps: int, outputs: int) -> None:
-        super().__init__()
-        self.look = VerticalConvolution(maps, outputs)
-
-    def forward(self, known: Tensor) -> Tensor:
-        """(B, H, W, maps) → (B, H, W, outputs)."""
-        return self.look(known)
-
-    def lower(self, program: Program, known: View) -> View:
-        """known: a whole map; → a map of the row phase."""
-        return self.look.lower(program, known)
 
 
 class FrameMemory(nn.Module):

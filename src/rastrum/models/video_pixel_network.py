@@ -35,7 +35,8 @@ from torch import Tensor, nn
 
 from ..distributions import Bernoulli, Categorical
 from ..layers.causal import CausalConvolution
-from ..layers.frames import FrameConvolution, FrameGuide, FrameMemory, multiplicative
+from ..layers.condition import Told
+from ..layers.frames import FrameConvolution, FrameMemory, multiplicative
 from ..layers.output import LevelsOutput
 from ..program.builder import Program, View
 from ..protocol import ConditionSpec, Distribution, ImageSpec
@@ -97,20 +98,20 @@ class DecoderBlock(nn.Module):
         self.units = nn.ModuleList(
             CausalConvolution(maps, 4 * maps, above=1, columns=(-1, 1), left=1, centre="through", groups=groups) for _ in range(2)
         )
-        self.guides = nn.ModuleList(FrameGuide(known, 4 * maps) for _ in range(2))
+        self.told = nn.ModuleList(Told(known, 4 * maps) for _ in range(2))
         self.widen = CausalConvolution(maps, 2 * maps, centre="through", groups=groups, bias=False)
 
     def forward(self, h: Tensor, known: Tensor) -> Tensor:
         y = self.narrow(h)
-        for unit, guide in zip(self.units, self.guides, strict=True):
-            y = multiplicative(unit(y, guide(known)), y, self.groups)
+        for unit, told in zip(self.units, self.told, strict=True):
+            y = multiplicative(unit(y, told(known)), y, self.groups)
         return self.widen(y, initial=h)
 
     def lower(self, program: Program, h: View, known: View) -> View:
         y = self.narrow.lower(program, h)
-        for unit, guide in zip(self.units, self.guides, strict=True):
-            assert isinstance(unit, CausalConvolution) and isinstance(guide, FrameGuide)
-            y = program.apply("multiplicative", unit.lower(program, y, guide.lower(program, known)), base=y)
+        for unit, told in zip(self.units, self.told, strict=True):
+            assert isinstance(unit, CausalConvolution) and isinstance(told, Told)
+            y = program.apply("multiplicative", unit.lower(program, y, told.lower(program, known)), base=y)
         return self.widen.lower(program, y, initial=h)
 
 
