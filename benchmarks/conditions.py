@@ -2,8 +2,8 @@
 
     python benchmarks/conditions.py --out conditions [--classes FOLDER …] [--placed FOLDER] [--images 1000] [--minutes 2]
 
-``--classes``: trained models that are told a class (recipes gated-pixelcnn-mnist-classes, gated-pixelcnn-digits,
-pixelcnn-plus-plus-cifar10-classes); ``--placed``: one that is told a map (gated-pixelcnn-placed-mnist). Writes
+``--classes``: trained models that are told a class (recipes row-lstm-mnist-classes, gated-pixelcnn-mnist-classes, gated-pixelcnn-digits,
+pixelcnn-plus-plus-cifar10-classes); ``--placed``: one that is told a map (row-lstm-placed-mnist). Writes
 
     conditions.md     of each model of classes: how many of its samples a classifier that was trained on real images for ``--minutes`` of
                       CPU time reads as the class that was asked for, how many of the real held-out images it reads right, and how many the

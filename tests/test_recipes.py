@@ -1,6 +1,8 @@
 """Every recipe can be built, says what it must, and its settings are flags."""
 
 import dataclasses
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -67,3 +69,19 @@ def test_every_setting_is_a_flag() -> None:
     assert changed.data == dataclasses.replace(recipe.data, binarise="static", limit=50)
     assert changed.optim == dataclasses.replace(recipe.optim, betas=(0.8, 0.9), micro_batch=8)
     assert changed.run == dataclasses.replace(recipe.run, steps=None, minutes=1.5, folder="x")
+
+
+def test_a_run_may_begin_with_the_weights_of_another(tmp_path: Path) -> None:
+    """A class-conditional model begins with an unconditional one's weights; what only it has stays fresh; what does not fit is named."""
+    recipe = RECIPES["gated-pixelcnn-digits"]()
+    data = Dataset("digits", "train", ImageSpec(*DIGITS), torch.zeros(2, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1]), 10)
+    first = build_model(replace(recipe, conditional=False, run=replace(recipe.run, seed=7)), data)
+    first.save_pretrained(tmp_path)
+    second, fresh = build_model(replace(recipe, start=str(tmp_path)), data), build_model(recipe, data)
+    begun, ours, others = first.state_dict(), second.state_dict(), fresh.state_dict()
+    assert set(begun) < set(ours) and all(torch.equal(ours[name], values) for name, values in begun.items())
+    assert all(torch.equal(ours[name], others[name]) for name in set(ours) - set(begun))
+    with pytest.raises(ValueError, match="this model has none"):
+        build_model(replace(recipe, start=str(tmp_path), model=replace(recipe.model, layers=2)), data)
+    with pytest.raises(ValueError, match="of shape"):
+        build_model(replace(recipe, start=str(tmp_path), model=replace(recipe.model, maps=16)), data)

@@ -108,5 +108,7 @@ class Recipe(TrainConfig):
 
     model: Any
     data: DataConfig
+    start: str | None = None
+    """Begin with the weights of this saved model of the same kind, a folder or rastrum/NAME; what it does not have begins afresh."""
     conditional: bool = False
     """Tell the model what the data say of each image: its vector or its map where they have one, else its class."""

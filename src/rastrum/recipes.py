@@ -198,22 +198,6 @@ def gated_pixelcnn_mnist_classes() -> Recipe:
     )
 
 
-def gated_pixelcnn_placed_mnist() -> Recipe:
-    """Gated PixelCNN, told by a map which digit lies about where, on digits placed on 32x32 pixels, ink from half intensity on.
-
-    Command: rastrum train gated-pixelcnn-placed-mnist, then rastrum evaluate FOLDER --data placed-mnist --binarise threshold
-    Hardware and time: not yet measured
-    Expected score: not yet measured (all 10,000 test images, exact)
-    """
-    return Recipe(
-        model=_model("gated-pixelcnn", "small", PLACED),
-        data=DataConfig(name="placed-mnist", binarise="threshold"),
-        conditional=True,
-        optim=OptimConfig(learning_rate=3e-3, warm_up=100, clip=20.0, batch=32, micro_batch=16),
-        run=RunConfig(cpu_minutes=15.0, workers=1),
-    )
-
-
 def gated_pixelcnn_cifar10() -> Recipe:
     """A small Gated PixelCNN on CIFAR-10.
 
@@ -245,14 +229,20 @@ def pixelcnn_plus_plus_cifar10() -> Recipe:
 
 
 def pixelcnn_plus_plus_cifar10_classes() -> Recipe:
-    """``pixelcnn-plus-plus-cifar10`` told the class.
+    """``pixelcnn-plus-plus-cifar10`` told the class: begins with the weights of the one in the package.
 
-    Command: rastrum train pixelcnn-plus-plus-cifar10-classes, then rastrum sample FOLDER --count 100 --out classes.png
+    Command: rastrum train pixelcnn-plus-plus-cifar10-classes, then rastrum evaluate FOLDER --data cifar10
     Hardware and time: not yet measured
     Expected score: not yet measured (all 10,000 test images, exact); published, paper size: 2.94 bits/dim
     """
-    recipe = replace(pixelcnn_plus_plus_cifar10(), conditional=True)
-    return replace(recipe, run=replace(recipe.run, cpu_minutes=30.0))
+    recipe = pixelcnn_plus_plus_cifar10()
+    return replace(
+        recipe,
+        start="rastrum/pixelcnn-plus-plus-cifar10",
+        conditional=True,
+        optim=replace(recipe.optim, learning_rate=7e-4, ema=0.995),
+        run=replace(recipe.run, cpu_minutes=8.0),
+    )
 
 
 def pixelcnn_plus_plus_mnist() -> Recipe:
@@ -444,6 +434,37 @@ def row_lstm_binarized_mnist() -> Recipe:
     return five_minutes("row-lstm")
 
 
+def row_lstm_mnist_classes() -> Recipe:
+    """Row LSTM, told the class, on dynamically binarised MNIST: it sees whole digits above, so it draws what is asked for.
+
+    Command: rastrum train row-lstm-mnist-classes, then python benchmarks/conditions.py --out OUT --classes FOLDER
+    Hardware and time: not yet measured
+    Expected score: not yet measured (all 10,000 test images, exact)
+    """
+    return _told("row-lstm", BINARY, DataConfig(name="mnist", binarise="dynamic"))
+
+
+def row_lstm_placed_mnist() -> Recipe:
+    """Row LSTM, told by a map which digit lies about where, on digits placed on 32x32 pixels, ink from half intensity on.
+
+    Command: rastrum train row-lstm-placed-mnist, then python benchmarks/conditions.py --out OUT --placed FOLDER
+    Hardware and time: not yet measured
+    Expected score: not yet measured (all 10,000 test images, exact)
+    """
+    return _told("row-lstm", PLACED, DataConfig(name="placed-mnist", binarise="threshold"), condition_maps=24)
+
+
+def _told(name: str, shape: tuple[int, int, int, int], data: DataConfig, **overrides: Any) -> Recipe:
+    """A quarter of an hour of a small model that is told what it draws."""
+    return Recipe(
+        model=_model(name, "small", shape, **overrides),
+        data=data,
+        conditional=True,
+        optim=OptimConfig(learning_rate=3e-3, warm_up=50, ema=0.995, clip=20.0, batch=32, micro_batch=16),
+        run=RunConfig(cpu_minutes=15.0, workers=1),
+    )
+
+
 def diagonal_bilstm_binarized_mnist() -> Recipe:
     """Diagonal BiLSTM on Larochelle's binarised MNIST, five minutes.
 
@@ -589,7 +610,6 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "draw-two-digit-mnist-colour": draw_two_digit_mnist_colour,
     "gated-pixelcnn-mnist": gated_pixelcnn_mnist,
     "gated-pixelcnn-mnist-classes": gated_pixelcnn_mnist_classes,
-    "gated-pixelcnn-placed-mnist": gated_pixelcnn_placed_mnist,
     "gated-pixelcnn-cifar10": gated_pixelcnn_cifar10,
     "pixelcnn-plus-plus-cifar10": pixelcnn_plus_plus_cifar10,
     "pixelcnn-plus-plus-cifar10-classes": pixelcnn_plus_plus_cifar10_classes,
@@ -607,6 +627,8 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "spatial-lstm-cifar10": spatial_lstm_cifar10,
     "spatial-lstm-cifar10-paper": spatial_lstm_cifar10_paper,
     "row-lstm-binarized-mnist": row_lstm_binarized_mnist,
+    "row-lstm-mnist-classes": row_lstm_mnist_classes,
+    "row-lstm-placed-mnist": row_lstm_placed_mnist,
     "diagonal-bilstm-binarized-mnist": diagonal_bilstm_binarized_mnist,
     "multiscale-pixelrnn-binarized-mnist": multiscale_pixelrnn_binarized_mnist,
     "video-pixel-network-moving-mnist-small": video_pixel_network_moving_mnist_small,
@@ -621,7 +643,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
 
 
 def build_model(recipe: Recipe, data: Dataset) -> RasterModel | CanvasModel:
-    """A fresh model for the images of ``data``; its parameters come from ``recipe.run.seed``.
+    """A fresh model for the images of ``data``; its parameters come from ``recipe.run.seed``, or from ``recipe.start``.
 
     Raises ``ValueError`` where data and model do not fit, before any training.
     """
@@ -634,7 +656,25 @@ def build_model(recipe: Recipe, data: Dataset) -> RasterModel | CanvasModel:
     condition = data.condition_spec if recipe.conditional else None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.run.seed)
-        return MODELS[model_name(recipe)](data.spec, recipe.model, condition)
+        model = MODELS[model_name(recipe)](data.spec, recipe.model, condition)
+    if recipe.start is not None:
+        begin_with(model, recipe.start)
+    return model
+
+
+def begin_with(model: RasterModel | CanvasModel, start: str) -> None:
+    """Give ``model`` the weights of the saved model ``start``, of the same kind; parameters that it lacks stay as they are.
+
+    Raises ``ValueError`` where ``start`` has a parameter that the model does not have, or one of another shape.
+    """
+    from .checkpoint import load
+
+    weights, ours = load(start).state_dict(), model.state_dict()
+    for name, values in weights.items():
+        if name not in ours or ours[name].shape != values.shape:
+            have = "none" if name not in ours else "x".join(map(str, ours[name].shape))
+            raise ValueError(f"start: {start} has {name} of shape {'x'.join(map(str, values.shape))}, this model has {have}")
+    model.load_state_dict(weights, strict=False)
 
 
 def model_name(recipe: Recipe) -> str:

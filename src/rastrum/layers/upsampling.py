@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import torch
@@ -18,6 +19,9 @@ class Upsampling(nn.Module):
         self.factors = factors
         self.look = nn.Conv2d(channels, maps, 3, padding=1)
         self.spread = nn.ConvTranspose2d(maps, maps, factors, stride=factors)
+        # As what they add up: one channel that is on at each of 9 places, as in a map of classes; ``maps`` numbers of one place.
+        nn.init.normal_(self.look.weight, 0, math.sqrt(2 / 9))
+        nn.init.normal_(self.spread.weight, 0, math.sqrt(2 / maps))
 
     def forward(self, x: Tensor, height: int, width: int) -> Tensor:
         """x (B, C, h, w) → (B, H, W, maps)."""
