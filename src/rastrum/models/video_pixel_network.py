@@ -1,8 +1,8 @@
 """Video Pixel Networks (Kalchbrenner, van den Oord, Simonyan, Danihelka, Vinyals, Graves, Kavukcuoglu 2016, sections 3 and 4).
 
-    frame t−1 ──▶ 3x3 ──▶ encoder: residual blocks, dilated 1, 2, 4, 8, … ──▶ ConvLSTM ──▶ what is known of frames < t
-                          (every position of the frame, resolution kept)        │ over t        │ 1x1, into each unit
-    frame t   ──▶ 7x7, mask A ──▶ decoder: N residual blocks, mask B ◀──────────┴───────────────┘
+    frame t−1 ──▶ 3x3 ──▶ encoder: residual blocks, dilated 1, 2, 4, 8, … ──┬──▶ ConvLSTM ──▶ what is known of frames < t
+                          (every position of the frame, resolution kept)    └──────────────▶ │ 1x1, into each unit
+    frame t   ──▶ 7x7, mask A ──▶ decoder: N residual blocks, mask B ◀─────────────────────┘
                                     └──▶ relu, 1x1 ──▶ relu, 1x1 ──▶ logits of each level, p(x_t,i | x_t,<i, x_<t)
 
     multiplicative unit (section 4.1):   g₁, g₂, g₃ = σ(W * h),   u = tanh(W * h),   out = g₁ ⊙ tanh(g₂ ⊙ h + g₃ ⊙ u)
@@ -12,7 +12,8 @@ Frame after frame, each in raster order: what is known of earlier frames is a ma
 the first. The unit lets its own position through (g₂ ⊙ h), so mask A stands before the decoder, where no unit is yet; in it all is mask B.
 Colours: maps of the decoder lie in groups R, G, B, gates and content of each group side by side.
 
-What differs: the decoder is told what the ConvLSTM knows in the sums of each unit, not in front of the first block; 3x3 in the ConvLSTM.
+What differs: the decoder is told what is known in the sums of each unit, not in front of the first block, and of the encoder's maps of
+the last frame beside the ConvLSTM's (through which alone shapes come out blurred at small sizes); 3x3 in the ConvLSTM.
 The baselines of the comparison are switches. ``dependent=False`` is the paper's: the values of a frame are independent given the frames
 before it (the decoder is not fed the frame that it draws). ``recurrent=False`` is ours: no state, the decoder is told of the previous
 frame alone, so nothing of how fast anything moves.
@@ -132,7 +133,7 @@ class VideoPixelNetwork(RasterModel):
             raise ValueError(f"dilations: expected a tuple of whole numbers of at least 1, got {config.dilations!r}")
         if config.likelihood not in ("categorical", "cross-entropy"):
             raise ValueError(f"likelihood: expected categorical or cross-entropy, got {config.likelihood!r}")
-        known = config.units if config.recurrent else 2 * config.encoder_maps
+        known = 2 * config.encoder_maps + (config.units if config.recurrent else 0)
         reach = config.first_kernel // 2
         self.look = FrameConvolution(groups, 2 * config.encoder_maps, 3)
         self.encoder = nn.ModuleList(EncoderBlock(config.encoder_maps, dilation) for dilation in config.dilations)
@@ -194,7 +195,9 @@ class VideoPixelNetwork(RasterModel):
         for block in self.encoder:
             h = block(h)
         h = h.unflatten(0, (batch, count - 1))
-        return torch.cat([first, h if self.memory is None else self.memory(h, self.beginning)], 1)
+        if self.memory is not None:
+            h = torch.cat([h, self.memory(h, self.beginning[h.shape[-1] :])], -1)
+        return torch.cat([first, h], 1)
 
     def logits(self, x: Tensor) -> Tensor:
         """x (B, *shape) int64 → (B, *shape, numbers)."""
@@ -237,10 +240,12 @@ class VideoPixelNetwork(RasterModel):
                 for block in self.encoder:
                     assert isinstance(block, EncoderBlock)
                     h = block.lower(program, h)
-                if self.memory is None:
-                    program.append("copy", h, known)
-                else:
-                    self.memory.lower(program, h, known)
+                program.append("copy", h, replace(known, size=h.size))
+            if self.memory is not None:
+                memory = program.whole_map(self.config.units, spec.height, spec.width, initial=self.beginning[h.size :])
+                with program.phase("frame"):
+                    self.memory.lower(program, h, memory)
+                    program.append("copy", memory, replace(known, offset=h.size, size=memory.size))
         values = program.values()
         if self.config.dependent:
             h = self.first.lower(program, values)
