@@ -8,7 +8,7 @@ Each autoencoder trains for ``--minutes`` of CPU time of one thread. The folder 
                           trained on real images reads the same class in the reconstruction as the image has
     reconstructions.png   held-out images, the usual decoder's pictures, and three drawings of each from the same numbers
     interpolations.png    between the numbers of two held-out images, in equal steps, with one noise for a row
-    drawing.pt, averaging.pt    the weights, which a later call takes instead of training
+    drawing.safetensors, averaging.safetensors    the weights, which a later call with the same settings takes instead of training
 
 Sharpness: mean absolute difference of neighbouring values, relative to that of the images themselves; 1 is as sharp, a blur is below.
 ``--data frey`` takes the Frey faces (a film of 1,965 frames, the last 200 held out). Source of the experiment: van den Oord et al. 2016,
@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import rastrum
@@ -40,15 +42,19 @@ CLASSIFIER_MINUTES, CLASSIFIER_SIZE = 2.0, 60_000
 
 def trained(network: Any, data: Dataset, minutes: float, file: Path, **settings: Any) -> int:
     """Train, or take the weights of an earlier call; → steps."""
+    asked = {"minutes": f"{minutes:g}", "data": f"{data.name} {data.spec}", "size": str(network.size)}
     if file.exists():
-        saved = torch.load(file)
-        network.load_state_dict(saved["weights"])
-        return saved["steps"]
+        with safe_open(file, "pt") as saved:
+            told = saved.metadata()
+        if {key: told.get(key) for key in asked} != asked:
+            raise ValueError(f"{file}: was trained as {told}, not as {asked}; take another folder")
+        network.load_state_dict(load_file(file))
+        return int(told["steps"])
     spent, steps = 0.0, 0
     for spent, steps in fit(network, lambda x, _: network.loss(x), data, minutes, seed=SEED, **settings):
         if steps % 200 == 0:
             print(f"{type(network).__name__}: {spent:.0f} s, step {steps}", flush=True)
-    torch.save({"weights": network.state_dict(), "steps": steps}, file)
+    save_file(network.state_dict(), file, {**asked, "steps": str(steps)})
     return steps
 
 
@@ -113,8 +119,9 @@ def main() -> None:
     drawing = PixelCNNAutoencoder(spec, options.size, layers=6)
     parameters = count(drawing.decoder)
     averaging = SquaredErrorAutoencoder(spec, options.size, parameters)
-    drawn = trained(drawing, train_set, options.minutes, options.out / "drawing.pt", learning_rate=2e-3, batch=16, clip=100.0)
-    averaged = trained(averaging, train_set, options.minutes, options.out / "averaging.pt", learning_rate=2e-3, batch=64, clip=20.0)
+    files = [options.out / f"{name}.safetensors" for name in ("drawing", "averaging")]
+    drawn = trained(drawing, train_set, options.minutes, files[0], learning_rate=2e-3, batch=16, clip=100.0)
+    averaged = trained(averaging, train_set, options.minutes, files[1], learning_rate=2e-3, batch=64, clip=20.0)
     classifier = None
     if train_set.labels is not None:
         classifier = WholeImageClassifier(spec, train_set.classes, CLASSIFIER_SIZE, convolutional=True)

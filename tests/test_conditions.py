@@ -20,6 +20,7 @@ from rastrum.config import Recipe
 from rastrum.data import Dataset
 from rastrum.data_placed import CELLS, halved, maps_of, one_digit
 from rastrum.evaluation import check_data, evaluate
+from rastrum.layers.condition import Condition, Told
 from rastrum.layers.upsampling import Upsampling
 from rastrum.recipes import RECIPES, build_model
 from rastrum.train import train
@@ -104,6 +105,56 @@ def test_a_gate_is_told_as_its_equation_says() -> None:
         torch.testing.assert_close(out, layer.residual(gate(across)), rtol=0, atol=1e-12)
 
 
+# Every place of a model (of two layers, or its tiny preset) that is told what is known, from the papers: both stacks of every gated layer,
+# every block of PixelCNN, every block of both streams of PixelCNN++ on its ways down (3) and up (2 + 2 + 1), every recurrence.
+PLACES = {"pixelcnn": 2, "gated-pixelcnn": 4, "pixelcnn++": 2 * (3 + 5), "row-lstm": 2, "diagonal-bilstm": 4, "pixel-lstm": 2}
+
+
+@pytest.mark.parametrize("kind", TOLD)
+@pytest.mark.parametrize("name", PLACES)
+def test_every_layer_is_told_and_listens(name: str, kind: str) -> None:
+    """As many places as there are layers and stacks; each has gates, or maps, for every number told, and moving one moves the image."""
+    if kind == "map" and name not in MAPPED:
+        pytest.skip("takes no map")
+    model = lively(name, ImageSpec(1, 4, 5, 3), TOLD[kind]).double()
+    x, told = torch.randint(3, (3, 1, 4, 5), generator=torch.Generator().manual_seed(6)), conditions(TOLD[kind], 3)
+    weights = [module.weight for module in model.modules() if isinstance(module, Told)]
+    assert len(weights) == PLACES[name]
+    size = {"class": 3, "vector": 2, "map": model.config.condition_maps if name in MAPPED else 0}[kind]  # pyright: ignore
+    with torch.no_grad():
+        before = model.log_prob_map(x, told)
+        for weight in weights:
+            assert weight is not None and weight.shape[0] == size
+            weight += 0.1
+            assert float((model.log_prob_map(x, told) - before).abs().max()) > 1e-9
+            weight -= 0.1
+
+
+@pytest.mark.parametrize("height", range(1, 12))
+def test_no_cell_of_a_map_is_left_out(height: int) -> None:
+    """A map of a size that is taken has a pixel for every cell: changing any cell changes s. Others are refused, with one that fits."""
+    taken = []
+    for rows in range(1, height + 1):
+        told = ConditionSpec("map", (1, rows, 1))
+        try:
+            condition = Condition(told, ImageSpec(1, height, 3, 2), maps=6)
+        except ValueError as error:
+            assert "lie outside the image; take" in str(error)
+            continue
+        taken.append(rows)
+        torch.nn.init.constant_(condition.upsampling.look.bias, 3.0)  # pyright: ignore
+        torch.nn.init.constant_(condition.upsampling.spread.bias, 9.0)  # pyright: ignore
+        base = condition(torch.zeros(1, 1, rows, 1), torch.float32)
+        for row in range(rows):
+            cell = torch.zeros(1, 1, rows, 1)
+            cell[0, 0, row] = 1
+            assert not torch.equal(condition(cell, torch.float32), base)
+            block = -(-height // rows)
+            moved = (condition(cell, torch.float32) - base).abs().sum((0, 2, 3)).nonzero().flatten()
+            assert moved.min() >= (row - 1) * block and moved.max() < (row + 2) * block      # its block, and those of its neighbours
+    assert {1, height} <= set(taken) and all(height % rows or rows in taken for rows in range(1, height + 1))
+
+
 def test_a_map_is_seen_where_it_lies_and_everywhere_in_time() -> None:
     """No mask: a cell moves conditionals of pixels before it, as far as m reaches; and what no layer can see of it stays."""
     spec, told = ImageSpec(1, 8, 8, 2), ConditionSpec("map", (1, 8, 8))
@@ -169,6 +220,7 @@ def test_bad_maps_are_refused(condition: Any, says: str) -> None:
     ("name", "size", "says"),
     [
         ("gated-pixelcnn", (1, 3, 5), "a map must be no larger than the image, 4x4, got 3x5"),
+        ("gated-pixelcnn", (1, 3, 4), "cells of a 3x4 map on 4x4 pixels are blocks of 2x1 pixels, .* take 2x4"),
         ("pixel-lstm", (1, 2, 2), "a class or a vector, got kind 'map'"),
         ("spatial-lstm", (1, 2, 2), "a class or a vector, got kind 'map'"),
         ("multiscale-pixelrnn", (1, 2, 2), "takes no condition"),
@@ -257,7 +309,12 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     np.save(folder / "wrong.npy", np.zeros((2, 3, 1, 2)))
     np.save(folder / "infinite.npy", np.full((2, 1, 2), np.inf))
     np.save(folder / "words.npy", np.array(["a"]))
+    np.save(folder / "huge.npy", np.full((2, 1, 2), 1e300))
     (folder / "text.npy").write_text("no array")
+    (folder / "archive.npy").write_bytes(b"PK\x03\x04 and no more")
+    for name, shape in (("damaged", "(3 +"), ("long", "(99999999999,)"), ("longer", "(9999999999999999999999,)")):
+        header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+        (folder / f"{name}.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode())
     return {file.name: file for file in folder.iterdir()}
 
 
@@ -296,6 +353,11 @@ def test_commands_tell_a_model(folders: dict[str, Path], capsys: pytest.CaptureF
         (["sample", "map", "--map", "infinite.npy"], "not finite"),
         (["sample", "map", "--map", "words.npy"], "one array of numbers"),
         (["sample", "map", "--map", "text.npy"], "one array of numbers"),
+        (["sample", "map", "--map", "huge.npy"], "not finite"),
+        (["sample", "map", "--map", "archive.npy"], "one array of numbers"),
+        (["sample", "map", "--map", "damaged.npy"], "one array of numbers"),
+        (["sample", "map", "--map", "long.npy"], "one array of numbers"),
+        (["sample", "map", "--map", "longer.npy"], "one array of numbers"),
         (["sample", "map"], "told a map of size (2, 1, 2) and there is none; give --map"),
         (["sample", "map", "--class", "3"], "--class: this model is told a map; use --map"),
         (["sample", "vector", "--map", "map.npy"], "--map: this model is told a vector; use --condition"),

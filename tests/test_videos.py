@@ -20,6 +20,7 @@ from rastrum.config import DataOptions, OptimConfig, RunConfig, TrainConfig
 from rastrum.data import Dataset, load_dataset
 from rastrum.data_videos import moving_digits, shrunk
 from rastrum.evaluation import evaluate
+from rastrum.layers.condition import Told
 from rastrum.layers.frames import multiplicative
 from rastrum.models.video_pixel_network import VideoPixelNetwork, cross_entropy_floor
 from rastrum.train import train
@@ -64,6 +65,60 @@ def test_a_multiplicative_unit_is_its_equation() -> None:
     for wide, narrow in zip(*found, strict=True):
         torch.testing.assert_close(narrow.double(), wide, rtol=0, atol=1e-6)
     assert torch.autograd.gradcheck(lambda g, x: multiplicative(g, x, 3), [x.requires_grad_() for x in (gates, h)])
+
+
+def test_what_is_known_is_its_equations() -> None:
+    """Encoder and ConvLSTM written out in float64: dilations, residuals, two units a block, a state kept from frame to frame."""
+    model, x = network(dilations=(1, 2)), videos(SPEC, 2)
+    frames = SPEC.scale(x, torch.float64)
+
+    def conv(layer: Any, y: Tensor, dilation: int = 1) -> Tensor:
+        weight, bias = layer.weight, layer.bias
+        return torch.nn.functional.conv2d(y, weight, bias, padding=dilation * (weight.shape[-1] // 2), dilation=dilation)
+
+    def unit(layer: Any, y: Tensor, dilation: int) -> Tensor:
+        a, b, c, u = conv(layer, y, dilation).chunk(4, 1)
+        return a.sigmoid() * (b.sigmoid() * y + c.sigmoid() * u.tanh()).tanh()
+
+    memory, encoded = model.memory, 2 * model.config.encoder_maps
+    assert memory is not None
+    state = model.beginning[encoded:, None, None].expand(2, -1, 4, 3)
+    cell = memory.first_cell[:, None, None].expand(2, -1, 4, 3)
+    expected = [model.beginning[:, None, None].expand(2, -1, 4, 3)]
+    for t in range(SPEC.frames - 1):
+        h = conv(model.look, frames[:, t])
+        for block, dilation in zip(model.encoder, (1, 2), strict=True):
+            first, second = block.units  # pyright: ignore
+            h = h + conv(block.widen, unit(second, unit(first, conv(block.narrow, h), dilation), dilation))
+        o, f, i, g = (conv(memory.enter, h) + conv(memory.keep, state)).chunk(4, 1)
+        cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
+        state = o.sigmoid() * cell.tanh()
+        expected.append(torch.cat([h, state], 1))
+    found = model.known(frames.permute(0, 1, 3, 4, 2)).permute(0, 1, 4, 2, 3)
+    torch.testing.assert_close(found, torch.stack(expected, 1), rtol=0, atol=1e-12)
+
+
+def test_every_unit_is_told_of_earlier_frames() -> None:
+    """Two units in each block of the decoder; moving what one is told moves the video."""
+    model, x = network(layers=2), videos(SPEC, 2)
+    weights = [module.weight for module in model.modules() if isinstance(module, Told)]
+    assert len(weights) == 4
+    with torch.no_grad():
+        before = model.log_prob_map(x)
+        for weight in weights:
+            assert weight is not None and weight.shape == (len(model.beginning), 4 * model.config.maps)
+            weight += 0.1
+            assert float((model.log_prob_map(x) - before).abs().max()) > 1e-9
+            weight -= 0.1
+
+
+def test_dilations_reach_as_far_as_promised() -> None:
+    """One row of 21 pixels, wider than its context: what is not reached and what is promised and not seen are both faults."""
+    model = network(ImageSpec(1, 1, 21, 2, frames=2), dilations=(1, 2), layers=1)
+    report = rastrum.check(model)
+    context = model.context()
+    assert report.ok, str(report)
+    assert context is not None and not bool(context[21 + 10, :21].all())
 
 
 @pytest.mark.parametrize("options", [{}, {"recurrent": False}, {"dependent": False}], ids=str)

@@ -41,7 +41,7 @@ class Scores:
 
 def scores(spec: ImageSpec, images: ArrayLike, nats: ArrayLike) -> Scores:
     """Of images (N, *spec.shape) in levels whose −log p is ``nats`` (N,)."""
-    told = as_tensor("nats", nats).double()
+    told = _finite("nats", nats)
     complexity = png_bits(spec, images)
     if told.shape != complexity.shape:
         raise ValueError(f"nats: expected one number for each of {len(complexity)} images, got shape {tuple(told.shape)}")
@@ -61,7 +61,7 @@ def png_bits(spec: ImageSpec, images: ArrayLike) -> Tensor:
 
 
 def _pictures(image: np.ndarray, levels: int) -> list[Picture]:
-    """Levels (C, H, W) as the pictures that hold them in the fewest bits."""
+    """Levels (C, H, W) as pictures: of a bit, a byte or two a value."""
     if levels == 2:
         return [Image.fromarray(channel.astype(bool)) for channel in image]
     if levels > 256:
@@ -76,7 +76,7 @@ def z_scores(values: ArrayLike, reference: ArrayLike) -> Tensor:
 
     ``ValueError`` for fewer than two reference values, or ones that are all the same.
     """
-    of, usual = as_tensor("values", values).double(), as_tensor("reference", reference).double()
+    of, usual = _finite("values", values), _finite("reference", reference)
     if usual.ndim != 1 or len(usual) < 2:
         raise ValueError(f"reference: expected at least two values, got shape {tuple(usual.shape)}")
     deviation = usual.std()
@@ -90,9 +90,16 @@ def auroc(usual: ArrayLike, unusual: ArrayLike) -> float:
 
     1 = always, 0.5 = no better than a coin, below = the other way round. ``ValueError`` where either is empty.
     """
-    low, high = as_tensor("usual", usual).double().flatten(), as_tensor("unusual", unusual).double().flatten()
+    low, high = _finite("usual", usual).flatten(), _finite("unusual", unusual).flatten()
     if not len(low) or not len(high):
         raise ValueError(f"auroc: expected values on both sides, got {len(low)} and {len(high)}")
     ordered = low.sort().values
     below = torch.searchsorted(ordered, high, side="left") + torch.searchsorted(ordered, high, side="right")
     return float(below.double().mean()) / (2 * len(low))
+
+
+def _finite(what: str, values: ArrayLike) -> Tensor:
+    numbers = as_tensor(what, values).double()
+    if not bool(torch.isfinite(numbers).all()):
+        raise ValueError(f"{what}: expected finite numbers, got some that are not")
+    return numbers

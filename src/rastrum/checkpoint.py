@@ -245,6 +245,18 @@ def _card(model: RasterModel | CanvasModel, name: str, facts: Mapping[str, str])
     notice = NOTICES.get(facts.get("data", "").split(" ")[0], "")
     return (
         f"---\nlibrary_name: rastrum\ntags: [{name.rstrip('+')}, image-generation]\n---\n\n# {name}\n\n| | |\n|---|---|\n{table}\n\n"
-        f'```python\nimport rastrum\n\nmodel = rastrum.load("{where}")\nimages = rastrum.sample(model, 16'
-        f"{', condition=0' if told is not None and told.kind == 'class' else ''})\n```\n" + picture + (f"\n{notice}\n" if notice else "")
+        f'```python\n{_use(model, where)}\n```\n' + picture + (f"\n{notice}\n" if notice else "")
     )
+
+
+def _use(model: RasterModel | CanvasModel, where: str) -> str:
+    """Lines of Python that load the model and draw with it, where it can."""
+    from .raster import RasterModel
+
+    told = model.condition_spec
+    condition = "" if told is None else ", condition=0" if told.kind == "class" else f", condition=torch.zeros{told.shape}"
+    lines = ["import torch"] if "torch" in condition else []
+    lines += ["import rastrum", "", f'model = rastrum.load("{where}")']
+    if isinstance(model, RasterModel) and not model.proper:
+        return "\n".join([*lines, "loss = model.loss(images)                  # no likelihood, so there is nothing to sample"])
+    return "\n".join([*lines, f"images = rastrum.sample(model, 16{condition})"])

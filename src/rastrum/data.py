@@ -78,6 +78,7 @@ PLACED = {"two-digit-mnist": 60, "two-digit-mnist-colour": 60, "cluttered-mnist"
 VIDEOS = ("moving-mnist",)
 SEQUENCES = 1000               # that a split of them fixes
 NAMES = ("digits", *HUB, *PATCHES, *PLACED, *VIDEOS)
+THRESHOLDED = ("placed-mnist", *VIDEOS)    # two levels of them are ink from half intensity on, where nothing else is said
 # What a card must say about the data.
 NOTICES = {
     "digits": 'Data: "Optical Recognition of Handwritten Digits", E. Alpaydin, C. Kaynak; UCI Machine Learning Repository 1998, CC BY 4.0.',

@@ -208,11 +208,12 @@ def check_condition(
         if condition.is_floating_point() or condition.dtype == torch.bool:
             raise ValueError(f"condition: a class is a whole number, got {condition.dtype}")
         assert isinstance(spec.size, int)
+        condition = condition.to(device=device, dtype=torch.int64)
         if batch and (int(condition.min()) < 0 or int(condition.max()) >= spec.size):
             raise ValueError(f"condition: classes must lie in 0 … {spec.size - 1}, got {int(condition.min())} … {int(condition.max())}")
-        return condition.to(device=device, dtype=torch.int64)
+        return condition
     if not condition.is_floating_point():
         raise ValueError(f"condition: kind {spec.kind!r} takes floats, got {condition.dtype}")
-    if not bool(torch.isfinite(condition).all()):
-        raise ValueError(f"condition: kind {spec.kind!r} takes finite numbers, got some that are not")
+    if not bool((condition.abs() <= torch.finfo(torch.float32).max).all()):
+        raise ValueError(f"condition: kind {spec.kind!r} takes finite numbers that fit float32, got some that do not")
     return condition.to(device)

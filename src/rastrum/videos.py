@@ -26,14 +26,14 @@ def check_context(spec: ImageSpec, context: int, what: str = "context") -> None:
         raise ValueError(f"{what}: expected from 0 to {spec.frames - 1} known frames of this model's {spec.frames}, got {context!r}")
 
 
-def continued(spec: ImageSpec, videos: ArrayLike, context: int) -> tuple[Tensor, Tensor]:
+def continued(spec: ImageSpec, videos: ArrayLike, context: int, what: str = "context") -> tuple[Tensor, Tensor]:
     """Videos (B, at least ``context`` frames, C, H, W) as ``rastrum.complete`` takes them.
 
     → levels (B, *spec.shape) and known (T, 1, 1, 1) bool. Frames behind the context, which are not known, are taken where there
     are some, else they are dark.
     Raises ``ValueError`` for a context that leaves nothing to continue, and for videos that are shorter.
     """
-    check_context(spec, context)
+    check_context(spec, context, what)
     x = as_tensor("videos", videos)
     if x.dim() != 5 or x.shape[1] < context:
         have = f"videos of {x.shape[1]} frames" if x.dim() == 5 else f"an array of shape {tuple(x.shape)}"

@@ -38,7 +38,7 @@ def check(
     images: Images = None,
     split: Split = "test",
     count: Count = 16,
-    binarise: Binarise = "static",
+    binarise: Binarise = None,
     classes: Classes = None,
     map: Maps = None,
     out: Out = None,

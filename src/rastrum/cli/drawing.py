@@ -72,7 +72,7 @@ def complete(
     images: Images = None,
     split: Split = "test",
     count: Count = 8,
-    binarise: Binarise = "static",
+    binarise: Binarise = None,
     known: Annotated[str | None, arg(metavar="KNOWN", help="what is kept: top, left, bottom or right half, a fraction of the rows such as "
                                                            "0.25, or a mask.png, white where known; by default top")] = None,
     context: Annotated[int | None, arg(metavar="N", help="of a video: the first N frames are known; by default half of them")] = None,
@@ -111,7 +111,7 @@ def complete(
     elif not video:
         raise ValueError(f"--context: {model} draws still images; use --known")
     if video and known is None:
-        _, mask = continued(network.spec, torch.zeros(0, *network.spec.shape, dtype=torch.int64), context)
+        _, mask = continued(network.spec, torch.zeros(0, *network.spec.shape, dtype=torch.int64), context, "--context")
     else:
         mask = known_mask(known or "top", network.spec)
     if not isinstance(network, RasterModel):
@@ -175,7 +175,7 @@ def reconstruct(
     images: Images = None,
     split: Split = "test",
     count: Count = 8,
-    binarise: Binarise = "static",
+    binarise: Binarise = None,
     seed: Annotated[int, arg(help="same seed, same strokes")] = 0,
     told: Conditions = NOTHING,
     out: Out = None,

@@ -30,7 +30,7 @@ def figures(
     images: Images = None,
     split: Annotated[str | None, arg(help="of the data set: train, test, test[:100], …; by default what was held out, else test")] = None,
     count: Count = 64,
-    binarise: Binarise = "static",
+    binarise: Binarise = None,
     seed: Annotated[int, arg(help="same seed, same pictures")] = 0,
     told: Conditions = NOTHING,
     json: Json = False,

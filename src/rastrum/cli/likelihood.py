@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 from tyro.conf import arg
 
 from .show import NOTHING, Conditions, Json, Model, Told, answer, bits_per_dim, check_suffix, condition_for, load_model, progress
-from .source import Binarise, Count, Data, Images, Split, load_images
+from .source import Binarise, Count, Data, Images, Split, binarised_by, load_images
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,7 +30,7 @@ def score(
     images: Images = None,
     split: Split = "test",
     count: Count = 16,
-    binarise: Binarise = "static",
+    binarise: Binarise = None,
     num_samples: Trajectories = 1,
     seed: Annotated[int, arg(help="of a canvas model's latents")] = 0,
     told: Conditions = NOTHING,
@@ -64,8 +64,11 @@ def score(
         raise ValueError(f"--surprise: {model} has a bound for whole images only; a surprise map needs a raster model")
     if surprise is not None and ensemble:
         raise ValueError("--surprise: an ensemble scores whole images only; leave out one of --surprise and --ensemble")
-    dataset = load_images(network, data, images, split, count, binarise)
-    usual = None if reference is None else load_images(network, reference, None, reference_split, reference_count, binarise)
+    if reference_count < 2:
+        raise ValueError(f"--reference-count: a mean and a deviation take at least 2 images, got {reference_count}")
+    dataset, usual = load_images(network, data, images, split, count, binarise), None
+    if reference is not None:
+        usual = load_images(network, reference, None, reference_split, reference_count, binarise, flag="--reference")
     settings = Scoring(num_samples, seed, told, ensemble)
     x = dataset.images.long()
     nats, maps = score_images(network, dataset, settings, "scoring")
@@ -152,7 +155,7 @@ def evaluate(
     images: Images = None,
     split: Split = "test",
     count: Annotated[int | None, arg(help="a fixed random subset of this many images; by default all")] = None,
-    binarise: Binarise = "static",
+    binarise: Binarise = None,
     num_samples: Trajectories = 1,
     seed: Annotated[int, arg(help="of a canvas model's latents")] = 0,
     told: Conditions = NOTHING,
@@ -173,6 +176,7 @@ def evaluate(
         dataset = replace(dataset, labels=condition, classes=int(condition.max()) + 1)
     with progress("evaluating", len(dataset), "images") as report:
         evaluation = over_all(network, dataset, num_samples=num_samples, seed=seed, ensemble=ensemble, progress=report)
+    binarise = binarise or binarised_by(data)
     drawn = f" (binarised if it was not: {binarise})" if network.spec.levels == 2 else ""
     asked = {"model": model, "data": dataset.name, "split": dataset.split, "binarise": binarise, "num_samples": num_samples}
     asked |= {"ensemble": ensemble, "crop": crop}

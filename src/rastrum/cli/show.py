@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from rich.console import Console, RenderableType
@@ -136,8 +137,9 @@ def numbers(flag: str, path: Path, shape: tuple[int, ...]) -> Tensor:
     if not path.is_file():
         raise ValueError(f"{flag}: there is no file {str(path)!r}")
     try:
-        found = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError):
+        with path.open("rb") as file:                                     # read_array, since np.load also takes archives
+            found = np.lib.format.read_array(file, allow_pickle=False)
+    except (ValueError, EOFError, SyntaxError, TokenError, MemoryError, OverflowError):
         found = None
     if not isinstance(found, np.ndarray) or found.dtype.kind not in "fiub":
         raise ValueError(f"{flag}: {str(path)!r} must hold one array of numbers, as numpy.save writes it")
@@ -146,9 +148,11 @@ def numbers(flag: str, path: Path, shape: tuple[int, ...]) -> Tensor:
         size = ", ".join(map(str, shape))
         shapes = f"({size}{',' * (len(shape) == 1)}) or (count, {size})"
         raise ValueError(f"{flag}: this model takes an array {shapes}, {str(path)!r} holds {found.shape}")
-    if not np.isfinite(one.astype(np.float32)).all():
+    with np.errstate(over="ignore"):
+        told = one.astype(np.float32)
+    if not np.isfinite(told).all():
         raise ValueError(f"{flag}: {str(path)!r} holds numbers that are not finite")
-    return torch.from_numpy(one.astype(np.float32))
+    return torch.from_numpy(told)
 
 
 def check_suffix(flag: str, path: Path | None, *suffixes: str) -> None:

@@ -24,8 +24,17 @@ Images: TypeAlias = Annotated[Path | None, arg(metavar="PATH", help="instead of 
 Split: TypeAlias = Annotated[str, arg(help="of the data set: train, test, test[:100], …")]
 Count: TypeAlias = Annotated[int, arg(help="a fixed random subset of this many images")]
 Binarise: TypeAlias = Annotated[
-    Literal["static", "threshold"], arg(help="for a model of two levels and images of more: a fixed draw, or one from half intensity on")
+    Literal["static", "threshold"] | None,
+    arg(help="for a model of two levels and images of more: a fixed draw, or one from half intensity on; by default threshold for "
+             "placed-mnist and moving-mnist, else static"),
 ]
+
+
+def binarised_by(name: str | None) -> Literal["static", "threshold"]:
+    """How a data set gets its two levels where nothing is said."""
+    from ..data import THRESHOLDED
+
+    return "threshold" if name in THRESHOLDED else "static"
 
 
 def load_images(
@@ -34,10 +43,11 @@ def load_images(
     images: Path | None,
     split: str,
     count: int | None,
-    binarise: Literal["static", "threshold"],
+    binarise: Literal["static", "threshold"] | None,
     crop: bool = False,
+    flag: str = "--data",
 ) -> Dataset:
-    """Images as the model takes them: resized, or with ``crop`` a part of each.
+    """Images as the model takes them: resized, or with ``crop`` a part of each. flag: what named them, for messages.
 
     Raises ``ValueError`` for none or two sources, or images that cannot be made to fit.
     """
@@ -54,9 +64,9 @@ def load_images(
     assert name is not None
     if model.spec.frames > 1 and name not in VIDEOS:
         have = f"{name} holds still images, this model wants videos of {model.spec.frames} frames"
-        raise ValueError(f"--data: {have}; there are {', '.join(VIDEOS)}")
+        raise ValueError(f"{flag}: {have}; there are {', '.join(VIDEOS)}")
     if name not in NAMES and ":" not in name:
-        raise ValueError(f"--data: unknown data set {name!r}; {nearest(name, NAMES)}")
+        raise ValueError(f"{flag}: unknown data set {name!r}; {nearest(name, NAMES)}")
     spec = model.spec
     size = spec.height if spec.height == spec.width else None
     if crop and size is None:
@@ -68,7 +78,7 @@ def load_images(
         grey=spec.channels == 1,
         frames=spec.frames if name in VIDEOS else None,
         limit=count,
-        binarise=binarise if two else None,
+        binarise=(binarise or binarised_by(name)) if two else None,
         levels=None if two else spec.levels,
     )
     with progress(f"reading {name}", 1, "images") as report:

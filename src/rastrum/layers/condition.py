@@ -23,8 +23,8 @@ from .upsampling import Upsampling
 class Condition(nn.Module):
     """A condition as all layers are told it: ``size`` numbers, at one position or at each; 0 and None for an unconditional model.
 
-    maps: how many m makes of a map of any size up to the image's; 0 = the model takes none.
-    Raises ``ValueError`` for a map that is larger, or not taken.
+    maps: how many m makes of a map; 0 = the model takes none. A cell of a map is a block of ⌈H / h⌉ by ⌈W / w⌉ pixels, the last ones cut
+    off at the border. Raises ``ValueError`` for a map that is not taken, or is larger than the image, or has cells without a pixel.
     """
 
     def __init__(self, condition: ConditionSpec | None, image: ImageSpec, maps: int = 0) -> None:
@@ -36,11 +36,15 @@ class Condition(nn.Module):
         elif condition is not None and isinstance(condition.size, tuple):
             channels, height, width = condition.size
             if not maps:
-                raise ValueError("condition: this model takes a class or a vector, got kind 'map'; gated-pixelcnn and pixelcnn++ take one")
+                raise ValueError("condition: this model takes a class or a vector, got kind 'map'; `rastrum models` says which take one")
             if height > image.height or width > image.width:
                 largest = f"{image.height}x{image.width}"
                 raise ValueError(f"condition: a map must be no larger than the image, {largest}, got {height}x{width}")
             self.size, factors = maps, (-(-image.height // height), -(-image.width // width))
+            if (height - 1) * factors[0] >= image.height or (width - 1) * factors[1] >= image.width:
+                fits = f"{-(-image.height // factors[0])}x{-(-image.width // factors[1])}"
+                what = f"blocks of {factors[0]}x{factors[1]} pixels, so that some lie outside the image; take {fits} or another size"
+                raise ValueError(f"condition: cells of a {height}x{width} map on {image.height}x{image.width} pixels are {what}")
             self.upsampling = Upsampling(channels, maps, factors)
 
     def forward(self, condition: Tensor | None, dtype: torch.dtype) -> Tensor | None:
