@@ -222,7 +222,7 @@ def test_the_models_fit_a_terminal(columns: int, monkeypatch: pytest.MonkeyPatch
     from rastrum.cli import about
 
     longest = {"kind": "canvas", "parameters": {"tiny": 9596, "small": 865_863, "paper": 115_797_889}, "conditions": ["class", "vector"],
-               "more_presets": [], "colour": True, "levels": 65536}  # fmt: skip
+               "more_presets": [], "colour": True, "videos": False, "levels": 65536}  # fmt: skip
     monkeypatch.setattr(about, "describe", lambda name: longest)
     monkeypatch.setenv("COLUMNS", str(columns))
     assert main(["models"]) == 0

@@ -379,3 +379,4 @@ def test_models_say_what_they_take(capsys: pytest.CaptureFixture[str]) -> None:
 
     assert all(describe(name, ["tiny"])["conditions"] == ["class", "vector", "map"] for name in MAPPED)
     assert describe("spatial-lstm", ["tiny"])["conditions"] == ["class", "vector"]
+    assert describe("video-pixel-network", ["tiny"])["videos"] and not describe("pixelcnn", ["tiny"])["videos"]

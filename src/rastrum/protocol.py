@@ -69,7 +69,7 @@ class ConditionSpec:
             raise ValueError(f"ConditionSpec: kind must be 'class', 'vector' or 'map', got {self.kind!r}")
         sizes = self.size if self.kind == "map" else (self.size,)
         expected = 3 if self.kind == "map" else 1
-        if not isinstance(sizes, tuple) or len(sizes) != expected or any(not isinstance(s, int) or s < 1 for s in sizes):
+        if not isinstance(sizes, tuple) or len(sizes) != expected or any(type(s) is not int or s < 1 for s in sizes):
             raise ValueError(f"ConditionSpec: a condition of kind {self.kind!r} cannot have the size {self.size!r}")
 
     @property

@@ -30,6 +30,7 @@ def models(json: Json = False) -> None:
         table.add_row(name, row["kind"], *sizes, told, colour, f"2–{row['levels']:,}")
     boxed = f"in the package, trained: {', '.join(pretrained())}"
     more = [f"{name} also has the presets {', '.join(row['more_presets'])}" for name, row in found.items() if row["more_presets"]]
+    more.append(f"of videos: {', '.join(name for name, row in found.items() if row['videos'])}")
     legend = "raster: pixel by pixel, exact likelihood · canvas: stroke by stroke, a bound · told: conditions it can be given"
     answer(found, json, table, legend, *more, boxed)
 
@@ -53,6 +54,7 @@ def describe(name: str, presets: Sequence[str] = ("tiny", "small", "paper")) -> 
         "more_presets": list(getattr(MODELS[name], "more_presets", ())),
         "conditions": [condition.kind for condition in conditions if takes(spec, condition)],
         "colour": takes(replace(spec, channels=3)),
+        "videos": takes(replace(spec, frames=2)),
         "levels": next(levels for levels in (65536, 256, 2) if takes(replace(spec, levels=levels))),
     }
 

@@ -56,6 +56,8 @@ def check(
     if weights:
         told = Told(classes, None if condition is None else Path(condition), map)
         return strengths(model, network, data, images, split, count, binarise, told, at, out, json)
+    if classes or map is not None or (condition is not None and condition.endswith(".npy")):
+        raise ValueError("check: it proves what holds whatever a model is told; --class, --map and --condition X.npy are for --weights")
     import rastrum
 
     report = rastrum.check(network)  # pyright: ignore[reportArgumentType]

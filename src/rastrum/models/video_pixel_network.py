@@ -15,8 +15,8 @@ Colours: maps of the decoder lie in groups R, G, B, gates and content of each gr
 What differs: the decoder is told what is known in the sums of each unit, not in front of the first block, and of the encoder's maps of
 the last frame beside the ConvLSTM's (through which alone shapes come out blurred at small sizes); 3x3 in the ConvLSTM.
 The baselines of the comparison are switches. ``dependent=False`` is the paper's: the values of a frame are independent given the frames
-before it (the decoder is not fed the frame that it draws). ``recurrent=False`` is ours: no state, the decoder is told of the previous
-frame alone, so nothing of how fast anything moves.
+before it (the decoder is not fed the frame that it draws; its kernels stay what they are). ``recurrent=False`` is ours: no state, the
+decoder is told of the previous frame alone, so nothing of how fast anything moves.
 
 ``likelihood="cross-entropy"`` is the paper's training loss on Moving MNIST: −Σ x log q + (1 − x) log(1 − q) with x the grey value in
 [0, 1]. It is no likelihood of anything (its floor is ``cross_entropy_floor``, not 0): such a model has a ``loss`` and nothing that
@@ -40,7 +40,7 @@ from ..layers.condition import Told
 from ..layers.frames import FrameConvolution, FrameMemory, multiplicative
 from ..layers.output import LevelsOutput
 from ..program.builder import Program, View
-from ..protocol import ConditionSpec, Distribution, ImageSpec
+from ..protocol import ConditionSpec, Distribution, ImageSpec, check_images
 from ..raster import RasterModel
 from .context import cone_context
 from .presets import check_config, choose, multiple_of
@@ -225,7 +225,7 @@ class VideoPixelNetwork(RasterModel):
         """What training lowers, nats a video (B,): −log p, or the cross-entropy of grey values in [0, 1]."""
         if self.proper:
             return -self.log_prob_map(x).flatten(1).sum(1)
-        grey = x.to(self.dtype) / (self.spec.levels - 1)
+        grey = check_images(self.spec, x, self.device).to(self.dtype) / (self.spec.levels - 1)
         return F.binary_cross_entropy_with_logits(self.logits(x).squeeze(-1), grey, reduction="none").flatten(1).sum(1)
 
     # ── one value at a time ──────────────────────────────────────────────────────────────────────────────────────────
