@@ -110,7 +110,7 @@ def main() -> None:
     print(f"nats a frame, frames {context + 1} … {held_out.spec.frames} of {len(x)} held-out sequences of 32x32, {levels} levels:")
     print(f"  copying the last frame            {said(copying(train_on.images.long(), x, levels)[:, context - 1 :])}")
     suffixes = {"model": "", "stateless": "-stateless", "independent": "-independent"}
-    network = None
+    network, first = None, None
     for name, suffix in suffixes.items():
         folder = getattr(options, name)
         if folder is not None:
@@ -121,7 +121,10 @@ def main() -> None:
             continue
         assert isinstance(model, RasterModel)
         network = model if name == "model" else network
-        print(f"  {RECIPE.split('-moving')[0]}{suffix:<15}{said(nats_of_frames(model, x)[:, context:])}")
+        nats = nats_of_frames(model, x)[:, context:]
+        first = nats if first is None else first
+        above = "" if nats is first else f"; above the first, sequence by sequence: {said(nats - first).strip()}"
+        print(f"  {RECIPE.split('-moving')[0]}{suffix:<15}{said(nats)}{above}")
     if options.animation and network is not None:
         shown, known = continued(network.spec, x[:4], context)
         completed = rastrum.complete(network, shown, known)

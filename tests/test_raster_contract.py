@@ -26,7 +26,7 @@ MODES: dict[str, tuple[tuple[int, ...], int, ConditionSpec | None]] = {
     "rgb": ((3, 4, 5), 4, None),
     "rgb, class": ((3, 4, 3), 4, CLASSES),
     "grey, vector": ((1, 4, 4), 3, ConditionSpec("vector", 2)),
-    "grey, map": ((1, 5, 4), 3, ConditionSpec("map", (2, 2, 3))),
+    "grey, map": ((1, 5, 4), 3, ConditionSpec("map", (2, 3, 2))),
     "rgb, map of its size": ((3, 2, 3), 4, ConditionSpec("map", (1, 2, 3))),
     "two channels, odd": ((2, 3, 7), 3, None),
     "one pixel": ((3, 1, 1), 3, None),
