@@ -117,7 +117,7 @@ def main() -> None:
     spec, test_set = train_set.spec, test_set.subset(options.images)
     torch.manual_seed(SEED)
     drawing = PixelCNNAutoencoder(spec, options.size, layers=6)
-    parameters = count(drawing.decoder)
+    parameters = count(drawing.decoder) + count(drawing.spread)
     averaging = SquaredErrorAutoencoder(spec, options.size, parameters)
     files = [options.out / f"{name}.safetensors" for name in ("drawing", "averaging")]
     drawn = trained(drawing, train_set, options.minutes, files[0], learning_rate=2e-3, batch=16, clip=100.0)

@@ -27,7 +27,7 @@ def test_the_loss_is_the_decoders_and_its_gradient_reaches_the_encoder(spec: Ima
     """−log p(x | h(x)), and finite differences in float64 agree with the gradient of the encoder's first and last weights through it."""
     network, x = drawing(spec).double(), images(spec, 4)
     with torch.no_grad():
-        assert torch.allclose(network.loss(x), -network.decoder.log_prob(x, network.encode(x)))
+        assert torch.allclose(network.loss(x), -network.decoder.log_prob(x, network.map_of(network.encode(x))))
     network.loss(x).sum().backward()
     for weight in (network.halvings[0].weight, network.told.weight):  # pyright: ignore[reportAttributeAccessIssue]
         assert isinstance(weight, torch.nn.Parameter) and weight.grad is not None
@@ -43,14 +43,14 @@ def test_the_loss_is_the_decoders_and_its_gradient_reaches_the_encoder(spec: Ima
 
 
 def test_drawings_depend_on_the_numbers_and_the_seed() -> None:
-    """The decoder is a model like any other: `sample` given h draws the same; other h or another seed, something else."""
+    """The decoder is a model like any other: `sample` given the map of h draws the same; other h or another seed, something else."""
     network, x = drawing(), images(SPEC, 6)
     with torch.no_grad():
         network.told.weight *= 300                                        # far apart, as after training
         code = network.encode(x)
     drawn = network.reconstruct(x, seed=3)
     assert drawn.shape == (6, *SPEC.shape) and drawn.dtype == torch.uint8
-    assert torch.equal(drawn, network.decode(code, seed=3)) and torch.equal(drawn, rastrum.sample(network.decoder, 6, code, seed=3))
+    assert torch.equal(drawn, network.decode(code, seed=3)) and torch.equal(drawn, rastrum.sample(network.decoder, 6, network.map_of(code), seed=3))
     assert not torch.equal(drawn, network.decode(code, seed=4)) and not torch.equal(drawn, network.decode(code.flip(0), seed=3))
 
 
@@ -84,7 +84,8 @@ def test_the_other_decoder_has_the_same_size_and_learns_the_mean() -> None:
         (lambda: drawing(ImageSpec(1, 4, 4, 2, frames=2)), "still images"),
         (lambda: SquaredErrorAutoencoder(SPEC, 3, 10), "no decoder of this kind"),
         (lambda: drawing().encode(torch.zeros(2, 1, 5, 5, dtype=torch.int64)), "shape"),
-        (lambda: drawing().decode(torch.zeros(2, 4)), "condition"),
+        (lambda: drawing().decode(torch.zeros(2, 4)), "code: expected 3 numbers"),
+        (lambda: drawing().decode(torch.zeros(3)), "code: expected 3 numbers"),
     ],
 )
 def test_bad_input(make, message: str) -> None:

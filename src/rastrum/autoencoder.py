@@ -2,12 +2,15 @@
 
 Source: van den Oord et al. 2016, "Conditional Image Generation with PixelCNN Decoders", section 2.4 and figure 6.
 
-    x ──▶ encoder: 3x3, stride 2, three times ──▶ h: ``size`` numbers ──▶ p(x | h), a Gated PixelCNN that adds V h in every layer
-                                                          └─────────────▶ x̂, one picture: the usual decoder, for comparison
+    x ──▶ encoder: 3x3, stride 2, three times ──▶ h: ``size`` numbers ──▶ linear, relu ──▶ p(x | s = m(map)), a Gated PixelCNN
+                                                          └─────────────▶ transposed convolutions ──▶ x̂, one picture, for comparison
 
 Both halves learn together, from −log p(x | h(x)): pixels that follow from their neighbours need not be in h, so h is left with what the
 image shows, and what is drawn from it is an image of the same thing rather than a blurred copy. The usual decoder has one answer to
 everything that h does not tell, the mean; its loss is the squared error.
+
+The decoder is told h by a map (section 2.3), a quarter as high and wide as the image: V h alone, the same at every position, says nothing
+about where on it a pixel lies, and what a small decoder sees above does not tell either.
 
 −log p(x | h(x)) is no −log p(x): h was made of x. It is a loss here, never called a likelihood.
 
@@ -15,6 +18,8 @@ Dimensions: B batch · C channels · H, W image · F features.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +31,7 @@ from .protocol import ArrayLike, ConditionSpec, ImageSpec, check_images
 from .raster import RasterModel
 
 HALVINGS = 3
+CELL, MAPS = 4, 16         # pixels a side of a cell of the map that the drawing decoder is told, and its channels
 
 
 class Autoencoder(nn.Module):
@@ -58,19 +64,27 @@ class PixelCNNAutoencoder(Autoencoder):
 
     def __init__(self, spec: ImageSpec, size: int, features: int = 32, **overrides: int) -> None:
         super().__init__(spec, size, features)
+        self.coarse = (MAPS, -(-spec.height // CELL), -(-spec.width // CELL))
+        self.spread = nn.Linear(size, math.prod(self.coarse))
         gated = MODELS["gated-pixelcnn"]
-        decoder = gated(spec, gated.preset("small", spec, **overrides), ConditionSpec("vector", size))
+        decoder = gated(spec, gated.preset("small", spec, **overrides), ConditionSpec("map", self.coarse))
         assert isinstance(decoder, RasterModel)
         self.decoder = decoder
 
+    def map_of(self, code: Tensor) -> Tensor:
+        """h (B, size) → what the decoder is told, (B, MAPS, H/4, W/4)."""
+        return F.relu(self.spread(code)).unflatten(1, self.coarse)
+
     def loss(self, x: ArrayLike) -> Tensor:
         """−log p(x | h(x)) in nats, (B,)."""
-        return -self.decoder.log_prob(x, self.encode(x))
+        return -self.decoder.log_prob(x, self.map_of(self.encode(x)))
 
     @torch.no_grad()
-    def decode(self, code: ArrayLike, seed: int = 0, temperature: float = 1.0) -> Tensor:
-        """Draw an image from each of h (B, size): levels (B, C, H, W)."""
-        return sample(self.decoder, len(torch.as_tensor(code)), code, temperature, seed)
+    def decode(self, code: Tensor, seed: int = 0, temperature: float = 1.0) -> Tensor:
+        """Draw an image from each of h (B, size): levels (B, C, H, W). Raises ``ValueError`` for another shape."""
+        if code.ndim != 2 or code.shape[1] != self.size:
+            raise ValueError(f"code: expected {self.size} numbers an image, (B, {self.size}), got shape {tuple(code.shape)}")
+        return sample(self.decoder, len(code), self.map_of(code), temperature, seed)
 
     def reconstruct(self, x: ArrayLike, seed: int = 0, temperature: float = 1.0) -> Tensor:
         """Draw an image from the code of each of x (B, C, H, W)."""

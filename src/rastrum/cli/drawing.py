@@ -44,15 +44,17 @@ def sample(
     network = load_model(model)
     condition = condition_for(network, max(count, 0), told, in_turn=True)
     classes = None if condition is None or condition.is_floating_point() else condition.tolist()
+    labels = None
     if columns is None and classes and not told.classes:
         columns = max(classes) + 1
+        labels = [str(label) for label in range(columns)]
     video = network.spec.frames > 1
     walked = rastrum.generate(network, count, condition, temperature, seed, backend=backend)
     frames = draw(walked, count, trace is not None and not video)
     values = last_values(frames)
     pictures = values / (network.spec.levels - 1)
     if out is not None:
-        save_picture(strips(pictures) if video else sheet(pictures, columns), out)
+        save_picture(strips(pictures) if video else sheet(pictures, columns, column_labels=labels), out)
     if trace is not None and video:
         save_animation(wall(pictures, columns), trace, PLAY, 1 / PLAY)
     elif trace is not None:

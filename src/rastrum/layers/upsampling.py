@@ -21,7 +21,10 @@ class Upsampling(nn.Module):
         self.spread = nn.ConvTranspose2d(maps, maps, factors, stride=factors)
         # As what they add up: one channel that is on at each of 9 places, as in a map of classes; ``maps`` numbers of one place.
         nn.init.normal_(self.look.weight, 0, math.sqrt(2 / 9))
-        nn.init.normal_(self.spread.weight, 0, math.sqrt(2 / maps))
+        # Half of it begins alike all over a coarse position, so that a layer can read there what is told before it knows where in it it is.
+        alike = torch.randn(maps, maps, 1, 1)
+        with torch.no_grad():
+            self.spread.weight.copy_((alike + torch.randn_like(self.spread.weight)) / math.sqrt(maps))
 
     def forward(self, x: Tensor, height: int, width: int) -> Tensor:
         """x (B, C, h, w) → (B, H, W, maps)."""
