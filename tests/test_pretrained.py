@@ -18,6 +18,8 @@ def test_all_are_there() -> None:
         "draw-binarized-mnist",
         "gated-pixelcnn-binarized-mnist",
         "pixelcnn-plus-plus-cifar10",
+        "row-lstm-mnist-classes",
+        "row-lstm-placed-mnist",
     }
 
 
