@@ -42,6 +42,7 @@ DATA = {
     (1, 8, 8, 17): ("digits", DataOptions()),
     (3, 32, 32, 256): ("cifar10", DataOptions()),
 }
+PLACED = (2, 5, 8)             # the digits of the picture of places
 PATCH, PARAMETERS, EACH, SEED = 14, 100_000, 10, 0
 COLUMNS = ("model", "samples", "read as asked, %", "real images read right, %", "named right by Bayes' rule, %")
 
@@ -127,13 +128,14 @@ def placed(folder: str, images: int, minutes: float, out: Path) -> str:
         found = cell_of(x)
         exact, near = Share(int((found == asked).all(1).sum()), images), Share(int(((found - asked).abs() <= 1).all(1).sum()), images)
         lines.append(f"| {name} | {exact} | {near} | {share(read(network, x), test_set.labels)} |")
-    maps = torch.zeros(3, CELLS, CELLS, 10, CELLS, CELLS)
-    for k, digit in enumerate((2, 5, 8)):
+    maps = torch.zeros(len(PLACED), CELLS, CELLS, 10, CELLS, CELLS)
+    for k, digit in enumerate(PLACED):
         for i in range(CELLS):
             for j in range(CELLS):
                 maps[k, i, j, digit, i, j] = 1
     grid = maps.permute(1, 0, 2, 3, 4, 5).flatten(0, 2)                         # rows of the map; in each, three digits' columns
-    save_picture(sheet(rastrum.sample(model, len(grid), grid, seed=SEED).float(), 3 * CELLS), out / "placed.png")
+    labels = [str(digit) for digit in PLACED for _ in range(CELLS)]
+    save_picture(sheet(rastrum.sample(model, len(grid), grid, seed=SEED).float(), len(labels), column_labels=labels), out / "placed.png")
     return "\n".join(lines) + f"\n\n{images} pictures, drawn for the maps of as many held-out ones.\n"
 
 

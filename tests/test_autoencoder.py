@@ -48,9 +48,10 @@ def test_drawings_depend_on_the_numbers_and_the_seed() -> None:
     with torch.no_grad():
         network.told.weight *= 300                                        # far apart, as after training
         code = network.encode(x)
+        told = network.map_of(code)
     drawn = network.reconstruct(x, seed=3)
     assert drawn.shape == (6, *SPEC.shape) and drawn.dtype == torch.uint8
-    assert torch.equal(drawn, network.decode(code, seed=3)) and torch.equal(drawn, rastrum.sample(network.decoder, 6, network.map_of(code), seed=3))
+    assert torch.equal(drawn, network.decode(code, seed=3)) and torch.equal(drawn, rastrum.sample(network.decoder, 6, told, seed=3))
     assert not torch.equal(drawn, network.decode(code, seed=4)) and not torch.equal(drawn, network.decode(code.flip(0), seed=3))
 
 
