@@ -93,7 +93,7 @@ class CanvasModel(nn.Module):
 
     # ── what a model says ────────────────────────────────────────────────────────────────────────────────────────────
 
-    def init(self, batch: int, condition: ArrayLike | None = None) -> State:
+    def init(self, batch: int, condition: ArrayLike | int | None = None) -> State:
         """The state before the first stroke: learned initial states and canvas."""
         raise TypeError(f"{type(self).__name__} does not define init(batch, condition)")
 
@@ -154,7 +154,7 @@ class CanvasModel(nn.Module):
     def bound(
         self,
         x: ArrayLike,
-        condition: ArrayLike | None = None,
+        condition: ArrayLike | int | None = None,
         num_samples: int = 1,
         seed: int | None = None,
         terms: bool = False,
@@ -181,7 +181,7 @@ class CanvasModel(nn.Module):
         weights = [self._log_weights(x, condition, seed, first, k, min(per, num_samples - k)) for k in range(0, num_samples, per)]
         return torch.logsumexp(torch.cat(weights, dim=1), dim=1) - math.log(num_samples)
 
-    def loss(self, x: ArrayLike, condition: ArrayLike | None = None, seed: int | None = None) -> Tensor:
+    def loss(self, x: ArrayLike, condition: ArrayLike | int | None = None, seed: int | None = None) -> Tensor:
         """What training minimises, (B,): −bound; for a model that is not ``proper`` no nats, only a number to go down."""
         x, condition = self._check(x, condition)
         reconstruction, kl = self._terms(x, condition, seed, 0)
@@ -206,7 +206,7 @@ class CanvasModel(nn.Module):
 
     @torch.no_grad()
     def sample(
-        self, count: int, condition: ArrayLike | None = None, temperature: float = 1.0, seed: int = 0, first: int = 0
+        self, count: int, condition: ArrayLike | int | None = None, temperature: float = 1.0, seed: int = 0, first: int = 0
     ) -> Tensor:
         """Images (count, *spec.shape) int64: a fresh z from the prior for every stroke, then x ~ p(x | canvas).
 
@@ -227,7 +227,7 @@ class CanvasModel(nn.Module):
     def generate(
         self,
         count: int,
-        condition: ArrayLike | None = None,
+        condition: ArrayLike | int | None = None,
         temperature: float = 1.0,
         seed: int = 0,
         every: Literal["row", "decision"] | int = "row",
@@ -245,7 +245,7 @@ class CanvasModel(nn.Module):
         yield from self._frames(self.init(count, condition), self._noise(count, seed, first), stride, seed, first, temperature)
 
     @torch.no_grad()
-    def reconstruct(self, images: ArrayLike, condition: ArrayLike | None = None, seed: int = 0, first: int = 0) -> Iterator[Frame]:
+    def reconstruct(self, images: ArrayLike, condition: ArrayLike | int | None = None, seed: int = 0, first: int = 0) -> Iterator[Frame]:
         """Watch images (B, *shape) being drawn from the posterior, one Frame a stroke after the initial canvas.
 
         info: as ``generate``, what the model tells of its last look (read window, glimpse), and ``kl`` (B,) of the stroke in nats.
@@ -257,7 +257,7 @@ class CanvasModel(nn.Module):
     # ── latent code ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     @torch.no_grad()
-    def encode(self, images: ArrayLike, condition: ArrayLike | None = None, seed: int = 0, first: int = 0) -> list[Tensor]:
+    def encode(self, images: ArrayLike, condition: ArrayLike | int | None = None, seed: int = 0, first: int = 0) -> list[Tensor]:
         """The latents of images (B, *shape), drawn from the posterior: ``steps`` tensors (B, *S), in the order of the strokes."""
         x, condition = self._check(images, condition)
         strokes = self._strokes(self.init(len(x), condition), self._noise(len(x), seed, first), x)
@@ -268,7 +268,7 @@ class CanvasModel(nn.Module):
         self,
         latents: Sequence[ArrayLike],
         rest: Literal["sample", "mean"] = "sample",
-        condition: ArrayLike | None = None,
+        condition: ArrayLike | int | None = None,
         seed: int = 0,
         first: int = 0,
         count: int | None = None,
@@ -359,7 +359,7 @@ class CanvasModel(nn.Module):
 
         return draw
 
-    def _check(self, x: ArrayLike, condition: ArrayLike | None) -> tuple[Tensor, Tensor | None]:
+    def _check(self, x: ArrayLike, condition: ArrayLike | int | None) -> tuple[Tensor, Tensor | None]:
         x = check_images(self.spec, x, self.device)
         return x, check_condition(self.condition_spec, condition, len(x), self.device)
 

@@ -644,7 +644,7 @@ def dependency_strengths(
     images: ArrayLike,
     row: int | None = None,
     column: int | None = None,
-    condition: ArrayLike | None = None,
+    condition: ArrayLike | int | None = None,
     seed: int = 0,
 ) -> Tensor:
     """How strongly a trained model uses each earlier value at one position: (*spec.shape) float64, 0 where nothing is used.

@@ -47,7 +47,7 @@ def _last(frames: Iterator[Frame]) -> Tensor:
 def sample(
     model: RasterModel | CanvasModel,
     count: int,
-    condition: ArrayLike | None = None,
+    condition: ArrayLike | int | None = None,
     temperature: float = 1.0,
     seed: int = 0,
     backend: Backend = None,
@@ -78,7 +78,7 @@ def complete(
     model: RasterModel,
     images: ArrayLike,
     known: ArrayLike,
-    condition: ArrayLike | None = None,
+    condition: ArrayLike | int | None = None,
     num_samples: int = 1,
     temperature: float = 1.0,
     seed: int = 0,
@@ -92,7 +92,7 @@ def complete(
     model: RasterModel,
     images: ArrayLike,
     known: ArrayLike,
-    condition: ArrayLike | None = None,
+    condition: ArrayLike | int | None = None,
     num_samples: int = 1,
     temperature: float = 1.0,
     seed: int = 0,
@@ -106,7 +106,7 @@ def complete(
     model: RasterModel,
     images: ArrayLike,
     known: ArrayLike,
-    condition: ArrayLike | None = None,
+    condition: ArrayLike | int | None = None,
     num_samples: int = 1,
     temperature: float = 1.0,
     seed: int = 0,
@@ -164,7 +164,7 @@ def complete(
 def generate(
     model: RasterModel | CanvasModel,
     count: int,
-    condition: ArrayLike | None = None,
+    condition: ArrayLike | int | None = None,
     temperature: float = 1.0,
     seed: int = 0,
     every: Every = "row",
@@ -179,7 +179,7 @@ def generate(
     return walk(model, count, Sample(seed, temperature), told, every=every, backend=backend)
 
 
-def reconstruct(model: CanvasModel, images: ArrayLike, condition: ArrayLike | None = None, seed: int = 0) -> Iterator[Frame]:
+def reconstruct(model: CanvasModel, images: ArrayLike, condition: ArrayLike | int | None = None, seed: int = 0) -> Iterator[Frame]:
     """Frames of a canvas model redrawing images; ``info`` holds read window, glimpse and write patch of each step.
 
     Raises ``ValueError`` for a raster model, which has no posterior: ``complete`` shows what it makes of a part of an image.

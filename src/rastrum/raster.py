@@ -136,18 +136,18 @@ class RasterModel(nn.Module):
     def dtype(self) -> torch.dtype:
         return next((p.dtype for p in self.parameters() if p.is_floating_point()), torch.get_default_dtype())
 
-    def log_prob_map(self, x: ArrayLike, condition: ArrayLike | None = None) -> Tensor:
+    def log_prob_map(self, x: ArrayLike, condition: ArrayLike | int | None = None) -> Tensor:
         """Nats of each value given those before it in ``order``: (B, *shape). ``ValueError`` for images of another spec."""
         x = check_images(self.spec, x, self.device)
         return self.distribution(x, check_condition(self.condition_spec, condition, len(x), self.device)).log_prob(x)
 
-    def log_prob(self, x: ArrayLike, condition: ArrayLike | None = None) -> Tensor:
+    def log_prob(self, x: ArrayLike, condition: ArrayLike | int | None = None) -> Tensor:
         """Nats of each image, exact: (B,) float64."""
         return self.log_prob_map(x, condition).double().flatten(1).sum(1)
 
     # ── one decision at a time ───────────────────────────────────────────────────────────────────────────────────────
 
-    def init(self, batch: int, condition: ArrayLike | None = None, backend: Backend = None, threads: int = 1) -> State:
+    def init(self, batch: int, condition: ArrayLike | int | None = None, backend: Backend = None, threads: int = 1) -> State:
         """The state before the first decision, with the parameters as they are now.
 
         backend: "native" (float32 on a CPU), "torch", "naive" = a full forward a step, None = the first of them that can run this model;

@@ -136,7 +136,7 @@ def walk(
     model: RasterModel,
     batch: int,
     chooser: Chooser,
-    condition: ArrayLike | None = None,
+    condition: ArrayLike | int | None = None,
     known: Tensor | None = None,
     values: Tensor | None = None,
     every: Literal["row", "decision"] | int = "row",

@@ -46,8 +46,8 @@ def sample(
     classes = None if condition is None or condition.is_floating_point() else condition.tolist()
     labels = None
     if columns is None and classes and not told.classes:
-        columns = max(classes) + 1
-        labels = [str(label) for label in range(columns)]
+        labels = [str(label) for label in range(max(classes) + 1)]
+        columns = len(labels)
     video = network.spec.frames > 1
     walked = rastrum.generate(network, count, condition, temperature, seed, backend=backend)
     frames = draw(walked, count, trace is not None and not video)

@@ -37,7 +37,7 @@ class FileError(ValueError):
     """A blob that is cut, changed, of another model or of another arithmetic."""
 
 
-def compress(model: RasterModel, images: ArrayLike, condition: ArrayLike | None = None) -> bytes:
+def compress(model: RasterModel, images: ArrayLike, condition: ArrayLike | int | None = None) -> bytes:
     """Images, levels (B, *spec.shape), as bytes: −log2 p of each image, and at most 48 bytes and 3 an image beside it.
 
     Raises ``ValueError`` for images or a condition of another spec, ``PortabilityError`` where this machine does not compute as specified.
@@ -62,7 +62,7 @@ def compress(model: RasterModel, images: ArrayLike, condition: ArrayLike | None 
     return head + _digest(8, head + body) + body
 
 
-def decompress(model: RasterModel, blob: bytes, condition: ArrayLike | None = None) -> Tensor:
+def decompress(model: RasterModel, blob: bytes, condition: ArrayLike | int | None = None) -> Tensor:
     """The images of ``compress``, (B, *spec.shape); the condition must be the same.
 
     Raises ``FileError`` for a blob that is not exactly what ``compress`` wrote with this model, condition and arithmetic.

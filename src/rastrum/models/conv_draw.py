@@ -151,7 +151,7 @@ class ConvDRAW(PixelCanvas):
         """Of decision t: from the top layer down to 0, step after step."""
         return self.config.layers - 1 - t % self.config.layers
 
-    def init(self, batch: int, condition: ArrayLike | None = None) -> State:
+    def init(self, batch: int, condition: ArrayLike | int | None = None) -> State:
         checked = check_condition(self.condition_spec, condition, batch, self.device)
         memory: dict[str, Tensor] = {}
         for layer, start in enumerate(self.start):
@@ -228,7 +228,7 @@ class ConvDRAW(PixelCanvas):
     def pixels(self, state: State) -> Tensor:
         return from_blocks(state.canvas, self.config.stride, self.spec.height, self.spec.width)
 
-    def loss(self, x: ArrayLike, condition: ArrayLike | None = None, seed: int | None = None) -> Tensor:
+    def loss(self, x: ArrayLike, condition: ArrayLike | int | None = None, seed: int | None = None) -> Tensor:
         """What training minimises, (B,): β·L_x + Σ KL, the KL less while training warms up; nats where both weights are 1."""
         x, condition = self._check(x, condition)
         reconstruction, kl = self._terms(x, condition, seed, 0)

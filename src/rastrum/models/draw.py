@@ -158,7 +158,7 @@ class DRAW(PixelCanvas):
 
     # ── one step ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def init(self, batch: int, condition: ArrayLike | None = None) -> State:
+    def init(self, batch: int, condition: ArrayLike | int | None = None) -> State:
         checked = check_condition(self.condition_spec, condition, batch, self.device)
         names = ("encoder", "encoder_cell", "decoder", "decoder_cell")
         memory: dict[str, Tensor] = dict(zip(names, self.start.unsqueeze(1).expand(4, batch, -1), strict=True))

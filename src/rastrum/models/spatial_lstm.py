@@ -182,7 +182,7 @@ class SpatialLSTM(RasterModel):
         scaled = self.spec.scale(y - 0.5, self.dtype)
         return self.gaussians(scaled, condition).log_density(scaled) - math.log((self.spec.levels - 1) / 2)
 
-    def log_density(self, y: ArrayLike, condition: ArrayLike | None = None) -> Tensor:
+    def log_density(self, y: ArrayLike, condition: ArrayLike | int | None = None) -> Tensor:
         """Nats of each real-valued image y (B, C, H, W), from 0 to ``levels``: (B,) float64, a log-density per level.
 
         The paper's score in bits a pixel is this / (H W ln 2) on levels with uniform noise added, and higher is better.
