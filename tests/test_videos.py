@@ -67,9 +67,10 @@ def test_a_multiplicative_unit_is_its_equation() -> None:
     assert torch.autograd.gradcheck(lambda g, x: multiplicative(g, x, 3), [x.requires_grad_() for x in (gates, h)])
 
 
-def test_what_is_known_is_its_equations() -> None:
+@pytest.mark.parametrize("memory", ["before", "behind"])
+def test_what_is_known_is_its_equations(memory: str) -> None:
     """Encoder and ConvLSTM written out in float64: dilations, residuals, two units a block, a state kept from frame to frame."""
-    model, x = network(dilations=(1, 2)), videos(SPEC, 2)
+    model, x = network(dilations=(1, 2), memory=memory), videos(SPEC, 2)
     frames = SPEC.scale(x, torch.float64)
 
     def conv(layer: Any, y: Tensor, dilation: int = 1) -> Tensor:
@@ -80,20 +81,24 @@ def test_what_is_known_is_its_equations() -> None:
         a, b, c, u = conv(layer, y, dilation).chunk(4, 1)
         return a.sigmoid() * (b.sigmoid() * y + c.sigmoid() * u.tanh()).tanh()
 
-    memory, encoded = model.memory, 2 * model.config.encoder_maps
-    assert memory is not None
-    state = model.beginning[encoded:, None, None].expand(2, -1, 4, 3)
-    cell = memory.first_cell[:, None, None].expand(2, -1, 4, 3)
-    expected = [model.beginning[:, None, None].expand(2, -1, 4, 3)]
-    for t in range(SPEC.frames - 1):
-        h = conv(model.look, frames[:, t])
+    def encode(h: Tensor) -> Tensor:
         for block, dilation in zip(model.encoder, (1, 2), strict=True):
             first, second = block.units  # pyright: ignore
             h = h + conv(block.widen, unit(second, unit(first, conv(block.narrow, h), dilation), dilation))
-        o, f, i, g = (conv(memory.enter, h) + conv(memory.keep, state)).chunk(4, 1)
+        return h
+
+    lstm = model.memory
+    assert lstm is not None
+    state, cell, beginning = (v[:, None, None].expand(2, -1, 4, 3) for v in (lstm.first_h, lstm.first_cell, model.beginning))
+    expected = [beginning]
+    for t in range(SPEC.frames - 1):
+        h = conv(model.look, frames[:, t])
+        h = h if memory == "before" else encode(h)
+        o, f, i, g = (conv(lstm.enter, h) + conv(lstm.keep, state)).chunk(4, 1)
         cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
         state = o.sigmoid() * cell.tanh()
-        expected.append(torch.cat([h, state], 1))
+        h = h + conv(lstm.widen, state)
+        expected.append(encode(h) if memory == "before" else h)
     found = model.known(frames.permute(0, 1, 3, 4, 2)).permute(0, 1, 4, 2, 3)
     torch.testing.assert_close(found, torch.stack(expected, 1), rtol=0, atol=1e-12)
 
@@ -121,7 +126,7 @@ def test_dilations_reach_as_far_as_promised() -> None:
     assert context is not None and not bool(context[21 + 10, :21].all())
 
 
-@pytest.mark.parametrize("options", [{}, {"recurrent": False}, {"dependent": False}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"memory": "behind"}, {"recurrent": False}, {"dependent": False}], ids=str)
 def test_switches_are_what_they_say_and_programs_follow_them(options: dict[str, Any]) -> None:
     """Which frames a frame depends on, and step = forward natively and through torch, of whole and of broken known frames."""
     model, x, size = network(**options), videos(SPEC, 3), SPEC.size // SPEC.frames
@@ -207,6 +212,7 @@ def test_cross_entropy_is_a_loss_and_no_likelihood(tmp_path: Path) -> None:
         ({"dilations": 2}, "dilations: expected a tuple"),
         ({"likelihood": "grey"}, "likelihood: expected categorical or cross-entropy, got 'grey'"),
         ({"recurrent": 1}, "recurrent: expected True or False"),
+        ({"memory": "first"}, "memory: expected before or behind"),
         ({"units": 0}, "units"),
         ({"first_kernel": 4}, "first_kernel"),
     ],

@@ -62,32 +62,29 @@ class FrameConvolution(nn.Conv2d):
 
 
 class FrameMemory(nn.Module):
-    """Convolutional LSTM over frames (Shi et al. 2015), 3x3, no peepholes: gates [o f i g] of what is encoded and of its own h."""
+    """x + 1x1 (units) of a convolutional LSTM over frames (Shi et al. 2015), 3x3, no peepholes: gates [o f i g] of x and of its own h."""
 
-    def __init__(self, inputs: int, units: int, kernel: int = 3) -> None:
+    def __init__(self, maps: int, units: int, kernel: int = 3) -> None:
         super().__init__()
-        self.enter = FrameConvolution(inputs, 4 * units, kernel)
+        self.enter = FrameConvolution(maps, 4 * units, kernel)
         self.keep = FrameConvolution(units, 4 * units, kernel, bias=False)
-        self.first_cell = nn.Parameter(torch.zeros(units))
-        assert self.enter.bias is not None
-        with torch.no_grad():
-            self.enter.bias[units : 2 * units] = 1.0                      # it forgets little at first
+        self.widen = FrameConvolution(units, maps, 1)
+        self.first_h, self.first_cell = (nn.Parameter(torch.zeros(units)) for _ in range(2))
 
-    def forward(self, encoded: Tensor, first: Tensor) -> Tensor:
-        """encoded (B, T, H, W, I), first (units,): h before any frame → h after each frame, (B, T, H, W, units)."""
-        gates = self.enter(encoded.flatten(0, 1)).unflatten(0, encoded.shape[:2])
+    def forward(self, x: Tensor) -> Tensor:
+        """x (B, T, H, W, maps), frame after frame → the same shape."""
+        gates = self.enter(x.flatten(0, 1)).unflatten(0, x.shape[:2])
         shape = (*gates[:, 0].shape[:-1], -1)
-        h, cell, after = first.expand(shape), self.first_cell.expand(shape), []
+        h, cell, after = self.first_h.expand(shape), self.first_cell.expand(shape), []
         for t in range(gates.shape[1]):
             o, f, i, g = self.keep(h, gates[:, t]).chunk(4, -1)
             cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
             h = o.sigmoid() * cell.tanh()
             after.append(h)
-        return torch.stack(after, 1)
+        return x + self.widen(torch.stack(after, 1))
 
-    def lower(self, program: Program, encoded: View, h: View) -> None:
-        """h: a whole map that begins as ``first`` and is moved on here."""
-        buffer = h.buffer
-        cell = program.whole_map(h.size, buffer.rows, buffer.columns, initial=self.first_cell)
-        gates = self.keep.lower(program, h, self.enter.lower(program, encoded))
-        program.append("lstm", gates, h, initial=cell)
+    def lower(self, program: Program, x: View) -> View:
+        rows, columns = x.buffer.rows, x.buffer.columns
+        h, cell = (program.whole_map(len(first), rows, columns, initial=first) for first in (self.first_h, self.first_cell))
+        program.append("lstm", self.keep.lower(program, h, self.enter.lower(program, x)), h, initial=cell)
+        return self.widen.lower(program, h, x)

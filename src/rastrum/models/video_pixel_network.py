@@ -1,7 +1,7 @@
 """Video Pixel Networks (Kalchbrenner, van den Oord, Simonyan, Danihelka, Vinyals, Graves, Kavukcuoglu 2016, sections 3 and 4).
 
-    frame t−1 ──▶ 3x3 ──▶ encoder: residual blocks, dilated 1, 2, 4, 8, … ──┬──▶ ConvLSTM ──▶ what is known of frames < t
-                          (every position of the frame, resolution kept)    └──────────────▶ │ 1x1, into each unit
+    frame t−1 ──▶ 3x3 ──▶ ConvLSTM ──▶ encoder: residual blocks, dilated 1, 2, 4, 8, … ──▶ what is known of frames < t
+                          (every position of the frame, resolution kept)                     │ 1x1, into each unit
     frame t   ──▶ 7x7, mask A ──▶ decoder: N residual blocks, mask B ◀─────────────────────┘
                                     └──▶ relu, 1x1 ──▶ relu, 1x1 ──▶ logits of each level, p(x_t,i | x_t,<i, x_<t)
 
@@ -12,8 +12,9 @@ Frame after frame, each in raster order: what is known of earlier frames is a ma
 the first. The unit lets its own position through (g₂ ⊙ h), so mask A stands before the decoder, where no unit is yet; in it all is mask B.
 Colours: maps of the decoder lie in groups R, G, B, gates and content of each group side by side.
 
-What differs: the decoder is told what is known in the sums of each unit, not in front of the first block, and of the encoder's maps of
-the last frame beside the ConvLSTM's (through which alone shapes come out blurred at small sizes); 3x3 in the ConvLSTM.
+What differs: the decoder is told what is known in the sums of each unit, not in front of the first block; the ConvLSTM, 3x3, is added to
+what it is fed (through its bounded numbers alone shapes come out blurred at small sizes), and stands before the encoder's blocks, which
+then see what moves and how; ``memory="behind"`` puts it behind them, where the paper has it.
 The baselines of the comparison are switches. ``dependent=False`` is the paper's: the values of a frame are independent given the frames
 before it (the decoder is not fed the frame that it draws; its kernels stay what they are). ``recurrent=False`` is ours: no state, the
 decoder is told of the previous frame alone, so nothing of how fast anything moves.
@@ -28,7 +29,7 @@ Dimensions: B videos · T frames · C channels · H, W height and width · c map
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -57,7 +58,8 @@ class VideoPixelNetworkConfig:
     layers: int = 4                # residual blocks of the decoder
     first_kernel: int = 7
     hidden: int = 32               # maps of the last hidden layer
-    recurrent: bool = True         # False: told of the previous frame alone
+    memory: Literal["before", "behind"] = "before"    # where the ConvLSTM stands: before the encoder's blocks, or behind them
+    recurrent: bool = True         # False: no ConvLSTM, told of the previous frame alone
     dependent: bool = True         # False: values of a frame are independent given earlier frames, the paper's baseline
     likelihood: Literal["categorical", "cross-entropy"] = "categorical"
 
@@ -133,11 +135,13 @@ class VideoPixelNetwork(RasterModel):
             raise ValueError(f"dilations: expected a tuple of whole numbers of at least 1, got {config.dilations!r}")
         if config.likelihood not in ("categorical", "cross-entropy"):
             raise ValueError(f"likelihood: expected categorical or cross-entropy, got {config.likelihood!r}")
-        known = 2 * config.encoder_maps + (config.units if config.recurrent else 0)
+        if config.memory not in ("before", "behind"):
+            raise ValueError(f"memory: expected before or behind, got {config.memory!r}")
+        known = 2 * config.encoder_maps
         reach = config.first_kernel // 2
-        self.look = FrameConvolution(groups, 2 * config.encoder_maps, 3)
+        self.look = FrameConvolution(groups, known, 3)
         self.encoder = nn.ModuleList(EncoderBlock(config.encoder_maps, dilation) for dilation in config.dilations)
-        self.memory = FrameMemory(2 * config.encoder_maps, config.units) if config.recurrent else None
+        self.memory = FrameMemory(known, config.units) if config.recurrent else None
         self.beginning = nn.Parameter(torch.zeros(known))                 # what is known before the first frame
         self.first = CausalConvolution(
             groups, 2 * config.maps, above=reach, columns=(-reach, reach), left=reach, centre="before", groups=groups
@@ -155,7 +159,9 @@ class VideoPixelNetwork(RasterModel):
             overrides,
             tiny=dict(maps=rounded(4), encoder_maps=4, dilations=(1, 2), units=5, layers=1, first_kernel=3, hidden=rounded(8)),
             small=dict(maps=rounded(16), hidden=rounded(32)),
-            paper=dict(maps=rounded(128), encoder_maps=128, dilations=(1, 2, 4, 8) * 2, units=256, layers=12, hidden=rounded(768)),
+            paper=dict(
+                maps=rounded(128), encoder_maps=128, dilations=(1, 2, 4, 8) * 2, units=256, memory="behind", layers=12, hidden=rounded(768)
+            ),
         )
 
     def context(self) -> Tensor | None:
@@ -169,14 +175,16 @@ class VideoPixelNetwork(RasterModel):
         context = torch.zeros(count, frame.size, count, frame.size, dtype=torch.bool)
         layers, pixels = 2 * config.layers, replace(frame, channels=1)
         told = cone_context(pixels, 0, layers - 1, 1) | torch.eye(pixels.size, dtype=torch.bool)
-        dilations = [1, *(d for dilation in config.dilations for d in (dilation, dilation)), *([1] if config.recurrent else [])]
-        rows, columns = (_carried(size, dilations) for size in (spec.height, spec.width))
+        blocks, remembers = [d for dilation in config.dilations for d in (dilation, dilation)], [1] * config.recurrent
+        entering, behind = ([1, *remembers], blocks) if config.memory == "before" else ([1, *blocks, *remembers], [])
+        held = [_carried(size, entering) for size in (spec.height, spec.width)]
         for before in range(1, count if config.recurrent else min(count, 2)):
+            rows, columns = (_carried(len(seen), behind, seen) for seen in held)
             near = (rows[:, None, :, None] & columns[None, :, None, :]).flatten(2).flatten(0, 1)
             sees = (told.float() @ near.float() > 0).repeat(spec.channels, spec.channels)
             for t in range(before, count):
                 context[t, :, t - before] = sees
-            rows, columns = (_carried(len(seen), [1], seen) for seen in (rows, columns))
+            held = [_carried(len(seen), [1], seen) for seen in held]
         if config.dependent:
             own = cone_context(frame, config.first_kernel // 2, layers, 1)
             for t in range(count):
@@ -185,6 +193,12 @@ class VideoPixelNetwork(RasterModel):
 
     # ── the whole video ──────────────────────────────────────────────────────────────────────────────────────────────
 
+    def stages(self) -> list[FrameMemory | EncoderBlock]:
+        """What a frame goes through before the next is told of it, in turn."""
+        memory = [] if self.memory is None else [self.memory]
+        blocks = cast(list[EncoderBlock], list(self.encoder))
+        return [*memory, *blocks] if self.config.memory == "before" else [*blocks, *memory]
+
     def known(self, frames: Tensor) -> Tensor:
         """What the decoder is told at each frame, of scaled frames (B, T, H, W, C) → (B, T, H, W, known)."""
         batch, count, height, width = frames.shape[:4]
@@ -192,12 +206,9 @@ class VideoPixelNetwork(RasterModel):
         if count == 1:
             return first
         h = self.look(frames[:, :-1].flatten(0, 1))
-        for block in self.encoder:
-            h = block(h)
-        h = h.unflatten(0, (batch, count - 1))
-        if self.memory is not None:
-            h = torch.cat([h, self.memory(h, self.beginning[h.shape[-1] :])], -1)
-        return torch.cat([first, h], 1)
+        for stage in self.stages():
+            h = stage(h.unflatten(0, (batch, count - 1))).flatten(0, 1) if isinstance(stage, FrameMemory) else stage(h)
+        return torch.cat([first, h.unflatten(0, (batch, count - 1))], 1)
 
     def logits(self, x: Tensor) -> Tensor:
         """x (B, *shape) int64 → (B, *shape, numbers)."""
@@ -237,15 +248,9 @@ class VideoPixelNetwork(RasterModel):
         if spec.frames > 1:
             with program.phase("frame"):
                 h = self.look.lower(program, program.drawn(1))
-                for block in self.encoder:
-                    assert isinstance(block, EncoderBlock)
-                    h = block.lower(program, h)
-                program.append("copy", h, replace(known, size=h.size))
-            if self.memory is not None:
-                memory = program.whole_map(self.config.units, spec.height, spec.width, initial=self.beginning[h.size :])
-                with program.phase("frame"):
-                    self.memory.lower(program, h, memory)
-                    program.append("copy", memory, replace(known, offset=h.size, size=memory.size))
+                for stage in self.stages():
+                    h = stage.lower(program, h)
+                program.append("copy", h, known)
         values = program.values()
         if self.config.dependent:
             h = self.first.lower(program, values)
