@@ -232,8 +232,8 @@ def pixelcnn_plus_plus_cifar10_classes() -> Recipe:
     """``pixelcnn-plus-plus-cifar10`` told the class: begins with the weights of the one in the package.
 
     Command: rastrum train pixelcnn-plus-plus-cifar10-classes, then rastrum evaluate FOLDER --data cifar10
-    Hardware and time: one core of a shared two-core machine, 6 of its 8 CPU-minutes (336 steps)
-    Expected score: 3.918 ± 0.043 bits/dim (200 test images, exact); published, paper size: 2.94 bits/dim
+    Hardware and time: one core of a shared two-core machine, 6 of its 8 CPU-minutes (336 steps), then 14 more (803 steps) by --start
+    Expected score: 3.820 ± 0.045 bits/dim (200 test images, exact), 3.918 ± 0.043 after 6; published, paper size: 2.94 bits/dim
     """
     recipe = pixelcnn_plus_plus_cifar10()
     return replace(
@@ -486,12 +486,12 @@ def multiscale_pixelrnn_binarized_mnist() -> Recipe:
 
 
 def video_pixel_network_moving_mnist_small() -> Recipe:
-    """A small Video Pixel Network on 8 frames of moving MNIST, 32x32 pixels of two levels.
+    """A small Video Pixel Network on 8 frames of moving MNIST, 32x32 pixels of two levels; measured from the weights of ``-stateless``.
 
     Command: rastrum train video-pixel-network-moving-mnist-small, then python benchmarks/video.py --model FOLDER, or
     rastrum complete FOLDER --data moving-mnist --binarise threshold --context 4 --trace x.gif
-    Hardware and time: one core of a shared two-core machine, 20 CPU-minutes (1,074 steps)
-    Expected score: 394.9 ± 5.5 nats a video (200 test sequences, exact), 45.05 ± 0.46 nats a frame for the last four of 8
+    Hardware and time: one core of a shared two-core machine, 24 CPU-minutes more (1,429 steps) from 50 of ``-stateless``, by --start
+    Expected score: 269.0 ± 4.9 nats a video (200 test sequences, exact)
     """
     return Recipe(
         model=_model("video-pixel-network", "small", MOVING_SMALL),
@@ -505,8 +505,8 @@ def video_pixel_network_moving_mnist_small_stateless() -> Recipe:
     """``video-pixel-network-moving-mnist-small`` without the recurrence: the decoder is told of the previous frame alone.
 
     Command: rastrum train video-pixel-network-moving-mnist-small-stateless, then python benchmarks/video.py --stateless FOLDER
-    Hardware and time: one core of a shared two-core machine, 20 CPU-minutes (1,415 steps)
-    Expected score: 401.3 ± 5.7 nats a video, 46.24 ± 0.47 nats a frame (as above)
+    Hardware and time: one core of a shared two-core machine, 20 CPU-minutes (1,415 steps); then 30 and 24 more, each by --start
+    Expected score: 401.3 ± 5.7 nats a video after 20, 316.1 ± 5.1 after 50, 275.5 ± 4.9 after 74 (as above)
     """
     recipe = video_pixel_network_moving_mnist_small()
     return replace(recipe, model=replace(recipe.model, recurrent=False))
