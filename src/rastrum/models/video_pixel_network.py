@@ -8,8 +8,8 @@
     multiplicative unit (section 4.1):   g₁, g₂, g₃ = σ(W * h),   u = tanh(W * h),   out = g₁ ⊙ tanh(g₂ ⊙ h + g₃ ⊙ u)
     residual multiplicative block:       h + 1x1 (2c) of unit of unit of 1x1 (c) of h (2c)
 
-Frame after frame, each in raster order: what is known of earlier frames is a map at every position, the initial state of the ConvLSTM for
-the first. The unit lets its own position through (g₂ ⊙ h), so mask A stands before the decoder, where no unit is yet; in it all is mask B.
+Frame after frame, each in raster order: what is known of earlier frames is a map at every position, learned numbers for the
+first. The unit lets its own position through (g₂ ⊙ h), so mask A stands before the decoder, where no unit is yet; in it all is mask B.
 Colours: maps of the decoder lie in groups R, G, B, gates and content of each group side by side.
 
 What differs: the decoder is told what is known in the sums of each unit, not in front of the first block; the ConvLSTM, 3x3, is added to
