@@ -250,7 +250,7 @@ def test_a_model_learns_what_it_is_told(kind: str) -> None:
     recipe = RECIPES["gated-pixelcnn-digits"]()
     tiny = rastrum.build("gated-pixelcnn", data.spec, preset="tiny").config
     optim = replace(recipe.optim, learning_rate=3e-2, warm_up=0, ema=0.9)
-    run = replace(recipe.run, steps=100, evaluations=1, workers=1, seed=1)
+    run = replace(recipe.run, steps=100, evaluations=1, workers=1, seed=1)  # one seed in six begins with a dead map
     recipe = Recipe(model=tiny, data=recipe.data, conditional=True, optim=optim, run=run)
     model = build_model(recipe, data)
     assert model.condition_spec == data.condition_spec and model.condition_spec is not None and model.condition_spec.kind == kind
