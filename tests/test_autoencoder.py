@@ -52,6 +52,7 @@ def test_drawings_depend_on_the_numbers_and_the_seed() -> None:
     drawn = network.reconstruct(x, seed=3)
     assert drawn.shape == (6, *SPEC.shape) and drawn.dtype == torch.uint8
     assert torch.equal(drawn, network.decode(code, seed=3)) and torch.equal(drawn, rastrum.sample(network.decoder, 6, told, seed=3))
+    assert torch.equal(drawn, network.decode(code.double().numpy(), seed=3))
     assert not torch.equal(drawn, network.decode(code, seed=4)) and not torch.equal(drawn, network.decode(code.flip(0), seed=3))
 
 
@@ -85,8 +86,10 @@ def test_the_other_decoder_has_the_same_size_and_learns_the_mean() -> None:
         (lambda: drawing(ImageSpec(1, 4, 4, 2, frames=2)), "still images"),
         (lambda: SquaredErrorAutoencoder(SPEC, 3, 10), "no decoder of this kind"),
         (lambda: drawing().encode(torch.zeros(2, 1, 5, 5, dtype=torch.int64)), "shape"),
-        (lambda: drawing().decode(torch.zeros(2, 4)), "code: expected 3 numbers"),
-        (lambda: drawing().decode(torch.zeros(3)), "code: expected 3 numbers"),
+        (lambda: drawing().decode(torch.zeros(2, 4)), "code: expected 3 finite numbers"),
+        (lambda: drawing().decode(torch.zeros(3)), "code: expected 3 finite numbers"),
+        (lambda: drawing().decode(torch.full((2, 3), float("nan"))), "code: expected 3 finite numbers"),
+        (lambda: drawing().decode("three"), "code: expected an array"),  # pyright: ignore[reportArgumentType]
     ],
 )
 def test_bad_input(make, message: str) -> None:

@@ -25,7 +25,7 @@ def test_all_are_there() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_model_in_the_package(name: str) -> None:
-    """At most 2 MB of weights, made by the recipe of its name, whose expected score its card repeats; it draws and scores."""
+    """At most 2 MB of weights, made by the recipe of its name, whose expected score its card repeats; it draws and scores, as told."""
     folder = BOXED / name.removeprefix("rastrum/")
     assert (folder / "model.safetensors").stat().st_size <= 2e6 and (folder / "samples.png").exists()
     card = (folder / "README.md").read_text(encoding="utf-8")
@@ -35,13 +35,15 @@ def test_a_model_in_the_package(name: str) -> None:
     assert (recipe.__doc__ or "").split("Expected score: ")[1].split(" ")[0][:4] in card
     model = rastrum.load(name)
     assert model.config == recipe().model
-    told = None
-    if model.condition_spec is not None:                                  # a digit, or one in a corner
-        told = 3 if model.condition_spec.kind == "class" else torch.eye(160)[5 * 16 + 3].view(10, 4, 4)
+    told = other = None
+    if model.condition_spec is not None:                                  # a digit, or one in a corner, and another one
+        maps = torch.eye(160).view(160, 10, 4, 4)
+        told, other = (3, 1) if model.condition_spec.kind == "class" else (maps[5 * 16 + 3], maps[1 * 16 + 12])
     images = rastrum.sample(model, 2, told, seed=1)
     with torch.no_grad():
         if isinstance(model, RasterModel):
             bits = -model.log_prob(images, told).mean() / model.spec.size / 0.6931
+            assert other is None or bool((model.log_prob(images, told) > model.log_prob(images, other) + 1).all())
         else:
             assert isinstance(model, CanvasModel)
             bits = -model.bound(images, seed=0).mean() / model.spec.size / 0.6931

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from .generation import sample
 from .models import MODELS
-from .protocol import ArrayLike, ConditionSpec, ImageSpec, check_images
+from .protocol import ArrayLike, ConditionSpec, ImageSpec, as_tensor, check_images
 from .raster import RasterModel
 
 HALVINGS = 3
@@ -80,10 +80,11 @@ class PixelCNNAutoencoder(Autoencoder):
         return -self.decoder.log_prob(x, self.map_of(self.encode(x)))
 
     @torch.no_grad()
-    def decode(self, code: Tensor, seed: int = 0, temperature: float = 1.0) -> Tensor:
-        """Draw an image from each of h (B, size): levels (B, C, H, W). Raises ``ValueError`` for another shape."""
-        if code.ndim != 2 or code.shape[1] != self.size:
-            raise ValueError(f"code: expected {self.size} numbers an image, (B, {self.size}), got shape {tuple(code.shape)}")
+    def decode(self, code: ArrayLike, seed: int = 0, temperature: float = 1.0) -> Tensor:
+        """Draw an image from each of h (B, size): levels (B, C, H, W). Raises ``ValueError`` for another shape, or what is not finite."""
+        code = as_tensor("code", code).to(self.told.weight)
+        if code.ndim != 2 or code.shape[1] != self.size or not bool(code.isfinite().all()):
+            raise ValueError(f"code: expected {self.size} finite numbers an image, (B, {self.size}), got shape {tuple(code.shape)}")
         return sample(self.decoder, len(code), self.map_of(code), temperature, seed)
 
     def reconstruct(self, x: ArrayLike, seed: int = 0, temperature: float = 1.0) -> Tensor:

@@ -488,7 +488,8 @@ def multiscale_pixelrnn_binarized_mnist() -> Recipe:
 def video_pixel_network_moving_mnist_small() -> Recipe:
     """A small Video Pixel Network on 8 frames of moving MNIST, 32x32 pixels of two levels; measured from the weights of ``-stateless``.
 
-    Command: rastrum train video-pixel-network-moving-mnist-small, then python benchmarks/video.py --model FOLDER, or
+    Command: rastrum train video-pixel-network-moving-mnist-small --start STATELESS --optim.learning-rate 3e-3 --run.cpu-minutes 24 (or
+    without --start, from scratch), then python benchmarks/video.py --model FOLDER, or
     rastrum complete FOLDER --data moving-mnist --binarise threshold --context 4 --trace x.gif
     Hardware and time: one core of a shared two-core machine, 24 CPU-minutes more (1,429 steps) from 50 of ``-stateless``, by --start
     Expected score: 269.0 ± 4.9 nats a video (200 test sequences, exact), 27.51 ± 0.45 nats a frame for the last four of 8
@@ -505,7 +506,8 @@ def video_pixel_network_moving_mnist_small_stateless() -> Recipe:
     """``video-pixel-network-moving-mnist-small`` without the recurrence: the decoder is told of the previous frame alone.
 
     Command: rastrum train video-pixel-network-moving-mnist-small-stateless, then python benchmarks/video.py --stateless FOLDER
-    Hardware and time: one core of a shared two-core machine, 20 CPU-minutes (1,415 steps); then 30 and 24 more, each by --start
+    Hardware and time: one core of a shared two-core machine, 20 CPU-minutes (1,415 steps); then 30 and 24 more, each by
+    --start FOLDER --optim.learning-rate 3e-3
     Expected score: 401.3 ± 5.7 nats a video after 20, 316.1 ± 5.1 after 50, 275.5 ± 4.9 after 74, 28.96 ± 0.46 nats a frame
     """
     recipe = video_pixel_network_moving_mnist_small()

@@ -1,7 +1,7 @@
 """Layers over whole frames of a video: convolutions that may be dilated, a convolutional LSTM over time, and the multiplicative unit.
 
-A frame is complete before any of them runs, so nothing is masked. Maps are channels last, (B, H, W, C); in a step program they stand in
-the phase ``frame``, over whole maps.
+A frame is complete before any of them runs, so nothing is masked. Maps are channels last, (B, T, H, W, C) or (B, H, W, C);
+in a step program they stand in the phase ``frame``, over whole maps.
 """
 
 from __future__ import annotations
@@ -35,11 +35,12 @@ class FrameConvolution(nn.Conv2d):
         super().__init__(inputs, outputs, kernel, padding=dilation * (kernel // 2), dilation=dilation, bias=bias)
 
     def forward(self, x: Tensor, initial: Tensor | None = None) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """x (B, H, W, I) → initial + bias + convolution, (B, H, W, O)."""
+        """x (…, H, W, I) → initial + bias + convolution, (…, H, W, O)."""
         if self.kernel_size == (1, 1):
             out = F.linear(x, self.weight[:, :, 0, 0], self.bias)
         else:
-            out = super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+            frames = super().forward(x.flatten(0, -4).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+            out = frames.unflatten(0, x.shape[:-3])
         return out if initial is None else out + initial
 
     def lower(self, program: Program, source: View, initial: View | None = None, destination: View | None = None) -> View:
@@ -73,7 +74,7 @@ class FrameMemory(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (B, T, H, W, maps), frame after frame → the same shape."""
-        gates = self.enter(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        gates = self.enter(x)
         shape = (*gates[:, 0].shape[:-1], -1)
         h, cell, after = self.first_h.expand(shape), self.first_cell.expand(shape), []
         for t in range(gates.shape[1]):

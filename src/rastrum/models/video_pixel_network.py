@@ -205,10 +205,10 @@ class VideoPixelNetwork(RasterModel):
         first = self.beginning.expand(batch, 1, height, width, -1)
         if count == 1:
             return first
-        h = self.look(frames[:, :-1].flatten(0, 1))
+        h = self.look(frames[:, :-1])
         for stage in self.stages():
-            h = stage(h.unflatten(0, (batch, count - 1))).flatten(0, 1) if isinstance(stage, FrameMemory) else stage(h)
-        return torch.cat([first, h.unflatten(0, (batch, count - 1))], 1)
+            h = stage(h)
+        return torch.cat([first, h], 1)
 
     def logits(self, x: Tensor) -> Tensor:
         """x (B, *shape) int64 → (B, *shape, numbers)."""
