@@ -1,6 +1,6 @@
 """Videos: what the next frame costs, and nats a frame of a Video Pixel Network beside its baselines, on moving MNIST.
 
-    python benchmarks/video.py [--model FOLDER] [--stateless FOLDER] [--independent FOLDER] [--minutes M] [--sequences 500]
+    python benchmarks/video.py [--model FOLDER …] [--stateless FOLDER …] [--independent FOLDER …] [--minutes M] [--sequences 500]
                                [--context 4] [--animation x.gif]
 
 **Cost**: the next frame of 16 videos of 32x32 pixels of two levels at the small preset, drawn natively (what is made of the frame before
@@ -8,9 +8,10 @@ it included), over a forward of that frame: the forward of whole videos, so many
 thread, median of rounds in turn.
 
 **Nats a frame**, given all frames before it, over the frames behind the context of held-out sequences, each ± its standard error:
-the models in the folders (with ``--minutes``, those not given are trained first, each for so many minutes of the processor), and copying
-the last frame, as a proper model: each value is what stood there before with a probability that depends on it alone, counted on the
-training sequences. Beside them the floor of the paper's cross-entropy, which is no likelihood: the entropy of the grey frames themselves.
+the models in the folders, one for each run, the k-th of a baseline beside the k-th of ``--model`` (with ``--minutes``, those not given
+are trained first, each for so many minutes of the processor), and copying the last frame, as a proper model: each value is what stood
+there before with a probability that depends on it alone, counted on the training sequences. Beside them the floor of the paper's
+cross-entropy, which is no likelihood: the entropy of the grey frames themselves.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ def trained(name: str, minutes: float, data: Dataset) -> RasterModel:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     for name in ("model", "stateless", "independent"):
-        parser.add_argument(f"--{name}", help="folder of a trained model")
+        parser.add_argument(f"--{name}", nargs="+", default=[], metavar="FOLDER", help="of trained models, one for each run")
     parser.add_argument("--minutes", type=float, help="train what is not given, for so many minutes of the processor each")
     parser.add_argument("--sequences", type=int, default=500)
     parser.add_argument("--context", type=int, default=4)
@@ -110,22 +111,20 @@ def main() -> None:
     print(f"nats a frame, frames {context + 1} … {held_out.spec.frames} of {len(x)} held-out sequences of 32x32, {levels} levels:")
     print(f"  copying the last frame            {said(copying(train_on.images.long(), x, levels)[:, context - 1 :])}")
     suffixes = {"model": "", "stateless": "-stateless", "independent": "-independent"}
-    network, first = None, None
-    for name, suffix in suffixes.items():
-        folder = getattr(options, name)
-        if folder is not None:
-            model = rastrum.load(folder).eval()
-        elif options.minutes is not None:
-            model = trained(RECIPE + suffix, options.minutes, train_on)
-        else:
-            continue
-        assert isinstance(model, RasterModel)
-        network = model if name == "model" else network
-        nats = nats_of_frames(model, x)[:, context:]
-        first = nats if first is None else first
-        above = "" if nats is first else f"; above the first, sequence by sequence: {said(nats - first).strip()}"
-        print(f"  {RECIPE.split('-moving')[0]}{suffix:<15}{said(nats)}{above}")
-    if options.animation and network is not None:
+    runs = {name: [rastrum.load(folder).eval() for folder in getattr(options, name)] for name in suffixes}
+    if options.minutes is not None:
+        runs = {name: models or [trained(RECIPE + suffixes[name], options.minutes, train_on)] for name, models in runs.items()}
+    firsts: list[Tensor] = []
+    for name, models in runs.items():
+        for k, model in enumerate(models):
+            assert isinstance(model, RasterModel)
+            nats = nats_of_frames(model, x)[:, context:]
+            above = "" if k >= len(firsts) else f"; above the model's, sequence by sequence: {said(nats - firsts[k]).strip()}"
+            print(f"  {RECIPE.split('-moving')[0]}{suffixes[name]:<15}{said(nats)}{above}", flush=True)
+            if name == "model":
+                firsts.append(nats)
+    network = runs["model"][0] if runs["model"] else None
+    if options.animation and isinstance(network, RasterModel):
         shown, known = continued(network.spec, x[:4], context)
         completed = rastrum.complete(network, shown, known)
         with quiet(network):

@@ -46,7 +46,7 @@ def test_drawings_depend_on_the_numbers_and_the_seed() -> None:
     """The decoder is a model like any other: `sample` given the map of h draws the same; other h or another seed, something else."""
     network, x = drawing(), images(SPEC, 6)
     with torch.no_grad():
-        network.told.weight *= 3000                                        # far apart, as after training
+        network.told.weight *= 3000                                        # it begins near 0: let every map steer its pixels
         code = network.encode(x)
         told = network.map_of(code)
     drawn = network.reconstruct(x, seed=3)

@@ -256,6 +256,7 @@ def test_the_models_fit_a_terminal(columns: int, monkeypatch: pytest.MonkeyPatch
         (["sample", "GATED", "--out", "no/such/x.png"], "no folder 'no/such'"),
         (["sample", "GATED", "--count", "0"], "count"),
         (["sample", "GATED", "--temperature", "-1"], "temperature"),
+        (["sample", "GATED", "--class", "abc"], "--class: Could not find valid parse for arguments: ['abc']"),
         (["sample", "GATED", "--class", "10"], "0 … 9, got 10"),
         (["sample", "DRAW", "--class", "1"], "unconditional"),
         (["complete", "DRAW", "--data", "digits"], "cannot complete"),

@@ -39,7 +39,7 @@ def check(
     split: Split = "test",
     count: Count = 16,
     binarise: Binarise = None,
-    classes: Classes = None,
+    classes: Classes = (),
     map: Maps = None,
     out: Out = None,
     json: Json = False,

@@ -25,7 +25,8 @@ Model: TypeAlias = Annotated[
 ]
 SAVED = "as numpy.save writes it, repeated in turn"
 Classes: TypeAlias = Annotated[
-    tuple[int, ...] | None, arg(name="class", metavar="CLASS …", help="class of each image, repeated in turn; by default 0, 1, 2, …")
+    tuple[int, ...],
+    arg(name="class", metavar="INT …", help="class of each image, repeated in turn; by default 0, 1, 2, …", help_behavior_hint=""),
 ]
 Maps: TypeAlias = Annotated[Path | None, arg(metavar="X.npy", help=f"map of each image: (c, h, w) or (count, c, h, w), {SAVED}")]
 FLAGS = {"class": "--class", "vector": "--condition", "map": "--map"}
@@ -35,7 +36,7 @@ FLAGS = {"class": "--class", "vector": "--condition", "map": "--map"}
 class Told:
     """What a conditional model is told; by default what the data say, or classes in turn."""
 
-    classes: Classes = None
+    classes: Classes = ()
     condition: Annotated[Path | None, arg(metavar="X.npy", help=f"vector of each image: (size,) or (count, size), {SAVED}")] = None
     map: Maps = None
 
