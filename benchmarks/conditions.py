@@ -90,7 +90,7 @@ def classes(folder: str, images: int, minutes: float, out: Path) -> list[str]:
     drawn = rastrum.sample(model, images, asked, seed=SEED)
     with torch.no_grad():
         named = torch.cat([log_posterior(model, x).argmax(1) for x in test_set.images.split(4)])
-    rows = torch.stack([drawn[asked == c][:EACH] for c in range(count)])
+    rows = torch.stack([drawn[asked == c][: min(EACH, images // count)] for c in range(count)])
     labels = list(CIFAR) if name == "cifar10" else [str(c) for c in range(count)]
     save_picture(sheet(rows.flatten(0, 1) / (spec.levels - 1), rows.shape[1], row_labels=labels), out / f"{Path(folder).name}.png")
     figures = (share(read(network, drawn), asked), share(read(network, test_set.images), test_set.labels), share(named, test_set.labels))
@@ -120,14 +120,15 @@ def placed(folder: str, images: int, minutes: float, out: Path) -> str:
     test_set = test_set.subset(images)
     assert test_set.labels is not None and test_set.conditions is not None
     network = classifier_of(train_set, minutes)
-    lines = ["| | at the cell asked for, % | within one cell of it, % | read as asked, % |", "|---|---|---|---|"]
+    lines = ["| | at the cell asked for, % | within one cell of it, % | blank, % | read as asked, % |", "|---|---|---|---|---|"]
     where = test_set.conditions.flatten(2).amax(1).argmax(1)
     asked = torch.stack([where // CELLS, where % CELLS], 1)
-    drawn = rastrum.sample(model, images, test_set.conditions, seed=SEED)
+    drawn = rastrum.sample(model, len(test_set), test_set.conditions, seed=SEED)
     for name, x in (("drawn", drawn), ("real", test_set.images)):
         found = cell_of(x)
-        exact, near = Share(int((found == asked).all(1).sum()), images), Share(int(((found - asked).abs() <= 1).all(1).sum()), images)
-        lines.append(f"| {name} | {exact} | {near} | {share(read(network, x), test_set.labels)} |")
+        each = (found == asked).all(1), ((found - asked).abs() <= 1).all(1) & (found[:, 0] >= 0), found[:, 0] < 0
+        exact, near, blank = (Share(int(of.sum()), len(found)) for of in each)
+        lines.append(f"| {name} | {exact} | {near} | {blank} | {share(read(network, x), test_set.labels)} |")
     maps = torch.zeros(len(PLACED), CELLS, CELLS, 10, CELLS, CELLS)
     for k, digit in enumerate(PLACED):
         for i in range(CELLS):
@@ -136,7 +137,7 @@ def placed(folder: str, images: int, minutes: float, out: Path) -> str:
     grid = maps.permute(1, 0, 2, 3, 4, 5).flatten(0, 2)                         # rows of the map; in each, three digits' columns
     labels = [str(digit) for digit in PLACED for _ in range(CELLS)]
     save_picture(sheet(rastrum.sample(model, len(grid), grid, seed=SEED).float(), len(labels), column_labels=labels), out / "placed.png")
-    return "\n".join(lines) + f"\n\n{images} pictures, drawn for the maps of as many held-out ones.\n"
+    return "\n".join(lines) + f"\n\n{len(test_set)} pictures, drawn for the maps of as many held-out ones.\n"
 
 
 def main() -> None:
@@ -147,6 +148,8 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1000, help="samples, and held-out images (default: 1000)")
     parser.add_argument("--minutes", type=float, default=2.0, help="CPU-minutes of training of a classifier (default: 2)")
     options = parser.parse_args()
+    if options.images < 10:
+        parser.error(f"--images: expected at least one of each of ten classes, got {options.images}")
     torch.set_num_threads(1)
     options.out.mkdir(parents=True, exist_ok=True)
     known = options.out / "conditions.json"

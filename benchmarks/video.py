@@ -36,12 +36,12 @@ from rastrum.videos import PLAY, continued, heat, played
 from rastrum.walk import Sample, quiet
 
 RECIPE = "video-pixel-network-moving-mnist-small"
-VIDEOS, BATCH = 16, 4
+VIDEOS, BATCH, FRAMES = 16, 4, 8
 
 
 def next_frame(rounds: int) -> tuple[float, float]:
     """Seconds of the next frame of 16 videos, and of its forward."""
-    model = rastrum.build("video-pixel-network", ImageSpec(1, 32, 32, 2, frames=8), "small")
+    model = rastrum.build("video-pixel-network", ImageSpec(1, 32, 32, 2, frames=FRAMES), "small")
     assert isinstance(model, RasterModel)
     spec, frame, context = model.spec, model.spec.size // model.spec.frames, 4
     x = rastrum.sample(model, VIDEOS, seed=1).long()
@@ -101,6 +101,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--animation", help="write truth, prediction and surprise of four sequences here")
     options = parser.parse_args()
+    if not 1 <= options.context < FRAMES:
+        parser.error(f"--context: expected from 1 to {FRAMES - 1} known frames, got {options.context}")
     torch.set_num_threads(1)
     drawn, forward = next_frame(options.rounds)
     print(f"next frame of {VIDEOS} videos of 32x32: {drawn:.3f} s; a forward of it: {forward:.3f} s; ratio {drawn / forward:.2f}")

@@ -118,6 +118,9 @@ def test_score_beside_a_reference(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert said["z_corrected"] == pytest.approx(z_scores(outside.corrected, inside.corrected).tolist(), rel=1e-4, abs=1e-4)
     assert said["png_bits"] == outside.complexity.tolist() and said["reference_images"] == 30
     assert said["auroc"]["bits"] == pytest.approx(auroc(inside.bits, outside.bits), abs=0.01)
+    own = ["--data", "digits", "--split", "test[:20]", "--count", "12", "--reference", "digits", "--reference-split", "test[:20]", "--json"]
+    assert main(["score", str(folder), *own]) == 0
+    assert json.loads(capsys.readouterr().out)["reference_images"] == 8    # the others: no image is its own reference
     assert main(["score", str(folder), *asked]) == 0
     assert "z less PNG" in capsys.readouterr().out
     assert main(["score", str(folder), "--data", "digits", "--reference", "digitz"]) == 2

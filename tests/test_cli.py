@@ -256,7 +256,8 @@ def test_the_models_fit_a_terminal(columns: int, monkeypatch: pytest.MonkeyPatch
         (["sample", "GATED", "--out", "no/such/x.png"], "no folder 'no/such'"),
         (["sample", "GATED", "--count", "0"], "count"),
         (["sample", "GATED", "--temperature", "-1"], "temperature"),
-        (["sample", "GATED", "--class", "abc"], "--class: Could not find valid parse for arguments: ['abc']"),
+        (["sample", "GATED", "--class", "abc"], "--class: expected whole numbers, got abc"),
+        (["sample", "GATED", "--class"], "--class: expected whole numbers, got none"),
         (["sample", "GATED", "--class", "10"], "0 … 9, got 10"),
         (["sample", "DRAW", "--class", "1"], "unconditional"),
         (["complete", "DRAW", "--data", "digits"], "cannot complete"),
@@ -271,6 +272,8 @@ def test_the_models_fit_a_terminal(columns: int, monkeypatch: pytest.MonkeyPatch
         (["reconstruct", "GATED", "--data", "digits"], "cannot reconstruct"),
         (["check", "pixelcn"], "did you mean pixelcnn"),
         (["check", "pixelcnn", "--levels", "1"], "levels"),
+        (["check", "GATED", "--levels", "3"], "a saved model, of a size and a condition of its own"),
+        (["check", "GATED", "--condition", "3"], "a saved model, of a size and a condition of its own"),
     ],
 )
 def test_bad_input_is_one_line_and_2(

@@ -310,6 +310,15 @@ def test_bad_settings_of_videos_are_one_clear_line(name: str, split: str, option
         load_dataset(name, split, DataOptions(**options))
 
 
+def test_no_videos_and_a_condition_that_is_not_taken() -> None:
+    """A batch of none has no log-probabilities and no loss; what the model is not told is refused by its loss, too."""
+    for likelihood in ("categorical", "cross-entropy"):
+        model = network(likelihood=likelihood)
+        assert model.loss(videos(SPEC, 0)).shape == (0,)
+        with pytest.raises(ValueError, match="unconditional"):
+            model.loss(videos(SPEC, 2), torch.zeros(2))
+
+
 # ── going on, pictures, commands ─────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -318,7 +327,7 @@ def test_a_short_video_is_continued_and_too_short_a_one_refused() -> None:
     whole, known = continued(SPEC, x[:, :3], 2)
     assert torch.equal(whole[:, :3], x[:, :3]) and not bool(whole[:, 3:].any()) and known.flatten().tolist() == [True, True, False, False]
     for short, context, says in (
-        (x[:, :1], 2, "the context is 2 frames, got videos of 1 frames"),
+        (x[:, :1], 2, "2 frames are needed, got videos of 1 frames"),
         (x[:, 0], 2, r"got an array of shape \(2, 1, 4, 3\)"),
         (x, 4, "expected from 0 to 3 known frames of this model's 4, got 4"),
         (x, 9, "got 9"),
@@ -375,10 +384,21 @@ def test_commands_play_videos(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         (["complete", model, *source, "--context", "3"], "expected from 0 to 2 known frames of this model's 3, got 3"),
         (["complete", model, *source, "--context", "1", "--known", "top"], "one of --known"),
         (["complete", model, "--data", "digits", "--context", "1"], "digits holds still images, this model wants videos of 3 frames"),
+        (["complete", model, "--images", strip, "--context", "1"], "x.png' must hold one array of numbers"),
     ):
         assert main(command) == 2
         err = capsys.readouterr().err
         assert says in err and err.count("\n") == 1
+    own = str(tmp_path / "own.npy")
+    np.save(own, truth[:, :2].numpy())                                     # the last frame is not there
+    assert main(["complete", model, "--images", own, "--context", "2", "--num-samples", "1", "--json"]) == 0
+    drawn = torch.tensor(json.loads(capsys.readouterr().out)["images"]).view(2, 3, 1, 8, 8)
+    assert torch.equal(drawn[:, :2], truth[:, :2].long())
+    assert main(["complete", model, "--images", own, "--context", "2", "--trace", film]) == 0
+    np.save(own, truth[:, :1].numpy())
+    for command, needed in (["complete", model, "--images", own, "--context", "2"], 2), (["score", model, "--images", own], 3):
+        assert main(command) == 2
+        assert f"--images: {needed} frames are needed, got videos of 1 frames" in capsys.readouterr().err
     assert main(["check", "video-pixel-network", "--frames", "2", "--height", "3", "--width", "3"]) == 0
     assert "2 frames of 1 x 3 x 3" in capsys.readouterr().out
     assert main(["check", model, "--out", strip]) == 2

@@ -654,7 +654,7 @@ def build_model(recipe: Recipe, data: Dataset) -> RasterModel | CanvasModel:
     from .models import MODELS
 
     if recipe.conditional and data.condition_spec is None:
-        raise ValueError(f"data: {data.name} {data.split} has no classes to tell the model; set --no-conditional")
+        raise ValueError(f"data: {data.name} {data.split} has no class, vector or map to tell the model; set --no-conditional")
     condition = data.condition_spec if recipe.conditional else None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.run.seed)

@@ -22,7 +22,7 @@ def check_context(spec: ImageSpec, context: int, what: str = "context") -> None:
     """``ValueError`` unless ``context`` first frames leave something to continue in a video of ``spec``."""
     if spec.frames == 1:
         raise ValueError(f"{what}: this model draws still images, there are no frames to go on from; leave it out")
-    if isinstance(context, bool) or not isinstance(context, int) or not 0 <= context < spec.frames:
+    if isinstance(context, bool) or not isinstance(context, int | np.integer) or not 0 <= context < spec.frames:
         raise ValueError(f"{what}: expected from 0 to {spec.frames - 1} known frames of this model's {spec.frames}, got {context!r}")
 
 
@@ -34,14 +34,26 @@ def continued(spec: ImageSpec, videos: ArrayLike, context: int, what: str = "con
     Raises ``ValueError`` for a context that leaves nothing to continue, and for videos that are shorter.
     """
     check_context(spec, context, what)
-    x = as_tensor("videos", videos)
-    if x.dim() != 5 or x.shape[1] < context:
+    return lengthened(spec, videos, context), first_frames(spec, context)
+
+
+def first_frames(spec: ImageSpec, context: int) -> Tensor:
+    """Known where the first ``context`` frames are: (T, 1, 1, 1) bool."""
+    return (torch.arange(spec.frames) < context)[:, None, None, None]
+
+
+def lengthened(spec: ImageSpec, videos: ArrayLike, frames: int, what: str = "videos") -> Tensor:
+    """Videos (B, at least ``frames``, C, H, W) → levels (B, *spec.shape): the frames that they have, and dark ones behind them.
+
+    Raises ``ValueError`` for videos that are shorter, or of another size or levels.
+    """
+    x = as_tensor(what, videos)
+    if x.dim() != 5 or x.shape[1] < frames:
         have = f"videos of {x.shape[1]} frames" if x.dim() == 5 else f"an array of shape {tuple(x.shape)}"
-        raise ValueError(f"videos: the context is {context} frames, got {have}; expected (B, at least {context}, C, H, W)")
+        raise ValueError(f"{what}: {frames} frames are needed, got {have}; expected (B, at least {frames}, C, H, W)")
     whole = x.new_zeros(len(x), spec.frames, *x.shape[2:])
     whole[:, : x.shape[1]] = x[:, : spec.frames]
-    known = torch.arange(spec.frames) < context
-    return check_images(spec, whole, what="videos"), known[:, None, None, None]
+    return check_images(spec, whole, what=what)
 
 
 def heat(log_probs: ArrayLike, limit: float | None = None) -> np.ndarray:
@@ -79,4 +91,4 @@ def wall(videos: ArrayLike, columns: int | None = None, scale: int | None = None
     """Pictures of an animation, one a frame: all videos (N, T, C, H, W) in [0, 1], in rows of ``columns`` (None: about a square)."""
     x = as_array(videos, "videos")
     for t in range(x.shape[1]):
-        yield arrange(tiles(x[:, t], scale), columns or math.ceil(math.sqrt(len(x))))
+        yield arrange(tiles(x[:, t], scale), math.ceil(math.sqrt(len(x))) if columns is None else columns)

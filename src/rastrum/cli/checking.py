@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,18 +21,29 @@ if TYPE_CHECKING:
     from ..raster import RasterModel
 
 MODEL = "a name from `rastrum models`, a saved model's folder, rastrum/NAME, or a class of yours as FILE.py:CLASS"
+OF_TOY = arg(help="of the toy image, for a name or a class")
+
+
+@dataclass(frozen=True)
+class Toy:
+    """The image on which a fresh model is checked, and the model's size."""
+
+    channels: Annotated[int, OF_TOY] = 1
+    height: Annotated[int, OF_TOY] = 5
+    width: Annotated[int, OF_TOY] = 5
+    levels: Annotated[int, OF_TOY] = 2
+    frames: Annotated[int, arg(help="of the toy image, for a name or a class: more than 1 make it a video")] = 1
+    preset: Annotated[str, arg(help="for a name: tiny, small, paper, or one more of the model's own")] = "tiny"
+
+
+FRESH = Toy()
 
 
 def check(
     model: Annotated[Positional[str], arg(metavar="MODEL", help=MODEL)],
-    channels: Annotated[int, arg(help="of the toy image, for a name or a class")] = 1,
-    height: Annotated[int, arg(help="of the toy image, for a name or a class")] = 5,
-    width: Annotated[int, arg(help="of the toy image, for a name or a class")] = 5,
-    levels: Annotated[int, arg(help="of the toy image, for a name or a class")] = 2,
-    frames: Annotated[int, arg(help="of the toy image, for a name or a class: more than 1 make it a video")] = 1,
+    toy: Annotated[Toy, arg(name="")] = FRESH,
     condition: Annotated[str | None, arg(help="for a name: make it conditional, on so many classes, vector:SIZE or map:CxHxW; "
                                               "with --weights: X.npy, the vectors that a model is told")] = None,
-    preset: Annotated[str, arg(help="for a name: tiny, small, paper, or one more of the model's own")] = "tiny",
     weights: Annotated[bool, arg(help="draw instead how strongly a trained model uses each earlier pixel of --data or --images")] = False,
     at: Annotated[tuple[int, int] | None, arg(metavar="ROW COLUMN", help="of the decision that is drawn; by default a telling one")] = None,
     data: Data = None,
@@ -50,14 +62,14 @@ def check(
     trained model uses each earlier pixel.
     """
     check_suffix("--out", out, ".png")
-    network = find(model, channels, height, width, levels, None if weights else condition, preset, frames)
+    if not weights and (classes or map is not None or (condition is not None and condition.endswith(".npy"))):
+        raise ValueError("check: it proves what holds whatever a model is told; --class, --map and --condition X.npy are for --weights")
+    network = find(model, toy, None if weights else condition)
     if network.spec.frames > 1 and (weights or out is not None):
         raise ValueError(f"{'--weights' if weights else '--out'}: it shows what is seen of one image, this one draws videos; leave it out")
     if weights:
         told = Told(classes, None if condition is None else Path(condition), map)
         return strengths(model, network, data, images, split, count, binarise, told, at, out, json)
-    if classes or map is not None or (condition is not None and condition.endswith(".npy")):
-        raise ValueError("check: it proves what holds whatever a model is told; --class, --map and --condition X.npy are for --weights")
     import rastrum
 
     report = rastrum.check(network)  # pyright: ignore[reportArgumentType]
@@ -77,22 +89,23 @@ def check(
     return 0 if report.ok else 1
 
 
-def find(
-    model: str, channels: int, height: int, width: int, levels: int, condition: str | None, preset: str, frames: int = 1
-) -> RasterModel | CanvasModel:
+def find(model: str, toy: Toy, condition: str | None) -> RasterModel | CanvasModel:
     """A fresh model by its name or class, at the toy image's size, or a saved one."""
     import rastrum
 
     file, _, class_name = model.rpartition(":")
-    toy = model in rastrum.MODELS or file.endswith(".py")
-    if not toy and "/" not in model and not Path(model).exists():
+    fresh = model in rastrum.MODELS or file.endswith(".py")
+    if not fresh and "/" not in model and not Path(model).exists():
         raise ValueError(f"check: there is no model {model!r}; {nearest(model, rastrum.MODELS)}")
-    if not toy:
+    if not fresh:
+        if condition is not None or toy != FRESH:
+            flags = "--channels, --height, --width, --levels, --frames, --preset and --condition"
+            raise ValueError(f"check: {model} is a saved model, of a size and a condition of its own; {flags} are for a name or a class")
         return load_model(model)
-    spec = rastrum.ImageSpec(channels, height, width, levels, frames)
+    spec = rastrum.ImageSpec(toy.channels, toy.height, toy.width, toy.levels, toy.frames)
     told = None if condition is None else condition_spec(condition)
     if model in rastrum.MODELS:
-        return rastrum.build(model, spec, preset, told)
+        return rastrum.build(model, spec, toy.preset, told)
     return users_model(Path(file), class_name, spec, told)
 
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import arg
 
 from .show import NOTHING, Backend, Conditions, Json, Model, Out, Trace, answer, check_suffix, condition_for, load_model, progress
-from .source import Binarise, Count, Data, Images, Split, load_images
+from .source import Binarise, Count, Data, Images, Split, load_images, load_videos
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
     from ..protocol import Frame, ImageSpec
@@ -92,6 +93,7 @@ def complete(
     """Fill in the unknown part of images. A row of the picture: the image, what is known of it (the rest hatched), its completions.
 
     Of videos, the first frames are known and the others are drawn; the animation shows truth, completions, and where the truth surprises.
+    Videos of your own (--images X.npy) may end with the frames that are known.
     With particles it also says how many of an image's K carry its weight at the end, and how likely they found what is known.
     """
     import torch
@@ -99,7 +101,7 @@ def complete(
     from ..particles import completions, effective_size, log_evidence
     from ..pictures import arrange, completion_sheet, save_animation, save_picture, tiles
     from ..raster import RasterModel
-    from ..videos import PLAY, continued, heat, played, strips
+    from ..videos import PLAY, check_context, first_frames, heat, played, strips
     from ..walk import Sample, walk
 
     check_suffix("--out", out, ".png")
@@ -113,7 +115,8 @@ def complete(
     elif not video:
         raise ValueError(f"--context: {model} draws still images; use --known")
     if video and known is None:
-        _, mask = continued(network.spec, torch.zeros(0, *network.spec.shape, dtype=torch.int64), context, "--context")
+        check_context(network.spec, context, "--context")
+        mask = first_frames(network.spec, context)
     else:
         mask = known_mask(known or "top", network.spec)
     if not isinstance(network, RasterModel):
@@ -124,7 +127,10 @@ def complete(
         raise ValueError(f"--particles: expected at least 1, got {particles}")
     if particles is not None and trace is not None:
         raise ValueError("--trace: particles are chosen anew on their way, so there is no one walk to show; leave out one of the two")
-    dataset = load_images(network, data, images, split, count, binarise)
+    if video and known is None and images is not None and data is None:
+        dataset, whole = load_videos(network.spec, images, context, count)           # they may end where it is to go on
+    else:
+        dataset, whole = load_images(network, data, images, split, count, binarise), True
     x = dataset.images.long()
     condition = condition_for(network, len(x), told, dataset)
     frames: list[Frame] = []
@@ -146,16 +152,18 @@ def complete(
     scale = network.spec.levels - 1
     if out is not None and video:
         rows = torch.cat([x[:, None], values.view(len(x), num_samples, *network.spec.shape)], 1).flatten(0, 1)
-        names = ["truth", *(str(k + 1) for k in range(num_samples))] * len(x)
+        names = ["truth" if whole else "known", *(str(k + 1) for k in range(num_samples))] * len(x)
         save_picture(strips(rows / scale, names, None, context), out)
     elif out is not None:
         save_picture(completion_sheet(x / scale, mask, values / scale), out)
     if trace is not None and video:
-        with torch.inference_mode():
-            surprise = heat(network.log_prob_map(x, condition))
         drawn = values.view(len(x), num_samples, *network.spec.shape).unbind(1)
-        names = ["truth", *(f"drawn {k + 1}" for k in range(num_samples)), "surprise"]
-        save_animation(played([x / scale, *(each / scale for each in drawn), surprise], names), trace, PLAY, 1 / PLAY)
+        shown: dict[str, Tensor | np.ndarray] = {"truth" if whole else "known": x / scale}
+        shown |= {f"drawn {k + 1}": each / scale for k, each in enumerate(drawn)}
+        if whole:
+            with torch.inference_mode():
+                shown["surprise"] = heat(network.log_prob_map(x, condition))
+        save_animation(played(list(shown.values()), list(shown)), trace, PLAY, 1 / PLAY)
     elif trace is not None:
         decided = [decisions_before(network.order, frame, network.spec) | mask for frame in frames]
         save_animation((arrange(tiles(f.images, None, d), num_samples) for f, d in zip(frames, decided, strict=True)), trace)
@@ -192,15 +200,18 @@ def reconstruct(
 
     import rastrum
 
+    from ..canvas import CanvasModel
     from ..pictures import reconstruction_sheet, reconstruction_strip, save_animation, save_picture, sheet
 
     check_suffix("--out", out, ".png")
     check_suffix("--trace", trace, ".gif")
     network = load_model(model)
+    if not isinstance(network, CanvasModel):
+        raise ValueError(f"{model} decides pixel by pixel and cannot reconstruct; use complete, or a canvas model such as draw")
     dataset = load_images(network, data, images, split, count, binarise)
     x = dataset.images.long()
     condition = condition_for(network, len(x), told, dataset)
-    frames = draw(rastrum.reconstruct(network, x, condition, seed), len(x), keep=True)  # pyright: ignore[reportArgumentType]
+    frames = draw(rastrum.reconstruct(network, x, condition, seed), len(x), keep=True)
     target = x / (network.spec.levels - 1)
     if out is not None and len(x) == 1:
         save_picture(reconstruction_strip(target[0], frames, 0), out)

@@ -68,7 +68,8 @@ def score(
         raise ValueError(f"--reference-count: a mean and a deviation take at least 2 images, got {reference_count}")
     dataset, usual = load_images(network, data, images, split, count, binarise), None
     if reference is not None:
-        usual = load_images(network, reference, None, reference_split, reference_count, binarise, flag="--reference")
+        usual = load_images(network, reference, None, reference_split, None, binarise, flag="--reference")
+        usual = without(usual, dataset).subset(reference_count)
     settings = Scoring(num_samples, seed, told, ensemble)
     x = dataset.images.long()
     nats, maps = score_images(network, dataset, settings, "scoring")
@@ -113,6 +114,17 @@ def score(
     for i, row in enumerate(zip(*columns.values(), strict=True)):
         table.add_row(str(i), *row)
     answer(result, json, table, *lines, *([f"  {surprise}"] if surprise else []))
+
+
+def without(reference: Dataset, scored: Dataset) -> Dataset:
+    """The images of a reference set that are not scored: beside itself every image is usual."""
+    import torch
+
+    seen = {image.numpy().tobytes() for image in scored.images}
+    others = [i for i, image in enumerate(reference.images) if image.numpy().tobytes() not in seen]
+    if len(others) < 2:
+        raise ValueError(f"--reference: {reference.name} {reference.split} has {len(others)} images that are not scored, 2 are needed")
+    return reference.select(torch.tensor(others))
 
 
 class Scoring(NamedTuple):

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from rich.console import Console, RenderableType
 from tyro.conf import Positional, arg
+from tyro.constructors import PrimitiveConstructorSpec
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
     from ..canvas import CanvasModel
@@ -24,9 +26,22 @@ Model: TypeAlias = Annotated[
     Positional[str], arg(name="model", metavar="MODEL", help="a saved model's folder, or rastrum/NAME for one in the box")
 ]
 SAVED = "as numpy.save writes it, repeated in turn"
+
+
+def whole_numbers(words: list[str]) -> tuple[int, ...]:
+    try:
+        found = tuple(map(int, words))
+    except ValueError:
+        found = ()
+    if not found:
+        raise ValueError(f"expected whole numbers, got {' '.join(words) or 'none'}")
+    return found
+
+
 Classes: TypeAlias = Annotated[
     tuple[int, ...],
-    arg(name="class", metavar="INT …", help="class of each image, repeated in turn; by default 0, 1, 2, …", help_behavior_hint=""),
+    PrimitiveConstructorSpec("*", "CLASS …", whole_numbers, lambda value: isinstance(value, tuple), lambda value: [*map(str, value)]),
+    arg(name="class", help="class of each image, repeated in turn; by default 0, 1, 2, …", help_behavior_hint=""),
 ]
 Maps: TypeAlias = Annotated[Path | None, arg(metavar="X.npy", help=f"map of each image: (c, h, w) or (count, c, h, w), {SAVED}")]
 FLAGS = {"class": "--class", "vector": "--condition", "map": "--map"}
@@ -122,18 +137,19 @@ def condition_for(
         found = numbers(FLAGS[spec.kind], path, spec.shape)
     elif spec.kind == "class" and in_turn:
         found = torch.arange(int(spec.size))  # pyright: ignore[reportArgumentType]
-    elif of_data is not None and of_data.shape[1:] == spec.shape:
+    elif dataset is not None and of_data is not None and of_data.shape[1:] == spec.shape:
         found = of_data
+        if spec.kind == "class":
+            messages.print(f"told the classes that {dataset.name} gives its images")
     else:
         what = "these images have none" if dataset is not None else "there is none"
         raise ValueError(f"this model is told a {spec.kind} of size {spec.size} and {what}; give {FLAGS[spec.kind]}")
     return found[torch.arange(count) % len(found)]
 
 
-def numbers(flag: str, path: Path, shape: tuple[int, ...]) -> Tensor:
-    """Vectors or maps of ``shape`` in a .npy file, one or several: (N, *shape) float32. Raises ``ValueError`` for any other."""
+def saved_array(flag: str, path: Path) -> np.ndarray:
+    """The real numbers in a .npy file; ``ValueError`` for any other file."""
     import numpy as np
-    import torch
 
     if not path.is_file():
         raise ValueError(f"{flag}: there is no file {str(path)!r}")
@@ -144,6 +160,15 @@ def numbers(flag: str, path: Path, shape: tuple[int, ...]) -> Tensor:
         found = None
     if not isinstance(found, np.ndarray) or found.dtype.kind not in "fiub":
         raise ValueError(f"{flag}: {str(path)!r} must hold one array of numbers, as numpy.save writes it")
+    return found
+
+
+def numbers(flag: str, path: Path, shape: tuple[int, ...]) -> Tensor:
+    """Vectors or maps of ``shape`` in a .npy file, one or several: (N, *shape) float32. Raises ``ValueError`` for any other."""
+    import numpy as np
+    import torch
+
+    found = saved_array(flag, path)
     one = found[None] if found.shape == shape else found
     if one.shape[1:] != shape or len(one) == 0:
         size = ", ".join(map(str, shape))

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 from tyro.conf import arg
 
 from .names import nearest
-from .show import progress
+from .show import progress, saved_array
 
 if TYPE_CHECKING:
     from ..canvas import CanvasModel
     from ..data import Dataset
+    from ..protocol import ImageSpec
     from ..raster import RasterModel
 
 Data: TypeAlias = Annotated[
@@ -20,7 +21,10 @@ Data: TypeAlias = Annotated[
                                          "bsds300, two-digit-mnist, two-digit-mnist-colour, cluttered-mnist, placed-mnist, moving-mnist, "
                                          "hub:OWNER/NAME; its images are cut about the middle and resized to the model's size")
 ]  # fmt: skip
-Images: TypeAlias = Annotated[Path | None, arg(metavar="PATH", help="instead of --data: a folder of images, or one image")]
+Images: TypeAlias = Annotated[
+    Path | None, arg(metavar="PATH", help="instead of --data: a folder of images, or one image; for a model of videos X.npy, levels "
+                                          "(N, T, C, H, W) as numpy.save writes them")
+]  # fmt: skip
 Split: TypeAlias = Annotated[str, arg(help="of the data set: train, test, test[:100], …")]
 Count: TypeAlias = Annotated[int, arg(help="a fixed random subset of this many images")]
 Binarise: TypeAlias = Annotated[
@@ -56,6 +60,8 @@ def load_images(
 
     if (name is None) == (images is None):
         raise ValueError("expected one of --data NAME and --images PATH")
+    if images is not None and model.spec.frames > 1:
+        return load_videos(model.spec, images, model.spec.frames, count)[0]
     if images is not None:
         if not images.exists():
             raise ValueError(f"--images: there is no {str(images)!r}")
@@ -87,3 +93,17 @@ def load_images(
         have, want = (f"{s.channels}x{s.height}x{s.width}, {s.levels} levels" for s in (dataset.spec, spec))
         raise ValueError(f"{name}: its images are {have}, this model wants {want}")
     return dataset
+
+
+def load_videos(spec: ImageSpec, path: Path, frames: int, count: int | None) -> tuple[Dataset, bool]:
+    """Levels (N, at least ``frames``, C, H, W) in a .npy file; frames that the model has more are dark, and False says that there are such.
+
+    Raises ``ValueError`` for another file, shape or level.
+    """
+    from ..data import Dataset
+    from ..protocol import to_levels
+    from ..videos import lengthened
+
+    found = saved_array("--images", path)
+    videos = to_levels(lengthened(spec, found, frames, "--images"), spec)
+    return Dataset(str(path), "all", spec, videos).subset(count), found.shape[1] >= spec.frames

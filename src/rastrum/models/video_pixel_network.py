@@ -41,7 +41,7 @@ from ..layers.condition import Told
 from ..layers.frames import FrameConvolution, FrameMemory, multiplicative
 from ..layers.output import LevelsOutput
 from ..program.builder import Program, View
-from ..protocol import ConditionSpec, Distribution, ImageSpec, check_images
+from ..protocol import ConditionSpec, Distribution, ImageSpec, check_condition, check_images
 from ..raster import RasterModel
 from .context import cone_context
 from .presets import check_config, choose, multiple_of
@@ -212,12 +212,12 @@ class VideoPixelNetwork(RasterModel):
 
     def logits(self, x: Tensor) -> Tensor:
         """x (B, *shape) int64 → (B, *shape, numbers)."""
-        frames = self.spec.scale(x.view(-1, self.spec.frames, *self.frame.shape), self.dtype).permute(0, 1, 3, 4, 2)
+        frames = self.spec.scale(x.view(len(x), self.spec.frames, *self.frame.shape), self.dtype).permute(0, 1, 3, 4, 2)
         known, frames = self.known(frames).flatten(0, 1), frames.flatten(0, 1)
         h = self.first(frames if self.config.dependent else torch.zeros_like(frames))
         for block in self.decoder:
             h = block(h, known)
-        return self.output(h).view(*x.shape, -1)
+        return self.output(h).view(*x.shape, self.output.numbers)
 
     def distribution(self, x: Tensor, condition: Tensor | None = None) -> Bernoulli | Categorical:
         self._proper()
@@ -235,7 +235,8 @@ class VideoPixelNetwork(RasterModel):
     def loss(self, x: Tensor, condition: Tensor | None = None, seed: int | None = None) -> Tensor:
         """What training lowers, nats a video (B,): −log p, or the cross-entropy of grey values in [0, 1]."""
         if self.proper:
-            return -self.log_prob_map(x).flatten(1).sum(1)
+            return -self.log_prob_map(x, condition).flatten(1).sum(1)
+        check_condition(self.condition_spec, condition, len(x))
         grey = check_images(self.spec, x, self.device).to(self.dtype) / (self.spec.levels - 1)
         return F.binary_cross_entropy_with_logits(self.logits(x).squeeze(-1), grey, reduction="none").flatten(1).sum(1)
 
