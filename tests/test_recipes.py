@@ -55,7 +55,7 @@ def test_a_recipes_model_fits_its_data(name: str) -> None:
 def test_a_class_conditional_recipe_needs_classes() -> None:
     recipe = RECIPES["gated-pixelcnn-digits"]()
     data = Dataset("mine", "train", ImageSpec(*DIGITS), torch.zeros(2, 1, 8, 8, dtype=torch.uint8))
-    with pytest.raises(ValueError, match="has no classes"):
+    with pytest.raises(ValueError, match="has no class, vector or map"):
         build_model(recipe, data)
 
 
