@@ -399,6 +399,8 @@ def test_commands_play_videos(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     for command, needed in (["complete", model, "--images", own, "--context", "2"], 2), (["score", model, "--images", own], 3):
         assert main(command) == 2
         assert f"--images: {needed} frames are needed, got videos of 1 frames" in capsys.readouterr().err
+    np.save(own, truth[:0].numpy())
+    assert main(["score", model, "--images", own]) == 2 and "holds no video" in capsys.readouterr().err
     assert main(["check", "video-pixel-network", "--frames", "2", "--height", "3", "--width", "3"]) == 0
     assert "2 frames of 1 x 3 x 3" in capsys.readouterr().out
     assert main(["check", model, "--out", strip]) == 2

@@ -105,5 +105,7 @@ def load_videos(spec: ImageSpec, path: Path, frames: int, count: int | None) -> 
     from ..videos import lengthened
 
     found = saved_array("--images", path)
+    if found.size == 0:
+        raise ValueError(f"--images: {str(path)!r} holds no video")
     videos = to_levels(lengthened(spec, found, frames, "--images"), spec)
     return Dataset(str(path), "all", spec, videos).subset(count), found.shape[1] >= spec.frames
