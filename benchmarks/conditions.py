@@ -1,6 +1,6 @@
 """Whether conditions are obeyed: classes asked for and read by a classifier, places asked for and found, and classes by Bayes' rule.
 
-    python benchmarks/conditions.py --out conditions [--classes FOLDER …] [--placed FOLDER] [--images 1000] [--minutes 2]
+    python benchmarks/conditions.py --out conditions [--classes FOLDER …] [--placed FOLDER] [--images 1000] [--minutes 2] [--seed 0]
 
 ``--classes``: trained models that are told a class (recipes row-lstm-mnist-classes, gated-pixelcnn-mnist-classes, gated-pixelcnn-digits,
 pixelcnn-plus-plus-cifar10-classes); ``--placed``: one that is told a map (row-lstm-placed-mnist). Writes
@@ -76,7 +76,7 @@ def classifier_of(data: Dataset, minutes: float) -> WholeImageClassifier:
     return network
 
 
-def classes(folder: str, images: int, minutes: float, out: Path) -> list[str]:
+def classes(folder: str, images: int, minutes: float, out: Path, seed: int) -> list[str]:
     """A line of the table."""
     model = rastrum.load(folder)
     assert isinstance(model, RasterModel) and model.condition_spec is not None
@@ -87,7 +87,7 @@ def classes(folder: str, images: int, minutes: float, out: Path) -> list[str]:
     assert test_set.labels is not None
     network = classifier_of(train_set, minutes)
     asked = torch.arange(images) % count
-    drawn = rastrum.sample(model, images, asked, seed=SEED)
+    drawn = rastrum.sample(model, images, asked, seed=seed)
     with torch.no_grad():
         named = torch.cat([log_posterior(model, x).argmax(1) for x in test_set.images.split(4)])
     rows = torch.stack([drawn[asked == c][: min(EACH, images // count)] for c in range(count)])
@@ -111,7 +111,7 @@ def cell_of(x: Tensor) -> Tensor:
     return torch.stack(cells, 1)
 
 
-def placed(folder: str, images: int, minutes: float, out: Path) -> str:
+def placed(folder: str, images: int, minutes: float, out: Path, seed: int) -> str:
     """The figures of a model that is told what lies where, and its picture."""
     model = rastrum.load(folder)
     assert isinstance(model, RasterModel) and model.condition_spec is not None and model.condition_spec.kind == "map"
@@ -123,7 +123,7 @@ def placed(folder: str, images: int, minutes: float, out: Path) -> str:
     lines = ["| | at the cell asked for, % | within one cell of it, % | blank, % | read as asked, % |", "|---|---|---|---|---|"]
     where = test_set.conditions.flatten(2).amax(1).argmax(1)
     asked = torch.stack([where // CELLS, where % CELLS], 1)
-    drawn = rastrum.sample(model, len(test_set), test_set.conditions, seed=SEED)
+    drawn = rastrum.sample(model, len(test_set), test_set.conditions, seed=seed)
     for name, x in (("drawn", drawn), ("real", test_set.images)):
         found = cell_of(x)
         each = (found == asked).all(1), ((found - asked).abs() <= 1).all(1) & (found[:, 0] >= 0), found[:, 0] < 0
@@ -136,7 +136,7 @@ def placed(folder: str, images: int, minutes: float, out: Path) -> str:
                 maps[k, i, j, digit, i, j] = 1
     grid = maps.permute(1, 0, 2, 3, 4, 5).flatten(0, 2)                         # rows of the map; in each, three digits' columns
     labels = [str(digit) for digit in PLACED for _ in range(CELLS)]
-    save_picture(sheet(rastrum.sample(model, len(grid), grid, seed=SEED).float(), len(labels), column_labels=labels), out / "placed.png")
+    save_picture(sheet(rastrum.sample(model, len(grid), grid, seed=seed).float(), len(labels), column_labels=labels), out / "placed.png")
     return "\n".join(lines) + f"\n\n{len(test_set)} pictures, drawn for the maps of as many held-out ones.\n"
 
 
@@ -147,6 +147,7 @@ def main() -> None:
     parser.add_argument("--placed", metavar="FOLDER", help="a model that is told a map")
     parser.add_argument("--images", type=int, default=1000, help="samples, and held-out images (default: 1000)")
     parser.add_argument("--minutes", type=float, default=2.0, help="CPU-minutes of training of a classifier (default: 2)")
+    parser.add_argument("--seed", type=int, default=0, help="of what is drawn (default: 0)")
     options = parser.parse_args()
     if options.images < 10:
         parser.error(f"--images: expected at least one of each of ten classes, got {options.images}")
@@ -155,10 +156,10 @@ def main() -> None:
     known = options.out / "conditions.json"
     found = json.loads(known.read_text()) if known.exists() else {"classes": {}, "placed": ""}
     for folder in options.classes:
-        row = classes(folder, options.images, options.minutes, options.out)
+        row = classes(folder, options.images, options.minutes, options.out, options.seed)
         found["classes"][row[0]] = row
     if options.placed:
-        found["placed"] = placed(options.placed, options.images, options.minutes, options.out)
+        found["placed"] = placed(options.placed, options.images, options.minutes, options.out, options.seed)
     known.write_text(json.dumps(found) + "\n")
     rows = ["| " + " | ".join(row) + " |" for row in found["classes"].values()]
     table = "\n".join(["| " + " | ".join(COLUMNS) + " |", "|---" * len(COLUMNS) + "|", *rows]) + "\n\n" + found["placed"]

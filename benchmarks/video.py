@@ -120,9 +120,11 @@ def main() -> None:
     for name, models in runs.items():
         for k, model in enumerate(models):
             assert isinstance(model, RasterModel)
-            nats = nats_of_frames(model, x)[:, context:]
+            frames = nats_of_frames(model, x)
+            nats = frames[:, context:]
             above = "" if k >= len(firsts) else f"; above the model's, sequence by sequence: {said(nats - firsts[k]).strip()}"
-            print(f"  {RECIPE.split('-moving')[0]}{suffixes[name]:<15}{said(nats)}{above}", flush=True)
+            print(f"  {RECIPE.split('-moving')[0]}{suffixes[name]:<15}{said(nats)}{above}")
+            print("    frame by frame:", *(f"{of:.1f}" for of in frames.mean(0).tolist()), flush=True)
             if name == "model":
                 firsts.append(nats)
     network = runs["model"][0] if runs["model"] else None
