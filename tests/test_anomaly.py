@@ -87,6 +87,7 @@ def test_auroc_is_the_share_of_pairs() -> None:
         (lambda: scores(ImageSpec(1, 2, 2, 2), torch.zeros(2, 1, 2, 2, dtype=torch.int64), n(1)), "one number for each of 2"),
         (lambda: png_bits(ImageSpec(1, 2, 2, 2), torch.zeros(2, 1, 3, 2, dtype=torch.int64)), "shape"),
         (lambda: z_scores("x", n(1, 2)), "expected an array"),  # pyright: ignore[reportArgumentType]
+        (lambda: z_scores(n(1) * 1j, n(1, 2)), "expected real numbers"),
     ],
 )
 def test_bad_input(call, message: str) -> None:

@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 
 from rastrum.config import DataOptions
-from rastrum.data import Dataset, _hub, load_dataset
+from rastrum.data import Dataset, load_dataset
 from rastrum.data_placed import cluttered, place, scraps_of, two_digits
+from rastrum.data_sources import hub
 from rastrum.data_textures import crops, dead_leaves, leaves
 from rastrum.protocol import ConditionSpec, ImageSpec
 
@@ -105,7 +106,7 @@ def test_patches_of_bsds300() -> None:
     """20 patches of each of 100 test photographs, colour or grey, each of them somewhere in its photograph."""
     test = load_dataset("bsds300", "test", DataOptions(size=16))
     assert test.spec == ImageSpec(3, 16, 16, 256) and len(test) == 2000
-    _, open_image = next(iter(_hub("berkeley/bsds300", None, "image", "test").images))
+    _, open_image = next(iter(hub("berkeley/bsds300", None, "image", "test").images))
     whole = torch.from_numpy(np.array(open_image()).transpose(2, 0, 1))
     windows = whole.unfold(1, 16, 1).unfold(2, 16, 1)
     same = [(windows == patch.view(3, 1, 1, 16, 16)).flatten(3).all(3).all(0) for patch in test.images[:3]]
@@ -215,7 +216,7 @@ def test_omniglot_is_white_on_black_of_28_pixels() -> None:
     """Area averages: the ink of a character is what the drawing of 105 pixels holds; levels and sizes are options as for any set."""
     data = load_dataset("omniglot", "test")
     assert data.spec == ImageSpec(1, 28, 28, 256) and len(data) == 13_180 and data.labels is None
-    _, open_image = next(iter(_hub("brendenlake/omniglot", None, "image", "test").images))
+    _, open_image = next(iter(hub("brendenlake/omniglot", None, "image", "test").images))
     ink = 1 - np.asarray(open_image()).mean()
     assert data.images[0].double().mean().item() / 255 == pytest.approx(ink, abs=2e-3)
     assert data.images[:, :, 0, 0].double().mean() < 10                   # corners are empty

@@ -164,11 +164,14 @@ def depth(instance: object, name: str) -> float:
 
 
 def as_tensor(what: str, value: object) -> Tensor:
-    """torch or numpy → torch; ``ValueError`` for what is no array."""
+    """torch or numpy → torch; ``ValueError`` for what is no array of real numbers."""
     try:
-        return torch.as_tensor(value)
+        tensor = torch.as_tensor(value)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{what}: expected an array of numbers, got {type(value).__name__} ({error})") from None
+    if tensor.is_complex():
+        raise ValueError(f"{what}: expected real numbers, got {tensor.dtype}")
+    return tensor
 
 
 def to_levels(x: Tensor, spec: ImageSpec) -> Tensor:
@@ -179,7 +182,7 @@ def to_levels(x: Tensor, spec: ImageSpec) -> Tensor:
 def check_images(spec: ImageSpec, x: ArrayLike, device: torch.device | str | None = None, what: str = "images") -> Tensor:
     """Integer levels (B, *spec.shape), torch or numpy → int64 on ``device``; ``ValueError`` naming what is wrong."""
     x = as_tensor(what, x)
-    if x.is_floating_point() or x.is_complex():
+    if x.is_floating_point():
         raise ValueError(f"{what}: expected integer levels 0 … {spec.levels - 1}, got {x.dtype}; round to levels first")
     if x.shape[1:] != torch.Size(spec.shape):
         raise ValueError(f"{what}: expected shape (batch, {', '.join(map(str, spec.shape))}), got {tuple(x.shape)}")

@@ -56,7 +56,8 @@ def load_images(
     Raises ``ValueError`` for none or two sources, or images that cannot be made to fit.
     """
     from ..config import DataOptions
-    from ..data import NAMES, VIDEOS, load_dataset
+    from ..data import load_dataset
+    from ..data_sources import NAMES, VIDEOS
 
     if (name is None) == (images is None):
         raise ValueError("expected one of --data NAME and --images PATH")
