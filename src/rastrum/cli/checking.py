@@ -153,7 +153,7 @@ def strengths(
     json: bool,
 ) -> int:
     """How strongly a trained model uses each earlier pixel, as a picture and as the pixels that matter most."""
-    from ..checking import dependency_strengths
+    from ..dependencies import dependency_strengths
     from ..pictures import save_picture
     from ..plots import dependency_picture
     from ..raster import RasterModel
