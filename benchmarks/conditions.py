@@ -9,7 +9,8 @@ pixelcnn-plus-plus-cifar10-classes); ``--placed``: one that is told a map (row-l
                       CPU time reads as the class that was asked for, how many of the real held-out images it reads right, and how many the
                       model itself names right by Bayes' rule with equal classes. Of the placed digits: how many lie where they were
                       asked for, and are read as what was asked for, beside the same measures of real pictures
-    NAME.png          a row a class                     placed.png    three digits, each at 4x4 places, in the order of the map
+    NAME.png          a row a class                     placed.png    three digits, each at 4x4 places, in the order of the map,
+                      and where the centre of its ink should be
 
 Where a digit lies: the cell of the centre of its ink, MNIST's digits being centred by theirs. Data: what the model's card names, from the
 Hub or from RASTRUM_HUB_MIRROR.
@@ -32,7 +33,7 @@ from rastrum.config import DataOptions
 from rastrum.data import Dataset, load_dataset
 from rastrum.data_placed import CELLS
 from rastrum.fitting import fit
-from rastrum.pictures import save_picture, sheet
+from rastrum.pictures import GREEN, Picture, arrange, draw_window, save_picture, sheet, tiles
 from rastrum.reading import WholeImageClassifier
 
 CIFAR = ("plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -42,7 +43,7 @@ DATA = {
     (1, 8, 8, 17): ("digits", DataOptions()),
     (3, 32, 32, 256): ("cifar10", DataOptions()),
 }
-PLACED = (2, 5, 8)             # the digits of the picture of places
+PLACED, SCALE = (2, 5, 8), 3   # the digits of the picture of places, points a pixel of it
 PATCH, PARAMETERS, EACH, SEED = 14, 100_000, 10, 0
 COLUMNS = ("model", "samples", "read as asked, %", "real images read right, %", "named right by Bayes' rule, %")
 
@@ -129,15 +130,25 @@ def placed(folder: str, images: int, minutes: float, out: Path, seed: int) -> st
         each = (found == asked).all(1), ((found - asked).abs() <= 1).all(1) & (found[:, 0] >= 0), found[:, 0] < 0
         exact, near, blank = (Share(int(of.sum()), len(found)) for of in each)
         lines.append(f"| {name} | {exact} | {near} | {blank} | {share(read(network, x), test_set.labels)} |")
-    maps = torch.zeros(len(PLACED), CELLS, CELLS, 10, CELLS, CELLS)
-    for k, digit in enumerate(PLACED):
-        for i in range(CELLS):
-            for j in range(CELLS):
-                maps[k, i, j, digit, i, j] = 1
-    grid = maps.permute(1, 0, 2, 3, 4, 5).flatten(0, 2)                         # rows of the map; in each, three digits' columns
-    labels = [str(digit) for digit in PLACED for _ in range(CELLS)]
-    save_picture(sheet(rastrum.sample(model, len(grid), grid, seed=seed).float(), len(labels), column_labels=labels), out / "placed.png")
+    save_picture(places(model, seed), out / "placed.png")
     return "\n".join(lines) + f"\n\n{len(test_set)} pictures, drawn for the maps of as many held-out ones.\n"
+
+
+def places(model: RasterModel, seed: int) -> Picture:
+    """Three digits, each asked for at every place; the centre of its ink is to lie in the outline."""
+    asked = [(digit, i, j) for i in range(CELLS) for digit in PLACED for j in range(CELLS)]
+    maps = torch.zeros(len(asked), 10, CELLS, CELLS)
+    for told, place in zip(maps, asked, strict=True):
+        told[place] = 1
+    drawn = rastrum.sample(model, len(asked), maps, seed=seed).float()
+    corners = torch.arange(model.spec.width - PATCH + 1)
+    spans = [corners[corners * CELLS // len(corners) == k] for k in range(CELLS)]
+    middles, sizes = ([float(of(span)) for span in spans] for of in (lambda s: s.double().mean() + (PATCH - 1) / 2, len))
+    marked = [
+        draw_window(tile, (middles[i], middles[j], sizes[i], sizes[j]), SCALE, GREEN)
+        for tile, (_, i, j) in zip(tiles(drawn, SCALE), asked, strict=True)
+    ]
+    return arrange(marked, len(PLACED) * CELLS, None, [str(digit) for digit in PLACED for _ in range(CELLS)])
 
 
 def main() -> None:

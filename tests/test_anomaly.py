@@ -125,3 +125,26 @@ def test_score_beside_a_reference(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert main(["score", str(folder), *asked]) == 0
     assert "z less PNG" in capsys.readouterr().out
     assert main(["score", str(folder), "--data", "digits", "--reference", "digitz"]) == 2
+
+
+def test_a_reference_keeps_its_own_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--class` says what the images scored are, not what the reference is: else a wrong class would be as usual as a right one."""
+    import json
+
+    from rastrum.config import DataOptions
+    from rastrum.data import load_dataset
+
+    model = rastrum.build("gated-pixelcnn", ImageSpec(1, 8, 8, 17), "tiny", rastrum.ConditionSpec("class", 10))
+    assert isinstance(model, rastrum.RasterModel)
+    torch.manual_seed(0)
+    for p in model.parameters():
+        torch.nn.init.normal_(p, 0, 0.3)
+    model.save_pretrained(tmp_path / "model")
+    of = ["--data", "digits", "--count", "5", "--reference", "digits", "--reference-split", "train", "--reference-count", "30"]
+    assert main(["score", str(tmp_path / "model"), *of, "--class", "3", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    usual, scored = (load_dataset("digits", split, DataOptions(limit=n)) for split, n in (("train", 30), ("test", 5)))
+    with torch.no_grad():
+        inside = scores(model.spec, usual.images, -model.log_prob(usual.images, usual.labels))
+        outside = scores(model.spec, scored.images, -model.log_prob(scored.images, torch.full((5,), 3)))
+    assert said["z"] == pytest.approx(z_scores(outside.bits, inside.bits).tolist(), rel=1e-3, abs=1e-3)

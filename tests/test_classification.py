@@ -52,6 +52,20 @@ def test_bad_input(condition: ConditionSpec | None, prior: torch.Tensor | None, 
         log_posterior(told_a_class(condition), torch.zeros(1, 1, 2, 3, dtype=torch.int64), prior)
 
 
+def test_a_bound_is_not_enough() -> None:
+    model = rastrum.build("draw", ImageSpec(1, 8, 8, 2), "tiny", ConditionSpec("class", 3))
+    with pytest.raises(ValueError, match="expected a raster model, got DRAW"):
+        log_posterior(model, torch.zeros(1, 1, 8, 8, dtype=torch.int64))  # pyright: ignore[reportArgumentType]
+
+
+def test_pieces_and_no_gradient() -> None:
+    """More images than are asked about at a time, in training too: no graph of the model is kept, which would fill the memory."""
+    model, x = told_a_class(), torch.randint(0, 2, (11, 1, 2, 3), generator=torch.Generator().manual_seed(1))
+    found = log_posterior(model, x)
+    assert not found.requires_grad
+    assert torch.allclose(found, torch.cat([log_posterior(model, each) for each in x.split(1)]), atol=1e-6)
+
+
 def test_fit_spends_its_time_and_learns() -> None:
     """It stops when the CPU time is used up, counts every step, and a classifier of digits learns."""
     data = load_dataset("digits", "train")

@@ -395,6 +395,17 @@ def test_commands_play_videos(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     drawn = torch.tensor(json.loads(capsys.readouterr().out)["images"]).view(2, 3, 1, 8, 8)
     assert torch.equal(drawn[:, :2], truth[:, :2].long())
     assert main(["complete", model, "--images", own, "--context", "2", "--trace", film]) == 0
+    np.save(own, truth[:, :2].numpy().astype(">i4"))                       # another machine's order of bytes
+    capsys.readouterr()
+    assert main(["complete", model, "--images", own, "--context", "2", "--num-samples", "2"]) == 0
+    said = capsys.readouterr().out.splitlines()[1:]
+    first = ["".join("@@" if v else "  " for v in row) for row in drawn[0, 2, 0].tolist()]
+    assert [line.ljust(16) for line in said] == first                      # the last frame, first drawn
+    assert main(["complete", model, "--images", own, "--binarise", "static"]) == 2 and "levels already" in capsys.readouterr().err
+    assert main(["complete", model, "--images", str(tmp_path)]) == 2 and "give an array X.npy" in capsys.readouterr().err
+    rastrum.build("pixelcnn", ImageSpec(1, 8, 8, 2), "tiny").save_pretrained(tmp_path / "still")
+    assert main(["score", str(tmp_path / "still"), "--images", own]) == 2
+    assert "is an array, as models of videos take" in capsys.readouterr().err
     np.save(own, truth[:, :1].numpy())
     for command, needed in (["complete", model, "--images", own, "--context", "2"], 2), (["score", model, "--images", own], 3):
         assert main(command) == 2

@@ -83,7 +83,7 @@ class PixelCNNAutoencoder(Autoencoder):
     def decode(self, code: ArrayLike, seed: int = 0, temperature: float = 1.0) -> Tensor:
         """Draw an image from each of h (B, size): levels (B, C, H, W). Raises ``ValueError`` for another shape, or what is not finite."""
         code = as_tensor("code", code).to(self.told.weight)
-        if code.ndim != 2 or code.shape[1] != self.size or not bool(code.isfinite().all()):
+        if code.ndim != 2 or len(code) == 0 or code.shape[1] != self.size or not bool(code.isfinite().all()):
             raise ValueError(f"code: expected {self.size} finite numbers an image, (B, {self.size}), got shape {tuple(code.shape)}")
         return sample(self.decoder, len(code), self.map_of(code), temperature, seed)
 

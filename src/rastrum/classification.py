@@ -5,16 +5,20 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .evaluation import at_a_time
 from .protocol import ArrayLike, as_tensor, check_images
 from .raster import RasterModel
 
 
+@torch.no_grad()
 def log_posterior(model: RasterModel, x: ArrayLike, prior: ArrayLike | None = None) -> Tensor:
     """log p(class | image) of images x (B, *spec.shape) under a model that is told a class, in nats: (B, classes) float64.
 
-    prior: probabilities (classes,), by default equal. ``ValueError`` for a model that is told something else, or nothing, and for a prior
-    that does not fit.
+    prior: probabilities (classes,), by default equal. A few images at a time, and no gradient is kept. ``ValueError`` for a model
+    that is told something else, or nothing, or has no exact likelihood, and for a prior that does not fit.
     """
+    if not isinstance(model, RasterModel):
+        raise ValueError(f"Bayes' rule needs exact likelihoods: expected a raster model, got {type(model).__name__}")
     told = model.condition_spec
     if told is None or told.kind != "class":
         what = "nothing" if told is None else f"a {told.kind}"
@@ -24,5 +28,7 @@ def log_posterior(model: RasterModel, x: ArrayLike, prior: ArrayLike | None = No
     chance = chance.to(device=model.device, dtype=torch.float64)
     if chance.shape != (classes,) or not bool((chance >= 0).all()) or abs(float(chance.sum()) - 1) > 1e-6:
         raise ValueError(f"prior: expected {classes} probabilities that add up to 1, got {chance.tolist()}")
-    likelihood = torch.stack([model.log_prob(x, torch.full((len(x),), c)) for c in range(classes)], 1)
-    return (likelihood + chance.log()).log_softmax(1)
+    parts = [
+        torch.stack([model.log_prob(part, torch.full((len(part),), c)) for c in range(classes)], 1) for part in x.split(at_a_time(model))
+    ]
+    return (torch.cat(parts) + chance.log()).log_softmax(1)

@@ -88,9 +88,7 @@ def score(
     ensemble: bool = False,
 ) -> Evaluation:
     """``evaluate`` on the threads of ``pool``, for a model in evaluation mode; a model without a likelihood gets its mean loss."""
-    if batch is None:
-        batch = RASTER_BATCH if isinstance(model, RasterModel) and model.device.type == "cpu" else LARGE_BATCH
-
+    batch = batch or at_a_time(model)
     told = told_by(model, data)
 
     def work(start: int) -> Tensor:
@@ -107,6 +105,11 @@ def score(
     error = every.std().item() / math.sqrt(len(every)) if len(every) > 1 else math.nan
     kind = "loss" if not model.proper else "exact" if isinstance(model, RasterModel) else "bound"
     return Evaluation(every.mean().item(), error, len(every), model.spec.size, kind)
+
+
+def at_a_time(model: Model) -> int:
+    """How many images are usually fastest."""
+    return RASTER_BATCH if isinstance(model, RasterModel) and model.device.type == "cpu" else LARGE_BATCH
 
 
 def nats(

@@ -376,8 +376,10 @@ def beta_of(model: Model) -> float | None:
 def check_spec(spec: ImageSpec) -> None:
     """``ValueError`` for images that no picture shows."""
     if spec.frames > 1 or spec.channels not in (1, 3):
-        kind = f"{spec.frames} frames" if spec.frames > 1 else f"{spec.channels} channels"
-        raise ValueError(f"figures: they show grey or RGB images, this model's have {kind}; use its frames from Python")
+        kind, way = f"{spec.channels} channels", "rastrum.generate gives the frames of a walk"
+        if spec.frames > 1:
+            kind, way = f"{spec.frames} frames", "sample, complete and score draw videos"
+        raise ValueError(f"figures: they show grey or RGB images, this model's have {kind}; {way}")
 
 
 def large(spec: ImageSpec) -> int:

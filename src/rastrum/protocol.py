@@ -165,6 +165,8 @@ def depth(instance: object, name: str) -> float:
 
 def as_tensor(what: str, value: object) -> Tensor:
     """torch or numpy → torch; ``ValueError`` for what is no array of real numbers."""
+    if isinstance(value, np.ndarray) and not value.dtype.isnative:
+        value = value.astype(value.dtype.newbyteorder("="))
     try:
         tensor = torch.as_tensor(value)
     except (TypeError, ValueError, RuntimeError) as error:

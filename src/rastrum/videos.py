@@ -64,7 +64,7 @@ def heat(log_probs: ArrayLike, limit: float | None = None) -> np.ndarray:
     from matplotlib import colormaps
 
     nats = np.minimum(-as_array(log_probs, "log_probs").astype(float).sum(-3), 1e6)       # a level of no probability: infinite
-    largest = float(nats.max()) if limit is None else limit
+    largest = float(nats.max(initial=0.0)) if limit is None else limit
     return np.moveaxis(colormaps["magma"](nats / max(largest, 1e-9))[..., :3], -1, -3)
 
 

@@ -28,11 +28,21 @@ def models(json: Json = False) -> None:
         sizes = (f"{n:,}" for n in row["parameters"].values())
         told, colour = ", ".join(row["conditions"]) or "-", "yes" if row["colour"] else "-"
         table.add_row(name, row["kind"], *sizes, told, colour, f"2–{row['levels']:,}")
-    boxed = f"in the package, trained: {', '.join(pretrained())}"
+    boxed = f"in the package, trained: {', '.join(name + told_in(name) for name in pretrained())}"
     more = [f"{name} also has the presets {', '.join(row['more_presets'])}" for name, row in found.items() if row["more_presets"]]
     more.append(f"of videos: {', '.join(name for name, row in found.items() if row['videos'])}")
     legend = "raster: pixel by pixel, exact likelihood · canvas: stroke by stroke, a bound · told: conditions it can be given"
     answer(found, json, table, legend, *more, boxed)
+
+
+def told_in(name: str) -> str:
+    """What a model in the package is told, in words."""
+    import rastrum
+
+    told = rastrum.load(name).condition_spec
+    if told is None:
+        return ""
+    return f" (told a class of {told.size})" if told.kind == "class" else f" (told a {told.kind} of {' x '.join(map(str, told.shape))})"
 
 
 def describe(name: str, presets: Sequence[str] = ("tiny", "small", "paper")) -> dict[str, Any]:

@@ -127,7 +127,7 @@ def complete(
         raise ValueError(f"--particles: expected at least 1, got {particles}")
     if particles is not None and trace is not None:
         raise ValueError("--trace: particles are chosen anew on their way, so there is no one walk to show; leave out one of the two")
-    if video and known is None and images is not None and data is None:
+    if video and known is None and images is not None and data is None and binarise is None:
         dataset, whole = load_videos(network.spec, images, context, count)           # they may end where it is to go on
     else:
         dataset, whole = load_images(network, data, images, split, count, binarise), True
@@ -176,7 +176,7 @@ def complete(
     if found:
         sizes, nats = (sum(each) / len(each) for each in found.values())
         title += f"; {particles} particles, {sizes:.1f} of them by weight; log p of what is known about {nats:.2f} nats"
-    answer(result, json, *written(title, out, trace), *([] if out or trace else [as_text(values[0], network.spec)]))
+    answer(result, json, *written(title, out, trace), *([] if out or trace else [as_text(values[0, 0], network.spec)]))
 
 
 def reconstruct(
@@ -292,9 +292,10 @@ def last_values(frames: list[Frame]) -> Tensor:
 
 
 def as_text(image: Tensor, spec: ImageSpec) -> str:
-    """One image in characters, for a look without a file."""
+    """One image in characters, for a look without a file: of a video the last frame."""
     shades = " .:-=+*#%@"
-    grey = image.float().reshape(-1, *image.shape[-2:]).mean(0) / (spec.levels - 1)
+    last = image if spec.frames == 1 else image[-1]
+    grey = last.float().mean(0) / (spec.levels - 1)
     return "\n".join("".join(2 * shades[int(v * (len(shades) - 1) + 0.5)] for v in row) for row in grey.tolist())
 
 

@@ -8,7 +8,20 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from tyro.conf import arg
 
-from .show import NOTHING, Conditions, Json, Model, Told, answer, bits_per_dim, check_suffix, condition_for, load_model, progress
+from .show import (
+    NOTHING,
+    Conditions,
+    Json,
+    Model,
+    Told,
+    answer,
+    bits_per_dim,
+    check_suffix,
+    condition_for,
+    conditions_in,
+    load_model,
+    progress,
+)
 from .source import Binarise, Count, Data, Images, Split, binarised_by, load_images
 
 if TYPE_CHECKING:
@@ -45,7 +58,7 @@ def score(
 ) -> None:
     """Log-probability of each image: exact nats for a raster model, a lower bound for a canvas model; and bits/dim.
 
-    With a reference set, also how unusual each image is beside it: see docs/anomaly.md.
+    With a reference set, also how unusual each image is beside it (told its own labels or maps where it has some): see docs/anomaly.md.
     """
     import torch
     from rich.table import Table
@@ -99,6 +112,8 @@ def score(
     lines = [f"mean of {len(x)}: {mean:.2f}{plus} nats, {bits_per_dim(mean, size):.4f}{plus_bits} bits/dim{bound}"]
     if usual is not None:
         of = scores(network.spec, x, nats)
+        if conditions_in(usual, network.condition_spec) is not None:                # flags say what the images scored are
+            settings = settings._replace(told=NOTHING)
         beside = scores(network.spec, usual.images, score_images(network, usual, settings, "scoring the reference")[0])
         z, corrected = z_scores(of.bits, beside.bits), z_scores(of.corrected, beside.corrected)
         areas = {"bits": auroc(beside.bits, of.bits), "corrected": auroc(beside.corrected, of.corrected)}
@@ -189,7 +204,8 @@ def evaluate(
     with progress("evaluating", len(dataset), "images") as report:
         evaluation = over_all(network, dataset, num_samples=num_samples, seed=seed, ensemble=ensemble, progress=report)
     binarise = binarise or binarised_by(data)
-    drawn = f" (binarised if it was not: {binarise})" if network.spec.levels == 2 else ""
+    written = images is not None and network.spec.frames > 1               # levels already
+    drawn = f" (binarised if it was not: {binarise})" if network.spec.levels == 2 and not written else ""
     asked = {"model": model, "data": dataset.name, "split": dataset.split, "binarise": binarise, "num_samples": num_samples}
     asked |= {"ensemble": ensemble, "crop": crop}
     answer(

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from ..canvas import CanvasModel
     from ..data import Dataset
+    from ..protocol import ConditionSpec
     from ..raster import RasterModel
 
 Model: TypeAlias = Annotated[
@@ -41,7 +42,8 @@ def whole_numbers(words: list[str]) -> tuple[int, ...]:
 Classes: TypeAlias = Annotated[
     tuple[int, ...],
     PrimitiveConstructorSpec("*", "CLASS …", whole_numbers, lambda value: isinstance(value, tuple), lambda value: [*map(str, value)]),
-    arg(name="class", help="class of each image, repeated in turn; by default 0, 1, 2, …", help_behavior_hint=""),
+    arg(name="class", help="class of each image, repeated in turn; by default what the data say, and 0, 1, 2, … for new images",
+        help_behavior_hint=""),
 ]
 Maps: TypeAlias = Annotated[Path | None, arg(metavar="X.npy", help=f"map of each image: (c, h, w) or (count, c, h, w), {SAVED}")]
 FLAGS = {"class": "--class", "vector": "--condition", "map": "--map"}
@@ -127,7 +129,7 @@ def condition_for(
             raise ValueError(f"{FLAGS[kind]}: this model {takes}")
     if spec is None:
         return None
-    of_data = None if dataset is None else dataset.labels if spec.kind == "class" else dataset.conditions
+    of_data = None if dataset is None else conditions_in(dataset, spec)
     if told.classes and isinstance(spec.size, int):
         for chosen in told.classes:
             if not 0 <= chosen < spec.size:
@@ -137,7 +139,7 @@ def condition_for(
         found = numbers(FLAGS[spec.kind], path, spec.shape)
     elif spec.kind == "class" and in_turn:
         found = torch.arange(int(spec.size))  # pyright: ignore[reportArgumentType]
-    elif dataset is not None and of_data is not None and of_data.shape[1:] == spec.shape:
+    elif dataset is not None and of_data is not None:
         found = of_data
         if spec.kind == "class":
             messages.print(f"told the classes that {dataset.name} gives its images")
@@ -147,12 +149,19 @@ def condition_for(
     return found[torch.arange(count) % len(found)]
 
 
+def conditions_in(dataset: Dataset, spec: ConditionSpec | None) -> Tensor | None:
+    """What the data say of each image that a model of ``spec`` is told; None where they say nothing of the kind."""
+    found = None if spec is None else dataset.labels if spec.kind == "class" else dataset.conditions
+    return None if spec is None or found is None or found.shape[1:] != spec.shape else found
+
+
 def saved_array(flag: str, path: Path) -> np.ndarray:
     """The real numbers in a .npy file; ``ValueError`` for any other file."""
     import numpy as np
 
     if not path.is_file():
-        raise ValueError(f"{flag}: there is no file {str(path)!r}")
+        what = f"{str(path)!r} is not a file; give an array X.npy" if path.exists() else f"there is no file {str(path)!r}"
+        raise ValueError(f"{flag}: {what}")
     try:
         with path.open("rb") as file:                                     # read_array, since np.load also takes archives
             found = np.lib.format.read_array(file, allow_pickle=False)

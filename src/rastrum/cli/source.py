@@ -62,10 +62,14 @@ def load_images(
     if (name is None) == (images is None):
         raise ValueError("expected one of --data NAME and --images PATH")
     if images is not None and model.spec.frames > 1:
+        if binarise is not None:
+            raise ValueError(f"--binarise: {str(images)!r} holds levels already; leave it out")
         return load_videos(model.spec, images, model.spec.frames, count)[0]
     if images is not None:
         if not images.exists():
             raise ValueError(f"--images: there is no {str(images)!r}")
+        if images.suffix == ".npy":
+            raise ValueError(f"--images: {str(images)!r} is an array, as models of videos take; give a picture, or a folder of them")
         name = f"folder:{images}"
         split = split if any((images / part).is_dir() for part in ("train", "validation", "test")) else "all"
     assert name is not None

@@ -72,7 +72,9 @@ def follow(name: str, config: Recipe, command: list[str], tensorboard: bool, as_
         held_out = load_dataset(config.data.name, config.data.held_out, config.data, report)
     model = build_model(config, data)
     parameters = sum(p.numel() for p in model.parameters())
-    messages.print(f"{name}: {type(model).__name__}, {parameters:,} parameters; {len(data):,} images of {config.data.name}; into {folder}")
+    told = "" if model.condition_spec is None else f", told a {model.condition_spec.kind}"
+    what = f"{type(model).__name__}{told}, {parameters:,} parameters"
+    messages.print(f"{name}: {what}; {len(data):,} images of {config.data.name}; into {folder}")
     card = {"data": f"{config.data.name} {config.data.train}", "command": shlex.join(command), "recipe": name}
     state, last = None, None
     with training_bar() as show, scalars(folder if tensorboard else None) as write:

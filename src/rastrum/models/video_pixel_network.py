@@ -280,6 +280,11 @@ def _carried(size: int, dilations: list[int], seen: Tensor | None = None) -> Ten
 
 
 def cross_entropy_floor(x: Tensor, levels: int) -> Tensor:
-    """The least that the cross-entropy of grey values can be, their own entropy −Σ x log x + (1 − x) log(1 − x): x (B, …) → nats (B,)."""
+    """The least that the cross-entropy of grey values can be, their own entropy −Σ x log x + (1 − x) log(1 − x): x (B, …) → nats (B,).
+
+    ``ValueError`` for values outside 0 … levels − 1.
+    """
+    if levels < 2 or (x.numel() and not 0 <= float(x.min()) <= float(x.max()) < levels):
+        raise ValueError(f"x: expected levels 0 … {levels - 1}, at least two of them")
     grey = x.double() / (levels - 1)
     return -(torch.xlogy(grey, grey) + torch.xlogy(1 - grey, 1 - grey)).flatten(1).sum(1)
