@@ -104,7 +104,7 @@ class SquaredErrorAutoencoder(Autoencoder):
         super().__init__(spec, size, features)
         self.low = tuple(-(-side >> HALVINGS) for side in (spec.height, spec.width))
         self.width = min(range(1, 1024), key=lambda width: abs(self._count(width) - parameters))
-        if abs(self._count(self.width) - parameters) > 0.05 * parameters:
+        if not abs(self._count(self.width) - parameters) <= 0.05 * parameters:
             raise ValueError(f"parameters: no decoder of this kind has about {parameters}; the nearest has {self._count(self.width):,}")
         maps = self._maps(self.width)
         self.spread = nn.Linear(size, maps[0] * self.low[0] * self.low[1])
