@@ -20,6 +20,7 @@ def test_all_are_there() -> None:
         "pixelcnn-plus-plus-cifar10",
         "row-lstm-mnist-classes",
         "row-lstm-placed-mnist",
+        "video-pixel-network-moving-mnist-small",
     }
 
 
