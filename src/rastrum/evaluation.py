@@ -88,7 +88,7 @@ def score(
     ensemble: bool = False,
 ) -> Evaluation:
     """``evaluate`` on the threads of ``pool``, for a model in evaluation mode; a model without a likelihood gets its mean loss."""
-    batch = batch or at_a_time(model)
+    batch = at_a_time(model) if batch is None else batch
     told = told_by(model, data)
 
     def work(start: int) -> Tensor:
