@@ -143,9 +143,9 @@ def places(model: RasterModel, seed: int) -> Picture:
     drawn = rastrum.sample(model, len(asked), maps, seed=seed).float()
     corners = torch.arange(model.spec.width - PATCH + 1)
     spans = [corners[corners * CELLS // len(corners) == k] for k in range(CELLS)]
-    middles, sizes = ([float(of(span)) for span in spans] for of in (lambda s: s.double().mean() + (PATCH - 1) / 2, len))
+    middles = [float(span.double().mean()) + (PATCH - 1) / 2 for span in spans]
     marked = [
-        draw_window(tile, (middles[i], middles[j], sizes[i], sizes[j]), SCALE, GREEN)
+        draw_window(tile, (middles[i], middles[j], len(spans[i]), len(spans[j])), SCALE, GREEN)
         for tile, (_, i, j) in zip(tiles(drawn, SCALE), asked, strict=True)
     ]
     return arrange(marked, len(PLACED) * CELLS, None, [str(digit) for digit in PLACED for _ in range(CELLS)])

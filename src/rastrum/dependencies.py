@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .checking import CELLS
 from .protocol import ArrayLike, check_condition, check_images
 from .raster import RasterModel
 
 REPLACEMENTS = 1024            # forwards of one image
-CELLS = 2**22                  # numbers in a batch of log-probabilities
 
 
 def dependency_strengths(

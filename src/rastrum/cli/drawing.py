@@ -127,8 +127,8 @@ def complete(
         raise ValueError(f"--particles: expected at least 1, got {particles}")
     if particles is not None and trace is not None:
         raise ValueError("--trace: particles are chosen anew on their way, so there is no one walk to show; leave out one of the two")
-    if video and known is None and images is not None and data is None and binarise is None:
-        dataset, whole = load_videos(network.spec, images, context, count)           # they may end where it is to go on
+    if video and known is None and images is not None and data is None:
+        dataset, whole = load_videos(network.spec, images, context, count, binarise)  # they may end where it is to go on
     else:
         dataset, whole = load_images(network, data, images, split, count, binarise), True
     x = dataset.images.long()

@@ -112,7 +112,7 @@ def score(
     lines = [f"mean of {len(x)}: {mean:.2f}{plus} nats, {bits_per_dim(mean, size):.4f}{plus_bits} bits/dim{bound}"]
     if usual is not None:
         of = scores(network.spec, x, nats)
-        if conditions_in(usual, network.condition_spec) is not None:                # flags say what the images scored are
+        if conditions_in(network, usual) is not None:                # flags say what the images scored are
             settings = settings._replace(told=NOTHING)
         beside = scores(network.spec, usual.images, score_images(network, usual, settings, "scoring the reference")[0])
         z, corrected = z_scores(of.bits, beside.bits), z_scores(of.corrected, beside.corrected)

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from ..canvas import CanvasModel
     from ..data import Dataset
-    from ..protocol import ConditionSpec
     from ..raster import RasterModel
 
 Model: TypeAlias = Annotated[
@@ -129,7 +128,7 @@ def condition_for(
             raise ValueError(f"{FLAGS[kind]}: this model {takes}")
     if spec is None:
         return None
-    of_data = None if dataset is None else conditions_in(dataset, spec)
+    of_data = None if dataset is None else conditions_in(model, dataset)
     if told.classes and isinstance(spec.size, int):
         for chosen in told.classes:
             if not 0 <= chosen < spec.size:
@@ -149,9 +148,11 @@ def condition_for(
     return found[torch.arange(count) % len(found)]
 
 
-def conditions_in(dataset: Dataset, spec: ConditionSpec | None) -> Tensor | None:
-    """What the data say of each image that a model of ``spec`` is told; None where they say nothing of the kind."""
-    found = None if spec is None else dataset.labels if spec.kind == "class" else dataset.conditions
+def conditions_in(model: RasterModel | CanvasModel, dataset: Dataset) -> Tensor | None:
+    """What the data say of each image that the model is told; None where they say nothing of that shape."""
+    from ..evaluation import told_by
+
+    spec, found = model.condition_spec, told_by(model, dataset)
     return None if spec is None or found is None or found.shape[1:] != spec.shape else found
 
 

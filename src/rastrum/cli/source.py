@@ -62,9 +62,7 @@ def load_images(
     if (name is None) == (images is None):
         raise ValueError("expected one of --data NAME and --images PATH")
     if images is not None and model.spec.frames > 1:
-        if binarise is not None:
-            raise ValueError(f"--binarise: {str(images)!r} holds levels already; leave it out")
-        return load_videos(model.spec, images, model.spec.frames, count)[0]
+        return load_videos(model.spec, images, model.spec.frames, count, binarise)[0]
     if images is not None:
         if not images.exists():
             raise ValueError(f"--images: there is no {str(images)!r}")
@@ -100,15 +98,19 @@ def load_images(
     return dataset
 
 
-def load_videos(spec: ImageSpec, path: Path, frames: int, count: int | None) -> tuple[Dataset, bool]:
+def load_videos(
+    spec: ImageSpec, path: Path, frames: int, count: int | None, binarise: Literal["static", "threshold"] | None
+) -> tuple[Dataset, bool]:
     """Levels (N, at least ``frames``, C, H, W) in a .npy file; frames that the model has more are dark, and False says that there are such.
 
-    Raises ``ValueError`` for another file, shape or level.
+    Raises ``ValueError`` for another file, shape or level, and where they are to be binarised.
     """
     from ..data import Dataset
     from ..protocol import to_levels
     from ..videos import lengthened
 
+    if binarise is not None:
+        raise ValueError(f"--binarise: {str(path)!r} holds levels already; leave it out")
     found = saved_array("--images", path)
     if found.size == 0:
         raise ValueError(f"--images: {str(path)!r} holds no video")
