@@ -21,8 +21,8 @@ import torch
 
 import rastrum
 from rastrum import RasterModel
-from rastrum.anomaly import Scores, auroc, scores, z_scores
-from rastrum.data import load_dataset
+from rastrum.applications.anomaly import Scores, auroc, scores, z_scores
+from rastrum.data.dataset import load_dataset
 
 HELD_OUT = {"mnist": "test", "fashion-mnist": "test[9000:]"}
 REFERENCE = 500

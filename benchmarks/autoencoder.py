@@ -28,12 +28,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from rastrum.autoencoder import PixelCNNAutoencoder, SquaredErrorAutoencoder
+from rastrum.applications.autoencoder import PixelCNNAutoencoder, SquaredErrorAutoencoder
+from rastrum.applications.glimpse_classifier import WholeImageClassifier
 from rastrum.config import DataOptions
-from rastrum.data import Dataset, load_dataset
+from rastrum.data.dataset import Dataset, load_dataset
 from rastrum.fitting import fit
-from rastrum.pictures import save_picture, sheet
-from rastrum.reading import WholeImageClassifier
+from rastrum.pictures.sheets import save_picture, sheet
 
 SPLITS = {"mnist": ("mnist", "train", "test"), "frey": ("hub:roweis/frey_faces", "train[:1765]", "train[1765:]")}
 DRAWN, SHOWN, COLUMNS, SEED = 3, 12, 9, 0

@@ -28,13 +28,13 @@ from torch import Tensor
 
 import rastrum
 from rastrum import RasterModel
-from rastrum.classification import log_posterior
+from rastrum.applications.bayes_classifier import log_posterior
+from rastrum.applications.glimpse_classifier import WholeImageClassifier
 from rastrum.config import DataOptions
-from rastrum.data import Dataset, load_dataset
-from rastrum.data_placed import CELLS
+from rastrum.data.dataset import Dataset, load_dataset
+from rastrum.data.placed_digits import CELLS
 from rastrum.fitting import fit
-from rastrum.pictures import GREEN, Picture, arrange, draw_window, save_picture, sheet, tiles
-from rastrum.reading import WholeImageClassifier
+from rastrum.pictures.sheets import GREEN, Picture, arrange, draw_window, save_picture, sheet, tiles
 
 CIFAR = ("plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 # image shape and levels: the data set of a model that is told a class, and how it is drawn for training a classifier

@@ -30,11 +30,11 @@ from torch import Tensor
 import rastrum
 from rastrum import MODELS, RasterModel
 from rastrum.checking import context_of
-from rastrum.data import Dataset, load_dataset
+from rastrum.data.dataset import Dataset, load_dataset
 from rastrum.evaluation import evaluate
-from rastrum.pictures import save_picture, sheet
-from rastrum.plots import learning_curve
-from rastrum.recipes import build_model, five_minutes
+from rastrum.pictures.plots import learning_curve
+from rastrum.pictures.sheets import save_picture, sheet
+from rastrum.recipes.recipe import build_model, five_minutes
 from rastrum.train import train
 
 RASTER = [name for name, model in MODELS.items() if issubclass(model, RasterModel)]

@@ -26,11 +26,11 @@ from typing import Any
 import torch
 from PIL import Image
 
+from rastrum.applications.glimpse_classifier import Classifier, ReadingClassifier, ReadingConfig, WholeImageClassifier
 from rastrum.config import DataOptions
-from rastrum.data import Dataset, load_dataset
+from rastrum.data.dataset import Dataset, load_dataset
 from rastrum.fitting import fit
-from rastrum.pictures import Picture, arrange, draw_window, save_picture, tiles
-from rastrum.reading import Classifier, ReadingClassifier, ReadingConfig, WholeImageClassifier
+from rastrum.pictures.sheets import Picture, arrange, draw_window, save_picture, tiles
 
 NETWORKS = {"reading": 1.5e-3, "perceptron": 3e-3, "convolutional": 1e-2}   # and a learning rate, the best of two or three tried
 BATCH, SEED, POINTS, SCALE = 128, 0, 10, 2

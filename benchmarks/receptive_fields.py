@@ -21,7 +21,7 @@ import rastrum
 from rastrum import MODELS, ImageSpec, RasterModel
 from rastrum.checking import context_of
 from rastrum.layers.recurrent import skew
-from rastrum.pictures import Picture, arrange, context_picture, save_picture
+from rastrum.pictures.sheets import Picture, arrange, context_picture, save_picture
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "pixelcnn": dict(layers=2, first_kernel=5),

@@ -29,8 +29,8 @@ import torch
 from numba import njit
 
 import rastrum
-from rastrum import ImageSpec, RasterModel, lanes
-from rastrum.program import kernels
+from rastrum import ImageSpec, RasterModel
+from rastrum.native import kernels, lanes
 from rastrum.raster import Backend
 from rastrum.walk import Sample, walk
 

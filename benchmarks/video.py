@@ -27,12 +27,12 @@ from torch import Tensor
 import rastrum
 from rastrum import ImageSpec, RasterModel
 from rastrum.config import DataOptions
-from rastrum.data import Dataset, load_dataset
+from rastrum.data.dataset import Dataset, load_dataset
 from rastrum.models.video_pixel_network import cross_entropy_floor
-from rastrum.pictures import save_animation
-from rastrum.recipes import RECIPES, build_model
+from rastrum.pictures.sheets import save_animation
+from rastrum.pictures.videos import PLAY, continued, heat, played
+from rastrum.recipes.recipe import RECIPES, build_model
 from rastrum.train import train
-from rastrum.videos import PLAY, continued, heat, played
 from rastrum.walk import Sample, quiet
 
 RECIPE = "video-pixel-network-moving-mnist-small"

@@ -12,7 +12,7 @@ from PIL import Image
 
 import rastrum
 from rastrum import ImageSpec
-from rastrum.anomaly import auroc, png_bits, scores, z_scores
+from rastrum.applications.anomaly import auroc, png_bits, scores, z_scores
 from rastrum.cli import main
 
 
@@ -109,7 +109,7 @@ def test_score_beside_a_reference(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert main(["score", str(folder), *asked, "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     from rastrum.config import DataOptions
-    from rastrum.data import load_dataset
+    from rastrum.data.dataset import load_dataset
 
     usual = load_dataset("digits", "train", DataOptions(limit=30)).images
     of = load_dataset("digits", "test", DataOptions(limit=12)).images
@@ -132,7 +132,7 @@ def test_a_reference_keeps_its_own_classes(tmp_path: Path, capsys: pytest.Captur
     import json
 
     from rastrum.config import DataOptions
-    from rastrum.data import load_dataset
+    from rastrum.data.dataset import load_dataset
 
     model = rastrum.build("gated-pixelcnn", ImageSpec(1, 8, 8, 17), "tiny", rastrum.ConditionSpec("class", 10))
     assert isinstance(model, rastrum.RasterModel)

@@ -7,8 +7,8 @@ import torch
 
 import rastrum
 from rastrum import ImageSpec
-from rastrum.autoencoder import PixelCNNAutoencoder, SquaredErrorAutoencoder
-from rastrum.data import load_dataset
+from rastrum.applications.autoencoder import PixelCNNAutoencoder, SquaredErrorAutoencoder
+from rastrum.data.dataset import load_dataset
 
 SPEC = ImageSpec(1, 6, 5, 4)
 

@@ -16,8 +16,8 @@ from toy_models import BottomUp, TwoResolutions
 
 import rastrum
 from rastrum import ConditionSpec, ImageSpec, RasterModel
+from rastrum.applications.dependencies import dependency_strengths
 from rastrum.checking import Line, Report, check, context_of
-from rastrum.dependencies import dependency_strengths
 from rastrum.distributions import Categorical, LogisticMixture
 from rastrum.models.gated_pixelcnn import GatedPixelCNN
 from rastrum.raster import raster_order

@@ -9,10 +9,10 @@ import torch
 
 import rastrum
 from rastrum import ConditionSpec, ImageSpec, RasterModel
-from rastrum.classification import log_posterior
-from rastrum.data import load_dataset
+from rastrum.applications.bayes_classifier import log_posterior
+from rastrum.applications.glimpse_classifier import WholeImageClassifier
+from rastrum.data.dataset import load_dataset
 from rastrum.fitting import fit
-from rastrum.reading import WholeImageClassifier
 
 THREE = ConditionSpec("class", 3)
 

@@ -123,7 +123,7 @@ def test_complete(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert said["known"] == pytest.approx(share)
     from rastrum.cli.drawing import known_mask
     from rastrum.config import DataOptions
-    from rastrum.data import load_dataset
+    from rastrum.data.dataset import load_dataset
 
     model, data = rastrum.load(run_folder), load_dataset("digits", "test", DataOptions(limit=2))
     assert isinstance(model, rastrum.RasterModel) and data.labels is not None
@@ -140,7 +140,7 @@ def test_complete_by_particles(run_folder: Path, tmp_path: Path, capsys: pytest.
     said = answered(capsys, *argv)
     from rastrum.cli.drawing import known_mask
     from rastrum.config import DataOptions
-    from rastrum.data import load_dataset
+    from rastrum.data.dataset import load_dataset
 
     model, data = rastrum.load(run_folder), load_dataset("digits", "test", DataOptions(limit=2))
     assert isinstance(model, rastrum.RasterModel)
@@ -205,7 +205,7 @@ def test_check(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 def test_lists(capsys: pytest.CaptureFixture[str]) -> None:
     """What is listed is what there is, with what a user needs to choose."""
-    from rastrum.recipes import RECIPES
+    from rastrum.recipes.recipe import RECIPES
 
     found = answered(capsys, "recipes")
     assert list(found) == list(RECIPES) and all(row["expected"] and row["command"] for row in found.values())

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rastrum.codec.coder import Decoder, Encoder
+from rastrum.range_coder import Decoder, Encoder
 
 TOTAL = 1 << 24
 Intervals = list[tuple[int, int]]

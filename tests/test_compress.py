@@ -12,7 +12,7 @@ from toy_models import BottomUp, TwoResolutions
 
 import rastrum
 from rastrum import ConditionSpec, FileError, ImageSpec, RasterModel
-from rastrum.codec import container
+from rastrum import compression as container
 
 CLASSES = ConditionSpec("class", 3)
 

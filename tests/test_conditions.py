@@ -17,12 +17,12 @@ import rastrum
 from rastrum import ConditionSpec, ImageSpec, RasterModel
 from rastrum.cli import main
 from rastrum.config import Recipe
-from rastrum.data import Dataset
-from rastrum.data_placed import CELLS, halved, maps_of, one_digit
+from rastrum.data.dataset import Dataset
+from rastrum.data.placed_digits import CELLS, halved, maps_of, one_digit
 from rastrum.evaluation import check_data, evaluate
 from rastrum.layers.condition import Condition, Told
 from rastrum.layers.upsampling import Upsampling
-from rastrum.recipes import RECIPES, build_model
+from rastrum.recipes.recipe import RECIPES, build_model
 from rastrum.train import train
 
 TOLD = {"class": ConditionSpec("class", 3), "vector": ConditionSpec("vector", 2), "map": ConditionSpec("map", (2, 1, 2))}
@@ -332,7 +332,7 @@ def test_commands_tell_a_model(folders: dict[str, Path], capsys: pytest.CaptureF
     asked = (flag, folders[f"{kind}.npy"])
     drawn = said("sample", folders[kind], "--count", 3, "--seed", 5, *asked)["images"]
     assert drawn == rastrum.sample(model, 3, told[[0, 1, 0]], seed=5).tolist()
-    from rastrum.data import load_dataset
+    from rastrum.data.dataset import load_dataset
 
     data = load_dataset("digits", "test").subset(3)
     score = said("score", folders[kind], "--data", "digits", "--count", 3, *asked)["nats"]

@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 
 from rastrum.config import DataOptions
-from rastrum.data import Dataset, load_dataset
-from rastrum.data_placed import cluttered, place, scraps_of, two_digits
-from rastrum.data_sources import hub
-from rastrum.data_textures import crops, dead_leaves, leaves
+from rastrum.data.dataset import Dataset, load_dataset
+from rastrum.data.placed_digits import cluttered, place, scraps_of, two_digits
+from rastrum.data.sources import hub
+from rastrum.data.textures import crops, dead_leaves, leaves
 from rastrum.protocol import ConditionSpec, ImageSpec
 
 mirror = pytest.mark.skipif("RASTRUM_HUB_MIRROR" not in os.environ, reason="needs RASTRUM_HUB_MIRROR")

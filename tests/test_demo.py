@@ -11,9 +11,12 @@ import torch
 from PIL import Image
 
 import rastrum
-from rastrum import ConditionSpec, demo, pictures, report
-from rastrum.data import load_dataset
-from rastrum.demo import run_demo
+from rastrum import ConditionSpec
+from rastrum.data.dataset import load_dataset
+from rastrum.demo import html as report
+from rastrum.demo import run as demo
+from rastrum.demo.run import run_demo
+from rastrum.pictures import sheets as pictures
 
 FILES = [
     "samples.png", "pixels.gif", "completions.png", "decision.png", "surprise.png",

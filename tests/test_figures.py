@@ -14,9 +14,11 @@ from test_canvas import SPEC, Scribble, ScribbleConfig
 from torch import Tensor
 
 import rastrum
-from rastrum import CanvasModel, ImageSpec, RasterModel, figures, pictures, plots
-from rastrum.figures import Filters, Measures
+from rastrum import CanvasModel, ImageSpec, RasterModel
 from rastrum.layers.attention import filter_bank
+from rastrum.pictures import figures, plots
+from rastrum.pictures import sheets as pictures
+from rastrum.pictures.figures import Filters, Measures
 
 
 def canvas(spec: ImageSpec, **options) -> CanvasModel:
@@ -260,7 +262,7 @@ def answered(capsys: pytest.CaptureFixture[str], *argv: object) -> dict:
 def test_the_command_knows_what_was_held_out(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Without --data: the images that the run on the card held out; the numbers are the library's on them."""
     from rastrum.config import DataOptions
-    from rastrum.data import load_dataset
+    from rastrum.data.dataset import load_dataset
 
     said = answered(capsys, "figures", runs / "draw", "--count", 6, "--out", tmp_path / "new")
     row = said["models"]["draw"]

@@ -24,14 +24,15 @@ from torch import Tensor
 
 import rastrum
 from rastrum import ImageSpec, RasterModel
-from rastrum.codec.coder import Decoder, Encoder
 from rastrum.distributions import Categorical, GaussianMixture, LogisticMixture
+from rastrum.native import kernels
 from rastrum.noise import uniform
-from rastrum.program import TorchInterpreter, golden, kernels
+from rastrum.program import TorchInterpreter, golden
 from rastrum.program.builder import Grid, Head, Operation, Program, View
 from rastrum.program.native import NativeInterpreter, PortabilityError
 from rastrum.program.tables import ProgramError, pack
 from rastrum.protocol import Work
+from rastrum.range_coder import Decoder, Encoder
 from rastrum.walk import Decode, Encode, Force, Sample, walk
 
 CPU = torch.device("cpu")
@@ -289,7 +290,7 @@ IN_ANOTHER_PROCESS = """
 import sys, torch, rastrum
 sys.path.insert(0, {tests!r})
 from test_native import MODELS, bits, built, digest
-from rastrum.codec import container
+from rastrum import compression as container
 from rastrum.program import golden
 container.BATCH = 1
 print(golden.fingerprint(), *(digest(bits(built(*case), 3)) for case in MODELS))
@@ -617,7 +618,7 @@ def test_without_numba_torch_draws_and_says_so_once(monkeypatch: pytest.MonkeyPa
     from rastrum import program
 
     program.has_numba.cache_clear()
-    monkeypatch.setattr("rastrum.lanes.available", False)
+    monkeypatch.setattr("rastrum.native.lanes.available", False)
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
         assert torch.equal(rastrum.sample(model, 3), native) and torch.equal(rastrum.sample(model, 3), native)

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from PIL import Image, ImageSequence
 
 import rastrum
-from rastrum import Frame, ImageSpec, pictures, plots
+from rastrum import Frame, ImageSpec
+from rastrum.pictures import plots
+from rastrum.pictures import sheets as pictures
 
 
 def pixels(picture: Image.Image) -> np.ndarray:

@@ -8,7 +8,7 @@ import torch
 import rastrum
 from rastrum import CanvasModel, RasterModel
 from rastrum.checkpoint import BOXED, pretrained
-from rastrum.recipes import RECIPES
+from rastrum.recipes.recipe import RECIPES
 
 NAMES = pretrained()
 

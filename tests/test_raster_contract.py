@@ -14,7 +14,7 @@ from torch import Tensor
 
 import rastrum
 from rastrum import MODELS, ConditionSpec, ImageSpec, RasterModel
-from rastrum.codec.coder import Decoder, Encoder
+from rastrum.range_coder import Decoder, Encoder
 from rastrum.walk import Decode, Encode, Force, Sample, walk
 
 RASTER = [name for name, model in MODELS.items() if issubclass(model, RasterModel)]

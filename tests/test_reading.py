@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from rastrum.applications.glimpse_classifier import ReadingClassifier, ReadingConfig, WholeImageClassifier
 from rastrum.protocol import ImageSpec
-from rastrum.reading import ReadingClassifier, ReadingConfig, WholeImageClassifier
 
 SPEC = ImageSpec(1, 12, 9, 256)
 SMALL = ReadingConfig(glimpses=3, read=4, hidden=16)

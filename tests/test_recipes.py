@@ -9,11 +9,24 @@ import torch
 import tyro
 
 from rastrum.config import Recipe
-from rastrum.data import Dataset
+from rastrum.data.dataset import Dataset
 from rastrum.evaluation import check_data
 from rastrum.models import MODELS
 from rastrum.protocol import ImageSpec
-from rastrum.recipes import BINARY, COLOUR, DIGITS, GREY, MOVING_SMALL, PLACED, RECIPES, TEXTURE, TWO, TWO_COLOUR, build_model, model_name
+from rastrum.recipes.recipe import (
+    BINARY,
+    COLOUR,
+    DIGITS,
+    GREY,
+    MOVING_SMALL,
+    PLACED,
+    RECIPES,
+    TEXTURE,
+    TWO,
+    TWO_COLOUR,
+    build_model,
+    model_name,
+)
 from rastrum.train import check_config
 
 SMALL = [name for name in RECIPES if not name.endswith("-paper")]

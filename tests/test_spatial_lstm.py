@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import rastrum
 from rastrum import ConditionSpec, ImageSpec
 from rastrum.config import OptimConfig, RunConfig, TrainConfig
-from rastrum.data import Dataset
+from rastrum.data.dataset import Dataset
 from rastrum.evaluation import ensemble_log_prob, evaluate
 from rastrum.layers.mcgsm import MCGSM, exact_exp
 from rastrum.layers.whitening import Whitening

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 import rastrum
 from rastrum import ConditionSpec, ImageSpec, checkpoint
 from rastrum.config import DataOptions, OptimConfig, RunConfig, TrainConfig
-from rastrum.data import Dataset, load_dataset
+from rastrum.data.dataset import Dataset, load_dataset
 from rastrum.evaluation import evaluate, nats
 from rastrum.train import INITIALISE, TrainState, learning_rate, train
 

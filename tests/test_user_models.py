@@ -12,9 +12,9 @@ from toy_models import BottomUp, TwoResolutions
 
 import rastrum
 from rastrum import ImageSpec, RasterModel
-from rastrum.codec.coder import Decoder, Encoder
 from rastrum.distributions import CDF_TOTAL
 from rastrum.protocol import Distribution
+from rastrum.range_coder import Decoder, Encoder
 from rastrum.walk import Decode, Encode, Force, walk
 
 SPECS = [ImageSpec(1, 4, 4, 3), ImageSpec(3, 2, 3, 4), ImageSpec(1, 1, 1, 2)]

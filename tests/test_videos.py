@@ -17,14 +17,14 @@ import rastrum
 from rastrum import ImageSpec, RasterModel
 from rastrum.cli import main
 from rastrum.config import DataOptions, OptimConfig, RunConfig, TrainConfig
-from rastrum.data import Dataset, load_dataset
-from rastrum.data_videos import moving_digits, shrunk
+from rastrum.data.dataset import Dataset, load_dataset
+from rastrum.data.moving_digits import moving_digits, shrunk
 from rastrum.evaluation import evaluate
 from rastrum.layers.condition import Told
 from rastrum.layers.frames import multiplicative
 from rastrum.models.video_pixel_network import VideoPixelNetwork, cross_entropy_floor
+from rastrum.pictures.videos import continued, heat, played, strips, wall
 from rastrum.train import train
-from rastrum.videos import continued, heat, played, strips, wall
 
 SPEC = ImageSpec(1, 4, 3, 3, frames=4)
 

@@ -14,7 +14,7 @@ _WHERE = {
     "models": ("MODELS", "build"),
     "generation": ("sample", "complete", "generate", "reconstruct"),
     "checking": ("check",),
-    "codec.container": ("FileError", "compress", "decompress"),
+    "compression": ("FileError", "compress", "decompress"),
     "checkpoint": ("load",),
 }
 _MODULE = {name: module for module, names in _WHERE.items() for name in names}
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from .canvas import CanvasModel as CanvasModel
     from .checking import check as check
     from .checkpoint import load as load
-    from .codec.container import FileError as FileError
-    from .codec.container import compress as compress
-    from .codec.container import decompress as decompress
+    from .compression import FileError as FileError
+    from .compression import compress as compress
+    from .compression import decompress as decompress
     from .generation import complete as complete
     from .generation import generate as generate
     from .generation import reconstruct as reconstruct

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
-from .data import NOTICES
+from .data.dataset import NOTICES
 from .protocol import ConditionSpec, ImageSpec
 
 if TYPE_CHECKING:

@@ -22,11 +22,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..program import Program, lowered, suits_native
-from ..protocol import ArrayLike, check_condition, check_images, to_levels
-from ..raster import Backend, RasterModel
-from ..walk import Decode, Encode, walk
-from .coder import Decoder, Encoder
+from .program import Program, lowered, suits_native
+from .protocol import ArrayLike, check_condition, check_images, to_levels
+from .range_coder import Decoder, Encoder
+from .raster import Backend, RasterModel
+from .walk import Decode, Encode, walk
 
 MAGIC, VERSION = b"RSTM", 1
 TORCH, NATIVE = 0, 1
@@ -124,7 +124,7 @@ def _identity(model: RasterModel) -> tuple[int, bytes]:
     """
     if not model.has_program or not suits_native(model):
         return TORCH, _fingerprint(model)
-    from ..program.golden import verify
+    from .program.golden import verify
 
     program = lowered(model)
     if program.head is None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .canvas import CanvasModel
-from .data import Dataset
+from .data.dataset import Dataset
 from .raster import RasterModel
 
 Model: TypeAlias = RasterModel | CanvasModel

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from .data import Dataset
+from .data.dataset import Dataset
 
 
 def fit(

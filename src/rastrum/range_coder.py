@@ -17,7 +17,7 @@ decode to some symbols; whether they are the right ones is for a checksum to say
 
 from __future__ import annotations
 
-from ..distributions import CDF_BITS, CDF_TOTAL
+from .distributions import CDF_BITS, CDF_TOTAL
 
 FULL = (1 << 64) - 1
 LEAST_RANGE = 1 << 48

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from .checkpoint import model_files, tensor_bytes, write_files
 from .config import OptimConfig, RunConfig, TrainConfig
-from .data import Dataset
+from .data.dataset import Dataset
 from .evaluation import Evaluation, Model, Pool, check_data, condition_of, score, told_by
 from .raster import RasterModel
 

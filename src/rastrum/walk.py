@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .codec.coder import Decoder, Encoder
 from .distributions import CDF_TOTAL
 from .noise import PIXEL, uniform
 from .protocol import ArrayLike, Chooser, Distribution, Frame, Work, check_images, depth
+from .range_coder import Decoder, Encoder
 from .raster import Backend, RasterModel, State
 
 NOISE_BLOCK = 1024

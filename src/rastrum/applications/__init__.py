@@ -1,0 +1,1 @@
+"""What trained models are used for: anomaly scores, classification, autoencoding, and what one decision depends on."""

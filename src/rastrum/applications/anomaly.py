@@ -22,8 +22,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .pictures import Picture, encode_picture
-from .protocol import ArrayLike, ImageSpec, as_tensor, check_images
+from ..pictures.sheets import Picture, encode_picture
+from ..protocol import ArrayLike, ImageSpec, as_tensor, check_images
 
 
 @dataclass(frozen=True)

@@ -25,10 +25,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .generation import sample
-from .models import MODELS
-from .protocol import ArrayLike, ConditionSpec, ImageSpec, as_tensor, check_images
-from .raster import RasterModel
+from ..generation import sample
+from ..models import MODELS
+from ..protocol import ArrayLike, ConditionSpec, ImageSpec, as_tensor, check_images
+from ..raster import RasterModel
 
 HALVINGS = 3
 CELL, MAPS = 4, 16         # pixels a side of a cell of the map that the drawing decoder is told, and its channels

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .evaluation import at_a_time
-from .protocol import ArrayLike, as_tensor, check_images
-from .raster import RasterModel
+from ..evaluation import at_a_time
+from ..protocol import ArrayLike, as_tensor, check_images
+from ..raster import RasterModel
 
 
 @torch.no_grad()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .checking import CELLS
-from .protocol import ArrayLike, check_condition, check_images
-from .raster import RasterModel
+from ..checking import CELLS
+from ..protocol import ArrayLike, check_condition, check_images
+from ..raster import RasterModel
 
 REPLACEMENTS = 1024            # forwards of one image
 

@@ -27,10 +27,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers.attention import Window, place
-from .layers.lstm import cell
-from .models.presets import check_config
-from .protocol import ArrayLike, ImageSpec, as_tensor, check_images
+from ..layers.attention import Window, place
+from ..layers.lstm import cell
+from ..models.presets import check_config
+from ..protocol import ArrayLike, ImageSpec, as_tensor, check_images
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -75,7 +75,7 @@ def recipes(json: Json = False) -> None:
 
     from rich.table import Column, Table
 
-    from ..recipes import RECIPES, model_name
+    from ..recipes.recipe import RECIPES, model_name
 
     found: dict[str, Any] = {}
     table = Table(Column("recipe", no_wrap=True), "what it is", "expected score", box=None, padding=(0, 2, 1, 0))
@@ -97,7 +97,7 @@ def demo(
     json: Json = False,
 ) -> None:
     """Train a class-conditional Gated PixelCNN and a DRAW on the embedded digits (about 3 minutes on two CPU cores) and draw with them."""
-    from ..demo import run_demo
+    from ..demo.run import run_demo
 
     result = run_demo(folder, minutes, seed)
     answer({"folder": str(folder), **result}, json, f"open {folder / 'report.html'}")

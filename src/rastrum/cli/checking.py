@@ -77,7 +77,7 @@ def check(
         import torch
 
         from ..checking import context_of
-        from ..pictures import context_picture, save_picture
+        from ..pictures.sheets import context_picture, save_picture
 
         spec = network.spec
         index = report.most_faulty() if at is None else place(spec, at)
@@ -153,9 +153,9 @@ def strengths(
     json: bool,
 ) -> int:
     """How strongly a trained model uses each earlier pixel, as a picture and as the pixels that matter most."""
-    from ..dependencies import dependency_strengths
-    from ..pictures import save_picture
-    from ..plots import dependency_picture
+    from ..applications.dependencies import dependency_strengths
+    from ..pictures.plots import dependency_picture
+    from ..pictures.sheets import save_picture
     from ..raster import RasterModel
 
     if not isinstance(network, RasterModel):

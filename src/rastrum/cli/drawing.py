@@ -36,9 +36,9 @@ def sample(
     """
     import rastrum
 
-    from ..pictures import frame_sheet, save_animation, save_picture, sheet
+    from ..pictures.sheets import frame_sheet, save_animation, save_picture, sheet
+    from ..pictures.videos import PLAY, strips, wall
     from ..raster import RasterModel
-    from ..videos import PLAY, strips, wall
 
     check_suffix("--out", out, ".png")
     check_suffix("--trace", trace, ".gif")
@@ -99,9 +99,9 @@ def complete(
     import torch
 
     from ..particles import completions, effective_size, log_evidence
-    from ..pictures import arrange, completion_sheet, save_animation, save_picture, tiles
+    from ..pictures.sheets import arrange, completion_sheet, save_animation, save_picture, tiles
+    from ..pictures.videos import PLAY, check_context, first_frames, heat, played, strips
     from ..raster import RasterModel
-    from ..videos import PLAY, check_context, first_frames, heat, played, strips
     from ..walk import Sample, walk
 
     check_suffix("--out", out, ".png")
@@ -201,7 +201,7 @@ def reconstruct(
     import rastrum
 
     from ..canvas import CanvasModel
-    from ..pictures import reconstruction_sheet, reconstruction_strip, save_animation, save_picture, sheet
+    from ..pictures.sheets import reconstruction_sheet, reconstruction_strip, save_animation, save_picture, sheet
 
     check_suffix("--out", out, ".png")
     check_suffix("--trace", trace, ".gif")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from ..canvas import CanvasModel
     from ..config import DataConfig
-    from ..data import Dataset
+    from ..data.dataset import Dataset
     from ..raster import RasterModel
 
 
@@ -44,8 +44,8 @@ def figures(
     """
     from ..canvas import CanvasModel
     from ..checkpoint import write_files
-    from ..figures import beta_of, by_beta, comparison, over_time
-    from ..pictures import encode_picture
+    from ..pictures.figures import beta_of, by_beta, comparison, over_time
+    from ..pictures.sheets import encode_picture
 
     if not models:
         raise ValueError("figures: which models? Give folders of saved models, or rastrum/NAME")
@@ -102,7 +102,7 @@ def images_for(
     own = trained_on(model)
     if own is None:
         raise ValueError(f"figures: the card of {model} does not say how it was trained; give --data NAME or --images PATH")
-    from ..data import load_dataset
+    from ..data.dataset import load_dataset
     from ..evaluation import check_data
 
     if count < 1:
@@ -116,7 +116,7 @@ def images_for(
 def trained_on(model: str) -> DataConfig | None:
     """The data of the recipe and settings that the command on a model's card names, or None."""
     from ..checkpoint import read_card
-    from ..recipes import RECIPES
+    from ..recipes.recipe import RECIPES
 
     match = re.search(r"^\| command \| `rastrum train (\S+)(.*)` \|$", read_card(model), re.MULTILINE)
     if match is None or match[1] not in RECIPES:
@@ -137,7 +137,7 @@ def draw_all(
     network: RasterModel | CanvasModel, dataset: Dataset, condition: Any, told: Told, seed: int, measured: Any
 ) -> dict[str, bytes]:
     """The files by name, a bar meanwhile."""
-    from ..figures import CANVAS_FIGURES, RASTER_FIGURES, RASTER_SHEET, SHEET, canvas_figures, raster_figures
+    from ..pictures.figures import CANVAS_FIGURES, RASTER_FIGURES, RASTER_SHEET, SHEET, canvas_figures, raster_figures
     from ..raster import RasterModel
 
     x, files = dataset.images.long(), {}
@@ -156,7 +156,7 @@ def measure_all(network: RasterModel | CanvasModel, dataset: Dataset, condition:
     """Numbers of a model by name, and a canvas model's ``Measures``."""
     import torch
 
-    from ..figures import measure
+    from ..pictures.figures import measure
     from ..raster import RasterModel
 
     x = dataset.images.long()

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..canvas import CanvasModel
-    from ..data import Dataset
+    from ..data.dataset import Dataset
     from ..raster import RasterModel
 
 Trajectories = Annotated[int, arg(help="trajectories an image of a canvas model's bound: more are tighter")]
@@ -63,11 +63,11 @@ def score(
     import torch
     from rich.table import Table
 
-    from ..anomaly import auroc, scores, z_scores
-    from ..pictures import save_animation, save_picture
-    from ..plots import surprise_map
+    from ..applications.anomaly import auroc, scores, z_scores
+    from ..pictures.plots import surprise_map
+    from ..pictures.sheets import save_animation, save_picture
+    from ..pictures.videos import PLAY, heat, played
     from ..raster import RasterModel
-    from ..videos import PLAY, heat, played
 
     network = load_model(model)
     video = network.spec.frames > 1

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..canvas import CanvasModel
-    from ..data import Dataset
+    from ..data.dataset import Dataset
     from ..raster import RasterModel
 
 Model: TypeAlias = Annotated[

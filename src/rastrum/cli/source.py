@@ -12,7 +12,7 @@ from .show import progress, saved_array
 
 if TYPE_CHECKING:
     from ..canvas import CanvasModel
-    from ..data import Dataset
+    from ..data.dataset import Dataset
     from ..protocol import ImageSpec
     from ..raster import RasterModel
 
@@ -36,7 +36,7 @@ Binarise: TypeAlias = Annotated[
 
 def binarised_by(name: str | None) -> Literal["static", "threshold"]:
     """How a data set gets its two levels where nothing is said."""
-    from ..data import THRESHOLDED
+    from ..data.dataset import THRESHOLDED
 
     return "threshold" if name in THRESHOLDED else "static"
 
@@ -56,8 +56,8 @@ def load_images(
     Raises ``ValueError`` for none or two sources, or images that cannot be made to fit.
     """
     from ..config import DataOptions
-    from ..data import load_dataset
-    from ..data_sources import NAMES, VIDEOS
+    from ..data.dataset import load_dataset
+    from ..data.sources import NAMES, VIDEOS
 
     if (name is None) == (images is None):
         raise ValueError("expected one of --data NAME and --images PATH")
@@ -105,9 +105,9 @@ def load_videos(
 
     Raises ``ValueError`` for another file, shape or level, and where they are to be binarised.
     """
-    from ..data import Dataset
+    from ..data.dataset import Dataset
+    from ..pictures.videos import lengthened
     from ..protocol import to_levels
-    from ..videos import lengthened
 
     if binarise is not None:
         raise ValueError(f"--binarise: {str(path)!r} holds levels already; leave it out")

@@ -19,7 +19,7 @@ from .show import Json, answer, messages, progress
 
 if TYPE_CHECKING:
     from ..config import Recipe
-    from ..data import Dataset
+    from ..data.dataset import Dataset
     from ..evaluation import Evaluation
     from ..train import TrainState
 
@@ -39,7 +39,7 @@ def train(argv: Sequence[str]) -> int | None:
             raise ValueError("train: which recipe? `rastrum recipes` lists them")
         print(USAGE)
         return 0
-    from ..recipes import RECIPES
+    from ..recipes.recipe import RECIPES
 
     name, *rest = argv
     if name not in RECIPES:
@@ -59,8 +59,8 @@ def train(argv: Sequence[str]) -> int | None:
 
 def follow(name: str, config: Recipe, command: list[str], tensorboard: bool, as_json: bool) -> int:
     """Run a recipe and show how it goes. Exit code 130 after Ctrl-C."""
-    from ..data import load_dataset
-    from ..recipes import build_model
+    from ..data.dataset import load_dataset
+    from ..recipes.recipe import build_model
     from ..train import check_config
     from ..train import train as steps
 
@@ -171,9 +171,9 @@ def sample_sheet(state: TrainState, held_out: Dataset, folder: Path) -> None:
     """What the averaged model draws now: samples-STEP.png in the run's folder; told classes in turn, or what held-out images are told."""
     import rastrum
 
-    from ..pictures import save_picture, sheet
+    from ..pictures.sheets import save_picture, sheet
+    from ..pictures.videos import strips
     from ..raster import RasterModel
-    from ..videos import strips
     from .show import NOTHING, condition_for
 
     model = state.model

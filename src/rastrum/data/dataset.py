@@ -37,11 +37,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .config import DataOptions
-from .data_sources import HUB, OMNIGLOT, VIDEOS, Progress, hub, requantise, source_of, stack
-from .data_videos import CANVAS as SCREEN
-from .data_videos import FRAMES, SMALLEST, moving_digits, shrunk
-from .protocol import ConditionSpec, ImageSpec
+from ..config import DataOptions
+from ..protocol import ConditionSpec, ImageSpec
+from .moving_digits import CANVAS as SCREEN
+from .moving_digits import FRAMES, SMALLEST, moving_digits, shrunk
+from .sources import HUB, OMNIGLOT, VIDEOS, Progress, hub, requantise, source_of, stack
 
 SEQUENCES = 1000               # of videos, that a split fixes
 THRESHOLDED = ("placed-mnist", *VIDEOS)    # two levels of them are ink from half intensity on, where nothing else is said

@@ -25,9 +25,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .config import DataOptions
-from .data_placed import cluttered, halved, maps_of, one_digit, two_digits
-from .data_textures import crops, leaves
+from ..config import DataOptions
+from .placed_digits import cluttered, halved, maps_of, one_digit, two_digits
+from .textures import crops, leaves
 
 if TYPE_CHECKING:
     from PIL import Image

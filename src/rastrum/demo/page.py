@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from . import __version__
-from .data import NOTICES
-from .report import Picture, Section, Table, page
+from .. import __version__
+from ..data.dataset import NOTICES
+from .html import Picture, Section, Table, page
 
 NAMES = {"gated": "Gated PixelCNN", "draw": "DRAW", "plain": "DRAW without attention"}
 KINDS = {"exact": "exact", "bound": "upper bound", "file": "real files"}

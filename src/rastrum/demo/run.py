@@ -21,19 +21,20 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table as RichTable
 from torch import Tensor
 
-from . import pictures, plots
-from .canvas import CanvasModel
-from .checkpoint import write_files
-from .config import Recipe, RunConfig
-from .data import Dataset, load_dataset
-from .demo_page import NAMES, Score, Trained, write_page
-from .evaluation import nats
-from .generation import complete, generate, reconstruct, sample
-from .models import MODELS
-from .protocol import ImageSpec
-from .raster import RasterModel
-from .recipes import DIGITS, RECIPES, build_model, model_name
-from .train import train
+from ..canvas import CanvasModel
+from ..checkpoint import write_files
+from ..config import Recipe, RunConfig
+from ..data.dataset import Dataset, load_dataset
+from ..evaluation import nats
+from ..generation import complete, generate, reconstruct, sample
+from ..models import MODELS
+from ..pictures import plots
+from ..pictures import sheets as pictures
+from ..protocol import ImageSpec
+from ..raster import RasterModel
+from ..recipes.recipe import DIGITS, RECIPES, build_model, model_name
+from ..train import train
+from .page import NAMES, Score, Trained, write_page
 
 SHARE = {"gated": 0.35, "draw": 0.4, "plain": 0.25}                    # of the time of training
 BATCH = 60                                             # images scored at once

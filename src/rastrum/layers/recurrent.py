@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from ..lanes import Lanes
+from ..native.lanes import Lanes
 from . import native_for
 
 Numbers = TypeVar("Numbers", Tensor, Lanes)
@@ -251,7 +251,7 @@ class Scan(nn.Module):
 
     def compiled(self, gates: Tensor, place: Callable[[int], tuple[int, int]], turn: int = 0) -> Tensor:
         """Maps (B, H, W, Gn) as they lie; what lies at an offset of the line before is ``place`` (rows, columns) away on the map."""
-        from .recurrent_native import scan
+        from ..native.scan import scan
 
         taps, kept = (tuple(map(place, offsets)) for offsets in (self.offsets, self.cell.memory))
         return scan(gates, self.weights, self.first_h, self.first_c, self.groups, taps, kept, turn)

@@ -22,7 +22,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ..lanes import compiled, rowwise
+from .lanes import compiled, rowwise
 
 PANEL = 16                     # outputs of a linear that are computed together
 LANES = 8                      # components of a mixture are padded to a multiple of this

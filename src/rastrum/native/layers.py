@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ..lanes import Lanes, combine, compiled, rowwise
+from .lanes import Lanes, combine, compiled, rowwise
 
 if TYPE_CHECKING:
-    from .causal import Tap
+    from ..layers.causal import Tap
 
 # ── gate ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -20,10 +20,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ..lanes import Lanes, compiled, rowwise
-from ..program.kernels import PANEL, linear
+from ..layers.recurrent import diagonals, lstm, lstm_gradient, passed, spatial_lstm, spatial_lstm_gradient
 from ..program.tables import panels
-from .recurrent import diagonals, lstm, lstm_gradient, passed, spatial_lstm, spatial_lstm_gradient
+from .kernels import PANEL, linear
+from .lanes import Lanes, compiled, rowwise
 
 Place = tuple[int, int]        # rows down and columns to the right
 

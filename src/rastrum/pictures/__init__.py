@@ -1,0 +1,1 @@
+"""Everything that becomes a picture: sheets, plots, animations, figures and videos."""

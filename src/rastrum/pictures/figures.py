@@ -29,11 +29,14 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from .canvas import CanvasModel
-from .checking import context_of
-from .generation import complete, sample
-from .layers.attention import Window, place
-from .pictures import (
+from ..canvas import CanvasModel
+from ..checking import context_of
+from ..generation import complete, sample
+from ..layers.attention import Window, place
+from ..protocol import Frame, ImageSpec
+from ..raster import RasterModel
+from .plots import kl_plot, surprise_map, window_plot
+from .sheets import (
     PAPER,
     Picture,
     arrange,
@@ -47,9 +50,6 @@ from .pictures import (
     sheet,
     tiles,
 )
-from .plots import kl_plot, surprise_map, window_plot
-from .protocol import Frame, ImageSpec
-from .raster import RasterModel
 
 Model: TypeAlias = RasterModel | CanvasModel
 

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from .layers.attention import Window
-from .pictures import INK, RED, Picture, as_array, draw_window, pixels_of, tiles
-from .protocol import ArrayLike
+from ..layers.attention import Window
+from ..protocol import ArrayLike
+from .sheets import INK, RED, Picture, as_array, draw_window, pixels_of, tiles
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

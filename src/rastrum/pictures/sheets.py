@@ -21,7 +21,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from .protocol import ArrayLike, Frame
+from ..protocol import ArrayLike, Frame
 
 Picture = Image.Image
 Colour = tuple[int, int, int]
@@ -442,7 +442,7 @@ def _indexed(frames: Sequence[Picture]) -> list[Picture]:
 
 def _write(path: str | Path, ending: str, data: bytes) -> None:
     """The whole file or none; ``OSError`` as the system says it."""
-    from .checkpoint import write_files
+    from ..checkpoint import write_files
 
     path = Path(path)
     if path.suffix.lower() != ending:

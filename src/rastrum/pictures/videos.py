@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .pictures import Picture, arrange, as_array, tiles
-from .protocol import ArrayLike, ImageSpec, as_tensor, check_images
+from ..protocol import ArrayLike, ImageSpec, as_tensor, check_images
+from .sheets import Picture, arrange, as_array, tiles
 
 PLAY = 5                       # frames a second
 

@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from .. import lanes
+from ..native import lanes
 from .builder import Head, Program
 from .torch_interpreter import TorchInterpreter
 

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..codec.coder import Decoder, Encoder
 from ..noise import uniform
 from ..protocol import ImageSpec, Work
+from ..range_coder import Decoder, Encoder
 from .builder import Head, Program, View
 from .native import NativeInterpreter, PortabilityError
 from .tables import pack

@@ -19,11 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..codec.coder import FULL, Decoder, Encoder
 from ..distributions import clamp_temperature, lowest_log_scale, not_finite
+from ..native import kernels
 from ..noise import uniform
 from ..protocol import Work
-from . import kernels
+from ..range_coder import FULL, Decoder, Encoder
 from .tables import BLOCK, Packed, aligned_copy
 
 TINY = np.float32(1e-38)        # a tenth of it is denormal

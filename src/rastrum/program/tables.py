@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import kernels
+from ..native import kernels
 from .builder import WHOLE, Buffer, Head, Operation, Pass, Phase, Program, View
 
 LARGEST_ARENA = 1 << 31        # numbers of an image

@@ -1,0 +1,1 @@
+"""Recipes: one run for each number that we report."""

@@ -15,12 +15,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from .config import DataConfig, OptimConfig, Recipe, RunConfig
+from ..config import DataConfig, OptimConfig, Recipe, RunConfig
 
 if TYPE_CHECKING:
-    from .canvas import CanvasModel
-    from .data import Dataset
-    from .raster import RasterModel
+    from ..canvas import CanvasModel
+    from ..data.dataset import Dataset
+    from ..raster import RasterModel
 
 DIGITS, BINARY, GREY, COLOUR = (1, 8, 8, 17), (1, 28, 28, 2), (1, 28, 28, 256), (3, 32, 32, 256)
 TWO, TWO_COLOUR = (1, 60, 60, 2), (3, 60, 60, 256)
@@ -652,7 +652,7 @@ def build_model(recipe: Recipe, data: Dataset) -> RasterModel | CanvasModel:
     """
     import torch
 
-    from .models import MODELS
+    from ..models import MODELS
 
     if recipe.conditional and data.condition_spec is None:
         raise ValueError(f"data: {data.name} {data.split} has no class, vector or map to tell the model; set --no-conditional")
@@ -670,7 +670,7 @@ def begin_with(model: RasterModel | CanvasModel, start: str) -> None:
 
     Raises ``ValueError`` where ``start`` has a parameter that the model does not have, or one of another shape.
     """
-    from .checkpoint import load
+    from ..checkpoint import load
 
     weights, ours = load(start).state_dict(), model.state_dict()
     for name, values in weights.items():
@@ -682,7 +682,7 @@ def begin_with(model: RasterModel | CanvasModel, start: str) -> None:
 
 def model_name(recipe: Recipe) -> str:
     """The name in ``MODELS`` of the recipe's system."""
-    from .models import MODELS
+    from ..models import MODELS
 
     return next(name for name, model_class in MODELS.items() if model_class.config_class is type(recipe.model))
 
@@ -699,7 +699,7 @@ def five_minutes(name: str) -> Recipe:
 
 def _model(name: str, preset: str, shape: tuple[int, ...], **overrides: Any) -> Any:
     """The config of a system at a preset for images of ``shape`` (channels, height, width, levels), or with frames behind."""
-    from .models import MODELS
-    from .protocol import ImageSpec
+    from ..models import MODELS
+    from ..protocol import ImageSpec
 
     return MODELS[name].preset(preset, ImageSpec(*shape), **overrides)
