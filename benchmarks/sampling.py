@@ -36,10 +36,10 @@ from rastrum.walk import Sample, walk
 
 GREY, COLOUR = ImageSpec(1, 28, 28, 256), ImageSpec(3, 32, 32, 256)
 MODELS: dict[str, Callable[[], object]] = {
-    "gated-grey": lambda: rastrum.build("gated-pixelcnn", GREY, maps=64, layers=6, hidden=64),
-    "gated-rgb": lambda: rastrum.build("gated-pixelcnn", COLOUR, maps=63, layers=6, hidden=63),
+    "gated-grey": lambda: rastrum.build("gated-pixelcnn", GREY, channels=64, layers=6, hidden=64),
+    "gated-rgb": lambda: rastrum.build("gated-pixelcnn", COLOUR, channels=63, layers=6, hidden=63),
     "pixelcnn++": lambda: rastrum.build("pixelcnn++", COLOUR, filters=32, blocks=1),
-    "gated-large": lambda: rastrum.build("gated-pixelcnn", GREY, maps=128, layers=12, hidden=128),
+    "gated-large": lambda: rastrum.build("gated-pixelcnn", GREY, channels=128, layers=12, hidden=128),
 }
 RECURRENT = ("pixel-lstm", "spatial-lstm", "row-lstm", "diagonal-bilstm", "multiscale-pixelrnn")
 for name in RECURRENT:                                                    # at their preset "small"
@@ -207,7 +207,7 @@ def by_size(sizes: list[int], plot: Path | None) -> None:
     print("\n| size | sample, µs/pixel, B=1 | forward, µs/pixel | sample, µs/pixel and image, B=16 | forward |\n|---|---|---|---|---|")
     rows = []
     for size in sizes:
-        model = rastrum.build("gated-pixelcnn", ImageSpec(1, size, size, 256), maps=64, layers=6, hidden=64)
+        model = rastrum.build("gated-pixelcnn", ImageSpec(1, size, size, 256), channels=64, layers=6, hidden=64)
         assert isinstance(model, RasterModel)
         model.eval()
         times = []

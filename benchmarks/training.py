@@ -90,7 +90,7 @@ def measure(maps: int, batch: int, threads: int) -> None:
     torch.set_num_threads(threads)
     x = torch.randint(0, LEVELS, (batch, 1, SIZE, SIZE), generator=torch.Generator().manual_seed(0))
     usual = UsualGatedPixelCNN(maps)
-    ours = rastrum.build("gated-pixelcnn", ImageSpec(1, SIZE, SIZE, LEVELS), maps=maps, layers=LAYERS, hidden=maps)
+    ours = rastrum.build("gated-pixelcnn", ImageSpec(1, SIZE, SIZE, LEVELS), channels=maps, layers=LAYERS, hidden=maps)
     assert isinstance(ours, RasterModel)
     usual_optimiser, optimiser = torch.optim.Adam(usual.parameters()), torch.optim.Adam(ours.parameters())
 

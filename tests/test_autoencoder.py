@@ -15,7 +15,7 @@ SPEC = ImageSpec(1, 6, 5, 4)
 
 def drawing(spec: ImageSpec = SPEC, size: int = 3) -> PixelCNNAutoencoder:
     torch.manual_seed(0)
-    return PixelCNNAutoencoder(spec, size, features=4, maps=6, layers=2, hidden=9)
+    return PixelCNNAutoencoder(spec, size, features=4, channels=6, layers=2, hidden=9)
 
 
 def images(spec: ImageSpec, count: int) -> torch.Tensor:

@@ -282,7 +282,7 @@ def test_leak_that_only_one_level_opens() -> None:
 CONDITIONS = [ConditionSpec("class", 4), ConditionSpec("vector", 3), ConditionSpec("map", (2, 3, 3))]
 
 
-class Told(Wrapped):
+class ConditionProjection(Wrapped):
     def logits(self, logits: Tensor, x: Tensor, condition: Tensor | None) -> Tensor:
         assert self.condition_spec is not None and condition is not None and condition.shape[1:] == torch.Size(self.condition_spec.shape)
         sharpness = 2 + torch.tanh(self.mix(condition.to(logits).view(len(x), -1)))
@@ -292,7 +292,7 @@ class Told(Wrapped):
         return condition.sum(1)
 
 
-class ToldOfOthers(Told):
+class ToldOfOthers(ConditionProjection):
     def mix(self, condition: Tensor) -> Tensor:
         return condition.sum(1) + condition.mean()
 
@@ -301,7 +301,7 @@ class ToldOfOthers(Told):
 def test_conditions(condition: ConditionSpec) -> None:
     """Valid conditions of each kind are drawn; one that reaches another image is found."""
     spec = ImageSpec(1, 3, 3, 2)
-    report = check(Told(spec, condition))
+    report = check(ConditionProjection(spec, condition))
     assert report.ok and line(report, "condition").ok, str(report)
     assert {"conditions apart, evaluation", "conditions apart, training"} <= faults(check(ToldOfOthers(spec, condition)))
 

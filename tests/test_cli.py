@@ -16,7 +16,7 @@ import rastrum
 from rastrum import ImageSpec
 from rastrum.cli import COMMANDS, main
 
-TINY = ["--model.layers", "2", "--model.maps", "4", "--model.hidden", "4", "--optim.batch", "4"]
+TINY = ["--model.layers", "2", "--model.channels", "4", "--model.hidden", "4", "--optim.batch", "4"]
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def test_help_names_the_commands_and_recipes_settings(capsys: pytest.CaptureFixt
     assert all(f"\n  {name}" in out for name in COMMANDS)
     assert main(["train", "gated-pixelcnn-digits", "--help"]) == 0
     out = capsys.readouterr().out
-    assert all(flag in out for flag in ("digits", "--model.maps", "--data.name", "--optim.learning-rate", "--run.steps", "--json"))
+    assert all(flag in out for flag in ("digits", "--model.channels", "--data.name", "--optim.learning-rate", "--run.steps", "--json"))
 
 
 # ── the whole way on real data ───────────────────────────────────────────────────────────────────────────────────────────
@@ -250,7 +250,7 @@ def test_the_models_fit_a_terminal(columns: int, monkeypatch: pytest.MonkeyPatch
         (["sample", "rastrum/nothing"], "'rastrum/nothing'"),
         (["train"], "which recipe"),
         (["train", "gated-pixelcnn-digit"], "did you mean gated-pixelcnn-digits"),
-        (["train", "gated-pixelcnn-digits", "--model.mops", "3"], "did you mean --model.maps?"),
+        (["train", "gated-pixelcnn-digits", "--model.chanels", "3"], "did you mean --model.channels?"),
         (["train", "gated-pixelcnn-digits", "--data.name", "digitz"], "digitz"),
         (["sample", "GATED", "--out", "x.jpg"], "ends in .png"),
         (["sample", "GATED", "--out", "no/such/x.png"], "no folder 'no/such'"),

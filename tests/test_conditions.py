@@ -20,7 +20,7 @@ from rastrum.config import Recipe
 from rastrum.data.dataset import Dataset
 from rastrum.data.placed_digits import CELLS, halved, maps_of, one_digit
 from rastrum.evaluation import check_data, evaluate
-from rastrum.layers.condition import Condition, Told
+from rastrum.layers.condition import Condition, ConditionProjection
 from rastrum.layers.upsampling import Upsampling
 from rastrum.recipes.recipe import RECIPES, build_model
 from rastrum.train import train
@@ -118,9 +118,9 @@ def test_every_layer_is_told_and_listens(name: str, kind: str) -> None:
         pytest.skip("takes no map")
     model = lively(name, ImageSpec(1, 4, 5, 3), TOLD[kind]).double()
     x, told = torch.randint(3, (3, 1, 4, 5), generator=torch.Generator().manual_seed(6)), conditions(TOLD[kind], 3)
-    weights = [module.weight for module in model.modules() if isinstance(module, Told)]
+    weights = [module.weight for module in model.modules() if isinstance(module, ConditionProjection)]
     assert len(weights) == PLACES[name]
-    size = {"class": 3, "vector": 2, "map": model.config.condition_maps if name in MAPPED else 0}[kind]  # pyright: ignore
+    size = {"class": 3, "vector": 2, "map": model.config.condition_channels if name in MAPPED else 0}[kind]  # pyright: ignore
     with torch.no_grad():
         before = model.log_prob_map(x, told)
         for weight in weights:
@@ -137,7 +137,7 @@ def test_no_cell_of_a_map_is_left_out(height: int) -> None:
     for rows in range(1, height + 1):
         told = ConditionSpec("map", (1, rows, 1))
         try:
-            condition = Condition(told, ImageSpec(1, height, 3, 2), maps=6)
+            condition = Condition(told, ImageSpec(1, height, 3, 2), outputs=6)
         except ValueError as error:
             assert "lie outside the image; take" in str(error)
             continue

@@ -362,7 +362,7 @@ def test_cross_entropy_is_no_likelihood():
         model.distribution(model.init(1))
     last = list(model.generate(2, seed=4))[-1]
     assert last.values is not None and torch.equal(last.values, torch.round(last.images * 16).long())
-    assert make(ImageSpec(1, 4, 4, 2), likelihood="cross-entropy").proper
+    assert make(ImageSpec(1, 4, 4, 2), likelihood="cross-entropy").has_likelihood
 
 
 def test_presets_cut_windows_and_overrides_do_not():

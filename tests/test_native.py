@@ -62,7 +62,7 @@ MODELS = [
     ("pixelcnn++", ImageSpec(1, 5, 5, 5000)),
     ("spatial-lstm", ImageSpec(1, 6, 7, 300)),
     ("spatial-lstm", ImageSpec(3, 6, 5, 256), {"layers": 2}),
-    ("gated-pixelcnn", ImageSpec(1, 9, 11, 256), {"maps": 32}),           # wide enough for products at points
+    ("gated-pixelcnn", ImageSpec(1, 9, 11, 256), {"channels": 32}),           # wide enough for products at points
     ("pixelcnn++", ImageSpec(3, 8, 12, 256), {"filters": 16}),
 ]
 

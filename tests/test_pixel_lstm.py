@@ -26,8 +26,8 @@ def test_it_is_torchs_lstm(spec: ImageSpec, condition: ConditionSpec | None) -> 
         first = not cells
         cell = nn.LSTMCell(inputs if first else units + inputs - channels - 1, units, bias=True, dtype=torch.float64)
         parts: list[torch.Tensor] = [layer.bias, layer.weight] if first else [layer.weight]
-        if layer.told.weight is not None:
-            parts.append(layer.told.weight)
+        if layer.condition.weight is not None:
+            parts.append(layer.condition.weight)
 
         def reordered(weight: torch.Tensor) -> torch.Tensor:
             o, f, i, g = weight.chunk(4, -1)

@@ -305,7 +305,7 @@ def test_levels_of_any_integer_type(name: str) -> None:
         ("gated-pixelcnn", {"layers": 0}, "layers"),
         ("pixelcnn", {"first_kernel": 6}, "first_kernel"),
         ("pixel-lstm", {"layers": 0}, "layers"),
-        ("pixelcnn", {"maps": 4}, "multiple of 3"),
+        ("pixelcnn", {"channels": 4}, "multiple of 3"),
         ("pixelcnn++", {"components": 0}, "components"),
         ("pixelcnn++", {"dropout": 1.0}, "dropout"),
         ("pixelcnn++", {"filter": 8}, "did you mean 'filters'"),

@@ -57,8 +57,9 @@ def test_a_recipes_model_fits_its_data(name: str) -> None:
     recipe = RECIPES[name]()
     spec = ImageSpec(*shape_of(recipe))
     labels = torch.tensor([1, 2]) if recipe.conditional else None
-    images, maps = torch.zeros(2, *spec.shape, dtype=torch.uint8), torch.zeros(2, 10, 4, 4) if recipe.data.name == "placed-mnist" else None
-    data = Dataset(recipe.data.name, "train", spec, images, labels, 10 if recipe.conditional else 0, conditions=maps)
+    images = torch.zeros(2, *spec.shape, dtype=torch.uint8)
+    conditions = torch.zeros(2, 10, 4, 4) if recipe.data.name == "placed-mnist" else None
+    data = Dataset(recipe.data.name, "train", spec, images, labels, 10 if recipe.conditional else 0, conditions=conditions)
     model, again = build_model(recipe, data), build_model(recipe, data)
     check_data(model, data)
     assert (model.condition_spec is not None) == recipe.conditional
@@ -97,4 +98,4 @@ def test_a_run_may_begin_with_the_weights_of_another(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="this model has none"):
         build_model(replace(recipe, start=str(tmp_path), model=replace(recipe.model, layers=2)), data)
     with pytest.raises(ValueError, match="of shape"):
-        build_model(replace(recipe, start=str(tmp_path), model=replace(recipe.model, maps=16)), data)
+        build_model(replace(recipe, start=str(tmp_path), model=replace(recipe.model, channels=16)), data)

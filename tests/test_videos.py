@@ -20,10 +20,10 @@ from rastrum.config import DataOptions, OptimConfig, RunConfig, TrainConfig
 from rastrum.data.dataset import Dataset, load_dataset
 from rastrum.data.moving_digits import moving_digits, shrunk
 from rastrum.evaluation import evaluate
-from rastrum.layers.condition import Told
+from rastrum.layers.condition import ConditionProjection
 from rastrum.layers.frames import multiplicative
 from rastrum.models.video_pixel_network import VideoPixelNetwork, cross_entropy_floor
-from rastrum.pictures.videos import continued, heat, played, strips, wall
+from rastrum.pictures.videos import animate_grid, animate_rows, continued, film_strips, surprise_colours
 from rastrum.train import train
 
 SPEC = ImageSpec(1, 4, 3, 3, frames=4)
@@ -106,12 +106,12 @@ def test_what_is_known_is_its_equations(memory: str) -> None:
 def test_every_unit_is_told_of_earlier_frames() -> None:
     """Two units in each block of the decoder; moving what one is told moves the video."""
     model, x = network(layers=2), videos(SPEC, 2)
-    weights = [module.weight for module in model.modules() if isinstance(module, Told)]
+    weights = [module.weight for module in model.modules() if isinstance(module, ConditionProjection)]
     assert len(weights) == 4
     with torch.no_grad():
         before = model.log_prob_map(x)
         for weight in weights:
-            assert weight is not None and weight.shape == (len(model.beginning), 4 * model.config.maps)
+            assert weight is not None and weight.shape == (len(model.beginning), 4 * model.config.channels)
             weight += 0.1
             assert float((model.log_prob_map(x) - before).abs().max()) > 1e-9
             weight -= 0.1
@@ -344,15 +344,15 @@ def test_pictures_of_videos() -> None:
     x = videos(SPEC, 3) / 2
     logs = torch.zeros(3, *SPEC.shape)
     logs[1, 2, 0, 3, 1] = -5.0
-    colours = heat(logs)
+    colours = surprise_colours(logs)
     assert colours.shape == (3, 4, 3, 4, 3)
     assert np.unravel_index(colours.sum(2).argmax(), (3, 4, 4, 3)) == (1, 2, 3, 1)
-    strip = strips(x, ["a", "b", "c"], 2, context=1)
-    frames = [*played([x, colours], ["truth", "surprise"], 2)]
+    strip = film_strips(x, ["a", "b", "c"], 2, context=1)
+    frames = [*animate_rows([x, colours], ["truth", "surprise"], 2)]
     assert strip.width > 4 * 3 * 2 and len(frames) == 4 and len({frame.size for frame in frames}) == 1
-    assert len([*wall(x)]) == 4
+    assert len([*animate_grid(x)]) == 4
     with pytest.raises(ValueError, match="as many videos and frames"):
-        list(played([x, x[:2]]))
+        list(animate_rows([x, x[:2]]))
 
 
 @pytest.mark.usefixtures("mnist")

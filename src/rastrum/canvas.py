@@ -128,14 +128,14 @@ class CanvasModel(nn.Module):
         return fraction
 
     @property
-    def proper(self) -> bool:
+    def has_likelihood(self) -> bool:
         """Whether ``distribution`` is a likelihood of the levels; without one there is a training loss, and no bound."""
         return True
 
     @property
     def loss_is_bound(self) -> bool:
         """Whether ``loss`` is −bound now, so that a training step may be told in bits/dim."""
-        return self.proper
+        return self.has_likelihood
 
     def reconstruction(self, state: State, x: Tensor) -> Tensor:
         """log p(x | canvas) in nats, (B,) float64; what the training loss uses in its place where the model is not ``proper``."""
@@ -167,7 +167,7 @@ class CanvasModel(nn.Module):
         seed: None draws from torch's generator (training); a number makes the noise of image i that of number ``first`` + i, whatever the
         batch. Raises ``ValueError`` where the model has no likelihood, and for images or conditions of another kind.
         """
-        if not self.proper:
+        if not self.has_likelihood:
             raise ValueError(f"bound: {type(self).__name__} as configured has a loss, not a likelihood: no nats here")
         if type(num_samples) is not int or num_samples < 1:
             raise ValueError(f"bound: num_samples must be a whole number of at least 1, got {num_samples!r}")
@@ -340,7 +340,7 @@ class CanvasModel(nn.Module):
 
     def _values(self, state: State, seed: int, first: int, temperature: float) -> Tensor:
         """x ~ p(x | canvas); the nearest level of the picture where there is no likelihood."""
-        if not self.proper:
+        if not self.has_likelihood:
             return torch.round(self.image(state) * (self.spec.levels - 1)).long()
         images = np.arange(first, first + state.batch)
         u = torch.from_numpy(uniform(seed, images, 0, self.spec.size, purpose=PIXEL)).to(self.device)

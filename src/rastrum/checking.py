@@ -31,7 +31,7 @@ Mode = Literal["evaluation", "training"]
 SMALL = 256                    # decisions of an image whose values are all perturbed
 SUBSET = 64                    # values perturbed of a larger one
 MOST_PROMISED = 4096           # decisions beyond which the (D, D) promise is not asked for
-MOST_LEVELS = 1024             # levels beyond which conditionals are compared at PROBES of them
+MAX_LEVELS = 1024             # levels beyond which conditionals are compared at PROBES of them
 PROBES = 32
 MOST_IMAGES = 2**16            # images that are listed
 MOST_WORK = 1e10               # images · positions · parameters of a sum over all images
@@ -164,7 +164,7 @@ class _Subject:
         self.spec, self.seed = model.spec, seed
         self.generator = torch.Generator().manual_seed(seed)
         self.rank = model.order.cpu().argsort()
-        self.probes = torch.linspace(0, self.spec.levels - 1, PROBES).round().long() if self.spec.levels > MOST_LEVELS else None
+        self.probes = torch.linspace(0, self.spec.levels - 1, PROBES).round().long() if self.spec.levels > MAX_LEVELS else None
         x = self.images(2)
         try:
             self.use(copy.deepcopy(model).to("cpu" if model.device.type == "mps" else model.device, torch.float64))

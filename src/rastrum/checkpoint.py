@@ -32,6 +32,11 @@ BOX = "rastrum/"  # "rastrum/NAME" is a model in the package
 BOXED = Path(__file__).with_name("pretrained")
 
 
+# Names in files that were saved before they were renamed here: options of a model's config, and parts of a parameter's name.
+RENAMED_OPTIONS = {"maps": "channels", "condition_maps": "condition_channels", "encoder_maps": "encoder_channels"}
+RENAMED_PARAMETERS = {"told": "condition", "told_to_right": "condition_to_right", "told_to_left": "condition_to_left"}
+
+
 class CheckpointError(ValueError):
     """A folder that does not hold a model that can be rebuilt; the message names the file and what is wrong with it."""
 
@@ -138,7 +143,7 @@ def load(folder_or_name: str | Path) -> RasterModel | CanvasModel:
         spec = ImageSpec(**config["spec"])
         told = config["condition_spec"]
         condition = None if told is None else ConditionSpec(**_tuples(told))
-        options = _tuples(config["config"])
+        options: dict[str, Any] = {RENAMED_OPTIONS.get(option, option): value for option, value in _tuples(config["config"]).items()}
         unknown = set(options) - {field.name for field in fields(model_class.config_class)}
         if unknown:
             raise ValueError(f"{name} has no option {min(unknown)!r}")
@@ -146,7 +151,7 @@ def load(folder_or_name: str | Path) -> RasterModel | CanvasModel:
             model = model_class(spec, model_class.config_class(**options), condition)
     except (TypeError, ValueError, AttributeError, RuntimeError, AssertionError) as error:
         raise CheckpointError(f"{folder / CONFIG}: does not describe a {name} ({_line(error)})") from None
-    tensors = _read_tensors(folder / WEIGHTS)
+    tensors = {_parameter_name(key): value for key, value in _read_tensors(folder / WEIGHTS).items()}
     _fit(model, tensors, folder / WEIGHTS)
     kinds = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}
     if len(kinds) == 1:
@@ -206,6 +211,10 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path}: is truncated or not a safetensors file ({_line(error)})") from None
 
 
+def _parameter_name(name: str) -> str:
+    return ".".join(RENAMED_PARAMETERS.get(part, part) for part in name.split("."))
+
+
 def _fit(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
     expected = model.state_dict()
     if missing := sorted(expected.keys() - tensors.keys()):
@@ -257,6 +266,6 @@ def _use(model: RasterModel | CanvasModel, where: str) -> str:
     condition = "" if told is None else ", condition=0" if told.kind == "class" else f", condition=torch.zeros{told.shape}"
     lines = ["import torch"] if "torch" in condition else []
     lines += ["import rastrum", "", f'model = rastrum.load("{where}")']
-    if isinstance(model, RasterModel) and not model.proper:
+    if isinstance(model, RasterModel) and not model.has_likelihood:
         return "\n".join([*lines, "loss = model.loss(images)                  # no likelihood, so there is nothing to sample"])
     return "\n".join([*lines, f"images = rastrum.sample(model, 16{condition})"])

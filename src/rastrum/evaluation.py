@@ -67,7 +67,7 @@ def evaluate(
     Raises ``ValueError`` for data of another kind than the model's, a model whose loss is no likelihood, and one that has no ensemble.
     """
     check_data(model, data)
-    if not model.proper:
+    if not model.has_likelihood:
         model.log_prob(data.images[:1]) if isinstance(model, RasterModel) else model.bound(data.images[:0])  # says why there is none
     training = model.training
     try:
@@ -89,7 +89,7 @@ def score(
 ) -> Evaluation:
     """``evaluate`` on the threads of ``pool``, for a model in evaluation mode; a model without a likelihood gets its mean loss."""
     batch = at_a_time(model) if batch is None else batch
-    told = told_by(model, data)
+    told = conditions_for(model, data)
 
     def work(start: int) -> Tensor:
         part = slice(start, start + batch)
@@ -103,7 +103,7 @@ def score(
             progress(min(len(parts) * batch, len(data)))
     every = torch.cat(parts)
     error = every.std().item() / math.sqrt(len(every)) if len(every) > 1 else math.nan
-    kind = "loss" if not model.proper else "exact" if isinstance(model, RasterModel) else "bound"
+    kind = "loss" if not model.has_likelihood else "exact" if isinstance(model, RasterModel) else "bound"
     return Evaluation(every.mean().item(), error, len(every), model.spec.size, kind)
 
 
@@ -122,7 +122,7 @@ def nats(
     told = condition_of(model, told)
     if ensemble:
         return -ensemble_log_prob(model, x, told)
-    if not model.proper:
+    if not model.has_likelihood:
         loss: Any = model.loss                                            # a raster model without a likelihood has one
         return loss(x.to(model.device), told, seed)
     if isinstance(model, RasterModel):
@@ -145,7 +145,7 @@ def ensemble_log_prob(model: Model, x: Tensor, condition: Tensor | None = None) 
     return torch.stack([model.log_prob(view, condition) for view in turned]).logsumexp(0) - math.log(len(turned))
 
 
-def told_by(model: Model, data: Dataset) -> Tensor | None:
+def conditions_for(model: Model, data: Dataset) -> Tensor | None:
     """What ``data`` say of each image that the model is told, (N, …): labels, vectors or maps, or None."""
     told = model.condition_spec
     return None if told is None else data.labels if told.kind == "class" else data.conditions

@@ -17,7 +17,7 @@ from .canvas import CanvasModel
 from .particles import completions
 from .protocol import ArrayLike, Frame, as_tensor, check_condition, check_images, to_levels
 from .raster import Backend, RasterModel
-from .walk import LARGEST_BATCH, Sample, walk
+from .walk import MAX_BATCH, Sample, walk
 
 Every = Literal["row", "decision"] | int
 
@@ -65,8 +65,8 @@ def sample(
     if isinstance(model, CanvasModel):
         return to_levels(model.sample(count, told, temperature, seed), model.spec)
     parts = []
-    for start in range(0, count, LARGEST_BATCH):
-        size = min(LARGEST_BATCH, count - start)
+    for start in range(0, count, MAX_BATCH):
+        size = min(MAX_BATCH, count - start)
         part = None if told is None else told[start : start + size]
         frames = walk(model, size, Sample(seed, temperature, start), part, every=model.spec.size, backend=backend)
         parts.append(_last(frames))
@@ -151,8 +151,8 @@ def complete(
         return to_levels(drawn.squeeze(1) if num_samples == 1 else drawn, model.spec), weights
     index = torch.arange(len(x)).repeat_interleave(num_samples)
     parts = []
-    for start in range(0, len(index), LARGEST_BATCH):
-        at = index[start : start + LARGEST_BATCH]
+    for start in range(0, len(index), MAX_BATCH):
+        at = index[start : start + MAX_BATCH]
         part = None if told is None else told[at]
         chooser = Sample(seed, temperature, start)
         frames = walk(model, len(at), chooser, part, mask[at], x[at], every=model.spec.size, backend=backend)

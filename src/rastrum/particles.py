@@ -27,7 +27,7 @@ from .distributions import CDF_TOTAL, tempered
 from .noise import PARTICLE, uniform
 from .protocol import Work
 from .raster import Backend, RasterModel, State
-from .walk import LARGEST_BATCH, Sample, quiet
+from .walk import MAX_BATCH, Sample, quiet
 
 
 def weighted(
@@ -79,7 +79,7 @@ def completions(
     backend: Backend = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """For a few images at a time, num_samples of their particles by the last weights, (b, num_samples, *shape), and log weights (b, K)."""
-    step = max(1, LARGEST_BATCH // particles)
+    step = max(1, MAX_BATCH // particles)
     for first in range(0, len(images), step):
         part = slice(first, first + step)
         told = None if condition is None else condition[part]

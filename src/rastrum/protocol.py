@@ -156,7 +156,7 @@ class Frame:
     info: dict[str, Any] = field(default_factory=dict)
 
 
-def depth(instance: object, name: str) -> float:
+def mro_index(instance: object, name: str) -> float:
     """How far up an attribute is defined: −1 on the object itself, 0 in its class, 1 … in those it inherits from, infinity nowhere."""
     if name in vars(instance):
         return -1

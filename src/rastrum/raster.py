@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from .protocol import ArrayLike, ConditionSpec, Distribution, ImageSpec, Work, check_condition, check_images, depth
+from .protocol import ArrayLike, ConditionSpec, Distribution, ImageSpec, Work, check_condition, check_images, mro_index
 
 if TYPE_CHECKING:
     from .program import Interpreter
@@ -122,7 +122,7 @@ class RasterModel(nn.Module):
         return None
 
     @property
-    def proper(self) -> bool:
+    def has_likelihood(self) -> bool:
         """Whether it has a likelihood; a model that has not trains on a ``loss`` of its own, and ``distribution`` says why."""
         return True
 
@@ -168,7 +168,7 @@ class RasterModel(nn.Module):
     @property
     def has_program(self) -> bool:
         """Whether ``lower`` says what ``distribution`` says: a subclass that changes only the latter has not."""
-        return self.lower is not None and depth(self, "lower") <= depth(self, "distribution")
+        return self.lower is not None and mro_index(self, "lower") <= mro_index(self, "distribution")
 
     def program(self) -> Program:
         """The step program, from the parameters as they are now."""
@@ -178,7 +178,7 @@ class RasterModel(nn.Module):
         program = Program(self.spec, self.condition_spec, self.groups)
         with torch.no_grad():
             self.lower(program)
-        if any(depth(self, name) < depth(self, "lower") for name in ("head", "step", "observe")):
+        if any(mro_index(self, name) < mro_index(self, "lower") for name in ("head", "step", "observe")):
             program.head = None                                           # a subclass has changed what the program knew
         return program.finish(self.order)
 

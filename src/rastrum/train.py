@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from .checkpoint import model_files, tensor_bytes, write_files
 from .config import OptimConfig, RunConfig, TrainConfig
 from .data.dataset import Dataset
-from .evaluation import Evaluation, Model, Pool, check_data, condition_of, score, told_by
+from .evaluation import Evaluation, Model, Pool, check_data, condition_of, conditions_for, score
 from .raster import RasterModel
 
 METRICS, STATE, TRAINING = "metrics.jsonl", "state.json", "training.safetensors"
@@ -88,15 +88,15 @@ def train(
     clock = _Clock(run)
     with _noise(generator):
         if not bool(getattr(model, "initialised", False)):
-            x, told = next(data.batches(min(len(data), INITIALISE), generator, told_by(model, data)))
+            x, told = next(data.batches(min(len(data), INITIALISE), generator, conditions_for(model, data)))
             model.initialise(x.to(run.device, torch.int64), condition_of(model, told))
     averaged = copy.deepcopy(model).eval().requires_grad_(False)
-    in_bits = model.proper if isinstance(model, RasterModel) else model.loss_is_bound
+    in_bits = model.has_likelihood if isinstance(model, RasterModel) else model.loss_is_bound
     with Workers(model, config) as workers, _deferred_interrupt() as interrupt:
         optimiser = torch.optim.Adam(workers.parameters, optim.learning_rate, optim.betas, optim.eps, fused=True)
         due, first, done = 1, 1, 0.0
         try:
-            for step, (x, told) in enumerate(data.batches(optim.batch, generator, told_by(model, data)), start=1):
+            for step, (x, told) in enumerate(data.batches(optim.batch, generator, conditions_for(model, data)), start=1):
                 fraction = clock.fraction(step - 1)
                 before, done = done, model.progress(fraction)
                 if done < before:                                         # a new stage

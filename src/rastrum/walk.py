@@ -20,12 +20,12 @@ from torch import Tensor
 
 from .distributions import CDF_TOTAL
 from .noise import PIXEL, uniform
-from .protocol import ArrayLike, Chooser, Distribution, Frame, Work, check_images, depth
+from .protocol import ArrayLike, Chooser, Distribution, Frame, Work, check_images, mro_index
 from .range_coder import Decoder, Encoder
 from .raster import Backend, RasterModel, State
 
 NOISE_BLOCK = 1024
-LARGEST_BATCH = 64             # images that a call for many walks at a time
+MAX_BATCH = 64             # images that a call for many walks at a time
 
 
 class Sample:
@@ -177,7 +177,8 @@ def walk(
 
 def _is_native(chooser: Chooser) -> bool:
     """Whether ``native`` says what the chooser does: a subclass that changes only a part of it has not."""
-    return depth(chooser, "native") <= min(depth(chooser, name) for name in ("__call__", "thresholds")) and hasattr(chooser, "native")
+    defined = mro_index(chooser, "native")
+    return hasattr(chooser, "native") and all(defined <= mro_index(chooser, name) for name in ("__call__", "thresholds"))
 
 
 def _step_by_step(model: RasterModel, state: State, stop: int, chooser: Chooser, active: Tensor, kept: Tensor | None) -> None:

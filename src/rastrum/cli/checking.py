@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import Positional, arg
 
 from .names import nearest
-from .show import Classes, Json, Maps, Out, Told, answer, check_suffix, condition_for, load_model
+from .show import Classes, ConditionFlags, Json, Maps, Out, answer, check_suffix, condition_for, load_model
 from .source import Binarise, Count, Data, Images, Split, load_images
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def check(
     if network.spec.frames > 1 and (weights or out is not None):
         raise ValueError(f"{'--weights' if weights else '--out'}: it shows what is seen of one image, this one draws videos; leave it out")
     if weights:
-        told = Told(classes, None if condition is None else Path(condition), map)
+        told = ConditionFlags(classes, None if condition is None else Path(condition), map)
         return strengths(model, network, data, images, split, count, binarise, told, at, out, json)
     import rastrum
 
@@ -147,7 +147,7 @@ def strengths(
     split: str,
     count: int,
     binarise: Binarise,
-    how: Told,
+    how: ConditionFlags,
     at: tuple[int, int] | None,
     out: Path | None,
     json: bool,

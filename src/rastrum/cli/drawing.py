@@ -37,7 +37,7 @@ def sample(
     import rastrum
 
     from ..pictures.sheets import frame_sheet, save_animation, save_picture, sheet
-    from ..pictures.videos import PLAY, strips, wall
+    from ..pictures.videos import PLAY, animate_grid, film_strips
     from ..raster import RasterModel
 
     check_suffix("--out", out, ".png")
@@ -55,9 +55,9 @@ def sample(
     values = last_values(frames)
     pictures = values / (network.spec.levels - 1)
     if out is not None:
-        save_picture(strips(pictures) if video else sheet(pictures, columns, column_labels=labels), out)
+        save_picture(film_strips(pictures) if video else sheet(pictures, columns, column_labels=labels), out)
     if trace is not None and video:
-        save_animation(wall(pictures, columns), trace, PLAY, 1 / PLAY)
+        save_animation(animate_grid(pictures, columns), trace, PLAY, 1 / PLAY)
     elif trace is not None:
         order = network.order if isinstance(network, RasterModel) else None
         save_animation((frame_sheet(frame, columns, order=order) for frame in frames), trace)
@@ -100,7 +100,7 @@ def complete(
 
     from ..particles import completions, effective_size, log_evidence
     from ..pictures.sheets import arrange, completion_sheet, save_animation, save_picture, tiles
-    from ..pictures.videos import PLAY, check_context, first_frames, heat, played, strips
+    from ..pictures.videos import PLAY, animate_rows, check_context, film_strips, first_frames, surprise_colours
     from ..raster import RasterModel
     from ..walk import Sample, walk
 
@@ -153,7 +153,7 @@ def complete(
     if out is not None and video:
         rows = torch.cat([x[:, None], values.view(len(x), num_samples, *network.spec.shape)], 1).flatten(0, 1)
         names = ["truth" if whole else "known", *(str(k + 1) for k in range(num_samples))] * len(x)
-        save_picture(strips(rows / scale, names, None, context), out)
+        save_picture(film_strips(rows / scale, names, None, context), out)
     elif out is not None:
         save_picture(completion_sheet(x / scale, mask, values / scale), out)
     if trace is not None and video:
@@ -162,8 +162,8 @@ def complete(
         shown |= {f"drawn {k + 1}": each / scale for k, each in enumerate(drawn)}
         if whole:
             with torch.inference_mode():
-                shown["surprise"] = heat(network.log_prob_map(x, condition))
-        save_animation(played(list(shown.values()), list(shown)), trace, PLAY, 1 / PLAY)
+                shown["surprise"] = surprise_colours(network.log_prob_map(x, condition))
+        save_animation(animate_rows(list(shown.values()), list(shown)), trace, PLAY, 1 / PLAY)
     elif trace is not None:
         decided = [decisions_before(network.order, frame, network.spec) | mask for frame in frames]
         save_animation((arrange(tiles(f.images, None, d), num_samples) for f, d in zip(frames, decided, strict=True)), trace)

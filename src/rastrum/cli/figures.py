@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, arg
 
 from . import parse
-from .show import NOTHING, Conditions, Json, Told, answer, bits_per_dim, condition_for, load_model, progress
+from .show import NOTHING, ConditionFlags, Conditions, Json, answer, bits_per_dim, condition_for, load_model, progress
 from .source import Binarise, Count, Images, load_images
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def trained_on(model: str) -> DataConfig | None:
 
 
 def draw_all(
-    network: RasterModel | CanvasModel, dataset: Dataset, condition: Any, told: Told, seed: int, measured: Any
+    network: RasterModel | CanvasModel, dataset: Dataset, condition: Any, told: ConditionFlags, seed: int, measured: Any
 ) -> dict[str, bytes]:
     """The files by name, a bar meanwhile."""
     from ..pictures.figures import CANVAS_FIGURES, RASTER_FIGURES, RASTER_SHEET, SHEET, canvas_figures, raster_figures

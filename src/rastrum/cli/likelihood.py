@@ -10,10 +10,10 @@ from tyro.conf import arg
 
 from .show import (
     NOTHING,
+    ConditionFlags,
     Conditions,
     Json,
     Model,
-    Told,
     answer,
     bits_per_dim,
     check_suffix,
@@ -66,7 +66,7 @@ def score(
     from ..applications.anomaly import auroc, scores, z_scores
     from ..pictures.plots import surprise_map
     from ..pictures.sheets import save_animation, save_picture
-    from ..pictures.videos import PLAY, heat, played
+    from ..pictures.videos import PLAY, animate_rows, surprise_colours
     from ..raster import RasterModel
 
     network = load_model(model)
@@ -89,7 +89,7 @@ def score(
     if surprise is not None:
         pictures, nats_of_values = x / (network.spec.levels - 1), torch.cat(maps)
         if surprise.suffix.lower() == ".gif":
-            save_animation(played([pictures, heat(nats_of_values)], ["truth", "surprise"]), surprise, PLAY, 1 / PLAY)
+            save_animation(animate_rows([pictures, surprise_colours(nats_of_values)], ["truth", "surprise"]), surprise, PLAY, 1 / PLAY)
         elif video:
             save_picture(surprise_map(pictures.flatten(0, 1), nats_of_values.flatten(0, 1), network.spec.frames), surprise)
         else:
@@ -147,7 +147,7 @@ class Scoring(NamedTuple):
 
     num_samples: int
     seed: int
-    told: Told
+    told: ConditionFlags
     ensemble: bool
 
 

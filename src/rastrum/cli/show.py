@@ -49,7 +49,7 @@ FLAGS = {"class": "--class", "vector": "--condition", "map": "--map"}
 
 
 @dataclass(frozen=True)
-class Told:
+class ConditionFlags:
     """What a conditional model is told; by default what the data say, or classes in turn."""
 
     classes: Classes = ()
@@ -57,8 +57,8 @@ class Told:
     map: Maps = None
 
 
-Conditions: TypeAlias = Annotated[Told, arg(name="")]
-NOTHING = Told()
+Conditions: TypeAlias = Annotated[ConditionFlags, arg(name="")]
+NOTHING = ConditionFlags()
 Json: TypeAlias = Annotated[bool, arg(name="json", help="answer with one JSON object on stdout")]
 Backend: TypeAlias = Annotated[
     Literal["native", "torch", "naive"] | None,
@@ -111,7 +111,7 @@ def bits_per_dim(nats: float, size: int) -> float:
 
 
 def condition_for(
-    model: RasterModel | CanvasModel, count: int, told: Told, dataset: Dataset | None = None, in_turn: bool = False
+    model: RasterModel | CanvasModel, count: int, told: ConditionFlags, dataset: Dataset | None = None, in_turn: bool = False
 ) -> Tensor | None:
     """What ``count`` images are told: what was asked for, in turn; else what the data say of them; None if unconditional.
 
@@ -150,9 +150,9 @@ def condition_for(
 
 def conditions_in(model: RasterModel | CanvasModel, dataset: Dataset) -> Tensor | None:
     """What the data say of each image that the model is told; None where they say nothing of that shape."""
-    from ..evaluation import told_by
+    from ..evaluation import conditions_for
 
-    spec, found = model.condition_spec, told_by(model, dataset)
+    spec, found = model.condition_spec, conditions_for(model, dataset)
     return None if spec is None or found is None or found.shape[1:] != spec.shape else found
 
 

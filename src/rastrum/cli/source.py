@@ -106,7 +106,7 @@ def load_videos(
     Raises ``ValueError`` for another file, shape or level, and where they are to be binarised.
     """
     from ..data.dataset import Dataset
-    from ..pictures.videos import lengthened
+    from ..pictures.videos import pad_frames
     from ..protocol import to_levels
 
     if binarise is not None:
@@ -114,5 +114,5 @@ def load_videos(
     found = saved_array("--images", path)
     if found.size == 0:
         raise ValueError(f"--images: {str(path)!r} holds no video")
-    videos = to_levels(lengthened(spec, found, frames, "--images"), spec)
+    videos = to_levels(pad_frames(spec, found, frames, "--images"), spec)
     return Dataset(str(path), "all", spec, videos).subset(count), found.shape[1] >= spec.frames

@@ -172,16 +172,16 @@ def sample_sheet(state: TrainState, held_out: Dataset, folder: Path) -> None:
     import rastrum
 
     from ..pictures.sheets import save_picture, sheet
-    from ..pictures.videos import strips
+    from ..pictures.videos import film_strips
     from ..raster import RasterModel
     from .show import NOTHING, condition_for
 
     model = state.model
-    if model.spec.channels not in (1, 3) or (isinstance(model, RasterModel) and not model.proper):
+    if model.spec.channels not in (1, 3) or (isinstance(model, RasterModel) and not model.has_likelihood):
         return
     file, scale = folder / f"samples-{state.step:06d}.png", model.spec.levels - 1
     if model.spec.frames > 1:
-        save_picture(strips(rastrum.sample(model, VIDEOS) / scale), file)
+        save_picture(film_strips(rastrum.sample(model, VIDEOS) / scale), file)
         return
     x = rastrum.sample(model, SAMPLES, condition_for(model, SAMPLES, NOTHING, held_out, in_turn=True))
     save_picture(sheet(x / scale), file)

@@ -27,7 +27,7 @@ class Condition(nn.Module):
     off at the border. Raises ``ValueError`` for a map that is not taken, or is larger than the image, or has cells without a pixel.
     """
 
-    def __init__(self, condition: ConditionSpec | None, image: ImageSpec, maps: int = 0) -> None:
+    def __init__(self, condition: ConditionSpec | None, image: ImageSpec, outputs: int = 0) -> None:
         super().__init__()
         self.kind, self.image = None if condition is None else condition.kind, image
         self.size, self.upsampling = 0, None
@@ -35,17 +35,17 @@ class Condition(nn.Module):
             self.size = condition.size
         elif condition is not None and isinstance(condition.size, tuple):
             channels, height, width = condition.size
-            if not maps:
+            if not outputs:
                 raise ValueError("condition: this model takes a class or a vector, got kind 'map'; `rastrum models` says which take one")
             if height > image.height or width > image.width:
                 largest = f"{image.height}x{image.width}"
                 raise ValueError(f"condition: a map must be no larger than the image, {largest}, got {height}x{width}")
-            self.size, factors = maps, (-(-image.height // height), -(-image.width // width))
+            self.size, factors = outputs, (-(-image.height // height), -(-image.width // width))
             if (height - 1) * factors[0] >= image.height or (width - 1) * factors[1] >= image.width:
                 fits = f"{-(-image.height // factors[0])}x{-(-image.width // factors[1])}"
                 what = f"blocks of {factors[0]}x{factors[1]} pixels, so that some lie outside the image; take {fits} or another size"
                 raise ValueError(f"condition: cells of a {height}x{width} map on {image.height}x{image.width} pixels are {what}")
-            self.upsampling = Upsampling(channels, maps, factors)
+            self.upsampling = Upsampling(channels, outputs, factors)
 
     def forward(self, condition: Tensor | None, dtype: torch.dtype) -> Tensor | None:
         """(B,) classes, (B, size) or (B, c, h, w) → (B, 1, 1, size), (B, H, W, maps), or None."""
@@ -64,33 +64,33 @@ class Condition(nn.Module):
         return program.condition_vector() if self.upsampling is None else self.upsampling.lower(program, program.condition_map())
 
 
-class Told(nn.Module):
+class ConditionProjection(nn.Module):
     """V (size, outputs): what a layer makes of what it is told, to be added to its sums; of nothing, nothing."""
 
     def __init__(self, size: int, outputs: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(size, outputs) * 0.1) if size else None
 
-    def forward(self, told: Tensor | None) -> Tensor | None:
+    def forward(self, condition: Tensor | None) -> Tensor | None:
         """(B, 1, 1, size) or (B, H, W, size) → (…, outputs), or None."""
         if self.weight is None:
             return None
-        assert told is not None
-        return told @ self.weight
+        assert condition is not None
+        return condition @ self.weight
 
-    def lower(self, program: Program, told: View | None, initial: View | None = None, level: int = 0) -> View | None:
+    def lower(self, program: Program, condition: View | None, initial: View | None = None, level: int = 0) -> View | None:
         """→ a single column, made once, or a map of the row phase at ``level``, which sees every 2^level-th row and column of s.
 
         initial: a map of the row phase that it is added to; of nothing told, that itself.
         """
         if self.weight is None:
             return initial
-        assert told is not None
-        if not told.buffer.single:
+        assert condition is not None
+        if not condition.buffer.single:
             with program.phase("row"):
-                return program.linear(replace(told, step=1 << level), self.weight, None, initial, level=level)
+                return program.linear(replace(condition, step=1 << level), self.weight, None, initial, level=level)
         with program.phase("start"):
-            vector = program.linear(told, self.weight)
+            vector = program.linear(condition, self.weight)
         if initial is None:
             return vector
         with program.phase("row"):

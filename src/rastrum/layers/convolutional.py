@@ -43,11 +43,11 @@ class ConvLSTM(nn.Module):
         with torch.no_grad():
             self.gates.bias[features : 2 * features] = 1.0  # pyright: ignore[reportOptionalSubscript]
 
-    def forward(self, inputs: list[Tensor], h: Tensor, cell: Tensor, told: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(self, inputs: list[Tensor], h: Tensor, cell: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """inputs: maps (B, …, h, w) · h, cell: (B, features, h, w) · told: what is added to the gates, (B, 4·features) → h, cell."""
         gates = self.gates(torch.cat([*inputs, h], dim=1))
-        if told is not None:
-            gates = gates + told[:, :, None, None]
+        if condition is not None:
+            gates = gates + condition[:, :, None, None]
         return lstm.cell(gates, cell)
 
 

@@ -65,11 +65,11 @@ class FrameConvolution(nn.Conv2d):
 class FrameMemory(nn.Module):
     """x + 1x1 (units) of a convolutional LSTM over frames (Shi et al. 2015), 3x3, no peepholes: gates [o f i g] of x and of its own h."""
 
-    def __init__(self, maps: int, units: int, kernel: int = 3) -> None:
+    def __init__(self, channels: int, units: int, kernel: int = 3) -> None:
         super().__init__()
-        self.enter = FrameConvolution(maps, 4 * units, kernel)
+        self.enter = FrameConvolution(channels, 4 * units, kernel)
         self.keep = FrameConvolution(units, 4 * units, kernel, bias=False)
-        self.widen = FrameConvolution(units, maps, 1)
+        self.widen = FrameConvolution(units, channels, 1)
         self.first_h, self.first_cell = (nn.Parameter(torch.zeros(units)) for _ in range(2))
 
     def forward(self, x: Tensor) -> Tensor:

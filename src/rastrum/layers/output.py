@@ -9,7 +9,7 @@ from ..program.builder import Head, Program, View
 from ..protocol import ImageSpec
 from .causal import CausalConvolution
 
-MOST_LEVELS = 256
+MAX_LEVELS = 256
 
 
 class Levels(nn.Module):
@@ -17,8 +17,8 @@ class Levels(nn.Module):
 
     def __init__(self, spec: ImageSpec) -> None:
         super().__init__()
-        if spec.levels > MOST_LEVELS:
-            raise ValueError(f"levels: a softmax holds up to {MOST_LEVELS} levels, got {spec.levels}; use pixelcnn++ or fewer levels")
+        if spec.levels > MAX_LEVELS:
+            raise ValueError(f"levels: a softmax holds up to {MAX_LEVELS} levels, got {spec.levels}; use pixelcnn++ or fewer levels")
         self.numbers = 1 if spec.levels == 2 else spec.levels
         self.program_head = Head("bernoulli" if self.numbers == 1 else "softmax")
 

@@ -14,17 +14,17 @@ from ..program.builder import Program, View
 class Upsampling(nn.Module):
     """3x3, relu, transposed convolution, relu; rows and columns become ``factors`` times as many, and are cropped to a given size."""
 
-    def __init__(self, channels: int, maps: int, factors: tuple[int, int]) -> None:
+    def __init__(self, channels: int, outputs: int, factors: tuple[int, int]) -> None:
         super().__init__()
         self.factors = factors
-        self.look = nn.Conv2d(channels, maps, 3, padding=1)
-        self.spread = nn.ConvTranspose2d(maps, maps, factors, stride=factors)
+        self.look = nn.Conv2d(channels, outputs, 3, padding=1)
+        self.spread = nn.ConvTranspose2d(outputs, outputs, factors, stride=factors)
         # As what they add up: one channel that is on at each of 9 places, as in a map of classes; ``maps`` numbers of one place.
         nn.init.normal_(self.look.weight, 0, math.sqrt(2 / 9))
         # Half of it begins alike all over a coarse position, so that a layer can read there what is told before it knows where in it it is.
-        alike = torch.randn(maps, maps, 1, 1)
+        alike = torch.randn(outputs, outputs, 1, 1)
         with torch.no_grad():
-            self.spread.weight.copy_((alike + torch.randn_like(self.spread.weight)) / math.sqrt(maps))
+            self.spread.weight.copy_((alike + torch.randn_like(self.spread.weight)) / math.sqrt(outputs))
 
     def forward(self, x: Tensor, height: int, width: int) -> Tensor:
         """x (B, C, h, w) → (B, H, W, maps)."""
@@ -33,10 +33,10 @@ class Upsampling(nn.Module):
     def lower(self, program: Program, coarse: View) -> View:
         """coarse: a whole map; → a whole map."""
         assert self.look.bias is not None and self.spread.bias is not None
-        (down, right), maps = self.factors, len(self.look.bias)
+        (down, right), outputs = self.factors, len(self.look.bias)
         rows, columns = coarse.buffer.rows, coarse.buffer.columns
-        seen = program.whole_map(maps, rows, columns)
-        fine = program.whole_map(maps, rows * down, columns * right)
+        seen = program.whole_map(outputs, rows, columns)
+        fine = program.whole_map(outputs, rows * down, columns * right)
         with program.phase("start"):
             for row, weight in enumerate(self.look.weight.permute(2, 3, 1, 0).flatten(1, 2)):
                 window = replace(coarse.window(-1, 1), row_shift=row - 1)

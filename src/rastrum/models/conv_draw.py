@@ -107,7 +107,7 @@ class ConvDRAW(PixelCanvas):
             if isinstance(condition_spec.size, tuple):
                 raise ValueError("conv-draw: takes a condition of kind 'class' or 'vector', not 'map'")
             kind = nn.Embedding if condition_spec.kind == "class" else nn.Linear
-            self.told = kind(condition_spec.size, 8 * features * config.layers)
+            self.condition = kind(condition_spec.size, 8 * features * config.layers)
         self.reset()
 
     @torch.no_grad()
@@ -158,7 +158,7 @@ class ConvDRAW(PixelCanvas):
             for name, value in zip(("encoder", "encoder_cell", "decoder", "decoder_cell"), start, strict=True):
                 memory[f"{name}{layer}"] = value.expand(batch, *value.shape)
         if checked is not None:
-            gates = self.told(checked if checked.dtype == torch.int64 else checked.to(self.dtype)).chunk(2 * self.config.layers, dim=1)
+            gates = self.condition(checked if checked.dtype == torch.int64 else checked.to(self.dtype)).chunk(2 * self.config.layers, dim=1)
             for layer in range(self.config.layers):
                 memory[f"encoder_gates{layer}"], memory[f"decoder_gates{layer}"] = gates[2 * layer : 2 * layer + 2]
         return State(to_blocks(self.canvas.unsqueeze(0), self.config.stride).expand(batch, -1, -1, -1), checked, **memory)
@@ -203,8 +203,8 @@ class ConvDRAW(PixelCanvas):
             below = to_blocks(memory[f"encoder{layer}"], 2) if layer + 1 < self.config.layers else below
 
     def _move(self, core: nn.Module, memory: dict[str, Tensor], name: str, layer: int, inputs: list[Tensor]) -> None:
-        h, cell, told = (memory.get(f"{name}{part}{layer}") for part in ("", "_cell", "_gates"))
-        memory[f"{name}{layer}"], memory[f"{name}_cell{layer}"] = core(inputs, h, cell, told)
+        h, cell, condition = (memory.get(f"{name}{part}{layer}") for part in ("", "_cell", "_gates"))
+        memory[f"{name}{layer}"], memory[f"{name}_cell{layer}"] = core(inputs, h, cell, condition)
 
     def _expect(self, state: State) -> Tensor:
         """Output of the prior's head for decision t, (B, 2Z or 3Z, h, w), computed once."""

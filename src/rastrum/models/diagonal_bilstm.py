@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from ..layers.causal import CausalConvolution, VerticalConvolution, shift_down
-from ..layers.condition import Told
+from ..layers.condition import ConditionProjection
 from ..layers.recurrent import DiagonalScan
 from ..program.builder import Program, View
 from ..protocol import ImageSpec
@@ -29,18 +29,19 @@ from .pixelrnn import PixelRNN, PixelRNNConfig, Recurrence
 
 
 class DiagonalRecurrence(Recurrence):
-    def __init__(self, inputs: int, units: int, groups: int, told: int) -> None:
-        super().__init__(inputs, units, groups, told)
-        self.told_to_right, self.told_to_left = Told(told, 4 * units), Told(told, 4 * units)
+    def __init__(self, inputs: int, units: int, groups: int, condition_size: int) -> None:
+        super().__init__(inputs, units, groups, condition_size)
+        self.condition_to_right = ConditionProjection(condition_size, 4 * units)
+        self.condition_to_left = ConditionProjection(condition_size, 4 * units)
         self.input_to_right = CausalConvolution(inputs, 4 * units, centre="through", groups=groups)
         self.input_to_left = VerticalConvolution(inputs, 4 * units)
         self.to_right, self.to_left = DiagonalScan(units, groups), DiagonalScan(units, from_right=True)
 
-    def forward(self, x: Tensor, told: Tensor | None) -> Tensor:
-        to_left = self.to_left(self.input_to_left(x, self.told_to_left(told)))
-        return self.to_right(self.input_to_right(x, self.told_to_right(told))) + shift_down(to_left)
+    def forward(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        to_left = self.to_left(self.input_to_left(x, self.condition_to_left(condition)))
+        return self.to_right(self.input_to_right(x, self.condition_to_right(condition))) + shift_down(to_left)
 
-    def lower(self, program: Program, x: View, told: View | None) -> View:
+    def lower(self, program: Program, x: View, condition: View | None) -> View:
         right, left = self.to_right, self.to_left
         (beside_right, above_right), (beside_left, above_left) = right.weights, left.weights
         h_right, h_left = (program.map(self.units, initial=scan.first_h) for scan in (right, left))
@@ -48,8 +49,8 @@ class DiagonalRecurrence(Recurrence):
         c_right, c_left = (program.map(self.units, single=True) for _ in range(2))
         with program.phase("row"):                                        # h_left is still that of the row before the finished one
             above = program.linear(h_right, above_right)
-            finished = None if told is None else replace(told, row_shift=-1)
-            gates_left = self.told_to_left.lower(program, finished, program.linear(h_left, above_left))
+            finished = None if condition is None else replace(condition, row_shift=-1)
+            gates_left = self.condition_to_left.lower(program, finished, program.linear(h_left, above_left))
             gates_left = self.input_to_left.lower(program, x, gates_left)
             program.append("copy", first_right, c_right)
             program.append("copy", first_left, c_left)
@@ -58,7 +59,7 @@ class DiagonalRecurrence(Recurrence):
             program.append("lstm", gates_left, h_left, c_left)
         with program.phase("row", 1, first_row=1):
             down = program.apply("copy", h_left)
-        gates = self.input_to_right.lower(program, x, self.told_to_right.lower(program, told, above))
+        gates = self.input_to_right.lower(program, x, self.condition_to_right.lower(program, condition, above))
         out = program.map(self.units)
         for group in program.each_group():
 

@@ -99,7 +99,7 @@ class DRAW(PixelCanvas):
             if isinstance(condition_spec.size, tuple):
                 raise ValueError("draw: takes a condition of kind 'class' or 'vector', not 'map'")
             kind = nn.Embedding if condition_spec.kind == "class" else nn.Linear
-            self.told = kind(condition_spec.size, 8 * hidden)
+            self.condition = kind(condition_spec.size, 8 * hidden)
         self.reset()
 
     @torch.no_grad()
@@ -153,7 +153,7 @@ class DRAW(PixelCanvas):
         return self.spec.levels == 2 or self.config.likelihood == "cross-entropy"
 
     @property
-    def proper(self) -> bool:
+    def has_likelihood(self) -> bool:
         return self.spec.levels == 2 or self.config.likelihood == "exact"
 
     # ── one step ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -163,7 +163,7 @@ class DRAW(PixelCanvas):
         names = ("encoder", "encoder_cell", "decoder", "decoder_cell")
         memory: dict[str, Tensor] = dict(zip(names, self.start.unsqueeze(1).expand(4, batch, -1), strict=True))
         if checked is not None:
-            gates = self.told(checked if checked.dtype == torch.int64 else checked.to(self.dtype))
+            gates = self.condition(checked if checked.dtype == torch.int64 else checked.to(self.dtype))
             memory["encoder_gates"], memory["decoder_gates"] = (gates + torch.cat([self.encoder.bias, self.decoder.bias])).chunk(2, dim=1)
         return State(self.canvas.expand(batch, *self.canvas.shape), checked, **memory)
 
@@ -223,12 +223,12 @@ class DRAW(PixelCanvas):
         return state.canvas.transpose(1, 2)
 
     def distribution(self, state: State) -> Distribution:
-        if not self.proper:
+        if not self.has_likelihood:
             raise ValueError("draw: likelihood='cross-entropy' is a training loss, it gives no distribution of levels; 'exact' does")
         return super().distribution(state)
 
     def reconstruction(self, state: State, x: Tensor) -> Tensor:
-        if self.proper:
+        if self.has_likelihood:
             return super().reconstruction(state, x)
         unit = x.to(self.dtype) / (self.spec.levels - 1)
         return -F.binary_cross_entropy_with_logits(self.drawn(state), unit, reduction="none").double().flatten(1).sum(1)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from ..distributions import Bernoulli, Categorical
 from ..layers.causal import CausalConvolution, VerticalConvolution, gate, shift_down
-from ..layers.condition import Condition, Told
+from ..layers.condition import Condition, ConditionProjection
 from ..layers.output import LevelsOutput
 from ..program.builder import Program, View
 from ..protocol import ConditionSpec, Distribution, ImageSpec
@@ -33,35 +33,35 @@ from .presets import check_config, choose, multiple_of
 
 @dataclass(frozen=True, kw_only=True)
 class GatedPixelCNNConfig:
-    maps: int = 32
+    channels: int = 32
     layers: int = 7
     kernel: int = 3
     hidden: int = 64               # maps of the last hidden layer
-    condition_maps: int = 16       # s, of a map that is told
+    condition_channels: int = 16       # s, of a map that is told
 
 
 class Layer(nn.Module):
-    def __init__(self, inputs: int, maps: int, kernel: int, groups: int, first: bool, told: int) -> None:
+    def __init__(self, inputs: int, channels: int, kernel: int, groups: int, first: bool, condition_size: int) -> None:
         super().__init__()
         self.first, self.groups = first, groups
         reach = kernel // 2
-        self.vertical = VerticalConvolution(groups if first else maps, 2 * maps, rows=reach + 1, columns=kernel)
-        self.vertical_to_horizontal = VerticalConvolution(2 * maps, 2 * maps)
+        self.vertical = VerticalConvolution(groups if first else channels, 2 * channels, rows=reach + 1, columns=kernel)
+        self.vertical_to_horizontal = VerticalConvolution(2 * channels, 2 * channels)
         centre = "before" if first else "through"
-        self.horizontal = CausalConvolution(inputs, 2 * maps, left=reach, centre=centre, groups=groups, bias=False)
-        self.residual = CausalConvolution(maps, maps, centre="through", groups=groups, bias=first)
-        self.vertical_condition = Told(told, 2 * maps)
-        self.horizontal_condition = Told(told, 2 * maps)
+        self.horizontal = CausalConvolution(inputs, 2 * channels, left=reach, centre=centre, groups=groups, bias=False)
+        self.residual = CausalConvolution(channels, channels, centre="through", groups=groups, bias=first)
+        self.vertical_condition = ConditionProjection(condition_size, 2 * channels)
+        self.horizontal_condition = ConditionProjection(condition_size, 2 * channels)
 
-    def forward(self, v: Tensor, h: Tensor, told: Tensor | None) -> tuple[Tensor, Tensor]:
-        rows = self.vertical(v, self.vertical_condition(told))
-        down = self.vertical_to_horizontal(rows, self.horizontal_condition(told))
+    def forward(self, v: Tensor, h: Tensor, condition: Tensor | None) -> tuple[Tensor, Tensor]:
+        rows = self.vertical(v, self.vertical_condition(condition))
+        down = self.vertical_to_horizontal(rows, self.horizontal_condition(condition))
         out = gate(self.horizontal(h, down), self.groups)
         return gate(rows), self.residual(out, None if self.first else h)
 
-    def lower(self, program: Program, v: View, h: View, told: View | None) -> tuple[View, View]:
-        rows = self.vertical.lower(program, v, self.vertical_condition.lower(program, told))
-        down = self.vertical_to_horizontal.lower(program, rows, self.horizontal_condition.lower(program, told))
+    def lower(self, program: Program, v: View, h: View, condition: View | None) -> tuple[View, View]:
+        rows = self.vertical.lower(program, v, self.vertical_condition.lower(program, condition))
+        down = self.vertical_to_horizontal.lower(program, rows, self.horizontal_condition.lower(program, condition))
         with program.phase("row"):
             v = program.apply("gate", rows)
         out = program.apply("gate", self.horizontal.lower(program, h, down))
@@ -75,13 +75,13 @@ class GatedPixelCNN(RasterModel):
         super().__init__(spec, condition_spec)
         self.config = config
         self.groups = groups = spec.channels
-        check_config(config, spec, grouped=("maps", "hidden"), kernels=("kernel",))
-        self.condition = Condition(condition_spec, spec, config.condition_maps)
-        inputs = [groups] + (config.layers - 1) * [config.maps]
+        check_config(config, spec, grouped=("channels", "hidden"), kernels=("kernel",))
+        self.condition = Condition(condition_spec, spec, config.condition_channels)
+        inputs = [groups] + (config.layers - 1) * [config.channels]
         self.layers = nn.ModuleList(
-            Layer(inputs[i], config.maps, config.kernel, groups, i == 0, self.condition.size) for i in range(config.layers)
+            Layer(inputs[i], config.channels, config.kernel, groups, i == 0, self.condition.size) for i in range(config.layers)
         )
-        self.output = LevelsOutput(spec, config.maps, config.hidden)
+        self.output = LevelsOutput(spec, config.channels, config.hidden)
 
     @classmethod
     def preset(cls, name: str, spec: ImageSpec, **overrides: Any) -> GatedPixelCNNConfig:
@@ -90,24 +90,24 @@ class GatedPixelCNN(RasterModel):
             GatedPixelCNNConfig,
             name,
             overrides,
-            tiny=dict(maps=rounded(6), layers=2, hidden=rounded(12)),
-            small=dict(maps=rounded(32), layers=7, hidden=rounded(64)),
-            paper=dict(maps=rounded(384), layers=20, kernel=5, hidden=rounded(384)),
+            tiny=dict(channels=rounded(6), layers=2, hidden=rounded(12)),
+            small=dict(channels=rounded(32), layers=7, hidden=rounded(64)),
+            paper=dict(channels=rounded(384), layers=20, kernel=5, hidden=rounded(384)),
         )
 
     def distribution(self, x: Tensor, condition: Tensor | None = None) -> Bernoulli | Categorical:
         h = self.spec.scale(x, self.dtype).permute(0, 2, 3, 1)
-        v, told = shift_down(h), self.condition(condition, self.dtype)
+        v, condition = shift_down(h), self.condition(condition, self.dtype)
         for layer in self.layers:
-            v, h = layer(v, h, told)
+            v, h = layer(v, h, condition)
         return self.output.head(self.output(h))
 
     def lower(self, program: Program) -> None:
         v = h = program.values()
-        told = self.condition.lower(program)
+        condition = self.condition.lower(program)
         for layer in self.layers:
             assert isinstance(layer, Layer)
-            v, h = layer.lower(program, v, h, told)
+            v, h = layer.lower(program, v, h, condition)
         self.output.lower(program, h)
 
     def head(self, parameters: Tensor, x: Tensor, index: int, previous: Distribution | None) -> Bernoulli | Categorical:

@@ -70,7 +70,7 @@ class MultiscalePixelRNN(RasterModel):
         for scale, spacing in enumerate(spacings):
             raster = replace(spec, height=-(-spec.height // spacing), width=-(-spec.width // spacing))
             options: dict[str, Any] = dict(layers=config.layers, first_kernel=config.first_kernel, hidden=config.hidden)
-            options["maps" if config.base == "pixelcnn" else "units"] = config.units
+            options["channels" if config.base == "pixelcnn" else "units"] = config.units
             base: Any = BASES[config.base]
             self.scales.append(base(raster, base.preset("small", raster, **options), guide=config.guide if scale else 0))
             if scale:

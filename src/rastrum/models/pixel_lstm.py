@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..distributions import Bernoulli, Categorical
-from ..layers.condition import Condition, Told
+from ..layers.condition import Condition, ConditionProjection
 from ..layers.output import Levels
 from ..layers.recurrent import Scan
 from ..program.builder import Program, View
@@ -45,19 +45,19 @@ class PixelLSTMConfig:
 class Layer(nn.Module):
     """Equations (1) and (2): inputs (D, 1, B, K) → h (D, 1, B, n); biases: one a channel, or one for all."""
 
-    def __init__(self, inputs: int, units: int, biases: int, remembers: int, told: int) -> None:
+    def __init__(self, inputs: int, units: int, biases: int, remembers: int, condition_size: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(inputs, 4 * units).uniform_(-(units**-0.5), units**-0.5))
         kept = torch.empty(units).uniform_(1, max(2, remembers)).log()
         self.bias = nn.Parameter(torch.cat([torch.zeros(units), kept, -kept, torch.zeros(units)]).repeat(biases, 1))
         self.scan = Scan(units)
-        self.told = Told(told, 4 * units)
+        self.condition = ConditionProjection(condition_size, 4 * units)
 
-    def forward(self, x: Tensor, told: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, condition: Tensor | None) -> Tensor:
         bias = self.bias.repeat(len(x) // len(self.bias), 1)[:, None, None]
-        told = self.told(told)
+        condition = self.condition(condition)
         gates = torch.addcmul(bias, x, self.weight) if len(self.weight) == 1 else x @ self.weight + bias
-        return self.scan(gates if told is None else gates + told.permute(1, 2, 0, 3))
+        return self.scan(gates if condition is None else gates + condition.permute(1, 2, 0, 3))
 
 
 class PixelLSTM(RasterModel):
@@ -88,9 +88,9 @@ class PixelLSTM(RasterModel):
     def distribution(self, x: Tensor, condition: Tensor | None = None) -> Bernoulli | Categorical:
         values = self.spec.scale(x, self.dtype).permute(2, 3, 1, 0).flatten(0, 2)                       # (D, B)
         h = F.pad(values[:-1], (0, 0, 1, 0))[:, None, :, None]
-        told = self.condition(condition, self.dtype)
+        condition = self.condition(condition, self.dtype)
         for layer in self.layers:
-            h = layer(h, told)
+            h = layer(h, condition)
         h = h.view(self.spec.height * self.spec.width, self.spec.channels, *h.shape[2:]).transpose(0, 1)    # (C, H·W, B, n)
         logits = torch.baddbmm(self.bias[:, None], h.flatten(1, 2), self.weight).unflatten(1, (self.spec.height, self.spec.width, -1))
         return self.levels.head(logits.permute(3, 0, 1, 2, 4))
@@ -99,7 +99,7 @@ class PixelLSTM(RasterModel):
         values, units, channels = program.values(), self.config.units, self.spec.channels
         layers = [layer for layer in self.layers if isinstance(layer, Layer)]
         condition = self.condition.lower(program)
-        told = [layer.told.lower(program, condition) for layer in layers]
+        condition = [layer.condition.lower(program, condition) for layer in layers]
         program.wrap(values)
         first = torch.cat([layer.scan.first_h for layer in layers])
         # [v | h of each layer]: what a layer reads, its input and its own h, lies side by side.
@@ -111,7 +111,7 @@ class PixelLSTM(RasterModel):
                 before = values.part(channel - 1, channels) if channel else values.window(-1, -1).part(channels - 1, channels)
                 program.append("copy", before, View(state.buffer, 0, 1))
                 place = 0
-                for layer, cell, start in zip(layers, cells, told, strict=True):
+                for layer, cell, start in zip(layers, cells, condition, strict=True):
                     inputs = len(layer.weight)
                     weight = torch.cat([layer.weight, layer.scan.weights[0]])
                     bias = layer.bias[channel % len(layer.bias)]

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ..distributions import Bernoulli, Categorical
 from ..layers.causal import CausalConvolution
-from ..layers.condition import Condition, Told
+from ..layers.condition import Condition, ConditionProjection
 from ..layers.output import LevelsOutput
 from ..program.builder import Program, View
 from ..protocol import ConditionSpec, Distribution, ImageSpec
@@ -29,29 +29,29 @@ from .presets import check_config, choose, multiple_of
 
 @dataclass(frozen=True, kw_only=True)
 class PixelCNNConfig:
-    maps: int = 32                 # h; the residual stream holds 2h
+    channels: int = 32                 # h; the residual stream holds 2h
     layers: int = 7                # residual blocks
     first_kernel: int = 7
     kernel: int = 3
     hidden: int = 64               # maps of the last hidden layer
-    condition_maps: int = 16       # s, of a map that is told
+    condition_channels: int = 16       # s, of a map that is told
 
 
 class Block(nn.Module):
-    def __init__(self, maps: int, kernel: int, groups: int, told: int) -> None:
+    def __init__(self, channels: int, kernel: int, groups: int, condition_size: int) -> None:
         super().__init__()
         reach = kernel // 2
-        self.told = Told(told, maps)
-        self.narrow = CausalConvolution(2 * maps, maps, centre="through", groups=groups)
-        self.look = CausalConvolution(maps, maps, above=reach, columns=(-reach, reach), left=reach, centre="through", groups=groups)
-        self.widen = CausalConvolution(maps, 2 * maps, centre="through", groups=groups, bias=False)
+        self.condition = ConditionProjection(condition_size, channels)
+        self.narrow = CausalConvolution(2 * channels, channels, centre="through", groups=groups)
+        self.look = CausalConvolution(channels, channels, above=reach, columns=(-reach, reach), left=reach, centre="through", groups=groups)
+        self.widen = CausalConvolution(channels, 2 * channels, centre="through", groups=groups, bias=False)
 
-    def forward(self, h: Tensor, told: Tensor | None) -> Tensor:
-        return self.widen(self.look(self.narrow(h.relu()).relu(), self.told(told)).relu(), initial=h)
+    def forward(self, h: Tensor, condition: Tensor | None) -> Tensor:
+        return self.widen(self.look(self.narrow(h.relu()).relu(), self.condition(condition)).relu(), initial=h)
 
-    def lower(self, program: Program, h: View, told: View | None) -> View:
+    def lower(self, program: Program, h: View, condition: View | None) -> View:
         seen = self.narrow.lower(program, program.apply("relu", h))
-        seen = self.look.lower(program, program.apply("relu", seen), self.told.lower(program, told))
+        seen = self.look.lower(program, program.apply("relu", seen), self.condition.lower(program, condition))
         return self.widen.lower(program, program.apply("relu", seen), initial=h)
 
 
@@ -64,15 +64,15 @@ class PixelCNN(RasterModel):
         super().__init__(spec, condition_spec)
         self.config = config
         self.groups = groups = spec.channels
-        check_config(config, spec, grouped=("maps", "hidden"), kernels=("first_kernel", "kernel"))
+        check_config(config, spec, grouped=("channels", "hidden"), kernels=("first_kernel", "kernel"))
         reach = config.first_kernel // 2
         self.first = CausalConvolution(
-            groups, 2 * config.maps, above=reach, columns=(-reach, reach), left=reach, centre="before", groups=groups
+            groups, 2 * config.channels, above=reach, columns=(-reach, reach), left=reach, centre="before", groups=groups
         )
-        self.condition = Condition(condition_spec, spec, config.condition_maps)
-        told = guide or self.condition.size
-        self.blocks = nn.ModuleList(Block(config.maps, config.kernel, groups, told) for _ in range(config.layers))
-        self.output = LevelsOutput(spec, 2 * config.maps, config.hidden)
+        self.condition = Condition(condition_spec, spec, config.condition_channels)
+        condition_size = guide or self.condition.size
+        self.blocks = nn.ModuleList(Block(config.channels, config.kernel, groups, condition_size) for _ in range(config.layers))
+        self.output = LevelsOutput(spec, 2 * config.channels, config.hidden)
 
     @classmethod
     def preset(cls, name: str, spec: ImageSpec, **overrides: Any) -> PixelCNNConfig:
@@ -81,27 +81,29 @@ class PixelCNN(RasterModel):
             PixelCNNConfig,
             name,
             overrides,
-            tiny=dict(maps=rounded(6), layers=2, hidden=rounded(12)),
-            small=dict(maps=rounded(32), layers=7, hidden=rounded(64)),
-            paper=dict(maps=16, layers=7, hidden=32) if spec.channels == 1 else dict(maps=rounded(128), layers=15, hidden=rounded(1024)),
+            tiny=dict(channels=rounded(6), layers=2, hidden=rounded(12)),
+            small=dict(channels=rounded(32), layers=7, hidden=rounded(64)),
+            paper=dict(channels=16, layers=7, hidden=32)
+            if spec.channels == 1
+            else dict(channels=rounded(128), layers=15, hidden=rounded(1024)),
         )
 
     def distribution(self, x: Tensor, condition: Tensor | None = None) -> Bernoulli | Categorical:
         return self.output.head(self.logits(x, self.condition(condition, self.dtype)))
 
-    def logits(self, x: Tensor, told: Tensor | None) -> Tensor:
+    def logits(self, x: Tensor, condition: Tensor | None) -> Tensor:
         """x (B, C, H, W), told (B, H, W, maps) or (B, 1, 1, size) → (B, C, H, W, numbers)."""
         h = self.first(self.spec.scale(x, self.dtype).permute(0, 2, 3, 1))
         for block in self.blocks:
-            h = block(h, told)
+            h = block(h, condition)
         return self.output(h)
 
     def lower(self, program: Program, guide: View | None = None) -> None:
         h = self.first.lower(program, program.values())
-        told = self.condition.lower(program) if guide is None else guide
+        condition = self.condition.lower(program) if guide is None else guide
         for block in self.blocks:
             assert isinstance(block, Block)
-            h = block.lower(program, h, told)
+            h = block.lower(program, h, condition)
         self.output.lower(program, h)
 
     def head(self, parameters: Tensor, x: Tensor, index: int, previous: Distribution | None) -> Bernoulli | Categorical:

@@ -32,7 +32,7 @@ from torch import Tensor, nn
 
 from ..distributions import LogisticMixture
 from ..layers.causal import CausalConvolution, Convolution, Tap, VerticalConvolution, concat_elu, initialise_weight_norm, shift_down
-from ..layers.condition import Condition, Told
+from ..layers.condition import Condition, ConditionProjection
 from ..program.builder import Head, Program, View
 from ..protocol import ConditionSpec, Distribution, ImageSpec
 from ..raster import RasterModel
@@ -47,7 +47,7 @@ class PixelCNNPlusPlusConfig:
     blocks: int = 1                # gated blocks of each stream and resolution; one more going up at the two finer ones
     components: int = 10
     dropout: float = 0.5
-    condition_maps: int = 16       # s, of a map that is told
+    condition_channels: int = 16       # s, of a map that is told
 
 
 class Shortcut(Convolution):
@@ -72,29 +72,29 @@ class Shortcut(Convolution):
 class Block(nn.Module):
     """The gated block of one stream. u: shortcut from its own way down, or none; ul: from u, and going up also its own way down."""
 
-    def __init__(self, filters: int, vertical: bool, sources: int, dropout: float, told: int) -> None:
+    def __init__(self, filters: int, vertical: bool, sources: int, dropout: float, condition_size: int) -> None:
         super().__init__()
         self.vertical = vertical
         self.first = stream_convolution(2 * filters, filters, vertical)
         self.shortcut = Shortcut(filters, sources) if sources else None
         self.second = stream_convolution(2 * filters, 2 * filters, vertical, scale=0.1)
-        self.condition = Told(told, 2 * filters)
+        self.condition = ConditionProjection(condition_size, 2 * filters)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, sources: list[Tensor], told: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, sources: list[Tensor], condition: Tensor | None) -> Tensor:
         added = None if self.shortcut is None else self.shortcut(torch.cat([concat_elu(source) for source in sources], -1))
         y = self.dropout(concat_elu(self.first(concat_elu(x), added)))
-        a, b = self.second(y, self.condition(told)).chunk(2, -1)
+        a, b = self.second(y, self.condition(condition)).chunk(2, -1)
         return x + a * torch.sigmoid(b)
 
-    def lower(self, program: Program, x: View, rows: View | None, skip: View | None, told: View | None) -> View:
+    def lower(self, program: Program, x: View, rows: View | None, skip: View | None, condition: View | None) -> View:
         added = None if self.shortcut is None or rows is None else self.shortcut.lower_rows(program, rows)
-        told = self.condition.lower(program, told, level=x.buffer.level)
+        condition = self.condition.lower(program, condition, level=x.buffer.level)
         with program.phase("row") if self.vertical else nullcontext():
             y = self.first.lower(program, program.apply("concat_elu", x), added)
             if self.shortcut is not None and skip is not None:
                 self.shortcut.lower_skip(program, skip, y)
-            y = self.second.lower(program, program.apply("concat_elu", y), told)
+            y = self.second.lower(program, program.apply("concat_elu", y), condition)
             return program.apply("glu", y, base=x)
 
 
@@ -168,7 +168,7 @@ class PixelCNNPlusPlus(RasterModel):
             raise ValueError(f"dropout: expected a number from 0 to below 1, got {config.dropout!r}")
         self.config = config
         self.register_buffer("initialised", torch.tensor(False))
-        self.condition = Condition(condition_spec, spec, config.condition_maps)
+        self.condition = Condition(condition_spec, spec, config.condition_channels)
         n, inputs = config.filters, spec.channels + 1
         self.first_u = VerticalConvolution(inputs, n, rows=2, columns=3, weight_norm=True)
         self.first_above = CausalConvolution(inputs, n, above=1, columns=(-1, 1), weight_norm=True)
@@ -210,11 +210,11 @@ class PixelCNNPlusPlus(RasterModel):
         u, ul = self.first_u(shift_down(x)), self.first_left(x, self.first_above(x))
         skips: list[tuple[Tensor, Tensor]] = [(u, ul)]
         condition = self.condition(condition, self.dtype)
-        told = [None if condition is None else condition[:, :: 1 << level, :: 1 << level] for level in range(RESOLUTIONS)]
+        conditions = [None if condition is None else condition[:, :: 1 << level, :: 1 << level] for level in range(RESOLUTIONS)]
         for level in range(RESOLUTIONS):
             for stage in self._stages(self.down_blocks[level]):
-                u = stage.u(u, [], told[level])
-                ul = stage.ul(ul, [u], told[level])
+                u = stage.u(u, [], conditions[level])
+                ul = stage.ul(ul, [u], conditions[level])
                 skips.append((u, ul))
             if level < RESOLUTIONS - 1:
                 stage = self.downsample[level]
@@ -224,8 +224,8 @@ class PixelCNNPlusPlus(RasterModel):
         for level in reversed(range(RESOLUTIONS)):
             for stage in self._stages(self.up_blocks[level]):
                 skip_u, skip_ul = skips.pop()
-                u = stage.u(u, [skip_u], told[level])
-                ul = stage.ul(ul, [u, skip_ul], told[level])
+                u = stage.u(u, [skip_u], conditions[level])
+                ul = stage.ul(ul, [u, skip_ul], conditions[level])
             if level:
                 stage, size = self.upsample[level - 1], (skips[-1][0].shape[1], skips[-1][0].shape[2])
                 u, ul = stage.u(u, size=size), stage.ul(ul, size=size)  # pyright: ignore[reportCallIssue]
@@ -239,14 +239,14 @@ class PixelCNNPlusPlus(RasterModel):
 
     def lower(self, program: Program) -> None:
         x = program.values(ones=True)
-        told = self.condition.lower(program)
+        condition = self.condition.lower(program)
         u = self.first_u.lower(program, x)
         ul = self.first_left.lower(program, x, self.first_above.lower(program, x))
         skips = [(u, ul)]
         for level in range(RESOLUTIONS):
             for stage in self._stages(self.down_blocks[level]):
-                u = stage.u.lower(program, u, None, None, told)
-                ul = stage.ul.lower(program, ul, u, None, told)
+                u = stage.u.lower(program, u, None, None, condition)
+                ul = stage.ul.lower(program, ul, u, None, condition)
                 skips.append((u, ul))
             if level < RESOLUTIONS - 1:
                 stage: Any = self.downsample[level]
@@ -256,8 +256,8 @@ class PixelCNNPlusPlus(RasterModel):
         for level in reversed(range(RESOLUTIONS)):
             for stage in self._stages(self.up_blocks[level]):
                 skip_u, skip_ul = skips.pop()
-                u = stage.u.lower(program, u, skip_u, None, told)
-                ul = stage.ul.lower(program, ul, u, skip_ul, told)
+                u = stage.u.lower(program, u, skip_u, None, condition)
+                ul = stage.ul.lower(program, ul, u, skip_ul, condition)
             if level:
                 stage = self.upsample[level - 1]
                 u, ul = stage.u.lower(program, u, vertical=True), stage.ul.lower(program, ul, vertical=False)

@@ -30,7 +30,7 @@ class PixelRNNConfig:
     layers: int = 7
     first_kernel: int = 7
     hidden: int = 64               # maps of the last hidden layer
-    condition_maps: int = 16       # s, of a map that is told
+    condition_channels: int = 16       # s, of a map that is told
     residual: bool = True          # x + 1x1(h) goes on, instead of 1x1(h)
     skip: bool = False             # every layer also reaches the output directly
 
@@ -38,14 +38,14 @@ class PixelRNNConfig:
 class Recurrence(nn.Module):
     """A recurrent layer: maps (B, H, W, 2h) → h (B, H, W, h), and its step. told: numbers at every position, added to the gates."""
 
-    def __init__(self, inputs: int, units: int, groups: int, told: int) -> None:
+    def __init__(self, inputs: int, units: int, groups: int, condition_size: int) -> None:
         super().__init__()
         self.units, self.groups = units, groups
 
-    def forward(self, x: Tensor, told: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, condition: Tensor | None) -> Tensor:
         raise NotImplementedError
 
-    def lower(self, program: Program, x: View, told: View | None) -> View:
+    def lower(self, program: Program, x: View, condition: View | None) -> View:
         raise NotImplementedError
 
 
@@ -57,13 +57,13 @@ class Block(nn.Module):
         self.widen = CausalConvolution(config.units, 2 * config.units, centre="through", groups=groups)
         self.skip = CausalConvolution(config.units, 2 * config.units, centre="through", groups=groups) if config.skip else None
 
-    def forward(self, x: Tensor, skipped: Tensor | None, told: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        h = self.recurrence(x, told)
+    def forward(self, x: Tensor, skipped: Tensor | None, condition: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        h = self.recurrence(x, condition)
         skipped = None if self.skip is None else self.skip(h, skipped)
         return self.widen(h, x if self.residual else None), skipped
 
-    def lower(self, program: Program, x: View, skipped: View | None, told: View | None) -> tuple[View, View | None]:
-        h = self.recurrence.lower(program, x, told)
+    def lower(self, program: Program, x: View, skipped: View | None, condition: View | None) -> tuple[View, View | None]:
+        h = self.recurrence.lower(program, x, condition)
         skipped = None if self.skip is None else self.skip.lower(program, h, skipped)
         return self.widen.lower(program, h, x if self.residual else None), skipped
 
@@ -83,9 +83,9 @@ class PixelRNN(RasterModel):
         self.first = CausalConvolution(
             groups, 2 * config.units, above=reach, columns=(-reach, reach), left=reach, centre="before", groups=groups
         )
-        self.condition = Condition(condition_spec, spec, config.condition_maps)
-        told = guide or self.condition.size
-        layers = (self.recurrence(2 * config.units, config.units, groups, told) for _ in range(config.layers))
+        self.condition = Condition(condition_spec, spec, config.condition_channels)
+        condition_size = guide or self.condition.size
+        layers = (self.recurrence(2 * config.units, config.units, groups, condition_size) for _ in range(config.layers))
         self.blocks = nn.ModuleList(Block(layer, config, groups) for layer in layers)
         self.output = LevelsOutput(spec, 2 * config.units, config.hidden)
 
@@ -105,19 +105,19 @@ class PixelRNN(RasterModel):
     def distribution(self, x: Tensor, condition: Tensor | None = None) -> Bernoulli | Categorical:
         return self.output.head(self.logits(x, self.condition(condition, self.dtype)))
 
-    def logits(self, x: Tensor, told: Tensor | None) -> Tensor:
+    def logits(self, x: Tensor, condition: Tensor | None) -> Tensor:
         """x (B, C, H, W), told (B, H, W, maps) or (B, 1, 1, size) → (B, C, H, W, numbers)."""
         h, skipped = self.first(self.spec.scale(x, self.dtype).permute(0, 2, 3, 1)), None
         for block in self.blocks:
-            h, skipped = block(h, skipped, told)
+            h, skipped = block(h, skipped, condition)
         return self.output(h if skipped is None else skipped)
 
     def lower(self, program: Program, guide: View | None = None) -> None:
         h, skipped = self.first.lower(program, program.values()), None
-        told = self.condition.lower(program) if guide is None else guide
+        condition = self.condition.lower(program) if guide is None else guide
         for block in self.blocks:
             assert isinstance(block, Block)
-            h, skipped = block.lower(program, h, skipped, told)
+            h, skipped = block.lower(program, h, skipped, condition)
         self.output.lower(program, h if skipped is None else skipped)
 
     def guide_context(self) -> Tensor:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..layers.causal import CausalConvolution
-from ..layers.condition import Told
+from ..layers.condition import ConditionProjection
 from ..layers.recurrent import RowScan
 from ..program.builder import Program, View
 from ..protocol import ImageSpec
@@ -26,21 +26,21 @@ from .pixelrnn import PixelRNN, PixelRNNConfig, Recurrence
 
 
 class RowRecurrence(Recurrence):
-    def __init__(self, inputs: int, units: int, groups: int, told: int) -> None:
-        super().__init__(inputs, units, groups, told)
-        self.told = Told(told, 4 * units)
+    def __init__(self, inputs: int, units: int, groups: int, condition_size: int) -> None:
+        super().__init__(inputs, units, groups, condition_size)
+        self.condition = ConditionProjection(condition_size, 4 * units)
         self.input_to_state = CausalConvolution(inputs, 4 * units, left=1, centre="through", groups=groups)
         self.state_to_state = RowScan(units, (-1, 0, 1), groups)
 
-    def forward(self, x: Tensor, told: Tensor | None) -> Tensor:
-        return self.state_to_state(self.input_to_state(x, self.told(told)))
+    def forward(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        return self.state_to_state(self.input_to_state(x, self.condition(condition)))
 
-    def lower(self, program: Program, x: View, told: View | None) -> View:
+    def lower(self, program: Program, x: View, condition: View | None) -> View:
         scan = self.state_to_state
         h, c = program.map(self.units, initial=scan.first_h), program.map(self.units, initial=scan.first_c)
         with program.phase("row"):
             above = program.linear(h.window(-1, 1), scan.weights.flatten(0, 1))
-        gates = self.input_to_state.lower(program, x, self.told.lower(program, told, above))
+        gates = self.input_to_state.lower(program, x, self.condition.lower(program, condition, above))
         for group in program.each_group():
             source, out, cell = (view.part(group, self.groups) for view in (gates, h, c))
             program.append("lstm", source, out, cell)

@@ -35,7 +35,7 @@ from torch import Tensor, nn
 
 from ..distributions import GaussianMixture
 from ..layers.causal import CausalConvolution
-from ..layers.condition import Condition, Told
+from ..layers.condition import Condition, ConditionProjection
 from ..layers.mcgsm import MCGSM, exact_exp
 from ..layers.recurrent import SPATIAL, DiagonalScan
 from ..layers.whitening import Whitening
@@ -62,11 +62,11 @@ class SpatialLSTMConfig:
 class Layer(nn.Module):
     """v or h of the layer below (B, H, W, I) → h (B, H, W, n)."""
 
-    def __init__(self, inputs: int, units: int, told: int) -> None:
+    def __init__(self, inputs: int, units: int, condition_size: int) -> None:
         super().__init__()
         self.units = units
         self.input_to_state = CausalConvolution(inputs, 5 * units, centre="through")
-        self.condition = Told(told, 5 * units)
+        self.condition = ConditionProjection(condition_size, 5 * units)
         self.state_to_state = DiagonalScan(units, cell=SPATIAL)
         # Two forget gates of one half would keep all of the past, and every path to it: begin with less, and the new content in view.
         assert self.input_to_state.bias is not None
@@ -81,16 +81,16 @@ class Layer(nn.Module):
         weight[:, 4 * units :] = torch.eye(units)
         bias.copy_(torch.tensor([3.0, -3.0, -3.0, 3.0, 0.0]).repeat_interleave(units))
 
-    def forward(self, x: Tensor, told: Tensor | None) -> Tensor:
-        return self.state_to_state(self.input_to_state(x, self.condition(told)))
+    def forward(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        return self.state_to_state(self.input_to_state(x, self.condition(condition)))
 
-    def lower(self, program: Program, x: View, told: View | None) -> View:
+    def lower(self, program: Program, x: View, condition: View | None) -> View:
         """x: a map of the pixel phases; call it in the phase of the first channel."""
         scan, (beside, above) = self.state_to_state, self.state_to_state.weights
         h, c = program.map(self.units, initial=scan.first_h), program.map(self.units, initial=scan.first_c)
-        told = self.condition.lower(program, told)
+        condition = self.condition.lower(program, condition)
         with program.phase("row"):
-            gates = program.linear(h, above, self.input_to_state.bias, told)  # h is still that of the finished row
+            gates = program.linear(h, above, self.input_to_state.bias, condition)  # h is still that of the finished row
         gates = program.linear(x, self.input_to_state.weights[0], initial=gates)
         program.linear(h.window(-1, -1), beside, initial=gates, destination=gates)
         program.append("spatial_lstm", gates, h, c.window(-1, 0))         # columns j − 1 and j: the cells to the left and above
@@ -163,9 +163,9 @@ class SpatialLSTM(RasterModel):
     def gaussians(self, x: Tensor, condition: Tensor | None) -> GaussianMixture:
         """x (B, C, H, W) scaled to [−1, 1] → the mixture of every value given those before it, batch shape (B, C, H, W)."""
         h, prediction, e = self.whitening(x.permute(0, 2, 3, 1))
-        told = self.condition(condition, self.dtype)
+        condition = self.condition(condition, self.dtype)
         for place, layer in enumerate(self._layers()):
-            h = layer(h.detach() if self.config.in_turn and self.training and place else h, told)
+            h = layer(h.detach() if self.config.in_turn and self.training and place else h, condition)
         parts: list[tuple[Tensor, ...]] = []
         for channel, mixture in enumerate(self.mixtures):
             logits, means, log_scales = mixture(torch.cat([h, e[..., :channel]], -1) if channel else h)

@@ -37,7 +37,7 @@ from torch import Tensor, nn
 
 from ..distributions import Bernoulli, Categorical
 from ..layers.causal import CausalConvolution
-from ..layers.condition import Told
+from ..layers.condition import ConditionProjection
 from ..layers.frames import FrameConvolution, FrameMemory, multiplicative
 from ..layers.output import LevelsOutput
 from ..program.builder import Program, View
@@ -51,8 +51,8 @@ LARGEST_CONTEXT = 1 << 14      # values of a video
 
 @dataclass(frozen=True, kw_only=True)
 class VideoPixelNetworkConfig:
-    maps: int = 16                 # c of the decoder's units; its residual stream holds 2c
-    encoder_maps: int = 16         # c of the encoder's
+    channels: int = 16                 # c of the decoder's units; its residual stream holds 2c
+    encoder_channels: int = 16         # c of the encoder's
     dilations: tuple[int, ...] = (1, 2, 4, 8)     # one residual block of the encoder each
     units: int = 24                # maps of the ConvLSTM
     layers: int = 4                # residual blocks of the decoder
@@ -71,11 +71,11 @@ class VideoPixelNetworkConfig:
 class EncoderBlock(nn.Module):
     """Residual multiplicative block without a mask."""
 
-    def __init__(self, maps: int, dilation: int) -> None:
+    def __init__(self, channels: int, dilation: int) -> None:
         super().__init__()
-        self.narrow = FrameConvolution(2 * maps, maps, 1)
-        self.units = nn.ModuleList(FrameConvolution(maps, 4 * maps, 3, dilation) for _ in range(2))
-        self.widen = FrameConvolution(maps, 2 * maps, 1)
+        self.narrow = FrameConvolution(2 * channels, channels, 1)
+        self.units = nn.ModuleList(FrameConvolution(channels, 4 * channels, 3, dilation) for _ in range(2))
+        self.widen = FrameConvolution(channels, 2 * channels, 1)
 
     def forward(self, h: Tensor) -> Tensor:
         y = self.narrow(h)
@@ -94,27 +94,27 @@ class EncoderBlock(nn.Module):
 class DecoderBlock(nn.Module):
     """The same with mask B, told what is known of earlier frames."""
 
-    def __init__(self, maps: int, groups: int, known: int) -> None:
+    def __init__(self, channels: int, groups: int, known: int) -> None:
         super().__init__()
         self.groups = groups
-        self.narrow = CausalConvolution(2 * maps, maps, centre="through", groups=groups)
+        self.narrow = CausalConvolution(2 * channels, channels, centre="through", groups=groups)
         self.units = nn.ModuleList(
-            CausalConvolution(maps, 4 * maps, above=1, columns=(-1, 1), left=1, centre="through", groups=groups) for _ in range(2)
+            CausalConvolution(channels, 4 * channels, above=1, columns=(-1, 1), left=1, centre="through", groups=groups) for _ in range(2)
         )
-        self.told = nn.ModuleList(Told(known, 4 * maps) for _ in range(2))
-        self.widen = CausalConvolution(maps, 2 * maps, centre="through", groups=groups, bias=False)
+        self.condition = nn.ModuleList(ConditionProjection(known, 4 * channels) for _ in range(2))
+        self.widen = CausalConvolution(channels, 2 * channels, centre="through", groups=groups, bias=False)
 
     def forward(self, h: Tensor, known: Tensor) -> Tensor:
         y = self.narrow(h)
-        for unit, told in zip(self.units, self.told, strict=True):
-            y = multiplicative(unit(y, told(known)), y, self.groups)
+        for unit, condition in zip(self.units, self.condition, strict=True):
+            y = multiplicative(unit(y, condition(known)), y, self.groups)
         return self.widen(y, initial=h)
 
     def lower(self, program: Program, h: View, known: View) -> View:
         y = self.narrow.lower(program, h)
-        for unit, told in zip(self.units, self.told, strict=True):
-            assert isinstance(unit, CausalConvolution) and isinstance(told, Told)
-            y = program.apply("multiplicative", unit.lower(program, y, told.lower(program, known)), base=y)
+        for unit, condition in zip(self.units, self.condition, strict=True):
+            assert isinstance(unit, CausalConvolution) and isinstance(condition, ConditionProjection)
+            y = program.apply("multiplicative", unit.lower(program, y, condition.lower(program, known)), base=y)
         return self.widen.lower(program, y, initial=h)
 
 
@@ -130,25 +130,25 @@ class VideoPixelNetwork(RasterModel):
         self.config = config
         self.groups = groups = spec.channels
         self.frame = replace(spec, frames=1)
-        check_config(config, self.frame, grouped=("maps", "hidden"), kernels=("first_kernel",))
+        check_config(config, self.frame, grouped=("channels", "hidden"), kernels=("first_kernel",))
         if not isinstance(config.dilations, tuple) or any(type(d) is not int or d < 1 for d in config.dilations):
             raise ValueError(f"dilations: expected a tuple of whole numbers of at least 1, got {config.dilations!r}")
         if config.likelihood not in ("categorical", "cross-entropy"):
             raise ValueError(f"likelihood: expected categorical or cross-entropy, got {config.likelihood!r}")
         if config.memory not in ("before", "behind"):
             raise ValueError(f"memory: expected before or behind, got {config.memory!r}")
-        known = 2 * config.encoder_maps
+        known = 2 * config.encoder_channels
         reach = config.first_kernel // 2
         self.look = FrameConvolution(groups, known, 3)
-        self.encoder = nn.ModuleList(EncoderBlock(config.encoder_maps, dilation) for dilation in config.dilations)
+        self.encoder = nn.ModuleList(EncoderBlock(config.encoder_channels, dilation) for dilation in config.dilations)
         self.memory = FrameMemory(known, config.units) if config.recurrent else None
         self.beginning = nn.Parameter(torch.zeros(known))                 # what is known before the first frame
         self.first = CausalConvolution(
-            groups, 2 * config.maps, above=reach, columns=(-reach, reach), left=reach, centre="before", groups=groups
+            groups, 2 * config.channels, above=reach, columns=(-reach, reach), left=reach, centre="before", groups=groups
         )
-        self.decoder = nn.ModuleList(DecoderBlock(config.maps, groups, known) for _ in range(config.layers))
+        self.decoder = nn.ModuleList(DecoderBlock(config.channels, groups, known) for _ in range(config.layers))
         of_output = replace(self.frame, levels=2) if config.likelihood == "cross-entropy" else self.frame
-        self.output = LevelsOutput(of_output, 2 * config.maps, config.hidden)
+        self.output = LevelsOutput(of_output, 2 * config.channels, config.hidden)
 
     @classmethod
     def preset(cls, name: str, spec: ImageSpec, **overrides: Any) -> VideoPixelNetworkConfig:
@@ -157,10 +157,11 @@ class VideoPixelNetwork(RasterModel):
             VideoPixelNetworkConfig,
             name,
             overrides,
-            tiny=dict(maps=rounded(4), encoder_maps=4, dilations=(1, 2), units=5, layers=1, first_kernel=3, hidden=rounded(8)),
-            small=dict(maps=rounded(16), hidden=rounded(32)),
+            tiny=dict(channels=rounded(4), encoder_channels=4, dilations=(1, 2), units=5, layers=1, first_kernel=3, hidden=rounded(8)),
+            small=dict(channels=rounded(16), hidden=rounded(32)),
             paper=dict(
-                maps=rounded(128), encoder_maps=128, dilations=(1, 2, 4, 8) * 2, units=256, memory="behind", layers=12, hidden=rounded(768)
+                channels=rounded(128), encoder_channels=128, dilations=(1, 2, 4, 8) * 2, units=256, memory="behind", layers=12,
+                hidden=rounded(768),
             ),
         )
 
@@ -174,14 +175,14 @@ class VideoPixelNetwork(RasterModel):
             return None
         context = torch.zeros(count, frame.size, count, frame.size, dtype=torch.bool)
         layers, pixels = 2 * config.layers, replace(frame, channels=1)
-        told = cone_context(pixels, 0, layers - 1, 1) | torch.eye(pixels.size, dtype=torch.bool)
+        condition = cone_context(pixels, 0, layers - 1, 1) | torch.eye(pixels.size, dtype=torch.bool)
         blocks, remembers = [d for dilation in config.dilations for d in (dilation, dilation)], [1] * config.recurrent
         entering, behind = ([1, *remembers], blocks) if config.memory == "before" else ([1, *blocks, *remembers], [])
         held = [_carried(size, entering) for size in (spec.height, spec.width)]
         for before in range(1, count if config.recurrent else min(count, 2)):
             rows, columns = (_carried(len(seen), behind, seen) for seen in held)
             near = (rows[:, None, :, None] & columns[None, :, None, :]).flatten(2).flatten(0, 1)
-            sees = (told.float() @ near.float() > 0).repeat(spec.channels, spec.channels)
+            sees = (condition.float() @ near.float() > 0).repeat(spec.channels, spec.channels)
             for t in range(before, count):
                 context[t, :, t - before] = sees
             held = [_carried(len(seen), [1], seen) for seen in held]
@@ -224,17 +225,17 @@ class VideoPixelNetwork(RasterModel):
         return self.output.head(self.logits(x))
 
     @property
-    def proper(self) -> bool:
+    def has_likelihood(self) -> bool:
         """Whether the model has a likelihood."""
         return self.config.likelihood == "categorical"
 
     def _proper(self) -> None:
-        if not self.proper:
+        if not self.has_likelihood:
             raise ValueError("likelihood: cross-entropy of grey values is a loss, no probability; train with likelihood='categorical'")
 
     def loss(self, x: Tensor, condition: Tensor | None = None, seed: int | None = None) -> Tensor:
         """What training lowers, nats a video (B,): −log p, or the cross-entropy of grey values in [0, 1]."""
-        if self.proper:
+        if self.has_likelihood:
             return -self.log_prob_map(x, condition).flatten(1).sum(1)
         check_condition(self.condition_spec, condition, len(x))
         grey = check_images(self.spec, x, self.device).to(self.dtype) / (self.spec.levels - 1)

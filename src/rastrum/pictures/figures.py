@@ -120,7 +120,7 @@ def measure(model: CanvasModel, images: Tensor, condition: Tensor | None = None,
             picture = model.decode(latents[:given], "mean", told, count=len(x))
             missed = (torch.round(picture.double() * top).cpu() - x.double()) * (255 / top)
             errors.append(missed.square().flatten(1).mean(1))
-        bounds += [model.bound(x, told, seed=seed, first=start).cpu()] if model.proper else []
+        bounds += [model.bound(x, told, seed=seed, first=start).cpu()] if model.has_likelihood else []
     none, half, full = (float(torch.cat(errors[given::3]).mean()) for given in range(3))
     return Measures(torch.cat(kl), (none, half, full), torch.cat(bounds) if bounds else None, model.spec.size)
 

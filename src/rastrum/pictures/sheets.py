@@ -43,7 +43,7 @@ CONTEXT: dict[str, Colour] = {
 }
 GUTTER = 2
 CELL = 64                      # an image is enlarged to about this many points unless a scale is given
-HASTE = 50                     # frames a second: viewers slow down a GIF that wants more
+MAX_FPS = 50                     # frames a second: viewers slow down a GIF that wants more
 
 
 # ── arrays → pixels ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -411,8 +411,8 @@ def encode_animation(pictures: Iterable[Picture], fps: float = 8, hold: float = 
     sizes = {frame.size for frame in frames}
     if len(sizes) > 1:
         raise ValueError(f"animation: expected pictures of one size, got {sorted(sizes)}")
-    if not 0 < fps <= HASTE:
-        raise ValueError(f"fps: expected a rate above 0 and up to {HASTE} frames a second, got {fps!r}")
+    if not 0 < fps <= MAX_FPS:
+        raise ValueError(f"fps: expected a rate above 0 and up to {MAX_FPS} frames a second, got {fps!r}")
     if not hold >= 0:
         raise ValueError(f"hold: expected seconds of at least 0, got {hold!r}")
     indexed = _indexed(frames)

@@ -34,7 +34,7 @@ def continued(spec: ImageSpec, videos: ArrayLike, context: int, what: str = "con
     Raises ``ValueError`` for a context that leaves nothing to continue, and for videos that are shorter.
     """
     check_context(spec, context, what)
-    return lengthened(spec, videos, context), first_frames(spec, context)
+    return pad_frames(spec, videos, context), first_frames(spec, context)
 
 
 def first_frames(spec: ImageSpec, context: int) -> Tensor:
@@ -42,7 +42,7 @@ def first_frames(spec: ImageSpec, context: int) -> Tensor:
     return (torch.arange(spec.frames) < context)[:, None, None, None]
 
 
-def lengthened(spec: ImageSpec, videos: ArrayLike, frames: int, what: str = "videos") -> Tensor:
+def pad_frames(spec: ImageSpec, videos: ArrayLike, frames: int, what: str = "videos") -> Tensor:
     """Videos (B, at least ``frames``, C, H, W) → levels (B, *spec.shape): the frames that they have, and dark ones behind them.
 
     Raises ``ValueError`` for videos that are shorter, or of another size or levels.
@@ -56,7 +56,7 @@ def lengthened(spec: ImageSpec, videos: ArrayLike, frames: int, what: str = "vid
     return check_images(spec, whole, what=what)
 
 
-def heat(log_probs: ArrayLike, limit: float | None = None) -> np.ndarray:
+def surprise_colours(log_probs: ArrayLike, limit: float | None = None) -> np.ndarray:
     """Surprise as colours: nats (…, C, H, W) of ``log_prob_map`` → (…, 3, H, W) in [0, 1].
 
     Channels are added up; the brightest is ``limit`` nats (None: the largest there are).
@@ -68,14 +68,14 @@ def heat(log_probs: ArrayLike, limit: float | None = None) -> np.ndarray:
     return np.moveaxis(colormaps["magma"](nats / max(largest, 1e-9))[..., :3], -1, -3)
 
 
-def strips(videos: ArrayLike, row_labels: Sequence[str] | None = None, scale: int | None = None, context: int = 0) -> Picture:
+def film_strips(videos: ArrayLike, row_labels: Sequence[str] | None = None, scale: int | None = None, context: int = 0) -> Picture:
     """A row a video, (N, T, C, H, W) in [0, 1], a column a frame, numbered; the first ``context`` are marked as known."""
     x = as_array(videos, "videos")
     frames = [f"{t + 1}, known" if t < context else str(t + 1) for t in range(x.shape[1])]
     return arrange(tiles(x.reshape(-1, *x.shape[2:]), scale), x.shape[1], row_labels, frames)
 
 
-def played(videos: Sequence[ArrayLike], labels: Sequence[str] | None = None, scale: int | None = None) -> Iterator[Picture]:
+def animate_rows(videos: Sequence[ArrayLike], labels: Sequence[str] | None = None, scale: int | None = None) -> Iterator[Picture]:
     """Pictures of an animation, one a frame: videos (N, T, C, H, W) in [0, 1] side by side, a row each of the N, named by ``labels``."""
     arrays = [as_array(each, "videos") for each in videos]
     if len({(each.shape[0], each.shape[1]) for each in arrays}) != 1:
@@ -87,7 +87,7 @@ def played(videos: Sequence[ArrayLike], labels: Sequence[str] | None = None, sca
         yield arrange([column[n] for n in range(count) for column in columns], len(arrays), None, names)
 
 
-def wall(videos: ArrayLike, columns: int | None = None, scale: int | None = None) -> Iterator[Picture]:
+def animate_grid(videos: ArrayLike, columns: int | None = None, scale: int | None = None) -> Iterator[Picture]:
     """Pictures of an animation, one a frame: all videos (N, T, C, H, W) in [0, 1], in rows of ``columns`` (None: about a square)."""
     x = as_array(videos, "videos")
     for t in range(x.shape[1]):

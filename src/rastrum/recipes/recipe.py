@@ -1,6 +1,6 @@
 """One function for each run that we report: what it takes to repeat it, and the score to expect.
 
-``rastrum train NAME`` runs one; every field is a flag (``--model.maps 64``, ``--data.held-out validation``, ``--run.minutes 5``).
+``rastrum train NAME`` runs one; every field is a flag (``--model.channels 64``, ``--data.held-out validation``, ``--run.minutes 5``).
 Scores are of the averaged weights. Nats are an image's, of the natural logarithm; bits/dim = nats / (values of an image · ln 2).
 Published scores stand beside ours where the data are the same. In Python:
 
@@ -71,7 +71,7 @@ def pixelcnn_binarized_mnist() -> Recipe:
     Expected score: 88.48 ± 0.21 nats (all 10,000 test images, exact); published, at other sizes and after far longer: 81.30 nats
     """
     return Recipe(
-        model=_model("pixelcnn", "small", BINARY, maps=48, layers=10),
+        model=_model("pixelcnn", "small", BINARY, channels=48, layers=10),
         data=DataConfig(name="binarized-mnist", held_out="validation"),
         optim=OptimConfig(learning_rate=2e-3, warm_up=100, clip=20.0),
         run=RunConfig(cpu_minutes=28.0, workers=1),
@@ -452,7 +452,7 @@ def row_lstm_placed_mnist() -> Recipe:
     Hardware and time: one core of a shared two-core machine, 36 and 34 CPU-minutes (3,004 and 2,681 steps)
     Expected score: 26.94 ± 0.25 nats (1,000 test images, exact), 27.50 ± 0.25 after the first; 83.7 ± 0.4 % lie in the cell asked for
     """
-    return _told("row-lstm", PLACED, DataConfig(name="placed-mnist", binarise="threshold"), 36.0, condition_maps=24)
+    return _told("row-lstm", PLACED, DataConfig(name="placed-mnist", binarise="threshold"), 36.0, condition_channels=24)
 
 
 def _told(name: str, shape: tuple[int, int, int, int], data: DataConfig, cpu_minutes: float, **overrides: Any) -> Recipe:
