@@ -143,7 +143,7 @@ def load(folder_or_name: str | Path) -> RasterModel | CanvasModel:
         spec = ImageSpec(**config["spec"])
         told = config["condition_spec"]
         condition = None if told is None else ConditionSpec(**_tuples(told))
-        options = {RENAMED_OPTIONS.get(option, option): _tuples(value) for option, value in config["config"].items()}
+        options: dict[str, Any] = {RENAMED_OPTIONS.get(option) or str(option): _tuples(value) for option, value in config["config"].items()}
         unknown = set(options) - {field.name for field in fields(model_class.config_class)}
         if unknown:
             raise ValueError(f"{name} has no option {min(unknown)!r}")
