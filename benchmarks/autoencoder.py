@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from rastrum.applications.autoencoder import PixelCNNAutoencoder, SquaredErrorAutoencoder
-from rastrum.applications.glimpse_classifier import WholeImageClassifier
-from rastrum.config import DataOptions
+from rastrum.applications.glimpse_classifier import TRAINING, WholeImageClassifier
+from rastrum.config import DataOptions, RunConfig, TrainConfig
 from rastrum.data.dataset import Dataset, load_dataset
-from rastrum.fitting import fit
 from rastrum.pictures.sheets import save_picture, sheet
+from rastrum.train import train
 
 SPLITS = {"mnist": ("mnist", "train", "test"), "frey": ("hub:roweis/frey_faces", "train[:1765]", "train[1765:]")}
 DRAWN, SHOWN, COLUMNS, SEED = 3, 12, 9, 0
@@ -50,12 +51,14 @@ def trained(network: Any, data: Dataset, minutes: float, file: Path, **settings:
             raise ValueError(f"{file}: was trained as {told}, not as {asked}; take another folder")
         network.load_state_dict(load_file(file))
         return int(told["steps"])
-    spent, steps = 0.0, 0
-    for spent, steps in fit(network, lambda x, _: network.loss(x), data, minutes, seed=SEED, **settings):
-        if steps % 200 == 0:
-            print(f"{type(network).__name__}: {spent:.0f} s, step {steps}", flush=True)
-    save_file(network.state_dict(), file, {**asked, "steps": str(steps)})
-    return steps
+    config = TrainConfig(optim=replace(TRAINING, **settings), run=RunConfig(cpu_minutes=minutes, workers=1, seed=SEED))
+    step = 0
+    for state in train(network, data, config):
+        step = state.step
+        if step % 200 == 0:
+            print(f"{type(network).__name__}: {state.fraction:.0%}, step {step}", flush=True)
+    save_file(network.state_dict(), file, {**asked, "steps": str(step)})
+    return step
 
 
 def sharpness(unit: Tensor) -> float:
@@ -125,7 +128,8 @@ def main() -> None:
     classifier = None
     if train_set.labels is not None:
         classifier = WholeImageClassifier(spec, train_set.classes, CLASSIFIER_SIZE, convolutional=True)
-        for _ in fit(classifier, classifier.loss, train_set, CLASSIFIER_MINUTES, learning_rate=1e-2, seed=SEED):
+        config = TrainConfig(optim=TRAINING, run=RunConfig(cpu_minutes=CLASSIFIER_MINUTES, workers=1, seed=SEED))
+        for _ in train(classifier, train_set, config):
             pass
     top = spec.levels - 1
     with torch.no_grad():

@@ -29,12 +29,12 @@ from torch import Tensor
 import rastrum
 from rastrum import RasterModel
 from rastrum.applications.bayes_classifier import log_posterior
-from rastrum.applications.glimpse_classifier import WholeImageClassifier
-from rastrum.config import DataOptions
+from rastrum.applications.glimpse_classifier import TRAINING, WholeImageClassifier
+from rastrum.config import DataOptions, RunConfig, TrainConfig
 from rastrum.data.dataset import Dataset, load_dataset
 from rastrum.data.placed_digits import CELLS
-from rastrum.fitting import fit
 from rastrum.pictures.sheets import GREEN, Picture, arrange, draw_window, save_picture, sheet, tiles
+from rastrum.train import train
 
 CIFAR = ("plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 # image shape and levels: the data set of a model that is told a class, and how it is drawn for training a classifier
@@ -72,7 +72,7 @@ def classifier_of(data: Dataset, minutes: float) -> WholeImageClassifier:
     """A convolutional network that learned the classes of real images."""
     torch.manual_seed(SEED)
     network = WholeImageClassifier(data.spec, data.classes, PARAMETERS, convolutional=True)
-    for _ in fit(network, network.loss, data, minutes, learning_rate=1e-2, seed=SEED):
+    for _ in train(network, data, TrainConfig(optim=TRAINING, run=RunConfig(cpu_minutes=minutes, workers=1, seed=SEED))):
         pass
     return network
 

@@ -20,17 +20,18 @@ from __future__ import annotations
 import argparse
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
 
-from rastrum.applications.glimpse_classifier import Classifier, ReadingClassifier, ReadingConfig, WholeImageClassifier
-from rastrum.config import DataOptions
+from rastrum.applications.glimpse_classifier import TRAINING, Classifier, ReadingClassifier, ReadingConfig, WholeImageClassifier
+from rastrum.config import DataOptions, RunConfig, TrainConfig
 from rastrum.data.dataset import Dataset, load_dataset
-from rastrum.fitting import fit
 from rastrum.pictures.sheets import Picture, arrange, draw_window, save_picture, tiles
+from rastrum.train import train
 
 NETWORKS = {"reading": 1.5e-3, "perceptron": 3e-3, "convolutional": 1e-2}   # and a learning rate, the best of two or three tried
 BATCH, SEED, POINTS, SCALE = 128, 0, 10, 2
@@ -53,14 +54,20 @@ def wrong(network: Classifier, data: Dataset) -> torch.Tensor:
     return torch.cat(guesses) != data.labels
 
 
-def train(network: Classifier, minutes: float, rate: float, train_set: Dataset, curve_set: Dataset) -> dict[str, Any]:
-    """The figures of training; what evaluations on the way take is not counted."""
-    spent, steps, curve = 0.0, 0, []
-    for spent, steps in fit(network, network.loss, train_set, minutes, learning_rate=rate, batch=BATCH, seed=SEED):
-        if spent * POINTS >= 60 * minutes * (len(curve) + 1) or spent >= 60 * minutes:
+def learn(network: Classifier, minutes: float, rate: float, train_set: Dataset, curve_set: Dataset) -> dict[str, Any]:
+    """The figures of training; the time includes the evaluations along the way."""
+    config = TrainConfig(
+        optim=replace(TRAINING, learning_rate=rate, batch=BATCH), run=RunConfig(cpu_minutes=minutes, workers=1, seed=SEED)
+    )
+    step, curve = 0, []
+    for state in train(network, train_set, config):
+        step, spent = state.step, 60 * minutes * state.fraction
+        if state.fraction * POINTS >= len(curve) + 1 or state.finished:
+            network.eval()
             curve.append((spent, wrong(network, curve_set).float().mean().item()))
-            print(f"{type(network).__name__}: {spent:.0f} s, step {steps}, error {100 * curve[-1][1]:.1f} %", flush=True)
-    return {"minutes": minutes, "steps": steps, "images_per_second": steps * BATCH / spent, "curve": curve}
+            print(f"{type(network).__name__}: {spent:.0f} s, step {step}, error {100 * curve[-1][1]:.1f} %", flush=True)
+            network.train()
+    return {"minutes": minutes, "steps": step, "images_per_second": step * BATCH / (60 * minutes), "curve": curve}
 
 
 def picture(network: ReadingClassifier, data: Dataset, mistaken: torch.Tensor) -> Picture:
@@ -103,7 +110,7 @@ def main() -> None:
     results: dict[str, dict[str, Any]] = json.loads(known.read_text()) if known.exists() else {}
     for name in options.networks:
         network = build(name, train_set)
-        figures = train(network, options.minutes, NETWORKS[name], train_set, test_set.subset(options.curve))
+        figures = learn(network, options.minutes, NETWORKS[name], train_set, test_set.subset(options.curve))
         mistaken = wrong(network, test_set)
         error = mistaken.double().mean().item()
         figures |= {"error": error, "standard_error": math.sqrt(error * (1 - error) / len(mistaken))}

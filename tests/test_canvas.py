@@ -10,11 +10,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import rastrum.canvas
-from rastrum.canvas import CanvasModel, State
+import rastrum
+import rastrum.strokes
+from rastrum.canvas import State
 from rastrum.distributions import Bernoulli
 from rastrum.latents import Normal
 from rastrum.protocol import ImageSpec
+from rastrum.strokes import CanvasModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +32,7 @@ class Scribble(CanvasModel):
     def __init__(self, spec: ImageSpec, config: ScribbleConfig) -> None:
         super().__init__(spec, config)
         self.stroke = nn.Linear(config.latent, spec.size)
-        self.look = nn.Linear(2 * spec.size, 2 * config.latent)
+        self.see = nn.Linear(2 * spec.size, 2 * config.latent)
         self.expect = nn.Linear(spec.size, 2 * config.latent)
 
     def init(self, batch, condition=None):
@@ -39,8 +41,11 @@ class Scribble(CanvasModel):
     def prior(self, state):
         return Normal(*self.expect(state.canvas).chunk(2, dim=1))
 
-    def posterior(self, state, x):
-        return Normal(*self.look(torch.cat([state.canvas, x.flatten(1).to(self.dtype)], dim=1)).chunk(2, dim=1))
+    def look(self, state, x):
+        state.memory["seen"] = self.see(torch.cat([state.canvas, x.flatten(1).to(self.dtype)], dim=1))
+
+    def posterior(self, state):
+        return Normal(*state.memory["seen"].chunk(2, dim=1))
 
     def write(self, state, z):
         state.canvas = state.canvas + self.stroke(z)
@@ -115,7 +120,7 @@ def test_noise_is_fresh(model):
 def test_trajectories_in_pieces(model, x, monkeypatch):
     """The importance-weighted bound does not depend on how many rows run at once, and equals the log-mean-exp of single ones."""
     whole = model.bound(x, num_samples=9, seed=1)
-    monkeypatch.setattr(rastrum.canvas, "ROWS", 21)
+    monkeypatch.setattr(rastrum.strokes, "ROWS", 21)
     assert torch.allclose(whole, model.bound(x, num_samples=9, seed=1), rtol=1e-12)
     singles = torch.cat([model._log_weights(x, None, 1, 0, k, 1) for k in range(9)], dim=1)
     assert torch.allclose(whole, torch.logsumexp(singles, 1) - math.log(9), rtol=1e-12)
@@ -143,7 +148,7 @@ def test_generate_frames(model):
 
 def test_big_samples_are_split(model, monkeypatch):
     whole = model.sample(10, seed=1)
-    monkeypatch.setattr(rastrum.canvas, "ROWS", 3)
+    monkeypatch.setattr(rastrum.strokes, "ROWS", 3)
     assert torch.equal(whole, model.sample(10, seed=1))
 
 
@@ -226,3 +231,28 @@ def test_decode_refuses_what_it_cannot_be(model, x):
         model.decode([latents[0] * math.nan])
     with pytest.raises(ValueError, match="rest"):
         model.decode(latents, rest="zero")
+
+
+@pytest.mark.parametrize("name", ["draw", "conv-draw"])
+def test_queries_do_not_move_the_state(name: str) -> None:
+    """Prior and posterior give the same however often they are asked; the look alone moves the encoder."""
+    model = rastrum.build(name, ImageSpec(1, 6, 5, 2), preset="tiny")
+    assert isinstance(model, CanvasModel)
+    state, x = model.init(3), torch.randint(2, (3, 1, 6, 5), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        while state.t < model.steps:
+            model.look(state, x)
+            priors, posteriors = [model.prior(state) for _ in range(2)], [model.posterior(state) for _ in range(2)]
+            assert all(torch.equal(a.mean, b.mean) for a, b in (priors, posteriors))
+            assert torch.equal(model.image(state), model.image(state))
+            model.write(state, posteriors[0].mean)
+
+
+def test_a_model_without_a_method_is_refused_by_name() -> None:
+    class Unfinished(CanvasModel):
+        steps = 1
+
+    with pytest.raises(TypeError, match=r"abstract.*distribution.*image.*init.*look.*posterior.*prior.*write"):
+        Unfinished(SPEC)  # pyright: ignore[reportAbstractUsage]
+    with pytest.raises(TypeError, match=r"abstract.*distribution"):
+        rastrum.RasterModel(SPEC)  # pyright: ignore[reportAbstractUsage]

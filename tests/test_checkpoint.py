@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 import rastrum
 from rastrum import ConditionSpec, ImageSpec, checkpoint
 from rastrum.checkpoint import CheckpointError, load, save_pretrained
+from rastrum.distributions import Bernoulli
 
 CASES = [
     ("pixelcnn", ImageSpec(1, 5, 4, 2), None),
@@ -63,7 +64,8 @@ def test_the_card_tells_what_is_known_and_credits_the_digits(tmp_path: Path) -> 
 
 def test_a_model_that_load_could_not_rebuild_is_not_saved(tmp_path: Path) -> None:
     class Mine(rastrum.RasterModel):
-        pass
+        def distribution(self, x: Any, condition: Any = None) -> Any:
+            return Bernoulli(torch.zeros(x.shape))
 
     with pytest.raises(ValueError, match=r"Mine is not in rastrum\.MODELS"):
         Mine(ImageSpec(1, 2, 2, 2)).save_pretrained(tmp_path / "mine")

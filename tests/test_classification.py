@@ -11,8 +11,10 @@ import rastrum
 from rastrum import ConditionSpec, ImageSpec, RasterModel
 from rastrum.applications.bayes_classifier import log_posterior
 from rastrum.applications.glimpse_classifier import WholeImageClassifier
+from rastrum.config import OptimConfig, RunConfig, TrainConfig
 from rastrum.data.dataset import load_dataset
-from rastrum.fitting import fit
+from rastrum.evaluation import evaluate
+from rastrum.train import train
 
 THREE = ConditionSpec("class", 3)
 
@@ -66,17 +68,19 @@ def test_pieces_and_no_gradient() -> None:
     assert torch.allclose(found, torch.cat([log_posterior(model, each) for each in x.split(1)]), atol=1e-6)
 
 
-def test_fit_spends_its_time_and_learns() -> None:
-    """It stops when the CPU time is used up, counts every step, and a classifier of digits learns."""
+def test_a_classifier_trains_through_the_same_loop() -> None:
+    """Within its CPU time, a classifier of digits learns; it needs labels, has no likelihood, and is not evaluated in nats."""
     data = load_dataset("digits", "train")
     network = WholeImageClassifier(data.spec, 10, 6000, convolutional=False)
     with torch.no_grad():
         before = network.loss(data.images, data.labels).mean()
-    steps = list(fit(network, network.loss, data, 0.02, learning_rate=1e-2, batch=32, warm_up=1))
+    optim = OptimConfig(learning_rate=1e-2, batch=32, micro_batch=None, warm_up=1, ema=0.0, clip=5.0)
+    config = TrainConfig(optim=optim, run=RunConfig(cpu_minutes=0.02, workers=1))
+    states = list(train(network, data, config))
     with torch.no_grad():
         after = network.loss(data.images, data.labels).mean()
-    assert [step for _, step in steps] == list(range(1, len(steps) + 1)) and steps[-1][0] >= 1.2 and after < 0.7 * before
-    with pytest.raises(ValueError, match="cpu_minutes"):
-        next(fit(network, network.loss, data, 0.0, learning_rate=1e-2))
+    assert states[-1].finished and states[-1].bits_per_dim is None and after < 0.7 * before
     with pytest.raises(ValueError, match="labels"):
-        next(fit(network, network.loss, replace(data, labels=None), 0.1, learning_rate=1e-2))
+        next(train(network, replace(data, labels=None), config))
+    with pytest.raises(ValueError, match="no likelihood"):
+        evaluate(network, data)

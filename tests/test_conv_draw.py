@@ -220,7 +220,9 @@ def test_the_prior_does_not_see_what_it_predicts():
         a, b = model.init(1), model.init(1)
         x, y = images(spec, 1, 1), images(spec, 1, 2)
         for _ in range(model.steps):
-            q, p = model.posterior(a, x), model.posterior(b, y)
+            model.look(a, x)
+            model.look(b, y)
+            q, p = model.posterior(a), model.posterior(b)
             assert torch.equal(model.prior(a).mean, model.prior(b).mean) and not torch.equal(q.mean, p.mean)
             if isinstance(q, Uniform) and isinstance(p, Uniform):
                 prior = model.prior(a)
@@ -238,12 +240,18 @@ def test_the_error_is_of_the_mean_half():
     spec = ImageSpec(1, 4, 4, 256)
     model = make(spec)
     x = images(spec, 2)
-    first = model.posterior(model.init(2), x).mean
+
+    def first_posterior() -> torch.Tensor:
+        state = model.init(2)
+        model.look(state, x)
+        return model.posterior(state).mean
+
+    first = first_posterior()
     with torch.no_grad():
         model.canvas[1:] += 1
-        assert torch.equal(model.posterior(model.init(2), x).mean, first)
+        assert torch.equal(first_posterior(), first)
         model.canvas[:1] += 1
-    assert not torch.allclose(model.posterior(model.init(2), x).mean, first)
+    assert not torch.allclose(first_posterior(), first)
 
 
 def test_beta_weighs_the_reconstruction_of_the_loss_only():
@@ -327,7 +335,9 @@ def test_a_condition_steers():
     model = make(spec, condition=ConditionSpec("class", 3), layers=2)
     same, other = model.bound(x, torch.tensor([0, 1, 2, 0]), seed=0), model.bound(x, torch.tensor([0, 1, 1, 0]), seed=0)
     assert torch.allclose(same[[0, 1, 3]], other[[0, 1, 3]]) and same[2] != other[2]
-    first = model.posterior(model.init(2, torch.tensor([0, 1])), x[:1].expand(2, -1, -1, -1)).mean    # no decoder has moved yet
+    state = model.init(2, torch.tensor([0, 1]))
+    model.look(state, x[:1].expand(2, -1, -1, -1))                        # no decoder has moved yet
+    first = model.posterior(state).mean
     assert not torch.allclose(first[0], first[1])
     assert model.sample(2, condition=torch.tensor(1)).shape == (2, 1, 4, 4)
     vector = make(spec, condition=ConditionSpec("vector", 2))
@@ -354,16 +364,16 @@ def test_a_weighted_loss_is_not_told_as_a_likelihood() -> None:
     spec = ImageSpec(1, 4, 4, 2)
     plain, weighted = (rastrum.build("conv-draw", spec, preset="tiny", beta=beta) for beta in (1.0, 0.5))
     assert isinstance(plain, ConvDRAW) and isinstance(weighted, ConvDRAW)
-    assert plain.loss_is_bound and not weighted.loss_is_bound
+    assert plain.loss_is_nats and not weighted.loss_is_nats
     x = images(spec, 3)
     assert torch.allclose(plain.loss(x, seed=1), -plain.bound(x, seed=1))
     assert torch.equal(plain.bound(x, seed=1), weighted.bound(x, seed=1))
     assert not torch.allclose(weighted.loss(x, seed=1), plain.loss(x, seed=1))
     plain.progress(0.0)
-    assert not plain.loss_is_bound
+    assert not plain.loss_is_nats
     plain.progress(1.0)
-    assert plain.loss_is_bound
+    assert plain.loss_is_nats
     cold = rastrum.build("conv-draw", spec, preset="tiny", warm_up=0.0)
     assert isinstance(cold, ConvDRAW)
     cold.progress(0.0)
-    assert cold.loss_is_bound
+    assert cold.loss_is_nats

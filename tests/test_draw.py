@@ -340,7 +340,9 @@ def test_a_condition_steers():
     model = make(spec, condition=ConditionSpec("class", 3))
     same, other = model.bound(x, torch.tensor([0, 1, 2, 0]), seed=0), model.bound(x, torch.tensor([0, 1, 1, 0]), seed=0)
     assert torch.equal(same[[0, 1, 3]], other[[0, 1, 3]]) and same[2] != other[2]
-    first = model.posterior(model.init(2, torch.tensor([0, 1])), x[:1].expand(2, -1, -1, -1)).mean    # no decoder has moved yet
+    state = model.init(2, torch.tensor([0, 1]))
+    model.look(state, x[:1].expand(2, -1, -1, -1))                        # no decoder has moved yet
+    first = model.posterior(state).mean
     assert not torch.allclose(first[0], first[1])
     assert model.sample(2, condition=torch.tensor(1)).shape == (2, 1, 4, 4)
     vector = make(spec, condition=ConditionSpec("vector", 2))

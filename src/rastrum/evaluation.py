@@ -1,4 +1,4 @@
-"""Held-out scores: nats an image and bits/dim with their standard error, exact for raster models, a bound for canvas models."""
+"""Held-out scores: nats per image and bits per dimension with their standard error."""
 
 from __future__ import annotations
 
@@ -6,34 +6,31 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from .canvas import CanvasModel
 from .data.dataset import Dataset
-from .raster import RasterModel
-
-Model: TypeAlias = RasterModel | CanvasModel
-
-# Images at a time: on a CPU the maps of a few stay in cache.
-RASTER_BATCH, LARGE_BATCH = 4, 128
+from .model import Kind, Model
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """Mean over images of a held-out set.
 
-    nats: of an image, the lower the better · standard_error: of nats, over images · size: values of an image ·
-    kind: "exact", "bound" (nats are at most that) or "loss" (a number to go down, no likelihood: bits_per_dim is None).
+    nats: per image, the lower the better.
+    standard_error: of ``nats``, over images.
+    images: how many were scored.
+    size: values per image.
+    kind: "exact", "bound" (−log p is at most ``nats``) or "loss" (no likelihood, so ``bits_per_dim`` is None).
     """
 
     nats: float
     standard_error: float
     images: int
     size: int
-    kind: Literal["exact", "bound", "loss"]
+    kind: Kind
 
     @property
     def bits_per_dim(self) -> float | None:
@@ -59,16 +56,22 @@ def evaluate(
     ensemble: bool = False,
     progress: Callable[[int], object] | None = None,
 ) -> Evaluation:
-    """Score all of ``data``. batch: images at a time, None = what is usually fast; num_samples: trajectories of a bound, more are tighter;
+    """Score all images of a data set.
 
-    seed: of the bound's noise, which belongs to an image's number, so that batches and workers change nothing; workers: threads, None =
-    as many as torch uses; ensemble: the mixture of a raster model over flips and rotations (``ensemble_log_prob``); progress: called with
-    the number of images done.
-    Raises ``ValueError`` for data of another kind than the model's, a model whose loss is no likelihood, and one that has no ensemble.
+    model: any model with a likelihood or a bound.
+    data: the images, and the condition of each where the model is conditional.
+    batch: images at a time; None (default) takes what is usually fast.
+    num_samples: trajectories of a bound, 1 by default; the bound is tighter with more.
+    seed: of the bound's noise, 0 by default; it belongs to an image's number, so that batches and workers change nothing.
+    workers: threads; None (default) takes as many as torch uses.
+    ensemble: score by the mixture over an image's flips and rotations (``ensemble_log_prob``); False by default.
+    progress: called with the number of images done.
+
+    Raises ``ValueError`` for data that do not fit the model, a model whose loss is not a likelihood, and one that has no ensemble.
     """
     check_data(model, data)
     if not model.has_likelihood:
-        model.log_prob(data.images[:1]) if isinstance(model, RasterModel) else model.bound(data.images[:0])  # says why there is none
+        raise ValueError(f"evaluate: {type(model).__name__} as configured has a loss and no likelihood, so it has no score in nats")
     training = model.training
     try:
         with Pool(workers or torch.get_num_threads()) as pool:
@@ -88,13 +91,15 @@ def score(
     ensemble: bool = False,
 ) -> Evaluation:
     """``evaluate`` on the threads of ``pool``, for a model in evaluation mode; a model without a likelihood gets its mean loss."""
-    batch = at_a_time(model) if batch is None else batch
-    told = conditions_for(model, data)
+    batch = model.images_at_a_time if batch is None else batch
+    conditions = conditions_for(model, data)
 
     def work(start: int) -> Tensor:
         part = slice(start, start + batch)
-        with torch.no_grad():                                            # a setting of each thread
-            return nats(model, data.images[part], None if told is None else told[part], num_samples, seed, start, ensemble).double().cpu()
+        x, condition = data.images[part].to(model.device), None if conditions is None else conditions[part].to(model.device)
+        with torch.no_grad():                                             # a setting of each thread
+            nats = -ensemble_log_prob(model, x, condition) if ensemble else model.nats(x, condition, num_samples, seed, start)
+        return nats.double().cpu()
 
     parts: list[Tensor] = []
     for part in pool.map(work, range(0, len(data), batch)):
@@ -103,60 +108,39 @@ def score(
             progress(min(len(parts) * batch, len(data)))
     every = torch.cat(parts)
     error = every.std().item() / math.sqrt(len(every)) if len(every) > 1 else math.nan
-    kind = "loss" if not model.has_likelihood else "exact" if isinstance(model, RasterModel) else "bound"
-    return Evaluation(every.mean().item(), error, len(every), model.spec.size, kind)
-
-
-def at_a_time(model: Model) -> int:
-    """How many images are usually fastest."""
-    return RASTER_BATCH if isinstance(model, RasterModel) and model.device.type == "cpu" else LARGE_BATCH
-
-
-def nats(
-    model: Model, x: Tensor, told: Tensor | None, num_samples: int = 1, seed: int = 0, first: int = 0, ensemble: bool = False
-) -> Tensor:
-    """−log p of images x (B, *shape), or the bound on it, or where there is neither the training loss: (B,).
-
-    told: to a model that wants a condition, else ignored. first: number of the first image, for the bound's noise.
-    """
-    told = condition_of(model, told)
-    if ensemble:
-        return -ensemble_log_prob(model, x, told)
-    if not model.has_likelihood:
-        loss: Any = model.loss                                            # a raster model without a likelihood has one
-        return loss(x.to(model.device), told, seed)
-    if isinstance(model, RasterModel):
-        return -model.log_prob(x, told)
-    return -model.bound(x, told, num_samples, seed, first=first)
+    return Evaluation(every.mean().item(), error, len(every), model.spec.size, model.kind)
 
 
 def ensemble_log_prob(model: Model, x: Tensor, condition: Tensor | None = None) -> Tensor:
-    """Nats of images x (B, *shape) under the mixture of p(turned x) over flips, and quarter turns of square images: (B,) float64.
+    """Log-probability of images under the mixture of p over their flips, and over quarter turns too if they are square.
 
-    log (1/n Σ p), a likelihood like any other: 4 or 8 views of an image, no step (the EoRIDE of Theis & Bethge 2015, section 3.2).
-    Raises ``ValueError`` for a canvas model and for one that is told a map, which would have to turn too.
+    A likelihood like any other, log (1/n Σ p(turned x)) over 4 or 8 views, but there is no step to sample from it: the EoRIDE of
+    Theis & Bethge 2015, section 3.2.
+
+    model: a model with an exact likelihood.
+    x: integer levels (B, *spec.shape).
+    condition: one per image; None for an unconditional model.
+
+    Returns nats (B,), float64. Raises ``ValueError`` for a model with a bound, and for one that is given a spatial map, which would have
+    to turn with the image.
     """
-    if not isinstance(model, RasterModel):
-        raise ValueError(f"ensemble: it mixes exact likelihoods, {type(model).__name__} has a bound; leave it out")
+    if model.kind != "exact":
+        raise ValueError(f"ensemble: it mixes exact likelihoods, {type(model).__name__} has a {model.kind}; leave it out")
     if model.condition_spec is not None and model.condition_spec.kind == "map":
-        raise ValueError("ensemble: this model is told a map, which does not turn with the image; leave it out")
+        raise ValueError("ensemble: the condition of this model is a spatial map, which does not turn with the image; leave it out")
     views = [x, x.transpose(-1, -2)] if x.shape[-1] == x.shape[-2] else [x]
     turned = [view.flip(sides) for view in views for sides in ((), (-1,), (-2,), (-2, -1))]
-    return torch.stack([model.log_prob(view, condition) for view in turned]).logsumexp(0) - math.log(len(turned))
+    return torch.stack([-model.nats(view, condition) for view in turned]).logsumexp(0) - math.log(len(turned))
 
 
 def conditions_for(model: Model, data: Dataset) -> Tensor | None:
-    """What ``data`` say of each image that the model is told, (N, …): labels, vectors or maps, or None."""
-    told = model.condition_spec
-    return None if told is None else data.labels if told.kind == "class" else data.conditions
-
-
-def condition_of(model: Model, told: Tensor | None) -> Tensor | None:
-    return None if model.condition_spec is None or told is None else told.to(model.device)
+    """The conditions that ``data`` have for the model, one per image: labels, vectors or spatial maps (N, …); None if unconditional."""
+    spec = model.condition_spec
+    return None if spec is None else data.labels if spec.kind == "class" else data.conditions
 
 
 def check_data(model: Model, data: Dataset) -> None:
-    """``ValueError`` unless the images are of the model's spec and have what it is told: classes, vectors or maps."""
+    """``ValueError`` unless the images fit the model's spec and have the condition that it needs."""
     if model.spec != data.spec:
         frames = [f"{s.frames} frames of " if s.frames > 1 else "" for s in (model.spec, data.spec)]
         sizes = [f"{s.channels}x{s.height}x{s.width} with {s.levels} levels" for s in (model.spec, data.spec)]
@@ -164,19 +148,19 @@ def check_data(model: Model, data: Dataset) -> None:
         raise ValueError(
             f"data: the model is for {ours}, {data.name} {data.split} is {theirs}; change {change}size, levels, grey or binarise to match"
         )
-    told = model.condition_spec
-    if told is None:
+    spec = model.condition_spec
+    if spec is None:
         return
-    if told.kind != "class":
-        has = None if data.conditions is None else data.condition_spec
-        if has != told:
-            of = "none" if has is None else f"those of kind {has.kind!r}, size {has.size}"
-            raise ValueError(f"data: the model is told a condition of kind {told.kind!r}, size {told.size}; {data.name} has {of}")
+    if spec.kind != "class":
+        available = None if data.conditions is None else data.condition_spec
+        if available != spec:
+            has = "none" if available is None else f"those of kind {available.kind!r}, size {available.size}"
+            raise ValueError(f"data: the model needs a condition of kind {spec.kind!r}, size {spec.size}; {data.name} has {has}")
         return
     if data.labels is None:
-        raise ValueError(f"data: the model is told a class, {data.name} {data.split} has no labels")
-    if data.classes > int(told.size):                                    # pyright: ignore[reportArgumentType]
-        raise ValueError(f"data: the model knows {told.size} classes, {data.name} has {data.classes}")
+        raise ValueError(f"data: the model needs the class of each image, {data.name} {data.split} has no labels")
+    if data.classes > int(spec.size):                                     # pyright: ignore[reportArgumentType]
+        raise ValueError(f"data: the model knows {spec.size} classes, {data.name} has {data.classes}")
 
 
 class Pool:

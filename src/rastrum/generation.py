@@ -13,10 +13,11 @@ from typing import Literal, overload
 import torch
 from torch import Tensor
 
-from .canvas import CanvasModel
+from .model import Model
 from .particles import completions
 from .protocol import ArrayLike, Frame, as_tensor, check_condition, check_images, to_levels
 from .raster import Backend, RasterModel
+from .strokes import CanvasModel
 from .walk import MAX_BATCH, Sample, walk
 
 Every = Literal["row", "decision"] | int
@@ -33,7 +34,7 @@ def _check_call(model: object, name: str, count: int, seed: int, temperature: fl
         raise ValueError(f"temperature: expected a finite number above 0, got {temperature!r}")
 
 
-def _check_backend(model: RasterModel | CanvasModel, backend: Backend) -> None:
+def _check_backend(model: Model, backend: Backend) -> None:
     if backend not in (None, "native", "torch", "naive"):
         raise ValueError(f"backend: expected None, 'native', 'torch' or 'naive', got {backend!r}")
 
@@ -45,7 +46,7 @@ def _last(frames: Iterator[Frame]) -> Tensor:
 
 
 def sample(
-    model: RasterModel | CanvasModel,
+    model: Model,
     count: int,
     condition: ArrayLike | int | None = None,
     temperature: float = 1.0,
@@ -64,6 +65,7 @@ def sample(
     told = check_condition(model.condition_spec, condition, count, model.device)
     if isinstance(model, CanvasModel):
         return to_levels(model.sample(count, told, temperature, seed), model.spec)
+    assert isinstance(model, RasterModel)
     parts = []
     for start in range(0, count, MAX_BATCH):
         size = min(MAX_BATCH, count - start)
@@ -162,7 +164,7 @@ def complete(
 
 
 def generate(
-    model: RasterModel | CanvasModel,
+    model: Model,
     count: int,
     condition: ArrayLike | int | None = None,
     temperature: float = 1.0,
@@ -176,6 +178,7 @@ def generate(
     told = check_condition(model.condition_spec, condition, count, model.device)
     if isinstance(model, CanvasModel):
         return model.generate(count, told, temperature, seed, every)
+    assert isinstance(model, RasterModel)
     return walk(model, count, Sample(seed, temperature), told, every=every, backend=backend)
 
 

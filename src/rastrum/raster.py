@@ -6,14 +6,15 @@ samples for about the price of one forward pass: the base class runs that progra
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from .model import Model
 from .protocol import ArrayLike, ConditionSpec, Distribution, ImageSpec, Work, check_condition, check_images, mro_index
 
 if TYPE_CHECKING:
@@ -75,13 +76,18 @@ class State:
         return self.select(torch.arange(self.batch, device=self.x.device).repeat_interleave(n))
 
 
-class RasterModel(nn.Module):
+class RasterModel(Model):
     """Base of every raster model. A subclass defines ``distribution``, and ``lower`` to be fast.
 
-    ``order`` is the only statement of the order of decisions: a permutation (D,) of the flat indices of ``x.flatten(1)``;
-    None = raster order: row, then column, then channel (frame by frame for a video).
+    spec: shape and levels of the images that the model is for.
+    condition_spec: the condition that the model is given with each image; None (default) for an unconditional model.
+    order: the order of decisions, a permutation (D,) of the flat indices of ``x.flatten(1)``; None (default) is raster order: row, then
+        column, then channel, frame by frame for a video. The buffer ``order`` is the only statement of it.
+
+    Raises ``ValueError`` for an order that is no permutation.
     """
 
+    score = "exact"
     order: Tensor
     # Says one step of the model as a program; None = every step is a full forward.
     lower: Callable[[Program], None] | None = None
@@ -89,9 +95,7 @@ class RasterModel(nn.Module):
     groups: int = 1
 
     def __init__(self, spec: ImageSpec, condition_spec: ConditionSpec | None = None, order: ArrayLike | None = None) -> None:
-        super().__init__()
-        self.spec = spec
-        self.condition_spec = condition_spec
+        super().__init__(spec, None, condition_spec)
         order = raster_order(spec) if order is None else torch.as_tensor(order, dtype=torch.int64)
         if order.shape != (spec.size,) or not torch.equal(order.sort().values, torch.arange(spec.size)):
             raise ValueError(f"order: expected a permutation of 0 … {spec.size - 1}, got shape {tuple(order.shape)}")
@@ -100,50 +104,57 @@ class RasterModel(nn.Module):
 
     # ── what a model says ────────────────────────────────────────────────────────────────────────────────────────────
 
+    @abstractmethod
     def distribution(self, x: Tensor, condition: Tensor | None = None) -> Distribution:
-        """All conditionals of images x (B, *shape) int64 at once: batch shape (B, *shape)."""
-        raise TypeError(f"{type(self).__name__} does not define distribution(x, condition)")
+        """All conditional distributions of images at once.
 
-    def initialise(self, x: Tensor, condition: Tensor | None = None) -> None:
-        """Data-dependent initialisation (weight norm, whitening) on images x (B, *shape); train calls it before step 1.
+        x: integer levels (B, *spec.shape), int64.
+        condition: as ``condition_spec`` says, one per image; None for an unconditional model.
 
-        A model that has one registers a saved bool buffer ``initialised`` and sets it here, so that it happens once.
+        Returns a distribution of batch shape (B, *spec.shape): of each value given those before it in ``order``.
         """
-
-    def progress(self, fraction: float) -> float:
-        """``fraction`` (0 … 1) of the training is done; train says so before every step, for a model that learns in stages.
-
-        → the fraction done of the stage that it is in: every stage has a schedule of the learning rate of its own.
-        """
-        return fraction
 
     def context(self) -> Tensor | None:
         """(D, D) bool in flat indices: [i, j] = decision i promises to see value j; None = no promise. ``check`` compares."""
         return None
 
-    @property
-    def has_likelihood(self) -> bool:
-        """Whether it has a likelihood; a model that has not trains on a ``loss`` of its own, and ``distribution`` says why."""
-        return True
-
     # ── likelihood ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-    @property
-    def device(self) -> torch.device:
-        return self.order.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return next((p.dtype for p in self.parameters() if p.is_floating_point()), torch.get_default_dtype())
-
     def log_prob_map(self, x: ArrayLike, condition: ArrayLike | int | None = None) -> Tensor:
-        """Nats of each value given those before it in ``order``: (B, *shape). ``ValueError`` for images of another spec."""
+        """Log-probability of each value given those before it in ``order``: where an image is surprising.
+
+        x: integer levels (B, *spec.shape), torch or numpy.
+        condition: one per image, or one for all; None for an unconditional model.
+
+        Returns nats (B, *spec.shape). Raises ``ValueError`` for images of another spec.
+        """
         x = check_images(self.spec, x, self.device)
         return self.distribution(x, check_condition(self.condition_spec, condition, len(x), self.device)).log_prob(x)
 
     def log_prob(self, x: ArrayLike, condition: ArrayLike | int | None = None) -> Tensor:
-        """Nats of each image, exact: (B,) float64."""
+        """Log-probability of each image, exact.
+
+        x: integer levels (B, *spec.shape), torch or numpy.
+        condition: one per image, or one for all; None for an unconditional model.
+
+        Returns nats (B,), float64. Raises ``ValueError`` for images of another spec, and for a model without a likelihood.
+        """
         return self.log_prob_map(x, condition).double().flatten(1).sum(1)
+
+    def loss(self, x: ArrayLike, condition: ArrayLike | int | None = None, seed: int | None = None) -> Tensor:
+        """−log p(x) in nats, (B,), in the model's precision."""
+        return -self.log_prob_map(x, condition).flatten(1).sum(1)
+
+    def nats(
+        self, x: ArrayLike, condition: ArrayLike | int | None = None, num_samples: int = 1, seed: int = 0, first: int = 0
+    ) -> Tensor:
+        """−log p(x), exact, (B,) float64; of a model without a likelihood the loss. The other arguments are for models that draw noise."""
+        return -self.log_prob(x, condition) if self.has_likelihood else self.loss(x, condition, seed)
+
+    @property
+    def images_at_a_time(self) -> int:
+        """On a CPU the feature maps of a few images stay in the cache."""
+        return 4 if self.device.type == "cpu" else super().images_at_a_time
 
     # ── one decision at a time ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -240,14 +251,6 @@ class RasterModel(nn.Module):
         values = state.engine.decide(state.t, stop, work, active, kept)
         state.x.view(state.batch, -1)[:, self.order[state.t : stop]] = values
         state.t = stop
-
-    # ── saving ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write weights, config and card to ``folder``; ``rastrum.load`` reads them."""
-        from .checkpoint import save_pretrained
-
-        save_pretrained(self, folder)
 
 
 def raster_order(spec: ImageSpec) -> Tensor:

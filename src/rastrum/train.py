@@ -4,7 +4,7 @@
                                                                                           evaluate and save the average ◀───┘
 
 On a CPU a piece of a few images keeps a convnet's maps in cache, and threads that each work on their own piece scale better than threads
-inside one operation. The loss is in nats an image: −log p for raster models, −bound for canvas models, or what ``model.loss`` says.
+inside one operation. The loss is ``model.loss``: −log p or −bound in nats per image, or whatever the network minimises.
 
 The same seed, settings and number of workers give the same run, bit for bit, on one machine; only a model that draws noise of its own
 (dropout, latents) needs ``workers=1`` for that, because its pieces share one stream of noise. A budget of time ends where it ends.
@@ -31,8 +31,8 @@ from torch import Tensor, nn
 from .checkpoint import model_files, tensor_bytes, write_files
 from .config import OptimConfig, RunConfig, TrainConfig
 from .data.dataset import Dataset
-from .evaluation import Evaluation, Model, Pool, check_data, condition_of, conditions_for, score
-from .raster import RasterModel
+from .evaluation import Evaluation, Pool, check_data, conditions_for, score
+from .model import Model
 
 METRICS, STATE, TRAINING = "metrics.jsonl", "state.json", "training.safetensors"
 INITIALISE = 64  # images of a data-dependent initialisation
@@ -87,23 +87,23 @@ def train(
     record = None if run.folder is None else _Record(Path(run.folder), config, card or {})
     clock = _Clock(run)
     with _noise(generator):
-        if not bool(getattr(model, "initialised", False)):
-            x, told = next(data.batches(min(len(data), INITIALISE), generator, conditions_for(model, data)))
-            model.initialise(x.to(run.device, torch.int64), condition_of(model, told))
+        if not bool(model.initialised):
+            x, condition = next(data.batches(min(len(data), INITIALISE), generator, conditions_for(model, data)))
+            model.initialise(x.to(run.device, torch.int64), None if condition is None else condition.to(run.device))
     averaged = copy.deepcopy(model).eval().requires_grad_(False)
-    in_bits = model.has_likelihood if isinstance(model, RasterModel) else model.loss_is_bound
+    in_bits = model.loss_is_nats
     with Workers(model, config) as workers, _deferred_interrupt() as interrupt:
         optimiser = torch.optim.Adam(workers.parameters, optim.learning_rate, optim.betas, optim.eps, fused=True)
         due, first, done = 1, 1, 0.0
         try:
-            for step, (x, told) in enumerate(data.batches(optim.batch, generator, conditions_for(model, data)), start=1):
+            for step, (x, condition) in enumerate(data.batches(optim.batch, generator, conditions_for(model, data)), start=1):
                 fraction = clock.fraction(step - 1)
                 before, done = done, model.progress(fraction)
                 if done < before:                                         # a new stage
                     first = step
                 rate = learning_rate(optim, step - first, done)
                 with _noise(generator):
-                    loss = workers.gradients(x, told)
+                    loss = workers.gradients(x, condition)
                 norm = _clip(workers.parameters, optim.clip)
                 if not math.isfinite(loss) or not math.isfinite(norm):
                     raise ValueError(_diverged(f"at step {step} (loss {loss}, norm of the gradient {norm})", optim))
@@ -184,15 +184,18 @@ class Workers:
     def __exit__(self, *_: object) -> None:
         self.pool.__exit__()
 
-    def gradients(self, x: Tensor, told: Tensor | None) -> float:
-        """Sets the gradient of the mean loss over images x, None where it has none and Adam lets it rest; → that loss, nats an image."""
+    def gradients(self, x: Tensor, condition: Tensor | None) -> float:
+        """Sets the gradient of the mean loss over images x; None for a parameter without one, which Adam then skips. → the mean loss."""
+
+        device = self.model.device
 
         def work(worker: int) -> tuple[list[Tensor | None], Tensor]:
             total: list[Tensor | None] = []
-            mean = torch.zeros((), dtype=torch.float64, device=self.model.device)
+            mean = torch.zeros((), dtype=torch.float64, device=device)
             for start in range(worker * self.piece, len(x), self.pool.count * self.piece):
                 part = slice(start, start + self.piece)
-                loss = self.loss(x[part], None if told is None else told[part]).sum() / len(x)
+                images, given = x[part].to(device, torch.int64), None if condition is None else condition[part].to(device)
+                loss = self.model.loss(images, given).sum() / len(x)
                 gradients = torch.autograd.grad(loss, self.parameters, allow_unused=True)
                 total = _add(total, gradients) if total else list(gradients)
                 mean += loss.detach()
@@ -206,12 +209,6 @@ class Workers:
         for parameter, gradient in zip(self.parameters, total, strict=True):
             parameter.grad = gradient
         return mean.item()
-
-    def loss(self, x: Tensor, told: Tensor | None) -> Tensor:
-        """(B,) nats."""
-        x, told = x.to(self.model.device, torch.int64), condition_of(self.model, told)
-        own: Any = getattr(self.model, "loss", None)
-        return -self.model.log_prob_map(x, told).flatten(1).sum(1) if own is None else own(x, told)  # pyright: ignore[reportCallIssue]
 
 
 def _add(total: list[Tensor | None], other: Any) -> list[Tensor | None]:

@@ -26,37 +26,45 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..generation import sample
+from ..model import Model
 from ..models import MODELS
 from ..protocol import ArrayLike, ConditionSpec, ImageSpec, as_tensor, check_images
 from ..raster import RasterModel
 
 HALVINGS = 3
-CELL, MAPS = 4, 16         # pixels a side of a cell of the map that the drawing decoder is told, and its channels
+CELL, MAP_CHANNELS = 4, 16     # pixels along a side of a cell of the drawing decoder's spatial map, and channels of the map
 
 
-class Autoencoder(nn.Module):
-    """What both share: the encoder, and images in [−1, 1] for it. ``size`` numbers an image, of ``features`` maps."""
+class Autoencoder(Model):
+    """What both share: the encoder, and the loop that trains them (``rastrum.train``). It has a loss and no likelihood.
+
+    spec: of the images.
+    size: values of the code h of an image.
+    features: channels of the first feature map, 32 by default; each halving of the resolution doubles them.
+
+    Raises ``ValueError`` for a size or features below 1, and for videos.
+    """
 
     def __init__(self, spec: ImageSpec, size: int, features: int = 32) -> None:
-        super().__init__()
+        super().__init__(spec)
         for name, value in (("size", size), ("features", features)):
             if type(value) is not int or value < 1:
                 raise ValueError(f"{name}: expected a whole number of at least 1, got {value!r}")
         if spec.frames > 1:
             raise ValueError(f"frames: an autoencoder takes still images, got {spec.frames} frames")
-        self.spec, self.size = spec, size
+        self.size = size
         channels = [spec.channels, *(features << i for i in range(HALVINGS))]
         self.halvings = nn.ModuleList(nn.Conv2d(channels[i], channels[i + 1], 3, stride=2, padding=1) for i in range(HALVINGS))
         height, width = (-(-side >> HALVINGS) for side in (spec.height, spec.width))
-        self.told = nn.Linear(channels[-1] * height * width, size)
+        self.to_code = nn.Linear(channels[-1] * height * width, size)
 
     def encode(self, x: ArrayLike) -> Tensor:
         """Levels x (B, C, H, W) → h (B, size)."""
-        weight = self.told.weight
+        weight = self.to_code.weight
         y = self.spec.scale(check_images(self.spec, x, weight.device), weight.dtype)
         for halve in self.halvings:
             y = F.relu(halve(y))
-        return self.told(y.flatten(1))
+        return self.to_code(y.flatten(1))
 
 
 class PixelCNNAutoencoder(Autoencoder):
@@ -64,7 +72,7 @@ class PixelCNNAutoencoder(Autoencoder):
 
     def __init__(self, spec: ImageSpec, size: int, features: int = 32, **overrides: int) -> None:
         super().__init__(spec, size, features)
-        self.coarse = (MAPS, -(-spec.height // CELL), -(-spec.width // CELL))
+        self.coarse = (MAP_CHANNELS, -(-spec.height // CELL), -(-spec.width // CELL))
         self.spread = nn.Linear(size, math.prod(self.coarse))
         gated = MODELS["gated-pixelcnn"]
         decoder = gated(spec, gated.preset("small", spec, **overrides), ConditionSpec("map", self.coarse))
@@ -75,14 +83,14 @@ class PixelCNNAutoencoder(Autoencoder):
         """h (B, size) → what the decoder is told, (B, MAPS, H/4, W/4)."""
         return F.relu(self.spread(code)).unflatten(1, self.coarse)
 
-    def loss(self, x: ArrayLike) -> Tensor:
+    def loss(self, x: ArrayLike, condition: ArrayLike | int | None = None, seed: int | None = None) -> Tensor:
         """−log p(x | h(x)) in nats, (B,)."""
         return -self.decoder.log_prob(x, self.map_of(self.encode(x)))
 
     @torch.no_grad()
     def decode(self, code: ArrayLike, seed: int = 0, temperature: float = 1.0) -> Tensor:
         """Draw an image from each of h (B, size): levels (B, C, H, W). Raises ``ValueError`` for another shape, or what is not finite."""
-        code = as_tensor("code", code).to(self.told.weight)
+        code = as_tensor("code", code).to(self.to_code.weight)
         if code.ndim != 2 or len(code) == 0 or code.shape[1] != self.size or not bool(code.isfinite().all()):
             raise ValueError(f"code: expected {self.size} finite numbers an image, (B, {self.size}), got shape {tuple(code.shape)}")
         return sample(self.decoder, len(code), self.map_of(code), temperature, seed)
@@ -125,7 +133,7 @@ class SquaredErrorAutoencoder(Autoencoder):
             y = double(F.relu(y))
         return 0.5 + y[:, :, : self.spec.height, : self.spec.width]
 
-    def loss(self, x: ArrayLike) -> Tensor:
+    def loss(self, x: ArrayLike, condition: ArrayLike | int | None = None, seed: int | None = None) -> Tensor:
         """Squared error of the picture, summed over the intensities of an image: (B,)."""
-        x = check_images(self.spec, x, self.told.weight.device)
+        x = check_images(self.spec, x, self.to_code.weight.device)
         return (self.picture(self.encode(x)) - x / (self.spec.levels - 1)).square().flatten(1).sum(1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..evaluation import at_a_time
 from ..protocol import ArrayLike, as_tensor, check_images
 from ..raster import RasterModel
 
@@ -28,7 +27,5 @@ def log_posterior(model: RasterModel, x: ArrayLike, prior: ArrayLike | None = No
     chance = chance.to(device=model.device, dtype=torch.float64)
     if chance.shape != (classes,) or not bool((chance >= 0).all()) or abs(float(chance.sum()) - 1) > 1e-6:
         raise ValueError(f"prior: expected {classes} probabilities that add up to 1, got {chance.tolist()}")
-    parts = [
-        torch.stack([model.log_prob(part, torch.full((len(part),), c)) for c in range(classes)], 1) for part in x.split(at_a_time(model))
-    ]
+    parts = [torch.stack([model.log_prob(part, c) for c in range(classes)], 1) for part in x.split(model.images_at_a_time)]
     return (torch.cat(parts) + chance.log()).log_softmax(1)

@@ -19,6 +19,7 @@ Dimensions: B batch · C channels · H, W image · N filters along a side · S s
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -27,10 +28,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..config import OptimConfig
 from ..layers.attention import Window, place
 from ..layers.lstm import cell
+from ..model import Model
 from ..models.presets import check_config
-from ..protocol import ArrayLike, ImageSpec, as_tensor, check_images
+from ..protocol import ArrayLike, ConditionSpec, ImageSpec, check_condition, check_images
+
+# Trains the classifiers here well; the learning rate is for the networks that see the whole image.
+TRAINING = OptimConfig(learning_rate=1e-2, warm_up=100, ema=0.0, clip=5.0, batch=128, micro_batch=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,32 +48,40 @@ class ReadingConfig:
     hidden: int = 128
 
 
-class Classifier(nn.Module):
-    """What the networks here share: levels in, the logarithm of a probability of each class out, up to a constant."""
+class Classifier(Model):
+    """What the networks here share: levels in, the logarithm of a probability of each class out, up to a constant.
+
+    The label of an image is the condition of the loss, so classifiers train through ``rastrum.train`` like any model.
+
+    spec: of the images.
+    classes: how many, at least 2.
+
+    Raises ``ValueError`` for fewer classes, and for videos.
+    """
+
+    conditions = ("class",)
 
     def __init__(self, spec: ImageSpec, classes: int) -> None:
-        super().__init__()
         if type(classes) is not int or classes < 2:
             raise ValueError(f"classes: expected a whole number of at least 2, got {classes!r}")
         if spec.frames > 1:
             raise ValueError(f"frames: a classifier takes still images, got {spec.frames} frames")
-        self.spec, self.classes = spec, classes
+        super().__init__(spec, condition_spec=ConditionSpec("class", classes))
+        self.classes = classes
 
+    @abstractmethod
     def logits(self, x: ArrayLike) -> Tensor:
         """Levels x (B, C, H, W) → (B, classes)."""
-        raise NotImplementedError
 
-    def loss(self, x: ArrayLike, labels: ArrayLike | None) -> Tensor:
-        """−log p(label | x) in nats, (B,). Raises ``ValueError`` for images of another kind, and labels that are missing or no class."""
-        if labels is None:
-            raise ValueError("labels: a classifier learns from labelled images, got none")
+    def loss(self, x: ArrayLike, condition: ArrayLike | int | None = None, seed: int | None = None) -> Tensor:
+        """−log p(label | x) in nats, (B,), the condition being the label.
+
+        Raises ``ValueError`` for images that do not fit ``spec``, and for labels that are missing or not a class.
+        """
         logits = self.logits(x)
-        labels = as_tensor("labels", labels).to(logits.device)
-        if labels.shape != logits.shape[:1] or labels.is_floating_point() or labels.dtype == torch.bool:
-            raise ValueError(f"labels: expected {len(logits)} whole numbers, got {labels.dtype} of shape {tuple(labels.shape)}")
-        if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < self.classes:
-            raise ValueError(f"labels: expected 0 … {self.classes - 1}, got {int(labels.min())} … {int(labels.max())}")
-        return F.cross_entropy(logits, labels.long(), reduction="none")
+        labels = check_condition(self.condition_spec, condition, len(logits), logits.device)
+        assert labels is not None
+        return F.cross_entropy(logits, labels, reduction="none")
 
     def _unit(self, x: ArrayLike) -> Tensor:
         weight = next(self.parameters())
@@ -91,7 +105,7 @@ class ReadingClassifier(Classifier):
         self.looks = nn.Parameter(torch.zeros(config.glimpses, 5))
         self.features = nn.Linear(spec.channels * config.read**2 + 4, hidden)
         self.memory = nn.Linear(2 * hidden, 4 * hidden)
-        self.told = nn.Linear(hidden, classes)
+        self.to_classes = nn.Linear(hidden, classes)
         self.reset()
 
     @torch.no_grad()
@@ -111,7 +125,7 @@ class ReadingClassifier(Classifier):
 
     def logits(self, x: ArrayLike) -> Tensor:
         *_, (_, _, hidden) = self._looks(x)
-        return self.told(hidden)
+        return self.to_classes(hidden)
 
     @torch.no_grad()
     def glimpses(self, x: ArrayLike) -> tuple[Tensor, Tensor]:
@@ -155,7 +169,7 @@ class WholeImageClassifier(Classifier):
         for name, weight in self.layers.named_parameters():
             if name.endswith("weight"):
                 nn.init.kaiming_normal_(weight, nonlinearity="relu")
-        self.told = nn.Linear(sizes[-1], classes)
+        self.to_classes = nn.Linear(sizes[-1], classes)
 
     def _sizes(self, width: int) -> tuple[int, ...]:
         return (self.spec.channels, width, 2 * width, 2 * width) if self.convolutional else (self.spec.size, width, width)
@@ -170,4 +184,4 @@ class WholeImageClassifier(Classifier):
         seen = unit if self.convolutional else unit.flatten(1)
         for layer in self.layers:
             seen = F.relu(layer(seen))
-        return self.told(seen.amax((2, 3)) if self.convolutional else seen)
+        return self.to_classes(seen.amax((2, 3)) if self.convolutional else seen)

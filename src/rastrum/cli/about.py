@@ -47,9 +47,9 @@ def told_in(name: str) -> str:
 
 def describe(name: str, presets: Sequence[str] = ("tiny", "small", "paper")) -> dict[str, Any]:
     """What a model takes, found by building it."""
-    from ..canvas import CanvasModel
     from ..models import MODELS, build
     from ..protocol import ConditionSpec, ImageSpec
+    from ..strokes import CanvasModel
 
     def takes(spec: ImageSpec, condition: ConditionSpec | None = None) -> bool:
         with contextlib.suppress(ValueError):

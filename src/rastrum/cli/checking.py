@@ -16,7 +16,7 @@ from .source import Binarise, Count, Data, Images, Split, load_images
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..canvas import CanvasModel
+    from ..model import Model
     from ..protocol import ConditionSpec, ImageSpec
     from ..raster import RasterModel
 
@@ -89,7 +89,7 @@ def check(
     return 0 if report.ok else 1
 
 
-def find(model: str, toy: Toy, condition: str | None) -> RasterModel | CanvasModel:
+def find(model: str, toy: Toy, condition: str | None) -> Model:
     """A fresh model by its name or class, at the toy image's size, or a saved one."""
     import rastrum
 
@@ -141,7 +141,7 @@ def users_model(file: Path, class_name: str, spec: ImageSpec, condition: Conditi
 
 def strengths(
     model: str,
-    network: RasterModel | CanvasModel,
+    network: Model,
     data: str | None,
     images: Path | None,
     split: str,

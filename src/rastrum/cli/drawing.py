@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import arg
 
-from .show import NOTHING, Backend, Conditions, Json, Model, Out, Trace, answer, check_suffix, condition_for, load_model, progress
+from .show import NOTHING, Backend, Conditions, Json, ModelName, Out, Trace, answer, check_suffix, condition_for, load_model, progress
 from .source import Binarise, Count, Data, Images, Split, load_images, load_videos
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def sample(
-    model: Model,
+    model: ModelName,
     count: Annotated[int, arg(help="how many images")] = 16,
     seed: Annotated[int, arg(help="same seed, same images")] = 0,
     temperature: Annotated[float, arg(help="below 1 likelier images, above 1 wilder ones")] = 1.0,
@@ -70,7 +70,7 @@ def sample(
 
 
 def complete(
-    model: Model,
+    model: ModelName,
     data: Data = None,
     images: Images = None,
     split: Split = "test",
@@ -180,7 +180,7 @@ def complete(
 
 
 def reconstruct(
-    model: Model,
+    model: ModelName,
     data: Data = None,
     images: Images = None,
     split: Split = "test",
@@ -200,8 +200,8 @@ def reconstruct(
 
     import rastrum
 
-    from ..canvas import CanvasModel
     from ..pictures.sheets import reconstruction_sheet, reconstruction_strip, save_animation, save_picture, sheet
+    from ..strokes import CanvasModel
 
     check_suffix("--out", out, ".png")
     check_suffix("--trace", trace, ".gif")

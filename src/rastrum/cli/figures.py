@@ -17,10 +17,9 @@ from .source import Binarise, Count, Images, load_images
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from ..canvas import CanvasModel
     from ..config import DataConfig
     from ..data.dataset import Dataset
-    from ..raster import RasterModel
+    from ..model import Model
 
 
 def figures(
@@ -42,10 +41,10 @@ def figures(
     betas.png if each has a β of its own, else in models.png, and canvas models, stroke after stroke, in over-time.png. The rate is the
     KL of the latents, the PSNR that of images redrawn from them.
     """
-    from ..canvas import CanvasModel
     from ..checkpoint import write_files
     from ..pictures.figures import beta_of, by_beta, comparison, over_time
     from ..pictures.sheets import encode_picture
+    from ..strokes import CanvasModel
 
     if not models:
         raise ValueError("figures: which models? Give folders of saved models, or rastrum/NAME")
@@ -94,7 +93,7 @@ def short_names(models: tuple[str, ...]) -> list[str]:
 
 
 def images_for(
-    model: str, network: RasterModel | CanvasModel, data: str | None, images: Path | None, split: str | None, count: int, binarise: Any
+    model: str, network: Model, data: str | None, images: Path | None, split: str | None, count: int, binarise: Any
 ) -> Dataset:
     """The images asked for, or else those that the model's own recipe held out; ``ValueError`` with a remedy if it names none."""
     if data is not None or images is not None:
@@ -134,16 +133,18 @@ def trained_on(model: str) -> DataConfig | None:
 
 
 def draw_all(
-    network: RasterModel | CanvasModel, dataset: Dataset, condition: Any, told: ConditionFlags, seed: int, measured: Any
+    network: Model, dataset: Dataset, condition: Any, told: ConditionFlags, seed: int, measured: Any
 ) -> dict[str, bytes]:
     """The files by name, a bar meanwhile."""
     from ..pictures.figures import CANVAS_FIGURES, RASTER_FIGURES, RASTER_SHEET, SHEET, canvas_figures, raster_figures
     from ..raster import RasterModel
+    from ..strokes import CanvasModel
 
     x, files = dataset.images.long(), {}
     if isinstance(network, RasterModel):
         walk = raster_figures(network, x, condition, condition_for(network, RASTER_SHEET, told, dataset, in_turn=True), seed)
     else:
+        assert isinstance(network, CanvasModel)
         walk = canvas_figures(network, x, condition, condition_for(network, SHEET, told, dataset, in_turn=True), seed, measured)
     with progress("drawing", len(RASTER_FIGURES if isinstance(network, RasterModel) else CANVAS_FIGURES), "figures") as report:
         for name, content in walk:
@@ -152,17 +153,19 @@ def draw_all(
     return files
 
 
-def measure_all(network: RasterModel | CanvasModel, dataset: Dataset, condition: Any, seed: int) -> tuple[dict[str, Any], Any]:
+def measure_all(network: Model, dataset: Dataset, condition: Any, seed: int) -> tuple[dict[str, Any], Any]:
     """Numbers of a model by name, and a canvas model's ``Measures``."""
     import torch
 
     from ..pictures.figures import measure
     from ..raster import RasterModel
+    from ..strokes import CanvasModel
 
     x = dataset.images.long()
-    if not isinstance(network, RasterModel):
+    if isinstance(network, CanvasModel):
         measured = measure(network, x, condition, seed)
         return measured.as_dict(), measured
+    assert isinstance(network, RasterModel)
     parts = []
     with progress("scoring", len(x), "images") as report, torch.inference_mode():
         for start in range(0, len(x), 8):

@@ -13,7 +13,7 @@ from .show import (
     ConditionFlags,
     Conditions,
     Json,
-    Model,
+    ModelName,
     answer,
     bits_per_dim,
     check_suffix,
@@ -27,9 +27,8 @@ from .source import Binarise, Count, Data, Images, Split, binarised_by, load_ima
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..canvas import CanvasModel
     from ..data.dataset import Dataset
-    from ..raster import RasterModel
+    from ..model import Model
 
 Trajectories = Annotated[int, arg(help="trajectories an image of a canvas model's bound: more are tighter")]
 Ensemble = Annotated[bool, arg(help="score by the mixture over an image's flips, and quarter turns of a square one (raster models)")]
@@ -38,7 +37,7 @@ BATCH = 16
 
 
 def score(
-    model: Model,
+    model: ModelName,
     data: Data = None,
     images: Images = None,
     split: Split = "test",
@@ -151,7 +150,7 @@ class Scoring(NamedTuple):
     ensemble: bool
 
 
-def score_images(network: RasterModel | CanvasModel, dataset: Dataset, how: Scoring, what: str) -> tuple[Tensor, list[Tensor]]:
+def score_images(network: Model, dataset: Dataset, how: Scoring, what: str) -> tuple[Tensor, list[Tensor]]:
     """−log p of each image, or a bound on it, (N,) float64 nats; and for a raster model the log-probabilities of their values."""
     import torch
 
@@ -171,13 +170,13 @@ def score_images(network: RasterModel | CanvasModel, dataset: Dataset, how: Scor
                 maps.append(network.log_prob_map(x[at], told))
                 parts.append(maps[-1].double().flatten(1).sum(1))
             else:
-                parts.append(network.bound(x[at], told, how.num_samples, how.seed, first=start))
+                parts.append(-network.nats(x[at], told, how.num_samples, how.seed, start))
             report(min(start + BATCH, len(x)))
     return -torch.cat(parts).double(), maps
 
 
 def evaluate(
-    model: Model,
+    model: ModelName,
     data: Data = None,
     images: Images = None,
     split: Split = "test",

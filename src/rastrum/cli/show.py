@@ -18,11 +18,10 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from ..canvas import CanvasModel
     from ..data.dataset import Dataset
-    from ..raster import RasterModel
+    from ..model import Model
 
-Model: TypeAlias = Annotated[
+ModelName: TypeAlias = Annotated[
     Positional[str], arg(name="model", metavar="MODEL", help="a saved model's folder, or rastrum/NAME for one in the box")
 ]
 SAVED = "as numpy.save writes it, repeated in turn"
@@ -97,7 +96,7 @@ def progress(what: str, total: float, unit: str) -> Iterator[Callable[..., None]
         yield lambda done, of=total: bar.update(task, completed=done, total=of)
 
 
-def load_model(name: str) -> RasterModel | CanvasModel:
+def load_model(name: str) -> Model:
     """The model that a command names, in evaluation mode; ``ValueError`` with a remedy if there is none."""
     import rastrum
 
@@ -111,7 +110,7 @@ def bits_per_dim(nats: float, size: int) -> float:
 
 
 def condition_for(
-    model: RasterModel | CanvasModel, count: int, told: ConditionFlags, dataset: Dataset | None = None, in_turn: bool = False
+    model: Model, count: int, told: ConditionFlags, dataset: Dataset | None = None, in_turn: bool = False
 ) -> Tensor | None:
     """What ``count`` images are told: what was asked for, in turn; else what the data say of them; None if unconditional.
 
@@ -148,7 +147,7 @@ def condition_for(
     return found[torch.arange(count) % len(found)]
 
 
-def conditions_in(model: RasterModel | CanvasModel, dataset: Dataset) -> Tensor | None:
+def conditions_in(model: Model, dataset: Dataset) -> Tensor | None:
     """What the data say of each image that the model is told; None where they say nothing of that shape."""
     from ..evaluation import conditions_for
 

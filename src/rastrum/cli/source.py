@@ -11,10 +11,9 @@ from .names import nearest
 from .show import progress, saved_array
 
 if TYPE_CHECKING:
-    from ..canvas import CanvasModel
     from ..data.dataset import Dataset
+    from ..model import Model
     from ..protocol import ImageSpec
-    from ..raster import RasterModel
 
 Data: TypeAlias = Annotated[
     str | None, arg(metavar="NAME", help="data set: digits, mnist, fashion-mnist, binarized-mnist, cifar10, omniglot, dead-leaves, "
@@ -42,7 +41,7 @@ def binarised_by(name: str | None) -> Literal["static", "threshold"]:
 
 
 def load_images(
-    model: RasterModel | CanvasModel,
+    model: Model,
     name: str | None,
     images: Path | None,
     split: str,

@@ -102,24 +102,27 @@ class Dataset:
         return self.select(torch.from_numpy(np.sort(chosen)))
 
     def batches(
-        self, batch: int, generator: torch.Generator, told: Tensor | None = None
+        self, batch: int, generator: torch.Generator, conditions: Tensor | None = None
     ) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """Images (B, *shape) uint8 and labels, or their part of ``told`` (N, …), without end: every image once before any comes again.
+        """Batches without end, in random order: every image once before any is repeated.
 
-        Needs nothing but ``generator``.
+        batch: images per batch B.
+        generator: the only source of randomness.
+        conditions: one per image of the set, (N, …), such as its labels; None (default) for none.
+
+        Yields images (B, *spec.shape) uint8 and their conditions (B, …) or None.
         """
         if batch < 1:
             raise ValueError(f"data: expected a batch of at least 1, got {batch}")
         while self.fresh is not None:
             yield self.fresh(batch, int(torch.randint(2**31, (), generator=generator))), None
-        told = self.labels if told is None else told
         waiting = torch.empty(0, dtype=torch.int64)
         while True:
             while len(waiting) < batch:
                 waiting = torch.cat([waiting, torch.randperm(len(self), generator=generator)])
             index, waiting = waiting[:batch], waiting[batch:]
             x = self.images[index] if self.originals is None else self._draw(self.originals[index], generator)
-            yield x, None if told is None else told[index]
+            yield x, None if conditions is None else conditions[index]
 
     def _draw(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """Fresh images of ``spec`` from originals x (B, C, H', W')."""

@@ -21,11 +21,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table as RichTable
 from torch import Tensor
 
-from ..canvas import CanvasModel
 from ..checkpoint import write_files
 from ..config import Recipe, RunConfig
 from ..data.dataset import Dataset, load_dataset
-from ..evaluation import nats
 from ..generation import complete, generate, reconstruct, sample
 from ..models import MODELS
 from ..pictures import plots
@@ -33,6 +31,7 @@ from ..pictures import sheets as pictures
 from ..protocol import ImageSpec
 from ..raster import RasterModel
 from ..recipes.recipe import DIGITS, RECIPES, build_model, model_name
+from ..strokes import CanvasModel
 from ..train import train
 from .page import NAMES, Score, Trained, write_page
 
@@ -125,17 +124,15 @@ def _class_nats(model: RasterModel, data: Dataset) -> Tensor:
     columns = []
     for c in range(data.classes):
         parts = data.images.split(BATCH)
-        columns.append(torch.cat([nats(model, x, torch.full((len(x),), c)) for x in parts]))
+        columns.append(torch.cat([model.nats(x, c) for x in parts]))
     return torch.stack(columns, 1)
 
 
 @torch.no_grad()
 def _bound(model: CanvasModel, data: Dataset, num_samples: int) -> Tensor:
     """Upper bound on −log p of every image: (N,) float64 nats."""
-    labels = data.labels
-    assert labels is not None
     starts = range(0, len(data), BATCH)
-    return torch.cat([nats(model, data.images[s : s + BATCH], labels[s : s + BATCH], num_samples, first=s) for s in starts])
+    return torch.cat([model.nats(data.images[s : s + BATCH], None, num_samples, first=s) for s in starts])
 
 
 def _scores(

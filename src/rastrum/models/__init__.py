@@ -6,9 +6,8 @@ from typing import Any
 
 import torch
 
-from ..canvas import CanvasModel
+from ..model import Model
 from ..protocol import ConditionSpec, ImageSpec
-from ..raster import RasterModel
 from .conv_draw import ConvDRAW
 from .diagonal_bilstm import DiagonalBiLSTM
 from .draw import DRAW
@@ -38,7 +37,7 @@ MODELS: dict[str, Any] = {
 
 def build(
     name: str, spec: ImageSpec, preset: str = "small", condition: ConditionSpec | None = None, seed: int = 0, **overrides: Any
-) -> RasterModel | CanvasModel:
+) -> Model:
     """A fresh model: ``name`` in ``MODELS``, at a preset with overrides, parameters drawn from ``seed``.
 
     Every model has the presets "tiny", "small" and "paper"; ``more_presets`` of its class names others.

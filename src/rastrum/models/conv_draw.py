@@ -167,11 +167,23 @@ class ConvDRAW(PixelCanvas):
         head = self._expect(state).split(self.config.latent, dim=1)
         return DitheredNormal(*head) if self.uniform else Normal(*head)
 
-    def posterior(self, state: State, x: Tensor) -> Normal | Uniform:
-        layer, memory = self.layer(state.t), state.memory
-        if state.t % self.config.layers == 0:
-            self._look(state, x)
-        head = self.posteriors[layer](self._with_above(memory, "encoder", layer)).split(self.config.latent, dim=1)
+    def look(self, state: State, x: Tensor) -> None:
+        """Once a step: the encoder cores see the image and what is missing, from the lowest to the top one."""
+        if state.t % self.config.layers:
+            return
+        memory = state.memory
+        if memory.get("image") is not x:
+            memory["image"], memory["levels"] = x, to_blocks(self._levels(x), self.config.stride)
+        mean = state.canvas[:, : memory["levels"].shape[1]]
+        error = memory["levels"] - (torch.sigmoid(mean) if self.bernoulli else mean)
+        below = torch.cat([memory["levels"], error], dim=1)
+        for layer, encoder in enumerate(self.encoders):
+            self._move(encoder, memory, "encoder", layer, [below, memory[f"decoder{layer}"]])
+            below = to_blocks(memory[f"encoder{layer}"], 2) if layer + 1 < self.config.layers else below
+
+    def posterior(self, state: State) -> Normal | Uniform:
+        layer = self.layer(state.t)
+        head = self.posteriors[layer](self._with_above(state.memory, "encoder", layer)).split(self.config.latent, dim=1)
         if not self.uniform:
             return Normal(*head)
         return Uniform(head[0], self._expect(state)[:, 2 * self.config.latent :])
@@ -189,18 +201,6 @@ class ConvDRAW(PixelCanvas):
         memory.pop("expected", None)
         state.t += 1
         return {}
-
-    def _look(self, state: State, x: Tensor) -> None:
-        """The encoder cores see the image and what is missing, from the lowest to the top one."""
-        memory = state.memory
-        if memory.get("image") is not x:
-            memory["image"], memory["levels"] = x, to_blocks(self._levels(x), self.config.stride)
-        mean = state.canvas[:, : memory["levels"].shape[1]]
-        error = memory["levels"] - (torch.sigmoid(mean) if self.bernoulli else mean)
-        below = torch.cat([memory["levels"], error], dim=1)
-        for layer, encoder in enumerate(self.encoders):
-            self._move(encoder, memory, "encoder", layer, [below, memory[f"decoder{layer}"]])
-            below = to_blocks(memory[f"encoder{layer}"], 2) if layer + 1 < self.config.layers else below
 
     def _move(self, core: nn.Module, memory: dict[str, Tensor], name: str, layer: int, inputs: list[Tensor]) -> None:
         h, cell, condition = (memory.get(f"{name}{part}{layer}") for part in ("", "_cell", "_gates"))
@@ -235,7 +235,7 @@ class ConvDRAW(PixelCanvas):
         return self.kl_weight * kl.sum(1) - self.config.beta * reconstruction
 
     @property
-    def loss_is_bound(self) -> bool:
+    def loss_is_nats(self) -> bool:
         return self.kl_weight == 1.0 == self.config.beta
 
     def progress(self, fraction: float) -> float:

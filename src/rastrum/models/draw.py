@@ -170,10 +170,10 @@ class DRAW(PixelCanvas):
     def prior(self, state: State) -> Normal:
         return Normal.standard(state.canvas, self.config.latent)
 
-    def posterior(self, state: State, x: Tensor) -> Normal:
+    def look(self, state: State, x: Tensor) -> None:
         memory = state.memory
         if memory.get("image") is not x:
-            self._look(state, x)
+            self._prepare(state, x)
         decoder, unit = memory["decoder"], memory["unit"]
         error = unit - self.picture(state.canvas[:, :, : self.spec.channels])
         if self.config.attention:
@@ -188,7 +188,9 @@ class DRAW(PixelCanvas):
         inputs = torch.cat([glimpse, decoder, memory["encoder"]], dim=1)
         gates = torch.addmm(memory["look_gates"], inputs, self.encoder.weight.t())
         memory["encoder"], memory["encoder_cell"] = cell(gates, memory["encoder_cell"])
-        return Normal(*self.posterior_head(memory["encoder"]).chunk(2, dim=1))
+
+    def posterior(self, state: State) -> Normal:
+        return Normal(*self.posterior_head(state.memory["encoder"]).chunk(2, dim=1))
 
     def write(self, state: State, z: Tensor) -> dict[str, Tensor]:
         memory, info = state.memory, {}
@@ -208,7 +210,7 @@ class DRAW(PixelCanvas):
         state.t += 1
         return info
 
-    def _look(self, state: State, x: Tensor) -> None:
+    def _prepare(self, state: State, x: Tensor) -> None:
         """What the encoder needs of x and no step changes."""
         memory = state.memory
         memory["image"] = x

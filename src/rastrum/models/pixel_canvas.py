@@ -9,13 +9,15 @@ Dimensions: B batch · C channels of the image · halves 1 or 2.
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 
 import torch
 from torch import Tensor
 
-from ..canvas import CanvasModel, State
+from ..canvas import State
 from ..distributions import Bernoulli, LogisticMixture
 from ..protocol import Distribution
+from ..strokes import CanvasModel
 
 
 class PixelCanvas(CanvasModel):
@@ -29,9 +31,9 @@ class PixelCanvas(CanvasModel):
     def halves(self) -> int:
         return 1 if self.bernoulli else 2
 
+    @abstractmethod
     def pixels(self, state: State) -> Tensor:
         """The canvas as (B, halves·C, H, W)."""
-        raise TypeError(f"{type(self).__name__} does not define pixels(state)")
 
     def drawn(self, state: State) -> Tensor:
         return self.pixels(state)[:, : self.spec.channels]

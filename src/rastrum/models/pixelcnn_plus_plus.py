@@ -159,7 +159,6 @@ class Stage(nn.Module):
 
 class PixelCNNPlusPlus(RasterModel):
     config_class = PixelCNNPlusPlusConfig
-    initialised: Tensor
 
     def __init__(self, spec: ImageSpec, config: PixelCNNPlusPlusConfig, condition_spec: ConditionSpec | None = None) -> None:
         super().__init__(spec, condition_spec)
@@ -167,7 +166,6 @@ class PixelCNNPlusPlus(RasterModel):
         if not 0 <= config.dropout < 1:
             raise ValueError(f"dropout: expected a number from 0 to below 1, got {config.dropout!r}")
         self.config = config
-        self.register_buffer("initialised", torch.tensor(False))
         self.condition = Condition(condition_spec, spec, config.condition_channels)
         n, inputs = config.filters, spec.channels + 1
         self.first_u = VerticalConvolution(inputs, n, rows=2, columns=3, weight_norm=True)

@@ -30,6 +30,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -39,8 +40,9 @@ from ..layers.condition import Condition, ConditionProjection
 from ..layers.mcgsm import MCGSM, exact_exp
 from ..layers.recurrent import SPATIAL, DiagonalScan
 from ..layers.whitening import Whitening
+from ..noise import uniform
 from ..program.builder import Head, Program, View
-from ..protocol import ArrayLike, ConditionSpec, Distribution, ImageSpec, as_tensor, check_condition
+from ..protocol import ArrayLike, ConditionSpec, Distribution, ImageSpec, as_tensor, check_condition, check_images
 from ..raster import RasterModel
 from .context import raster_context
 from .presets import check_config, choose
@@ -99,7 +101,6 @@ class Layer(nn.Module):
 
 class SpatialLSTM(RasterModel):
     config_class = SpatialLSTMConfig
-    initialised: Tensor
     active: Tensor
 
     def __init__(self, spec: ImageSpec, config: SpatialLSTMConfig, condition_spec: ConditionSpec | None = None) -> None:
@@ -116,7 +117,6 @@ class SpatialLSTM(RasterModel):
         self.mixtures = nn.ModuleList(
             MCGSM(sizes[-1] + channel, config.components, config.scales, config.features) for channel in range(channels)
         )
-        self.register_buffer("initialised", torch.tensor(False))
         self.register_buffer("active", torch.tensor(min(len(self.layers), 1) if config.in_turn else len(self.layers)))   # layers in use
         if config.in_turn:
             for layer in list(self.layers)[1:]:
@@ -151,11 +151,16 @@ class SpatialLSTM(RasterModel):
         self.active.clamp_(min=stage + 1)
         return fraction * count - stage
 
-    def loss(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
-        """What training minimises, of levels x (B, C, H, W): (B,) nats."""
+    def loss(self, x: ArrayLike, condition: ArrayLike | int | None = None, seed: int | None = None) -> Tensor:
+        """−log p(x), (B,) nats; with ``dequantise`` minus the log-density of x with uniform noise added."""
         if not self.config.dequantise:
-            return -self.log_prob_map(x, condition).flatten(1).sum(1)
-        noise = torch.rand(x.shape, dtype=self.dtype, device=x.device)
+            return super().loss(x, condition, seed)
+        x = check_images(self.spec, x, self.device)
+        condition = check_condition(self.condition_spec, condition, len(x), self.device)
+        if seed is None:
+            noise = torch.rand(x.shape, dtype=self.dtype, device=x.device)
+        else:
+            noise = torch.from_numpy(uniform(seed, np.arange(len(x)), 0, self.spec.size)).view(x.shape).to(x.device, self.dtype)
         return -self.log_density_map(x + noise, condition).flatten(1).sum(1)
 
     # ── likelihoods ──────────────────────────────────────────────────────────────────────────────────────────────────

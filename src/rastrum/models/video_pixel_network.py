@@ -41,7 +41,7 @@ from ..layers.condition import ConditionProjection
 from ..layers.frames import FrameConvolution, FrameMemory, multiplicative
 from ..layers.output import LevelsOutput
 from ..program.builder import Program, View
-from ..protocol import ConditionSpec, Distribution, ImageSpec, check_condition, check_images
+from ..protocol import ArrayLike, ConditionSpec, Distribution, ImageSpec, check_condition, check_images
 from ..raster import RasterModel
 from .context import cone_context
 from .presets import check_config, choose, multiple_of
@@ -233,12 +233,13 @@ class VideoPixelNetwork(RasterModel):
         if not self.has_likelihood:
             raise ValueError("likelihood: cross-entropy of grey values is a loss, no probability; train with likelihood='categorical'")
 
-    def loss(self, x: Tensor, condition: Tensor | None = None, seed: int | None = None) -> Tensor:
+    def loss(self, x: ArrayLike, condition: ArrayLike | int | None = None, seed: int | None = None) -> Tensor:
         """What training lowers, nats a video (B,): −log p, or the cross-entropy of grey values in [0, 1]."""
         if self.has_likelihood:
-            return -self.log_prob_map(x, condition).flatten(1).sum(1)
+            return super().loss(x, condition, seed)
+        x = check_images(self.spec, x, self.device)
         check_condition(self.condition_spec, condition, len(x))
-        grey = check_images(self.spec, x, self.device).to(self.dtype) / (self.spec.levels - 1)
+        grey = x.to(self.dtype) / (self.spec.levels - 1)
         return F.binary_cross_entropy_with_logits(self.logits(x).squeeze(-1), grey, reduction="none").flatten(1).sum(1)
 
     # ── one value at a time ──────────────────────────────────────────────────────────────────────────────────────────

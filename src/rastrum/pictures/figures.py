@@ -22,19 +22,20 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from ..canvas import CanvasModel
 from ..checking import context_of
 from ..generation import complete, sample
 from ..layers.attention import Window, place
+from ..model import Model
 from ..protocol import Frame, ImageSpec
 from ..raster import RasterModel
+from ..strokes import CanvasModel
 from .plots import kl_plot, surprise_map, window_plot
 from .sheets import (
     PAPER,
@@ -50,8 +51,6 @@ from .sheets import (
     sheet,
     tiles,
 )
-
-Model: TypeAlias = RasterModel | CanvasModel
 
 BATCH = 64                     # images measured at once
 SHEET, RASTER_SHEET = 64, 16   # images of samples.png

@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, Any
 from ..config import DataConfig, OptimConfig, Recipe, RunConfig
 
 if TYPE_CHECKING:
-    from ..canvas import CanvasModel
     from ..data.dataset import Dataset
-    from ..raster import RasterModel
+    from ..model import Model
 
 DIGITS, BINARY, GREY, COLOUR = (1, 8, 8, 17), (1, 28, 28, 2), (1, 28, 28, 256), (3, 32, 32, 256)
 TWO, TWO_COLOUR = (1, 60, 60, 2), (3, 60, 60, 256)
@@ -645,7 +644,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
 }
 
 
-def build_model(recipe: Recipe, data: Dataset) -> RasterModel | CanvasModel:
+def build_model(recipe: Recipe, data: Dataset) -> Model:
     """A fresh model for the images of ``data``; its parameters come from ``recipe.run.seed``, or from ``recipe.start``.
 
     Raises ``ValueError`` where data and model do not fit, before any training.
@@ -665,7 +664,7 @@ def build_model(recipe: Recipe, data: Dataset) -> RasterModel | CanvasModel:
     return model
 
 
-def begin_with(model: RasterModel | CanvasModel, start: str) -> None:
+def begin_with(model: Model, start: str) -> None:
     """Give ``model`` the weights of the saved model ``start``, of the same kind; parameters that it lacks stay as they are.
 
     Raises ``ValueError`` where ``start`` has a parameter that the model does not have, or one of another shape.
