@@ -42,8 +42,10 @@ def statements(node: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
     """Every import that may run: at the top of a file or in a function."""
     if isinstance(node, ast.Import | ast.ImportFrom):
         yield node
-    only_types = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
-    for child in node.orelse if only_types else ast.iter_child_nodes(node):
+    children = ast.iter_child_nodes(node)
+    if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+        children = iter(node.orelse)
+    for child in children:
         yield from statements(child)
 
 

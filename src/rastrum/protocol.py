@@ -6,15 +6,17 @@ The two kinds of model stand in ``raster.py`` (one decision = one value of one c
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 ArrayLike: TypeAlias = Tensor | np.ndarray
+Number = TypeVar("Number", float, Tensor)
 
 
 @dataclass(frozen=True)
@@ -174,6 +176,11 @@ def as_tensor(what: str, value: object) -> Tensor:
     if tensor.is_complex():
         raise ValueError(f"{what}: expected real numbers, got {tensor.dtype}")
     return tensor
+
+
+def bits_per_dim(nats: Number, size: int) -> Number:
+    """Nats per image as bits per value of an image; size: values per image (``spec.size``)."""
+    return nats / (size * math.log(2))
 
 
 def to_levels(x: Tensor, spec: ImageSpec) -> Tensor:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, arg
 
 from .parsing import parse
-from .show import NOTHING, ConditionFlags, Conditions, Json, answer, bits_per_dim, condition_for, load_model, progress
+from .show import NOTHING, ConditionFlags, Conditions, Json, answer, condition_for, load_model, progress
 from .source import Binarise, Count, Images, load_images
 
 if TYPE_CHECKING:
@@ -157,6 +157,7 @@ def measure_all(network: RasterModel | CanvasModel, dataset: Dataset, condition:
     import torch
 
     from ..pictures.figures import measure
+    from ..protocol import bits_per_dim
     from ..raster import RasterModel
 
     x = dataset.images.long()

@@ -33,23 +33,11 @@ from ..canvas import CanvasModel
 from ..checking import context_of
 from ..generation import complete, sample
 from ..layers.attention import Window, place
-from ..protocol import Frame, ImageSpec
+from ..protocol import Frame, ImageSpec, bits_per_dim
 from ..raster import RasterModel
+from .animations import encode_animation, frame_tiles, reconstruction_strip
 from .plots import kl_plot, surprise_map, window_plot
-from .sheets import (
-    PAPER,
-    Picture,
-    arrange,
-    completion_sheet,
-    context_picture,
-    draw_window,
-    encode_animation,
-    encode_picture,
-    frame_tiles,
-    reconstruction_strip,
-    sheet,
-    tiles,
-)
+from .sheets import PAPER, Picture, arrange, completion_sheet, context_picture, draw_window, encode_picture, sheet, tiles
 
 Model: TypeAlias = RasterModel | CanvasModel
 
@@ -98,7 +86,7 @@ class Measures:
     def as_dict(self) -> dict[str, float | None]:
         """rate_bits an image and per dim, psnr_db with none, half and all latents (None: nothing is lost), bound_bits_per_dim (None: no
         likelihood), kl_nats an image, and how many of the strokes' decisions carry more than 0.1 nat."""
-        bound = None if self.bound is None else -float(self.bound.mean()) / (self.size * math.log(2))
+        bound = None if self.bound is None else bits_per_dim(-float(self.bound.mean()), self.size)
         none, half, full = (psnr if math.isfinite(psnr) else None for psnr in self.psnrs)
         rate = {"kl_nats": self.rate * math.log(2), "rate_bits": self.rate, "rate_bits_per_dim": self.rate / self.size}
         told = {"psnr_db": full, "psnr_db_of_none": none, "psnr_db_of_half": half, "bound_bits_per_dim": bound}
