@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from .latents import Latent
 from .noise import LATENT, PIXEL, normal, uniform
-from .protocol import ArrayLike, ConditionSpec, Distribution, Frame, ImageSpec, as_tensor, check_condition, check_images
+from .protocol import ArrayLike, ConditionSpec, Distribution, Frame, ImageSpec, as_tensor, check_condition, check_images, check_kind
 
 # Rows of one importance-weighted pass: bounds the memory, not the number of trajectories.
 ROWS = 2048
@@ -81,11 +81,14 @@ class CanvasModel(nn.Module):
     The picture of a state is (B, C, H, W) in [0, 1]; a state's canvas may have any layout.
     """
 
+    # Kinds of condition that a model of this class takes.
+    conditions: tuple[str, ...] = ("class", "vector", "map")
     steps: int
     initialised: Tensor
 
     def __init__(self, spec: ImageSpec, config: Any, condition_spec: ConditionSpec | None = None) -> None:
         super().__init__()
+        check_kind(type(self).__name__, self.conditions, condition_spec)
         self.spec = spec
         self.config = config
         self.condition_spec = condition_spec

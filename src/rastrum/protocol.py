@@ -201,6 +201,16 @@ def check_images(spec: ImageSpec, x: ArrayLike, device: torch.device | str | Non
     return x
 
 
+def check_kind(model: str, conditions: tuple[str, ...], spec: ConditionSpec | None) -> None:
+    """Raises ``ValueError`` unless a model of this name, which takes these kinds of ``conditions``, can have one of this ``spec``."""
+    if spec is None or spec.kind in conditions:
+        return
+    if not conditions:
+        raise ValueError(f"{model} takes no condition, got one of kind {spec.kind!r}; `rastrum models` says which models do")
+    kinds = " or ".join(f"a {kind}" for kind in conditions)
+    raise ValueError(f"condition: {model} takes {kinds}, got kind {spec.kind!r}; `rastrum models` says which models take one")
+
+
 def check_condition(
     spec: ConditionSpec | None, condition: ArrayLike | int | None, batch: int, device: torch.device | str | None = None
 ) -> Tensor | None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from .protocol import ArrayLike, ConditionSpec, Distribution, ImageSpec, Work, check_condition, check_images, mro_index
+from .protocol import ArrayLike, ConditionSpec, Distribution, ImageSpec, Work, check_condition, check_images, check_kind, mro_index
 
 if TYPE_CHECKING:
     from .program import Interpreter
@@ -85,11 +85,14 @@ class RasterModel(nn.Module):
     order: Tensor
     # Says one step of the model as a program; None = every step is a full forward.
     lower: Callable[[Program], None] | None = None
+    # Kinds of condition that a model of this class takes.
+    conditions: tuple[str, ...] = ("class", "vector", "map")
     # Colour groups that a step computes one after another: 1, or one a channel.
     groups: int = 1
 
     def __init__(self, spec: ImageSpec, condition_spec: ConditionSpec | None = None, order: ArrayLike | None = None) -> None:
         super().__init__()
+        check_kind(type(self).__name__, self.conditions, condition_spec)
         self.spec = spec
         self.condition_spec = condition_spec
         order = raster_order(spec) if order is None else torch.as_tensor(order, dtype=torch.int64)

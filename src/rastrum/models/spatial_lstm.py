@@ -99,6 +99,7 @@ class Layer(nn.Module):
 
 class SpatialLSTM(RasterModel):
     config_class = SpatialLSTMConfig
+    conditions = ("class", "vector")
     initialised: Tensor
     active: Tensor
 
