@@ -19,7 +19,6 @@ figure 6. Data: from the Hub or from RASTRUM_HUB_MIRROR.
 from __future__ import annotations
 
 import argparse
-import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,7 @@ from rastrum.applications.glimpse_classifier import TRAINING, WholeImageClassifi
 from rastrum.config import DataOptions, RunConfig, TrainConfig
 from rastrum.data.dataset import Dataset, load_dataset
 from rastrum.pictures.sheets import save_picture, sheet
+from rastrum.protocol import bits_per_dim
 from rastrum.train import train
 
 SPLITS = {"mnist": ("mnist", "train", "test"), "frey": ("hub:roweis/frey_faces", "train[:1765]", "train[1765:]")}
@@ -139,7 +139,7 @@ def main() -> None:
     found = measures({"averaging decoder": blurred, "drawing decoder": copies[0]}, test_set, classifier)
     size = count(drawing) - parameters
     budget = f"{options.minutes:g} CPU-minutes each: {drawn:,} steps of 16 (drawing), {averaged:,} of 64 (averaging)"
-    bits = float(loss.mean()) / (spec.size * math.log(2))
+    bits = bits_per_dim(float(loss.mean()), spec.size)
     text = (
         f"{table(found)}\n{options.size} numbers an image, {options.data}, {spec.levels} levels, {len(test_set)} held-out images; encoder "
         f"{size:,} parameters, decoders {parameters:,} (drawing) and {count(averaging) - size:,} (averaging); {budget}. "

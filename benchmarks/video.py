@@ -29,8 +29,7 @@ from rastrum import ImageSpec, RasterModel
 from rastrum.config import DataOptions
 from rastrum.data.dataset import Dataset, load_dataset
 from rastrum.models.video_pixel_network import cross_entropy_floor
-from rastrum.pictures.sheets import save_animation
-from rastrum.pictures.videos import PLAY, animate_rows, continued, surprise_colours
+from rastrum.pictures.videos import animate_rows, continued, save_video, surprise_colours
 from rastrum.recipes.recipe import RECIPES, build_model
 from rastrum.train import train
 from rastrum.walk import Sample, quiet
@@ -134,7 +133,7 @@ def main() -> None:
         with quiet(network):
             surprise = surprise_colours(network.log_prob_map(shown))
         videos = [shown / (levels - 1), completed / (levels - 1), surprise]
-        save_animation(animate_rows(videos, ["truth", f"drawn after {context}", "surprise"]), options.animation, PLAY, 1 / PLAY)
+        save_video(animate_rows(videos, ["truth", f"drawn after {context}", "surprise"]), options.animation)
     print("floor of the cross-entropy of grey frames, no likelihood (published: 86.3 on 64x64):")
     for size in (32, 64):
         grey = load_dataset("moving-mnist", "test", DataOptions(size=size, limit=options.sequences))

@@ -26,7 +26,7 @@ from rastrum.recipes.recipe import RECIPES, build_model
 from rastrum.train import train
 
 TOLD = {"class": ConditionSpec("class", 3), "vector": ConditionSpec("vector", 2), "map": ConditionSpec("map", (2, 1, 2))}
-MAPPED = ("pixelcnn", "gated-pixelcnn", "pixelcnn++", "row-lstm", "diagonal-bilstm")
+MAPPED = tuple(name for name, model in rastrum.MODELS.items() if "map" in model.conditions)
 
 
 def lively(name: str, spec: ImageSpec, told: ConditionSpec) -> RasterModel:

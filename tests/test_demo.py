@@ -16,7 +16,7 @@ from rastrum.data.dataset import load_dataset
 from rastrum.demo import html as report
 from rastrum.demo import run as demo
 from rastrum.demo.run import run_demo
-from rastrum.pictures import sheets as pictures
+from rastrum.pictures import animations
 
 FILES = [
     "samples.png", "pixels.gif", "completions.png", "decision.png", "surprise.png",
@@ -130,7 +130,7 @@ def test_completions_keep_the_upper_half(run):
 
 def test_text_is_escaped_and_wraps():
     """A page shows text as it is written, whatever it holds."""
-    film = pictures.encode_animation([Image.new("RGB", (4, 4))])
+    film = animations.encode_animation([Image.new("RGB", (4, 4))])
     section = report.Section("a < b", ["x & y\n   <script>", report.Table(["<i>"], [["&"]]), report.Picture(film, '"', "<b>")])
     html = report.page("<t>", "&", [section])
     assert "a &lt; b" in html and "x &amp; y &lt;script&gt;" in html and "image/gif" in html

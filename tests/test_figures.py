@@ -83,13 +83,13 @@ def test_layers_stand_apart() -> None:
     assert all(frame.info["write_patch"].abs().max() > 0 for frame in frames[1:])
     with Image.open(io.BytesIO(dict(figures.canvas_figures(model, x))["drawing.gif"])) as film:
         assert film.n_frames == 4                                         # pyright: ignore[reportAttributeAccessIssue]
-    strip, gutter = np.asarray(figures.hierarchy(model, x, scale=30)), pictures.GUTTER
-    after_one = np.asarray(pictures.tiles(model.decode(model.encode(x)[:2], "mean"), 30)[1])     # of the second image, in the last row
+    strip, gutter = np.asarray(figures.hierarchy(model, x)), pictures.GUTTER
+    after_one = np.asarray(pictures.tiles(model.decode(model.encode(x)[:2], "mean"), figures.large(SPEC))[1])  # of image 2, last row
     height, width = after_one.shape[:2]
     right = strip.shape[1] - gutter - 2 * (width + gutter)                # of the columns t = 0, 1, 2, 3
     assert (strip[-gutter - height : -gutter, right - width : right] == after_one).all()
-    wide = figures.hierarchy(model, x, scale=30).width
-    assert wide == figures.hierarchy(canvas(SPEC, steps=3), x, scale=30).width
+    wide = figures.hierarchy(model, x).width
+    assert wide == figures.hierarchy(canvas(SPEC, steps=3), x).width
 
 
 # ── numbers ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -134,12 +134,13 @@ def test_nothing_lost_is_infinite() -> None:
 
 
 @pytest.mark.parametrize("columns", [1, 3, 12])
-def test_the_hierarchy_begins_with_the_prior_and_ends_in_the_reconstruction(columns: int) -> None:
+def test_the_hierarchy_begins_with_the_prior_and_ends_in_the_reconstruction(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of two rows an image, cell t = 0 is a sample or the prior's mean, and cell T the reconstruction, however many lie between."""
     spec = ImageSpec(1, 6, 5, 2)
     model, x = canvas(spec, steps=5), levels(spec, 2)
-    page = np.asarray(figures.hierarchy(model, x, seed=4, columns=columns, scale=8))
-    height, width, gutter = 48, 40, pictures.GUTTER
+    monkeypatch.setattr(figures, "COLUMNS", columns)
+    page = np.asarray(figures.hierarchy(model, x, seed=4))
+    height, width, gutter = 6 * figures.large(spec), 5 * figures.large(spec), pictures.GUTTER
 
     def cell(row: int, from_right: int) -> np.ndarray:
         bottom = page.shape[0] - gutter - (3 - row) * (height + gutter)
@@ -147,7 +148,7 @@ def test_the_hierarchy_begins_with_the_prior_and_ends_in_the_reconstruction(colu
         return page[bottom - height : bottom, right - width : right]
 
     def shown(image: Tensor) -> np.ndarray:
-        return np.asarray(pictures.tiles(image[None], 8)[0])
+        return np.asarray(pictures.tiles(image[None], figures.large(spec))[0])
 
     whole = list(model.reconstruct(x, seed=4))[-1].images
     between = min(columns, 5)
@@ -175,8 +176,9 @@ def test_chosen_windows_stand_where_they_are_told(size: tuple[int, int], count: 
     assert window.box[0].tolist() == pytest.approx([2.5, 4.0, side, side]) and float(window.gamma) == pytest.approx(0.5)
 
 
-def test_a_picture_of_chosen_windows_grows_with_them() -> None:
-    one, two = (figures.filter_picture(torch.rand(3, 4, 9), n * [Filters(2.5, 4.0, 1.5, 0.8)], 3) for n in (1, 2))
+def test_a_picture_of_windows_grows_with_them() -> None:
+    spec, filters = ImageSpec(3, 4, 9), Filters(2.5, 4.0, 1.5, 0.8)
+    one, two = (plots.window_plot(torch.rand(n, 3, 4, 9), figures.window_of(n * [filters], 3, spec), n * ["a"]) for n in (1, 2))
     assert two.width == one.width and two.height > one.height + 150
 
 
@@ -219,7 +221,6 @@ def test_models_stand_side_by_side() -> None:
     ("call", "named"),
     [
         (lambda: next(figures.canvas_figures(canvas(ImageSpec(2, 4, 4)), levels(ImageSpec(2, 4, 4), 1))), "2 channels"),
-        (lambda: figures.hierarchy(canvas(SPEC), levels(SPEC, 1), columns=0), "columns.*0"),
         (lambda: figures.window_of([Filters(1, 1, 1, 0.0)], 2, SPEC), "sigma.*0.0"),
         (lambda: figures.window_of([Filters(1, 1, 1, 1)], 0, SPEC), "at least 1.*0"),
         (lambda: figures.filter_picture(torch.rand(4, 4)), r"\(4, 4\)"),
@@ -315,8 +316,8 @@ def test_the_command_refuses_in_one_line(
 def test_over_time_each_model_has_its_own_number_of_strokes() -> None:
     """A row an image, a column a stroke with the empty canvas first; the shorter walk ends in paper."""
     one, many = canvas(SPEC, steps=2), canvas(SPEC, steps=4, attention=False)
-    picture = np.asarray(figures.over_time({"two strokes": one, "four": many}, seed=1, count=2))
-    alone = np.asarray(figures.over_time({"four": many}, seed=1, count=2))
+    picture = np.asarray(figures.over_time({"two strokes": one, "four": many}, seed=1))
+    alone = np.asarray(figures.over_time({"four": many}, seed=1))
     scale = figures.large(SPEC)
     height, width = scale * SPEC.height, scale * SPEC.width
     row = picture[5 + height // 2]                                        # of the first image of the shorter walk

@@ -1,4 +1,4 @@
-"""What every canvas model promises, and that every model of either kind is saved and read again whole."""
+"""What every canvas model promises, and that every model of either kind is saved and loaded whole; new_models.py joins them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from new_models import MODELS
 
 import rastrum
-from rastrum import MODELS, CanvasModel, ImageSpec
+from rastrum import CanvasModel, ImageSpec
+
+pytestmark = pytest.mark.usefixtures("new_models")
 
 CANVAS = [name for name, model in MODELS.items() if issubclass(model, CanvasModel)]
 SPECS = [ImageSpec(1, 5, 4, 2), ImageSpec(3, 4, 5, 7)]

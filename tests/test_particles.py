@@ -16,6 +16,7 @@ from toy_models import BottomUp
 
 import rastrum
 from rastrum import ConditionSpec, ImageSpec, RasterModel
+from rastrum.generation import complete_frames
 from rastrum.particles import choose, effective_size, log_evidence, weighted
 from rastrum.raster import Backend
 
@@ -182,3 +183,20 @@ def test_bad_input_is_refused() -> None:
     draw: Any = rastrum.build("draw", GREY, preset="tiny")
     with pytest.raises(ValueError, match="cannot complete"):
         rastrum.complete(draw, x, known, particles=4)
+
+
+@pytest.mark.parametrize("options", [{}, {"particles": 30}], ids=str)
+def test_frames_end_in_the_completions(options: dict[str, Any]) -> None:
+    """As walked, and by particles, two images at a time; what is known is there from the first frame on."""
+    model = KINDS["gated"]()
+    x, known = images(model.spec, 3), late(model)
+    frames = list(complete_frames(model, x, known, num_samples=2, seed=5, **options))
+    expected: Any = rastrum.complete(model, x, known, num_samples=2, seed=5, **options)
+    drawn = expected[0] if options else expected
+    assert [frame.fraction for frame in frames] == ([0, 2 / 3, 1] if options else [0, 1 / 2, 1])
+    values = [frame.values.unflatten(0, (3, 2)) for frame in frames if frame.values is not None]
+    assert torch.equal(values[-1], drawn.long())
+    assert torch.equal(values[0][:, :, known], x[:, None].expand_as(drawn)[:, :, known]) or not options   # a plain walk meets them later
+    assert all(bool(frame.info["known"][:, known].all()) for frame in frames)
+    if options:
+        assert torch.equal(frames[-1].info["log_weights"], expected[1]) and bool(frames[-1].info["known"].all())

@@ -12,7 +12,7 @@ from PIL import Image, ImageSequence
 
 import rastrum
 from rastrum import Frame, ImageSpec
-from rastrum.pictures import plots
+from rastrum.pictures import animations, plots
 from rastrum.pictures import sheets as pictures
 
 
@@ -65,7 +65,7 @@ def test_labels_make_room_and_move_nothing_else():
         (lambda: pictures.draw_window(Image.new("RGB", (8, 8)), [1, 2, 3], 1), r"\[1.0, 2.0, 3.0\]"),
         (lambda: pictures.draw_window(Image.new("RGB", (8, 8)), [1, 2, 3, math.inf], 1), "inf"),
         (lambda: pictures.signed_strokes(torch.rand(8, 8)), r"\(8, 8\)"),
-        (lambda: pictures.frame_sheet(Frame(torch.rand(1, 1, 2, 2), None, 0.5), order=torch.arange(3)), r"\(3,\)"),
+        (lambda: animations.frame_sheet(Frame(torch.rand(1, 1, 2, 2), None, 0.5), order=torch.arange(3)), r"\(3,\)"),
         (lambda: plots.surprise_map(torch.rand(2, 1, 8, 8), torch.rand(2, 1, 8, 7)), r"\(2, 1, 8, 7\)"),
         (lambda: pictures.context_picture(np.ones((3, 3), bool), np.ones((3, 4), bool), (0, 0)), r"\(3, 4\)"),
         (lambda: pictures.context_picture(np.ones((3, 3), bool), np.ones((3, 3), bool), (0, 3)), r"\(0, 3\)"),
@@ -73,12 +73,12 @@ def test_labels_make_room_and_move_nothing_else():
         (lambda: plots.dependency_picture(np.ones((3, 3)), (0, 0, 0)), r"\(0, 0, 0\)"),
         (lambda: plots.decision_picture(torch.rand(1, 4, 4), torch.ones(4, 4, dtype=torch.bool), (0, 0), torch.ones(3), 3), "level 3"),
         (lambda: plots.learning_curve({"loss": ([1, 2], [1])}), "loss"),
-        (lambda: pictures.encode_animation([]), "got none"),
-        (lambda: pictures.encode_animation([Image.new("RGB", (8, 8)), Image.new("RGB", (8, 9))]), r"\(8, 9\)"),
-        (lambda: pictures.encode_animation([Image.new("RGB", (8, 8))], fps=0), "fps.*0"),
-        (lambda: pictures.encode_animation([Image.new("RGB", (8, 8))], hold=-1), "hold.*-1"),
+        (lambda: animations.encode_animation([]), "got none"),
+        (lambda: animations.encode_animation([Image.new("RGB", (8, 8)), Image.new("RGB", (8, 9))]), r"\(8, 9\)"),
+        (lambda: animations.encode_animation([Image.new("RGB", (8, 8))], fps=0), "fps.*0"),
+        (lambda: animations.encode_animation([Image.new("RGB", (8, 8))], hold=-1), "hold.*-1"),
         (lambda: pictures.save_picture(Image.new("RGB", (8, 8)), "picture.gif"), "picture.gif"),
-        (lambda: pictures.save_animation([Image.new("RGB", (8, 8))], "film.png"), "film.png"),
+        (lambda: animations.save_animation([Image.new("RGB", (8, 8))], "film.png"), "film.png"),
     ],
 )
 def test_bad_input_is_named(call, named):
@@ -101,7 +101,7 @@ def test_unknown_is_hatched_and_known_is_not():
 def test_a_walk_shows_what_is_decided_in_any_order():
     """The hatching follows the model's order, not the raster."""
     order = torch.tensor([3, 1, 0, 2])
-    cell = pixels(pictures.frame_tiles(Frame(torch.zeros(1, 1, 2, 2), None, 0.5), 6, order)[0])
+    cell = pixels(animations.frame_tiles(Frame(torch.zeros(1, 1, 2, 2), None, 0.5), 6, order)[0])
     decided = (cell.reshape(2, 6, 2, 6, 3) == 0).all((1, 3, 4))
     assert decided.tolist() == [[False, True], [False, True]]
 
@@ -150,19 +150,19 @@ def test_reconstructions_are_drawn_with_and_without_windows(attention, channels)
     model = rastrum.build("draw", spec, preset="tiny", attention=attention)
     x = torch.randint(0, 4, (2, *spec.shape))
     frames = list(rastrum.reconstruct(model, x))  # pyright: ignore[reportArgumentType]
-    cells = pictures.reconstruction_cells(x[1] / 3, frames[1], 1, 5)
+    cells = animations.reconstruction_cells(x[1] / 3, frames[1], 1, 5)
     looks = ["glimpse", "error glimpse"] if attention else []
     assert list(cells) == ["input", *looks, "write patch", "canvas"]
     assert {cell.size for cell in cells.values()} == {(40, 30)}
     for name, colour in (("input", pictures.RED), ("canvas", pictures.GREEN)):
         assert (pixels(cells[name]) == colour).all(-1).any() == attention
     if not attention:
-        missed = pictures.reconstruction_cells(x[1] / 3, frames[1], 1, 5, before=frames[0])["error"]
+        missed = animations.reconstruction_cells(x[1] / 3, frames[1], 1, 5, before=frames[0])["error"]
         expected = pictures.sheet(pictures.signed_strokes((x[1:] / 3 - frames[0].images[1:]), 1.0), scale=5)
         assert (pixels(missed) == pixels(expected)[2:-2, 2:-2]).all()
-    strip = pictures.reconstruction_strip(x[1] / 3, frames, 1, 5, columns=3)
+    strip = animations.reconstruction_strip(x[1] / 3, frames, 1, 5, columns=3)
     assert strip.height > len(cells) * 30
-    film = pictures.encode_animation([pictures.reconstruction_sheet(x / 3, frame, 5) for frame in frames[1:]])
+    film = animations.encode_animation([animations.reconstruction_sheet(x / 3, frame, 5) for frame in frames[1:]])
     assert len(frames_of(film)) <= len(frames) - 1
 
 
@@ -210,8 +210,8 @@ def test_an_animation_loops_holds_and_keeps_its_pixels():
     """What is decoded from the file is what went in: exactly up to 255 colours, closely above; the last frame stays."""
     x = torch.randint(0, 17, (6, 1, 8, 8)) / 16
     order = torch.arange(64)
-    sheets = [pictures.frame_sheet(Frame(x * (order < t).view(8, 8), None, t / 64), 3, 5, order) for t in range(0, 65, 4)]
-    data = pictures.encode_animation(sheets, fps=10, hold=1.5)
+    sheets = [animations.frame_sheet(Frame(x * (order < t).view(8, 8), None, t / 64), 3, 5, order) for t in range(0, 65, 4)]
+    data = animations.encode_animation(sheets, fps=10, hold=1.5)
     film = Image.open(io.BytesIO(data))
     assert film.info["loop"] == 0
     decoded = frames_of(data)
@@ -222,11 +222,12 @@ def test_an_animation_loops_holds_and_keeps_its_pixels():
         durations.append(frame.info["duration"])
     assert durations[0] == 100 and durations[-1] == 1500
     grey = torch.linspace(0, 1, 600).view(1, 1, 20, 30)
-    moving = [pictures.frame_sheet(Frame(grey ** (1 + t / 4), None, t / 4, torch.tensor([[9.3 + t, 12.0, 8, 8]])), 1, 4) for t in range(5)]
-    close = frames_of(pictures.encode_animation(moving))
+    windows = [torch.tensor([[9.3 + t, 12.0, 8, 8]]) for t in range(5)]
+    moving = [animations.frame_sheet(Frame(grey ** (1 + t / 4), None, t / 4, windows[t]), 1, 4) for t in range(5)]
+    close = frames_of(animations.encode_animation(moving))
     assert max(abs(pixels(a) - pixels(b)).max() for a, b in zip(close, moving, strict=True)) <= 4
     noise = [pictures.sheet(torch.rand(1, 3, 20, 20), scale=1) for _ in range(2)]   # more colours than any palette
-    assert len(frames_of(pictures.encode_animation(noise))) == 2
+    assert len(frames_of(animations.encode_animation(noise))) == 2
 
 
 def test_files_are_whole_or_not_there(tmp_path):
@@ -236,7 +237,7 @@ def test_files_are_whole_or_not_there(tmp_path):
     for _ in range(2):
         pictures.save_picture(pictures.sheet(x, scale=2), path)
     assert (pixels(Image.open(path)) == pixels(pictures.sheet(x, scale=2))).all()
-    pictures.save_animation([pictures.sheet(x, scale=2)], tmp_path / "a.gif")
+    animations.save_animation([pictures.sheet(x, scale=2)], tmp_path / "a.gif")
     (tmp_path / "b.png").mkdir()
     with pytest.raises(OSError):
         pictures.save_picture(pictures.sheet(x), tmp_path / "b.png")

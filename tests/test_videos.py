@@ -347,12 +347,12 @@ def test_pictures_of_videos() -> None:
     colours = surprise_colours(logs)
     assert colours.shape == (3, 4, 3, 4, 3)
     assert np.unravel_index(colours.sum(2).argmax(), (3, 4, 4, 3)) == (1, 2, 3, 1)
-    strip = film_strips(x, ["a", "b", "c"], 2, context=1)
-    frames = [*animate_rows([x, colours], ["truth", "surprise"], 2)]
+    strip = film_strips(x, ["a", "b", "c"], 1)
+    frames = [*animate_rows([x, colours], ["truth", "surprise"])]
     assert strip.width > 4 * 3 * 2 and len(frames) == 4 and len({frame.size for frame in frames}) == 1
     assert len([*animate_grid(x)]) == 4
     with pytest.raises(ValueError, match="as many videos and frames"):
-        list(animate_rows([x, x[:2]]))
+        list(animate_rows([x, x[:2]], ["a", "b"]))
 
 
 @pytest.mark.usefixtures("mnist")

@@ -1,6 +1,7 @@
 """What users call: ``sample``, ``complete``, ``generate``, ``reconstruct``, for models of both kinds.
 
-``sample`` and ``complete`` split big batches; ``generate`` and ``reconstruct`` show all images at once.
+``sample`` and ``complete`` split large batches and return the images. ``generate``, ``complete_frames`` and ``reconstruct`` take all images
+at once and yield Frames while they are drawn.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def _check_call(model: object, name: str, count: int, seed: int, temperature: fl
         raise ValueError(f"temperature: expected a finite number above 0, got {temperature!r}")
 
 
-def _check_backend(model: Model, backend: Backend) -> None:
+def _check_backend(backend: Backend) -> None:
     if backend not in (None, "native", "torch", "naive"):
         raise ValueError(f"backend: expected None, 'native', 'torch' or 'naive', got {backend!r}")
 
@@ -53,23 +54,29 @@ def sample(
     seed: int = 0,
     backend: Backend = None,
 ) -> Tensor:
-    """Draw images: integer levels (count, *spec.shape), uint8 up to 256 levels. Same seed, same images, whatever the batch or device.
+    """Draws images. The same seed draws the same images, whatever the batch or device.
 
-    condition: one for all or one an image. backend: what runs the steps of a raster model: "native" (compiled, float32 on a CPU),
-    "torch", or "naive", a full forward a decision; None = the fastest that can. They draw the same images but for rounding. The native one
-    spreads a batch over as many threads as torch is set to use.
+    model: a raster or canvas model.
+    count: number of images, at least 1.
+    condition: one per image, or one for all; None for an unconditional model.
+    temperature: T > 0; every conditional becomes p^(1/T), renormalised. Default 1.
+    seed: of the noise, which belongs to (image, decision).
+    backend: what runs the steps of a raster model: "native" (compiled, float32 on a CPU, as many threads as torch is set to use), "torch",
+        or "naive" (a full forward per decision); None = the fastest that can. They draw the same images up to rounding.
+
+    Returns integer levels (count, *spec.shape), uint8 up to 256 levels, else int64.
     Raises ``ValueError`` for a count below 1, a temperature not above 0 or a wrong condition.
     """
     _check_call(model, "count", count, seed, temperature)
-    _check_backend(model, backend)
-    told = check_condition(model.condition_spec, condition, count, model.device)
+    _check_backend(backend)
+    checked = check_condition(model.condition_spec, condition, count, model.device)
     if isinstance(model, CanvasModel):
-        return to_levels(model.sample(count, told, temperature, seed), model.spec)
+        return to_levels(model.sample(count, checked, temperature, seed), model.spec)
     assert isinstance(model, RasterModel)
     parts = []
     for start in range(0, count, MAX_BATCH):
         size = min(MAX_BATCH, count - start)
-        part = None if told is None else told[start : start + size]
+        part = None if checked is None else checked[start : start + size]
         frames = walk(model, size, Sample(seed, temperature, start), part, every=model.spec.size, backend=backend)
         parts.append(_last(frames))
     return to_levels(torch.cat(parts), model.spec)
@@ -115,28 +122,111 @@ def complete(
     particles: int | None = None,
     backend: Backend = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
-    """Fill in what is not ``known``, drawing each unknown value given those before it in the model's order.
+    """Fills in what is not ``known``, drawing each unknown value given those before it in the model's order.
 
-    images: levels (B, *spec.shape), anything valid where unknown; known: bool, broadcasts. Known values come back unchanged.
-    → (B, *shape), or (B, num_samples, *shape) if num_samples > 1. Without ``particles``, known values that come later in the order do not
-    steer the draw: the completions follow p(unknown | known) only where all that is known comes first.
+    model: a raster model.
+    images: levels (B, *spec.shape), anything valid where unknown.
+    known: bool, broadcasts to the images; known values come back unchanged.
+    condition: one per image, or one for all; None for an unconditional model.
+    num_samples: completions per image.
+    temperature: as for ``sample``: every conditional is p^(1/T), renormalised, for draws and for the weights of particles.
+    seed: of the noise; each completion has its own image number.
+    particles: K weighted walks per image; None = one plain walk.
+    backend: as for ``sample``.
 
-    particles=K: they do steer it. K walks an image are weighted by what they give to the known values they meet, and chosen anew by their
-    weights where few of them carry it all (particles.py): the more particles, the nearer to p(unknown | known).
-    → (completions, log weights). The completions, num_samples an image, are independent draws from its K particles by their last weights,
-    so some may be equal. The weights (B, K), float64 nats, are not normalised: the mean of exp(weights) estimates p(known) without bias at
-    temperature 1, so logsumexp(weights) − log K estimates log p(known). p is the integer CDF's, as for a file: no known value counts less
-    than 2^-24.
+    Without ``particles``, known values that come later in the order do not steer the draw: completions follow p(unknown | known) only where
+    everything known comes first. With particles=K they do: K walks per image are weighted by the probability of the known values that they
+    meet, and resampled by weight where few of them carry most of it (particles.py). The more particles, the nearer to p(unknown | known).
+    The num_samples completions of an image are independent draws from its K particles by their last weights, so some may be equal.
 
-    A temperature makes another model, that of ``sample`` at this temperature: every conditional is p^(1/T), renormalised, for draws and for
-    weights, and then the weights estimate the probability of what is known under that one.
-    Raises ``ValueError`` for canvas models, which have no exact conditionals: ``reconstruct`` shows what they make of an image.
+    Returns (B, *shape), or (B, num_samples, *shape) if num_samples > 1; with particles also log weights (B, K), float64 nats, unnormalised.
+    The mean of exp(weights) estimates p(known), under the model at this temperature, without bias: logsumexp(weights) − log K estimates
+    log p(known). p is that of the integer CDF, as in a file: no known value has less than 2^-24.
+    Raises ``ValueError`` for canvas models, which have no exact conditionals: ``reconstruct`` redraws an image with them.
     """
+    x, mask, condition = _check_completion(model, images, known, condition, num_samples, temperature, seed, particles, backend)
+    if particles is not None:
+        chunks = list(completions(model, x, mask, condition, num_samples, particles, temperature, seed, backend))
+        drawn = torch.cat([values for values, _ in chunks]) if chunks else x[:, None].expand(-1, num_samples, *model.spec.shape)
+        weights = torch.cat([weights for _, weights in chunks]) if chunks else torch.zeros(0, particles, dtype=torch.float64)
+        return to_levels(drawn.squeeze(1) if num_samples == 1 else drawn, model.spec), weights
+    index = torch.arange(len(x)).repeat_interleave(num_samples)
+    parts = []
+    for start in range(0, len(index), MAX_BATCH):
+        at = index[start : start + MAX_BATCH]
+        part = None if condition is None else condition[at]
+        chooser = Sample(seed, temperature, start)
+        frames = walk(model, len(at), chooser, part, mask[at], x[at], every=model.spec.size, backend=backend)
+        parts.append(_last(frames))
+    out = to_levels(torch.cat(parts) if parts else x, model.spec)
+    return out if num_samples == 1 else out.unflatten(0, (len(x), num_samples))
+
+
+def complete_frames(
+    model: RasterModel,
+    images: ArrayLike,
+    known: ArrayLike,
+    condition: ArrayLike | int | None = None,
+    num_samples: int = 1,
+    temperature: float = 1.0,
+    seed: int = 0,
+    particles: int | None = None,
+    every: Every = "row",
+    backend: Backend = None,
+) -> Iterator[Frame]:
+    """The same completions as ``complete``, as Frames while they are drawn.
+
+    every: a Frame per row, per decision, or per that many decisions; with particles, a Frame per finished group of images.
+    The other parameters and the errors are those of ``complete``.
+
+    Yields Frames of (B · num_samples, *shape), the completions of one image next to each other. ``info["known"]`` is the mask of what was
+    given (with particles, also of the images that are finished); with particles, ``info["log_weights"]`` (b, K) of the b finished images.
+    """
+    x, mask, condition = _check_completion(model, images, known, condition, num_samples, temperature, seed, particles, backend)
+    index = torch.arange(len(x)).repeat_interleave(num_samples)
+    if particles is not None:
+        parts = completions(model, x, mask, condition, num_samples, particles, temperature, seed, backend)
+        return _particle_frames(model, x[index], mask[index], parts, num_samples, particles)
+    each = None if condition is None else condition[index]
+    return walk(model, len(index), Sample(seed, temperature), each, mask[index], x[index], every=every, backend=backend)
+
+
+def _particle_frames(
+    model: RasterModel, x: Tensor, known: Tensor, parts: Iterator[tuple[Tensor, Tensor]], num_samples: int, particles: int
+) -> Iterator[Frame]:
+    """Frames in which more and more images are finished; x, known: (B · num_samples, *shape)."""
+    x, known, log_weights = x.masked_fill(~known, 0), known.clone(), torch.zeros(0, particles, dtype=torch.float64)
+
+    def frame() -> Frame:
+        done = num_samples * len(log_weights) / max(len(x), 1)
+        return Frame((x / (model.spec.levels - 1)).float(), x.clone(), done, info={"known": known.clone(), "log_weights": log_weights})
+
+    yield frame()
+    for values, weights in parts:
+        start = num_samples * len(log_weights)
+        log_weights = torch.cat([log_weights, weights])
+        finished = slice(start, num_samples * len(log_weights))
+        x[finished], known[finished] = values.flatten(0, 1), True
+        yield frame()
+
+
+def _check_completion(
+    model: RasterModel,
+    images: ArrayLike,
+    known: ArrayLike,
+    condition: ArrayLike | int | None,
+    num_samples: int,
+    temperature: float,
+    seed: int,
+    particles: int | None,
+    backend: Backend,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Images (B, *shape), mask (B, *shape) and conditions (B, …) as tensors; ``ValueError`` as ``complete``."""
     if not isinstance(model, RasterModel):
         raise ValueError(f"{type(model).__name__} cannot complete images, it has no exact conditionals; use reconstruct or a raster model")
     _check_call(model, "num_samples", num_samples, seed, temperature)
     _check_call(model, "particles", 1 if particles is None else particles, seed, temperature)
-    _check_backend(model, backend)
+    _check_backend(backend)
     x = check_images(model.spec, images, model.device)
     mask = as_tensor("known", known)
     if mask.dtype != torch.bool:
@@ -145,22 +235,7 @@ def complete(
         mask = mask.to(model.device).expand(x.shape)
     except RuntimeError:
         raise ValueError(f"known: shape {tuple(mask.shape)} does not broadcast to {tuple(x.shape)}") from None
-    told = check_condition(model.condition_spec, condition, len(x), model.device)
-    if particles is not None:
-        chunks = list(completions(model, x, mask, told, num_samples, particles, temperature, seed, backend))
-        drawn = torch.cat([values for values, _ in chunks]) if chunks else x[:, None].expand(-1, num_samples, *model.spec.shape)
-        weights = torch.cat([weights for _, weights in chunks]) if chunks else torch.zeros(0, particles, dtype=torch.float64)
-        return to_levels(drawn.squeeze(1) if num_samples == 1 else drawn, model.spec), weights
-    index = torch.arange(len(x)).repeat_interleave(num_samples)
-    parts = []
-    for start in range(0, len(index), MAX_BATCH):
-        at = index[start : start + MAX_BATCH]
-        part = None if told is None else told[at]
-        chooser = Sample(seed, temperature, start)
-        frames = walk(model, len(at), chooser, part, mask[at], x[at], every=model.spec.size, backend=backend)
-        parts.append(_last(frames))
-    out = to_levels(torch.cat(parts) if parts else x, model.spec)
-    return out if num_samples == 1 else out.unflatten(0, (len(x), num_samples))
+    return x, mask, check_condition(model.condition_spec, condition, len(x), model.device)
 
 
 def generate(
@@ -172,20 +247,32 @@ def generate(
     every: Every = "row",
     backend: Backend = None,
 ) -> Iterator[Frame]:
-    """The same images as ``sample``, as Frames while they are drawn: a Frame a row (raster) or a stroke (canvas)."""
+    """The same images as ``sample``, as Frames while they are drawn.
+
+    every: a Frame per row of a raster model or stroke of a canvas model ("row"), per decision, or per that many decisions.
+    The other parameters and the errors are those of ``sample``.
+
+    Yields Frames, the first empty, the last finished.
+    """
     _check_call(model, "count", count, seed, temperature)
-    _check_backend(model, backend)
-    told = check_condition(model.condition_spec, condition, count, model.device)
+    _check_backend(backend)
+    checked = check_condition(model.condition_spec, condition, count, model.device)
     if isinstance(model, CanvasModel):
-        return model.generate(count, told, temperature, seed, every)
+        return model.generate(count, checked, temperature, seed, every)
     assert isinstance(model, RasterModel)
-    return walk(model, count, Sample(seed, temperature), told, every=every, backend=backend)
+    return walk(model, count, Sample(seed, temperature), checked, every=every, backend=backend)
 
 
 def reconstruct(model: CanvasModel, images: ArrayLike, condition: ArrayLike | int | None = None, seed: int = 0) -> Iterator[Frame]:
-    """Frames of a canvas model redrawing images; ``info`` holds read window, glimpse and write patch of each step.
+    """Redraws images with a canvas model: encodes each into latents, and draws it from them.
 
-    Raises ``ValueError`` for a raster model, which has no posterior: ``complete`` shows what it makes of a part of an image.
+    model: a canvas model with a posterior.
+    images: levels (B, *spec.shape).
+    condition: one per image, or one for all; None for an unconditional model.
+    seed: of the latents.
+
+    Yields a Frame per stroke, the first empty; ``info`` holds read window, glimpse, write patch and KL of each.
+    Raises ``ValueError`` for a raster model, which has no posterior: ``complete`` fills in a part of an image with it.
     """
     if not isinstance(model, CanvasModel):
         raise ValueError(f"{type(model).__name__} cannot reconstruct, it has no latent code; use complete, or a canvas model such as draw")

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from .protocol import ArrayLike, ConditionSpec, ImageSpec
+from .protocol import ArrayLike, ConditionSpec, ImageSpec, check_kind
 
 # What a model's score is: log p itself, a lower bound on it, or a number that training lowers and that is no likelihood.
 Kind: TypeAlias = Literal["exact", "bound", "loss"]
@@ -38,9 +38,7 @@ class Model(nn.Module, ABC):
 
     def __init__(self, spec: ImageSpec, config: Any = None, condition_spec: ConditionSpec | None = None) -> None:
         super().__init__()
-        if condition_spec is not None and condition_spec.kind not in self.conditions:
-            takes = f"takes a condition of kind {' or '.join(map(repr, self.conditions))}" if self.conditions else "is unconditional"
-            raise ValueError(f"condition: {type(self).__name__} {takes}, got kind {condition_spec.kind!r}; `rastrum models` lists them all")
+        check_kind(type(self).__name__, self.conditions, condition_spec)
         self.spec = spec
         self.config = config
         self.condition_spec = condition_spec

@@ -6,15 +6,17 @@ The two kinds of model stand in ``raster.py`` (one decision = one value of one c
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 ArrayLike: TypeAlias = Tensor | np.ndarray
+Number = TypeVar("Number", float, Tensor)
 
 
 @dataclass(frozen=True)
@@ -176,6 +178,11 @@ def as_tensor(what: str, value: object) -> Tensor:
     return tensor
 
 
+def bits_per_dim(nats: Number, size: int) -> Number:
+    """Nats per image as bits per value of an image; size: values per image (``spec.size``)."""
+    return nats / (size * math.log(2))
+
+
 def to_levels(x: Tensor, spec: ImageSpec) -> Tensor:
     """Levels as users get them: uint8 up to 256 levels, else int64."""
     return x.to(torch.uint8 if spec.levels <= 256 else torch.int64)
@@ -192,6 +199,16 @@ def check_images(spec: ImageSpec, x: ArrayLike, device: torch.device | str | Non
     if x.numel() and (int(x.min()) < 0 or int(x.max()) >= spec.levels):
         raise ValueError(f"{what}: levels must lie in 0 … {spec.levels - 1}, got {int(x.min())} … {int(x.max())}")
     return x
+
+
+def check_kind(model: str, conditions: tuple[str, ...], spec: ConditionSpec | None) -> None:
+    """Raises ``ValueError`` unless a model of this name, which takes these kinds of ``conditions``, can have one of this ``spec``."""
+    if spec is None or spec.kind in conditions:
+        return
+    if not conditions:
+        raise ValueError(f"{model} takes no condition, got one of kind {spec.kind!r}; `rastrum models` says which models do")
+    kinds = " or ".join(f"a {kind}" for kind in conditions)
+    raise ValueError(f"condition: {model} takes {kinds}, got kind {spec.kind!r}; `rastrum models` says which models take one")
 
 
 def check_condition(

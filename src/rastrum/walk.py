@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -162,7 +162,7 @@ def walk(
             kept = values.flatten(1)[:, order]
             free = active.any(0)
             model.prefill(state, values, int(free.to(torch.int8).argmax()) if bool(free.any()) else spec.size)
-    yield _frame(model, state.x, state.t)
+    yield _frame(model, state, known)
     while state.t < spec.size:
         with quiet(model):
             t, stop = state.t, min(spec.size, (state.t // stride + 1) * stride)
@@ -172,7 +172,7 @@ def walk(
                 _step_by_step(model, state, stop, chooser, *here)
             else:
                 model.decide(state, stop, work, *here)
-        yield _frame(model, state.x, state.t)
+        yield _frame(model, state, known)
 
 
 def _is_native(chooser: Chooser) -> bool:
@@ -193,7 +193,8 @@ def _step_by_step(model: RasterModel, state: State, stop: int, chooser: Chooser,
         model.observe(state, value if all_free[n] else torch.where(columns[n], value, values[n]))
 
 
-def _frame(model: RasterModel, x: Tensor, t: int) -> Frame:
-    """A copy, made outside inference mode, so that autograd may meet it."""
-    x = x.clone()
-    return Frame((x / (model.spec.levels - 1)).float(), x, t / model.spec.size, info={"decisions": t})
+def _frame(model: RasterModel, state: State, known: Tensor | None) -> Frame:
+    """A copy, made outside inference mode, so that it can be used with autograd."""
+    x = state.x.clone()
+    info: dict[str, Any] = {"decisions": state.t} if known is None else {"decisions": state.t, "known": known}
+    return Frame((x / (model.spec.levels - 1)).float(), x, state.t / model.spec.size, info=info)

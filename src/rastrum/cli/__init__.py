@@ -1,4 +1,4 @@
-"""The command line. Each command is a typed function in one of the modules beside this; here they are found, parsed and judged.
+"""The command line. Each command is a typed function in a module of this folder; here commands are looked up, parsed and run.
 
 Exit codes: 0 done · 1 reading or writing failed, or a check found a fault · 2 bad input · 130 interrupted. Nothing heavy is imported
 before a command runs, so that every help answers at once.
@@ -6,16 +6,13 @@ before a command runs, so that every help answers at once.
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import io
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
-from typing import Any
 
 from .names import nearest
+from .parsing import bind, parse
 
 # name: (module, what it does)
 COMMANDS = {
@@ -38,45 +35,6 @@ def usage() -> str:
     lines += [f"  {name:<12} {what}" for name, (_, what) in COMMANDS.items()]
     lines += ["", "rastrum COMMAND --help shows a command's options; every command takes --json.", "rastrum --version prints the version."]
     return "\n".join(lines)
-
-
-def reason(complaint: str) -> str:
-    """tyro's complaint (a title and sections between rules, boxed or not) as one line: what is wrong, and the flag that was meant."""
-    boxed = complaint.lstrip().startswith("╭")
-    sections: list[list[str]] = [[]]
-    for line in complaint.splitlines():
-        text = line.strip("│ ")
-        if text and not text.strip("─-"):
-            sections.append([])
-        elif text and text[0] not in "╭╰":
-            sections[-1].append(text)
-    first, *others = sections if boxed else sections[1:]
-    meant = [section[1].split()[0] for section in others if section[0] == "Perhaps you meant:"]
-    return " ".join(first).rstrip(".") + (f"; did you mean {meant[0]}?" if meant else "")
-
-
-def parse(target: Any, argv: Sequence[str], prog: str, **options: Any) -> Any:
-    """What tyro makes of a typed target (``options``: its own). ``ValueError`` with one line for what does not parse; exits after help."""
-    import tyro
-
-    complaint = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(complaint):
-            return tyro.cli(target, args=list(argv), prog=prog, config=(tyro.conf.FlagCreatePairsOff,), **options)
-    except SystemExit as stop:
-        if not stop.code:
-            raise
-        raise ValueError(f"{reason(complaint.getvalue())} ({prog} --help shows the options)") from None
-
-
-def bind(function: Callable[..., int | None]) -> Callable[..., Callable[[], int | None]]:
-    """The same signature, but it only takes the arguments: what it returns runs the function, outside of parsing."""
-
-    @functools.wraps(function)
-    def take(*args: Any, **keywords: Any) -> Callable[[], int | None]:
-        return functools.partial(function, *args, **keywords)
-
-    return take
 
 
 def complain(error: BaseException) -> None:

@@ -48,21 +48,20 @@ def told_in(name: str) -> str:
 def describe(name: str, presets: Sequence[str] = ("tiny", "small", "paper")) -> dict[str, Any]:
     """What a model takes, found by building it."""
     from ..models import MODELS, build
-    from ..protocol import ConditionSpec, ImageSpec
+    from ..protocol import ImageSpec
     from ..strokes import CanvasModel
 
-    def takes(spec: ImageSpec, condition: ConditionSpec | None = None) -> bool:
+    def takes(spec: ImageSpec) -> bool:
         with contextlib.suppress(ValueError):
-            return build(name, spec, "tiny", condition) is not None
+            return build(name, spec, "tiny") is not None
         return False
 
     spec = ImageSpec(1, 28, 28, 2)
-    conditions = (ConditionSpec("class", 10), ConditionSpec("vector", 3), ConditionSpec("map", (1, 28, 28)))
     return {
         "kind": "canvas" if issubclass(MODELS[name], CanvasModel) else "raster",
         "parameters": {preset: sum(p.numel() for p in build(name, spec, preset).parameters()) for preset in presets},
         "more_presets": list(getattr(MODELS[name], "more_presets", ())),
-        "conditions": [condition.kind for condition in conditions if takes(spec, condition)],
+        "conditions": list(MODELS[name].conditions),
         "colour": takes(replace(spec, channels=3)),
         "videos": takes(replace(spec, frames=2)),
         "levels": next(levels for levels in (65536, 256, 2) if takes(replace(spec, levels=levels))),

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
+    from ..model import Model
     from ..protocol import Frame, ImageSpec
+    from ..raster import RasterModel
 
 
 def sample(
@@ -23,30 +25,30 @@ def sample(
     count: Annotated[int, arg(help="how many images")] = 16,
     seed: Annotated[int, arg(help="same seed, same images")] = 0,
     temperature: Annotated[float, arg(help="below 1 likelier images, above 1 wilder ones")] = 1.0,
-    told: Conditions = NOTHING,
+    conditions: Conditions = NOTHING,
     backend: Backend = None,
-    columns: Annotated[int | None, arg(help="columns of the picture; by default about square, or one a class")] = None,
+    columns: Annotated[int | None, arg(help="columns of the picture; default: about square, or one per class")] = None,
     out: Out = None,
     trace: Trace = None,
     json: Json = False,
 ) -> None:
     """Draw images, and look at them: `rastrum sample MODEL --out x.png --trace x.gif`.
 
-    Of videos, the picture is a row of frames each, and the animation plays them.
+    Of videos, the picture has a row of frames each, and the animation plays them.
     """
     import rastrum
 
-    from ..pictures.sheets import frame_sheet, save_animation, save_picture, sheet
-    from ..pictures.videos import PLAY, animate_grid, film_strips
-    from ..raster import RasterModel
+    from ..pictures.animations import frame_sheet, save_animation
+    from ..pictures.sheets import save_picture, sheet
+    from ..pictures.videos import animate_grid, film_strips, save_video
 
     check_suffix("--out", out, ".png")
     check_suffix("--trace", trace, ".gif")
     network = load_model(model)
-    condition = condition_for(network, max(count, 0), told, in_turn=True)
+    condition = condition_for(network, max(count, 0), conditions, in_turn=True)
     classes = None if condition is None or condition.is_floating_point() else condition.tolist()
     labels = None
-    if columns is None and classes and not told.classes:
+    if columns is None and classes and not conditions.classes:
         labels = [str(label) for label in range(max(classes) + 1)]
         columns = len(labels)
     video = network.spec.frames > 1
@@ -57,10 +59,9 @@ def sample(
     if out is not None:
         save_picture(film_strips(pictures) if video else sheet(pictures, columns, column_labels=labels), out)
     if trace is not None and video:
-        save_animation(animate_grid(pictures, columns), trace, PLAY, 1 / PLAY)
+        save_video(animate_grid(pictures, columns), trace)
     elif trace is not None:
-        order = network.order if isinstance(network, RasterModel) else None
-        save_animation((frame_sheet(frame, columns, order=order) for frame in frames), trace)
+        save_animation((frame_sheet(frame, columns, order=order_of(network)) for frame in frames), trace)
     result = {"model": model, "count": count, "seed": seed, "temperature": temperature, **paths(out, trace)}
     result["classes"] = classes
     if out is None:
@@ -77,14 +78,14 @@ def complete(
     count: Count = 8,
     binarise: Binarise = None,
     known: Annotated[str | None, arg(metavar="KNOWN", help="what is kept: top, left, bottom or right half, a fraction of the rows such as "
-                                                           "0.25, or a mask.png, white where known; by default top")] = None,
-    context: Annotated[int | None, arg(metavar="N", help="of a video: the first N frames are known; by default half of them")] = None,
-    num_samples: Annotated[int, arg(help="completions of each image")] = 4,
+                                                           "0.25, or a mask.png, white where known; default: top")] = None,
+    context: Annotated[int | None, arg(metavar="N", help="of a video: the first N frames are known; default: half of them")] = None,
+    num_samples: Annotated[int, arg(help="completions per image")] = 4,
     seed: Annotated[int, arg(help="same seed, same completions")] = 0,
     temperature: Annotated[float, arg(help="below 1 likelier images, above 1 wilder ones")] = 1.0,
-    particles: Annotated[int | None, arg(metavar="K", help="K weighted walks an image, so that known values steer what is drawn before "
-                                                           "them; by default they steer only what comes after")] = None,
-    told: Conditions = NOTHING,
+    particles: Annotated[int | None, arg(metavar="K", help="K weighted walks per image, so that known values steer what is drawn before "
+                                                           "them; default: they steer only what comes after")] = None,
+    conditions: Conditions = NOTHING,
     backend: Backend = None,
     out: Out = None,
     trace: Trace = None,
@@ -94,31 +95,21 @@ def complete(
 
     Of videos, the first frames are known and the others are drawn; the animation shows truth, completions, and where the truth surprises.
     Videos of your own (--images X.npy) may end with the frames that are known.
-    With particles it also says how many of an image's K carry its weight at the end, and how likely they found what is known.
+    With particles it also reports the effective sample size of each image's K, and the estimated log-probability of what is known.
     """
-    import torch
-
-    from ..particles import completions, effective_size, log_evidence
-    from ..pictures.sheets import arrange, completion_sheet, save_animation, save_picture, tiles
-    from ..pictures.videos import PLAY, animate_rows, check_context, film_strips, first_frames, surprise_colours
+    from ..generation import complete_frames
+    from ..particles import effective_size, log_evidence
+    from ..pictures.animations import frame_sheet, save_animation
+    from ..pictures.sheets import completion_sheet, save_picture
     from ..raster import RasterModel
-    from ..walk import Sample, walk
 
     check_suffix("--out", out, ".png")
     check_suffix("--trace", trace, ".gif")
     network = load_model(model)
     video = network.spec.frames > 1
-    if video and known is not None and context is not None:
-        raise ValueError("--known: of a video, give one of --known (in every frame) and --context")
-    if context is None:
-        context = network.spec.frames // 2 if video and known is None else 0
-    elif not video:
+    if context is not None and not video:
         raise ValueError(f"--context: {model} draws still images; use --known")
-    if video and known is None:
-        check_context(network.spec, context, "--context")
-        mask = first_frames(network.spec, context)
-    else:
-        mask = known_mask(known or "top", network.spec)
+    context, mask = known_part(network.spec, known, context)
     if not isinstance(network, RasterModel):
         raise ValueError(f"{model} draws stroke by stroke and cannot complete images; use reconstruct, or a raster model")
     if num_samples < 1:
@@ -126,57 +117,74 @@ def complete(
     if particles is not None and particles < 1:
         raise ValueError(f"--particles: expected at least 1, got {particles}")
     if particles is not None and trace is not None:
-        raise ValueError("--trace: particles are chosen anew on their way, so there is no one walk to show; leave out one of the two")
+        raise ValueError("--trace: particles are resampled on their way, so there is no single walk to show; leave out one of the two")
     if video and known is None and images is not None and data is None:
-        dataset, whole = load_videos(network.spec, images, context, count, binarise)  # they may end where it is to go on
+        dataset, whole = load_videos(network.spec, images, context, count, binarise)  # they may end where the model is to go on
     else:
         dataset, whole = load_images(network, data, images, split, count, binarise), True
     x = dataset.images.long()
-    condition = condition_for(network, len(x), told, dataset)
-    frames: list[Frame] = []
-    found: dict[str, list[float]] = {}
-    if particles is None:
-        each = x.repeat_interleave(num_samples, 0)
-        of_each = None if condition is None else condition.repeat_interleave(num_samples, 0)
-        walked = walk(network, len(each), Sample(seed, temperature), of_each, mask, each, backend=backend)  # as `complete`, with frames
-        frames = draw(walked, len(each), trace is not None and not video)
-        values = last_values(frames).unflatten(0, (len(x), num_samples))
+    condition = condition_for(network, len(x), conditions, dataset)
+    walked = complete_frames(network, x, mask, condition, num_samples, temperature, seed, particles, backend=backend)
+    frames = draw(walked, len(x) * num_samples, trace is not None and not video)
+    values = last_values(frames).unflatten(0, (len(x), num_samples))
+    if video:
+        draw_videos(network, x, values, condition, "truth" if whole else "known", context, out, trace)
     else:
-        parts: list[tuple[Tensor, Tensor]] = []
-        with progress("drawing", len(x), "images") as report:
-            for part in completions(network, x, mask.expand_as(x), condition, num_samples, particles, temperature, seed, backend):
-                parts.append(part)
-                report(sum(len(weights) for _, weights in parts))
-        values, weights = (torch.cat(each) for each in zip(*parts, strict=True))
-        found = {"effective_size": effective_size(weights).tolist(), "log_evidence": log_evidence(weights).tolist()}
-    scale = network.spec.levels - 1
-    if out is not None and video:
-        rows = torch.cat([x[:, None], values.view(len(x), num_samples, *network.spec.shape)], 1).flatten(0, 1)
-        names = ["truth" if whole else "known", *(str(k + 1) for k in range(num_samples))] * len(x)
-        save_picture(film_strips(rows / scale, names, None, context), out)
-    elif out is not None:
-        save_picture(completion_sheet(x / scale, mask, values / scale), out)
-    if trace is not None and video:
-        drawn = values.view(len(x), num_samples, *network.spec.shape).unbind(1)
-        shown: dict[str, Tensor | np.ndarray] = {"truth" if whole else "known": x / scale}
-        shown |= {f"drawn {k + 1}": each / scale for k, each in enumerate(drawn)}
-        if whole:
-            with torch.inference_mode():
-                shown["surprise"] = surprise_colours(network.log_prob_map(x, condition))
-        save_animation(animate_rows(list(shown.values()), list(shown)), trace, PLAY, 1 / PLAY)
-    elif trace is not None:
-        decided = [decisions_before(network.order, frame, network.spec) | mask for frame in frames]
-        save_animation((arrange(tiles(f.images, None, d), num_samples) for f, d in zip(frames, decided, strict=True)), trace)
+        if out is not None:
+            save_picture(completion_sheet(x / (network.spec.levels - 1), mask, values / (network.spec.levels - 1)), out)
+        if trace is not None:
+            save_animation((frame_sheet(frame, num_samples, order=network.order) for frame in frames), trace)
     share = float(mask.expand(1, *network.spec.shape).float().mean())
     result = {"model": model, "count": len(x), "num_samples": num_samples, "known": share, "seed": seed, **paths(out, trace)}
-    result |= {"particles": particles, **found}
+    result["particles"] = particles
+    title = f"{len(x)} images, {num_samples} completions of each, {share:.0%} known"
+    if particles is not None:
+        weights = frames[-1].info["log_weights"]
+        sizes, evidence = effective_size(weights), log_evidence(weights)
+        result |= {"effective_size": sizes.tolist(), "log_evidence": evidence.tolist()}
+        title += f"; {particles} particles (effective sample size {sizes.mean():.1f}); log p(known) about {evidence.mean():.2f} nats"
     if out is None:
         result["images"] = values.tolist()
-    title = f"{len(x)} images, {num_samples} completions of each, {share:.0%} known"
-    if found:
-        sizes, nats = (sum(each) / len(each) for each in found.values())
-        title += f"; {particles} particles, {sizes:.1f} of them by weight; log p of what is known about {nats:.2f} nats"
     answer(result, json, *written(title, out, trace), *([] if out or trace else [as_text(values[0, 0], network.spec)]))
+
+
+def known_part(spec: ImageSpec, known: str | None, context: int | None) -> tuple[int, Tensor]:
+    """How many first frames are known, and the mask that says what is: the flags --known and --context, or their defaults."""
+    from ..pictures.videos import check_context, first_frames
+
+    if spec.frames == 1 or known is not None:
+        if context is not None:
+            raise ValueError("--known: of a video, give one of --known (in every frame) and --context")
+        return 0, known_mask(known or "top", spec)
+    context = spec.frames // 2 if context is None else context
+    check_context(spec, context, "--context")
+    return context, first_frames(spec, context)
+
+
+def draw_videos(
+    network: RasterModel, x: Tensor, values: Tensor, condition: Tensor | None, name: str, context: int, out: Path | None, trace: Path | None
+) -> None:
+    """Pictures of completed videos: x (B, *shape), called ``name``, and values (B, num_samples, *shape).
+
+    out: strips of frames; trace: an animation, with the surprise of x if all of it is there (``name`` is "truth").
+    """
+    import torch
+
+    from ..pictures.sheets import save_picture
+    from ..pictures.videos import animate_rows, film_strips, save_video, surprise_colours
+
+    given, drawn = x / (network.spec.levels - 1), values / (network.spec.levels - 1)
+    if out is not None:
+        rows = torch.cat([given[:, None], drawn], 1).flatten(0, 1)
+        names = [name, *(str(k + 1) for k in range(drawn.shape[1]))] * len(x)
+        save_picture(film_strips(rows, names, context), out)
+    if trace is not None:
+        columns: dict[str, Tensor | np.ndarray] = {name: given}
+        columns |= {f"drawn {k + 1}": completion for k, completion in enumerate(drawn.unbind(1))}
+        if name == "truth":
+            with torch.inference_mode():
+                columns["surprise"] = surprise_colours(network.log_prob_map(x, condition))
+        save_video(animate_rows(list(columns.values()), list(columns)), trace)
 
 
 def reconstruct(
@@ -187,7 +195,7 @@ def reconstruct(
     count: Count = 8,
     binarise: Binarise = None,
     seed: Annotated[int, arg(help="same seed, same strokes")] = 0,
-    told: Conditions = NOTHING,
+    conditions: Conditions = NOTHING,
     out: Out = None,
     trace: Trace = None,
     json: Json = False,
@@ -200,7 +208,8 @@ def reconstruct(
 
     import rastrum
 
-    from ..pictures.sheets import reconstruction_sheet, reconstruction_strip, save_animation, save_picture, sheet
+    from ..pictures.animations import reconstruction_sheet, reconstruction_strip, save_animation
+    from ..pictures.sheets import save_picture, sheet
     from ..strokes import CanvasModel
 
     check_suffix("--out", out, ".png")
@@ -210,7 +219,7 @@ def reconstruct(
         raise ValueError(f"{model} decides pixel by pixel and cannot reconstruct; use complete, or a canvas model such as draw")
     dataset = load_images(network, data, images, split, count, binarise)
     x = dataset.images.long()
-    condition = condition_for(network, len(x), told, dataset)
+    condition = condition_for(network, len(x), conditions, dataset)
     frames = draw(rastrum.reconstruct(network, x, condition, seed), len(x), keep=True)
     target = x / (network.spec.levels - 1)
     if out is not None and len(x) == 1:
@@ -225,7 +234,7 @@ def reconstruct(
     error = float((frames[-1].images - target).square().mean())
     kl = sum(float(frame.info["kl"].mean()) for frame in frames if "kl" in frame.info)
     result = {"model": model, "count": len(x), "strokes": len(frames) - 1, "squared_error": error, "kl_nats": kl, **paths(out, trace)}
-    title = f"{len(x)} images in {len(frames) - 1} strokes: squared error {error:.4f} a value, {kl:.1f} nats of latent an image"
+    title = f"{len(x)} images in {len(frames) - 1} strokes: squared error {error:.4f} per value, KL {kl:.1f} nats per image"
     answer(result, json, *written(title, out, trace))
 
 
@@ -233,7 +242,7 @@ def reconstruct(
 
 
 def draw(frames: Iterator[Frame], count: int, keep: bool) -> list[Frame]:
-    """The frames of a walk, a bar meanwhile; the last alone unless ``keep``."""
+    """The frames of a walk, with a progress bar; only the last unless ``keep``."""
     kept: list[Frame] = []
     with progress("drawing", max(count, 1), "images") as report:
         for frame in frames:
@@ -243,7 +252,7 @@ def draw(frames: Iterator[Frame], count: int, keep: bool) -> list[Frame]:
 
 
 def known_mask(known: str, spec: ImageSpec) -> Tensor:
-    """A half, a fraction of the rows from the top, or a mask picture → (1, H, W) bool."""
+    """The mask (1, H, W) that a half, a fraction of the rows from the top, or a mask picture describes."""
     import torch
 
     mask = torch.zeros(1, spec.height, spec.width, dtype=torch.bool)
@@ -276,13 +285,11 @@ def known_mask(known: str, spec: ImageSpec) -> Tensor:
     return mask
 
 
-def decisions_before(order: Tensor, frame: Frame, spec: ImageSpec) -> Tensor:
-    """What a frame of a walk has decided: (C, H, W) bool."""
-    import torch
+def order_of(model: Model) -> Tensor | None:
+    """The order of a raster model's decisions; a canvas model has none."""
+    from ..raster import RasterModel
 
-    decided = torch.zeros(spec.size, dtype=torch.bool)
-    decided[order[: round(frame.fraction * spec.size)]] = True
-    return decided.view(spec.shape)
+    return model.order if isinstance(model, RasterModel) else None
 
 
 def last_values(frames: list[Frame]) -> Tensor:
@@ -292,7 +299,7 @@ def last_values(frames: list[Frame]) -> Tensor:
 
 
 def as_text(image: Tensor, spec: ImageSpec) -> str:
-    """One image in characters, for a look without a file: of a video the last frame."""
+    """One image in characters, of a video the last frame: what is shown when no file is written."""
     shades = " .:-=+*#%@"
     last = image if spec.frames == 1 else image[-1]
     grey = last.float().mean(0) / (spec.levels - 1)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from . import parse
-from .show import NOTHING, ConditionFlags, Conditions, Json, answer, bits_per_dim, condition_for, load_model, progress
+from .parsing import parse
+from .show import NOTHING, ConditionFlags, Conditions, Json, answer, condition_for, load_model, progress
 from .source import Binarise, Count, Images, load_images
 
 if TYPE_CHECKING:
@@ -158,6 +158,7 @@ def measure_all(network: Model, dataset: Dataset, condition: Any, seed: int) -> 
     import torch
 
     from ..pictures.figures import measure
+    from ..protocol import bits_per_dim
     from ..raster import RasterModel
     from ..strokes import CanvasModel
 

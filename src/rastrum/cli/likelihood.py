@@ -15,7 +15,6 @@ from .show import (
     Json,
     ModelName,
     answer,
-    bits_per_dim,
     check_suffix,
     condition_for,
     conditions_in,
@@ -64,8 +63,9 @@ def score(
 
     from ..applications.anomaly import auroc, scores, z_scores
     from ..pictures.plots import surprise_map
-    from ..pictures.sheets import save_animation, save_picture
-    from ..pictures.videos import PLAY, animate_rows, surprise_colours
+    from ..pictures.sheets import save_picture
+    from ..pictures.videos import animate_rows, save_video, surprise_colours
+    from ..protocol import bits_per_dim
     from ..raster import RasterModel
 
     network = load_model(model)
@@ -88,7 +88,7 @@ def score(
     if surprise is not None:
         pictures, nats_of_values = x / (network.spec.levels - 1), torch.cat(maps)
         if surprise.suffix.lower() == ".gif":
-            save_animation(animate_rows([pictures, surprise_colours(nats_of_values)], ["truth", "surprise"]), surprise, PLAY, 1 / PLAY)
+            save_video(animate_rows([pictures, surprise_colours(nats_of_values)], ["truth", "surprise"]), surprise)
         elif video:
             save_picture(surprise_map(pictures.flatten(0, 1), nats_of_values.flatten(0, 1), network.spec.frames), surprise)
         else:

@@ -103,12 +103,6 @@ def load_model(name: str) -> Model:
     return rastrum.load(name).eval()
 
 
-def bits_per_dim(nats: float, size: int) -> float:
-    from math import log
-
-    return nats / (size * log(2))
-
-
 def condition_for(
     model: Model, count: int, told: ConditionFlags, dataset: Dataset | None = None, in_turn: bool = False
 ) -> Tensor | None:

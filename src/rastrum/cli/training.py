@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import arg
 
-from . import bind, parse
 from .names import nearest
+from .parsing import bind, parse
 from .show import Json, answer, messages, progress
 
 if TYPE_CHECKING:

@@ -26,9 +26,9 @@ from ..config import Recipe, RunConfig
 from ..data.dataset import Dataset, load_dataset
 from ..generation import complete, generate, reconstruct, sample
 from ..models import MODELS
-from ..pictures import plots
+from ..pictures import animations, plots
 from ..pictures import sheets as pictures
-from ..protocol import ImageSpec
+from ..protocol import ImageSpec, bits_per_dim
 from ..raster import RasterModel
 from ..recipes.recipe import DIGITS, RECIPES, build_model, model_name
 from ..strokes import CanvasModel
@@ -162,7 +162,7 @@ def _scores(
 
 
 def _score(name: str, nats: Tensor, size: int, kind: str = "exact") -> Score:
-    bits = nats.double() / (size * math.log(2))
+    bits = bits_per_dim(nats.double(), size)
     return Score(name, float(bits.mean()), float(bits.std() / math.sqrt(len(bits))), kind)
 
 
@@ -206,7 +206,7 @@ def _gated_pictures(model: RasterModel, held_out: Dataset, per_class: Tensor, se
     walk = list(generate(model, classes, torch.arange(classes), seed=seed + 1, every="decision"))
     files = {
         "samples.png": pictures.encode_picture(pictures.sheet(drawn / top, 10, 6, row_labels=digit)),
-        "pixels.gif": pictures.encode_animation((pictures.frame_sheet(f, 5, 14, model.order) for f in walk), fps=12, hold=3),
+        "pixels.gif": animations.encode_animation((animations.frame_sheet(f, 5, 14, model.order) for f in walk), fps=12, hold=3),
         "completions.png": pictures.encode_picture(_completions(model, held_out, seed)),
         "decision.png": pictures.encode_picture(_decision(model, held_out)),
     }
@@ -264,12 +264,12 @@ def _draw_pictures(draw: CanvasModel, plain: CanvasModel, held_out: Dataset, see
     for name, model in (("draw-attention", draw), ("draw-no-attention", plain)):
         told = None if model.condition_spec is None else chosen.labels
         walks = zip(generate(model, len(x), told, seed=seed), reconstruct(model, x, told, seed), strict=True)
-        cells = ([*pictures.frame_tiles(imagined, 8), *pictures.frame_tiles(copied, 8), *originals] for imagined, copied in walks)
+        cells = ([*animations.frame_tiles(imagined, 8), *animations.frame_tiles(copied, 8), *originals] for imagined, copied in walks)
         movie = (pictures.arrange(moment, len(x), ["imagined", "copied", "original"]) for moment in cells)
-        files[f"{name}.gif"] = pictures.encode_animation(movie, fps=3, hold=3)
+        files[f"{name}.gif"] = animations.encode_animation(movie, fps=3, hold=3)
     told = None if draw.condition_spec is None else chosen.labels
     frames, digit = list(reconstruct(draw, x, told, seed)), 2
-    files["strokes.png"] = pictures.encode_picture(pictures.reconstruction_strip(x[digit] / top, frames, digit, 8))
+    files["strokes.png"] = pictures.encode_picture(animations.reconstruction_strip(x[digit] / top, frames, digit, 8))
     return files
 
 

@@ -48,15 +48,15 @@ class Window:
         """The patch under the window, without γ: (B, H, C, W) → (B, N, C, N)."""
         b, h, c, w = image_BHCW.shape
         n = self.rows.shape[1]
-        film_strips = torch.bmm(self.rows, image_BHCW.reshape(b, h, c * w))
-        return torch.bmm(film_strips.view(b, n * c, w), self.columns.mT).view(b, n, c, n)
+        strips = torch.bmm(self.rows, image_BHCW.reshape(b, h, c * w))
+        return torch.bmm(strips.view(b, n * c, w), self.columns.mT).view(b, n, c, n)
 
     def write(self, patch_BNCN: Tensor) -> Tensor:
         """The patch laid on an empty image, without 1/γ: (B, N, C, N) → (B, H, C, W)."""
         b, n, c, _ = patch_BNCN.shape
         h, w = self.rows.shape[2], self.columns.shape[2]
-        film_strips = torch.bmm(patch_BNCN.reshape(b, n * c, n), self.columns)
-        return torch.bmm(self.rows.mT, film_strips.view(b, n, c * w)).view(b, h, c, w)
+        strips = torch.bmm(patch_BNCN.reshape(b, n * c, n), self.columns)
+        return torch.bmm(self.rows.mT, strips.view(b, n, c * w)).view(b, h, c, w)
 
 
 def place(parameters: Tensor, count: int, height: int, width: int) -> Window:

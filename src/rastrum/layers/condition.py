@@ -35,8 +35,7 @@ class Condition(nn.Module):
             self.size = condition.size
         elif condition is not None and isinstance(condition.size, tuple):
             channels, height, width = condition.size
-            if not outputs:
-                raise ValueError("condition: this model takes a class or a vector, got kind 'map'; `rastrum models` says which take one")
+            assert outputs, "a model that takes a map says how many channels m makes of it; else its `conditions` leave out 'map'"
             if height > image.height or width > image.width:
                 largest = f"{image.height}x{image.width}"
                 raise ValueError(f"condition: a map must be no larger than the image, {largest}, got {height}x{width}")

@@ -78,6 +78,7 @@ class ConvDRAW(PixelCanvas):
     """
 
     config_class = ConvDRAWConfig
+    conditions = ("class", "vector")
     config: ConvDRAWConfig
 
     def __init__(self, spec: ImageSpec, config: ConvDRAWConfig, condition_spec: ConditionSpec | None = None) -> None:
@@ -104,8 +105,7 @@ class ConvDRAW(PixelCanvas):
             if above:
                 self.rises.append(convolution(features, 4 * features, kernel))
         if condition_spec is not None:
-            if isinstance(condition_spec.size, tuple):
-                raise ValueError("conv-draw: takes a condition of kind 'class' or 'vector', not 'map'")
+            assert isinstance(condition_spec.size, int)
             kind = nn.Embedding if condition_spec.kind == "class" else nn.Linear
             self.condition = kind(condition_spec.size, 8 * features * config.layers)
         self.reset()

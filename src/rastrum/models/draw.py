@@ -74,6 +74,7 @@ class DRAW(PixelCanvas):
     """DRAW. State: canvas (B, H, C, W); memory: ``encoder``, ``decoder`` and their cells, each (B, S)."""
 
     config_class = DRAWConfig
+    conditions = ("class", "vector")
     more_presets = tuple(TABLE)
     config: DRAWConfig
 
@@ -96,8 +97,7 @@ class DRAW(PixelCanvas):
             self.encoder_image = nn.Linear(spec.size, 4 * hidden, bias=False)  # of x, which no step changes: once an image
             self.write_head = nn.Linear(hidden, self.canvas.numel())
         if condition_spec is not None:
-            if isinstance(condition_spec.size, tuple):
-                raise ValueError("draw: takes a condition of kind 'class' or 'vector', not 'map'")
+            assert isinstance(condition_spec.size, int)
             kind = nn.Embedding if condition_spec.kind == "class" else nn.Linear
             self.condition = kind(condition_spec.size, 8 * hidden)
         self.reset()

@@ -50,11 +50,9 @@ class MultiscalePixelRNNConfig:
 
 class MultiscalePixelRNN(RasterModel):
     config_class = MultiscalePixelRNNConfig
+    conditions = ()
 
     def __init__(self, spec: ImageSpec, config: MultiscalePixelRNNConfig, condition_spec: ConditionSpec | None = None) -> None:
-        if condition_spec is not None:
-            name = "multiscale-pixelrnn"
-            raise ValueError(f"{name} takes no condition, got one of kind {condition_spec.kind!r}; gated-pixelcnn and pixelcnn++ do")
         check_config(config, spec, grouped=("units", "hidden"), kernels=("first_kernel",))
         if config.base not in BASES:
             raise ValueError(f"base: expected one of {', '.join(BASES)}, got {config.base!r}")
@@ -63,7 +61,7 @@ class MultiscalePixelRNN(RasterModel):
         if prod(config.factors) > max(spec.height, spec.width):
             raise ValueError(f"factors: {config.factors} leave nothing of {spec.height} x {spec.width} pixels; their product must fit")
         spacings = [prod(config.factors[scale:]) for scale in range(len(config.factors) + 1)]
-        super().__init__(spec, order=_coarse_first(spec, spacings))
+        super().__init__(spec, condition_spec, _coarse_first(spec, spacings))
         self.config, self.spacings = config, spacings
         self.groups = spec.channels
         self.scales, self.upsamplings = nn.ModuleList(), nn.ModuleList()

@@ -101,6 +101,7 @@ class Layer(nn.Module):
 
 class SpatialLSTM(RasterModel):
     config_class = SpatialLSTMConfig
+    conditions = ("class", "vector")
     active: Tensor
 
     def __init__(self, spec: ImageSpec, config: SpatialLSTMConfig, condition_spec: ConditionSpec | None = None) -> None:

@@ -122,11 +122,10 @@ class VideoPixelNetwork(RasterModel):
     """Also of one frame, a still image: the encoder and the recurrence then have nothing to do."""
 
     config_class = VideoPixelNetworkConfig
+    conditions = ()
 
     def __init__(self, spec: ImageSpec, config: VideoPixelNetworkConfig, condition_spec: ConditionSpec | None = None) -> None:
-        if condition_spec is not None:
-            raise ValueError(f"video-pixel-network takes no condition, got one of kind {condition_spec.kind!r}; gated-pixelcnn does")
-        super().__init__(spec)
+        super().__init__(spec, condition_spec)
         self.config = config
         self.groups = groups = spec.channels
         self.frame = replace(spec, frames=1)

@@ -1,16 +1,16 @@
 """The pictures that explain a trained model, and the numbers that belong to them; ``rastrum figures`` writes them.
 
-    canvas models   steps.png      how one image is redrawn: what is looked at, what was missed, the stroke, the canvas
-                    drawing.gif    images from imagination, and redrawn beside what is redrawn, with their windows
-                    kl.png         nats of each latent: when an image is decided
-                    hierarchy.png  what the first t latents hold, the others drawn from the prior or at its mean
-                    samples.png    a sheet
-                    filters.png    the windows that attention chose: their filters, the patch read and written back
-                    filter-banks.png    the same for windows chosen here, to show what g, δ, σ and γ do
-    raster models   samples.png, completions.png (of upper halves), surprise.png (bits a pixel), context.png (what one decision sees)
+    canvas models   steps.png         how one image is redrawn: what is read, the error, the stroke, the canvas
+                    drawing.gif       images drawn from the prior, and images redrawn, with their windows
+                    kl.png            KL of each latent in nats: when an image is decided
+                    hierarchy.png     what the first t latents determine, the others drawn from the prior or at its mean
+                    samples.png       a sheet of samples
+                    filters.png       the windows that attention chose: their filters, the patch read and written back
+                    filter-banks.png  the same for windows chosen here, to show what g, δ, σ and γ do
+    raster models   samples.png, completions.png (of upper halves), surprise.png (bits per pixel), context.png (what one decision sees)
 
-Everything goes through a model's public methods, so a user's model has them too; the last two are only for one that tells its
-filters. A sheet of a canvas model shows p(x | canvas), without the noise of the pixels.
+All but the two pictures of filters need only a model's public methods, so a user's model has them too. Samples of a canvas model show
+p(x | canvas), without the noise of the pixels.
 
 Source of the hierarchy: Gregor, Besse, Rezende, Danihelka, Wierstra, "Towards Conceptual Compression", 2016, section 4.
 
@@ -33,29 +33,20 @@ from ..checking import context_of
 from ..generation import complete, sample
 from ..layers.attention import Window, place
 from ..model import Model
-from ..protocol import Frame, ImageSpec
+from ..protocol import Frame, ImageSpec, bits_per_dim
 from ..raster import RasterModel
 from ..strokes import CanvasModel
+from .animations import encode_animation, frame_tiles, reconstruction_strip
 from .plots import kl_plot, surprise_map, window_plot
-from .sheets import (
-    PAPER,
-    Picture,
-    arrange,
-    completion_sheet,
-    context_picture,
-    draw_window,
-    encode_animation,
-    encode_picture,
-    frame_tiles,
-    reconstruction_strip,
-    sheet,
-    tiles,
-)
+from .sheets import PAPER, Picture, arrange, completion_sheet, context_picture, draw_window, encode_picture, sheet, tiles
 
 BATCH = 64                     # images measured at once
 SHEET, RASTER_SHEET = 64, 16   # images of samples.png
 SHOWN = 8                      # images of drawing.gif
-COLUMNS = 12                   # strokes of steps.png, and lengths of hierarchy.png, where there are more
+COMPARED, OVER_TIME = 24, 2    # images of each model in models.png, and in over-time.png
+COLUMNS = 12                   # at most as many strokes in steps.png, and lengths in hierarchy.png
+ROWS = 4                       # strokes of filters.png
+FILTERS = 12                   # along a side of the windows of filter-banks.png
 LARGE = 84                     # an image of a strip is enlarged to at least as many points
 CANVAS_FIGURES = ("steps.png", "drawing.gif", "kl.png", "hierarchy.png", "samples.png", "filters.png", "filter-banks.png")
 RASTER_FIGURES = ("samples.png", "completions.png", "surprise.png", "context.png")
@@ -66,11 +57,13 @@ RASTER_FIGURES = ("samples.png", "completions.png", "surprise.png", "context.png
 
 @dataclass(frozen=True)
 class Measures:
-    """A canvas model on N images.
+    """Rate and distortion of a canvas model on N images.
 
-    kl: (N, steps) nats · squared_errors: mean over all values of the picture rounded to the nearest levels, on a scale from 0 to 255, with
-    none, half and all of the latents given and the rest at the prior's mean · bound: (N,) nats, or None where the model has no
-    likelihood · size: values of an image.
+    kl: (N, steps) nats.
+    squared_errors: mean over all values, rounded to the nearest levels, on a scale of 0 … 255, with none, half and all of the latents
+        given and the others at the prior's mean.
+    bound: (N,) nats, or None for a model without a likelihood.
+    size: values per image.
     """
 
     kl: Tensor
@@ -80,46 +73,46 @@ class Measures:
 
     @property
     def rate(self) -> float:
-        """Mean KL of an image in bits: what its latents would cost at best."""
+        """Mean KL per image in bits: the least that its latents could cost in a file."""
         return float(self.kl.sum(1).mean()) / math.log(2)
 
     @property
     def psnrs(self) -> tuple[float, float, float]:
-        """Of the mean squared errors over all images, in dB, with none, half and all of the latents; infinite where nothing is lost."""
+        """PSNR in dB of the mean squared errors, with none, half and all of the latents; infinite where nothing is lost."""
         none, half, full = (10 * math.log10(255**2 / error) if error else math.inf for error in self.squared_errors)
         return none, half, full
 
     @property
     def psnr(self) -> float:
-        """With all of them."""
+        """PSNR in dB with all latents."""
         return self.psnrs[2]
 
     def as_dict(self) -> dict[str, float | None]:
-        """rate_bits an image and per dim, psnr_db with none, half and all latents (None: nothing is lost), bound_bits_per_dim (None: no
-        likelihood), kl_nats an image, and how many of the strokes' decisions carry more than 0.1 nat."""
-        bound = None if self.bound is None else -float(self.bound.mean()) / (self.size * math.log(2))
+        """The numbers by name: KL per image in nats, bits and bits/dim; PSNR with none, half and all latents (None: nothing is lost); the
+        bound in bits/dim (None: no likelihood); and how many decisions have a mean KL of more than 0.1 nats."""
+        bound = None if self.bound is None else bits_per_dim(-float(self.bound.mean()), self.size)
         none, half, full = (psnr if math.isfinite(psnr) else None for psnr in self.psnrs)
         rate = {"kl_nats": self.rate * math.log(2), "rate_bits": self.rate, "rate_bits_per_dim": self.rate / self.size}
-        told = {"psnr_db": full, "psnr_db_of_none": none, "psnr_db_of_half": half, "bound_bits_per_dim": bound}
-        return {**rate, **told, "decisions": self.kl.shape[1], "decisions_above_a_tenth_nat": int((self.kl.mean(0) > 0.1).sum())}
+        quality = {"psnr_db": full, "psnr_db_of_none": none, "psnr_db_of_half": half, "bound_bits_per_dim": bound}
+        return {**rate, **quality, "decisions": self.kl.shape[1], "decisions_above_a_tenth_nat": int((self.kl.mean(0) > 0.1).sum())}
 
 
 @torch.no_grad()
 def measure(model: CanvasModel, images: Tensor, condition: Tensor | None = None, seed: int = 0) -> Measures:
-    """Rate and distortion of levels images (N, *shape), redrawn from one draw of their latents."""
+    """Rate and distortion on images (N, *shape) of levels, redrawn from one draw of their latents."""
     top = model.spec.levels - 1
     kl, errors, bounds = [], [], []
     for start in range(0, len(images), BATCH):
         x = images[start : start + BATCH]
-        told = None if condition is None else condition[start : start + BATCH]
-        nats = [frame.info["kl"] for frame in model.reconstruct(x, told, seed, start) if "kl" in frame.info]
+        part = None if condition is None else condition[start : start + BATCH]
+        nats = [frame.info["kl"] for frame in model.reconstruct(x, part, seed, start) if "kl" in frame.info]
         kl.append(torch.stack(nats, 1).double().cpu())
-        latents = model.encode(x, told, seed, start)
+        latents = model.encode(x, part, seed, start)
         for given in (0, len(latents) // 2, len(latents)):
-            picture = model.decode(latents[:given], "mean", told, count=len(x))
-            missed = (torch.round(picture.double() * top).cpu() - x.double()) * (255 / top)
-            errors.append(missed.square().flatten(1).mean(1))
-        bounds += [model.bound(x, told, seed=seed, first=start).cpu()] if model.has_likelihood else []
+            picture = model.decode(latents[:given], "mean", part, count=len(x))
+            error = (torch.round(picture.double() * top).cpu() - x.double()) * (255 / top)
+            errors.append(error.square().flatten(1).mean(1))
+        bounds += [model.bound(x, part, seed=seed, first=start).cpu()] if model.has_likelihood else []
     none, half, full = (float(torch.cat(errors[given::3]).mean()) for given in range(3))
     return Measures(torch.cat(kl), (none, half, full), torch.cat(bounds) if bounds else None, model.spec.size)
 
@@ -128,7 +121,7 @@ def measure(model: CanvasModel, images: Tensor, condition: Tensor | None = None,
 
 
 def layers_of(model: CanvasModel) -> int:
-    """Latents that one stroke decides in turn: ``steps`` counts decisions, a configuration's own ``steps`` strokes."""
+    """Latents per stroke: a model's ``steps`` counts decisions, ``steps`` of its configuration counts strokes."""
     strokes = getattr(model.config, "steps", model.steps)
     return model.steps // strokes if model.steps % strokes == 0 else 1
 
@@ -141,19 +134,23 @@ def canvas_figures(
     seed: int = 0,
     measures: Measures | None = None,
 ) -> Iterator[tuple[str, bytes]]:
-    """Files by name, one after another, of levels images (N, *shape).
+    """Draws the figures of a canvas model, one after another.
 
-    condition: of the images; imagined: of the ``SHEET`` images of samples.png; measures: of the images, if they are there already.
-    ``ValueError`` for what is neither grey nor RGB.
+    images: levels (N, *shape).
+    condition: of these images.
+    imagined: conditions of the ``SHEET`` images that are drawn from the prior.
+    measures: of these images, where they have been measured already.
+
+    Yields name and content of each file. Raises ``ValueError`` for images that are neither grey nor RGB.
     """
     check_spec(model.spec)
-    x, told = images[:SHOWN], None if condition is None else condition[:SHOWN]
-    frames = list(strokes(model.reconstruct(x, told, seed), layers_of(model)))
+    x, shown = images[:SHOWN], None if condition is None else condition[:SHOWN]
+    frames = list(strokes(model.reconstruct(x, shown, seed), layers_of(model)))
     target = x / (model.spec.levels - 1)
     yield "steps.png", encode_picture(reconstruction_strip(target[0], frames, 0, large(model.spec), COLUMNS))
     yield "drawing.gif", drawing(model, target, frames, None if imagined is None else imagined[: len(x)], seed)
     yield "kl.png", encode_picture(kl_plot((measures or measure(model, images, condition, seed)).kl, layers_of(model)))
-    yield "hierarchy.png", encode_picture(hierarchy(model, x[:4], None if told is None else told[:4], seed))
+    yield "hierarchy.png", encode_picture(hierarchy(model, x[:4], None if shown is None else shown[:4], seed))
     yield "samples.png", encode_picture(sheet(model.decode([], "sample", imagined, seed, count=SHEET)))
     if "read_rows" in frames[-1].info:
         yield "filters.png", encode_picture(chosen_windows(target[0], frames))
@@ -161,7 +158,7 @@ def canvas_figures(
 
 
 def strokes(frames: Iterator[Frame], layers: int) -> Iterator[Frame]:
-    """The frames after whole strokes, each with the change of the canvas since the last one."""
+    """The frames after whole strokes, each with the change of the canvas since the frame before."""
     before = None
     for i, frame in enumerate(frames):
         if i % layers == 0:
@@ -171,7 +168,7 @@ def strokes(frames: Iterator[Frame], layers: int) -> Iterator[Frame]:
 
 
 def drawing(model: CanvasModel, target: Tensor, frames: Sequence[Frame], imagined: Tensor | None, seed: int) -> bytes:
-    """An animation of three rows: images from imagination, images redrawn, and those images (N, C, H, W) in [0, 1]."""
+    """An animation of three rows: images drawn from the prior, images redrawn, and those images, target (N, C, H, W) in [0, 1]."""
     scale = max(1, -(-LARGE // 2 // max(target.shape[2:])))
     originals, moments = tiles(target, scale), []
     walk = model.generate(len(target), imagined, seed=seed, every=layers_of(model))
@@ -183,19 +180,16 @@ def drawing(model: CanvasModel, target: Tensor, frames: Sequence[Frame], imagine
     return encode_animation(moments, fps=min(max(len(frames) / 5, 3), 12), hold=3)
 
 
-def hierarchy(
-    model: CanvasModel, images: Tensor, condition: Tensor | None = None, seed: int = 0, columns: int = COLUMNS, scale: int | None = None
-) -> Picture:
-    """What the first t = 0, …, T strokes hold of levels images (N, *shape): two rows an image, the others drawn or at their prior's mean.
+def hierarchy(model: CanvasModel, images: Tensor, condition: Tensor | None = None, seed: int = 0) -> Picture:
+    """What the first t = 0, …, T strokes determine of images (N, *shape) of levels.
 
-    At most ``columns`` + 1 values of t, evenly, 0 and T among them; the last is the whole reconstruction. ``ValueError`` for columns < 1.
+    Two rows per image: the later latents drawn from the prior, or at its mean. At most ``COLUMNS`` + 1 values of t, evenly spaced from 0 to
+    T; the last shows the whole reconstruction.
     """
-    if columns < 1:
-        raise ValueError(f"columns: expected a whole number of at least 1, got {columns}")
     layers, count = layers_of(model), len(images)
     latents = model.encode(images, condition, seed)
-    shown = sorted({round(t) for t in np.linspace(0, model.steps // layers, columns + 1)})
-    scale = large(model.spec) if scale is None else scale
+    shown = sorted({round(t) for t in np.linspace(0, model.steps // layers, COLUMNS + 1)})
+    scale = large(model.spec)
     originals = tiles(images / (model.spec.levels - 1), scale)
     blank = Image.new("RGB", originals[0].size, PAPER)
     drawn = {
@@ -214,7 +208,7 @@ def hierarchy(
 
 
 class Filters(NamedTuple):
-    """Where a window stands and how it looks: centre row and column, stride and σ in pixels (the first pixel's centre is 0), and γ."""
+    """Parameters of a window: row and column of its centre, stride and σ in pixels (the centre of the first pixel is 0), and γ."""
 
     row: float
     column: float
@@ -227,7 +221,7 @@ class Filters(NamedTuple):
 
 
 def some_filters(spec: ImageSpec, count: int) -> list[Filters]:
-    """What each number does: the whole image, a closer look, a blurred one, and a dim one of the side."""
+    """Windows that show what each parameter does: the whole image, a part of it, the part blurred, and a dim part of the side."""
     row, column = (spec.height - 1) / 2, (spec.width - 1) / 2
     stride = (max(spec.height, spec.width) - 1) / max(count - 1, 1)
     near = stride / 2
@@ -240,7 +234,7 @@ def some_filters(spec: ImageSpec, count: int) -> list[Filters]:
 
 
 def window_of(filters: Sequence[Filters], count: int, spec: ImageSpec) -> Window:
-    """Windows of ``count`` by ``count`` filters as the equations place them. ``ValueError`` for a stride, σ or γ that is not above 0."""
+    """Windows of ``count`` by ``count`` filters, by the equations of DRAW. ``ValueError`` for a stride, σ or γ that is not above 0."""
     for chosen in filters:
         if not min(chosen.stride, chosen.sigma, chosen.gamma) > 0:
             raise ValueError(f"filters: stride, sigma and gamma must be above 0, got {tuple(chosen)}")
@@ -248,28 +242,25 @@ def window_of(filters: Sequence[Filters], count: int, spec: ImageSpec) -> Window
         raise ValueError(f"filters: expected at least 1 along a side, got {count}")
     row, column, stride, sigma, gamma = torch.tensor(filters, dtype=torch.float64).unbind(1)
     unit = (max(spec.height, spec.width) - 1) / max(count - 1, 1)
-    centre = [2 * (at + 1) / (side + 1) - 1 for at, side in ((column, spec.width), (row, spec.height))]
+    centre = [2 * (position + 1) / (side + 1) - 1 for position, side in ((column, spec.width), (row, spec.height))]
     shape = [2 * sigma.log(), (stride / (unit or 1.0)).log(), gamma.log()]  # an image of one pixel has no stride
     return place(torch.stack([*centre, *shape], 1), count, spec.height, spec.width)
 
 
-def filter_picture(image: Tensor, filters: Sequence[Filters] | None = None, count: int = 12) -> Picture:
-    """Filter banks for chosen centre, stride, σ and γ, with the patch read from an image (C, H, W) in [0, 1] and written back.
-
-    count: filters along a side, N. ``ValueError`` as ``window_of``.
-    """
+def filter_picture(image: Tensor) -> Picture:
+    """Filter banks of some windows, with the patch that they read from an image (C, H, W) in [0, 1] and write back."""
     if image.ndim != 3:
         raise ValueError(f"image: expected shape (C, H, W), got {tuple(image.shape)}")
     spec = ImageSpec(*image.shape)
-    chosen = some_filters(spec, count) if filters is None else filters
-    return window_plot(image.double().expand(len(chosen), *image.shape), window_of(chosen, count, spec), [str(each) for each in chosen])
+    filters = some_filters(spec, FILTERS)
+    return window_plot(image.double().expand(len(filters), *image.shape), window_of(filters, FILTERS, spec), [*map(str, filters)])
 
 
-def chosen_windows(image: Tensor, frames: Sequence[Frame], index: int = 0, rows: int = 4) -> Picture:
-    """The windows through which a model read image number ``index``, (C, H, W) in [0, 1], at ``rows`` of its strokes, evenly."""
-    shown = sorted({round(t) for t in np.linspace(1, len(frames) - 1, rows)})
-    told = [frames[t].info for t in shown]
-    stacked = (torch.stack([info[f"read_{name}"][index] for info in told]) for name in ("rows", "columns", "gamma", "window"))
+def chosen_windows(image: Tensor, frames: Sequence[Frame]) -> Picture:
+    """The windows through which a model read the first image, (C, H, W) in [0, 1], at ``ROWS`` of its strokes, evenly spaced."""
+    shown = sorted({round(t) for t in np.linspace(1, len(frames) - 1, ROWS)})
+    infos = [frames[t].info for t in shown]
+    stacked = (torch.stack([info[f"read_{name}"][0] for info in infos]) for name in ("rows", "columns", "gamma", "window"))
     window = Window(*(tensor.double().cpu() for tensor in stacked))
     titles = []
     for t, box, gamma in zip(shown, window.box.tolist(), window.gamma.flatten().tolist(), strict=True):
@@ -285,46 +276,42 @@ def chosen_windows(image: Tensor, frames: Sequence[Frame], index: int = 0, rows:
 def raster_figures(
     model: RasterModel, images: Tensor, condition: Tensor | None = None, imagined: Tensor | None = None, seed: int = 0
 ) -> Iterator[tuple[str, bytes]]:
-    """Files by name, one after another, as ``canvas_figures``; imagined: conditions of the ``RASTER_SHEET`` images of samples.png."""
+    """Draws the figures of a raster model as ``canvas_figures`` does; imagined: conditions of the ``RASTER_SHEET`` samples."""
     spec = model.spec
     check_spec(spec)
     top = spec.levels - 1
     yield "samples.png", encode_picture(sheet(sample(model, RASTER_SHEET, imagined, seed=seed) / top))
-    x, told = images[:SHOWN], None if condition is None else condition[:SHOWN]
+    x, shown = images[:SHOWN], None if condition is None else condition[:SHOWN]
     known = torch.zeros(spec.shape, dtype=torch.bool)
     known[:, : spec.height // 2] = True
-    filled = complete(model, x[:6], known, None if told is None else told[:6], num_samples=4, seed=seed)
+    filled = complete(model, x[:6], known, None if shown is None else shown[:6], num_samples=4, seed=seed)
     yield "completions.png", encode_picture(completion_sheet(x[:6] / top, known, filled / top))
-    yield "surprise.png", encode_picture(surprise_map(x / top, model.log_prob_map(x, told)))
-    place = (spec.channels - 1, spec.height // 2, spec.width // 2)
-    seen, promised = context_of(model, int(np.ravel_multi_index(place, spec.shape)))
-    yield "context.png", encode_picture(context_picture(seen, promised, place))
+    yield "surprise.png", encode_picture(surprise_map(x / top, model.log_prob_map(x, shown)))
+    middle = (spec.channels - 1, spec.height // 2, spec.width // 2)
+    seen, promised = context_of(model, int(np.ravel_multi_index(middle, spec.shape)))
+    yield "context.png", encode_picture(context_picture(seen, promised, middle))
 
 
 # ── several models ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def comparison(
-    models: Mapping[str, Model],
-    measures: Mapping[str, Measures],
-    imagined: Mapping[str, Tensor | None] | None = None,
-    seed: int = 0,
-    count: int = 24,
+    models: Mapping[str, Model], measures: Mapping[str, Measures], imagined: Mapping[str, Tensor | None] | None = None, seed: int = 0
 ) -> Picture:
-    """A sheet of samples for each model, side by side, under its β (or its name) and the rate and PSNR of its ``measures``.
+    """A sheet of ``COMPARED`` samples of each model, side by side, under its β (or its name) and the rate and PSNR of its ``measures``.
 
-    imagined: conditions of the ``count`` images, by model. ``ValueError`` for models of images of different sizes.
+    imagined: conditions of these images, by model. Raises ``ValueError`` for models of images of different sizes.
     """
     sizes = {name: model.spec.shape for name, model in models.items()}
     if len(set(sizes.values())) > 1:
         raise ValueError(f"figures: models are compared on images of one size, these are of {sizes}; give them one at a time")
     cells, heads = [], []
     for name, model in models.items():
-        told = None if imagined is None or (all_told := imagined.get(name)) is None else all_told[:count]
+        condition = conditions_of(imagined, name, COMPARED)
         if isinstance(model, CanvasModel):
-            drawn = model.decode([], "sample", told, seed, count=count)
+            drawn = model.decode([], "sample", condition, seed, count=COMPARED)
         else:
-            drawn = sample(model, count, told, seed=seed) / (model.spec.levels - 1)
+            drawn = sample(model, COMPARED, condition, seed=seed) / (model.spec.levels - 1)
         cells.append(ImageOps.expand(sheet(drawn, 4), 5, PAPER))
         beta = beta_of(model)
         head = f"β = {beta:g}" if by_beta(models) else name
@@ -334,38 +321,40 @@ def comparison(
     return arrange(cells, len(cells), None, heads)
 
 
-def over_time(
-    models: Mapping[str, CanvasModel], imagined: Mapping[str, Tensor | None] | None = None, seed: int = 0, count: int = 2
-) -> Picture:
-    """Images from imagination while they are drawn, with the windows they are written through: ``count`` rows a model, a column a stroke.
+def over_time(models: Mapping[str, CanvasModel], imagined: Mapping[str, Tensor | None] | None = None, seed: int = 0) -> Picture:
+    """Images while they are drawn from the prior, with the windows they are written through: ``OVER_TIME`` rows per model.
 
-    At most ``COLUMNS`` + 1 moments of each, evenly, the empty canvas and the last stroke among them.
+    A column per stroke, at most ``COLUMNS`` + 1, evenly spaced from the empty canvas to the last stroke.
     """
     scale = max(large(model.spec) for model in models.values())
     walks = []
     for name, model in models.items():
-        told = None if imagined is None or (all_told := imagined.get(name)) is None else all_told[:count]
-        frames = list(model.generate(count, told, seed=seed, every=layers_of(model)))
+        frames = list(model.generate(OVER_TIME, conditions_of(imagined, name, OVER_TIME), seed=seed, every=layers_of(model)))
         walks.append([frames[t] for t in sorted({round(t) for t in np.linspace(0, len(frames) - 1, COLUMNS + 1)})])
     columns = max(map(len, walks))
     cells, names = [], []
     for name, walk in zip(models, walks, strict=True):
         moments = [frame_tiles(frame, scale) for frame in walk]
         blank = Image.new("RGB", moments[0][0].size, PAPER)
-        for i in range(count):
+        for i in range(OVER_TIME):
             cells += [*(tile[i] for tile in moments), *(blank for _ in range(columns - len(moments)))]
             names.append("" if i else name)
     return arrange(cells, columns, names)
 
 
+def conditions_of(imagined: Mapping[str, Tensor | None] | None, name: str, count: int) -> Tensor | None:
+    conditions = None if imagined is None else imagined.get(name)
+    return None if conditions is None else conditions[:count]
+
+
 def by_beta(models: Mapping[str, Model]) -> bool:
-    """Whether β alone tells the models apart."""
+    """Whether every model has a β, and each its own."""
     betas = [beta_of(model) for model in models.values()]
     return None not in betas and len(set(betas)) == len(betas)
 
 
 def beta_of(model: Model) -> float | None:
-    """The weight of the reconstruction in a model's loss, where its configuration has one."""
+    """The weight of the reconstruction in a model's loss, or None where its configuration has no such weight."""
     return getattr(model.config, "beta", None)
 
 
@@ -373,7 +362,7 @@ def beta_of(model: Model) -> float | None:
 
 
 def check_spec(spec: ImageSpec) -> None:
-    """``ValueError`` for images that no picture shows."""
+    """Raises ``ValueError`` for images that the figures cannot show."""
     if spec.frames > 1 or spec.channels not in (1, 3):
         kind, way = f"{spec.channels} channels", "rastrum.generate gives the frames of a walk"
         if spec.frames > 1:

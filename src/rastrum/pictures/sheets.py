@@ -12,16 +12,15 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from ..protocol import ArrayLike, Frame
+from ..protocol import ArrayLike
 
 Picture = Image.Image
 Colour = tuple[int, int, int]
@@ -43,7 +42,6 @@ CONTEXT: dict[str, Colour] = {
 }
 GUTTER = 2
 CELL = 64                      # an image is enlarged to about this many points unless a scale is given
-MAX_FPS = 50                     # frames a second: viewers slow down a GIF that wants more
 
 
 # ── arrays → pixels ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -88,7 +86,8 @@ def _mask(known: ArrayLike, shape: Sequence[int], what: str = "known") -> np.nda
         raise ValueError(f"{what}: shape {mask.shape} does not broadcast to {tuple(shape)}") from None
 
 
-def _scale(scale: int | None, height: int, width: int) -> int:
+def image_scale(scale: int | None, height: int, width: int) -> int:
+    """``scale``, or what enlarges an image to about ``CELL`` points; ``ValueError`` for a scale below 1."""
     if scale is None:
         return max(1, CELL // max(height, width))
     if isinstance(scale, bool) or not isinstance(scale, int) or scale < 1:
@@ -113,7 +112,7 @@ def tiles(images: ArrayLike, scale: int | None = None, known: ArrayLike | None =
     """
     pixels = pixels_of(images)
     n, height, width, _ = pixels.shape
-    scale = _scale(scale, height, width)
+    scale = image_scale(scale, height, width)
     enlarged = [_enlarge(image, scale) for image in pixels]
     if known is not None:
         hatch = _hatch(height * scale, width * scale)
@@ -246,94 +245,6 @@ def signed_strokes(strokes: ArrayLike, limit: float | None = None) -> np.ndarray
     return 1 + strength.clip(0) * (ink - 1) + (-strength).clip(0) * (eraser - 1)
 
 
-# ── frames of a walk ─────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def frame_tiles(frame: Frame, scale: int | None = None, order: ArrayLike | None = None) -> list[Picture]:
-    """Each image of a frame, its window in green; with a raster model's ``order``, hatched where nothing is decided yet."""
-    known = None
-    if order is not None:
-        at = as_array(order, "order")
-        shape = tuple(frame.images.shape[1:])
-        decided = np.zeros(math.prod(shape), bool)
-        if at.shape != decided.shape:
-            raise ValueError(f"order: expected {decided.size} decisions for images of {shape}, got {at.shape}")
-        decided[at[: round(frame.fraction * len(at))]] = True
-        known = decided.reshape(shape)
-    cells = tiles(frame.images, scale, known)
-    if frame.window is None:
-        return cells
-    scale = cells[0].height // frame.images.shape[2]
-    return [draw_window(cell, window, scale, GREEN) for cell, window in zip(cells, frame.window, strict=True)]
-
-
-def frame_sheet(
-    frame: Frame,
-    columns: int | None = None,
-    scale: int | None = None,
-    order: ArrayLike | None = None,
-    row_labels: Sequence[str] | None = None,
-    column_labels: Sequence[str] | None = None,
-) -> Picture:
-    """A frame of a walk as a sheet, see ``frame_tiles``."""
-    return arrange(frame_tiles(frame, scale, order), columns, row_labels, column_labels)
-
-
-def reconstruction_cells(
-    image: ArrayLike, frame: Frame, index: int, scale: int | None = None, limit: float | None = None, before: Frame | None = None
-) -> dict[str, Picture]:
-    """One moment of ``reconstruct`` for image number ``index``: input, glimpse, error glimpse, write patch, canvas.
-
-    image: (C, H, W) in [0, 1]; limit: the change of the canvas in full colour. A model without attention has no glimpses; where the
-    frame ``before`` is given, its error, what the image has more (blue) or less (orange) than the canvas had, stands in their place.
-    """
-    x = as_array(image, "image")[None]
-    scale = _scale(scale, *x.shape[2:])
-    side = (x.shape[3] * scale, x.shape[2] * scale)
-
-    def whole(patch: ArrayLike) -> Picture:
-        return tiles(patch, 1)[0].resize(side, Image.Resampling.NEAREST)
-
-    cells, info = {"input": tiles(x, scale)[0]}, frame.info
-    if info.get("read_window") is not None:
-        cells["input"] = draw_window(cells["input"], info["read_window"][index], scale)
-    if info.get("glimpse") is not None:
-        cells["glimpse"] = whole(info["glimpse"][index : index + 1].clamp(0, 1))
-    if info.get("error_glimpse") is not None:
-        cells["error glimpse"] = whole(signed_strokes(info["error_glimpse"][index : index + 1], 1.0))
-    elif before is not None and info.get("glimpse") is None:
-        cells["error"] = whole(signed_strokes(x - as_array(before.images[index : index + 1], "images"), 1.0))
-    stroke = info.get("write_patch")
-    stroke = torch.zeros_like(frame.images) if stroke is None else stroke
-    cells["write patch"] = tiles(signed_strokes(stroke[index : index + 1], limit), scale)[0]
-    cells["canvas"] = frame_tiles(frame, scale)[index]
-    return cells
-
-
-def reconstruction_strip(
-    image: ArrayLike, frames: Sequence[Frame], index: int, scale: int | None = None, columns: int = 12
-) -> Picture:
-    """How one image is redrawn: a column a stroke (at most ``columns`` of them, evenly), a row for each of ``reconstruction_cells``."""
-    if len(frames) < 2:
-        raise ValueError(f"frames: expected the initial canvas and at least one stroke, got {len(frames)}")
-    changes = np.stack([as_array(frame.info["write_patch"][index], "write_patch").mean(0) for frame in frames[1:]])
-    limit = float(np.quantile(np.abs(changes), 0.98))                     # black that is made blacker would pale the rest
-    shown = sorted({round(t) for t in np.linspace(1, len(frames) - 1, columns)})
-    cells = [reconstruction_cells(image, frames[t], index, scale, limit, frames[t - 1]) for t in shown]
-    names = list(cells[0])
-    return arrange([cell[name] for name in names for cell in cells], len(shown), names, [str(t) for t in shown])
-
-
-def reconstruction_sheet(images: ArrayLike, frame: Frame, scale: int | None = None, limit: float | None = None) -> Picture:
-    """A frame of ``reconstruct`` for all its images: a row an image, a column for each of ``reconstruction_cells``."""
-    x = as_array(images, "images")
-    if x.ndim != 4 or len(x) != len(frame.images):
-        raise ValueError(f"images: expected the {len(frame.images)} images of the frame, (N, C, H, W), got {x.shape}")
-    cells = [reconstruction_cells(x[i], frame, i, scale, limit) for i in range(len(x))]
-    names = list(cells[0])
-    return arrange([cell[name] for cell in cells for name in names], len(names), None, names)
-
-
 # ── context ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -355,7 +266,7 @@ def context_picture(
     kinds = np.select([sees & promise, promise, sees], [1, 2, 3], 4)
     kinds[at] = 3 if sees[at] else 0
     kinds = kinds.reshape(-1, *kinds.shape[-2:])
-    scale = _scale(scale, kinds.shape[1], kinds.shape[2]) if scale is not None else max(3, 160 // max(kinds.shape[1:]))
+    scale = image_scale(scale, kinds.shape[1], kinds.shape[2]) if scale is not None else max(3, 160 // max(kinds.shape[1:]))
     palette = np.array(list(CONTEXT.values()), np.uint8)
     panels = [_grid(_enlarge(palette[panel], scale), scale) for panel in kinds]
     channel, row, column = (0, *at)[-3:]
@@ -399,48 +310,7 @@ def encode_picture(picture: Picture) -> bytes:
     return file.getvalue()
 
 
-def encode_animation(pictures: Iterable[Picture], fps: float = 8, hold: float = 2.0) -> bytes:
-    """Pictures of one size as the bytes of a GIF file that loops and holds the last one ``hold`` seconds.
-
-    One palette serves all frames, exact up to 255 colours, and what does not change is not stored again. ``ValueError`` for no pictures,
-    pictures of different sizes, or a rate outside 0 … 50 frames a second.
-    """
-    frames = [picture.convert("RGB") for picture in pictures]
-    if not frames:
-        raise ValueError("animation: expected at least one picture, got none")
-    sizes = {frame.size for frame in frames}
-    if len(sizes) > 1:
-        raise ValueError(f"animation: expected pictures of one size, got {sorted(sizes)}")
-    if not 0 < fps <= MAX_FPS:
-        raise ValueError(f"fps: expected a rate above 0 and up to {MAX_FPS} frames a second, got {fps!r}")
-    if not hold >= 0:
-        raise ValueError(f"hold: expected seconds of at least 0, got {hold!r}")
-    indexed = _indexed(frames)
-    step = max(20, round(100 / fps) * 10)
-    durations = [step] * (len(frames) - 1) + [max(step, round(100 * hold) * 10)]
-    file = io.BytesIO()
-    indexed[0].save(file, "GIF", save_all=True, append_images=indexed[1:], duration=durations, loop=0, optimize=True, disposal=1)
-    return file.getvalue()
-
-
-def _indexed(frames: Sequence[Picture]) -> list[Picture]:
-    """Frames over one palette: their own colours, rounded to fewer bits until 255 are enough, or else the best 255 of a sample."""
-    for bits in range(8, 3, -1):
-        top = 2**bits - 1
-        rounded = np.rint(np.rint(np.arange(256) / 255 * top) * 255 / top).astype(np.int32)
-        packed = [rounded[np.asarray(frame)] @ np.array([65536, 256, 1], np.int32) for frame in frames]
-        colours = np.unique(np.concatenate([np.unique(p) for p in packed]))
-        if len(colours) <= 255:
-            pictures = [Image.fromarray(np.searchsorted(colours, p).astype(np.uint8), "P") for p in packed]
-            for picture in pictures:
-                picture.putpalette(np.stack([colours >> 16, colours >> 8 & 255, colours & 255], 1).astype(np.uint8).tobytes())
-            return pictures
-    montage = np.concatenate([np.asarray(frame) for frame in frames[:: -(-len(frames) // 8)]])
-    palette = Image.fromarray(montage).quantize(255, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-    return [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
-
-
-def _write(path: str | Path, ending: str, data: bytes) -> None:
+def write_picture(path: str | Path, ending: str, data: bytes) -> None:
     """The whole file or none; ``OSError`` as the system says it."""
     from ..checkpoint import write_files
 
@@ -452,9 +322,4 @@ def _write(path: str | Path, ending: str, data: bytes) -> None:
 
 def save_picture(picture: Picture, path: str | Path) -> None:
     """Write a PNG. ``ValueError`` for another ending."""
-    _write(path, ".png", encode_picture(picture))
-
-
-def save_animation(pictures: Iterable[Picture], path: str | Path, fps: float = 8, hold: float = 2.0) -> None:
-    """Write a GIF, see ``encode_animation``. ``ValueError`` for another ending."""
-    _write(path, ".gif", encode_animation(pictures, fps, hold))
+    write_picture(path, ".png", encode_picture(picture))
