@@ -92,7 +92,11 @@ class PixelCNN(RasterModel):
             tiny=dict(channels=rounded(6), layers=2, hidden=rounded(12)),
             small=dict(channels=rounded(32), layers=7, hidden=rounded(64)),
             paper=dict(skip=True, output_layers=2)
-            | (dict(channels=16, layers=7, hidden=32) if spec.channels == 1 else dict(channels=rounded(128), layers=15, hidden=rounded(1024))),
+            | (
+                dict(channels=16, layers=7, hidden=32)
+                if spec.channels == 1
+                else dict(channels=rounded(128), layers=15, hidden=rounded(1024))
+            ),
         )
 
     def distribution(self, x: Tensor, condition: Tensor | None = None) -> Bernoulli | Categorical:
