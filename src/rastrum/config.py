@@ -19,7 +19,9 @@ class DataOptions:
     cluttered-mnist and placed-mnist: a canvas of this many pixels a side; and resize nothing. Of moving-mnist: the canvas, its digits in
     proportion."""
     frames: int | None = None
-    """Of moving-mnist: how long the videos are."""
+    """Of moving-mnist: how long the videos are (20 if not said)."""
+    paths: Literal["folded", "clipped"] | None = None
+    """Of moving-mnist: digits whose paths are clipped at the walls, as published, or folded there (if not said). Two different sets."""
     levels: int | None = None
     """Requantise to this many levels, 2 … 256, by rounding to the nearest."""
     grey: bool = False

@@ -25,7 +25,8 @@ RASTER_BATCH, LARGE_BATCH = 4, 128
 class Evaluation:
     """Mean over images of a held-out set.
 
-    nats: of an image, the lower the better · standard_error: of nats, over images · size: values of an image ·
+    nats: per image (per frame by ``evaluate_frames``), the lower the better · standard_error: of nats, over images · size: values of
+    an image (of a frame) ·
     kind: "exact", "bound" (nats are at most that) or "loss" (a number to go down, no likelihood: bits_per_dim is None).
     """
 
@@ -105,6 +106,61 @@ def score(
     error = every.std().item() / math.sqrt(len(every)) if len(every) > 1 else math.nan
     kind = "loss" if not model.has_likelihood else "exact" if isinstance(model, RasterModel) else "bound"
     return Evaluation(every.mean().item(), error, len(every), model.spec.size, kind)
+
+
+def evaluate_frames(
+    model: RasterModel,
+    data: Dataset,
+    context: int,
+    *,
+    batch: int | None = None,
+    workers: int | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> Evaluation:
+    """Score of videos per frame, over the frames after the first ``context``, given all earlier frames.
+
+    model: of videos; one without a likelihood gets its loss, such as the cross-entropy of grey values.
+    data: videos of the model's spec.
+    context: frames that are known and not counted, 0 … frames − 1.
+    batch: videos at a time; None = what is usually fast.
+    workers: threads; None = as many as torch uses.
+    progress: called with the number of videos done.
+
+    Returns nats per frame, their mean over a video's counted frames, ± the standard error over videos; ``size`` is that of a frame.
+    Raises ``ValueError`` for a model of still images, another context and data of another kind than the model's.
+    """
+    check_data(model, data)
+    frames = model.spec.frames
+    if frames == 1:
+        raise ValueError("context: this model draws still images, which have no frames; leave it out")
+    if not 0 <= context < frames:
+        raise ValueError(f"context: expected from 0 to {frames - 1} known frames of this model's {frames}, got {context}")
+    batch, training, parts = at_a_time(model) if batch is None else batch, model.training, []
+
+    def work(start: int) -> Tensor:
+        with torch.no_grad():                                            # a setting of each thread
+            return frame_nats(model, data.images[start : start + batch].to(model.device))[:, context:].mean(1).cpu()
+
+    try:
+        model.eval()
+        with Pool(workers or torch.get_num_threads()) as pool:
+            for part in pool.map(work, range(0, len(data), batch)):
+                parts.append(part)
+                if progress is not None:
+                    progress(min(len(parts) * batch, len(data)))
+    finally:
+        model.train(training)
+    every = torch.cat(parts)
+    error = every.std().item() / math.sqrt(len(every)) if len(every) > 1 else math.nan
+    kind = "exact" if model.has_likelihood else "loss"
+    return Evaluation(every.mean().item(), error, len(every), model.spec.size // frames, kind)
+
+
+def frame_nats(model: RasterModel, x: Tensor) -> Tensor:
+    """Nats of each frame given all before it, of videos x (B, T, C, H, W), or the loss where there is no likelihood: (B, T) float64."""
+    loss_map: Any = None if model.has_likelihood else model.loss_map      # a raster model without a likelihood has one
+    values = -model.log_prob_map(x) if loss_map is None else loss_map(x)
+    return values.double().flatten(2).sum(2)
 
 
 def at_a_time(model: Model) -> int:

@@ -192,7 +192,7 @@ class Workers:
         self.pool.__exit__()
 
     def gradients(self, x: Tensor, told: Tensor | None) -> float:
-        """Sets the gradient of the mean loss over images x, None where it has none and the optimiser lets it rest; → that loss, nats an image."""
+        """Set the gradient of the mean loss over images x, None where a parameter has none (it rests); → that loss, nats per image."""
 
         def work(worker: int) -> tuple[list[Tensor | None], Tensor]:
             total: list[Tensor | None] = []

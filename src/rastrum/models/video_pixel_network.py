@@ -234,12 +234,17 @@ class VideoPixelNetwork(RasterModel):
             raise ValueError("likelihood: cross-entropy of grey values is a loss, no probability; train with likelihood='categorical'")
 
     def loss(self, x: Tensor, condition: Tensor | None = None, seed: int | None = None) -> Tensor:
-        """What training lowers, nats a video (B,): −log p, or the cross-entropy of grey values in [0, 1]."""
+        """What training lowers, of videos x (B, *spec.shape): the sum of ``loss_map``, (B,)."""
+        return self.loss_map(x, condition).flatten(1).sum(1)
+
+    def loss_map(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Loss of each value given those before it, (B, *spec.shape): −log p, or the cross-entropy of grey values in [0, 1]."""
         if self.has_likelihood:
-            return -self.log_prob_map(x, condition).flatten(1).sum(1)
+            return -self.log_prob_map(x, condition)
         check_condition(self.condition_spec, condition, len(x))
-        grey = check_images(self.spec, x, self.device).to(self.dtype) / (self.spec.levels - 1)
-        return F.binary_cross_entropy_with_logits(self.logits(x).squeeze(-1), grey, reduction="none").flatten(1).sum(1)
+        x = check_images(self.spec, x, self.device)
+        grey = x.to(self.dtype) / (self.spec.levels - 1)
+        return F.binary_cross_entropy_with_logits(self.logits(x).squeeze(-1), grey, reduction="none")
 
     # ── one value at a time ──────────────────────────────────────────────────────────────────────────────────────────
 
