@@ -55,14 +55,24 @@ VIDEOS: dict[str, tuple[tuple[int, ...], int, ConditionSpec | None]] = {
     "3 frames of a pixel": ((3, 1, 1, 1), 3, None),
 }
 CASES += [(name, mode) for name in VIDEO for mode in VIDEOS]
-LOWERED = [case for case in CASES if MODELS[case[0]].lower is not None]
+# Connections from every layer to the output, and two hidden layers there, as the presets "paper" have them.
+PUBLISHED = {"skip": True, "output_layers": 2}
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    f"{name}, published": (name, PUBLISHED) for name in ("pixelcnn", "row-lstm", "diagonal-bilstm", "multiscale-pixelrnn")
+}
+CASES += [
+    (variant, mode) for variant, (name, _) in VARIANTS.items() for mode in ("binary", "rgb", "rgb, class", "grey, map", "one pixel")
+    if (given := MODES[mode][2]) is None or given.kind in MODELS[name].conditions
+]
+LOWERED = [case for case in CASES if MODELS[VARIANTS.get(case[0], case)[0]].lower is not None]
 TOYS = [(name, toy) for name in RASTER for toy in ("1x2x3, 2 levels", "3x1x2, 2 levels", "1x2x2, 3 levels")]
 TOYS += [(name, toy) for name in VIDEO for toy in ("2x1x2x3, 2 levels", "3x2x1x2, 2 levels")]
 
 
 def lively(name: str, spec: ImageSpec, condition: ConditionSpec | None = None) -> RasterModel:
     """A tiny float64 model whose parameters are moved so far that every path matters."""
-    model = rastrum.build(name, spec, preset="tiny", condition=condition, seed=1)
+    name, options = VARIANTS.get(name, (name, {}))
+    model = rastrum.build(name, spec, preset="tiny", condition=condition, seed=1, **options)
     assert isinstance(model, RasterModel)
     model = model.double().eval()
     generator = torch.Generator().manual_seed(2)
@@ -327,11 +337,25 @@ def test_levels_of_any_integer_type(name: str) -> None:
         ("spatial-lstm", {"recurrent": 0}, "recurrent: expected True or False, got 0"),
         ("row-lstm", {"residual": "no"}, "residual: expected True or False, got 'no'"),
         ("diagonal-bilstm", {"skip": None}, "skip: expected True or False, got None"),
+        ("pixelcnn", {"skip": 2}, "skip: expected True or False, got 2"),
+        ("row-lstm", {"output_layers": 0}, "output_layers: expected a whole number of at least 1, got 0"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(name: str, options: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         rastrum.build(name, ImageSpec(3, 4, 4, 4), preset="tiny", **options)
+
+
+@pytest.mark.parametrize("name", [name for name, _ in VARIANTS.values()])
+def test_the_paper_preset_is_the_published_network(name: str) -> None:
+    """Both options, 1,024 hidden channels for colour and 32 for grey; in smaller presets neither, and then no parameters for them."""
+    for channels, hidden in ((1, 32), (3, 1026)):                         # 1,024 rounded up to a multiple of 3
+        config = MODELS[name].preset("paper", ImageSpec(channels, 28, 28, 256))
+        assert (config.skip, config.output_layers, config.hidden) == (True, 2, hidden)
+    spec = ImageSpec(1, 4, 4, 2)
+    plain, published = (rastrum.build(name, spec, "tiny", **options) for options in ({}, PUBLISHED))
+    more = set(published.state_dict()) - set(plain.state_dict())
+    assert set(plain.state_dict()) < set(published.state_dict()) and all("skip" in key or "further" in key for key in more)
 
 
 @pytest.mark.parametrize("name", [name for name in MODELS if name not in VIDEO])

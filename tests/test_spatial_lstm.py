@@ -226,22 +226,31 @@ def test_density_of_a_pixel_integrates_to_one_and_over_its_bin_to_the_levels_pro
 
 
 def test_log_density_is_a_jacobian_away_from_that_of_whitened_pixels() -> None:
-    """In units of levels: the mixture's density of e, less log σ of the whitening, less the size of a level on [−1, 1]."""
-    spec = ImageSpec(2, 4, 3, 16)
-    model = built(spec)
+    """Of intensities in [0, 1]: the mixture's density of e, less log σ of the whitening, and less the size of that unit on [−1, 1].
+
+    Of all pixels, or of those that have two rows above and two columns to both sides.
+    """
+    spec = ImageSpec(2, 4, 7, 16)
+    model = built(spec, neighbourhood=5)
     y = waves(spec, 2).double() + torch.rand(2, *spec.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     scaled = (y - 0.5) * 2 / 15 - 1
     v, _, e = model.whitening(scaled.permute(0, 2, 3, 1))
     h = model.layers[0](v, None)
-    total = torch.zeros(2, dtype=torch.float64)
+    total = torch.zeros(2, 4, 7, dtype=torch.float64)
     for channel, mixture in enumerate(model.mixtures):
         logits, means, log_scales = mixture(torch.cat([h, e[..., :channel]], -1))
         each = torch.distributions.Normal(means, log_scales.exp()).log_prob(e[..., channel, None])
-        jacobian = -model.whitening.log_deviation[channel] + math.log(2 / 15)
-        total += (torch.logsumexp(logits.log_softmax(-1) + each, -1) + jacobian).sum((1, 2))
-    torch.testing.assert_close(model.log_density(y), total)
-    torch.testing.assert_close(model.log_density(y.numpy()), total)
-    with pytest.raises(ValueError, match=r"expected shape \(batch, 2, 4, 3\), got \(2, 2, 4\)"):
+        jacobian = -model.whitening.log_deviation[channel] + math.log(2 / 15 * 16)
+        total += torch.logsumexp(logits.log_softmax(-1) + each, -1) + jacobian
+    torch.testing.assert_close(model.log_density(y), total.sum((1, 2)))
+    torch.testing.assert_close(model.log_density(y.numpy()), total.sum((1, 2)))
+    whole = total[:, 2:, 2:5].sum((1, 2))
+    torch.testing.assert_close(model.log_density(y, whole_neighbourhood=True), whole)
+    torch.testing.assert_close(model.bits_per_pixel(y), total.sum((1, 2)) / (28 * math.log(2)))
+    torch.testing.assert_close(model.bits_per_pixel(y, whole_neighbourhood=True), whole / (6 * math.log(2)))
+    with pytest.raises(ValueError, match="no pixel of 3x4 has 2 rows above and 2 columns beside it"):
+        built(ImageSpec(1, 3, 4, 16), neighbourhood=5).log_density(torch.ones(1, 1, 3, 4), whole_neighbourhood=True)
+    with pytest.raises(ValueError, match=r"expected shape \(batch, 2, 4, 7\), got \(2, 2, 4\)"):
         model.log_density(y[..., 0])
     for wrong, said in ((math.nan, "nan"), (-0.5, "-0.5"), (16.5, "16.5"), (math.inf, "inf")):
         bad = y.clone()

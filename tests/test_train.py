@@ -67,11 +67,12 @@ def test_pieces_and_workers_change_nothing_but_rounding(micro_batch: int | None,
     assert [s.step for s in states] == [1, 2, 3]
 
 
-def test_a_step_is_adam_on_the_mean_loss() -> None:
+@pytest.mark.parametrize("optimizer", ["adam", "rmsprop"])
+def test_a_step_is_that_of_the_optimizer_on_the_mean_loss(optimizer: str) -> None:
     """Against the textbook formulas written out here, with clipping and the average, on the batches that the seed gives."""
     data, model = stripes(), build("pixelcnn").double()
     theirs = copy.deepcopy(model)
-    settings = config(4, ema=0.5, clip=0.7, betas=(0.8, 0.95), eps=1e-6, schedule="constant", micro_batch=None)
+    settings = config(4, ema=0.5, clip=0.7, betas=(0.8, 0.95), eps=1e-6, schedule="constant", micro_batch=None, optimizer=optimizer)
     losses = [state.loss for state in train(model, data, settings)]
     parameters, generator = list(theirs.parameters()), torch.Generator().manual_seed(0)
     torch.randint(2**62, (), generator=generator)  # the noise of the initialisation
@@ -92,7 +93,10 @@ def test_a_step_is_adam_on_the_mean_loss() -> None:
                 g = g * 0.7 / norm
                 m[i] = 0.8 * m[i] + 0.2 * g
                 v[i] = 0.95 * v[i] + 0.05 * g * g
-                p -= 1e-2 * (m[i] / (1 - 0.8**t)) / ((v[i] / (1 - 0.95**t)).sqrt() + 1e-6)
+                if optimizer == "adam":
+                    p -= 1e-2 * (m[i] / (1 - 0.8**t)) / ((v[i] / (1 - 0.95**t)).sqrt() + 1e-6)
+                else:
+                    p -= 1e-2 * g / (v[i].sqrt() + 1e-6)
                 keep = min(0.5, t / (10 + t))
                 average[i] = keep * average[i] + (1 - keep) * p
     torch.testing.assert_close(weights(model), torch.cat([a.flatten() for a in average]), rtol=0, atol=1e-9)
@@ -261,6 +265,13 @@ def test_a_run_leaves_a_model_its_raw_weights_moments_state_and_metrics(tmp_path
     assert f"{states[-1].evaluation.nats:.3f}" in (folder / "README.md").read_text()  # pyright: ignore[reportOptionalMemberAccess]
 
 
+def test_the_mean_squares_of_rmsprop_are_saved(tmp_path: Path) -> None:
+    model = build()
+    finish(model, stripes(), config(2, {"folder": str(tmp_path / "run")}, optimizer="rmsprop"))
+    tensors = load_file(tmp_path / "run" / "training.safetensors")
+    assert {name for name in tensors if not name.startswith("raw.")} == {f"square_avg.{name}" for name, _ in model.named_parameters()}
+
+
 def test_a_run_is_not_written_over(tmp_path: Path) -> None:
     settings = config(2, {"folder": str(tmp_path / "run")})
     finish(build(), stripes(), settings)
@@ -317,6 +328,7 @@ def test_a_bound_has_the_same_noise_in_any_batch_and_tightens() -> None:
         ({"batch": 0}, {}, "optim.batch must be above 0"),
         ({"ema": 1.0}, {}, "optim.ema must be from 0 to below 1"),
         ({"betas": (0.9, 1.0)}, {}, r"optim.betas\[1\]"),
+        ({"optimizer": "sgd"}, {}, "optim.optimizer must be one of adam, rmsprop, got 'sgd'"),
         ({"learning_rate": 1e30, "micro_batch": None, "ema": 0.0}, {}, "diverged at step"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from rastrum.cli import main
 from rastrum.config import DataOptions, OptimConfig, RunConfig, TrainConfig
 from rastrum.data.dataset import Dataset, load_dataset
 from rastrum.data.moving_digits import moving_digits, shrunk
-from rastrum.evaluation import evaluate
+from rastrum.evaluation import evaluate, evaluate_frames
 from rastrum.layers.condition import ConditionProjection
 from rastrum.layers.frames import multiplicative
 from rastrum.models.video_pixel_network import VideoPixelNetwork, cross_entropy_floor
@@ -205,6 +206,33 @@ def test_cross_entropy_is_a_loss_and_no_likelihood(tmp_path: Path) -> None:
     assert states[-1].loss < states[0].loss
 
 
+def test_nats_per_frame_are_those_of_the_frames_after_the_context() -> None:
+    """−log p(later frames | known frames), by listing all that could follow them; of the cross-entropy the sum written out."""
+    spec = ImageSpec(1, 1, 2, 2, frames=3)
+    everything = torch.tensor([[i >> bit & 1 for bit in range(6)] for i in range(64)]).view(-1, *spec.shape)
+    x = everything[[5, 18, 44, 63]]
+    data, model = Dataset("x", "test", spec, x.to(torch.uint8)), network(spec)
+    with torch.no_grad():
+        joint = model.log_prob(everything)
+    for context in range(3):
+        same = (everything[:, :context] == x[:, None, :context]).flatten(2).all(2)
+        known = torch.stack([joint[row].logsumexp(0) for row in same])
+        expected = (known - model.log_prob(x).detach()) / (3 - context)
+        found = evaluate_frames(model, data, context, batch=3)
+        assert found.nats == pytest.approx(float(expected.mean()), abs=1e-9) and found.kind == "exact" and found.size == 2
+        assert found.standard_error == pytest.approx(float(expected.std()) / 2, abs=1e-9)
+    grey_model = network(likelihood="cross-entropy")
+    x = videos(SPEC, 3)
+    with torch.no_grad():
+        q, grey = grey_model.logits(x).squeeze(-1).sigmoid(), x.double() / 2
+    expected = -(grey * q.log() + (1 - grey) * (1 - q).log())[:, 1:].sum() / (3 * 3)
+    found = evaluate_frames(grey_model, Dataset("x", "test", SPEC, x.to(torch.uint8)), 1)
+    assert found.nats == pytest.approx(float(expected)) and found.kind == "loss" and found.bits_per_dim is None
+    for context in (-1, 3):
+        with pytest.raises(ValueError, match=f"expected from 0 to 2 known frames of this model's 3, got {context}"):
+            evaluate_frames(model, data, context)
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -225,26 +253,36 @@ def test_settings_that_cannot_be_are_refused(options: dict[str, Any], says: str)
 # ── moving digits ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_moving_digits_go_straight_and_bounce() -> None:
-    """Against paths walked step by step and folded at the edges: a tenth of the room a frame, the brighter pixel where digits overlap."""
+@pytest.mark.parametrize("paths", ["folded", "clipped"])
+def test_moving_digits_go_straight_and_bounce(paths: Any) -> None:
+    """Against paths walked a step at a time, folded or clipped at the walls; a tenth of the room per frame, the brighter pixel in front.
+
+    Clipped, as the published set's own program walks: a step before the first frame, one that leaves the room ends at the wall.
+    """
     digits = np.zeros((2, 3, 4), np.uint8)
     digits[0], digits[1] = 90, 200
-    found = moving_digits(digits, 5, 20, 30, np.random.RandomState(7))
+    found = moving_digits(digits, 5, 20, 30, np.random.RandomState(7), paths)
     random = np.random.RandomState(7)
     chosen, starts, angles = random.randint(0, 2, (5, 2)), random.random_sample((5, 2, 2)), random.random_sample((5, 2)) * 2 * np.pi
     assert found.shape == (5, 30, 1, 20, 20)
     for n in range(5):
         at, by = starts[n].copy(), 0.1 * np.stack([np.sin(angles[n]), np.cos(angles[n])], -1)
         for t in range(30):
+            if paths == "clipped":
+                at += by
+                for k, side in np.ndindex(2, 2):
+                    if at[k, side] <= 0 or at[k, side] >= 1:
+                        at[k, side], by[k, side] = max(0.0, min(1.0, at[k, side])), -by[k, side]
             frame = np.zeros((20, 20), np.uint8)
             for k in range(2):
                 row, column = (at[k] * (17, 16)).astype(int)
                 window = frame[row : row + 3, column : column + 4]
                 window[:] = np.maximum(window, digits[chosen[n, k]])
             assert np.array_equal(found[n, t, 0], frame)
-            at += by
-            by[(at < 0) | (at > 1)] *= -1
-            at = np.where(at < 0, -at, np.where(at > 1, 2 - at, at))
+            if paths == "folded":
+                at += by
+                by[(at < 0) | (at > 1)] *= -1
+                at = np.where(at < 0, -at, np.where(at > 1, 2 - at, at))
     assert shrunk(np.full((1, 28, 28), 7, np.uint8), 32).shape == (1, 14, 14)
 
 
@@ -291,6 +329,8 @@ def test_moving_mnist_is_fixed_but_for_training() -> None:
     fresh, _ = next(four.batches(2, torch.Generator().manual_seed(3)))
     assert set(four.images.unique().tolist()) | set(fresh.unique().tolist()) == {0, 2}
     assert load_dataset("moving-mnist", "test", DataOptions(size=16, frames=1)).spec == ImageSpec(1, 16, 16, 256)
+    said, unsaid, other = (load_dataset("moving-mnist", "test[:4]", replace(options, paths=p)).images for p in ("folded", None, "clipped"))
+    assert torch.equal(said, unsaid) and not torch.equal(said, other)
 
 
 @pytest.mark.usefixtures("mnist")
@@ -302,7 +342,9 @@ def test_moving_mnist_is_fixed_but_for_training() -> None:
         ("moving-mnist", "test", {"frames": 0}, "frames must be at least 1, got 0"),
         ("moving-mnist", "test", {"crop": 4}, "not cropped"),
         ("moving-mnist", "test", {"binarise": "static"}, "two levels by threshold, .*; got 'static'"),
+        ("moving-mnist", "test", {"paths": "bent"}, "paths must be one of folded, clipped, got 'bent'"),
         ("digits", "test", {"frames": 3}, "digits holds still images"),
+        ("digits", "test", {"paths": "clipped"}, "digits holds still images, paths is for moving-mnist; got 'clipped'"),
     ],
 )
 def test_bad_settings_of_videos_are_one_clear_line(name: str, split: str, options: dict[str, Any], says: str) -> None:
@@ -353,6 +395,34 @@ def test_pictures_of_videos() -> None:
     assert len([*animate_grid(x)]) == 4
     with pytest.raises(ValueError, match="as many videos and frames"):
         list(animate_rows([x, x[:2]], ["a", "b"]))
+
+
+@pytest.mark.usefixtures("mnist")
+def test_evaluate_counts_the_frames_after_a_context(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """``evaluate --context``: exact nats per frame, or the published cross-entropy beside its floor, on either kind of paths."""
+    spec, model = ImageSpec(1, 8, 8, 256, frames=3), str(tmp_path / "model")
+    for likelihood in ("categorical", "cross-entropy"):
+        rastrum.build("video-pixel-network", spec, "tiny", likelihood=likelihood).save_pretrained(model)
+        command = ["evaluate", model, "--data", "moving-mnist", "--count", "3", "--context", "1", "--paths", "clipped"]
+        assert main([*command, "--json"]) == 0
+        answer = json.loads(capsys.readouterr().out)
+        data = load_dataset("moving-mnist", "test", DataOptions(size=8, frames=3, paths="clipped", limit=3))
+        network = rastrum.load(model)
+        assert isinstance(network, RasterModel)
+        assert answer["nats"] == pytest.approx(evaluate_frames(network, data, 1).nats) and answer["context"] == 1
+        assert main(command) == 0 and "per frame of frames 2 to 3" in capsys.readouterr().out
+        if likelihood == "cross-entropy":
+            floor = float(cross_entropy_floor(data.images[:, 1:].flatten(0, 1), 256).mean())
+            assert answer["kind"] == "loss" and answer["floor"] == pytest.approx(floor) and answer["nats"] > floor
+    rastrum.build("pixelcnn", ImageSpec(1, 8, 8, 17), "tiny").save_pretrained(tmp_path / "still")
+    for command, says in (
+        (["evaluate", str(tmp_path / "still"), "--data", "digits", "--context", "1"], "draws still images; leave it out"),
+        (["evaluate", str(tmp_path / "still"), "--data", "digits", "--paths", "clipped"], "paths is for moving-mnist"),
+        (["evaluate", model, "--images", "x.npy", "--paths", "clipped"], "it is of --data moving-mnist, not of 'x.npy'"),
+    ):
+        assert main(command) == 2
+        err = capsys.readouterr().err
+        assert says in err and err.count("\n") == 1
 
 
 @pytest.mark.usefixtures("mnist")

@@ -19,7 +19,9 @@ class DataOptions:
     cluttered-mnist and placed-mnist: a canvas of this many pixels a side; and resize nothing. Of moving-mnist: the canvas, its digits in
     proportion."""
     frames: int | None = None
-    """Of moving-mnist: how long the videos are."""
+    """Of moving-mnist: how long the videos are (20 if not said)."""
+    paths: Literal["folded", "clipped"] | None = None
+    """Of moving-mnist: digits whose paths are clipped at the walls, as published, or folded there (if not said). Two different sets."""
     levels: int | None = None
     """Requantise to this many levels, 2 … 256, by rounding to the nearest."""
     grey: bool = False
@@ -47,11 +49,15 @@ class DataConfig(DataOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    """Adam and what surrounds it."""
+    """The optimiser and what surrounds it."""
 
+    optimizer: Literal["adam", "rmsprop"] = "adam"
+    """Rule of a step: Adam, or RMSProp without momentum (torch's, not centred)."""
     learning_rate: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.999)
+    """Decays of the running means of the gradient and of its square; RMSProp uses the second only."""
     eps: float = 1e-8
+    """Added to the root of the mean square, which divides a step."""
     schedule: Literal["constant", "cosine", "exponential"] = "cosine"
     """Of the learning rate: cosine goes to 0 with the fraction of the budget done; exponential multiplies it by decay every step."""
     warm_up: int = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,16 +14,17 @@ from torch import Tensor
 
 from .data.dataset import Dataset
 from .model import Kind, Model
+from .raster import RasterModel
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """Mean over images of a held-out set.
 
-    nats: per image, the lower the better.
+    nats: per image, or per frame by ``evaluate_frames``; the lower the better.
     standard_error: of ``nats``, over images.
     images: how many were scored.
-    size: values per image.
+    size: values per image, or per frame.
     kind: "exact", "bound" (−log p is at most ``nats``) or "loss" (no likelihood, so ``bits_per_dim`` is None).
     """
 
@@ -72,12 +74,8 @@ def evaluate(
     check_data(model, data)
     if not model.has_likelihood:
         raise ValueError(f"evaluate: {type(model).__name__} as configured has a loss and no likelihood, so it has no score in nats")
-    training = model.training
-    try:
-        with Pool(workers or torch.get_num_threads()) as pool:
-            return score(model.eval(), data, pool, num_samples, seed, batch, progress, ensemble)
-    finally:
-        model.train(training)
+    with _scoring(model, workers) as pool:
+        return score(model, data, pool, num_samples, seed, batch, progress, ensemble)
 
 
 def score(
@@ -91,24 +89,89 @@ def score(
     ensemble: bool = False,
 ) -> Evaluation:
     """``evaluate`` on the threads of ``pool``, for a model in evaluation mode; a model without a likelihood gets its mean loss."""
-    batch = model.images_at_a_time if batch is None else batch
     conditions = conditions_for(model, data)
 
+    def nats(images: slice) -> Tensor:
+        x, condition = data.images[images].to(model.device), None if conditions is None else conditions[images].to(model.device)
+        return -ensemble_log_prob(model, x, condition) if ensemble else model.nats(x, condition, num_samples, seed, images.start)
+
+    every = _each(nats, len(data), batch or model.images_at_a_time, pool, progress)
+    return _mean(every, model.spec.size, model.kind)
+
+
+@contextmanager
+def _scoring(model: Model, workers: int | None) -> Iterator[Pool]:
+    """Threads, and meanwhile the model in evaluation mode."""
+    training = model.training
+    try:
+        model.eval()
+        with Pool(workers or torch.get_num_threads()) as pool:
+            yield pool
+    finally:
+        model.train(training)
+
+
+def _each(nats: Callable[[slice], Tensor], count: int, batch: int, pool: Pool, progress: Callable[[int], object] | None) -> Tensor:
+    """``nats`` of ``count`` images, (count,) float64, ``batch`` at a time on the threads of ``pool``."""
+
     def work(start: int) -> Tensor:
-        part = slice(start, start + batch)
-        x, condition = data.images[part].to(model.device), None if conditions is None else conditions[part].to(model.device)
         with torch.no_grad():                                             # a setting of each thread
-            nats = -ensemble_log_prob(model, x, condition) if ensemble else model.nats(x, condition, num_samples, seed, start)
-        return nats.double().cpu()
+            return nats(slice(start, min(start + batch, count))).double().cpu()
 
     parts: list[Tensor] = []
-    for part in pool.map(work, range(0, len(data), batch)):
+    for part in pool.map(work, range(0, count, batch)):
         parts.append(part)
         if progress is not None:
-            progress(min(len(parts) * batch, len(data)))
-    every = torch.cat(parts)
-    error = every.std().item() / math.sqrt(len(every)) if len(every) > 1 else math.nan
-    return Evaluation(every.mean().item(), error, len(every), model.spec.size, model.kind)
+            progress(min(len(parts) * batch, count))
+    return torch.cat(parts)
+
+
+def _mean(nats: Tensor, size: int, kind: Kind) -> Evaluation:
+    error = nats.std().item() / math.sqrt(len(nats)) if len(nats) > 1 else math.nan
+    return Evaluation(nats.mean().item(), error, len(nats), size, kind)
+
+
+def evaluate_frames(
+    model: RasterModel,
+    data: Dataset,
+    context: int,
+    *,
+    batch: int | None = None,
+    workers: int | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> Evaluation:
+    """Score of videos per frame, over the frames after the first ``context``, given all earlier frames.
+
+    model: of videos; one without a likelihood gets its loss, such as the cross-entropy of grey values.
+    data: videos of the model's spec.
+    context: frames that are known and not counted, 0 … frames − 1.
+    batch: videos at a time; None (default) takes what is usually fast.
+    workers: threads; None (default) takes as many as torch uses.
+    progress: called with the number of videos done.
+
+    Returns nats per frame, their mean over a video's counted frames, ± the standard error over videos; ``size`` is that of a frame.
+    Raises ``ValueError`` for a model of still images, another context and data that do not fit the model.
+    """
+    check_data(model, data)
+    frames = model.spec.frames
+    if frames == 1:
+        raise ValueError("context: this model draws still images, which have no frames; leave it out")
+    if not 0 <= context < frames:
+        raise ValueError(f"context: expected from 0 to {frames - 1} known frames of this model's {frames}, got {context}")
+
+    def nats(images: slice) -> Tensor:
+        return frame_nats(model, data.images[images].to(model.device))[:, context:].mean(1)
+
+    with _scoring(model, workers) as pool:
+        every = _each(nats, len(data), batch or model.images_at_a_time, pool, progress)
+    return _mean(every, model.spec.size // frames, model.kind)
+
+
+def frame_nats(model: RasterModel, x: Tensor) -> Tensor:
+    """Nats of each frame given all before it, (B, T) float64, of videos x (B, T, C, H, W); without a likelihood the loss of each frame."""
+    return model.loss_map(x).double().flatten(2).sum(2)
+
+
 
 
 def ensemble_log_prob(model: Model, x: Tensor, condition: Tensor | None = None) -> Tensor:

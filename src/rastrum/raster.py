@@ -141,9 +141,13 @@ class RasterModel(Model):
         """
         return self.log_prob_map(x, condition).double().flatten(1).sum(1)
 
+    def loss_map(self, x: ArrayLike, condition: ArrayLike | int | None = None) -> Tensor:
+        """The training loss of each value given those before it in ``order``, (B, *spec.shape): −log p in nats."""
+        return -self.log_prob_map(x, condition)
+
     def loss(self, x: ArrayLike, condition: ArrayLike | int | None = None, seed: int | None = None) -> Tensor:
-        """−log p(x) in nats, (B,), in the model's precision."""
-        return -self.log_prob_map(x, condition).flatten(1).sum(1)
+        """The sum of ``loss_map`` over an image, (B,), in the model's precision: −log p(x) in nats."""
+        return self.loss_map(x, condition).flatten(1).sum(1)
 
     def nats(
         self, x: ArrayLike, condition: ArrayLike | int | None = None, num_samples: int = 1, seed: int = 0, first: int = 0

@@ -1,6 +1,6 @@
 """Training as a generator: ``for state in train(model, data, config): …`` yields after every step and prints nothing.
 
-    images ─▶ pieces of micro_batch ─▶ threads: loss and gradient of each piece ─▶ summed in a fixed order ─▶ clip ─▶ Adam ─▶ average
+    images ─▶ pieces of micro_batch ─▶ threads: loss and gradient of each piece ─▶ summed in a fixed order ─▶ clip ─▶ step ─▶ average
                                                                                           evaluate and save the average ◀───┘
 
 On a CPU a piece of a few images keeps a convnet's maps in cache, and threads that each work on their own piece scale better than threads
@@ -93,7 +93,7 @@ def train(
     averaged = copy.deepcopy(model).eval().requires_grad_(False)
     in_bits = model.loss_is_nats
     with Workers(model, config) as workers, _deferred_interrupt() as interrupt:
-        optimiser = torch.optim.Adam(workers.parameters, optim.learning_rate, optim.betas, optim.eps, fused=True)
+        optimiser = OPTIMIZERS[optim.optimizer](workers.parameters, optim)
         due, first, done = 1, 1, 0.0
         try:
             for step, (x, condition) in enumerate(data.batches(optim.batch, generator, conditions_for(model, data)), start=1):
@@ -163,6 +163,13 @@ SCHEDULES: dict[str, Callable[[OptimConfig, int, float], float]] = {
     "cosine": lambda optim, step, fraction: 0.5 * (1 + math.cos(math.pi * fraction)),
     "exponential": lambda optim, step, fraction: optim.decay**step,
 }
+
+
+OPTIMIZERS: dict[str, Callable[[list[nn.Parameter], OptimConfig], torch.optim.Optimizer]] = {
+    "adam": lambda parameters, optim: torch.optim.Adam(parameters, optim.learning_rate, optim.betas, optim.eps, fused=True),
+    "rmsprop": lambda parameters, optim: torch.optim.RMSprop(parameters, optim.learning_rate, optim.betas[1], optim.eps),
+}
+MOMENTS = ("exp_avg", "exp_avg_sq", "square_avg")                         # what a checkpoint keeps of them: two of Adam, one of RMSProp
 
 
 # ── a step ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -323,7 +330,7 @@ class _Record:
         tensors = {f"raw.{name}": value for name, value in model.state_dict().items()}
         for name, parameter in model.named_parameters():
             moments = optimiser.state.get(parameter, {})
-            tensors |= {f"{moment}.{name}": moments[moment] for moment in ("exp_avg", "exp_avg_sq") if moment in moments}
+            tensors |= {f"{moment}.{name}": moments[moment] for moment in MOMENTS if moment in moments}
         state = {"step": step, "seconds": clock.elapsed(), "cpu_seconds": clock.cpu()}
         state |= {"optim": asdict(self.config.optim), "run": asdict(self.config.run)}
         files = {TRAINING: tensor_bytes(tensors), STATE: (json.dumps(state, indent=2) + "\n").encode()}
@@ -370,6 +377,8 @@ def check_config(config: TrainConfig) -> None:
             raise ValueError(f"train: optim.{name} must be from 0 to below 1, got {value}")
     if optim.warm_up < 0 or not 0 < optim.decay <= 1 or not optim.eps > 0:
         raise ValueError(f"train: expected optim.warm_up ≥ 0, 0 < decay ≤ 1 and eps > 0, got {optim.warm_up}, {optim.decay}, {optim.eps}")
+    if optim.optimizer not in OPTIMIZERS:
+        raise ValueError(f"train: optim.optimizer must be one of {', '.join(OPTIMIZERS)}, got {optim.optimizer!r}")
     if optim.schedule not in SCHEDULES:
         raise ValueError(f"train: optim.schedule must be one of {', '.join(SCHEDULES)}, got {optim.schedule!r}")
     try:

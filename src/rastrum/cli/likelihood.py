@@ -21,7 +21,7 @@ from .show import (
     load_model,
     progress,
 )
-from .source import Binarise, Count, Data, Images, Split, binarised_by, load_images
+from .source import Binarise, Count, Data, Images, Paths, Split, binarised_by, load_images
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -187,28 +187,45 @@ def evaluate(
     told: Conditions = NOTHING,
     ensemble: Ensemble = False,
     crop: Crop = False,
+    context: Annotated[int | None, arg(metavar="N", help="of videos: nats per frame of the frames after the first N, given all before; "
+                                                         "of a model without a likelihood its loss")] = None,
+    paths: Paths = None,
     json: Json = False,
 ) -> None:
-    """Mean over a data set: nats an image and bits/dim, ± standard error; exact for raster models, a bound for canvas models."""
+    """Mean over a data set: nats per image and bits/dim, ± standard error; exact for raster models, a bound for canvas models."""
     from ..evaluation import evaluate as over_all
+    from ..evaluation import evaluate_frames
+    from ..models.video_pixel_network import cross_entropy_floor
+    from ..raster import RasterModel
     from .training import as_dict, said
 
     network = load_model(model)
-    dataset = load_images(network, data, images, split, count, binarise, crop)
+    if context is not None and (not isinstance(network, RasterModel) or network.spec.frames == 1):
+        raise ValueError(f"--context: {model} draws still images; leave it out")
+    dataset = load_images(network, data, images, split, count, binarise, crop, paths=paths)
     condition = condition_for(network, len(dataset), told, dataset)
     if condition is not None and condition.is_floating_point():
         dataset = replace(dataset, conditions=condition)
     elif condition is not None:
         dataset = replace(dataset, labels=condition, classes=int(condition.max()) + 1)
     with progress("evaluating", len(dataset), "images") as report:
-        evaluation = over_all(network, dataset, num_samples=num_samples, seed=seed, ensemble=ensemble, progress=report)
+        if context is not None and isinstance(network, RasterModel):
+            evaluation = evaluate_frames(network, dataset, context, progress=report)
+        else:
+            evaluation = over_all(network, dataset, num_samples=num_samples, seed=seed, ensemble=ensemble, progress=report)
     binarise = binarise or binarised_by(data)
     written = images is not None and network.spec.frames > 1               # levels already
     drawn = f" (binarised if it was not: {binarise})" if network.spec.levels == 2 and not written else ""
     asked = {"model": model, "data": dataset.name, "split": dataset.split, "binarise": binarise, "num_samples": num_samples}
-    asked |= {"ensemble": ensemble, "crop": crop}
+    asked |= {"ensemble": ensemble, "crop": crop, "context": context}
+    frames, floor = "", ""
+    if context is not None:
+        frames = f", per frame of frames {context + 1} to {network.spec.frames}"
+        if evaluation.kind == "loss":
+            asked["floor"] = float(cross_entropy_floor(dataset.images[:, context:].flatten(0, 1), network.spec.levels).mean())
+            floor = f"; the frames' own entropy, which it cannot fall below: {asked['floor']:.2f}"
     answer(
         asked | as_dict(evaluation),
         json,
-        f"{model} on {dataset.name} {dataset.split}{drawn}: {said(evaluation)}",
+        f"{model} on {dataset.name} {dataset.split}{drawn}{frames}: {said(evaluation)}{floor}",
     )

@@ -32,6 +32,11 @@ Binarise: TypeAlias = Annotated[
              "placed-mnist and moving-mnist, else static"),
 ]
 
+Paths: TypeAlias = Annotated[
+    Literal["folded", "clipped"] | None,
+    arg(help="of moving-mnist: digits' paths clipped at the walls, as published, or folded there; by default folded"),
+]
+
 
 def binarised_by(name: str | None) -> Literal["static", "threshold"]:
     """How a data set gets its two levels where nothing is said."""
@@ -49,8 +54,9 @@ def load_images(
     binarise: Literal["static", "threshold"] | None,
     crop: bool = False,
     flag: str = "--data",
+    paths: Literal["folded", "clipped"] | None = None,
 ) -> Dataset:
-    """Images as the model takes them: resized, or with ``crop`` a part of each. flag: what named them, for messages.
+    """Images as the model takes them: resized, or with ``crop`` a part of each. flag: what named them, for messages; paths: a video's.
 
     Raises ``ValueError`` for none or two sources, or images that cannot be made to fit.
     """
@@ -60,6 +66,8 @@ def load_images(
 
     if (name is None) == (images is None):
         raise ValueError("expected one of --data NAME and --images PATH")
+    if paths is not None and images is not None:
+        raise ValueError(f"--paths: it is of --data moving-mnist, not of {str(images)!r}; leave it out")
     if images is not None and model.spec.frames > 1:
         return load_videos(model.spec, images, model.spec.frames, count, binarise)[0]
     if images is not None:
@@ -85,6 +93,7 @@ def load_images(
         crop=size if crop else None,
         grey=spec.channels == 1,
         frames=spec.frames if name in VIDEOS else None,
+        paths=paths,
         limit=count,
         binarise=(binarise or binarised_by(name)) if two else None,
         levels=None if two else spec.levels,

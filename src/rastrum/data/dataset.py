@@ -40,7 +40,7 @@ from torch import Tensor
 from ..config import DataOptions
 from ..protocol import ConditionSpec, ImageSpec
 from .moving_digits import CANVAS as SCREEN
-from .moving_digits import FRAMES, SMALLEST, moving_digits, shrunk
+from .moving_digits import FRAMES, PATHS, SMALLEST, moving_digits, shrunk
 from .sources import HUB, OMNIGLOT, VIDEOS, Progress, hub, requantise, source_of, stack
 
 SEQUENCES = 1000               # of videos, that a split fixes
@@ -165,8 +165,9 @@ def load_dataset(name: str, split: str = "train", options: DataOptions | None = 
 
 def _images(name: str, split: str, part: str, options: DataOptions, progress: Progress | None) -> Dataset:
     """All of a split, of still images."""
-    if options.frames is not None:
-        raise ValueError(f"data: {name} holds still images, frames is for {', '.join(VIDEOS)}; got {options.frames}")
+    for option in ("frames", "paths"):
+        if getattr(options, option) is not None:
+            raise ValueError(f"data: {name} holds still images, {option} is for {', '.join(VIDEOS)}; got {getattr(options, option)!r}")
     if name == "omniglot" and options.size is None:
         options = replace(options, size=OMNIGLOT)
     source = source_of(name, part, options.size)
@@ -194,9 +195,11 @@ def _video(name: str, split: str, part: str, options: DataOptions) -> Dataset:
         raise ValueError(f"data: {name} has two levels by threshold, noise in each frame would hide what moves; got {options.binarise!r}")
     pixels, _ = stack(hub(HUB["mnist"][0], None, HUB["mnist"][1], part), DataOptions(), None)
     digits, levels = shrunk(pixels[:, 0], size), 2 if options.binarise else options.levels or 256
+    paths = options.paths or "folded"
 
     def draw(count: int, seed: int) -> Tensor:
-        videos = moving_digits(digits, count, size, frames, np.random.RandomState(seed))  # numpy promises that this stream never changes
+        random = np.random.RandomState(seed)                              # numpy promises that this stream never changes
+        videos = moving_digits(digits, count, size, frames, random, paths)
         videos = videos if levels == 256 else requantise(videos, 256, levels)
         return torch.from_numpy(videos if frames > 1 else videos[:, 0])
 
@@ -217,6 +220,8 @@ def _check_options(options: DataOptions) -> None:
         raise ValueError(f"data: crop must be at least 1, got {options.crop}")
     if options.frames is not None and options.frames < 1:
         raise ValueError(f"data: frames must be at least 1, got {options.frames}")
+    if options.paths is not None and options.paths not in PATHS:
+        raise ValueError(f"data: paths must be one of {', '.join(PATHS)}, got {options.paths!r}")
     if options.limit is not None and options.limit < 1:
         raise ValueError(f"data: limit must be at least 1, got {options.limit}")
 

@@ -28,22 +28,35 @@ class Levels(nn.Module):
 
 
 class LevelsOutput(Levels):
-    """relu → 1x1 → relu → 1x1 → one logit a channel for two levels, else one a level (van den Oord et al. 2016, section 3.5)."""
+    """relu, 1x1 (hidden), ``layers`` times, then relu and a 1x1 to the logits (van den Oord et al. 2016, table 1).
 
-    def __init__(self, spec: ImageSpec, maps: int, hidden: int) -> None:
+    spec: of the images; one logit per channel for two levels, else one per level.
+    channels: of the features that it reads.
+    hidden: channels of each hidden layer.
+    layers: hidden layers; the paper has 2, default 1.
+    """
+
+    def __init__(self, spec: ImageSpec, channels: int, hidden: int, layers: int = 1) -> None:
         super().__init__(spec)
         self.spec, self.groups = spec, spec.channels
-        self.hidden = CausalConvolution(maps, hidden, centre="through", groups=self.groups)
+        self.hidden = CausalConvolution(channels, hidden, centre="through", groups=self.groups)
+        self.further = nn.ModuleList(CausalConvolution(hidden, hidden, centre="through", groups=self.groups) for _ in range(layers - 1))
         self.logits = CausalConvolution(hidden, spec.channels * self.numbers, centre="through", groups=self.groups)
 
     def forward(self, h: Tensor) -> Tensor:
-        """Maps (B, H, W, C) → logits (B, channels, H, W, numbers)."""
-        logits = self.logits(self.hidden(h.relu()).relu())
+        """Features (B, H, W, C) → logits (B, channels, H, W, logits per value)."""
+        h = self.hidden(h.relu())
+        for layer in self.further:
+            h = layer(h.relu())
+        logits = self.logits(h.relu())
         return logits.unflatten(-1, (self.spec.channels, self.numbers)).permute(0, 3, 1, 2, 4)
 
     def lower(self, program: Program, h: View) -> None:
-        hidden = self.hidden.lower(program, program.apply("relu", h))
-        logits = self.logits.lower(program, program.apply("relu", hidden))
+        h = self.hidden.lower(program, program.apply("relu", h))
+        for layer in self.further:
+            assert isinstance(layer, CausalConvolution)
+            h = layer.lower(program, program.apply("relu", h))
+        logits = self.logits.lower(program, program.apply("relu", h))
         for group in range(self.groups):
             program.output(group, logits.part(group, self.groups))
         program.head = self.program_head

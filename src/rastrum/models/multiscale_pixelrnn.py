@@ -42,6 +42,8 @@ class MultiscalePixelRNNConfig:
     layers: int = 3
     first_kernel: int = 7
     hidden: int = 64
+    skip: bool = False             # as in PixelRNNConfig
+    output_layers: int = 1         # hidden layers of the output
 
     def __post_init__(self) -> None:
         if isinstance(self.factors, list):                               # from JSON
@@ -67,7 +69,8 @@ class MultiscalePixelRNN(RasterModel):
         self.scales, self.upsamplings = nn.ModuleList(), nn.ModuleList()
         for scale, spacing in enumerate(spacings):
             raster = replace(spec, height=-(-spec.height // spacing), width=-(-spec.width // spacing))
-            options: dict[str, Any] = dict(layers=config.layers, first_kernel=config.first_kernel, hidden=config.hidden)
+            shared = ("layers", "first_kernel", "hidden", "skip", "output_layers")
+            options = {name: getattr(config, name) for name in shared}
             options["channels" if config.base == "pixelcnn" else "units"] = config.units
             base: Any = BASES[config.base]
             self.scales.append(base(raster, base.preset("small", raster, **options), guide=config.guide if scale else 0))
@@ -85,7 +88,8 @@ class MultiscalePixelRNN(RasterModel):
             overrides,
             tiny=dict(factors=one, guide=3, units=rounded(4), layers=1, hidden=rounded(12)),
             small=dict(factors=two, guide=16, units=rounded(32), layers=3, hidden=rounded(64)),
-            paper=dict(factors=two, guide=32, units=rounded(128), layers=12, hidden=rounded(1024)),
+            paper=dict(factors=two, guide=32, skip=True, output_layers=2)
+            | (dict(units=16, layers=7, hidden=32) if spec.channels == 1 else dict(units=rounded(128), layers=12, hidden=rounded(1024))),
         )
 
     def _nets(self) -> list[Base]:

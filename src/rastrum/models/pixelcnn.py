@@ -35,24 +35,31 @@ class PixelCNNConfig:
     kernel: int = 3
     hidden: int = 64               # maps of the last hidden layer
     condition_channels: int = 16       # s, of a map that is told
+    skip: bool = False             # the output reads the sum of a 1x1 of every block's h, instead of the last block's features
+    output_layers: int = 1         # hidden layers of the output
 
 
 class Block(nn.Module):
-    def __init__(self, channels: int, kernel: int, groups: int, condition_size: int) -> None:
+    def __init__(self, channels: int, kernel: int, groups: int, condition_size: int, skip: bool) -> None:
         super().__init__()
         reach = kernel // 2
         self.condition = ConditionProjection(condition_size, channels)
         self.narrow = CausalConvolution(2 * channels, channels, centre="through", groups=groups)
         self.look = CausalConvolution(channels, channels, above=reach, columns=(-reach, reach), left=reach, centre="through", groups=groups)
         self.widen = CausalConvolution(channels, 2 * channels, centre="through", groups=groups, bias=False)
+        self.skip = CausalConvolution(channels, 2 * channels, centre="through", groups=groups) if skip else None
 
-    def forward(self, h: Tensor, condition: Tensor | None) -> Tensor:
-        return self.widen(self.look(self.narrow(h.relu()).relu(), self.condition(condition)).relu(), initial=h)
+    def forward(self, x: Tensor, skipped: Tensor | None, condition: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        h = self.look(self.narrow(x.relu()).relu(), self.condition(condition)).relu()
+        skipped = None if self.skip is None else self.skip(h, skipped)
+        return self.widen(h, initial=x), skipped
 
-    def lower(self, program: Program, h: View, condition: View | None) -> View:
-        seen = self.narrow.lower(program, program.apply("relu", h))
-        seen = self.look.lower(program, program.apply("relu", seen), self.condition.lower(program, condition))
-        return self.widen.lower(program, program.apply("relu", seen), initial=h)
+    def lower(self, program: Program, x: View, skipped: View | None, condition: View | None) -> tuple[View, View | None]:
+        h = self.narrow.lower(program, program.apply("relu", x))
+        h = self.look.lower(program, program.apply("relu", h), self.condition.lower(program, condition))
+        h = program.apply("relu", h)
+        skipped = None if self.skip is None else self.skip.lower(program, h, skipped)
+        return self.widen.lower(program, h, initial=x), skipped
 
 
 class PixelCNN(RasterModel):
@@ -71,8 +78,9 @@ class PixelCNN(RasterModel):
         )
         self.condition = Condition(condition_spec, spec, config.condition_channels)
         condition_size = guide or self.condition.size
-        self.blocks = nn.ModuleList(Block(config.channels, config.kernel, groups, condition_size) for _ in range(config.layers))
-        self.output = LevelsOutput(spec, 2 * config.channels, config.hidden)
+        blocks = (Block(config.channels, config.kernel, groups, condition_size, config.skip) for _ in range(config.layers))
+        self.blocks = nn.ModuleList(blocks)
+        self.output = LevelsOutput(spec, 2 * config.channels, config.hidden, config.output_layers)
 
     @classmethod
     def preset(cls, name: str, spec: ImageSpec, **overrides: Any) -> PixelCNNConfig:
@@ -83,9 +91,12 @@ class PixelCNN(RasterModel):
             overrides,
             tiny=dict(channels=rounded(6), layers=2, hidden=rounded(12)),
             small=dict(channels=rounded(32), layers=7, hidden=rounded(64)),
-            paper=dict(channels=16, layers=7, hidden=32)
-            if spec.channels == 1
-            else dict(channels=rounded(128), layers=15, hidden=rounded(1024)),
+            paper=dict(skip=True, output_layers=2)
+            | (
+                dict(channels=16, layers=7, hidden=32)
+                if spec.channels == 1
+                else dict(channels=rounded(128), layers=15, hidden=rounded(1024))
+            ),
         )
 
     def distribution(self, x: Tensor, condition: Tensor | None = None) -> Bernoulli | Categorical:
@@ -93,18 +104,18 @@ class PixelCNN(RasterModel):
 
     def logits(self, x: Tensor, condition: Tensor | None) -> Tensor:
         """x (B, C, H, W), told (B, H, W, maps) or (B, 1, 1, size) → (B, C, H, W, numbers)."""
-        h = self.first(self.spec.scale(x, self.dtype).permute(0, 2, 3, 1))
+        h, skipped = self.first(self.spec.scale(x, self.dtype).permute(0, 2, 3, 1)), None
         for block in self.blocks:
-            h = block(h, condition)
-        return self.output(h)
+            h, skipped = block(h, skipped, condition)
+        return self.output(h if skipped is None else skipped)
 
     def lower(self, program: Program, guide: View | None = None) -> None:
-        h = self.first.lower(program, program.values())
+        h, skipped = self.first.lower(program, program.values()), None
         condition = self.condition.lower(program) if guide is None else guide
         for block in self.blocks:
             assert isinstance(block, Block)
-            h = block.lower(program, h, condition)
-        self.output.lower(program, h)
+            h, skipped = block.lower(program, h, skipped, condition)
+        self.output.lower(program, h if skipped is None else skipped)
 
     def head(self, parameters: Tensor, x: Tensor, index: int, previous: Distribution | None) -> Bernoulli | Categorical:
         return self.output.head(parameters)

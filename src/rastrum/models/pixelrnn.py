@@ -32,7 +32,8 @@ class PixelRNNConfig:
     hidden: int = 64               # maps of the last hidden layer
     condition_channels: int = 16       # s, of a map that is told
     residual: bool = True          # x + 1x1(h) goes on, instead of 1x1(h)
-    skip: bool = False             # every layer also reaches the output directly
+    skip: bool = False             # the output reads the sum of a 1x1 of every layer's h, instead of the last layer's features
+    output_layers: int = 1         # hidden layers of the output
 
 
 class Recurrence(nn.Module):
@@ -87,7 +88,7 @@ class PixelRNN(RasterModel):
         condition_size = guide or self.condition.size
         layers = (self.recurrence(2 * config.units, config.units, groups, condition_size) for _ in range(config.layers))
         self.blocks = nn.ModuleList(Block(layer, config, groups) for layer in layers)
-        self.output = LevelsOutput(spec, 2 * config.units, config.hidden)
+        self.output = LevelsOutput(spec, 2 * config.units, config.hidden, config.output_layers)
 
     @classmethod
     def preset(cls, name: str, spec: ImageSpec, **overrides: Any) -> PixelRNNConfig:
@@ -99,7 +100,8 @@ class PixelRNN(RasterModel):
             overrides,
             tiny=dict(units=rounded(4), layers=2, hidden=rounded(12)),
             small=dict(units=filled(32), layers=4, hidden=filled(64)),
-            paper=dict(units=16, layers=7, hidden=32) if spec.channels == 1 else dict(units=rounded(128), layers=12, hidden=rounded(1024)),
+            paper=dict(skip=True, output_layers=2)
+            | (dict(units=16, layers=7, hidden=32) if spec.channels == 1 else dict(units=rounded(128), layers=12, hidden=rounded(1024))),
         )
 
     def distribution(self, x: Tensor, condition: Tensor | None = None) -> Bernoulli | Categorical:

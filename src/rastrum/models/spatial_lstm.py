@@ -184,15 +184,22 @@ class SpatialLSTM(RasterModel):
         return self.gaussians(self.spec.scale(x, self.dtype), condition)
 
     def log_density_map(self, y: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Nats of each real value of y (B, C, H, W), in units of a level, a level v being [v, v + 1): (B, C, H, W)."""
+        """Log-density of each real value of y (B, C, H, W), per level, a level v being the interval [v, v + 1): nats (B, C, H, W).
+
+        It compares with −log P of levels, which is why training uses it; the paper's unit is ``log_density``'s.
+        """
         scaled = self.spec.scale(y - 0.5, self.dtype)
         return self.gaussians(scaled, condition).log_density(scaled) - math.log((self.spec.levels - 1) / 2)
 
-    def log_density(self, y: ArrayLike, condition: ArrayLike | int | None = None) -> Tensor:
-        """Nats of each real-valued image y (B, C, H, W), from 0 to ``levels``: (B,) float64, a log-density per level.
+    def log_density(self, y: ArrayLike, condition: ArrayLike | int | None = None, whole_neighbourhood: bool = False) -> Tensor:
+        """Log-density of each real-valued image, of intensities y / levels in [0, 1]: the paper's unit, higher is better.
 
-        The paper's score in bits a pixel is this / (H W ln 2) on levels with uniform noise added, and higher is better.
-        Raises ``ValueError`` for images of another shape, and for a value that is no number from 0 to ``levels``.
+        y: levels with uniform noise of [0, 1) added, (B, C, H, W), from 0 to ``levels``.
+        condition: one per image, or one for all; None for an unconditional model.
+        whole_neighbourhood: count only pixels whose whole causal neighbourhood lies in the image, as the authors' code does.
+
+        Returns nats (B,), float64: per level it would be ln ``levels`` less for each value (8 bits for 256 levels).
+        Raises ``ValueError`` for images of another shape, for a value that is no number from 0 to ``levels``, and where no pixel counts.
         """
         y = as_tensor("images", y).to(self.device)
         if y.shape[1:] != torch.Size(self.spec.shape):
@@ -200,7 +207,24 @@ class SpatialLSTM(RasterModel):
         if (wrong := y[~((y >= 0) & (y <= self.spec.levels))]).numel():
             raise ValueError(f"images: expected values from 0 to {self.spec.levels}, got {wrong[0].item()}; levels, and noise of [0, 1)")
         condition = check_condition(self.condition_spec, condition, len(y), self.device)
-        return self.log_density_map(y.to(self.dtype), condition).double().flatten(1).sum(1)
+        each = self.log_density_map(y.to(self.dtype), condition).double() + math.log(self.spec.levels)
+        rows, columns = self._counted(whole_neighbourhood)
+        return each[:, :, rows, columns].flatten(1).sum(1)
+
+    def bits_per_pixel(self, y: ArrayLike, condition: ArrayLike | int | None = None, whole_neighbourhood: bool = False) -> Tensor:
+        """The paper's score: ``log_density`` in bits per counted pixel, (B,) float64, higher is better; arguments and errors as there."""
+        rows, columns = self._counted(whole_neighbourhood)
+        pixels = len(range(self.spec.height)[rows]) * len(range(self.spec.width)[columns])
+        return self.log_density(y, condition, whole_neighbourhood) / (pixels * math.log(2))
+
+    def _counted(self, whole_neighbourhood: bool) -> tuple[slice, slice]:
+        """Rows and columns of the pixels that a density counts."""
+        reach = self.config.neighbourhood // 2 if whole_neighbourhood else 0
+        rows, columns = slice(reach, self.spec.height), slice(reach, self.spec.width - reach)
+        if self.spec.height <= reach or self.spec.width <= 2 * reach:
+            size = f"{self.spec.height}x{self.spec.width}"
+            raise ValueError(f"whole_neighbourhood: no pixel of {size} has {reach} rows above and {reach} columns beside it; leave it out")
+        return rows, columns
 
     # ── the step ─────────────────────────────────────────────────────────────────────────────────────────────────────
 

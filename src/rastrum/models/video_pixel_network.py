@@ -232,14 +232,14 @@ class VideoPixelNetwork(RasterModel):
         if not self.has_likelihood:
             raise ValueError("likelihood: cross-entropy of grey values is a loss, no probability; train with likelihood='categorical'")
 
-    def loss(self, x: ArrayLike, condition: ArrayLike | int | None = None, seed: int | None = None) -> Tensor:
-        """What training lowers, nats a video (B,): −log p, or the cross-entropy of grey values in [0, 1]."""
+    def loss_map(self, x: ArrayLike, condition: ArrayLike | int | None = None) -> Tensor:
+        """−log p of each value given those before it, (B, *spec.shape), or the cross-entropy of grey values in [0, 1]."""
         if self.has_likelihood:
-            return super().loss(x, condition, seed)
+            return super().loss_map(x, condition)
         x = check_images(self.spec, x, self.device)
         check_condition(self.condition_spec, condition, len(x))
         grey = x.to(self.dtype) / (self.spec.levels - 1)
-        return F.binary_cross_entropy_with_logits(self.logits(x).squeeze(-1), grey, reduction="none").flatten(1).sum(1)
+        return F.binary_cross_entropy_with_logits(self.logits(x).squeeze(-1), grey, reduction="none")
 
     # ── one value at a time ──────────────────────────────────────────────────────────────────────────────────────────
 
