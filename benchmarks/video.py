@@ -31,7 +31,7 @@ from rastrum.data.dataset import Dataset, load_dataset
 from rastrum.models.video_pixel_network import cross_entropy_floor
 from rastrum.pictures.sheets import save_animation
 from rastrum.pictures.videos import PLAY, animate_rows, continued, surprise_colours
-from rastrum.recipes.recipe import RECIPES, build_model
+from rastrum.recipes import RECIPES, build_model
 from rastrum.train import train
 from rastrum.walk import Sample, quiet
 
@@ -82,7 +82,7 @@ def said(nats: Tensor) -> str:
 
 
 def trained(name: str, minutes: float, data: Dataset) -> RasterModel:
-    recipe = RECIPES[name]()
+    recipe = RECIPES[name]
     recipe = replace(recipe, run=replace(recipe.run, cpu_minutes=minutes))
     model = build_model(recipe, data)
     for _ in train(model, data, recipe):
@@ -106,7 +106,7 @@ def main() -> None:
     torch.set_num_threads(1)
     drawn, forward = next_frame(options.rounds)
     print(f"next frame of {VIDEOS} videos of 32x32: {drawn:.3f} s; a forward of it: {forward:.3f} s; ratio {drawn / forward:.2f}")
-    recipe = RECIPES[RECIPE]()
+    recipe = RECIPES[RECIPE]
     train_on, held_out = (load_dataset("moving-mnist", split, recipe.data) for split in ("train", "test"))
     x = held_out.images[: options.sequences].long()
     context, levels = options.context, held_out.spec.levels
