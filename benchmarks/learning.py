@@ -2,8 +2,9 @@
 
     python benchmarks/learning.py --out learning [--minutes 5] [--models pixelcnn row-lstm …] [--images 2000]
 
-A model trains for ``--minutes`` of CPU time by ``rastrum.train`` with the settings of ``recipes.five_minutes``; the learning rate falls to
-zero over whatever time is given. Its weights on the way are kept and evaluated afterwards, outside that time. The folder then holds
+A model trains for ``--minutes`` of CPU time by ``rastrum.train`` with the settings of ``recipes.pixelrnn.five_minutes``; the learning
+rate falls to zero over whatever time is given. Its weights on the way are kept and evaluated afterwards, outside that time. The folder
+then holds
 
     learning.md      nats of the test images (a fixed random subset, the same for all; exact) with their standard error, seconds of 16
                      samples, parameters, and how many of the 406 earlier pixels the decision in the middle of the image was found to
@@ -34,7 +35,8 @@ from rastrum.data.dataset import Dataset, load_dataset
 from rastrum.evaluation import evaluate
 from rastrum.pictures.plots import learning_curve
 from rastrum.pictures.sheets import save_picture, sheet
-from rastrum.recipes.recipe import build_model, five_minutes
+from rastrum.recipes import build_model
+from rastrum.recipes.pixelrnn import five_minutes
 from rastrum.train import train
 
 RASTER = [name for name, model in MODELS.items() if issubclass(model, RasterModel)]

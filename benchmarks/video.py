@@ -31,7 +31,7 @@ from rastrum.data.dataset import Dataset, load_dataset
 from rastrum.evaluation import frame_nats
 from rastrum.models.video_pixel_network import cross_entropy_floor
 from rastrum.pictures.videos import animate_rows, continued, save_video, surprise_colours
-from rastrum.recipes.recipe import RECIPES, build_model
+from rastrum.recipes import RECIPES, build_model
 from rastrum.train import train
 from rastrum.walk import Sample, quiet
 
@@ -76,7 +76,7 @@ def said(nats: Tensor) -> str:
 
 
 def trained(name: str, minutes: float, data: Dataset) -> RasterModel:
-    recipe = RECIPES[name]()
+    recipe = RECIPES[name]
     recipe = replace(recipe, run=replace(recipe.run, cpu_minutes=minutes))
     model = build_model(recipe, data)
     for _ in train(model, data, recipe):
@@ -100,7 +100,7 @@ def main() -> None:
     torch.set_num_threads(1)
     drawn, forward = next_frame(options.rounds)
     print(f"next frame of {VIDEOS} videos of 32x32: {drawn:.3f} s; a forward of it: {forward:.3f} s; ratio {drawn / forward:.2f}")
-    recipe = RECIPES[RECIPE]()
+    recipe = RECIPES[RECIPE]
     train_on, held_out = (load_dataset("moving-mnist", split, recipe.data) for split in ("train", "test"))
     x = held_out.images[: options.sequences].long()
     context, levels = options.context, held_out.spec.levels
@@ -133,8 +133,8 @@ def main() -> None:
     print("floor of the cross-entropy of grey frames 11 to 20, no likelihood (published: 86.3 on 64x64, clipped):")
     for each in (DataOptions(size=32), DataOptions(size=64), DataOptions(size=64, paths="clipped")):
         grey = load_dataset("moving-mnist", "test", replace(each, limit=options.sequences))
-        frames = grey.images[:, 10:].flatten(0, 1)
-        print(f"  {each.size}x{each.size}, {each.paths or "folded"}, 256 levels  {float(cross_entropy_floor(frames, 256).mean()):8.2f} nats per frame")
+        floor = float(cross_entropy_floor(grey.images[:, 10:].flatten(0, 1), 256).mean())
+        print(f"  {each.size}x{each.size}, {each.paths or 'folded'}, 256 levels  {floor:8.2f} nats per frame")
 
 
 if __name__ == "__main__":

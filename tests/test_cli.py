@@ -205,7 +205,7 @@ def test_check(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 def test_lists(capsys: pytest.CaptureFixture[str]) -> None:
     """What is listed is what there is, with what a user needs to choose."""
-    from rastrum.recipes.recipe import RECIPES
+    from rastrum.recipes import RECIPES
 
     found = answered(capsys, "recipes")
     assert list(found) == list(RECIPES) and all(row["expected"] and row["command"] for row in found.values())

@@ -1,48 +1,60 @@
-"""What a run is made of, as frozen dataclasses: which images, how to optimise, how long. The command line makes its flags from them.
+"""What a run is made of, as frozen dataclasses: which images, how to optimise, how long; and the score that it reached.
 
-Nothing heavy is imported here, so that help and lists answer at once.
+The command line makes its flags from them. Nothing heavy is imported here, so that help and lists answer at once.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataOptions:
-    """What is made of the images of a data set. The order is: grey, size, levels or binarise, crop, slice of the split, limit."""
+    """Preprocessing of a data set, in this order: grey, size, levels or binarise, crop, the slice of the split, limit."""
 
     size: int | None = None
     """Cut each image to a square about its middle and resize it to this many pixels a side (area averages; levels become 256).
-    Of dead-leaves and bsds300: cut patches of this many pixels a side instead; of two-digit-mnist, two-digit-mnist-colour,
-    cluttered-mnist and placed-mnist: a canvas of this many pixels a side; and resize nothing. Of moving-mnist: the canvas, its digits in
-    proportion."""
+    For dead-leaves and bsds300: the side of the patches; for two-digit-mnist, two-digit-mnist-colour, cluttered-mnist and placed-mnist:
+    the side of the canvas; nothing is resized there. For moving-mnist: the side of the canvas, with digits in proportion."""
     frames: int | None = None
-    """Of moving-mnist: how long the videos are (20 if not said)."""
+    """For moving-mnist: the number of frames of a video, 20 by default."""
     paths: Literal["folded", "clipped"] | None = None
-    """Of moving-mnist: digits whose paths are clipped at the walls, as published, or folded there (if not said). Two different sets."""
+    """For moving-mnist: digits whose paths are clipped at the walls, as published, or folded there (default). Two different sets."""
     levels: int | None = None
     """Requantise to this many levels, 2 … 256, by rounding to the nearest."""
     grey: bool = False
     """Turn colours into grey (luma of ITU-R 601)."""
     binarise: Literal["static", "dynamic", "threshold"] | None = None
-    """Two levels: a fixed draw, a fresh draw each time an image is used, or intensity of at least one half. Three different benchmarks."""
+    """Two levels: one fixed draw, a fresh draw per use of an image, or intensity of at least one half. Three different benchmarks."""
     crop: int | None = None
     """Squares of this many pixels a side at random places: in training a fresh one each time an image is used, else a fixed one of each."""
     limit: int | None = None
     """Keep a fixed random subset of this many images."""
 
 
+    def __str__(self) -> str:
+        """In words, empty where nothing is done."""
+        parts = (
+            self.size and f"{self.size}x{self.size}",
+            self.frames and f"{self.frames} frames",
+            self.grey and "grey",
+            self.levels and f"{self.levels} levels",
+            self.binarise and f"{self.binarise} binarisation",
+            self.crop and f"crops of {self.crop}x{self.crop}",
+        )
+        return ", ".join(part for part in parts if part)
+
+
 @dataclass(frozen=True, kw_only=True)
 class DataConfig(DataOptions):
-    """Which images."""
+    """Which images, and how they are preprocessed."""
 
     name: str
     """digits, mnist, fashion-mnist, binarized-mnist, cifar10, omniglot, dead-leaves, bsds300, two-digit-mnist, two-digit-mnist-colour,
     cluttered-mnist, placed-mnist, moving-mnist, folder:PATH, or hub:OWNER/NAME."""
     train: str = "train"
-    """Split to train on; a part of one is written test[:9000]."""
+    """Split to train on; part of a split is written test[:9000]."""
     held_out: str = "test"
     """Split to evaluate on while training."""
 
@@ -59,40 +71,40 @@ class OptimConfig:
     eps: float = 1e-8
     """Added to the root of the mean square, which divides a step."""
     schedule: Literal["constant", "cosine", "exponential"] = "cosine"
-    """Of the learning rate: cosine goes to 0 with the fraction of the budget done; exponential multiplies it by decay every step."""
+    """Of the learning rate: cosine falls to 0 over the budget; exponential multiplies it by decay every step."""
     warm_up: int = 0
-    """Steps over which the learning rate first rises in a straight line."""
+    """Steps over which the learning rate first rises linearly."""
     decay: float = 0.999995
-    """Factor a step of the exponential schedule."""
+    """Factor per step of the exponential schedule."""
     ema: float = 0.999
-    """Decay of the averaged weights, which are evaluated and saved; 0 = the last weights themselves."""
+    """Decay of the averaged weights, which are evaluated and saved; 0 = no averaging."""
     clip: float | None = None
-    """Largest norm of the gradient of a step, in nats an image; None = any."""
+    """Largest norm of the gradient of a step, in nats per image; None = no limit."""
     batch: int = 32
-    """Images a step."""
+    """Images per step."""
     micro_batch: int | None = 8
     """On a CPU a step works on pieces of this many images, several at a time; None = the whole batch at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """How long, how often to look, and where to write. The run ends at the first budget that is used up."""
+    """How long to train, how often to evaluate, and where to write. The run ends when the first of its budgets is used up."""
 
     steps: int | None = None
     minutes: float | None = None
     """Budget of time, evaluations included."""
     cpu_minutes: float | None = None
-    """Budget of this process' CPU time: fair where a machine is shared."""
+    """Budget of this process' CPU time: fair on a shared machine."""
     evaluations: int = 10
     """Held-out evaluations, and checkpoints, evenly spaced over the budget."""
     held_out_images: int | None = 1000
     """Evaluate on a fixed random subset of this many; None = all."""
     num_samples: int = 1
-    """Trajectories an image when a canvas model is evaluated."""
+    """Trajectories per image when a canvas model is evaluated."""
     log_every: int = 20
     """Steps between lines of metrics.jsonl."""
     workers: int | None = None
-    """Threads for the pieces of a step; None = as many as torch uses."""
+    """Threads that share the pieces of a step; None = as many as torch uses."""
     seed: int = 0
     """Of the parameters, the order of the images, dynamic binarisation, dropout and latents."""
     device: str = "cpu"
@@ -109,12 +121,35 @@ class TrainConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe(TrainConfig):
-    """A whole run. ``model`` is the config of one of ``rastrum.MODELS``, of the system that the class of the config belongs to."""
+class Score:
+    """A measured number with what it is of.
 
-    model: Any
-    data: DataConfig
-    start: str | None = None
-    """Begin with the weights of this saved model of the same kind, a folder or rastrum/NAME; what it does not have begins afresh."""
-    conditional: bool = False
-    """Tell the model what the data say of each image: its vector or its map where they have one, else its class."""
+    value, error: the mean over images and its standard error, in ``unit``; error None where it was not measured.
+    unit: "nats" (per image), "bits/dim" (nats / (values of an image · ln 2)), "%" or others by name.
+    kind: "exact" likelihood, "bound" (the likelihood is at least as good), "loss" (no likelihood), or "measure" (anything else).
+    images, split: how many images of which split; None and "" where there are none.
+    below: True where a longer run should score lower than this.
+    notes: what else tells it apart, such as trajectories, an ensemble, or what a measure measures.
+    """
+
+    value: float
+    error: float | None = None
+    unit: str
+    kind: Literal["exact", "bound", "loss", "measure"]
+    images: int | None = None
+    split: str = ""
+    below: bool = False
+    notes: str = ""
+
+    @property
+    def number(self) -> str:
+        """Value and error with the same decimals: as many as are needed."""
+        parts = (self.value,) if self.error is None else (self.value, self.error)
+        decimals = max(len(f"{part:g}".partition(".")[2]) for part in parts)
+        return " ± ".join(f"{part:.{decimals}f}" for part in parts).replace("-", "−")
+
+    def __str__(self) -> str:
+        images = "" if self.images is None else f"{self.images:,} {self.split} images".replace("  ", " ")
+        kind = "" if self.kind == "measure" else self.kind
+        of = ", ".join(part for part in (images, kind, self.notes) if part)
+        return f"{'below ' * self.below}{self.number} {self.unit}" + (f" ({of})" if of else "")

@@ -115,12 +115,12 @@ def images_for(
 def trained_on(model: str) -> DataConfig | None:
     """The data of the recipe and settings that the command on a model's card names, or None."""
     from ..checkpoint import read_card
-    from ..recipes.recipe import RECIPES
+    from ..recipes import RECIPES
 
     match = re.search(r"^\| command \| `rastrum train (\S+)(.*)` \|$", read_card(model), re.MULTILINE)
     if match is None or match[1] not in RECIPES:
         return None
-    recipe = RECIPES[match[1]]()
+    recipe = RECIPES[match[1]].settings()
 
     def settings(config: Annotated[Any, arg(name="")] = recipe, tensorboard: bool = False, json: Json = False) -> Any:
         return config

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import math
 import shlex
 from collections.abc import Iterator, Sequence
@@ -18,9 +17,9 @@ from .parsing import bind, parse
 from .show import Json, answer, messages, progress
 
 if TYPE_CHECKING:
-    from ..config import Recipe
     from ..data.dataset import Dataset
     from ..evaluation import Evaluation
+    from ..recipes import Recipe
     from ..train import TrainState
 
 USAGE = """usage: rastrum train RECIPE [OPTIONS]
@@ -39,46 +38,48 @@ def train(argv: Sequence[str]) -> int | None:
             raise ValueError("train: which recipe? `rastrum recipes` lists them")
         print(USAGE)
         return 0
-    from ..recipes.recipe import RECIPES
+    from ..recipes import RECIPES
 
     name, *rest = argv
     if name not in RECIPES:
         raise ValueError(f"train: unknown recipe {name!r}; {nearest(name, RECIPES)}")
-    recipe: Recipe = RECIPES[name]()
+    recipe = RECIPES[name]
+    settings = recipe.settings()
 
     def run(
-        config: Annotated[Any, arg(name="")] = recipe,
+        config: Annotated[Any, arg(name="")] = settings,
         tensorboard: Annotated[bool, arg(help="write curves for TensorBoard too (extra train)")] = False,
         json: Json = False,
     ) -> int:
-        return follow(name, config, ["rastrum", "train", *argv], tensorboard, json)
+        return follow(recipe.changed(config), ["rastrum", "train", *argv], tensorboard, json)
 
-    run.__annotations__["config"] = Annotated[type(recipe), arg(name="")]
-    return parse(bind(run), rest, f"rastrum train {name}", description=inspect.getdoc(RECIPES[name]))()
+    run.__annotations__["config"] = Annotated[type(settings), arg(name="")]
+    return parse(bind(run), rest, f"rastrum train {name}", description="\n\n".join([recipe.about, *recipe.facts()]))()
 
 
-def follow(name: str, config: Recipe, command: list[str], tensorboard: bool, as_json: bool) -> int:
+def follow(recipe: Recipe, command: list[str], tensorboard: bool, as_json: bool) -> int:
     """Run a recipe and show how it goes. Exit code 130 after Ctrl-C."""
     from ..data.dataset import load_dataset
-    from ..recipes.recipe import build_model
+    from ..recipes import build_model
     from ..train import check_config
     from ..train import train as steps
 
-    check_config(config)
-    folder = Path(config.run.folder) if config.run.folder else free_folder(Path("runs") / name)
-    config = dataclasses.replace(config, run=dataclasses.replace(config.run, folder=str(folder)))
-    with progress(f"reading {config.data.name}", 1, "images") as report:
-        data = load_dataset(config.data.name, config.data.train, config.data, report)
-        held_out = load_dataset(config.data.name, config.data.held_out, config.data, report)
-    model = build_model(config, data)
+    check_config(recipe)
+    name, split = recipe.name, recipe.data
+    folder = Path(recipe.run.folder) if recipe.run.folder else free_folder(Path("runs") / name)
+    recipe = dataclasses.replace(recipe, run=dataclasses.replace(recipe.run, folder=str(folder)))
+    with progress(f"reading {split.name}", 1, "images") as report:
+        data = load_dataset(split.name, split.train, split, report)
+        held_out = load_dataset(split.name, split.held_out, split, report)
+    model = build_model(recipe, data)
     parameters = sum(p.numel() for p in model.parameters())
-    told = "" if model.condition_spec is None else f", told a {model.condition_spec.kind}"
-    what = f"{type(model).__name__}{told}, {parameters:,} parameters"
-    messages.print(f"{name}: {what}; {len(data):,} images of {config.data.name}; into {folder}")
-    card = {"data": f"{config.data.name} {config.data.train}", "command": shlex.join(command), "recipe": name}
+    condition = "" if model.condition_spec is None else f", conditioned on a {model.condition_spec.kind}"
+    what = f"{type(model).__name__}{condition}, {parameters:,} parameters"
+    messages.print(f"{name}: {what}; {len(data):,} images of {split.name}; into {folder}")
+    card = {"data": f"{split.name} {split.train}", "command": shlex.join(command), "recipe": name}
     state, last = None, None
     with training_bar() as show, scalars(folder if tensorboard else None) as write:
-        for state in steps(model, data, config, held_out, card):
+        for state in steps(model, data, recipe, held_out, card):
             show(state)
             write(state)
             if state.evaluation is not None:

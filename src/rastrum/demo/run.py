@@ -22,15 +22,14 @@ from rich.table import Table as RichTable
 from torch import Tensor
 
 from ..checkpoint import write_files
-from ..config import Recipe, RunConfig
+from ..config import RunConfig
 from ..data.dataset import Dataset, load_dataset
 from ..generation import complete, generate, reconstruct, sample
-from ..models import MODELS
 from ..pictures import animations, plots
 from ..pictures import sheets as pictures
-from ..protocol import ImageSpec, bits_per_dim
+from ..protocol import bits_per_dim
 from ..raster import RasterModel
-from ..recipes.recipe import DIGITS, RECIPES, build_model, model_name
+from ..recipes import RECIPES, Recipe, build_model
 from ..strokes import CanvasModel
 from ..train import train
 from .page import NAMES, Score, Trained, write_page
@@ -79,11 +78,10 @@ def run_demo(folder: str | Path = "demo", minutes: float = 2.0, seed: int = 0, q
 
 def _recipes(minutes: float, seed: int, quick: bool) -> dict[str, Recipe]:
     """The recipes of the digits within the time that there is; DRAW once more without attention."""
-    gated, draw = RECIPES["gated-pixelcnn-digits"](), RECIPES["draw-digits"]()
+    gated, draw = RECIPES["gated-pixelcnn-digits"], RECIPES["draw-digits"]
     if quick:
-        spec = ImageSpec(*DIGITS)
-        gated, draw = (replace(recipe, model=MODELS[model_name(recipe)].preset("tiny", spec)) for recipe in (gated, draw))
-    recipes = {"gated": gated, "draw": draw, "plain": replace(draw, model=replace(draw.model, attention=False))}
+        gated, draw = (replace(recipe, preset="tiny", options={}) for recipe in (gated, draw))
+    recipes = {"gated": gated, "draw": draw, "plain": replace(draw, options={**draw.options, "attention": False})}
 
     def run(name: str) -> RunConfig:
         return replace(recipes[name].run, minutes=minutes * SHARE[name], steps=None, seed=seed, held_out_images=None, evaluations=12)

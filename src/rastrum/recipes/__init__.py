@@ -1,1 +1,11 @@
-"""Recipes: one run for each number that we report."""
+"""Recipes: one for each number that we report, by its name. ``rastrum recipes`` lists them, ``rastrum train NAME`` runs one.
+
+A file per family of models; to add a recipe, add one ``Recipe(…)`` to the tuple at the end of its file.
+"""
+
+from . import conv_draw, draw, gated_pixelcnn, pixelcnn, pixelcnn_plus_plus, pixelrnn, spatial_lstm, video_pixel_network
+from .recipe import Recipe as Recipe
+from .recipe import build_model as build_model
+
+FAMILIES = (pixelcnn, gated_pixelcnn, pixelcnn_plus_plus, pixelrnn, spatial_lstm, video_pixel_network, draw, conv_draw)
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for family in FAMILIES for recipe in family.RECIPES}

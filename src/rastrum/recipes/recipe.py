@@ -1,651 +1,174 @@
-"""One function for each run that we report: what it takes to repeat it, and the score to expect.
+"""What a recipe is: a run that can be repeated, and the facts about it. The recipes themselves are in the files next to this one.
 
-``rastrum train NAME`` runs one; every field is a flag (``--model.channels 64``, ``--data.held-out validation``, ``--run.minutes 5``).
-Scores are of the averaged weights. Nats are an image's, of the natural logarithm; bits/dim = nats / (values of an image · ln 2).
-Published scores stand beside ours where the data are the same. In Python:
+Scores are of the averaged weights: nats per image, or bits/dim = nats / (values of an image · ln 2). In Python:
 
-    recipe = RECIPES["gated-pixelcnn-digits"]()
+    recipe = RECIPES["gated-pixelcnn-digits"]
     data, held_out = load_dataset("digits", "train"), load_dataset("digits", "test")
     for state in train(build_model(recipe, data), data, recipe, held_out): ...
+
+Nothing heavy is imported here: a recipe names its system and options, and the model's own config is made of them when it is asked for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, Literal
 
-from ..config import DataConfig, OptimConfig, Recipe, RunConfig
+from ..config import DataConfig, Score, TrainConfig
 
 if TYPE_CHECKING:
     from ..data.dataset import Dataset
     from ..model import Model
 
+# Shapes of images: channels, height, width, levels, and for videos frames.
 DIGITS, BINARY, GREY, COLOUR = (1, 8, 8, 17), (1, 28, 28, 2), (1, 28, 28, 256), (3, 32, 32, 256)
-TWO, TWO_COLOUR = (1, 60, 60, 2), (3, 60, 60, 256)
-PLACED = (1, 32, 32, 2)
-TEXTURE, CROPS = (1, 20, 20, 256), (3, 8, 8, 256)
-MOVING, MOVING_SMALL = (1, 64, 64, 256, 20), (1, 32, 32, 2, 8)            # the last number: frames
-PLUS_PLUS = OptimConfig(
-    learning_rate=1e-3, betas=(0.95, 0.9995), schedule="exponential", decay=0.999995, ema=0.9995, batch=64, micro_batch=4
-)
+
+ONE_CORE = "one core of a shared two-core machine"
 
 
-def gated_pixelcnn_digits() -> Recipe:
-    """Gated PixelCNN, told the class, on the embedded digits (8x8, 17 levels).
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """What a run took.
 
-    Command: rastrum train gated-pixelcnn-digits
-    Hardware and time: one core of a shared two-core machine, 54 s
-    Expected score: 1.721 ± 0.013 bits/dim (all 360 held-out digits, exact)
+    minutes: by ``clock``, which is the process' CPU time or the wall. steps: of the optimiser; None where they were not counted.
+    notes: how it differs from the recipe's own budget.
     """
-    return Recipe(
-        model=_model("gated-pixelcnn", "small", DIGITS, layers=5),
-        data=DataConfig(name="digits"),
-        conditional=True,
-        optim=OptimConfig(learning_rate=2e-3, warm_up=50, ema=0.99, clip=20.0, batch=32, micro_batch=16),
-        run=RunConfig(steps=1000, held_out_images=None),
-    )
+
+    minutes: float
+    steps: int | None = None
+    clock: Literal["cpu", "wall"] = "cpu"
+    notes: str = ""
+
+    def __str__(self) -> str:
+        time = duration(self.minutes) + (" of CPU time" if self.clock == "cpu" else "")
+        steps = "" if self.steps is None else f"{self.steps:,} steps"
+        more = ", ".join(part for part in (steps, self.notes) if part)
+        return f"{time} ({more})" if more else time
 
 
-def draw_digits() -> Recipe:
-    """DRAW with attention on the embedded digits (8x8, 17 levels).
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """A published score.
 
-    Command: rastrum train draw-digits
-    Hardware and time: one core of a shared two-core machine, 56 s
-    Expected score: 2.04 ± 0.02 bits/dim (all 360 held-out digits, bound with 1 trajectory)
+    value, unit: as published, printed with ``decimals``. sign: "≤" for at most, "<" for below. source: the paper.
+    notes: what differs from the recipe.
     """
-    return Recipe(
-        model=_model("draw", "small", DIGITS, hidden=128, read=4, write=4),
-        data=DataConfig(name="digits"),
-        optim=OptimConfig(learning_rate=1e-2, warm_up=40, ema=0.99, clip=50.0, batch=64, micro_batch=None),
-        run=RunConfig(steps=1000, held_out_images=None),
-    )
+
+    value: float
+    unit: str
+    source: str
+    sign: Literal["", "≤", "<"] = ""
+    decimals: int = 2
+    notes: str = ""
+
+    @property
+    def number(self) -> str:
+        return f"{self.sign} {self.value:.{self.decimals}f}".strip()
+
+    def __str__(self) -> str:
+        notes = f"; {self.notes}" if self.notes else ""
+        return f"{self.number} {self.unit} ({self.source}{notes})"
 
 
-def pixelcnn_binarized_mnist() -> Recipe:
-    """PixelCNN on Larochelle's binarised MNIST, half an hour on one core.
+@dataclass(frozen=True, kw_only=True)
+class Settings(TrainConfig):
+    """What can be changed in a recipe: the command line makes its flags from these fields. model: the config of the recipe's system."""
 
-    Command: rastrum train pixelcnn-binarized-mnist, then rastrum evaluate FOLDER --data binarized-mnist
-    Hardware and time: one core of a shared two-core machine, 28 CPU-minutes (2,766 steps)
-    Expected score: 88.48 ± 0.21 nats (all 10,000 test images, exact); published, at other sizes and after far longer: 81.30 nats
+    model: Any
+    data: DataConfig
+    start: str | None = None
+    """Begin with the weights of this saved model of the same kind, a folder or rastrum/NAME; other parameters begin afresh."""
+    conditional: bool = False
+    """Condition the model on what the data set knows of each image: its vector or spatial map if there is one, else its class."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(TrainConfig):
+    """A run that can be repeated, with its score.
+
+    name: what ``rastrum train`` calls it. about: one sentence.
+    system: the model's name in ``rastrum.MODELS``. preset: where its config begins. options: changes to the preset.
+    images: (channels, height, width, levels), or with frames as a fifth: what the preset is made for.
+    data, start, conditional, optim, run: the settings, as in ``Settings``.
+    flags: more of the training command. then: the commands after training, FOLDER being the folder of the run.
+    hardware, budget: what it ran on and took, a Budget per run; empty where nothing was measured yet.
+    expected: the score to expect; None where nothing was measured yet. further: other measured figures. published: of the paper.
+    tuned_on: what the settings were chosen on, where that is known; "test" means on the images of the expected score itself.
     """
-    return Recipe(
-        model=_model("pixelcnn", "small", BINARY, channels=48, layers=10),
-        data=DataConfig(name="binarized-mnist", held_out="validation"),
-        optim=OptimConfig(learning_rate=2e-3, warm_up=100, clip=20.0),
-        run=RunConfig(cpu_minutes=28.0, workers=1),
-    )
 
-
-def gated_pixelcnn_binarized_mnist() -> Recipe:
-    """Gated PixelCNN on Larochelle's binarised MNIST, three quarters of an hour on one core.
-
-    Command: rastrum train gated-pixelcnn-binarized-mnist, then rastrum evaluate FOLDER --data binarized-mnist
-    Hardware and time: one core of a shared two-core machine, 46 CPU-minutes (4,511 steps)
-    Expected score: 85.91 ± 0.20 nats (all 10,000 test images, exact)
-    """
-    return Recipe(
-        model=_model("gated-pixelcnn", "small", BINARY, layers=10),
-        data=DataConfig(name="binarized-mnist", held_out="validation"),
-        optim=OptimConfig(learning_rate=2e-3, warm_up=100, clip=20.0),
-        run=RunConfig(cpu_minutes=46.0, workers=1),
-    )
-
-
-def draw_binarized_mnist() -> Recipe:
-    """DRAW with attention, 16 strokes, on Larochelle's binarised MNIST: the one in the package.
-
-    Command: rastrum train draw-binarized-mnist, then rastrum evaluate FOLDER --data binarized-mnist
-    Hardware and time: one core of a shared two-core machine, 45 CPU-minutes (23,325 steps)
-    Expected score: 85.01 ± 0.23 nats (all 10,000 test images, bound with 1 trajectory; with 100, on 1,000 of them: 81.28 ± 0.66);
-    published, 64 strokes: at most 80.97
-    """
-    return Recipe(
-        model=_model("draw", "small", BINARY, hidden=176, steps=16),
-        data=DataConfig(name="binarized-mnist", held_out="validation"),
-        optim=OptimConfig(learning_rate=3e-3, betas=(0.9, 0.99), warm_up=100, clip=5.0, batch=100, micro_batch=None),
-        run=RunConfig(cpu_minutes=45.0, workers=1),
-    )
-
-
-def draw_mnist_300() -> Recipe:
-    """DRAW with attention after 300 steps on 9,000 of MNIST's test digits, dynamically binarised: a quick comparison of implementations.
-
-    Command: rastrum train draw-mnist-300
-    Hardware and time: a shared two-core machine, 380 s while it was busy
-    Expected score: 123.2 ± 1.1 nats (the other 1,000 digits, bound with 1 trajectory); best of the public ports tried: 210.7 nats
-    """
-    return Recipe(
-        model=_model("draw", "small", BINARY),
-        data=DataConfig(name="mnist", train="test[:9000]", held_out="test[9000:]", binarise="dynamic"),
-        optim=OptimConfig(learning_rate=1e-2, betas=(0.9, 0.99), warm_up=40, ema=0.0, clip=5.0, batch=100, micro_batch=None),
-        run=RunConfig(steps=300, evaluations=6, held_out_images=None),
-    )
-
-
-def draw_mnist_300_no_attention() -> Recipe:
-    """DRAW without attention after 300 steps on 9,000 of MNIST's test digits, dynamically binarised.
-
-    Command: rastrum train draw-mnist-300-no-attention
-    Hardware and time: a shared two-core machine, 43 s
-    Expected score: 118.0 ± 1.1 nats (the other 1,000 digits, bound with 1 trajectory); best of the public ports tried: 129.7 nats
-    """
-    recipe = draw_mnist_300()
-    optim = replace(recipe.optim, learning_rate=8e-3)
-    return replace(recipe, model=_model("draw", "small", BINARY, attention=False), optim=optim)
-
-
-def draw_two_digit_mnist() -> Recipe:
-    """DRAW with attention, 16 strokes, on pairs of MNIST digits at random places of 60x60 pixels, dynamically binarised.
-
-    Command: rastrum train draw-two-digit-mnist, then rastrum evaluate FOLDER --data two-digit-mnist
-    Hardware and time: one core of a shared two-core machine, stopped after about 12 of its 45 CPU-minutes (2,407 steps)
-    Expected score: below 245.1 ± 2.4 nats, which is what it had then (500 test images, bound with 1 trajectory)
-    """
-    return _two_digits("two-digit-mnist", TWO, clip=20.0, binarise="dynamic")
-
-
-def draw_two_digit_mnist_colour() -> Recipe:
-    """DRAW with attention, 16 strokes, on pairs of coloured MNIST digits on coloured grounds, where the paper draws house numbers.
-
-    Command: rastrum train draw-two-digit-mnist-colour, then rastrum evaluate FOLDER --data two-digit-mnist-colour
-    Hardware and time: one core of a shared two-core machine, 20 CPU-minutes instead of 45 (2,066 steps)
-    Expected score: below 1.607 ± 0.018 bits/dim, which is what it had then (500 test images, bound with 1 trajectory)
-    """
-    return _two_digits("two-digit-mnist-colour", TWO_COLOUR, clip=500.0)
-
-
-def _two_digits(name: str, shape: tuple[int, int, int, int], clip: float, **data: Any) -> Recipe:
-    """45 minutes of a small DRAW on two digits."""
-    return Recipe(
-        model=_model("draw", "small", shape, steps=16, latent=20, hidden=256, read=8, write=8),
-        data=DataConfig(name=name, **data),
-        optim=OptimConfig(learning_rate=3e-3, betas=(0.9, 0.99), warm_up=100, clip=clip, batch=64, micro_batch=None),
-        run=RunConfig(cpu_minutes=45.0, workers=1, held_out_images=500),
-    )
-
-
-def gated_pixelcnn_mnist() -> Recipe:
-    """Gated PixelCNN, told the class, on MNIST's grey levels, all 256 of them.
-
-    Command: rastrum train gated-pixelcnn-mnist, then rastrum evaluate FOLDER --data mnist
-    Hardware and time: not yet measured
-    Expected score: not yet measured (all 10,000 test images, exact)
-    """
-    return Recipe(
-        model=_model("gated-pixelcnn", "small", GREY),
-        data=DataConfig(name="mnist"),
-        conditional=True,
-        optim=OptimConfig(learning_rate=2e-3, warm_up=100, clip=100.0),
-        run=RunConfig(minutes=28.0, held_out_images=500),
-    )
-
-
-def gated_pixelcnn_mnist_classes() -> Recipe:
-    """Gated PixelCNN, told the class, on dynamically binarised MNIST: for drawing a digit that is asked for, and for Bayes' rule.
-
-    Command: rastrum train gated-pixelcnn-mnist-classes, then python benchmarks/conditions.py --out OUT --classes FOLDER
-    Hardware and time: one core of a shared two-core machine, 20 CPU-minutes (2,827 steps)
-    Expected score: 84.27 ± 0.65 nats (1,000 test images, exact)
-    """
-    return Recipe(
-        model=_model("gated-pixelcnn", "small", BINARY),
-        data=DataConfig(name="mnist", binarise="dynamic"),
-        conditional=True,
-        optim=OptimConfig(learning_rate=3e-3, warm_up=100, clip=20.0, batch=32, micro_batch=16),
-        run=RunConfig(cpu_minutes=20.0, workers=1),
-    )
-
-
-def gated_pixelcnn_cifar10() -> Recipe:
-    """A small Gated PixelCNN on CIFAR-10.
-
-    Command: rastrum train gated-pixelcnn-cifar10, then rastrum evaluate FOLDER --data cifar10
-    Hardware and time: not yet measured
-    Expected score: not yet measured (all 10,000 test images, exact); published, paper size: 3.03 bits/dim
-    """
-    return Recipe(
-        model=_model("gated-pixelcnn", "small", COLOUR),
-        data=DataConfig(name="cifar10"),
-        optim=OptimConfig(learning_rate=1e-3, warm_up=100, clip=500.0),
-        run=RunConfig(minutes=28.0, held_out_images=200),
-    )
-
-
-def pixelcnn_plus_plus_cifar10() -> Recipe:
-    """A small PixelCNN++ (28 filters, 1 block a resolution) on CIFAR-10: the one in the package.
-
-    Command: rastrum train pixelcnn-plus-plus-cifar10, then rastrum evaluate FOLDER --data cifar10
-    Hardware and time: one core of a shared two-core machine, 45 CPU-minutes (3,746 steps)
-    Expected score: 3.835 ± 0.006 bits/dim (all 10,000 test images, exact); published, paper size: 2.92 bits/dim
-    """
-    return Recipe(
-        model=_model("pixelcnn++", "small", COLOUR, filters=28, dropout=0.0),
-        data=DataConfig(name="cifar10"),
-        optim=OptimConfig(learning_rate=1.5e-3, betas=(0.95, 0.9995), warm_up=50, clip=500.0, batch=16),
-        run=RunConfig(cpu_minutes=45.0, workers=1, held_out_images=200),
-    )
-
-
-def pixelcnn_plus_plus_cifar10_classes() -> Recipe:
-    """``pixelcnn-plus-plus-cifar10`` told the class: begins with the weights of the one in the package.
-
-    Command: rastrum train pixelcnn-plus-plus-cifar10-classes, then rastrum evaluate FOLDER --data cifar10
-    Hardware and time: one core of a shared two-core machine, 6 of its 8 CPU-minutes (336 steps), then 14 more (803 steps) by --start
-    Expected score: 3.820 ± 0.045 bits/dim (200 test images, exact), 3.918 ± 0.043 after 6; published, paper size: 2.94 bits/dim
-    """
-    recipe = pixelcnn_plus_plus_cifar10()
-    return replace(
-        recipe,
-        start="rastrum/pixelcnn-plus-plus-cifar10",
-        conditional=True,
-        optim=replace(recipe.optim, learning_rate=7e-4, ema=0.995),
-        run=replace(recipe.run, cpu_minutes=8.0),
-    )
-
-
-def pixelcnn_plus_plus_mnist() -> Recipe:
-    """A small PixelCNN++ on MNIST's grey levels: the likelihood behind the anomaly scores.
-
-    Command: rastrum train pixelcnn-plus-plus-mnist, then python benchmarks/anomaly.py FOLDER
-    Hardware and time: one core of a shared two-core machine, 6 of its 10 CPU-minutes (386 steps)
-    Expected score: 1.262 ± 0.013 bits/dim (500 test images, exact)
-    """
-    return _grey(DataConfig(name="mnist"))
-
-
-def pixelcnn_plus_plus_fashion_mnist() -> Recipe:
-    """A small PixelCNN++ on 9,000 of Fashion-MNIST's test images (the others are held out), for the anomaly scores.
-
-    Command: rastrum train pixelcnn-plus-plus-fashion-mnist, then python benchmarks/anomaly.py FOLDER
-    Hardware and time: one core of a shared two-core machine, 10 CPU-minutes (784 steps)
-    Expected score: 3.239 ± 0.042 bits/dim (500 of the other 1,000 images, exact)
-    """
-    return _grey(DataConfig(name="fashion-mnist", train="test[:9000]", held_out="test[9000:]"))
-
-
-def _grey(data: DataConfig) -> Recipe:
-    """Ten minutes of a small PixelCNN++ on grey pictures of 28x28 pixels and 256 levels."""
-    return Recipe(
-        model=_model("pixelcnn++", "small", GREY, filters=24, dropout=0.0),
-        data=data,
-        optim=OptimConfig(learning_rate=2e-3, betas=(0.95, 0.9995), warm_up=50, ema=0.995, clip=500.0, batch=16),
-        run=RunConfig(cpu_minutes=10.0, workers=1, held_out_images=500),
-    )
-
-
-def conv_draw_cifar10() -> Recipe:
-    """Convolutional DRAW, 8 steps of 8 latent maps at half resolution, on CIFAR-10, one hour of one core.
-
-    ``--model.beta 0.4`` (0.2, 0.1, 0.05) gives the paper's sheets of samples that keep less and less detail.
-
-    Command: rastrum train conv-draw-cifar10, then rastrum evaluate FOLDER --data cifar10 --count 2000
-    Hardware and time: one core of a shared two-core machine, stopped after about 50 CPU-minutes (23,207 steps)
-    Expected score: 4.584 ± 0.013 bits/dim (2,000 test images, bound with 1 trajectory); published, paper size: at most 3.58 bits/dim
-    """
-    return Recipe(
-        model=_model("conv-draw", "small", COLOUR, warm_up=0.1),
-        data=DataConfig(name="cifar10"),
-        optim=OptimConfig(learning_rate=5e-3, betas=(0.9, 0.99), warm_up=50, clip=2e4, batch=4, micro_batch=4),
-        run=RunConfig(cpu_minutes=60.0, workers=1, held_out_images=200),
-    )
-
-
-def conv_draw_binarized_mnist() -> Recipe:
-    """Convolutional DRAW on Larochelle's binarised MNIST, ten minutes on one core.
-
-    Command: rastrum train conv-draw-binarized-mnist, then rastrum evaluate FOLDER --data binarized-mnist --count 2000
-    Hardware and time: one core of a shared two-core machine, 10 CPU-minutes (3,474 steps)
-    Expected score: 99.24 ± 0.53 nats (2,000 test images, bound with 1 trajectory)
-    """
-    return _conv_draw_binary(DataConfig(name="binarized-mnist", held_out="validation"))
-
-
-def conv_draw_omniglot() -> Recipe:
-    """Convolutional DRAW on binarised Omniglot, ten minutes on one core.
-
-    Command: rastrum train conv-draw-omniglot, then rastrum evaluate FOLDER --data omniglot --count 1000
-    Hardware and time: one core of a shared two-core machine, stopped after about 3 of its 10 CPU-minutes (819 steps)
-    Expected score: below 114.0 ± 1.2 nats, which is what it had then (1,000 test images, bound with 1 trajectory); published on another
-    28x28 set: below 91.00
-    """
-    return _conv_draw_binary(DataConfig(name="omniglot", binarise="dynamic"))
-
-
-def _conv_draw_binary(data: DataConfig) -> Recipe:
-    """Ten minutes of a small convolutional DRAW on ink of 28x28 pixels."""
-    return Recipe(
-        model=_model("conv-draw", "small", BINARY),
-        data=data,
-        optim=OptimConfig(learning_rate=4e-3, betas=(0.9, 0.99), warm_up=50, clip=100.0, batch=8, micro_batch=8),
-        run=RunConfig(cpu_minutes=10.0, workers=1, held_out_images=500),
-    )
-
-
-def conv_draw_cifar10_paper() -> Recipe:
-    """Convolutional DRAW at the paper's size (32 steps, 12 latent maps at half resolution, 320 features, 5x5) on CIFAR-10.
-
-    Command: rastrum train conv-draw-cifar10-paper --run.device cuda
-    Hardware and time: not yet measured
-    Expected score: not yet measured (all 10,000 test images, bound with 1 trajectory); published: at most 3.58 bits/dim
-    """
-    return Recipe(
-        model=_model("conv-draw", "paper", COLOUR),
-        data=DataConfig(name="cifar10"),
-        optim=OptimConfig(learning_rate=5e-4, warm_up=1000, ema=0.9995, clip=1000.0, batch=64, micro_batch=None),
-        run=RunConfig(steps=200_000, evaluations=50),
-    )
-
-
-def pixel_lstm_binarized_mnist() -> Recipe:
-    """A plain LSTM over the 784 values of an image of Larochelle's binarised MNIST, five minutes.
-
-    Command: rastrum train pixel-lstm-binarized-mnist, then rastrum evaluate FOLDER --data binarized-mnist
-    Hardware and time: one core of a shared two-core machine, 5 CPU-minutes (930 steps)
-    Expected score: 105.34 ± 0.61 nats (2,000 random test images, exact)
-    """
-    return five_minutes("pixel-lstm")
-
-
-def spatial_lstm_dead_leaves() -> Recipe:
-    """RIDE, a spatial LSTM with a mixture of Gaussian scale mixtures, on patches of dead leaves.
-
-    Command: rastrum train spatial-lstm-dead-leaves, then rastrum evaluate FOLDER --data dead-leaves --count 1000 [--ensemble]
-    Hardware and time: one core of a shared two-core machine, 4 CPU-minutes (5,675 steps)
-    Expected score: 1.379 ± 0.018 bits/dim, as an ensemble 1.298 (1,000 test patches, exact)
-    """
-    return _texture("dead-leaves")
-
-
-def spatial_lstm_dead_leaves_mcgsm() -> Recipe:
-    """The mixture alone, of the 12 pixels before, for the same time as ``spatial-lstm-dead-leaves``.
-
-    Command: rastrum train spatial-lstm-dead-leaves-mcgsm, then rastrum evaluate FOLDER --data dead-leaves --count 1000 [--ensemble]
-    Hardware and time: one core of a shared two-core machine, 4 CPU-minutes (11,035 steps)
-    Expected score: 1.477 ± 0.015 bits/dim, as an ensemble 1.431 (1,000 test patches, exact)
-    """
-    return _texture("dead-leaves", recurrent=False)
-
-
-def spatial_lstm_bsds300() -> Recipe:
-    """RIDE on grey patches of the Berkeley segmentation set's photographs.
-
-    Command: rastrum train spatial-lstm-bsds300, then rastrum evaluate FOLDER --data bsds300 --count 1000 [--ensemble]
-    Hardware and time: one core of a shared two-core machine, 4 CPU-minutes (2,529 steps)
-    Expected score: 4.417 ± 0.049 bits/dim, as an ensemble 4.387 (1,000 test patches, exact); density: −4.336 bits a pixel (200 of
-    them), 0.186 ± 0.006 better than the mixture alone
-    """
-    return _texture("bsds300")
-
-
-def spatial_lstm_bsds300_mcgsm() -> Recipe:
-    """The mixture alone, of the 12 pixels before, for the same time as ``spatial-lstm-bsds300``.
-
-    Command: rastrum train spatial-lstm-bsds300-mcgsm, then rastrum evaluate FOLDER --data bsds300 --count 1000 [--ensemble]
-    Hardware and time: one core of a shared two-core machine, 4 CPU-minutes (10,870 steps)
-    Expected score: 4.601 ± 0.048 bits/dim, as an ensemble 4.568 (1,000 test patches, exact); density: −4.522 bits a pixel (200 of them)
-    """
-    return _texture("bsds300", recurrent=False)
-
-
-def _texture(name: str, **overrides: Any) -> Recipe:
-    """Four minutes of a small RIDE, or of its mixture alone, on grey patches."""
-    return Recipe(
-        model=_model("spatial-lstm", "small", TEXTURE, **overrides),
-        data=DataConfig(name=name, size=TEXTURE[1], grey=True),
-        optim=OptimConfig(learning_rate=4e-2, warm_up=50, ema=0.99, clip=500.0, batch=16),
-        run=RunConfig(cpu_minutes=4.0, workers=1, held_out_images=200),
-    )
-
-
-def spatial_lstm_cifar10() -> Recipe:
-    """RIDE on random crops of CIFAR-10 of 8x8 pixels, in colour, a fresh one each time an image is used.
-
-    Command: rastrum train spatial-lstm-cifar10, then rastrum evaluate FOLDER --data cifar10 --crop
-    Hardware and time: one core of a shared two-core machine, 4 CPU-minutes (11,398 steps)
-    Expected score: 4.07 ± 0.06 bits/dim (crops of 200 test images, exact)
-    """
-    return replace(_texture("cifar10"), model=_model("spatial-lstm", "small", CROPS), data=DataConfig(name="cifar10", crop=CROPS[1]))
-
-
-def spatial_lstm_cifar10_paper() -> Recipe:
-    """RIDE at the paper's size (64 units, 32 components of 4 scales) on CIFAR-10.
-
-    Command: rastrum train spatial-lstm-cifar10-paper --run.device cuda
-    Hardware and time: not yet measured
-    Expected score: not yet measured (all 10,000 test images, exact); published, by van den Oord et al. (2016): 3.47 bits/dim
-    """
-    return Recipe(
-        model=_model("spatial-lstm", "paper", COLOUR),
-        data=DataConfig(name="cifar10"),
-        optim=OptimConfig(learning_rate=2e-3, warm_up=100, ema=0.999, clip=500.0, batch=64),
-        run=RunConfig(steps=100_000, evaluations=50),
-    )
-
-
-def row_lstm_binarized_mnist() -> Recipe:
-    """Row LSTM on Larochelle's binarised MNIST, five minutes.
-
-    Command: rastrum train row-lstm-binarized-mnist, then rastrum evaluate FOLDER --data binarized-mnist
-    Hardware and time: one core of a shared two-core machine, 5 CPU-minutes (697 steps)
-    Expected score: 88.43 ± 0.46 nats (2,000 random test images, exact); published, at another size and after far longer: 80.54 nats
-    """
-    return five_minutes("row-lstm")
-
-
-def row_lstm_mnist_classes() -> Recipe:
-    """Row LSTM, told the class, on dynamically binarised MNIST: it sees whole digits above, so it draws what is asked for.
-
-    Command: rastrum train row-lstm-mnist-classes, then python benchmarks/conditions.py --out OUT --classes FOLDER
-    Hardware and time: one core of a shared two-core machine, 40 CPU-minutes (5,032 steps)
-    Expected score: 78.93 ± 0.65 nats (1,000 test images, exact); 92.0 ± 0.9 % of samples are read as the class asked for
-    """
-    return _told("row-lstm", BINARY, DataConfig(name="mnist", binarise="dynamic"), 40.0)
-
-
-def row_lstm_placed_mnist() -> Recipe:
-    """Row LSTM, told by a map which digit lies about where, on digits placed on 32x32 pixels, ink from half intensity on.
-
-    Command: rastrum train row-lstm-placed-mnist, the same again with --start FOLDER --optim.learning-rate 2e-3 --run.cpu-minutes 34,
-    then python benchmarks/conditions.py --out OUT --placed FOLDER --images 8000
-    Hardware and time: one core of a shared two-core machine, 36 and 34 CPU-minutes (3,004 and 2,681 steps)
-    Expected score: 26.94 ± 0.25 nats (1,000 test images, exact), 27.50 ± 0.25 after the first; 83.7 ± 0.4 % lie in the cell asked for
-    """
-    return _told("row-lstm", PLACED, DataConfig(name="placed-mnist", binarise="threshold"), 36.0, condition_channels=24)
-
-
-def _told(name: str, shape: tuple[int, int, int, int], data: DataConfig, cpu_minutes: float, **overrides: Any) -> Recipe:
-    """A small model that is told what it draws."""
-    return Recipe(
-        model=_model(name, "small", shape, **overrides),
-        data=data,
-        conditional=True,
-        optim=OptimConfig(learning_rate=3e-3, warm_up=50, ema=0.995, clip=20.0, batch=32, micro_batch=16),
-        run=RunConfig(cpu_minutes=cpu_minutes, workers=1),
-    )
-
-
-def diagonal_bilstm_binarized_mnist() -> Recipe:
-    """Diagonal BiLSTM on Larochelle's binarised MNIST, five minutes.
-
-    Command: rastrum train diagonal-bilstm-binarized-mnist, then rastrum evaluate FOLDER --data binarized-mnist
-    Hardware and time: one core of a shared two-core machine, 5 CPU-minutes (439 steps)
-    Expected score: 90.15 ± 0.46 nats (2,000 random test images, exact); published, at another size and after far longer: 79.20 nats
-    """
-    return five_minutes("diagonal-bilstm")
-
-
-def multiscale_pixelrnn_binarized_mnist() -> Recipe:
-    """Multi-scale PixelRNN (7x7, 14x14, 28x28, Row LSTMs) on Larochelle's binarised MNIST, five minutes.
-
-    Command: rastrum train multiscale-pixelrnn-binarized-mnist, then rastrum evaluate FOLDER --data binarized-mnist
-    Hardware and time: one core of a shared two-core machine, 5 CPU-minutes (577 steps)
-    Expected score: 91.68 ± 0.47 nats (2,000 random test images, exact)
-    """
-    return five_minutes("multiscale-pixelrnn")
-
-
-def video_pixel_network_moving_mnist_small() -> Recipe:
-    """A small Video Pixel Network on 8 frames of moving MNIST, 32x32 pixels of two levels.
-
-    Command: rastrum train video-pixel-network-moving-mnist-small, then python benchmarks/video.py --model FOLDER, or
-    rastrum complete FOLDER --data moving-mnist --context 4 --trace x.gif
-    Hardware and time: one core of a shared two-core machine, 40 CPU-minutes (8,005 steps); the one in the package 108, as its card says
-    Expected score: 227.8 ± 4.7 nats a video in the package (200 test sequences, exact), 21.63 ± 0.46 nats a frame for the last four of 8;
-    after 40 minutes 313.4 ± 5.1 and 33.59 ± 0.44, with --run.seed 1 312.1 ± 5.1 and 33.41 ± 0.44
-    """
-    return Recipe(
-        model=_model("video-pixel-network", "small", MOVING_SMALL),
-        data=DataConfig(name="moving-mnist", size=32, frames=8, binarise="threshold"),
-        optim=OptimConfig(learning_rate=4e-3, warm_up=50, ema=0.995, clip=200.0, batch=1, micro_batch=1),
-        run=RunConfig(cpu_minutes=40.0, workers=1, held_out_images=200),
-    )
-
-
-def video_pixel_network_moving_mnist_small_stateless() -> Recipe:
-    """``video-pixel-network-moving-mnist-small`` without the recurrence: the decoder is told of the previous frame alone.
-
-    Command: rastrum train video-pixel-network-moving-mnist-small-stateless, then python benchmarks/video.py --stateless FOLDER
-    Hardware and time: one core of a shared two-core machine, 40 CPU-minutes (10,483 steps)
-    Expected score: 327.0 ± 5.1 nats a video (200 test sequences, exact), 36.30 ± 0.45 nats a frame for the last four of 8; with
-    --run.seed 1 336.1 ± 5.2 and 37.54 ± 0.45
-    """
-    recipe = video_pixel_network_moving_mnist_small()
-    return replace(recipe, model=replace(recipe.model, recurrent=False))
-
-
-def video_pixel_network_moving_mnist_small_independent() -> Recipe:
-    """``video-pixel-network-moving-mnist-small`` whose values of a frame are independent given earlier frames: the paper's baseline.
-
-    Command: rastrum train video-pixel-network-moving-mnist-small-independent, then python benchmarks/video.py --independent FOLDER
-    Hardware and time: one core of a shared two-core machine, 40 CPU-minutes (8,056 steps)
-    Expected score: 696.4 ± 8.3 nats a video (200 test sequences, exact), 69.44 ± 0.66 nats a frame for the last four of 8
-    """
-    recipe = video_pixel_network_moving_mnist_small()
-    return replace(recipe, model=replace(recipe.model, dependent=False))
-
-
-def video_pixel_network_moving_mnist_paper() -> Recipe:
-    """Video Pixel Network at the paper's size on moving MNIST as published, with the paper's loss, which is no likelihood.
-
-    Command: rastrum train video-pixel-network-moving-mnist-paper --run.device cuda
-    Hardware and time: not yet measured
-    Expected score: not yet measured (a loss); published: 87.6 nats a frame of sigmoid cross-entropy, at least 86.3; baseline 110.1
-    """
-    return Recipe(
-        model=_model("video-pixel-network", "paper", MOVING, likelihood="cross-entropy"),
-        data=DataConfig(name="moving-mnist"),
-        optim=OptimConfig(learning_rate=3e-4, warm_up=1000, ema=0.9995, clip=2000.0, batch=16),
-        run=RunConfig(steps=300_000, evaluations=50, held_out_images=100),
-    )
-
-
-def pixelcnn_binarized_mnist_paper() -> Recipe:
-    """PixelCNN at the paper's size on Larochelle's binarised MNIST; Adam where the paper has RMSProp.
-
-    Command: rastrum train pixelcnn-binarized-mnist-paper --run.device cuda
-    Hardware and time: not yet measured
-    Expected score: not yet measured (all 10,000 test images, exact); published: 81.30 nats
-    """
-    return Recipe(
-        model=_model("pixelcnn", "paper", BINARY),
-        data=DataConfig(name="binarized-mnist", held_out="validation"),
-        optim=OptimConfig(learning_rate=1e-3, warm_up=500, ema=0.9995, clip=20.0, batch=64),
-        run=RunConfig(steps=100_000, evaluations=50),
-    )
-
-
-def draw_binarized_mnist_paper() -> Recipe:
-    """DRAW at the paper's size (64 strokes, read 2x2, write 5x5) on Larochelle's binarised MNIST.
-
-    Command: rastrum train draw-binarized-mnist-paper --run.device cuda
-    Hardware and time: not yet measured
-    Expected score: not yet measured (all 10,000 test images, bound with 1 trajectory); published: at most 80.97 nats
-    """
-    return Recipe(
-        model=_model("draw", "paper", BINARY),
-        data=DataConfig(name="binarized-mnist", held_out="validation"),
-        optim=OptimConfig(learning_rate=1e-3, ema=0.9995, clip=20.0, batch=128, micro_batch=None),
-        run=RunConfig(steps=100_000, evaluations=50),
-    )
-
-
-def gated_pixelcnn_cifar10_paper() -> Recipe:
-    """Gated PixelCNN at the paper's size on CIFAR-10.
-
-    Command: rastrum train gated-pixelcnn-cifar10-paper --run.device cuda
-    Hardware and time: not yet measured
-    Expected score: not yet measured (all 10,000 test images, exact); published: 3.03 bits/dim
-    """
-    return Recipe(
-        model=_model("gated-pixelcnn", "paper", COLOUR),
-        data=DataConfig(name="cifar10"),
-        optim=OptimConfig(learning_rate=4e-4, warm_up=1000, ema=0.9995, clip=500.0, batch=64),
-        run=RunConfig(steps=200_000, evaluations=50),
-    )
-
-
-def pixelcnn_plus_plus_cifar10_paper() -> Recipe:
-    """PixelCNN++ at the paper's size (160 filters, 5 blocks a resolution) and with its schedule on CIFAR-10.
-
-    Command: rastrum train pixelcnn-plus-plus-cifar10-paper --run.device cuda
-    Hardware and time: not yet measured
-    Expected score: not yet measured (all 10,000 test images, exact); published: 2.92 bits/dim
-    """
-    return Recipe(
-        model=_model("pixelcnn++", "paper", COLOUR),
-        data=DataConfig(name="cifar10"),
-        optim=PLUS_PLUS,
-        run=RunConfig(steps=1_000_000, evaluations=100),
-    )
-
-
-RECIPES: dict[str, Callable[[], Recipe]] = {
-    "gated-pixelcnn-digits": gated_pixelcnn_digits,
-    "draw-digits": draw_digits,
-    "pixelcnn-binarized-mnist": pixelcnn_binarized_mnist,
-    "gated-pixelcnn-binarized-mnist": gated_pixelcnn_binarized_mnist,
-    "draw-binarized-mnist": draw_binarized_mnist,
-    "draw-mnist-300": draw_mnist_300,
-    "draw-mnist-300-no-attention": draw_mnist_300_no_attention,
-    "draw-two-digit-mnist": draw_two_digit_mnist,
-    "draw-two-digit-mnist-colour": draw_two_digit_mnist_colour,
-    "gated-pixelcnn-mnist": gated_pixelcnn_mnist,
-    "gated-pixelcnn-mnist-classes": gated_pixelcnn_mnist_classes,
-    "gated-pixelcnn-cifar10": gated_pixelcnn_cifar10,
-    "pixelcnn-plus-plus-cifar10": pixelcnn_plus_plus_cifar10,
-    "pixelcnn-plus-plus-cifar10-classes": pixelcnn_plus_plus_cifar10_classes,
-    "pixelcnn-plus-plus-mnist": pixelcnn_plus_plus_mnist,
-    "pixelcnn-plus-plus-fashion-mnist": pixelcnn_plus_plus_fashion_mnist,
-    "conv-draw-cifar10": conv_draw_cifar10,
-    "conv-draw-cifar10-paper": conv_draw_cifar10_paper,
-    "conv-draw-binarized-mnist": conv_draw_binarized_mnist,
-    "conv-draw-omniglot": conv_draw_omniglot,
-    "pixel-lstm-binarized-mnist": pixel_lstm_binarized_mnist,
-    "spatial-lstm-dead-leaves": spatial_lstm_dead_leaves,
-    "spatial-lstm-dead-leaves-mcgsm": spatial_lstm_dead_leaves_mcgsm,
-    "spatial-lstm-bsds300": spatial_lstm_bsds300,
-    "spatial-lstm-bsds300-mcgsm": spatial_lstm_bsds300_mcgsm,
-    "spatial-lstm-cifar10": spatial_lstm_cifar10,
-    "spatial-lstm-cifar10-paper": spatial_lstm_cifar10_paper,
-    "row-lstm-binarized-mnist": row_lstm_binarized_mnist,
-    "row-lstm-mnist-classes": row_lstm_mnist_classes,
-    "row-lstm-placed-mnist": row_lstm_placed_mnist,
-    "diagonal-bilstm-binarized-mnist": diagonal_bilstm_binarized_mnist,
-    "multiscale-pixelrnn-binarized-mnist": multiscale_pixelrnn_binarized_mnist,
-    "video-pixel-network-moving-mnist-small": video_pixel_network_moving_mnist_small,
-    "video-pixel-network-moving-mnist-small-stateless": video_pixel_network_moving_mnist_small_stateless,
-    "video-pixel-network-moving-mnist-small-independent": video_pixel_network_moving_mnist_small_independent,
-    "video-pixel-network-moving-mnist-paper": video_pixel_network_moving_mnist_paper,
-    "pixelcnn-binarized-mnist-paper": pixelcnn_binarized_mnist_paper,
-    "draw-binarized-mnist-paper": draw_binarized_mnist_paper,
-    "gated-pixelcnn-cifar10-paper": gated_pixelcnn_cifar10_paper,
-    "pixelcnn-plus-plus-cifar10-paper": pixelcnn_plus_plus_cifar10_paper,
+    name: str
+    about: str
+    system: str
+    preset: str = "small"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    images: tuple[int, ...]
+    data: DataConfig
+    start: str | None = None
+    conditional: bool = False
+    flags: str = ""
+    then: tuple[str, ...] = ()
+    hardware: str = ""
+    budget: tuple[Budget, ...] = ()
+    expected: Score | None = None
+    further: tuple[Score, ...] = ()
+    published: tuple[Published, ...] = ()
+    tuned_on: Literal["validation", "test"] | None = None
+
+    @property
+    def model(self) -> Any:
+        """The config of the system."""
+        from ..models import MODELS
+        from ..protocol import ImageSpec
+
+        return MODELS[self.system].preset(self.preset, ImageSpec(*self.images), **self.options)
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """What to type, in order."""
+        return (f"rastrum train {self.name} {self.flags}".strip(), *self.then)
+
+    def settings(self) -> Settings:
+        """What can be changed, as it is in this recipe."""
+        return Settings(**{part.name: getattr(self, part.name) for part in fields(Settings)})
+
+    def changed(self, settings: Settings) -> Recipe:
+        """This recipe with other settings; its facts stay those of the original."""
+        parts = {part.name: getattr(settings, part.name) for part in fields(Settings)}
+        config = parts.pop("model")
+        return replace(self, **parts, options={part.name: getattr(config, part.name) for part in fields(config)})
+
+    def facts(self) -> list[str]:
+        """What there is to know before repeating it, a line each."""
+        time = ", then ".join(map(str, self.budget))
+        scores = [] if self.expected is None else [str(self.expected), *map(str, self.further)]
+        lines = [
+            f"Commands: {', then '.join(self.commands)}",
+            f"Hardware and time: {self.hardware}, {time}" if self.budget else "Hardware and time: not yet measured",
+            f"Expected score: {'; '.join(scores) or 'not yet measured'}",
+        ]
+        if self.tuned_on is not None:
+            lines.append(TUNED[self.tuned_on])
+        return [*lines, *([f"Published: {'; '.join(map(str, self.published))}"] if self.published else [])]
+
+
+TUNED = {
+    "test": "Settings chosen on these test images: expect a slightly worse score on others.",
+    "validation": "Settings chosen on validation images.",
 }
+
+
+def duration(minutes: float) -> str:
+    """In words: 54 s, 28 min, 3.5 h."""
+    if minutes < 2:
+        return f"{round(60 * minutes)} s"
+    return f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.3g} h"
 
 
 def build_model(recipe: Recipe, data: Dataset) -> Model:
     """A fresh model for the images of ``data``; its parameters come from ``recipe.run.seed``, or from ``recipe.start``.
+
+    recipe: names the system and its config. data: gives the images' spec, and the condition's if the recipe is conditional.
 
     Raises ``ValueError`` where data and model do not fit, before any training.
     """
@@ -654,20 +177,20 @@ def build_model(recipe: Recipe, data: Dataset) -> Model:
     from ..models import MODELS
 
     if recipe.conditional and data.condition_spec is None:
-        raise ValueError(f"data: {data.name} {data.split} has no class, vector or map to tell the model; set --no-conditional")
+        raise ValueError(f"data: {data.name} {data.split} has no class, vector or map to condition the model on; set --no-conditional")
     condition = data.condition_spec if recipe.conditional else None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.run.seed)
-        model = MODELS[model_name(recipe)](data.spec, recipe.model, condition)
+        model = MODELS[recipe.system](data.spec, recipe.model, condition)
     if recipe.start is not None:
         begin_with(model, recipe.start)
     return model
 
 
 def begin_with(model: Model, start: str) -> None:
-    """Give ``model`` the weights of the saved model ``start``, of the same kind; parameters that it lacks stay as they are.
+    """Give ``model`` the weights of a saved model of the same kind; parameters that the saved model lacks stay as they are.
 
-    Raises ``ValueError`` where ``start`` has a parameter that the model does not have, or one of another shape.
+    start: a folder or rastrum/NAME. Raises ``ValueError`` where it has a parameter that the model does not have, or one of another shape.
     """
     from ..checkpoint import load
 
@@ -677,28 +200,3 @@ def begin_with(model: Model, start: str) -> None:
             have = "none" if name not in ours else "x".join(map(str, ours[name].shape))
             raise ValueError(f"start: {start} has {name} of shape {'x'.join(map(str, values.shape))}, this model has {have}")
     model.load_state_dict(weights, strict=False)
-
-
-def model_name(recipe: Recipe) -> str:
-    """The name in ``MODELS`` of the recipe's system."""
-    from ..models import MODELS
-
-    return next(name for name, model_class in MODELS.items() if model_class.config_class is type(recipe.model))
-
-
-def five_minutes(name: str) -> Recipe:
-    """A small model on binarised MNIST for five minutes of one core, as benchmarks/learning.py compares them."""
-    return Recipe(
-        model=_model(name, "small", BINARY),
-        data=DataConfig(name="binarized-mnist", held_out="validation"),
-        optim=OptimConfig(learning_rate=3e-3, warm_up=50, ema=0.995, clip=20.0, batch=32, micro_batch=16),
-        run=RunConfig(cpu_minutes=5.0, workers=1),
-    )
-
-
-def _model(name: str, preset: str, shape: tuple[int, ...], **overrides: Any) -> Any:
-    """The config of a system at a preset for images of ``shape`` (channels, height, width, levels), or with frames behind."""
-    from ..models import MODELS
-    from ..protocol import ImageSpec
-
-    return MODELS[name].preset(preset, ImageSpec(*shape), **overrides)

@@ -1,0 +1,76 @@
+"""Convolutional DRAW (Gregor et al. 2016, "Towards Conceptual Compression")."""
+
+from typing import Any
+
+from ..config import DataConfig, OptimConfig, RunConfig, Score
+from .recipe import BINARY, COLOUR, ONE_CORE, Budget, Published, Recipe
+
+PAPER = "Gregor et al. 2016"
+# Ten minutes on images of two levels and 28x28 pixels.
+TWO_LEVELS: dict[str, Any] = {
+    "system": "conv-draw",
+    "images": BINARY,
+    "optim": OptimConfig(learning_rate=4e-3, betas=(0.9, 0.99), warm_up=50, clip=100.0, batch=8, micro_batch=8),
+    "run": RunConfig(cpu_minutes=10.0, workers=1, held_out_images=500),
+    "hardware": ONE_CORE,
+}
+
+
+def bound(value: float, error: float, unit: str, images: int, below: bool = False) -> Score:
+    return Score(
+        value=value, error=error, unit=unit, kind="bound", images=images, split="test", below=below, notes="1 trajectory"
+    )
+
+
+RECIPES = (
+    Recipe(
+        name="conv-draw-cifar10",
+        about="Convolutional DRAW, 8 steps of 8 latent channels at half resolution, on CIFAR-10, one hour of one core; --model.beta 0.4 "
+        "(0.2, 0.1, 0.05) gives the paper's sheets of samples that keep less and less detail.",
+        system="conv-draw",
+        options={"warm_up": 0.1},
+        images=COLOUR,
+        data=DataConfig(name="cifar10"),
+        optim=OptimConfig(learning_rate=5e-3, betas=(0.9, 0.99), warm_up=50, clip=2e4, batch=4, micro_batch=4),
+        run=RunConfig(cpu_minutes=60.0, workers=1, held_out_images=200),
+        then=("rastrum evaluate FOLDER --count 2000",),
+        hardware=ONE_CORE,
+        budget=(Budget(minutes=50, steps=23_207, notes="about; stopped early, of 60 min"),),
+        expected=bound(4.584, 0.013, "bits/dim", 2000),
+        published=(Published(value=3.58, unit="bits/dim", source=PAPER, sign="≤", notes="paper size"),),
+        tuned_on="test",
+    ),
+    Recipe(
+        name="conv-draw-cifar10-paper",
+        about="Convolutional DRAW at the paper's size (32 steps, 12 latent channels at half resolution, 320 features, 5x5) on CIFAR-10.",
+        system="conv-draw",
+        preset="paper",
+        images=COLOUR,
+        data=DataConfig(name="cifar10"),
+        optim=OptimConfig(learning_rate=5e-4, warm_up=1000, ema=0.9995, clip=1000.0, batch=64, micro_batch=None),
+        run=RunConfig(steps=200_000, evaluations=50),
+        flags="--run.device cuda",
+        then=("rastrum evaluate FOLDER",),
+        published=(Published(value=3.58, unit="bits/dim", source=PAPER, sign="≤"),),
+    ),
+    Recipe(
+        name="conv-draw-binarized-mnist",
+        about="Convolutional DRAW on Larochelle's binarised MNIST, ten minutes on one core.",
+        **TWO_LEVELS,
+        data=DataConfig(name="binarized-mnist", held_out="validation"),
+        then=("rastrum evaluate FOLDER --count 2000",),
+        budget=(Budget(minutes=10, steps=3474),),
+        expected=bound(99.24, 0.53, "nats", 2000),
+        tuned_on="validation",
+    ),
+    Recipe(
+        name="conv-draw-omniglot",
+        about="Convolutional DRAW on binarised Omniglot, ten minutes on one core.",
+        **TWO_LEVELS,
+        data=DataConfig(name="omniglot", binarise="dynamic"),
+        then=("rastrum evaluate FOLDER --count 1000",),
+        budget=(Budget(minutes=3, steps=819, notes="about; stopped early, of 10 min"),),
+        expected=bound(114.0, 1.2, "nats", 1000, below=True),
+        published=(Published(value=91.00, unit="nats", source=PAPER, sign="<", notes="on another set of 28x28 pixels"),),
+    ),
+)
