@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -87,6 +88,9 @@ class RasterModel(nn.Module):
     lower: Callable[[Program], None] | None = None
     # Colour groups that a step computes one after another: 1, or one a channel.
     groups: int = 1
+    # Whether ``lower`` reads only parameters, buffers and config, so that its program is kept until one of them changes. Each class says so
+    # for itself; a subclass does not inherit it, since it may read anything: it is asked each time.
+    lower_reads_only_parameters: bool = False
 
     def __init__(self, spec: ImageSpec, condition_spec: ConditionSpec | None = None, order: ArrayLike | None = None) -> None:
         super().__init__()
@@ -160,7 +164,7 @@ class RasterModel(nn.Module):
         if backend != "naive" and self.has_program:
             from .program import interpreter
 
-            engine = interpreter(self, batch, checked, backend, threads)
+            engine = interpreter(self.lowered(), batch, self.dtype, self.device, checked, backend, threads)
         elif backend not in ("naive", None):
             raise ValueError(f"backend: {type(self).__name__} has no step program for {backend!r} to run; leave it out, or take 'naive'")
         return State(self.spec, batch, checked, self.device, engine)
@@ -173,6 +177,7 @@ class RasterModel(nn.Module):
     def program(self) -> Program:
         """The step program, from the parameters as they are now."""
         from .program import Program
+        from .program.optimise import optimise
 
         assert self.lower is not None
         program = Program(self.spec, self.condition_spec, self.groups)
@@ -180,7 +185,20 @@ class RasterModel(nn.Module):
             self.lower(program)
         if any(mro_index(self, name) < mro_index(self, "lower") for name in ("head", "step", "observe")):
             program.head = None                                           # a subclass has changed what the program knew
-        return program.finish(self.order)
+        program.check(self.order)
+        return optimise(program)
+
+    def lowered(self) -> Program:
+        """The step program; the last one again where the class declares ``lower_reads_only_parameters`` and none has changed since."""
+        if not vars(type(self)).get("lower_reads_only_parameters", False):
+            return self.program()
+        tensors = [*self.parameters(), *self.buffers()]
+        before, program = _programs.get(self, ([], None))
+        same = len(before) == len(tensors) and all(a.dtype == b.dtype and torch.equal(a, b) for a, b in zip(before, tensors, strict=True))
+        if program is None or not same:
+            program = self.program()
+            _programs[self] = [tensor.detach().clone() for tensor in tensors], program
+        return program
 
     def step(self, state: State) -> Distribution:
         """The distribution (batch shape (B,)) of decision ``state.t``."""
@@ -248,6 +266,10 @@ class RasterModel(nn.Module):
         from .checkpoint import save_pretrained
 
         save_pretrained(self, folder)
+
+
+# The last program of each model, and its parameters and buffers then.
+_programs: WeakKeyDictionary[RasterModel, tuple[list[Tensor], Program]] = WeakKeyDictionary()
 
 
 def raster_order(spec: ImageSpec) -> Tensor:

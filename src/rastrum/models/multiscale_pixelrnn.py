@@ -50,6 +50,7 @@ class MultiscalePixelRNNConfig:
 
 class MultiscalePixelRNN(RasterModel):
     config_class = MultiscalePixelRNNConfig
+    lower_reads_only_parameters = True
 
     def __init__(self, spec: ImageSpec, config: MultiscalePixelRNNConfig, condition_spec: ConditionSpec | None = None) -> None:
         if condition_spec is not None:

@@ -99,6 +99,7 @@ class Layer(nn.Module):
 
 class SpatialLSTM(RasterModel):
     config_class = SpatialLSTMConfig
+    lower_reads_only_parameters = True
     initialised: Tensor
     active: Tensor
 

@@ -122,6 +122,7 @@ class VideoPixelNetwork(RasterModel):
     """Also of one frame, a still image: the encoder and the recurrence then have nothing to do."""
 
     config_class = VideoPixelNetworkConfig
+    lower_reads_only_parameters = True
 
     def __init__(self, spec: ImageSpec, config: VideoPixelNetworkConfig, condition_spec: ConditionSpec | None = None) -> None:
         if condition_spec is not None:
