@@ -30,7 +30,8 @@ from numba import njit
 
 import rastrum
 from rastrum import ImageSpec, RasterModel
-from rastrum.native import kernels, lanes
+from rastrum.native import compiler
+from rastrum.native.linear import six
 from rastrum.raster import Backend
 from rastrum.walk import Sample, walk
 
@@ -75,7 +76,7 @@ def peak_multiply_adds() -> float:
     @njit
     def loop(source: np.ndarray, weights: np.ndarray, out: np.ndarray) -> None:
         for _ in range(repeats):
-            kernels.six(source, 0, inputs, weights, 0, inputs, 16 * inputs, out, 0, 16, out, 0, 16)
+            six(source, 0, inputs, weights, 0, inputs, 16 * inputs, out, 0, 16, out, 0, 16)
 
     return repeats * 6 * 16 * inputs / seconds(lambda: loop(source, weights, out), 10, 2)
 
@@ -112,13 +113,13 @@ def forward_seconds(model: RasterModel, batch: int, compiled: bool = True) -> tu
         for start in range(0, batch, chunk):
             model.log_prob(x[start : start + chunk])
 
-    lanes.available, there = compiled and lanes.available, lanes.available
+    compiler.available, there = compiled and compiler.available, compiler.available
     try:
         with torch.inference_mode():
             chunks = [chunk for chunk in (1, 2, 4, 8) if chunk <= batch]
             return min((seconds(lambda chunk=chunk: forward(chunk), 5, 3), chunk) for chunk in chunks)
     finally:
-        lanes.available = there
+        compiler.available = there
 
 
 def measure(name: str, batch: int, peak: float) -> None:

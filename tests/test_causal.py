@@ -94,7 +94,7 @@ def test_compiled_rows_see_no_rows_below() -> None:
 def test_layers_without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
     layer, x = VerticalConvolution(16, 16, rows=2, columns=3), torch.randn(2, 4, 9, 16)
     compiled = layer(x), gate(x)
-    monkeypatch.setattr("rastrum.native.lanes.available", False)
+    monkeypatch.setattr("rastrum.native.compiler.available", False)
     torch.testing.assert_close((layer(x), gate(x)), compiled, rtol=1e-4, atol=1e-5)
     assert not torch.equal(layer(x), compiled[0]), "the compiled form was not used"
 

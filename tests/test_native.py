@@ -25,7 +25,8 @@ from torch import Tensor
 import rastrum
 from rastrum import ImageSpec, RasterModel
 from rastrum.distributions import Categorical, GaussianMixture, LogisticMixture
-from rastrum.native import kernels
+from rastrum.native import cdf, coder, codes, exact
+from rastrum.native.noise import philox24
 from rastrum.noise import uniform
 from rastrum.program import TorchInterpreter, golden
 from rastrum.program.builder import Grid, Head, Operation, Program, View
@@ -84,25 +85,25 @@ def each(function: Any, x: np.ndarray) -> np.ndarray:
 def test_functions_keep_their_stated_errors() -> None:
     """docs/arithmetic.md states these bounds; long double is the reference."""
     x = np.linspace(-87, 88, 400_001).astype(np.float32)
-    exact = np.exp(x.astype(np.longdouble))
-    assert np.abs(each(kernels.exp32, x) / exact - 1).max() < 1.4 * 2.0**-24
-    ends = each(kernels.exp32, np.array([-1e9, 1e9], np.float32))
+    reference = np.exp(x.astype(np.longdouble))
+    assert np.abs(each(exact.exp32, x) / reference - 1).max() < 1.4 * 2.0**-24
+    ends = each(exact.exp32, np.array([-1e9, 1e9], np.float32))
     assert 0 < ends[0] < ends[1] < np.inf
     x = np.linspace(-700, 700, 400_001)
-    assert np.abs(each(kernels.exp64, x) / np.exp(x.astype(np.longdouble)) - 1).max() < 1.3 * 2.0**-53
+    assert np.abs(each(exact.exp64, x) / np.exp(x.astype(np.longdouble)) - 1).max() < 1.3 * 2.0**-53
     x = np.concatenate([np.exp(x), np.linspace(0.5, 2, 400_001)])
-    exact = np.log(x.astype(np.longdouble))
-    assert (np.abs(each(kernels.log64, x) - exact) / np.maximum(1, np.abs(exact))).max() < 1.4 * 2.0**-53
+    reference = np.log(x.astype(np.longdouble))
+    assert (np.abs(each(exact.log64, x) - reference) / np.maximum(1, np.abs(reference))).max() < 1.4 * 2.0**-53
     x = np.linspace(-60, 60, 400_001)
     wide = x.astype(np.longdouble)
-    assert np.abs(each(kernels.tanh64, x) - np.tanh(wide)).max() < 2.3 * 2.0**-53
-    exact = np.minimum(wide, 0) - np.log1p(np.exp(-np.abs(wide)))
-    assert (np.abs(each(kernels.log_sigmoid64, x) - exact) / np.maximum(1, np.abs(exact))).max() < 2.3 * 2.0**-53
+    assert np.abs(each(exact.tanh64, x) - np.tanh(wide)).max() < 2.3 * 2.0**-53
+    reference = np.minimum(wide, 0) - np.log1p(np.exp(-np.abs(wide)))
+    assert (np.abs(each(exact.log_sigmoid64, x) - reference) / np.maximum(1, np.abs(reference))).max() < 2.3 * 2.0**-53
     x = np.concatenate([np.linspace(-37, 37, 1501), np.linspace(-1, 1, 1001)])
     with mpmath.workdps(30):
-        exact = np.array([float(mpmath.ncdf(mpmath.mpf(float(v)))) for v in x])
-    assert (np.abs(each(kernels.normal64, x) - exact) / exact).max() < 12 * 2.0**-53
-    ends = each(kernels.normal64, np.array([-np.inf, -1e9, 1e9, np.inf]))
+        reference = np.array([float(mpmath.ncdf(mpmath.mpf(float(v)))) for v in x])
+    assert (np.abs(each(exact.normal64, x) - reference) / reference).max() < 12 * 2.0**-53
+    ends = each(exact.normal64, np.array([-np.inf, -1e9, 1e9, np.inf]))
     assert 0 <= ends[0] == ends[1] < 1e-300 and ends[2] == ends[3] == 1
 
 
@@ -110,7 +111,7 @@ def test_noise_is_the_same_function() -> None:
     @njit
     def thresholds(seed: Any, images: np.ndarray, t: int, out: np.ndarray) -> None:
         for b in range(len(images)):
-            out[b] = kernels.philox24(seed, images[b], t)
+            out[b] = philox24(seed, images[b], t)
 
     images, out = np.array([0, 1, 77, 2**32 - 1]), np.zeros(4, np.int64)
     for seed in (0, 1, 2**64 - 1, 0x0123456789ABCDEF):
@@ -358,21 +359,21 @@ def test_mixture_cdfs_increase_and_follow_the_definition(
     logits, means = (torch.randn(components, dtype=torch.float64, generator=generator) * spread for _ in range(2))
     log_scales = torch.randn(components, dtype=torch.float64, generator=generator) + log_scale
     exact = kind(logits[None], means[None], log_scales[None], levels)
-    head = kernels.GAUSSIAN if kind is GaussianMixture else kernels.MIXTURE
+    head = codes.GAUSSIAN if kind is GaussianMixture else codes.MIXTURE
     centre, steepness = exact._bins()
-    lanes = -(-components // kernels.LANES) * kernels.LANES
-    mixture = kernels.Mixture(np.zeros(lanes), np.zeros(lanes), np.zeros(lanes), np.zeros(lanes, np.int64))
+    lanes = -(-components // cdf.LANES) * cdf.LANES
+    mixture = cdf.Mixture(np.zeros(lanes), np.zeros(lanes), np.zeros(lanes), np.zeros(lanes, np.int64))
     for array, values in zip(mixture, (logits.softmax(0) * ((2**24 - 2 * levels) * 2.0**28), centre[0] + 0.5, steepness[0]), strict=False):
         array[:components] = values.numpy()
-    cdf = np.array([kernels.mixture_cdf(mixture, head, levels, level) for level in range(levels + 1)])
-    assert cdf[0] == 0 and cdf[-1] == 2**24 and np.diff(cdf).min() >= 1
+    counts = np.array([cdf.mixture_cdf(mixture, head, levels, level) for level in range(levels + 1)])
+    assert counts[0] == 0 and counts[-1] == 2**24 and np.diff(counts).min() >= 1
     expected = torch.cat([exact.cdf(torch.tensor([level])) for level in range(levels + 1)]).numpy()
-    assert np.abs(cdf - expected).max() <= 2
+    assert np.abs(counts - expected).max() <= 2
     for threshold in (0, 1, 2**23, 2**24 - 1, *np.random.default_rng(seed).integers(0, 2**24, 20)):
-        level = kernels.mixture_search(mixture, head, levels, threshold)
-        assert cdf[level] <= threshold < cdf[level + 1]
+        level = cdf.mixture_search(mixture, head, levels, threshold)
+        assert counts[level] <= threshold < counts[level + 1]
     masses = np.zeros(levels)
-    (kernels.gaussian_masses if head == kernels.GAUSSIAN else kernels.logistic_masses)(mixture, levels, masses)
+    (cdf.gaussian_masses if head == codes.GAUSSIAN else cdf.logistic_masses)(mixture, levels, masses)
     log_masses = exact.log_pmf()[0].numpy()
     near = log_masses > -600                                              # beyond, both are nothing: a level keeps its own counts
     np.testing.assert_allclose(masses[near] / masses.sum(), np.exp(log_masses[near]), rtol=1e-9)
@@ -383,12 +384,12 @@ def test_mixture_cdfs_increase_and_follow_the_definition(
 def test_softmax_cdfs_increase_and_are_searched(levels: int, spread: float, seed: int) -> None:
     logits = (np.random.default_rng(seed).normal(size=levels) * spread).astype(np.float32)
     sums = np.zeros(levels + 1, np.int64)
-    assert kernels.softmax_sums(logits, np.float32(1), sums)
-    cdf = np.array([kernels.sums_cdf(sums, levels, level) for level in range(levels + 1)])
-    assert cdf[0] == 0 and cdf[-1] == 2**24 and np.diff(cdf).min() >= 1
+    assert cdf.softmax_sums(logits, np.float32(1), sums)
+    counts = np.array([cdf.sums_cdf(sums, levels, level) for level in range(levels + 1)])
+    assert counts[0] == 0 and counts[-1] == 2**24 and np.diff(counts).min() >= 1
     for threshold in (0, 1, 2**23, 2**24 - 1, *np.random.default_rng(seed).integers(0, 2**24, 20)):
-        level = kernels.sums_search(sums, levels, threshold)
-        assert cdf[level] <= threshold < cdf[level + 1]
+        level = cdf.sums_search(sums, levels, threshold)
+        assert counts[level] <= threshold < counts[level + 1]
 
 
 @settings(max_examples=60, deadline=None)
@@ -398,22 +399,22 @@ def test_the_coder_writes_the_bytes_of_the_definition(pairs: list[tuple[int, int
     intervals = [(2**24 - 1, 2**24)] * 9 * carries + [(low, min(2**24, low + width)) for low, width in pairs]
     encoder = Encoder()
     words, places = [np.zeros(1, np.uint64) for _ in range(3)], [np.zeros(1, np.int64) for _ in range(2)]
-    streams = kernels.Streams(words[0], words[1], words[2], places[0], places[1], np.zeros((1, 400), np.uint8))
+    streams = coder.Streams(words[0], words[1], words[2], places[0], places[1], np.zeros((1, 400), np.uint8))
     streams.range[0] = encoder.range
     for low, high in intervals:
         encoder.put(low, high)
-        kernels.put(streams, 0, low, high)
-    assert streams.data[0, : streams.place[0]].tobytes() == bytes(encoder.data)
+        coder.put(streams, 0, low, high)
+    assert streams.data[0, : streams.position[0]].tobytes() == bytes(encoder.data)
     assert (int(streams.low[0]), int(streams.range[0])) == (encoder.low, encoder.range)
     stream = encoder.finish()
     decoder = Decoder(stream)
     streams.data[0, : len(stream)] = np.frombuffer(stream, np.uint8)
-    streams.code[0], streams.range[0], streams.place[0], streams.ends[0] = decoder.code, decoder.range, decoder.place, len(stream)
+    streams.code[0], streams.range[0], streams.position[0], streams.ends[0] = decoder.code, decoder.range, decoder.position, len(stream)
     for low, high in intervals:
-        assert kernels.threshold_of(streams, 0) == decoder.threshold()
+        assert coder.threshold_of(streams, 0) == decoder.threshold()
         decoder.advance(low, high)
-        kernels.take(streams, 0, low, high)
-    assert (int(streams.code[0]), int(streams.range[0]), int(streams.place[0])) == (decoder.code, decoder.range, decoder.place)
+        coder.take(streams, 0, low, high)
+    assert (int(streams.code[0]), int(streams.range[0]), int(streams.position[0])) == (decoder.code, decoder.range, decoder.position)
 
 
 # ── what cannot be run ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -621,7 +622,7 @@ def test_without_numba_torch_draws_and_says_so_once(monkeypatch: pytest.MonkeyPa
     from rastrum import program
 
     program.has_numba.cache_clear()
-    monkeypatch.setattr("rastrum.native.lanes.available", False)
+    monkeypatch.setattr("rastrum.native.compiler.available", False)
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
         assert torch.equal(rastrum.sample(model, 3), native) and torch.equal(rastrum.sample(model, 3), native)

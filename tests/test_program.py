@@ -9,6 +9,7 @@ from torch import Tensor
 from rastrum import ImageSpec
 from rastrum.program import Program, TorchInterpreter
 from rastrum.program.builder import View
+from rastrum.program.optimise import optimise
 
 LAYERS, UNITS = 2, 3
 
@@ -198,7 +199,7 @@ def test_a_map_of_its_own_pixel_keeps_one_column() -> None:
         if read == "row":
             with program.phase("row"):
                 program.apply("copy", h)
-        program.finish(torch.arange(spec.size))
+        optimise(program)
         assert (h.buffer.columns, h.buffer.single) == (columns, columns == 1)
         run = TorchInterpreter(program, 1, torch.float64, torch.device("cpu"))
         values = torch.tensor([3, 0, 4, 1, 2, 2, 1, 0])

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from rastrum.layers import native_for
 from rastrum.layers.recurrent import SPATIAL, DiagonalScan, RowScan, Scan, skew, unskew
+from rastrum.native import native_for
 
 State = dict[tuple[int, int], Tensor]
 

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .program import Program, lowered, suits_native
+from .program import Program, suits_native
 from .protocol import ArrayLike, check_condition, check_images, to_levels
 from .range_coder import Decoder, Encoder
 from .raster import Backend, RasterModel
@@ -122,11 +122,11 @@ def _identity(model: RasterModel) -> tuple[int, bytes]:
 
     Hashing the weights takes as long as drawing half an image, so it is done once for each time that they are lowered.
     """
-    if not model.has_program or not suits_native(model):
+    if not model.has_program or not suits_native(model.dtype, model.device):
         return TORCH, _fingerprint(model)
     from .program.golden import verify
 
-    program = lowered(model)
+    program = model.lowered()
     if program.head is None:
         return TORCH, _fingerprint(model)
     verify()

@@ -27,10 +27,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .layers import native_for
+from .native import native_for
+from .range_coder import CDF_TOTAL
 
-CDF_BITS = 24
-CDF_TOTAL = 1 << CDF_BITS
 SEARCH_RADIX = 16
 MIXTURE_COUNT = 2.0**28        # the mixture's sums are in this fraction of a count
 HALF_LOG_2_PI = 0.5 * math.log(2 * math.pi)

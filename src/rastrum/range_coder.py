@@ -17,8 +17,8 @@ decode to some symbols; whether they are the right ones is for a checksum to say
 
 from __future__ import annotations
 
-from .distributions import CDF_BITS, CDF_TOTAL
-
+CDF_BITS = 24
+CDF_TOTAL = 1 << CDF_BITS
 FULL = (1 << 64) - 1
 LEAST_RANGE = 1 << 48
 
@@ -46,11 +46,11 @@ class Encoder:
             self.range <<= 8
 
     def _carry(self) -> None:
-        place = len(self.data) - 1
-        while self.data[place] == 255:
-            self.data[place] = 0
-            place -= 1
-        self.data[place] += 1
+        position = len(self.data) - 1
+        while self.data[position] == 255:
+            self.data[position] = 0
+            position -= 1
+        self.data[position] += 1
 
     def finish(self) -> bytes:
         """The stream of what was put so far; more may be put afterwards."""
@@ -68,7 +68,7 @@ class Decoder:
 
     def __init__(self, data: bytes) -> None:
         self.data = data
-        self.place = 8
+        self.position = 8
         self.code = int.from_bytes(data[:8].ljust(8, b"\0"))
         self.range = FULL
 
@@ -84,7 +84,7 @@ class Decoder:
         assert self.code >= 0, "the interval does not hold the threshold"
         self.range = unit * (cdf_high - cdf_low)
         while self.range < LEAST_RANGE:
-            byte = self.data[self.place] if self.place < len(self.data) else 0
+            byte = self.data[self.position] if self.position < len(self.data) else 0
             self.code = (self.code << 8 | byte) & FULL
             self.range <<= 8
-            self.place += 1
+            self.position += 1

@@ -10,6 +10,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, TypeAlias
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -93,6 +94,9 @@ class RasterModel(Model):
     lower: Callable[[Program], None] | None = None
     # Colour groups that a step computes one after another: 1, or one a channel.
     groups: int = 1
+    # Whether ``lower`` reads only parameters, buffers and config, so that its program is kept until one of them changes. Each class says so
+    # for itself; a subclass does not inherit it, since it may read anything: it is asked each time.
+    lower_reads_only_parameters: bool = False
 
     def __init__(self, spec: ImageSpec, condition_spec: ConditionSpec | None = None, order: ArrayLike | None = None) -> None:
         super().__init__(spec, None, condition_spec)
@@ -175,7 +179,7 @@ class RasterModel(Model):
         if backend != "naive" and self.has_program:
             from .program import interpreter
 
-            engine = interpreter(self, batch, checked, backend, threads)
+            engine = interpreter(self.lowered(), batch, self.dtype, self.device, checked, backend, threads)
         elif backend not in ("naive", None):
             raise ValueError(f"backend: {type(self).__name__} has no step program for {backend!r} to run; leave it out, or take 'naive'")
         return State(self.spec, batch, checked, self.device, engine)
@@ -188,6 +192,7 @@ class RasterModel(Model):
     def program(self) -> Program:
         """The step program, from the parameters as they are now."""
         from .program import Program
+        from .program.optimise import optimise
 
         assert self.lower is not None
         program = Program(self.spec, self.condition_spec, self.groups)
@@ -195,7 +200,20 @@ class RasterModel(Model):
             self.lower(program)
         if any(mro_index(self, name) < mro_index(self, "lower") for name in ("head", "step", "observe")):
             program.head = None                                           # a subclass has changed what the program knew
-        return program.finish(self.order)
+        program.check(self.order)
+        return optimise(program)
+
+    def lowered(self) -> Program:
+        """The step program; the last one again where the class declares ``lower_reads_only_parameters`` and none has changed since."""
+        if not vars(type(self)).get("lower_reads_only_parameters", False):
+            return self.program()
+        tensors = [*self.parameters(), *self.buffers()]
+        before, program = _programs.get(self, ([], None))
+        same = len(before) == len(tensors) and all(a.dtype == b.dtype and torch.equal(a, b) for a, b in zip(before, tensors, strict=True))
+        if program is None or not same:
+            program = self.program()
+            _programs[self] = [tensor.detach().clone() for tensor in tensors], program
+        return program
 
     def step(self, state: State) -> Distribution:
         """The distribution (batch shape (B,)) of decision ``state.t``."""
@@ -255,6 +273,10 @@ class RasterModel(Model):
         values = state.engine.decide(state.t, stop, work, active, kept)
         state.x.view(state.batch, -1)[:, self.order[state.t : stop]] = values
         state.t = stop
+
+
+# The last program of each model, and its parameters and buffers then.
+_programs: WeakKeyDictionary[RasterModel, tuple[list[Tensor], Program]] = WeakKeyDictionary()
 
 
 def raster_order(spec: ImageSpec) -> Tensor:

@@ -1,8 +1,8 @@
 """Causal convolutions without masks: a kernel is a list of taps, and a forbidden tap is simply not there.
 
 Maps in ``forward`` are channels last, (B, H, W, C): a convolution is then one matrix product a tap on flat rows, the fastest plain way
-found on a CPU (``benchmarks/training.py``); float32 there takes faster forms from ``native.py`` where they fit. Each layer also says its
-step, ``lower``, in the words of ``program/builder.py``.
+found on a CPU (``benchmarks/training.py``); float32 there takes faster forms from ``native/layers.py`` where they fit. Each layer also says
+its step, ``lower``, in the words of ``program/builder.py``.
 
     CausalConvolution     what a pixel may see: rows above, columns to the left, earlier colour groups of the pixel itself
     VerticalConvolution   what a row may see: its own row and rows above, both sides; for stacks that live one row up (``shift_down``)
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -24,8 +24,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from ..native import native_for
+from ..native.points import POINTS, tiles
 from ..program.builder import Program, View
-from . import native_for
 
 
 @dataclass(frozen=True)
@@ -157,15 +158,24 @@ def convolve(
         return torch.addmm(start, x.flatten(0, 2), weights[0]).view(*x.shape[:-1], outputs)
     native = native_for(x)
     for i in range(len(taps) - 2):
-        if native is not None and native.fits_three_columns(x, taps[i : i + 3], outputs):
+        if native is not None and _fits_three_columns(x, taps[i : i + 3], outputs):
             base = x.new_zeros(1, outputs) if bias is None else bias[None]
             if initial is not None and initial[0, ..., 0].numel() == 1:    # a condition: one vector an image
                 base, initial = base + initial[:, 0, 0], None
-            out = native.ThreeColumns.apply(x, base, taps[i], *weights[i : i + 3])
+            first, highest = taps[i].right, taps[i].rows - 1 - taps[i].down
+            out = native.ThreeColumns.apply(x, base, first, highest, *weights[i : i + 3])
             out = out if initial is None else out + initial
             rest = [j for j in range(len(taps)) if not i <= j < i + 3]
             return convolve(x, [taps[j] for j in rest], [weights[j] for j in rest], None, out, outputs) if rest else out
     return _Taps.apply(x, bias, initial, taps, outputs, *weights)         # pyright: ignore[reportReturnType]
+
+
+def _fits_three_columns(x: Tensor, taps: Sequence[Tap], outputs: int) -> bool:
+    """Whether ``ThreeColumns`` can add up these taps of maps x (B, H, W, I), with fewer multiplications."""
+    first, width, inputs = taps[0], x.shape[2], x.shape[3]
+    whole = first.inputs == inputs and first.to == (0, outputs)
+    neighbours = all(tap == replace(first, right=first.right + i) for i, tap in enumerate(taps))
+    return whole and neighbours and inputs >= 16 and POINTS * tiles(width) < 3 * width
 
 
 def convolve_dense(x: Tensor, taps: Sequence[Tap], weights: Sequence[Tensor], bias: Tensor | None, outputs: int, stride: int = 1) -> Tensor:

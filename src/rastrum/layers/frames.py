@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..native import native_for
 from ..program.builder import Program, View
-from . import native_for
 
 
 def multiplicative(gates: Tensor, h: Tensor, groups: int = 1) -> Tensor:

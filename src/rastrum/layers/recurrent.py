@@ -1,28 +1,28 @@
-"""Recurrences that run a map line by line, all places of a line at once: a row of a Row LSTM, a diagonal of a Diagonal BiLSTM, a value.
+"""Recurrences that run a map line by line, all positions of a line at once: a row of a Row LSTM, a diagonal of a Diagonal BiLSTM, a value.
 
-    gates (S, N, B, Gn) ──▶  line s:  gates[s] + Σ_k h[s−1, places + offset k] · W_k  ──▶ cell(c[s−1]) ──▶ c[s], h[s]
+    gates (S, N, B, Gn) ──▶  line s:  gates[s] + Σ_k h[s−1, positions + offset k] · W_k  ──▶ cell(c[s−1]) ──▶ c[s], h[s]
 
-S lines of N places, B images, n units, G gates (4; 5 of a spatial LSTM): what neighbouring places read lies in one slice. Outside the map,
-and at places that have not begun (``spans``), h and c are the learned initial state. A cell is written once, for torch tensors and for the
-vectors of compiled loops.
-For float32 on a CPU ``recurrent_native.py`` does the same without rearranging the map; this is its reference, and serves the rest.
+S lines of N positions, B images, n units, G gates (4; 5 for a spatial LSTM): what neighbouring positions read lies in one slice. Outside
+the map, and before a position's line has begun (``spans``), h and c are the learned initial state. The cells' formulas are those of
+``native/cells.py``.
+For float32 on a CPU ``native/scan.py`` computes the same without rearranging the map; this is its reference, and serves all other cases.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from ..native.lanes import Lanes
-from . import native_for
+from ..native import native_for
+from ..native.cells import activate, lstm, lstm_gradient, spatial_lstm, spatial_lstm_gradient
+from ..native.routes import diagonals
 
-Numbers = TypeVar("Numbers", Tensor, Lanes)
 Spans = Sequence[tuple[int, int]]
 
 # ── maps as lines ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -40,77 +40,15 @@ def unskew(x: Tensor) -> Tensor:
     return F.pad(x.flatten(1, 2), (0, 0, 0, height)).unflatten(1, (height, -1))[:, :, : columns - height + 1]
 
 
-def diagonals(height: int, width: int) -> Spans:
-    """Rows that have a pixel on each column of a skewed map."""
-    return [(max(0, s - width + 1), min(height, s + 1)) for s in range(width + height - 1)]
-
-
 # ── cells ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def sigmoid(x: Numbers) -> Numbers:
-    return 1.0 / ((x * -1.0).exp() + 1.0)
-
-
-def tanh(x: Numbers) -> Numbers:
-    return sigmoid(x * 2.0) * 2.0 - 1.0
-
-
-def passed(*gates: Numbers) -> list[Numbers]:
-    """What the gates let through: the sigmoid of all but the last, the content."""
-    return [*map(sigmoid, gates[:-1]), tanh(gates[-1])]
-
-
-def lstm(o: Numbers, f: Numbers, i: Numbers, g: Numbers, before: Numbers) -> list[Numbers]:
-    """→ cell f before + i g, and h = o tanh(cell), of what the gates let through."""
-    c = f * before + i * g
-    return [c, o * tanh(c)]
-
-
-def lstm_gradient(
-    grad_h: Numbers, grad_c: Numbers, o: Numbers, f: Numbers, i: Numbers, g: Numbers, before: Numbers, c: Numbers
-) -> list[Numbers]:
-    """→ gradients of the sums of o, f, i, g and of the cell before, from those of h and of the cell after (without what h gives it)."""
-    seen = tanh(c)
-    grad_c = grad_c + grad_h * o * (1.0 - seen * seen)
-    return [
-        grad_h * seen * o * (1.0 - o),
-        grad_c * before * f * (1.0 - f),
-        grad_c * g * i * (1.0 - i),
-        grad_c * i * (1.0 - g * g),
-        grad_c * f,
-    ]
-
-
-def spatial_lstm(o: Numbers, f: Numbers, u: Numbers, i: Numbers, g: Numbers, left: Numbers, up: Numbers) -> list[Numbers]:
-    """→ cell f left + u up + i g, and h = tanh(o cell) (Theis & Bethge 2015, section 2.1)."""
-    c = f * left + u * up + i * g
-    return [c, tanh(o * c)]
-
-
-def spatial_lstm_gradient(
-    grad_h: Numbers, grad_c: Numbers, o: Numbers, f: Numbers, u: Numbers, i: Numbers, g: Numbers, left: Numbers, up: Numbers, c: Numbers
-) -> list[Numbers]:
-    """→ gradients of the sums of o, f, u, i, g and of the cells before, left and up."""
-    h = tanh(o * c)
-    grad_shown = grad_h * (1.0 - h * h)
-    grad_c = grad_c + grad_shown * o
-    return [
-        grad_shown * c * o * (1.0 - o),
-        grad_c * left * f * (1.0 - f),
-        grad_c * up * u * (1.0 - u),
-        grad_c * g * i * (1.0 - i),
-        grad_c * i * (1.0 - g * g),
-        grad_c * f,
-        grad_c * u,
-    ]
-
-
 class Cell(NamedTuple):
-    """A recurrent cell: ``gates`` numbers a unit, and the places of the line before (offsets) whose cells it reads, its own first.
+    """A recurrent cell.
 
-    run: what the gates let through, cells before … → c, h · gradient: those of h and c, what the gates let through, cells before …, c →
-    those of the gates' sums, of cells before ….
+    gates: gates per unit · memory: offsets, in the line before, of the cells that it reads, its own first
+    run: activated gates, cells before … → c, h
+    gradient: grad_h, grad_c, activated gates, cells before …, c → gradients of the gates' pre-activations, of the cells before …
     """
 
     gates: int
@@ -119,19 +57,19 @@ class Cell(NamedTuple):
     gradient: Callable[..., list[Tensor]]
 
     def forward(self, gates: Tensor, before: Sequence[Tensor], c: Tensor, h: Tensor, groups: int) -> None:
-        """A line's cells: gates (…, Gn) as [o f i g] of each colour group, before (…, n) → c and h (…, n), written."""
+        """Computes a line: pre-activations gates (…, Gn) as [o f i g] of each colour group, cells before (…, n); writes c and h (…, n)."""
         shape = (-1, c.shape[-1] // groups)
-        new = self.run(*passed(*gates.view(-1, self.gates, shape[1]).unbind(1)), *(x.view(shape) for x in before))
+        new = self.run(*activate(*gates.view(-1, self.gates, shape[1]).unbind(1)), *(x.view(shape) for x in before))
         for out, value in zip((c, h), new, strict=True):
             out.view(shape).copy_(value)
 
     def backward(
         self, grad_h: Tensor, gates: Tensor, before: Sequence[Tensor], c: Tensor, grad_gates: Tensor, grads: Sequence[Tensor], groups: int
     ) -> None:
-        """grad_gates (…, Gn) and grads, of ``before``, (…, n) are written; the first of grads holds the gradient of c at first."""
+        """Writes grad_gates (…, Gn) and grads (…, n), of ``before``; the first of grads holds the gradient of c when called."""
         shape = (-1, c.shape[-1] // groups)
-        of_h, of_c, *narrow = (x.view(shape) for x in (grad_h, grads[0], *before, c))
-        new = self.gradient(of_h, of_c, *passed(*gates.view(-1, self.gates, shape[1]).unbind(1)), *narrow)
+        grad_h, grad_c, *values = (x.view(shape) for x in (grad_h, grads[0], *before, c))
+        new = self.gradient(grad_h, grad_c, *activate(*gates.view(-1, self.gates, shape[1]).unbind(1)), *values)
         grad_gates.view(-1, self.gates * shape[1]).copy_(torch.cat(new[: self.gates], 1))
         for out, value in zip(grads, new[self.gates :], strict=True):
             out.view(shape).copy_(value)
@@ -145,7 +83,7 @@ SPATIAL = Cell(5, (0, -1), spatial_lstm, spatial_lstm_gradient)
 
 @dataclass(frozen=True)
 class Lines:
-    """Which places of the line before a place reads, and which places each line has."""
+    """offsets: positions of the line before that a position reads · spans: first and last position + 1 of each line."""
 
     offsets: tuple[int, ...]
     spans: Spans
@@ -154,7 +92,7 @@ class Lines:
 
     @property
     def left(self) -> int:
-        """Places beside a line that its neighbours reach."""
+        """Positions to the left of a line that ``offsets`` reach."""
         return max(0, -min(self.offsets))
 
     @property
@@ -162,7 +100,7 @@ class Lines:
         return max(0, max(self.offsets))
 
     def at(self, line: int, offset: int = 0) -> slice:
-        """The places of a line, or what lies ``offset`` beside them, in a map that has places beside it."""
+        """The positions of a line, shifted by ``offset``, in a map padded by ``left`` and ``right``."""
         first, last = self.spans[line]
         return slice(self.left + first + offset, self.left + last + offset)
 
@@ -170,36 +108,36 @@ class Lines:
 class _Scan(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, lines: Lines, gates: Tensor, weights: Tensor, first_h: Tensor, first_c: Tensor) -> Tensor:
-        count, places, batch = gates.shape[:3]
-        h, c = (first.repeat(count + 1, lines.left + places + lines.right, batch, 1) for first in (first_h, first_c))
-        sums = torch.empty_like(gates)
+        count, positions, batch = gates.shape[:3]
+        h, c = (first.repeat(count + 1, lines.left + positions + lines.right, batch, 1) for first in (first_h, first_c))
+        totals = torch.empty_like(gates)
         for s, (first, last) in enumerate(lines.spans):
-            out, base = sums[s, first:last].flatten(0, 1), gates[s, first:last].flatten(0, 1)
+            out, base = totals[s, first:last].flatten(0, 1), gates[s, first:last].flatten(0, 1)
             for offset, weight in zip(lines.offsets, weights, strict=True):
                 torch.addmm(base, h[s, lines.at(s, offset)].flatten(0, 1), weight, out=out)
                 base = out
             before = [c[s, lines.at(s, offset)] for offset in lines.cell.memory]
-            lines.cell.forward(sums[s, first:last], before, c[s + 1, lines.at(s)], h[s + 1, lines.at(s)], lines.groups)
-        ctx.save_for_backward(sums, h, c, weights)
+            lines.cell.forward(totals[s, first:last], before, c[s + 1, lines.at(s)], h[s + 1, lines.at(s)], lines.groups)
+        ctx.save_for_backward(totals, h, c, weights)
         ctx.lines = lines
-        return h[1:, lines.left : lines.left + places].clone()
+        return h[1:, lines.left : lines.left + positions].clone()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        sums, h, c, weights = ctx.saved_tensors
+        totals, h, c, weights = ctx.saved_tensors
         lines: Lines = ctx.lines
-        count, places, left, memory = len(sums), sums.shape[1], lines.left, lines.cell.memory
-        grad_gates, grad_h = torch.zeros_like(sums), torch.zeros_like(h[0])
+        count, positions, left, memory = len(totals), totals.shape[1], lines.left, lines.cell.memory
+        grad_gates, grad_h = torch.zeros_like(totals), torch.zeros_like(h[0])
         grad_c, first_c = torch.zeros_like(c[0]), torch.zeros_like(c[0])
         others = [torch.empty_like(c[0]) for _ in memory[1:]]
         transposed = [weight.t() for weight in weights]
         for s in range(count - 1, -1, -1):
             (first, last), at = lines.spans[s], lines.at(s)
-            of_line, out = grad_h[at].add_(grad[s, first:last]), grad_gates[s, first:last]
+            grad_line, out = grad_h[at].add_(grad[s, first:last]), grad_gates[s, first:last]
             before = [c[s, lines.at(s, offset)] for offset in memory]
             grads = [grad_c[at], *(other[at] for other in others)]
-            lines.cell.backward(of_line, sums[s, first:last], before, c[s + 1, at], out, grads, lines.groups)
+            lines.cell.backward(grad_line, totals[s, first:last], before, c[s + 1, at], out, grads, lines.groups)
             for offset, other in zip(memory[1:], others, strict=True):
                 grad_c[lines.at(s, offset)] += other[at]
             began = lines.at(s - 1) if s else slice(left, left)
@@ -210,23 +148,24 @@ class _Scan(torch.autograd.Function):
             grad_h.zero_()
             for offset, weight in zip(lines.offsets, transposed, strict=True):
                 grad_h[lines.at(s, offset)].flatten(0, 1).addmm_(out.flatten(0, 1), weight)
-        # What was read of the line before: its h, or the initial state where it had none.
-        begun = torch.zeros(count, places + left + lines.right, 1, dtype=sums.dtype, device=sums.device)
+        # What was read of the line before: its h, or the initial state where it had not begun.
+        begun = torch.zeros(count, positions + left + lines.right, 1, dtype=totals.dtype, device=totals.device)
         for s, (first, last) in enumerate(lines.spans[:-1]):
             begun[s + 1, left + first : left + last] = 1
-        of_images = grad_gates.sum(2)
+        grad_batch = grad_gates.sum(2)
         grad_weights, grad_first = torch.empty_like(weights), weights.new_zeros(weights.shape[1])
         for k, offset in enumerate(lines.offsets):
-            reads = slice(left + offset, left + offset + places)
+            reads = slice(left + offset, left + offset + positions)
             grad_weights[k] = h[:-1, reads].flatten(0, 2).t() @ grad_gates.flatten(0, 2)
-            grad_first += ((1 - begun[:, reads]) * of_images).sum((0, 1)) @ transposed[k]
+            grad_first += ((1 - begun[:, reads]) * grad_batch).sum((0, 1)) @ transposed[k]
         return None, grad_gates, grad_weights, grad_first, first_c.sum((0, 1))
 
 
 class Scan(nn.Module):
     """State-to-state weights of a recurrence along lines, one (n, Gn) for each of ``offsets``, and its initial state.
 
-    groups: the gates lie as [o f i g] of each colour group, one after another.
+    units: n · offsets: positions of the line before whose h a position reads, default its own
+    groups: colour groups; the gates lie as [o f i g] of one group after another · cell: LSTM or SPATIAL
     """
 
     def __init__(self, units: int, offsets: Sequence[int] = (0,), groups: int = 1, cell: Cell = LSTM) -> None:
@@ -238,27 +177,27 @@ class Scan(nn.Module):
         self.first_c = nn.Parameter(torch.zeros(units))
 
     def forward(self, gates: Tensor) -> Tensor:
-        """gates (S, N, B, Gn), what the input gives → h (S, N, B, n)."""
-        if native_for(gates) is not None:                                 # the places of all images are the columns of one map
+        """gates (S, N, B, Gn), the input's share of the pre-activations → h (S, N, B, n)."""
+        if native_for(gates) is not None:                                 # the positions of all images are the columns of one map
             batch, one_map = gates.shape[2], gates.flatten(1, 2)[None]
             return self.compiled(one_map, lambda offset: (-1, offset * batch))[0].unflatten(1, (gates.shape[1], batch))
         return self.by_line(gates, [(0, gates.shape[1])] * len(gates))
 
     def by_line(self, gates: Tensor, spans: Spans) -> Tensor:
-        """The same by torch, for lines that have only the places of their span."""
+        """The same in torch, for lines that have only the positions of their span."""
         lines = Lines(self.offsets, spans, self.groups, self.cell)
         return _Scan.apply(lines, gates.contiguous(), self.weights, self.first_h, self.first_c)  # pyright: ignore[reportReturnType]
 
-    def compiled(self, gates: Tensor, place: Callable[[int], tuple[int, int]], turn: int = 0) -> Tensor:
-        """Maps (B, H, W, Gn) as they lie; what lies at an offset of the line before is ``place`` (rows, columns) away on the map."""
+    def compiled(self, gates: Tensor, on_map: Callable[[int], tuple[int, int]], turn: int = 0) -> Tensor:
+        """Maps (B, H, W, Gn) as they lie; ``on_map`` turns an offset in the line before into (rows, columns) on the map."""
         from ..native.scan import scan
 
-        taps, kept = (tuple(map(place, offsets)) for offsets in (self.offsets, self.cell.memory))
+        taps, kept = (tuple(map(on_map, offsets)) for offsets in (self.offsets, self.cell.memory))
         return scan(gates, self.weights, self.first_h, self.first_c, self.groups, taps, kept, turn)
 
 
 class RowScan(Scan):
-    """Rows of maps (B, H, W, Gn) → (B, H, W, n); a place sees the row above at ``offsets``."""
+    """Rows of maps (B, H, W, Gn) → (B, H, W, n); a position sees the row above at ``offsets``."""
 
     def forward(self, gates: Tensor) -> Tensor:
         if native_for(gates) is not None:
@@ -278,8 +217,8 @@ class DiagonalScan(Scan):
 
     def forward(self, gates: Tensor) -> Tensor:
         if native_for(gates) is not None:
-            beside = 1 if self.from_right else -1
-            return self.compiled(gates, lambda offset: (-1, 0) if offset else (0, beside), -beside)
+            side = 1 if self.from_right else -1
+            return self.compiled(gates, lambda offset: (-1, 0) if offset else (0, side), -side)
         lines = skew(gates.flip(2) if self.from_right else gates).permute(2, 1, 0, 3)
         h = unskew(self.by_line(lines, diagonals(*gates.shape[1:3])).permute(2, 1, 0, 3))
         return h.flip(2) if self.from_right else h

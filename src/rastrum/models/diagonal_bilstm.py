@@ -80,6 +80,7 @@ class DiagonalBiLSTMConfig(PixelRNNConfig):
 
 class DiagonalBiLSTM(PixelRNN):
     config_class = DiagonalBiLSTMConfig
+    lower_reads_only_parameters = True
     recurrence = DiagonalRecurrence
 
     def context(self) -> Tensor:

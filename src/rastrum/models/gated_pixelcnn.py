@@ -70,6 +70,7 @@ class Layer(nn.Module):
 
 class GatedPixelCNN(RasterModel):
     config_class = GatedPixelCNNConfig
+    lower_reads_only_parameters = True
 
     def __init__(self, spec: ImageSpec, config: GatedPixelCNNConfig, condition_spec: ConditionSpec | None = None) -> None:
         super().__init__(spec, condition_spec)

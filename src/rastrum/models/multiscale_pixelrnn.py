@@ -53,6 +53,7 @@ class MultiscalePixelRNNConfig:
 class MultiscalePixelRNN(RasterModel):
     config_class = MultiscalePixelRNNConfig
     conditions = ()
+    lower_reads_only_parameters = True
 
     def __init__(self, spec: ImageSpec, config: MultiscalePixelRNNConfig, condition_spec: ConditionSpec | None = None) -> None:
         check_config(config, spec, grouped=("units", "hidden"), kernels=("first_kernel",))

@@ -63,6 +63,7 @@ class Layer(nn.Module):
 class PixelLSTM(RasterModel):
     config_class = PixelLSTMConfig
     conditions = ("class", "vector")
+    lower_reads_only_parameters = True
 
     def __init__(self, spec: ImageSpec, config: PixelLSTMConfig, condition_spec: ConditionSpec | None = None) -> None:
         super().__init__(spec, condition_spec)

@@ -66,6 +66,7 @@ class PixelCNN(RasterModel):
     """guide: maps known at every position that each block is told instead of a condition (``multiscale_pixelrnn.py``)."""
 
     config_class = PixelCNNConfig
+    lower_reads_only_parameters = True
 
     def __init__(self, spec: ImageSpec, config: PixelCNNConfig, condition_spec: ConditionSpec | None = None, guide: int = 0) -> None:
         super().__init__(spec, condition_spec)

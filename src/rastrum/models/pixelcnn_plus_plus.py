@@ -159,6 +159,7 @@ class Stage(nn.Module):
 
 class PixelCNNPlusPlus(RasterModel):
     config_class = PixelCNNPlusPlusConfig
+    lower_reads_only_parameters = True
 
     def __init__(self, spec: ImageSpec, config: PixelCNNPlusPlusConfig, condition_spec: ConditionSpec | None = None) -> None:
         super().__init__(spec, condition_spec)

@@ -54,6 +54,7 @@ class RowLSTMConfig(PixelRNNConfig):
 
 class RowLSTM(PixelRNN):
     config_class = RowLSTMConfig
+    lower_reads_only_parameters = True
     recurrence = RowRecurrence
 
     def context(self) -> Tensor:

@@ -102,6 +102,7 @@ class Layer(nn.Module):
 class SpatialLSTM(RasterModel):
     config_class = SpatialLSTMConfig
     conditions = ("class", "vector")
+    lower_reads_only_parameters = True
     active: Tensor
 
     def __init__(self, spec: ImageSpec, config: SpatialLSTMConfig, condition_spec: ConditionSpec | None = None) -> None:

@@ -123,6 +123,7 @@ class VideoPixelNetwork(RasterModel):
 
     config_class = VideoPixelNetworkConfig
     conditions = ()
+    lower_reads_only_parameters = True
 
     def __init__(self, spec: ImageSpec, config: VideoPixelNetworkConfig, condition_spec: ConditionSpec | None = None) -> None:
         super().__init__(spec, condition_spec)

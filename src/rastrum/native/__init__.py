@@ -1,1 +1,33 @@
-"""Everything that is compiled, by numba: loops over vectors, layers that torch has no single pass for, and the kernels of step programs."""
+"""Everything that is compiled, by numba: loops over vectors, layers that torch has no single pass for, and the kernels of step programs.
+
+    compiler      whether numba is there, machine code on disk       lanes         vectors of floats, emitted as LLVM code
+    panels        how weights lie in memory                          points        Toom–Cook: windows of three columns
+    cells         formulas of recurrent cells                        layers, scan  fast forms of layers, for training
+    codes         what the numbers in a program's tables mean        exact         exp, log … with exactly specified results
+    linear, elementwise   the operations of a step program           interpreter   runs a program's tables
+    cdf, heads    the integer CDF, and a distribution's parameters   noise, coder  Philox and the range coder
+    walk          one loop over decisions: network, draw or coder, value written back
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def native_for(x: Tensor) -> Any:
+    """The module of compiled layers (``native.layers``) if it can take ``x``: float32 on a CPU, numba installed; else None.
+
+    Imported when first used, because importing numba takes half a second.
+    """
+    if x.dtype != torch.float32 or x.device.type != "cpu":
+        return None
+    from . import compiler
+
+    if not compiler.available:
+        return None
+    from . import layers
+
+    return layers

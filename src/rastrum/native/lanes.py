@@ -1,30 +1,21 @@
 """Arithmetic on vectors of 16 floats, written as Python functions of ``Lanes`` and emitted as LLVM code for numba's loops.
 
-``available`` says whether numba is there: the one place that decides. No C compiler is needed.
-numba's cache on disk knows a kernel by its own file: touch that one after a change here.
+For loops over many arrays, which LLVM does not turn into vectors by itself. No C compiler is needed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
-
-try:
-    import numba
-    from llvmlite import ir
-    from numba.core import cgutils, config, types
-    from numba.extending import intrinsic
-
-    available = not config.DISABLE_JIT  # pyright: ignore[reportAttributeAccessIssue]
-except ImportError:
-    available = False
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
 
 
 class Lanes:
-    """A vector of float32 in the code being emitted: ``+ − · /`` with vectors and numbers, and exp."""
+    """A vector of float32 in the code being emitted: ``+ − · /`` with vectors and constants, and exp."""
 
     def __init__(self, builder: Any, value: Any) -> None:
         self.builder, self.value = builder, value
@@ -61,14 +52,14 @@ class Lanes:
         return Lanes(self.builder, self.builder.call(fma, arguments))
 
     def clamp(self, low: float, high: float) -> Lanes:
-        """NaN stays NaN, so that a run that diverges is seen."""
+        """Cut to low … high; NaN stays NaN, so that a diverging run is noticed."""
         value = self.value
         for sign, bound in ((">", high), ("<", low)):
             value = self.builder.select(self.builder.fcmp_ordered(sign, value, self.constant(bound)), self.constant(bound), value)
         return Lanes(self.builder, value)
 
     def exp(self) -> Lanes:
-        """e^x for x in −87 … 40, held there: 2ⁿ e^y with |y| ≤ ln 2 / 2, a polynomial of degree 7 (Cephes)."""
+        """e^x for x clamped to −87 … 40: 2ⁿ e^y with |y| ≤ ln 2 / 2, a polynomial of degree 7 (Cephes)."""
         x = self.clamp(-87.0, 40.0)
         shifted = x.fused(1.44269504, 12582912.0)                         # 1.5 · 2²³: the sum's last bits are the integer n
         n = shifted - 12582912.0
@@ -103,14 +94,12 @@ def rowwise(outputs: Sequence[int], inputs: Sequence[int], function: Callable[..
 
     Operand i of ``outputs`` or ``inputs`` stands for that many vectors, ``step`` floats apart.
     """
-    if not available:
-        return None
 
     @intrinsic
-    def emitted(context: Any, n: Any, operands: Any) -> Any:
+    def emitted(_context: Any, n: Any, operands: Any) -> Any:
         def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             integer = ir.IntType(64)
-            numbers = cgutils.unpack_tuple(builder, arguments[1])
+            operands = cgutils.unpack_tuple(builder, arguments[1])
             counts = [*outputs, *inputs]
 
             def loop(first: Any, last: Any, lanes: int) -> None:
@@ -118,7 +107,7 @@ def rowwise(outputs: Sequence[int], inputs: Sequence[int], function: Callable[..
                 with cgutils.for_range_slice(builder, first, last, ir.Constant(integer, lanes)) as (at, _):
                     pointers = []
                     for operand, count in enumerate(counts):
-                        address, step = numbers[2 * operand : 2 * operand + 2]
+                        address, step = operands[2 * operand : 2 * operand + 2]
                         for i in range(count):
                             floats = builder.add(at, builder.mul(step, ir.Constant(integer, i)))
                             bytes_ = builder.add(address, builder.shl(floats, ir.Constant(integer, 2)))
@@ -129,7 +118,7 @@ def rowwise(outputs: Sequence[int], inputs: Sequence[int], function: Callable[..
                         builder.store(result.value, pointer, align=4)
 
             done = ir.Constant(integer, 0)
-            for lanes in (16, 8, 4, 2, 1):                              # what is left of n runs on narrower vectors
+            for lanes in (16, 8, 4, 2, 1):                              # the rest of n runs on narrower vectors
                 whole = builder.and_(arguments[0], ir.Constant(integer, -lanes))
                 loop(done, whole, lanes)
                 done = whole
@@ -138,16 +127,3 @@ def rowwise(outputs: Sequence[int], inputs: Sequence[int], function: Callable[..
         return types.void(types.int64, types.UniTuple(types.int64, 2 * (len(outputs) + len(inputs)))), code
 
     return emitted
-
-
-def compiled(function: Any = None, *, any_order: bool = False) -> Any:
-    """numba's loop, kept on disk; ``any_order`` lets a sum or a maximum run in 16 parts."""
-    if function is None:
-        return partial(compiled, any_order=any_order)
-    if not available:
-        return function
-    options: Any = dict(nogil=True, error_model="numpy", fastmath={"reassoc", "nnan", "nsz"} if any_order else False)
-    try:
-        return numba.njit(function, cache=True, **options)
-    except RuntimeError:                                                  # no folder that can hold the cache
-        return numba.njit(function, **options)

@@ -1,8 +1,8 @@
 """Faster forms of the layers' functions for float32 maps on a CPU: loops that torch has no single pass for, compiled by numba.
 
-    Gate            y = tanh(a) σ(b), one pass forward and one back
+    Gate            y = tanh(a) σ(b), one pass forward and one backward
     Multiplicative  y = σ(g₁) tanh(σ(g₂) h + σ(g₃) tanh(u)), the same
-    LogSoftmaxAt    log softmax of each position's logits at its level, one pass forward and one back
+    LogSoftmaxAt    log softmax of each position's logits at its level, one pass forward and one backward
     ThreeColumns    a kernel of three columns by Toom–Cook: products at 6 points give 4 columns of outputs, instead of 4 · 3 products
 
 Maps are contiguous, channels last. Addresses count bytes, steps between vectors floats.
@@ -10,19 +10,17 @@ Maps are contiguous, channels last. Addresses count bytes, steps between vectors
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .lanes import Lanes, combine, compiled, rowwise
-
-if TYPE_CHECKING:
-    from ..layers.causal import Tap
+from .cells import sigmoid, tanh
+from .compiler import compiled
+from .lanes import Lanes, combine, rowwise
+from .points import INPUTS, KERNEL, OUTPUTS, POINTS, TILE, tiles
 
 # ── gate ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -35,9 +33,9 @@ def _gate(a: Lanes, b: Lanes) -> list[Lanes]:
 def _gate_gradient(grad: Lanes, a: Lanes, b: Lanes) -> list[Lanes]:
     u, v = (a * -2.0).exp(), (b * -1.0).exp()
     inverse = 1.0 / ((u + 1.0) * (v + 1.0))
-    tanh, sigmoid = (1.0 - u) * (v + 1.0) * inverse, (u + 1.0) * inverse
-    scaled = grad * sigmoid
-    return [scaled * (1.0 - tanh * tanh), scaled * tanh * (1.0 - sigmoid)]
+    content, opened = (1.0 - u) * (v + 1.0) * inverse, (u + 1.0) * inverse          # tanh(a), σ(b)
+    scaled = grad * opened
+    return [scaled * (1.0 - content * content), scaled * content * (1.0 - opened)]
 
 
 _gate_row = rowwise([1], [2], _gate)
@@ -61,7 +59,7 @@ def gate_gradient(grad, x, grad_x):
 
 
 class Gate(torch.autograd.Function):
-    """The same in one pass; the pass back computes both functions again, which is cheaper than keeping them."""
+    """``gate`` with its gradient; backward computes both functions again, which is cheaper than keeping them."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -83,21 +81,13 @@ class Gate(torch.autograd.Function):
 # ── multiplicative unit ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _sigmoid(x: Lanes) -> Lanes:
-    return 1.0 / ((x * -1.0).exp() + 1.0)
-
-
-def _tanh(x: Lanes) -> Lanes:
-    return _sigmoid(x * 2.0) * 2.0 - 1.0
-
-
 def _multiplicative(a: Lanes, b: Lanes, c: Lanes, u: Lanes, h: Lanes) -> list[Lanes]:
-    return [_sigmoid(a) * _tanh(_sigmoid(b) * h + _sigmoid(c) * _tanh(u))]
+    return [sigmoid(a) * tanh(sigmoid(b) * h + sigmoid(c) * tanh(u))]
 
 
 def _multiplicative_gradient(grad: Lanes, h: Lanes, a: Lanes, b: Lanes, c: Lanes, u: Lanes) -> list[Lanes]:
-    g1, g2, g3, content = _sigmoid(a), _sigmoid(b), _sigmoid(c), _tanh(u)
-    shown = _tanh(g2 * h + g3 * content)
+    g1, g2, g3, content = sigmoid(a), sigmoid(b), sigmoid(c), tanh(u)
+    shown = tanh(g2 * h + g3 * content)
     inner = grad * g1 * (1.0 - shown * shown)
     kept, entered = inner * g2, inner * g3
     return [
@@ -132,7 +122,7 @@ def multiplicative_gradient(grad, gates, h, grad_gates, grad_h):
 
 
 class Multiplicative(torch.autograd.Function):
-    """gates (…, 4n), h (…, n) → (…, n); the pass back computes the functions again, which is cheaper than keeping them."""
+    """gates (…, 4n), h (…, n) → (…, n); backward computes the functions again, which is cheaper than keeping them."""
 
     @staticmethod
     def forward(ctx: Any, gates: Tensor, h: Tensor) -> Tensor:
@@ -159,15 +149,15 @@ _exp_row = rowwise([1], [1], lambda x: [x.exp()])
 @compiled(any_order=True)
 def _largest(row):
     largest = row[0]
-    for number in row:
-        largest = max(largest, number)
+    for value in row:
+        largest = max(largest, value)
     return largest
 
 
 @compiled(any_order=True)
 def _sum(row):
     total = np.float32(0)
-    for i in range(len(row)):                                             # by index, else it stays one number at a time
+    for i in range(len(row)):                                             # by index, else LLVM does not use vectors
         total += row[i]
     return total
 
@@ -227,22 +217,6 @@ class LogSoftmaxAt(torch.autograd.Function):
 
 
 # ── Toom–Cook ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-POINTS, TILE = 6, 4
-
-# What program/kernels.py says of a step's rows, as matrices.
-# Kernel columns g, inputs d, outputs y = OUTPUTS ((KERNEL g) ⊙ (INPUTS d)): polynomials at 0, 1, −1, 2, −2, ∞ (Lavin & Gray 2016, F(4, 3)).
-KERNEL = np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]) / 24
-INPUTS = np.array(
-    [[4, 0, -5, 0, 1, 0], [0, -4, -4, 1, 1, 0], [0, 4, -4, -1, 1, 0], [0, -2, -1, 2, 1, 0], [0, 2, -1, -2, 1, 0], [0, 4, 0, -5, 0, 1]]
-)
-OUTPUTS = np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]])
-
-
-def tiles(width: int) -> int:
-    """A tile: four columns of outputs, six columns of inputs that they see."""
-    return -(-width // TILE)
-
 
 _copy = rowwise([1], [1], lambda x: [x])
 _inputs_row = rowwise([POINTS], [POINTS], lambda *d: combine(INPUTS, d))
@@ -330,25 +304,17 @@ def outputs_gradient(grad, points):
             _outputs_gradient_row(n, (points.ctypes.data + 4 * (line * across + tile) * n, step, source, n))
 
 
-def fits_three_columns(x: Tensor, taps: Sequence[Tap], outputs: int) -> bool:
-    """Whether ``ThreeColumns`` can add up these taps of maps x (B, H, W, I), with fewer multiplications."""
-    if len(taps) < 3:
-        return False
-    first, width, inputs = taps[0], x.shape[2], x.shape[3]
-    whole = first.inputs == inputs and first.to == (0, outputs)
-    neighbours = all(tap == replace(first, right=first.right + i) for i, tap in enumerate(taps))
-    return whole and neighbours and inputs >= 16 and POINTS * tiles(width) < 3 * width
-
-
 class ThreeColumns(torch.autograd.Function):
-    """Sum of three neighbouring taps, the first of them ``tap``, over maps x (B, H, W, I) → (B, H, W, O); image by image, in cache.
+    """Sum of three neighbouring taps over maps x (B, H, W, I) → (B, H, W, O); image by image, so that it stays in cache.
 
-    base: (1 or B, O), added at every position. The pass back computes the points again, which is cheaper than keeping them.
-    Rounding errors come from columns beside what an output sees, but from no other rows.
+    base: (1 or B, O), added at every position · first: column of the first tap, from the output's · highest: rows from the output's up to
+    the taps' highest · weights: three of (rows · I, O), highest row first
+    Backward computes the points again, which is cheaper than keeping them. Rounding errors come from neighbouring columns that an output
+    does not see, but from no other rows.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, base: Tensor, tap: Tap, *weights: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, base: Tensor, first: int, highest: int, *weights: Tensor) -> Tensor:
         x, (batch, height, width, _), (seen, outputs) = x.contiguous(), x.shape, weights[0].shape
         kernel = x.new_tensor(KERNEL)
         multipliers = (kernel @ torch.stack(weights).flatten(1)).view(POINTS, seen, outputs)
@@ -357,30 +323,30 @@ class ThreeColumns(torch.autograd.Function):
         out = x.new_empty(batch, height, width, outputs)
         starts = base.expand(batch, outputs).contiguous()
         for i in range(batch):
-            inputs_to_points(x[i].detach().numpy(), points.numpy(), tap.right, tap.rows - 1 - tap.down)
+            inputs_to_points(x[i].detach().numpy(), points.numpy(), first, highest)
             points_to_outputs(torch.bmm(points, multipliers, out=products).numpy(), starts[i].detach().numpy(), out[i].numpy())
         ctx.save_for_backward(x, multipliers, kernel)
-        ctx.tap, ctx.base_length = tap, len(base)
+        ctx.first, ctx.highest, ctx.base_length = first, highest, len(base)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         x, multipliers, kernel = ctx.saved_tensors
-        grad, tap = grad.contiguous(), ctx.tap
-        places = x.shape[1] * tiles(x.shape[2])
-        points, grad_products = (grad.new_empty(POINTS, places, n) for n in multipliers.shape[1:])
+        grad, first, highest = grad.contiguous(), ctx.first, ctx.highest
+        rows = x.shape[1] * tiles(x.shape[2])
+        points, grad_products = (grad.new_empty(POINTS, rows, n) for n in multipliers.shape[1:])
         grad_multipliers = torch.zeros_like(multipliers)
         grad_x = torch.empty_like(x)
         for i in range(len(grad)):
             outputs_gradient(grad[i].numpy(), grad_products.numpy())
-            inputs_to_points(x[i].numpy(), points.numpy(), tap.right, tap.rows - 1 - tap.down)
+            inputs_to_points(x[i].numpy(), points.numpy(), first, highest)
             grad_multipliers.baddbmm_(points.transpose(1, 2), grad_products)
             if ctx.needs_input_grad[0]:
                 torch.bmm(grad_products, multipliers.transpose(1, 2), out=points)
-                inputs_gradient(points.numpy(), grad_x[i].numpy(), tap.right, tap.rows - 1 - tap.down)
+                inputs_gradient(points.numpy(), grad_x[i].numpy(), first, highest)
         grad_base = None
         if ctx.needs_input_grad[1]:
             grad_base = grad.sum((0, 1, 2))[None] if ctx.base_length == 1 else grad.sum((1, 2))
         grad_weights = (kernel.t() @ grad_multipliers.flatten(1)).view(-1, *multipliers.shape[1:])
-        return grad_x if ctx.needs_input_grad[0] else None, grad_base, None, *grad_weights
+        return grad_x if ctx.needs_input_grad[0] else None, grad_base, None, None, *grad_weights

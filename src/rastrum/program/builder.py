@@ -29,19 +29,45 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
+from ..native import codes
 from ..protocol import ConditionSpec, ImageSpec
 
-# What an operation does to its source (n numbers unless said otherwise) at one column:
-#   linear       initial + bias + source · weight          copy         source              add          initial + source
-#   gate         [a | b] 2n → tanh(a) σ(b)                 glu          [a | b] 2n → initial + a σ(b)
-#   relu         max(source, 0)                            elu          elu(source)
-#   concat_elu   n → [elu(source) | elu(−source)] 2n       lstm         [o | f | i | g] 4n, cell in `initial` (in place) → h
-#   square       source²                                   spatial_lstm [o | f | u | i | g] 5n, cells [left | up] in `initial` → h
-#                                                                       (the new cell is written where up stands)
-#   multiplicative [a | b | c | u] 4n, h in `initial` → σ(a) tanh(σ(b) h + σ(c) tanh(u))
 Kind: TypeAlias = Literal[
     "linear", "copy", "add", "gate", "glu", "relu", "elu", "concat_elu", "lstm", "square", "spatial_lstm", "multiplicative"
 ]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """The shape of an operation at one column, in parts of n values.
+
+    code: its number in the kernels' tables (native/codes.py) · source, destination: how many parts it reads and writes; 0: the weight says
+    base: parts of the operand ``initial`` that it needs; 0: none is needed
+    in_place: whether its destination may be its source
+    """
+
+    code: int
+    source: int = 1
+    destination: int = 1
+    base: int = 0
+    in_place: bool = False
+
+
+# The only statement of what operations there are; the interpreters and docs/program.md are checked against it.
+OPERATIONS: dict[Kind, Rule] = {
+    "linear": Rule(codes.LINEAR, 0, 0),                      # initial + bias + source · weight
+    "copy": Rule(codes.COPY, in_place=True),                 # source
+    "add": Rule(codes.ADD, base=1),                          # initial + source
+    "gate": Rule(codes.GATE, 2),                             # [a | b] → tanh(a) σ(b)
+    "glu": Rule(codes.GLU, 2, base=1),                       # [a | b] → initial + a σ(b)
+    "relu": Rule(codes.RELU, in_place=True),                 # max(source, 0)
+    "elu": Rule(codes.ELU, in_place=True),                   # elu(source)
+    "concat_elu": Rule(codes.CONCAT_ELU, 1, 2),              # [elu(source) | elu(−source)]
+    "lstm": Rule(codes.LSTM, 4, base=1),                     # [o | f | i | g], cell in ``initial``, replaced by the new one → h
+    "square": Rule(codes.SQUARE, in_place=True),             # source²
+    "spatial_lstm": Rule(codes.SPATIAL_LSTM, 5, base=2),     # [o | f | u | i | g], cells [left | up] → h; the new cell replaces ``up``
+    "multiplicative": Rule(codes.MULTIPLICATIVE, 4, base=1),  # [a | b | c | u], h in ``initial`` → σ(a) tanh(σ(b) h + σ(c) tanh(u))
+}
 PhaseKind: TypeAlias = Literal["start", "frame", "row", "row_reversed", "channel"]
 WHOLE = ("start", "frame")     # phases over whole maps, row by row
 
@@ -353,9 +379,8 @@ class Program:
         again = (self._phase, self._grid, kind, source)
         if base is None and again in self._applied:
             return self._applied[again]
-        n = source.size
-        sizes: dict[Kind, int] = {"gate": n // 2, "glu": n // 2, "concat_elu": 2 * n, "multiplicative": n // 4}
-        size, rows = sizes.get(kind, n), source.buffer.rows
+        rule, rows = OPERATIONS[kind], source.buffer.rows
+        size = source.size // rule.source * rule.destination
         destination = self.whole_map(size, rows, source.buffer.columns) if rows else self.map(size, source.buffer.level)
         parts = 1 if self._phase is not None else self.groups
         for group in self.each_group():
@@ -382,25 +407,9 @@ class Program:
         with self.phase("row"):
             self.append("copy", last, replace(last, shift=-1))            # steps of a whole row: it runs at one column
 
-    def _read_after_written(self, pixels: Buffer, behind: bool = True) -> bool:
-        """Whether pixel phases write all of the map and alone read it: what is written at its own column or, if ``behind``, before it."""
-        written = [False] * pixels.width
-        for phase in sorted(self._all_phases(), key=lambda phase: (phase.kind == "channel", phase.index)):
-            for op in phase.operations:
-                for view in (op.source, op.initial):
-                    if view is not None and view.buffer is pixels:
-                        first = view.shift * pixels.width + view.offset
-                        own = written[max(first, 0) : max(first + view.size, 0)]
-                        if phase.kind != "channel" or first + view.size > pixels.width or not all(own) or (first < 0 and not behind):
-                            return False
-                view = op.destination
-                if view.buffer is pixels:
-                    written[view.offset : view.offset + view.size] = [True] * view.size
-        return all(written)
-
     # ── reading a finished program ───────────────────────────────────────────────────────────────────────────────────
 
-    def _all_phases(self) -> Sequence[Phase]:
+    def all_phases(self) -> Sequence[Phase]:
         return [phase for each in self.passes for phase in each.phases.values()]
 
     def decided(self) -> Tensor:
@@ -413,96 +422,8 @@ class Program:
         decides = torch.cat([each.decides().reshape(-1).repeat(each.frames) for each in self.passes])
         return decides.repeat_interleave(self.groups).nonzero()[:, 0].tolist()
 
-    def finish(self, order: Tensor) -> Program:
-        """The program, if it is whole and decides in the model's ``order``."""
+    def check(self, order: Tensor) -> None:
+        """Assert that the program is complete and decides in the model's ``order``."""
         for each in self.passes:
             assert each.input is not None and all(view is not None for view in each.outputs), "a pass reads values and gives outputs"
         assert torch.equal(self.decided(), order.cpu()), "the program decides in the model's order"
-        self._sum_in_place()
-        self._keep_one_column()
-        if self.spec.frames > 1:
-            self._restart_rows()
-        return self
-
-    def _restart_rows(self) -> None:
-        """Between two frames, every map of rows and pixels takes its beginning again, what windows reach beside it included."""
-        written = [view.buffer for each in self.passes for view in [each.input] if view is not None]
-        rows = [phase for phase in self._all_phases() if phase.kind not in WHOLE]
-        written += [op.destination.buffer for phase in rows for op in phase.operations]
-        with self.phase("frame"):
-            assert self._phase is not None
-            for buffer in dict.fromkeys(written):
-                beginning = Buffer(buffer.width, 0, 1, buffer.initial, single=True)
-                self.buffers.append(beginning)
-                columns = 1 if buffer.single else buffer.before + buffer.columns + buffer.after
-                to = View(buffer, 0, buffer.width, shift=0 if buffer.single else -buffer.before)
-                self._phase.operations.append(Operation("copy", View(beginning, 0, buffer.width), to, Grid(0, columns, 0, 0, 0, 0)))
-
-    def _sum_in_place(self) -> None:
-        """Let a pixel map that starts from a row map have its memory: the sum is then done in place, a copy less a pixel.
-
-        Only where nobody misses either: the row map is written anew for every row that is due and read by nothing else; every number of
-        the pixel map is written at every column, and read only by pixel phases, behind the pixel or after it was written there.
-        """
-        writers: dict[Buffer, list[tuple[Phase, Operation]]] = {buffer: [] for buffer in self.buffers}
-        readers: dict[Buffer, list[tuple[Phase, Operation, View]]] = {buffer: [] for buffer in self.buffers}
-        for phase in self._all_phases():
-            for op in phase.operations:
-                writers[op.destination.buffer].append((phase, op))
-                for view in (op.source, op.initial):
-                    if view is not None:
-                        readers[view.buffer].append((phase, op, view))
-
-        def row_map(pixels: Buffer) -> Buffer | None:
-            starts = {op.initial.buffer for _, op in writers[pixels] if op.initial is not None} - {pixels}
-            row = starts.pop() if len(starts) == 1 else None
-            if row is None or row.single or row.rows or row.initial is not pixels.initial:
-                return None
-            if (row.width, row.level) != (pixels.width, pixels.level):
-                return None
-            in_step = all(
-                phase.kind == "channel" and op.initial is not None and replace(op.initial, buffer=pixels) == op.destination
-                for phase, op in writers[pixels]
-            )
-            anew = all(
-                phase.kind == "row" and phase.first_row == 0 and (op.destination, op.grid.columns) == (View(row, 0, row.width), row.columns)
-                for phase, op in writers[row]
-            )
-            due = {(op.grid.row_mask, op.grid.row_value) for _, op in writers[pixels] + writers[row]}
-            finest = (1 << pixels.level) - 1
-            columns = {(op.grid.column_mask, op.grid.column_value) for _, op in writers[pixels]}
-            everywhere = due == columns == {(finest, 0)}
-            outside = [self.condition, self.picture, *(view for each in self.passes for view in [each.input, *each.outputs])]
-            alone = all(op.destination.buffer is pixels for _, op, _ in readers[row])
-            alone = alone and not any(view is not None and view.buffer is row for view in outside)
-            return row if writers[row] and in_step and anew and everywhere and alone and self._read_after_written(pixels) else None
-
-        lent = {buffer: row for buffer in self.buffers if writers[buffer] and (row := row_map(buffer)) is not None}
-        for buffer, row in lent.items():
-            row.before, row.after = max(row.before, buffer.before), max(row.after, buffer.after)
-
-        def moved(view: View) -> View:
-            return replace(view, buffer=lent[view.buffer]) if view.buffer in lent else view
-
-        self.buffers = [buffer for buffer in self.buffers if buffer not in lent]
-        for each in self.passes:
-            each.outputs = [None if view is None else moved(view) for view in each.outputs]
-        for phase in self._all_phases():
-            for place, op in enumerate(phase.operations):
-                views = [op.source, op.destination, *([] if op.initial is None else [op.initial])]
-                if any(view.buffer in lent for view in views):
-                    initial = None if op.initial is None else moved(op.initial)
-                    phase.operations[place] = replace(op, source=moved(op.source), destination=moved(op.destination), initial=initial)
-
-    def _keep_one_column(self) -> None:
-        """A map that only its own pixel writes and reads needs no more than one column: it then stays in the fastest cache."""
-        kept = {view.buffer for each in self.passes for view in [each.input] if view is not None}
-        for phase in self._all_phases():
-            for op in phase.operations:
-                fine = phase.kind == "channel" and op.grid.row_mask == op.grid.column_mask == op.destination.shift == 0
-                for view in (op.source, op.destination, op.initial):
-                    if view is not None and not (fine and view.step == 1 and view.buffer.level == 0 and not view.buffer.rows):
-                        kept.add(view.buffer)
-        for buffer in self.buffers:
-            if buffer not in kept and not buffer.single and self._read_after_written(buffer, behind=False):
-                buffer.columns, buffer.single, buffer.before, buffer.after = 1, True, 0, 0

@@ -20,15 +20,20 @@ import torch
 from torch import Tensor
 
 from ..distributions import clamp_temperature, lowest_log_scale, not_finite
-from ..native import kernels
+from ..native import codes
+from ..native.cdf import LANES, Mixture
+from ..native.coder import Streams
+from ..native.interpreter import pass_of
+from ..native.panels import aligned_copy
+from ..native.walk import ADVANCE, DECODE, DRAW, ENCODE, FLUSHED, FORCE, NOT_FINITE, WEIGH, Scratch, Task, walk
 from ..noise import uniform
 from ..protocol import Work
 from ..range_coder import FULL, Decoder, Encoder
-from .tables import BLOCK, Packed, aligned_copy
+from .tables import BLOCK, Packed
 
 TINY = np.float32(1e-38)        # a tenth of it is denormal
 CALL = 0.2                     # seconds
-MODES = {"draw": kernels.DRAW, "force": kernels.FORCE, "encode": kernels.ENCODE, "decode": kernels.DECODE, "weigh": kernels.WEIGH}
+MODES = {"draw": DRAW, "force": FORCE, "encode": ENCODE, "decode": DECODE, "weigh": WEIGH}
 
 
 class PortabilityError(RuntimeError):
@@ -66,12 +71,12 @@ class NativeInterpreter:
         step = int(self.packed.tables.steps[t // self._channels])
         if self._ran <= step:
             none = np.zeros((self.batch, 0), np.int64)
-            self._walk(kernels.ADVANCE, t, t + 1, Work("force"), none, none.astype(np.bool_), none, _Streams([]))
-        number = int(kernels.pass_of(self.packed.tables.passes, step))
+            self._walk(ADVANCE, t, t + 1, Work("force"), none, none.astype(np.bool_), none, _Streams([]))
+        number = int(pass_of(self.packed.tables.passes, step))
         here, groups = self.packed.tables.passes[number], self.packed.tables.layout.groups
-        pixel, group = divmod(step - int(here[kernels.FIRST_STEP]), groups)
+        pixel, group = divmod(step - int(here[codes.FIRST_STEP]), groups)
         start, distance, size = self.packed.tables.outputs[number * groups + group]
-        start += pixel % int(here[kernels.WIDTH]) * distance
+        start += pixel % int(here[codes.WIDTH]) * distance
         return torch.from_numpy(self._memory[:, start : start + size])
 
     def arena(self) -> np.ndarray:
@@ -105,7 +110,7 @@ class NativeInterpreter:
         streams = _Streams(work.streams, 4 * (stop - t) + 16 if work.kind == "encode" else 0)
         # In calls of a row and more, about CALL seconds each, so that Ctrl-C is heard; how they are cut changes no bit.
         begin, frame = t, self.packed.tables.layout.frame
-        row = size = int(self.packed.tables.passes[-1, kernels.WIDTH]) * self.packed.tables.layout.channels
+        row = size = int(self.packed.tables.passes[-1, codes.WIDTH]) * self.packed.tables.layout.channels
         while begin < stop:
             end, started = min(stop, begin + size), time.perf_counter()
             if frame and work.kind == "force":                            # whole frames are taken without a step
@@ -145,11 +150,11 @@ class NativeInterpreter:
     ) -> None:
         """One call of the kernels; values and active (B, stop − t), values written; counts (B, 0) unless ``work`` weighs."""
         packed = self.packed
-        task = kernels.Task(mode, t, stop, self._ran, np.uint64(work.seed), work.first, clamp_temperature(work.temperature), TINY)
+        task = Task(mode, t, stop, self._ran, np.uint64(work.seed), work.first, clamp_temperature(work.temperature), TINY)
         lowest = lowest_log_scale(packed.tables.layout.levels)
 
         def run(room: _Room, block: slice) -> int:
-            return kernels.walk(
+            return walk(
                 packed.tables,
                 lowest,
                 self._memory[block].reshape(-1),
@@ -172,9 +177,9 @@ class NativeInterpreter:
                 shares = [self._blocks[n::threads] for n in range(threads)]
                 parts = _pool(threads).map(lambda room, share: [run(room, block) for block in share], self._rooms, shares)
                 ends = [end for part in parts for end in part]
-        if kernels.NOT_FINITE in ends:
+        if NOT_FINITE in ends:
             raise not_finite("logits, means or log scales")
-        if kernels.FLUSHED in ends:
+        if FLUSHED in ends:
             raise PortabilityError("arithmetic: denormal numbers are flushed to zero, so nothing is coded; torch.set_flush_denormal(False)")
         if stop > t:
             self._ran = max(self._ran, int(packed.tables.steps[(stop - 1) // self._channels]) + 1)
@@ -192,10 +197,10 @@ class NativeInterpreter:
 class _Room:
     """What one thread writes besides the images' arenas."""
 
-    def __init__(self, layout: kernels.Layout, scratch: int) -> None:
-        lanes = -(-layout.components // kernels.LANES) * kernels.LANES
-        self.mixture = kernels.Mixture(np.zeros(lanes), np.zeros(lanes), np.zeros(lanes), np.zeros(lanes, np.int64))
-        self.scratch = kernels.Scratch(
+    def __init__(self, layout: codes.Layout, scratch: int) -> None:
+        lanes = -(-layout.components // LANES) * LANES
+        self.mixture = Mixture(np.zeros(lanes), np.zeros(lanes), np.zeros(lanes), np.zeros(lanes, np.int64))
+        self.scratch = Scratch(
             np.zeros(scratch, np.float32),
             np.zeros(layout.levels, np.float32),
             np.zeros(layout.levels + 1, np.int64),
@@ -211,26 +216,26 @@ class _Streams:
         width = max((len(coder.data) for coder in self.coders), default=0) + room
         self.data = np.zeros((len(self.coders), width), np.uint8)
         self.low, self.range, self.code = (np.zeros(len(self.coders), np.uint64) for _ in range(3))
-        self.place, self.ends = (np.zeros(len(self.coders), np.int64) for _ in range(2))
+        self.position, self.ends = (np.zeros(len(self.coders), np.int64) for _ in range(2))
         for b, coder in enumerate(self.coders):
             self.data[b, : len(coder.data)] = np.frombuffer(coder.data, np.uint8)
             self.range[b], self.ends[b] = coder.range, len(coder.data)
             if isinstance(coder, Encoder):
-                self.low[b], self.place[b] = coder.low, len(coder.data)
+                self.low[b], self.position[b] = coder.low, len(coder.data)
             else:
-                self.code[b], self.place[b] = coder.code, coder.place
+                self.code[b], self.position[b] = coder.code, coder.position
 
-    def of(self, block: slice) -> kernels.Streams:
-        return kernels.Streams(*(array[block] for array in (self.low, self.range, self.code, self.place, self.ends, self.data)))
+    def of(self, block: slice) -> Streams:
+        return Streams(*(array[block] for array in (self.low, self.range, self.code, self.position, self.ends, self.data)))
 
     def store(self) -> None:
         for b, coder in enumerate(self.coders):
             coder.range = int(self.range[b])
             assert 0 < coder.range <= FULL
             if isinstance(coder, Encoder):
-                coder.low, coder.data = int(self.low[b]), bytearray(self.data[b, : self.place[b]].tobytes())
+                coder.low, coder.data = int(self.low[b]), bytearray(self.data[b, : self.position[b]].tobytes())
             else:
-                coder.code, coder.place = int(self.code[b]), int(self.place[b])
+                coder.code, coder.position = int(self.code[b]), int(self.position[b])
 
 
 @lru_cache
@@ -245,7 +250,7 @@ if hasattr(os, "register_at_fork"):
 @contextmanager
 def _announced() -> Iterator[None]:
     """The first call of a process loads the kernels, or compiles them where no cache has them: say so if it takes long."""
-    if kernels.walk.signatures:
+    if walk.signatures:
         yield
         return
     timer = threading.Timer(2.0, lambda: print("rastrum: compiling the step loop for this processor, once (about 15 s) …", file=sys.stderr))

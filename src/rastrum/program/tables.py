@@ -12,14 +12,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..native import kernels
-from .builder import WHOLE, Buffer, Head, Operation, Pass, Phase, Program, View
+from ..native import codes
+from ..native.linear import GROUP_ROWS
+from ..native.panels import PANEL, aligned, aligned_copy, panels
+from ..native.points import POINTS, TILE, weights_at_points
+from ..native.walk import Tables
+from .builder import OPERATIONS, WHOLE, Buffer, Head, Operation, Pass, Phase, Program, View
 
 LARGEST_ARENA = 1 << 31        # numbers of an image
 BLOCK = 16                     # images that run together: their state stays in the cache
-HEADS = {"bernoulli": kernels.BERNOULLI, "softmax": kernels.SOFTMAX, "mixture": kernels.MIXTURE, "gaussian": kernels.GAUSSIAN}
+HEADS = {"bernoulli": codes.BERNOULLI, "softmax": codes.SOFTMAX, "mixture": codes.MIXTURE, "gaussian": codes.GAUSSIAN}
 PHASES = {
-    "start": kernels.START, "frame": kernels.FRAME, "row": kernels.ROW, "row_reversed": kernels.ROW_REVERSED, "channel": kernels.CHANNEL,
+    "start": codes.START, "frame": codes.FRAME, "row": codes.ROW, "row_reversed": codes.ROW_REVERSED, "channel": codes.CHANNEL,
 }  # fmt: skip
 
 
@@ -33,7 +37,7 @@ class Packed:
 
     decisions: int                 # of an image
     decides: bool                  # whether the program says its distribution
-    tables: kernels.Tables
+    tables: Tables
     beginning: np.ndarray
     condition: np.ndarray | None   # where in an arena the numbers of the condition stand, one after another
     scratch: int                   # numbers that an operation may use while it runs
@@ -67,15 +71,15 @@ class _Packer:
         every = [phase for each in program.passes for phase in each.phases.values()]
         operations = [op for phase in every for op in phase.operations]
         for op in operations:
-            if op.kind not in kernels.KINDS:
-                raise ProgramError(f"program: unknown operation {op.kind!r}; known are {', '.join(kernels.KINDS)}")
+            if op.kind not in OPERATIONS:
+                raise ProgramError(f"program: unknown operation {op.kind!r}; known are {', '.join(OPERATIONS)}")
             grid = op.grid
             if not 0 <= grid.level < 32 or any(not 0 <= n < 2**31 for n in (grid.row_mask, grid.column_mask, grid.columns, grid.rows)):
                 raise ProgramError(f"program: a {op.kind} operation runs at {grid}")
         if unknown := {phase.kind for phase in every} - PHASES.keys():
             raise ProgramError(f"program: unknown phase {min(unknown)!r}; known are {', '.join(PHASES)}")
         # An arena starts with zeros: what an operation without an initial view starts from.
-        size = _aligned(max((op.destination.size for op in operations), default=0))
+        size = aligned(max((op.destination.size for op in operations), default=0))
         self.place: dict[Buffer, int] = {}
         for buffer in program.buffers:
             self.place[buffer] = size
@@ -84,14 +88,14 @@ class _Packer:
                 raise ProgramError(f"program: a map of {buffer.columns} columns of {buffer.width} numbers at level {buffer.level}")
             if buffer.initial is not None and buffer.initial.shape != (buffer.width,):
                 raise ProgramError(f"program: a beginning of shape {tuple(buffer.initial.shape)} for a map of width {buffer.width}")
-            size = _aligned(size + _size(buffer))
+            size = aligned(size + _size(buffer))
         if size > LARGEST_ARENA:
             raise ProgramError(f"program: its maps take {size:,} numbers an image, at most {LARGEST_ARENA:,} fit")
         # Images lie an odd number of cache lines off a multiple of 4096 bytes apart: the rows of a product then fall into different sets.
         self.stride = size + (80 - size) % 1024
-        self.weights: list[np.ndarray] = [np.zeros(_aligned(max((op.destination.size for op in operations), default=0)), np.float32)]
+        self.weights: list[np.ndarray] = [np.zeros(aligned(max((op.destination.size for op in operations), default=0)), np.float32)]
         self.weights_size = len(self.weights[0])
-        self.scratch = max(BLOCK, 4, *(op.grid.columns for op in operations)) * kernels.PANEL
+        self.scratch = max(BLOCK, 4, *(op.grid.columns for op in operations)) * PANEL
 
     def packed(self) -> Packed:
         program, spec = self.program, self.program.spec
@@ -128,7 +132,7 @@ class _Packer:
                 size = _size(buffer)
                 beginning[place : place + size] = np.tile(_array(buffer.initial), size // buffer.width)
         picture = program.picture
-        layout = kernels.Layout(
+        layout = codes.Layout(
             channels=spec.channels,
             groups=program.groups,
             levels=spec.levels,
@@ -137,17 +141,17 @@ class _Packer:
             picture=-1 if picture is None else self._view(picture)[0],
             picture_row=0 if picture is None else self._view(picture)[2],
             picture_step=0 if picture is None else self._view(picture)[1],
-            head=kernels.SOFTMAX if head is None else HEADS[head.kind],
+            head=codes.SOFTMAX if head is None else HEADS[head.kind],
             components=0 if head is None else head.components,
         )
         return Packed(
             spec.size,
             head is not None,
-            kernels.Tables(
+            Tables(
                 np.array(program.steps(), np.int64),
-                np.array(rows, np.int64).reshape(-1, kernels.OPERATION_FIELDS),
+                np.array(rows, np.int64).reshape(-1, codes.OPERATION_FIELDS),
                 np.array(phases, np.int64).reshape(-1, 4),
-                np.array(passes, np.int64).reshape(-1, kernels.PASS_FIELDS),
+                np.array(passes, np.int64).reshape(-1, codes.PASS_FIELDS),
                 np.array(outputs, np.int64).reshape(-1, 3),
                 layout,
                 aligned_copy(np.concatenate(self.weights)),
@@ -206,18 +210,17 @@ class _Packer:
         for name, view in (("source", op.source), ("destination", op.destination), ("initial", op.initial)):
             if view is not None:
                 self._check(view, columns, grid.rows if phase.kind in WHOLE else each.height, f"the {name} of a {op.kind} operation")
-        widths = {"gate": 2, "glu": 2, "lstm": 4, "spatial_lstm": 5, "multiplicative": 4, "concat_elu": 0.5, "linear": None}
-        expected = widths.get(op.kind, 1)
-        if expected is not None and op.source.size != expected * op.destination.size:
-            raise ProgramError(f"program: a {op.kind} operation makes {op.destination.size} numbers of {op.source.size}")
-        base = {"add": 1, "glu": 1, "lstm": 1, "spatial_lstm": 2, "multiplicative": 1}.get(op.kind, 0) * op.destination.size
+        rule = OPERATIONS[op.kind]
+        if op.source.size * rule.destination != op.destination.size * rule.source:
+            raise ProgramError(f"program: a {op.kind} operation makes {op.destination.size} values of {op.source.size}")
+        base = op.destination.size // rule.destination * rule.base if rule.base else 0
         if base and (op.initial is None or op.initial.size != base):
-            raise ProgramError(f"program: a {op.kind} operation needs a base of {base} numbers")
-        if op.source.buffer is op.destination.buffer and not (op.kind in ("relu", "elu", "copy", "square") and op.source == op.destination):
+            raise ProgramError(f"program: a {op.kind} operation needs a base of {base} values")
+        if op.source.buffer is op.destination.buffer and not (rule.in_place and op.source == op.destination):
             self._refuse_overlap(op, columns, together)
         weight, bias, point_weights = (0, 0, 0) if op.kind != "linear" else self._weight(op, phase.kind == "row")
         return [
-            kernels.KINDS[op.kind],
+            rule.code,
             *self._view(op.source),
             *self._view(op.destination),
             *((0, 0, 0) if op.initial is None else self._view(op.initial)),
@@ -251,18 +254,14 @@ class _Packer:
         if op.bias is not None:
             if tuple(op.bias.shape) != (outputs,):
                 raise ProgramError(f"program: a bias of shape {tuple(op.bias.shape)} for {outputs} outputs")
-            bias = self._add(np.pad(_array(op.bias), (0, _aligned(outputs) - outputs)))
+            bias = self._add(np.pad(_array(op.bias), (0, aligned(outputs) - outputs)))
         source, points = op.source, 0
         window = source.step == 1 and source.offset == 0 and source.size == 3 * source.buffer.width >= 48 and not source.buffer.single
-        if across and window and op.destination.step == 1 and op.grid.columns >= kernels.TILE:
-            left, middle, right = weight.astype(np.float64).reshape(3, inputs // 3, outputs)
-            # At 0, 1, −1, 2, −2 and infinity; each product and sum rounded in float64, the result in float32.
-            even, wide, odd = left + right, left + 4.0 * right, 2.0 * middle
-            at = [6.0 * left, -4.0 * (even + middle), -4.0 * (even - middle), wide + odd, wide - odd, 24.0 * right]
-            tiles = op.grid.columns // kernels.TILE
-            rows = max(1, kernels.GROUP_ROWS // tiles) * tiles
-            self.scratch = max(self.scratch, kernels.POINTS * rows * (inputs // 3 + _aligned(outputs)))
-            points = self._add(np.concatenate([panels((number / 24.0).astype(np.float32)) for number in at]))
+        if across and window and op.destination.step == 1 and op.grid.columns >= TILE:
+            tiles = op.grid.columns // TILE
+            rows = max(1, GROUP_ROWS // tiles) * tiles
+            self.scratch = max(self.scratch, POINTS * rows * (inputs // 3 + aligned(outputs)))
+            points = self._add(np.concatenate([panels(part) for part in weights_at_points(weight.reshape(3, inputs // 3, outputs))]))
         return self._add(panels(weight)), bias, points
 
     def _add(self, numbers: np.ndarray) -> int:
@@ -280,24 +279,3 @@ def _array(x: Tensor) -> np.ndarray:
     if x.dtype != torch.float32 or x.device.type != "cpu":
         raise ProgramError(f"program: the native interpreter computes in float32 on a CPU, this one holds {x.dtype} on {x.device}")
     return x.detach().numpy()
-
-
-def panels(weights: np.ndarray) -> np.ndarray:
-    """(…, K, N) → (…, N / 16, K, 16), flat, filled up with zeros."""
-    *many, inputs, outputs = weights.shape
-    whole = np.zeros((*many, inputs, _aligned(outputs)), np.float32)
-    whole[..., :outputs] = weights
-    return whole.reshape(*many, inputs, _aligned(outputs) // kernels.PANEL, kernels.PANEL).swapaxes(-2, -3).reshape(-1)
-
-
-def _aligned(size: int) -> int:
-    return -(-size // kernels.PANEL) * kernels.PANEL
-
-
-def aligned_copy(x: np.ndarray) -> np.ndarray:
-    """A writable copy whose memory begins at a cache line."""
-    memory = np.empty(x.size + kernels.PANEL, x.dtype)
-    skip = -memory.ctypes.data // x.itemsize % kernels.PANEL
-    out = memory[skip : skip + x.size].reshape(x.shape)
-    out[...] = x
-    return out

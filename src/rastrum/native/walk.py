@@ -1,0 +1,144 @@
+"""The walk over decisions as one compiled loop: run the network, draw or code a level, write it back."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from .cdf import mixture_cdf, mixture_search, softmax_sums, sums_cdf, sums_search, tempered_sums
+from .coder import put, take, threshold_of
+from .codes import BERNOULLI, FIRST_STEP, GAUSSIAN, HEIGHT, INPUT, INPUT_STEP, MIXTURE, ONES, SPACING, WIDTH, Layout
+from .compiler import compiled
+from .exact import f32
+from .heads import gaussians_of, mixture_condition, mixture_of
+from .interpreter import advance, begin_frame, pass_of, take_frame
+from .noise import philox24
+
+ADVANCE, DRAW, FORCE, WEIGH, ENCODE, DECODE = range(6)
+DONE, NOT_FINITE, FLUSHED = range(3)
+
+
+class Task(NamedTuple):
+    """What to do at decisions first … last − 1."""
+
+    mode: int                  # ADVANCE runs the network as far as ``first`` needs and decides nothing
+    first: int
+    last: int
+    ran: int                   # steps whose operations have run
+    seed: Any                  # uint64
+    image: int                 # number of the first image
+    temperature: float
+    tiny: Any                  # 1e-38 float32, to detect flushed denormals
+
+
+class Scratch(NamedTuple):
+    linear: Any                # float32, for products
+    logits: Any                # (L,) float32
+    sums: Any                  # (L + 1,) int64
+    pmf: Any                   # (L,) float64
+
+
+class Tables(NamedTuple):
+    """A program."""
+
+    steps: Any                 # (D / channels of a group,): at which step of the passes each is decided
+    operations: Any            # (operations, OPERATION_FIELDS)
+    phases: Any                # (phases, 4)
+    passes: Any                # (passes, PASS_FIELDS)
+    outputs: Any               # (passes · G, 3): offset at column 0, distance between columns, size
+    layout: Layout
+    weights: Any
+    levels: Any                # (L,) float32: a level as the network reads it
+
+
+@compiled
+def walk(program, lowest, memory, task, values, active, counts, chain, seen, streams, mixture, scratch):
+    """Runs a program over decisions for a batch; returns DONE, NOT_FINITE, or FLUSHED if this thread flushes denormals and is to code.
+
+    memory: the arenas (B · stride,)
+    values (B, n): read where not active, and when forcing or encoding; written everywhere
+    counts (B, n): out of 2^24, of the values that are not active; WEIGH writes them
+    chain (B, K), seen (B, C): the mixture of the pixel so far.
+    """
+    steps, ops, phases, passes, outputs, layout, weights, table = program
+    batch = values.shape[0]
+    of_group = layout.channels // layout.groups
+    levels, sums = layout.levels, scratch.sums
+    ran = task.ran
+    if task.mode >= ENCODE and not (task.tiny * f32(0.1)) * f32(1e20) > f32(0.0):
+        return FLUSHED
+    taken = task.first                                                    # the frames before this decision were taken whole
+    for t in range(task.first, task.last):
+        if t < taken:
+            continue
+        step = steps[t // of_group]
+        whole = layout.frame > 0 and t % max(layout.frame, 1) == 0 and t + layout.frame <= task.last
+        if task.mode == FORCE and whole and ran == step:
+            begin_frame(ops, phases, passes[0], layout, step, memory, batch, weights, scratch.linear)
+            if layout.picture >= 0:
+                take_frame(passes[0], layout, memory, values, t - task.first, table, batch)
+            taken = t + layout.frame
+            ran += layout.frame // of_group
+            continue
+        while ran <= step:
+            advance(ops, phases, passes, layout, ran, memory, batch, weights, scratch.linear)
+            ran += 1
+        if task.mode == ADVANCE:
+            break
+        number = pass_of(passes, step)
+        each, channel = passes[number], t % layout.channels
+        pixel, group = (step - each[FIRST_STEP]) // layout.groups, channel // of_group
+        row, column = pixel // each[WIDTH] % each[HEIGHT], pixel % each[WIDTH]
+        output = outputs[number * layout.groups + group]
+        parameters = output[0] + column * output[1]
+        here = each[INPUT] + column * each[INPUT_STEP]
+        there = layout.picture + each[SPACING] * (row * layout.picture_row + column * layout.picture_step)
+        for b in range(batch):
+            p, n = b * layout.stride + parameters, t - task.first
+            choose = active[b, n] and task.mode != FORCE
+            weigh = task.mode == WEIGH and not active[b, n]
+            level = values[b, n]
+            mixed = layout.head == MIXTURE or layout.head == GAUSSIAN
+            summed = not mixed or task.temperature != 1.0
+            if layout.head == MIXTURE and (choose or weigh or channel < layout.channels - 1):
+                if not mixture_of(layout, memory, p, channel, lowest, chain[b], seen[b], mixture):
+                    return NOT_FINITE
+            elif choose or weigh:
+                if layout.head == GAUSSIAN:
+                    at = p + channel % of_group * 3 * layout.components
+                    if not gaussians_of(layout, memory, at, lowest, chain[b], mixture):
+                        return NOT_FINITE
+                elif layout.head == BERNOULLI:
+                    scratch.logits[0], scratch.logits[1] = f32(0.0), memory[p + channel % of_group]
+                else:
+                    offset = p + channel % of_group * levels
+                    for j in range(levels):
+                        scratch.logits[j] = memory[offset + j]
+                if not mixed and not softmax_sums(scratch.logits, f32(task.temperature), sums):
+                    return NOT_FINITE
+            if (choose or weigh) and mixed and summed:
+                tempered_sums(mixture, layout.head, levels, task.temperature, scratch.pmf, sums)
+            if choose and task.mode != ENCODE:
+                threshold = threshold_of(streams, b) if task.mode == DECODE else philox24(task.seed, task.image + b, t)
+                level = sums_search(sums, levels, threshold) if summed else mixture_search(mixture, layout.head, levels, threshold)
+            if weigh or (choose and task.mode >= ENCODE):
+                if summed:
+                    low, high = sums_cdf(sums, levels, level), sums_cdf(sums, levels, level + 1)
+                else:
+                    low = mixture_cdf(mixture, layout.head, levels, level)
+                    high = mixture_cdf(mixture, layout.head, levels, level + 1)
+                if task.mode == ENCODE:
+                    put(streams, b, low, high)
+                elif task.mode == DECODE:
+                    take(streams, b, low, high)
+                else:
+                    counts[b, n] = high - low
+            values[b, n] = level
+            if layout.head == MIXTURE and channel < layout.channels - 1:
+                seen[b, channel] = level
+                mixture_condition(mixture, levels, level, chain[b])
+            memory[b * layout.stride + here + channel] = table[level]
+            if layout.picture >= 0:
+                memory[b * layout.stride + there + channel] = table[level]
+            if each[ONES] == 1 and channel == 0:
+                memory[b * layout.stride + here + layout.channels] = f32(1.0)
+    return DONE
