@@ -1,7 +1,7 @@
-"""The contract: what an image is, what a condition is, what a distribution and a chooser must answer, what a viewer sees.
+"""The contract: images, conditions, distributions, choosers and frames, and the checks of what users pass in.
 
-The two kinds of model stand in ``raster.py`` (one decision = one value of one channel of one pixel) and ``canvas.py``
-(one decision = the latent of one stroke). Shapes: B images, D decisions, K components of a mixture, L = levels.
+The two kinds of model are defined in ``raster.py`` (one decision = one value of one channel of one pixel) and ``canvas.py``
+(one decision = the latent of one stroke). Shapes: B images, D decisions, K components of a mixture, L levels.
 """
 
 from __future__ import annotations
@@ -22,6 +22,11 @@ Number = TypeVar("Number", float, Tensor)
 @dataclass(frozen=True)
 class ImageSpec:
     """Shape and number of levels of an image; a value is an integer in ``0 … levels − 1``.
+
+    channels: 1 for grey, 3 for RGB, or any other number.
+    height, width: in pixels.
+    levels: values that a channel of a pixel can take, 256 by default.
+    frames: of a video, 1 by default: a still image.
 
     Raises ``ValueError`` for sizes below 1 or levels outside 2 … 65536.
     """
@@ -52,15 +57,18 @@ class ImageSpec:
         return self.frames * self.channels * self.height * self.width
 
     def scale(self, x: Tensor, dtype: torch.dtype) -> Tensor:
-        """Integer levels → [−1, 1] in ``dtype``; the one place where a level becomes a number a network reads."""
+        """Integer levels → [−1, 1] in ``dtype``; the one place where levels become the inputs of a network."""
         return x.to(dtype) * (2.0 / (self.levels - 1)) - 1.0
 
 
 @dataclass(frozen=True)
 class ConditionSpec:
-    """What a conditional model is told.
+    """The condition that a model is given with each image.
 
-    ``"class"``: (B,) int64 below ``size`` · ``"vector"``: (B, size) float · ``"map"``: (B, c, h, w) float, size = (c, h, w).
+    kind: "class" is (B,) int64 below ``size``, "vector" is (B, size) float, "map" (a spatial map) is (B, c, h, w) float.
+    size: number of classes, length of the vector, or (c, h, w).
+
+    Raises ``ValueError`` for another kind, or a size that does not fit it.
     """
 
     kind: Literal["class", "vector", "map"]
@@ -115,11 +123,14 @@ class Distribution(Protocol):
 
 @dataclass(frozen=True)
 class Work:
-    """What a chooser would do at a stretch of n decisions, for an interpreter that does it without coming back.
+    """What a chooser does for n decisions in a row, for an interpreter that makes them all in one call.
 
-    draw: with the noise of ``seed``, image numbers from ``first`` and a temperature · force: ``values`` (B, n) · encode: ``values`` to
-    ``streams`` · decode: from ``streams``, an encoder or decoder an image (codec/coder.py) · weigh: as draw, and what the integer CDF, at
-    that temperature, gives to each value that is kept goes into ``counts`` (B, n) int64, out of 2^24.
+    kind: "draw" samples, "force" takes ``values``, "encode" writes ``values`` to ``streams``, "decode" reads them from ``streams``;
+        "weigh" samples too, and counts how likely the known values are.
+    seed, first, temperature: of "draw" and "weigh": the seed of the noise, the number of the first image, and the temperature.
+    values: of "force" and "encode": integer levels (B, n).
+    streams: of "encode" and "decode": one encoder or decoder per image (range_coder.py).
+    counts: of "weigh": (B, n) int64, which receives the share, out of 2^24, that the integer CDF gives to each known value.
     """
 
     kind: Literal["draw", "force", "encode", "decode", "weigh"]
@@ -132,14 +143,14 @@ class Work:
 
 
 class Chooser(Protocol):
-    """What decides: sampling, keeping known values, writing to a bit stream or reading from one."""
+    """Makes the decisions of a walk: samples, takes known values, writes to a bit stream or reads from one."""
 
     def __call__(self, t: int, distribution: Distribution, active: Tensor) -> Tensor:
-        """Values (B,) int64 for decision ``t``; where ``active`` (B, bool) is False the walk ignores the value."""
+        """Values (B,) int64 for decision ``t``; where ``active`` (B,) bool is False the walk ignores the value."""
         ...
 
     def native(self, t: int, stop: int) -> Work | None:
-        """The same for decisions t … stop − 1, where an interpreter can do it; None = only ``__call__`` knows."""
+        """The same for decisions t … stop − 1, described for an interpreter; None where only ``__call__`` can make them."""
         ...
 
 
@@ -147,8 +158,11 @@ class Chooser(Protocol):
 class Frame:
     """One moment of a walk, to look at.
 
-    images: float in [0, 1], (B, *shape); values: integer levels (B, *shape) or None; fraction: 0 (empty) … 1 (finished);
-    window: (B, 4) centre row, centre column, height, width in pixels, or None; info: what only viewers want.
+    images: pictures (B, *shape), float in [0, 1].
+    values: integer levels (B, *shape), or None where they are not decided yet.
+    fraction: how much is done, from 0 (empty) to 1 (finished).
+    window: where a stroke was written, (B, 4) = centre row, centre column, height, width in pixels, or None.
+    info: anything else for viewers, by name.
     """
 
     images: Tensor
@@ -159,14 +173,14 @@ class Frame:
 
 
 def mro_index(instance: object, name: str) -> float:
-    """How far up an attribute is defined: −1 on the object itself, 0 in its class, 1 … in those it inherits from, infinity nowhere."""
+    """Where an attribute is defined: −1 on the object itself, 0 in its class, 1 … in the classes it inherits from, infinity nowhere."""
     if name in vars(instance):
         return -1
-    return next((place for place, of in enumerate(type(instance).__mro__) if name in vars(of)), float("inf"))
+    return next((index for index, owner in enumerate(type(instance).__mro__) if name in vars(owner)), float("inf"))
 
 
 def as_tensor(what: str, value: object) -> Tensor:
-    """torch or numpy → torch; ``ValueError`` for what is no array of real numbers."""
+    """torch or numpy → torch; ``ValueError`` for anything that is not an array of real numbers."""
     if isinstance(value, np.ndarray) and not value.dtype.isnative:
         value = value.astype(value.dtype.newbyteorder("="))
     try:

@@ -1,7 +1,7 @@
 """Raster models: exact likelihoods, one decision = one value of one channel of one pixel, in the model's own ``order``.
 
 A user's model needs only ``distribution``; it is then correct and slow. A model that also says its step once, by ``lower``,
-samples for about the price of one forward pass: the base class runs that program instead of a whole forward a decision.
+samples for about the price of one forward pass: the base class runs that program instead of a full forward pass per decision.
 """
 
 from __future__ import annotations
@@ -22,14 +22,17 @@ if TYPE_CHECKING:
     from .program import Interpreter
     from .program.builder import Program
 
-# What runs a step: an interpreter of the step program, or a full forward; None = the fastest there is.
+# What runs a step: an interpreter of the step program ("native", "torch") or a full forward pass ("naive"); None = the fastest that can.
 Backend: TypeAlias = Literal["native", "torch", "naive"] | None
 
 
 class State:
-    """Where a walk stands: the values so far and what is cached of them.
+    """Where a walk stands.
 
-    x: (B, *shape) int64, zero where undecided · t: the number of decisions made · condition: as given, or None.
+    x: the values decided so far, (B, *shape) int64, zero where undecided.
+    t: the number of decisions made.
+    condition: as given, one per image, or None.
+    engine: the interpreter of the step program, with its caches; None where each step is a full forward pass.
     """
 
     def __init__(
@@ -40,7 +43,7 @@ class State:
         self.t = 0
         self.condition = condition
         self.engine = engine
-        self.stepped: tuple[int, Distribution] | None = None              # the decision asked for last, and what it gave
+        self.stepped: tuple[int, Distribution] | None = None              # the last decision asked for, and its distribution
 
     @cached_property
     def _columns(self) -> tuple[Tensor, ...]:
@@ -60,7 +63,7 @@ class State:
         self._columns[index].copy_(value)
 
     def select(self, index: Tensor) -> State:
-        """The state of the images ``index`` (any number of them, repeats allowed)."""
+        """The state of the images at ``index`` (any number of them, repeats allowed)."""
         index = torch.arange(self.batch, device=self.x.device)[index]     # a bool mask selects too
         condition = None if self.condition is None else self.condition[index]
         engine = None if self.engine is None else self.engine.select(index)
@@ -90,12 +93,12 @@ class RasterModel(Model):
 
     score = "exact"
     order: Tensor
-    # Says one step of the model as a program; None = every step is a full forward.
+    # Writes one step of the model as a program; None = every step is a full forward pass.
     lower: Callable[[Program], None] | None = None
-    # Colour groups that a step computes one after another: 1, or one a channel.
+    # Colour groups that a step computes one after another: 1, or one per channel.
     groups: int = 1
-    # Whether ``lower`` reads only parameters, buffers and config, so that its program is kept until one of them changes. Each class says so
-    # for itself; a subclass does not inherit it, since it may read anything: it is asked each time.
+    # Whether ``lower`` reads only parameters, buffers and config, so that its program can be kept until one of them changes. Not inherited:
+    # a subclass may read anything, so its ``lower`` runs each time unless the subclass declares this too.
     lower_reads_only_parameters: bool = False
 
     def __init__(self, spec: ImageSpec, condition_spec: ConditionSpec | None = None, order: ArrayLike | None = None) -> None:
@@ -106,7 +109,7 @@ class RasterModel(Model):
         self.register_buffer("order", order, persistent=False)
         self._order_list: list[int] = order.tolist()
 
-    # ── what a model says ────────────────────────────────────────────────────────────────────────────────────────────
+    # ── what a model defines ────────────────────────────────────────────────────────────────────────────────────────────
 
     @abstractmethod
     def distribution(self, x: Tensor, condition: Tensor | None = None) -> Distribution:
@@ -119,7 +122,10 @@ class RasterModel(Model):
         """
 
     def context(self) -> Tensor | None:
-        """(D, D) bool in flat indices: [i, j] = decision i promises to see value j; None = no promise. ``check`` compares."""
+        """What each decision promises to see, which ``check`` compares with what it does see.
+
+        Returns (D, D) bool in flat indices, where [i, j] means that decision i sees value j; None for no promise.
+        """
         return None
 
     # ── likelihood ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -169,8 +175,13 @@ class RasterModel(Model):
     def init(self, batch: int, condition: ArrayLike | int | None = None, backend: Backend = None, threads: int = 1) -> State:
         """The state before the first decision, with the parameters as they are now.
 
-        backend: "native" (float32 on a CPU), "torch", "naive" = a full forward a step, None = the first of them that can run this model;
-        threads: how many the native one may use. Raises ``ValueError`` for a backend that cannot.
+        batch: number of images B, at least 1.
+        condition: one per image, or one for all; None for an unconditional model.
+        backend: "native" (float32 on a CPU), "torch", or "naive", a full forward pass per step; None (default) takes the first of them
+            that can run this model.
+        threads: how many the native backend may use, 1 by default.
+
+        Raises ``ValueError`` for a backend that cannot run this model.
         """
         checked = check_condition(self.condition_spec, condition, batch, self.device)
         engine = None
@@ -186,7 +197,7 @@ class RasterModel(Model):
 
     @property
     def has_program(self) -> bool:
-        """Whether ``lower`` says what ``distribution`` says: a subclass that changes only the latter has not."""
+        """Whether ``lower`` describes ``distribution``: in a subclass that overrides only the latter it does not."""
         return self.lower is not None and mro_index(self, "lower") <= mro_index(self, "distribution")
 
     def program(self) -> Program:
@@ -199,7 +210,7 @@ class RasterModel(Model):
         with torch.no_grad():
             self.lower(program)
         if any(mro_index(self, name) < mro_index(self, "lower") for name in ("head", "step", "observe")):
-            program.head = None                                           # a subclass has changed what the program knew
+            program.head = None                                           # a subclass overrides what the program describes
         program.check(self.order)
         return optimise(program)
 
@@ -216,7 +227,7 @@ class RasterModel(Model):
         return program
 
     def step(self, state: State) -> Distribution:
-        """The distribution (batch shape (B,)) of decision ``state.t``."""
+        """The distribution of decision ``state.t``, batch shape (B,). Raises ``ValueError`` where all decisions are made."""
         if state.t >= self.spec.size:
             raise ValueError(f"step: all {self.spec.size} decisions are made")
         if state.engine is not None:
@@ -229,14 +240,19 @@ class RasterModel(Model):
         return self.distribution(state.x, state.condition)[(slice(None), *(int(i) for i in index))]
 
     def head(self, parameters: Tensor, x: Tensor, index: int, previous: Distribution | None) -> Distribution:
-        """Output of the program (B, P) for the decision at flat ``index``, values so far x (B, *shape) → batch shape (B,).
+        """The distribution that the output of the step program stands for.
 
-        previous: what this gave for the decision before, where it was asked.
+        parameters: the program's output for this pixel or colour group, (B, P).
+        x: the values so far, (B, *shape).
+        index: flat index of the decision.
+        previous: the distribution of the decision before, if it was asked for.
+
+        Returns a distribution of batch shape (B,).
         """
         raise TypeError(f"{type(self).__name__} has a step program but no head")
 
     def observe(self, state: State, value: Tensor) -> None:
-        """Make decision ``state.t``: write ``value`` (B,), any type of integer."""
+        """Make decision ``state.t``: write ``value`` (B,), of any integer type, and count ``state.t`` up."""
         value = value.long()
         state.put(self._order_list[state.t], value)
         if state.engine is not None:
@@ -244,7 +260,7 @@ class RasterModel(Model):
         state.t += 1
 
     def prefill(self, state: State, x: Tensor, t: int) -> None:
-        """Take the decisions before ``t`` from x (B, *shape) without drawing."""
+        """Make all decisions before number ``t`` as in x (B, *shape), without drawing: fills the caches."""
         assert state.t <= t, "decisions are not taken back"
         values = x.flatten(1).long()
         if state.engine is None:
@@ -263,9 +279,14 @@ class RasterModel(Model):
                 self.observe(state, values[:, self._order_list[state.t]])
 
     def decide(self, state: State, stop: int, work: Work, active: Tensor | None = None, kept: Tensor | None = None) -> None:
-        """Decisions state.t … stop − 1 inside the engine (``state.decides``): ``work`` where ``active``, else ``kept``, (B, stop − t) both.
+        """Make the decisions state.t … stop − 1 inside the engine, where it can (``state.decides``).
 
-        Raises ``ValueError`` where the model's numbers are not finite.
+        stop: the number of decisions made afterwards.
+        work: how to decide: draw, force, encode, decode or weigh.
+        active: where ``work`` decides, (B, stop − t) bool; None (default) = everywhere.
+        kept: the values elsewhere, (B, stop − t).
+
+        Raises ``ValueError`` where the model's parameters give values that are not finite.
         """
         from .program.native import NativeInterpreter
 
@@ -275,7 +296,7 @@ class RasterModel(Model):
         state.t = stop
 
 
-# The last program of each model, and its parameters and buffers then.
+# The last program of each model, with the parameters and buffers that it was made from.
 _programs: WeakKeyDictionary[RasterModel, tuple[list[Tensor], Program]] = WeakKeyDictionary()
 
 

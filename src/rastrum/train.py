@@ -43,9 +43,17 @@ RECENT = 20  # steps that throughput is measured over
 class TrainState:
     """Where a run stands after a step.
 
-    loss: nats an image of this step's batch · bits_per_dim: the same, None where the loss is no likelihood · fraction: of the budget ·
-    elapsed, time_left: seconds · model: the averaged weights, to sample from now (they move on with the next step) ·
-    evaluation: where one was due · finished: this is the last state · interrupted: by Ctrl-C.
+    step: number of steps done.
+    loss: mean loss of this step's batch, nats per image where the model has a likelihood.
+    bits_per_dim: the same in bits per dimension; None where the loss is not a likelihood.
+    images_per_second: throughput of the last steps.
+    learning_rate: of this step.
+    fraction: how much of the budget is used, 0 … 1.
+    elapsed, time_left: seconds.
+    model: the averaged weights, to sample from now; the next step changes them.
+    evaluation: of the held-out images, where one was due; else None.
+    finished: whether this is the last state.
+    interrupted: whether Ctrl-C ended the run.
     """
 
     step: int
@@ -69,12 +77,19 @@ def train(
     held_out: Dataset | None = None,
     card: Mapping[str, str] | None = None,
 ) -> Generator[TrainState, None, None]:
-    """Train ``model`` on ``data``; a state a step. When the generator ends, however it ends, ``model`` holds the averaged weights.
+    """Train a model; yields one state per step. When the generator ends, however it ends, ``model`` holds the averaged weights.
 
-    held_out: what evaluations use; with None there are none. card: facts for the model's card. Checkpoints are saved when an evaluation is
-    due, and at the end. Ctrl-C lets the step finish, saves, and yields a last state; a second one interrupts at once.
-    Raises ``ValueError`` for data of another kind than the model's, a setting out of range, a folder that holds a run, and where the loss
-    stops being a number; ``OSError`` where saving fails. The last checkpoint stays whole.
+    Checkpoints are saved when an evaluation is due, and at the end. Ctrl-C lets the step finish, saves, and yields a last state; a second
+    one interrupts at once.
+
+    model: any ``Model``; its ``loss`` is minimised.
+    data: the images, and their conditions where the model is conditional.
+    config: optimiser and budget.
+    held_out: images of the evaluations; None (default) for no evaluations.
+    card: facts for the model's card.
+
+    Raises ``ValueError`` for data that do not fit the model, a setting out of range, a folder that holds a run, and a loss that is not
+    finite; ``OSError`` if saving fails. The last checkpoint stays whole.
     """
     optim, run = config.optim, config.run
     check_config(config)
