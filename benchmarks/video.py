@@ -28,6 +28,7 @@ import rastrum
 from rastrum import ImageSpec, RasterModel
 from rastrum.config import DataOptions
 from rastrum.data.dataset import Dataset, load_dataset
+from rastrum.data.moving_digits import Paths
 from rastrum.evaluation import frame_nats
 from rastrum.models.video_pixel_network import cross_entropy_floor
 from rastrum.pictures.sheets import save_animation
@@ -38,6 +39,7 @@ from rastrum.walk import Sample, quiet
 
 RECIPE = "video-pixel-network-moving-mnist-small"
 VIDEOS, BATCH, FRAMES = 16, 4, 8
+FLOORS: tuple[tuple[int, Paths], ...] = ((32, "folded"), (64, "folded"), (64, "clipped"))    # size and paths of the frames
 
 
 def next_frame(rounds: int) -> tuple[float, float]:
@@ -132,7 +134,7 @@ def main() -> None:
         videos = [shown / (levels - 1), completed / (levels - 1), surprise]
         save_animation(animate_rows(videos, ["truth", f"drawn after {context}", "surprise"]), options.animation, PLAY, 1 / PLAY)
     print("floor of the cross-entropy of grey frames 11 to 20, no likelihood (published: 86.3 on 64x64, clipped):")
-    for size, paths in ((32, "folded"), (64, "folded"), (64, "clipped")):
+    for size, paths in FLOORS:
         grey = load_dataset("moving-mnist", "test", DataOptions(size=size, paths=paths, limit=options.sequences))
         frames = grey.images[:, 10:].flatten(0, 1)
         print(f"  {size}x{size}, {paths}, 256 levels  {float(cross_entropy_floor(frames, 256).mean()):8.2f} nats per frame")
