@@ -77,8 +77,8 @@ def test_walks_from_coarse_to_fine() -> None:
         ({"factors": (2, 4)}, "leave nothing of 5 x 4 pixels"),
         ({"base": "gated-pixelcnn"}, "base: expected one of row-lstm"),
         ({"guide": 0}, "guide: expected a whole number of at least 1"),
-        ({"base": "pixelcnn", "units": 4}, "^units: 3 channels need a multiple of 3 maps, got 4"),
-        ({"hidden": 4}, "^hidden: 3 channels"),
+        ({"base": "pixelcnn", "units": 4}, "^units: images of 3 channels need a multiple of 3, got 4"),
+        ({"hidden": 4}, "^hidden: images of 3 channels"),
         ({"first_kernel": 4}, "^first_kernel: expected an odd number"),
     ],
 )

@@ -119,7 +119,7 @@ def test_whitened_numbers_are_white_and_predictions_are_those_of_least_squares(c
     v, prediction, e = whitening(x)
     inside = (slice(None), slice(1, None), slice(1, -1))
     white = v[inside].flatten(0, 2)
-    assert white.shape[1] == whitening.numbers == 4 * channels
+    assert white.shape[1] == whitening.size == 4 * channels
     covariance = white.t() @ white / len(white)
     torch.testing.assert_close(covariance, torch.eye(len(covariance)).double(), rtol=0, atol=0.02)
     assert float(white.mean(0).abs().max()) < 1e-9

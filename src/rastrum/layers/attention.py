@@ -33,9 +33,11 @@ def filter_bank(centres: Tensor, variance: Tensor, size: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Window:
-    """One window an image.
+    """One window per image.
 
-    rows: F_Y (B, N, H) · columns: F_X (B, N, W) · gamma: γ (B, 1)
+    rows: F_Y (B, N, H).
+    columns: F_X (B, N, W).
+    gamma: γ (B, 1).
     box: (B, 4) centre row, centre column, height, width in pixels: the grid from its first filter's pixel to its last one's.
     """
 
@@ -60,7 +62,12 @@ class Window:
 
 
 def place(parameters: Tensor, count: int, height: int, width: int) -> Window:
-    """The windows of ``count`` by ``count`` filters that parameters (B, 5) place on images of this size."""
+    """The windows that parameters place on images.
+
+    parameters: (B, 5), as (21) lists them.
+    count: N filters along a side.
+    height, width: of the images.
+    """
     variance, stride, gamma = torch.exp(parameters[:, 2:]).split(1, dim=1)
     stride = stride * ((max(height, width) - 1) / max(count - 1, 1))
     offsets = stride * (torch.arange(count, dtype=parameters.dtype, device=parameters.device) - (count - 1) / 2)

@@ -1,14 +1,14 @@
 """Causal convolutions without masks: a kernel is a list of taps, and a forbidden tap is simply not there.
 
-Maps in ``forward`` are channels last, (B, H, W, C): a convolution is then one matrix product a tap on flat rows, the fastest plain way
-found on a CPU (``benchmarks/training.py``); float32 there takes faster forms from ``native/layers.py`` where they fit. Each layer also says
-its step, ``lower``, in the words of ``program/builder.py``.
+Features in ``forward`` are channels last, (B, H, W, C): a convolution is then one matrix product per tap on flat rows, the fastest plain
+way found on a CPU (``benchmarks/training.py``); float32 there takes faster forms from ``native/layers.py`` where they fit. Each layer also
+defines its step, ``lower``, in the operations of ``program/builder.py``.
 
     CausalConvolution     what a pixel may see: rows above, columns to the left, earlier colour groups of the pixel itself
     VerticalConvolution   what a row may see: its own row and rows above, both sides; for stacks that live one row up (``shift_down``)
 
-Colour groups: with G groups, maps lie as [group 0 | … | group G−1]; group g reads a prefix of the pixel's maps, so no mask either.
-B images, H rows, W columns, I input maps, O output maps, T taps.
+Colour groups: with G groups, channels lie as [group 0 | … | group G−1]; group g reads a prefix of the pixel's channels, so no mask either.
+B images, H rows, W columns, I input channels, O output channels, T taps.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class _Taps(torch.autograd.Function):
         for i, (shift, weight) in reversed(list(enumerate(zip(ctx.shifts, weights, strict=True)))):
             beyond = shift.beyond(grad)
             kept = beyond.clone()
-            beyond.zero_()                                                # for a moment: it is not ours
+            beyond.zero_()                                                # for a moment: this tap gave nothing there
             target = shift.target(grad)
             if needed[5 + i]:
                 grad_weights[i] = shift.source(flat).t() @ target
@@ -124,7 +124,7 @@ class _Taps(torch.autograd.Function):
 
 @dataclass(frozen=True)
 class _Shift:
-    """Positions p of an output read p + right of an input, in maps ``reads`` of inputs (P, C) and ``writes`` of outputs (B, H, W, O)."""
+    """Positions p of an output read p + right of an input, in channels ``reads`` of inputs (P, C), ``writes`` of outputs (B, H, W, O)."""
 
     right: int
     reads: slice
@@ -147,7 +147,17 @@ class _Shift:
 def convolve(
     x: Tensor, taps: Sequence[Tap], weights: Sequence[Tensor], bias: Tensor | None, initial: Tensor | None, outputs: int, stride: int = 1
 ) -> Tensor:
-    """x (B, H, W, I) → (B, ⌈H / stride⌉, ⌈W / stride⌉, O) = initial + bias + Σ taps, zeros beyond the borders."""
+    """A convolution by taps, zeros beyond the borders.
+
+    x: (B, H, W, I).
+    taps, weights: as many of both.
+    bias: (O,) or None.
+    initial: added to the result, to which it broadcasts, or None.
+    outputs: O.
+    stride: default 1.
+
+    Returns initial + bias + Σ taps, (B, ⌈H / stride⌉, ⌈W / stride⌉, O).
+    """
     if stride != 1 or x.is_cuda:
         out = convolve_dense(x, taps, weights, bias, outputs, stride)
         return out if initial is None else out + initial
@@ -160,7 +170,7 @@ def convolve(
     for i in range(len(taps) - 2):
         if native is not None and _fits_three_columns(x, taps[i : i + 3], outputs):
             base = x.new_zeros(1, outputs) if bias is None else bias[None]
-            if initial is not None and initial[0, ..., 0].numel() == 1:    # a condition: one vector an image
+            if initial is not None and initial[0, ..., 0].numel() == 1:    # a condition: one vector per image
                 base, initial = base + initial[:, 0, 0], None
             first, highest = taps[i].right, taps[i].rows - 1 - taps[i].down
             out = native.ThreeColumns.apply(x, base, first, highest, *weights[i : i + 3])
@@ -192,9 +202,16 @@ def convolve_dense(x: Tensor, taps: Sequence[Tap], weights: Sequence[Tensor], bi
 
 
 class Convolution(nn.Module):
-    """Weights of a list of taps, optionally weight-normalised (Salimans & Kingma 2016), shared by the two causal layers.
+    """Weights of a list of taps, optionally weight-normalised (Salimans & Kingma 2016); base of the two causal layers.
 
     A weight-normalised layer initialises itself on data while ``initialise_weight_norm`` runs.
+
+    inputs, outputs: channels.
+    taps: of the kernel.
+    bias: whether there is one.
+    weight_norm: whether weights are a direction and a gain for each output.
+    scale: of the initial weights, and the standard deviation of outputs after a data-dependent initialisation.
+    stride: of rows and columns.
     """
 
     def __init__(self, inputs: int, outputs: int, taps: list[Tap], bias: bool, weight_norm: bool, scale: float, stride: int) -> None:
@@ -261,7 +278,7 @@ class Convolution(nn.Module):
 
 
 def initialise_weight_norm(model: nn.Module, run: Any) -> None:
-    """Run ``run()`` once, every weight-normalised layer setting its gain and bias as it is reached."""
+    """Run ``run()``, a forward pass of ``model``, once; each weight-normalised layer sets its gain and bias as it is reached."""
     layers = [layer for layer in model.modules() if isinstance(layer, Convolution) and layer.gain is not None]
     for layer in layers:
         layer.initialising = True
@@ -274,9 +291,16 @@ def initialise_weight_norm(model: nn.Module, run: Any) -> None:
 
 
 class CausalConvolution(Convolution):
-    """Sees ``above`` rows at columns ``columns`` (first, last), ``left`` columns of its own row and, of the pixel itself,
+    """A convolution over what a pixel may see.
 
-    ``centre``: nothing ("none"), earlier colour groups ("before": mask A), or those and its own ("through": mask B).
+    inputs, outputs: channels, both multiples of ``groups``.
+    above: rows above; default 0.
+    columns: first and last column seen in them, from the pixel's.
+    left: columns of its own row; default 0.
+    centre: what is seen of the pixel itself: nothing ("none"), earlier colour groups ("before": mask A), or those and its own ("through":
+        mask B).
+    groups: colour groups; default 1.
+    bias, weight_norm, scale, stride: as of ``Convolution``.
     """
 
     def __init__(
@@ -294,7 +318,7 @@ class CausalConvolution(Convolution):
         scale: float = 1.0,
         stride: int = 1,
     ) -> None:
-        assert inputs % groups == 0 and outputs % groups == 0, "maps divide into colour groups"
+        assert inputs % groups == 0 and outputs % groups == 0, "channels divide into colour groups"
         self.above, self.columns, self.left, self.groups = above, columns, left, groups
         every = (0, outputs)
         taps = [Tap(above, -1, right, inputs, every) for right in range(columns[0], columns[1] + 1)] if above else []
@@ -307,9 +331,13 @@ class CausalConvolution(Convolution):
         super().__init__(inputs, outputs, taps, bias, weight_norm, scale, stride)
 
     def lower(self, program: Program, source: View, initial: View | None = None, level: int | None = None) -> View:
-        """source: a map of the pixel phases; initial: a map of the row phase that the result is added to (any map if nothing is above);
+        """The step of the layer.
 
-        → a map of the pixel phases, or of the row phase if everything seen is above.
+        source: a feature map of the pixel phases.
+        initial: one of the row phase that the result is added to (of any phase if nothing is above); default None.
+        level: resolution of the result; default that of ``source``.
+
+        Returns a feature map of the pixel phases, or of the row phase if everything seen is above.
         """
         weights, bias = self.exact(), self.bias
         level = source.buffer.level if level is None else level
@@ -340,7 +368,13 @@ class CausalConvolution(Convolution):
 
 
 class VerticalConvolution(Convolution):
-    """Sees its own row, whole, and ``rows`` − 1 above it, at columns −k … k for a kernel of 2k + 1 ``columns``; no colour order here."""
+    """A convolution over what a finished row may see, all colours of it.
+
+    inputs, outputs: channels.
+    rows: its own row and those above; default 1.
+    columns: of the kernel, odd, centred; default 1.
+    weight_norm, scale, stride: as of ``Convolution``.
+    """
 
     def __init__(
         self,
@@ -359,7 +393,7 @@ class VerticalConvolution(Convolution):
         super().__init__(inputs, outputs, taps, True, weight_norm, scale, stride)
 
     def lower(self, program: Program, source: View, initial: View | None = None, level: int | None = None) -> View:
-        """source: a map of the row phase, or one of the pixel phases that is one row up there; → a map of the row phase."""
+        """source: a feature map of the row phase, or one of the pixel phases, which is one row up there; → one of the row phase."""
         level = source.buffer.level if level is None else level
         with program.phase("row"):
             with program.grid(source.buffer.level):

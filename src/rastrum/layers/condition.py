@@ -1,10 +1,10 @@
 """What is known before an image is drawn (van den Oord et al. 2016, "Conditional Image Generation with PixelCNN Decoders", section 2.3).
 
-    class, vector h ──▶ h                     the same at every position   ─┐
-    map h ──▶ m: 3x3, relu, transposed, relu ──▶ s = m(h), at each its own ─┴─▶ in every layer: + V_kᵀ h, or + V_k * s, an unmasked 1x1
+    class, vector h ──▶ h                          the same at every position   ─┐
+    spatial map h ──▶ m: 3x3, relu, transposed, relu ──▶ s = m(h), at each its own ─┴─▶ in every layer: + V_kᵀ h, or + V_k * s, unmasked 1x1
 
-A model has one ``Condition``, which runs once, and every layer k a ``Told`` with V_k of its own. In a step, h and s are made in the phase
-``start``, V_kᵀ h too, and V_k * s a row at a time.
+A model has one ``Condition``, which runs once, and every layer k a ``ConditionProjection`` with V_k of its own. In a step, h and s are made
+in the phase ``start``, V_kᵀ h too, and V_k * s a row at a time.
 """
 
 from __future__ import annotations
@@ -21,10 +21,13 @@ from .upsampling import Upsampling
 
 
 class Condition(nn.Module):
-    """A condition as all layers are told it: ``size`` numbers, at one position or at each; 0 and None for an unconditional model.
+    """A condition as all layers read it: ``size`` values, at one position or at each; 0 for an unconditional model.
 
-    maps: how many m makes of a map; 0 = the model takes none. A cell of a map is a block of ⌈H / h⌉ by ⌈W / w⌉ pixels, the last ones cut
-    off at the border. Raises ``ValueError`` for a map that is not taken, or is larger than the image, or has cells without a pixel.
+    condition: what kind; None = unconditional.
+    image: spec of the images. A cell of a spatial map is a block of ⌈H / h⌉ by ⌈W / w⌉ pixels, the last ones cut off at the border.
+    outputs: channels that m makes of a spatial map; default 0 = the model takes none.
+
+    Raises ``ValueError`` for a spatial map that is not taken, that is larger than the image, or that has cells without a pixel.
     """
 
     def __init__(self, condition: ConditionSpec | None, image: ImageSpec, outputs: int = 0) -> None:
@@ -47,7 +50,7 @@ class Condition(nn.Module):
             self.upsampling = Upsampling(channels, outputs, factors)
 
     def forward(self, condition: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-        """(B,) classes, (B, size) or (B, c, h, w) → (B, 1, 1, size), (B, H, W, maps), or None."""
+        """(B,) classes, (B, size) or (B, c, h, w) → (B, 1, 1, size), (B, H, W, size), or None."""
         if self.kind is None:
             return None
         assert condition is not None
@@ -57,14 +60,18 @@ class Condition(nn.Module):
         return vector.to(dtype)[:, None, None]
 
     def lower(self, program: Program) -> View | None:
-        """A single column, a whole map, or None."""
+        """A single column, a whole feature map, or None."""
         if self.kind is None:
             return None
         return program.condition_vector() if self.upsampling is None else self.upsampling.lower(program, program.condition_map())
 
 
 class ConditionProjection(nn.Module):
-    """V (size, outputs): what a layer makes of what it is told, to be added to its sums; of nothing, nothing."""
+    """Linear projection V of the condition, added to the layer's pre-activations; None for an unconditional model.
+
+    size: values of the condition; 0 = unconditional.
+    outputs: pre-activations of the layer.
+    """
 
     def __init__(self, size: int, outputs: int) -> None:
         super().__init__()
@@ -78,9 +85,13 @@ class ConditionProjection(nn.Module):
         return condition @ self.weight
 
     def lower(self, program: Program, condition: View | None, initial: View | None = None, level: int = 0) -> View | None:
-        """→ a single column, made once, or a map of the row phase at ``level``, which sees every 2^level-th row and column of s.
+        """The projection in a step program.
 
-        initial: a map of the row phase that it is added to; of nothing told, that itself.
+        condition: a single column or a whole feature map; None for an unconditional model.
+        initial: a feature map of the row phase that the projection is added to; default None.
+        level: resolution of the layer, which sees every 2^level-th row and column of s; default 0.
+
+        Returns a single column, made once, or a feature map of the row phase at ``level``; ``initial`` itself without a condition.
         """
         if self.weight is None:
             return initial

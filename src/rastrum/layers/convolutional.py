@@ -1,12 +1,12 @@
-"""Convolutional LSTM, and images as blocks: what a recurrent model of whole maps is made of.
+"""Convolutional LSTM, and images as blocks: the layers of a recurrent model of whole feature maps.
 
 Source: Shi, Chen, Wang, Yeung, Wong, Woo, "Convolutional LSTM Network", 2015; peepholes left out.
 
     inputs ─┐
     h ──────┴─▶ k by k convolution ─▶ i, f, o, g ─▶ c ← σ(f)·c + σ(i)·tanh(g),  h ← σ(o)·tanh(c)
 
-A strided convolution is a plain one over blocks: every s by s pixels become channels of one place, zeros fill the last row and column
-of blocks, and a k by k kernel of blocks sees s·k by s·k pixels. The way back drops what was filled. So any size works with any stride.
+A strided convolution is a plain one over blocks: every s by s pixels become channels of one position, zeros fill the last row and column
+of blocks, and a k by k kernel of blocks sees s·k by s·k pixels. ``from_blocks`` drops what was filled. So any size works with any stride.
 
 Dimensions: B batch · C channels · H, W height and width · s stride · h, w = ⌈H/s⌉, ⌈W/s⌉.
 """
@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from . import lstm
 
 
-def to_blocks(maps: Tensor, stride: int) -> Tensor:
+def to_blocks(x: Tensor, stride: int) -> Tensor:
     """(B, C, H, W) → (B, C·s², h, w)."""
-    height, width = maps.shape[2:]
-    whole = F.pad(maps, (0, -width % stride, 0, -height % stride))
+    height, width = x.shape[2:]
+    whole = F.pad(x, (0, -width % stride, 0, -height % stride))
     if len(whole) == 0:                                                   # torch shuffles no empty batch
         return whole.new_zeros(0, whole.shape[1] * stride**2, *(-(-side // stride) for side in (height, width)))
     return F.pixel_unshuffle(whole, stride)
@@ -35,7 +35,12 @@ def from_blocks(blocks: Tensor, stride: int, height: int, width: int) -> Tensor:
 
 
 class ConvLSTM(nn.Module):
-    """LSTM whose gates are convolutions of inputs and h."""
+    """LSTM whose gates are convolutions of inputs and h.
+
+    inputs: channels of all inputs.
+    features: channels of h and of the cell.
+    kernel: side of the convolution, odd.
+    """
 
     def __init__(self, inputs: int, features: int, kernel: int) -> None:
         super().__init__()
@@ -44,7 +49,14 @@ class ConvLSTM(nn.Module):
             self.gates.bias[features : 2 * features] = 1.0  # pyright: ignore[reportOptionalSubscript]
 
     def forward(self, inputs: list[Tensor], h: Tensor, cell: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """inputs: maps (B, …, h, w) · h, cell: (B, features, h, w) · told: what is added to the gates, (B, 4·features) → h, cell."""
+        """One step.
+
+        inputs: feature maps (B, …, h, w), side by side.
+        h, cell: (B, features, h, w).
+        condition: added to the gates at every position, (B, 4·features), or None.
+
+        Returns the next h and cell.
+        """
         gates = self.gates(torch.cat([*inputs, h], dim=1))
         if condition is not None:
             gates = gates + condition[:, :, None, None]
@@ -52,7 +64,12 @@ class ConvLSTM(nn.Module):
 
 
 def convolution(inputs: int, outputs: int, kernel: int, gain: float = 1.0) -> nn.Conv2d:
-    """Same size in and out, odd kernel; weights of standard deviation gain/√(numbers that it sums), no bias at first."""
+    """A convolution that keeps the size; weights of standard deviation gain/√(values that it sums), biases of 0.
+
+    inputs, outputs: channels.
+    kernel: side, odd.
+    gain: default 1.
+    """
     layer = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
     nn.init.normal_(layer.weight, std=gain * (inputs * kernel**2) ** -0.5)
     assert layer.bias is not None

@@ -1,7 +1,7 @@
 """Layers over whole frames of a video: convolutions that may be dilated, a convolutional LSTM over time, and the multiplicative unit.
 
-A frame is complete before any of them runs, so nothing is masked. Maps are channels last, (B, T, H, W, C) or (B, H, W, C);
-in a step program they stand in the phase ``frame``, over whole maps.
+A frame is complete before any of them runs, so nothing is masked. Feature maps are channels last, (B, T, H, W, C) or (B, H, W, C);
+in a step program they stand in the phase ``frame``, which runs over whole feature maps.
 """
 
 from __future__ import annotations
@@ -17,7 +17,14 @@ from ..program.builder import Program, View
 
 
 def multiplicative(gates: Tensor, h: Tensor, groups: int = 1) -> Tensor:
-    """g₁ tanh(g₂ h + g₃ u), gates (…, 4C) as [g₁ g₂ g₃ u] of each colour group before σ and tanh, h (…, C) → (…, C)."""
+    """A multiplicative unit, g₁ tanh(g₂ h + g₃ u).
+
+    gates: (…, 4C), before σ and tanh, as [g₁ g₂ g₃ u] of each colour group.
+    h: (…, C), in the same groups.
+    groups: colour groups; default 1.
+
+    Returns (…, C).
+    """
     native = native_for(gates)
     if native is not None:
         parts = gates.unflatten(-1, (groups, -1)), h.unflatten(-1, (groups, -1))
@@ -29,7 +36,13 @@ def multiplicative(gates: Tensor, h: Tensor, groups: int = 1) -> Tensor:
 
 
 class FrameConvolution(nn.Conv2d):
-    """Same size in and out, odd kernel, zeros beyond the borders."""
+    """A convolution with zeros beyond the borders; the size stays.
+
+    inputs, outputs: channels.
+    kernel: side, odd.
+    dilation: pixels from one row or column of the kernel to the next; default 1.
+    bias: default True.
+    """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, dilation: int = 1, bias: bool = True) -> None:
         super().__init__(inputs, outputs, kernel, padding=dilation * (kernel // 2), dilation=dilation, bias=bias)
@@ -44,7 +57,7 @@ class FrameConvolution(nn.Conv2d):
         return out if initial is None else out + initial
 
     def lower(self, program: Program, source: View, initial: View | None = None, destination: View | None = None) -> View:
-        """source: a whole map, in a phase of whole maps; → another."""
+        """source: a whole feature map, in a phase of whole ones; → another."""
         kernel, dilation = self.kernel_size[0], self.dilation[0]
         weight = self.weight.permute(2, 3, 1, 0)                          # (row, column, I, O)
         buffer = source.buffer
@@ -63,7 +76,12 @@ class FrameConvolution(nn.Conv2d):
 
 
 class FrameMemory(nn.Module):
-    """x + 1x1 (units) of a convolutional LSTM over frames (Shi et al. 2015), 3x3, no peepholes: gates [o f i g] of x and of its own h."""
+    """x + 1x1 of a convolutional LSTM over frames (Shi et al. 2015) without peepholes: gates [o f i g] of x and of its own h.
+
+    channels: of x.
+    units: channels of h.
+    kernel: side of both convolutions, odd; default 3.
+    """
 
     def __init__(self, channels: int, units: int, kernel: int = 3) -> None:
         super().__init__()
@@ -73,7 +91,7 @@ class FrameMemory(nn.Module):
         self.first_h, self.first_cell = (nn.Parameter(torch.zeros(units)) for _ in range(2))
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (B, T, H, W, maps), frame after frame → the same shape."""
+        """x (B, T, H, W, channels), frame after frame → the same shape."""
         gates = self.enter(x)
         shape = (*gates[:, 0].shape[:-1], -1)
         h, cell, after = self.first_h.expand(shape), self.first_cell.expand(shape), []

@@ -1,10 +1,10 @@
-"""Factorised mixture of conditional Gaussian scale mixtures (Theis & Bethge 2015, section 2.2; Theis, Hosseini & Bethge 2012).
+"""Factorised mixture of conditional Gaussian scale mixtures (Theis & Bethge 2015, section 2.1, equations 3 to 5; Theis et al. 2012).
 
     p(k, s | h)     ∝ exp(η_ks − ½ e^α_ks Σ_n w_kn² (b_nᵀ h)²)          weights of K components and S scales, normalised together
     p(y | h, k, s)  = N(y; a_kᵀ h, precision e^α_ks)
 
-The b_n are shared by all components, so a component costs a number w a feature and not a matrix. Together K · S Gaussians: in numbers of a
-program [log weights | means | log scales] · KS, the last of which do not depend on h.
+The b_n are shared by all components, so a component costs one value w per feature and not a matrix. Together K · S Gaussians: in a program
+they are the parameters [log weights | means | log scales] · KS, the last of which do not depend on h.
 """
 
 from __future__ import annotations
@@ -18,11 +18,17 @@ from ..program.builder import Program, View
 
 
 class MCGSM(nn.Module):
-    """From an input h of ``inputs`` numbers; eta, alpha (K, S), w (N, K), b (inputs, N), a (inputs, K)."""
+    """The mixture of y given h; parameters eta, alpha (K, S), w (N, K), b (inputs, N), a (inputs, K).
+
+    inputs: length of h.
+    components: K.
+    scales: S of each component.
+    features: N.
+    """
 
     def __init__(self, inputs: int, components: int, scales: int, features: int) -> None:
         super().__init__()
-        self.inputs, self.numbers, self.scales = inputs, components * scales, scales
+        self.inputs, self.gaussians, self.scales = inputs, components * scales, scales
         self.eta = nn.Parameter(torch.zeros(components, scales))
         # From as wide as the whitened pixel to a level or so; w so small that the narrow ones have their share of the pixels at first.
         self.alpha = nn.Parameter(torch.linspace(0, 8, scales) + 0.1 * torch.randn(components, scales))
@@ -38,15 +44,15 @@ class MCGSM(nn.Module):
         return logits.flatten(-2), means, -0.5 * self.alpha.flatten()
 
     def lower(self, program: Program, h: View, base: View, log_unit: Tensor) -> View:
-        """The K · S Gaussians of base + e^log_unit · y → a map [log weights | means | log scales]; base: a map of one number."""
+        """The K · S Gaussians of base + e^log_unit · y, base of one channel → a feature map [log weights | means | log scales]."""
         dtype, unit = self.a.dtype, exact_exp(log_unit)
         log_scales = (log_unit.double() - 0.5 * self.alpha.double().flatten()).to(dtype)
         gates = -0.5 * exact_exp(self.alpha).unsqueeze(0) * self.w.double().square().unsqueeze(-1)
         means = (self.a.double() * unit).repeat_interleave(self.scales, -1)
-        out = program.map(3 * self.numbers, initial=torch.cat([torch.zeros(2 * self.numbers).to(log_scales), log_scales]))
+        out = program.map(3 * self.gaussians, initial=torch.cat([torch.zeros(2 * self.gaussians).to(log_scales), log_scales]))
         squares = program.apply("square", program.linear(h, self.b))
         program.linear(squares, gates.flatten(1).to(dtype), self.eta.flatten(), destination=out.part(0, 3))
-        bases = program.linear(base, torch.ones(1, self.numbers).to(log_scales))
+        bases = program.linear(base, torch.ones(1, self.gaussians).to(log_scales))
         program.linear(h, means.to(dtype), initial=bases, destination=out.part(1, 3))
         return out
 

@@ -1,4 +1,4 @@
-"""The last layer of models whose conditionals are independent given what they saw: levels as a Bernoulli or a softmax."""
+"""The last layers of models with one categorical distribution for each value: levels as a Bernoulli or a softmax."""
 
 from __future__ import annotations
 
@@ -13,18 +13,23 @@ MAX_LEVELS = 256
 
 
 class Levels(nn.Module):
-    """What logits of a channel say: one for two levels, else one a level. Raises ``ValueError`` for more levels than a softmax holds."""
+    """The distribution that a value's logits make.
+
+    spec: of the images. ``outputs`` is the number of logits per value: 1 for two levels (a Bernoulli), else one per level (a softmax).
+
+    Raises ``ValueError`` for more levels than a softmax holds, 256.
+    """
 
     def __init__(self, spec: ImageSpec) -> None:
         super().__init__()
         if spec.levels > MAX_LEVELS:
             raise ValueError(f"levels: a softmax holds up to {MAX_LEVELS} levels, got {spec.levels}; use pixelcnn++ or fewer levels")
-        self.numbers = 1 if spec.levels == 2 else spec.levels
-        self.program_head = Head("bernoulli" if self.numbers == 1 else "softmax")
+        self.outputs = 1 if spec.levels == 2 else spec.levels
+        self.program_head = Head("bernoulli" if self.outputs == 1 else "softmax")
 
     def head(self, logits: Tensor) -> Bernoulli | Categorical:
-        """(…, numbers) → distribution of batch shape (…)."""
-        return Bernoulli(logits.squeeze(-1)) if self.numbers == 1 else Categorical(logits)
+        """Logits (…, outputs) → distribution of batch shape (…)."""
+        return Bernoulli(logits.squeeze(-1)) if self.outputs == 1 else Categorical(logits)
 
 
 class LevelsOutput(Levels):
@@ -41,7 +46,7 @@ class LevelsOutput(Levels):
         self.spec, self.groups = spec, spec.channels
         self.hidden = CausalConvolution(channels, hidden, centre="through", groups=self.groups)
         self.further = nn.ModuleList(CausalConvolution(hidden, hidden, centre="through", groups=self.groups) for _ in range(layers - 1))
-        self.logits = CausalConvolution(hidden, spec.channels * self.numbers, centre="through", groups=self.groups)
+        self.logits = CausalConvolution(hidden, spec.channels * self.outputs, centre="through", groups=self.groups)
 
     def forward(self, h: Tensor) -> Tensor:
         """Features (B, H, W, C) → logits (B, channels, H, W, logits per value)."""
@@ -49,7 +54,7 @@ class LevelsOutput(Levels):
         for layer in self.further:
             h = layer(h.relu())
         logits = self.logits(h.relu())
-        return logits.unflatten(-1, (self.spec.channels, self.numbers)).permute(0, 3, 1, 2, 4)
+        return logits.unflatten(-1, (self.spec.channels, self.outputs)).permute(0, 3, 1, 2, 4)
 
     def lower(self, program: Program, h: View) -> None:
         h = self.hidden.lower(program, program.apply("relu", h))

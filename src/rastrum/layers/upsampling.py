@@ -1,4 +1,4 @@
-"""Maps at every position of an image, made of coarse ones: a convolution and a transposed one."""
+"""A feature map at every position of an image, made of a coarse one: a convolution and a transposed one."""
 
 from __future__ import annotations
 
@@ -12,26 +12,31 @@ from ..program.builder import Program, View
 
 
 class Upsampling(nn.Module):
-    """3x3, relu, transposed convolution, relu; rows and columns become ``factors`` times as many, and are cropped to a given size."""
+    """3x3, relu, transposed convolution, relu; the result is cropped to a given size.
+
+    channels: of the coarse map.
+    outputs: channels of the result.
+    factors: how many times as many rows and columns there are then.
+    """
 
     def __init__(self, channels: int, outputs: int, factors: tuple[int, int]) -> None:
         super().__init__()
         self.factors = factors
         self.look = nn.Conv2d(channels, outputs, 3, padding=1)
         self.spread = nn.ConvTranspose2d(outputs, outputs, factors, stride=factors)
-        # As what they add up: one channel that is on at each of 9 places, as in a map of classes; ``maps`` numbers of one place.
+        # Scaled to what they sum: a map of classes has one channel that is on at each of 9 positions; the other ``outputs`` values of one.
         nn.init.normal_(self.look.weight, 0, math.sqrt(2 / 9))
-        # Half of it begins alike all over a coarse position, so that a layer can read there what is told before it knows where in it it is.
+        # Half of it begins alike all over a coarse position, so that a layer can read the condition before it knows where in that it is.
         alike = torch.randn(outputs, outputs, 1, 1)
         with torch.no_grad():
             self.spread.weight.copy_((alike + torch.randn_like(self.spread.weight)) / math.sqrt(outputs))
 
     def forward(self, x: Tensor, height: int, width: int) -> Tensor:
-        """x (B, C, h, w) → (B, H, W, maps)."""
+        """x (B, C, h, w) → (B, H, W, outputs)."""
         return self.spread(self.look(x).relu()).relu()[:, :, :height, :width].permute(0, 2, 3, 1)
 
     def lower(self, program: Program, coarse: View) -> View:
-        """coarse: a whole map; → a whole map."""
+        """coarse: a whole feature map; → another."""
         assert self.look.bias is not None and self.spread.bias is not None
         (down, right), outputs = self.factors, len(self.look.bias)
         rows, columns = coarse.buffer.rows, coarse.buffer.columns
@@ -51,7 +56,7 @@ class Upsampling(nn.Module):
         return fine
 
     def context(self, height: int, width: int) -> Tensor:
-        """(H W, h w) bool: [i, j] = the maps at position i see the coarse position j."""
+        """(H·W, h·w) bool: [i, j] = the result at position i sees the coarse position j."""
 
         def near(size: int, factor: int) -> Tensor:
             at, coarse = torch.arange(size) // factor, torch.arange(-(-size // factor))

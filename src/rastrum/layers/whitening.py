@@ -1,4 +1,4 @@
-"""Whitening of a causal patch, and of the pixel given it: fitted once on images, then fixed (Theis & Bethge 2015, section 2.3).
+"""Whitening of a causal patch, and of the pixel given it: fitted once on images, then fixed (after Theis & Bethge 2015).
 
     patch     v = C_pp^−½ (p − mean p)                                           what the network reads
     pixel     e_c = (x_c − prediction_c(p, x_0 … x_{c−1})) / σ_c                 best linear prediction, and how far off it is
@@ -18,9 +18,10 @@ from .causal import CausalConvolution, Tap
 
 
 class Whitening(nn.Module):
-    """Of neighbourhoods n x n of C channels, the ``numbers`` of a patch being those before the pixel: C (n² − 1) / 2.
+    """Whitening of causal neighbourhoods, with zeros, the middle of the scale, outside the image. Until ``fit`` v is the patch, and σ = 1.
 
-    Outside the image stand zeros, the middle of the scale. Until ``fit`` the patch is taken as it is, and σ = 1.
+    channels: C of the images.
+    neighbourhood: n, odd; the patch is the part of n x n pixels that comes before the pixel, of ``size`` = C (n² − 1) / 2 values.
     """
 
     log_deviation: Tensor
@@ -28,46 +29,50 @@ class Whitening(nn.Module):
     def __init__(self, channels: int, neighbourhood: int) -> None:
         super().__init__()
         reach = neighbourhood // 2
-        self.reach, self.numbers = reach, channels * (neighbourhood**2 - 1) // 2
-        beside = (-reach, reach)
-        self.patch = CausalConvolution(channels, self.numbers, above=reach, columns=beside, left=reach)
+        self.reach, self.size = reach, channels * (neighbourhood**2 - 1) // 2
+        columns = (-reach, reach)
+        self.patch = CausalConvolution(channels, self.size, above=reach, columns=columns, left=reach)
         self.prediction = CausalConvolution(
-            channels, channels, above=reach, columns=beside, left=reach, centre="before", groups=channels
+            channels, channels, above=reach, columns=columns, left=reach, centre="before", groups=channels
         )
         self.register_buffer("log_deviation", torch.zeros(channels))
         self.requires_grad_(False)
-        _set(self.patch, torch.eye(self.numbers), torch.zeros(self.numbers))
-        _set(self.prediction, torch.zeros(self.numbers + channels, channels), torch.zeros(channels))
+        _set(self.patch, torch.eye(self.size), torch.zeros(self.size))
+        _set(self.prediction, torch.zeros(self.size + channels, channels), torch.zeros(channels))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """x (B, H, W, C) → v (B, H, W, numbers), prediction and e (B, H, W, C)."""
+        """x (B, H, W, C) → v (B, H, W, size), prediction and e (B, H, W, C)."""
         prediction = self.prediction(x)
         return self.patch(x), prediction, (x - prediction) * torch.exp(-self.log_deviation)
 
     def fit(self, x: Tensor, least: float) -> None:
-        """From images x (B, H, W, C): from patches that lie inside them, if there are enough of those; ``least``: the smallest σ."""
+        """Set the weights from images.
+
+        x: (B, H, W, C) in [−1, 1]; patches that lie inside them are used, and all if there are fewer than ten for each value of a patch.
+        least: the smallest σ.
+        """
         channels, reach = x.shape[-1], self.reach
-        every = torch.cat([_moved(x, row, column) for tap in self.patch.taps for row, column in _places(tap)] + [x], -1)
+        every = torch.cat([_moved(x, row, column) for tap in self.patch.taps for row, column in _positions(tap)] + [x], -1)
         inside = every[:, reach:, reach : max(reach, x.shape[2] - reach)].flatten(0, 2)
-        seen = (inside if len(inside) >= 10 * self.numbers else every.flatten(0, 2)).double()
+        seen = (inside if len(inside) >= 10 * self.size else every.flatten(0, 2)).double()
         mean = seen.mean(0)
         covariance = (seen - mean).t() @ (seen - mean) / len(seen)
-        # Towards equal and independent numbers, the more the fewer positions there were to see.
+        # Towards equal and independent values, the more the fewer positions there were to see.
         shrink = len(mean) / (len(seen) + len(mean))
         covariance = (1 - shrink) * covariance + (shrink * covariance.diagonal().mean() + least**2) * torch.eye(len(mean)).to(covariance)
-        values, vectors = torch.linalg.eigh(covariance[: self.numbers, : self.numbers])
+        values, vectors = torch.linalg.eigh(covariance[: self.size, : self.size])
         white = vectors * values.rsqrt() @ vectors.t()
-        _set(self.patch, white, -mean[: self.numbers] @ white)
-        weights, deviations = covariance.new_zeros(self.numbers + channels, channels), covariance.new_zeros(channels)
+        _set(self.patch, white, -mean[: self.size] @ white)
+        weights, deviations = covariance.new_zeros(self.size + channels, channels), covariance.new_zeros(channels)
         for c in range(channels):
-            known = self.numbers + c
+            known = self.size + c
             weights[:known, c] = torch.linalg.solve(covariance[:known, :known], covariance[:known, known])
             deviations[c] = (covariance[known, known] - weights[:known, c] @ covariance[:known, known]).clamp(min=least**2).sqrt()
-        _set(self.prediction, weights, mean[self.numbers :] - mean @ weights)
+        _set(self.prediction, weights, mean[self.size :] - mean @ weights)
         self.log_deviation.copy_(deviations.log())
 
 
-def _places(tap: Tap) -> Sequence[tuple[int, int]]:
+def _positions(tap: Tap) -> Sequence[tuple[int, int]]:
     """The pixels that a tap reads, (rows down, columns right), in the order of its weights."""
     return [(tap.down - tap.rows + 1 + row, tap.right) for row in range(tap.rows)]
 
@@ -81,7 +86,7 @@ def _moved(x: Tensor, down: int, right: int) -> Tensor:
 
 @torch.no_grad()
 def _set(convolution: CausalConvolution, weight: Tensor, bias: Tensor) -> None:
-    """weight: a row for each number of the patch, and of the pixel itself where that is seen, in the order of the taps."""
+    """weight: a row for each value of the patch, and of the pixel itself where that is seen, in the order of the taps."""
     at = 0
     for tap, to in zip(convolution.taps, convolution.weights, strict=True):
         first = at if tap.right or tap.down else len(weight) - convolution.inputs

@@ -38,12 +38,16 @@ MODELS: dict[str, Any] = {
 def build(
     name: str, spec: ImageSpec, preset: str = "small", condition: ConditionSpec | None = None, seed: int = 0, **overrides: Any
 ) -> Model:
-    """A fresh model: ``name`` in ``MODELS``, at a preset with overrides, parameters drawn from ``seed``.
+    """A fresh model, in evaluation mode, so that its likelihoods are exact; a training loop of your own calls ``model.train()``.
 
-    Every model has the presets "tiny", "small" and "paper"; ``more_presets`` of its class names others.
-    It is in evaluation mode, so that its likelihoods are exact; a training loop of your own calls ``model.train()``.
+    name: in ``MODELS``.
+    spec: of the images.
+    preset: "tiny", "small" (default) or "paper"; ``more_presets`` of a model's class names others.
+    condition: kind and size of the condition; None (default) = unconditional.
+    seed: of the initial parameters; default 0.
+    overrides: options of the model's config that replace those of the preset.
 
-    Raises ``ValueError`` naming an unknown model, preset or option, or a spec that the model cannot hold.
+    Raises ``ValueError`` naming an unknown model, preset or option, or a spec that the model does not support.
     """
     if name not in MODELS:
         raise ValueError(f"model: expected one of {', '.join(MODELS)}, got {name!r}")

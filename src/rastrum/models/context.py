@@ -1,4 +1,4 @@
-"""The context of a model that draws in raster order, from how far it sees in each row above, or from the kernels it looks through."""
+"""The context of a model that draws in raster order, what each decision sees: from its reach in each row above, or from its kernels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ from ..protocol import ImageSpec
 
 
 def raster_context(spec: ImageSpec, rows: int, left: list[int], right: list[int]) -> Tensor:
-    """(D, D) bool: own pixel's earlier channels, ``left[0]`` columns of its row, and u ≤ ``rows`` rows up columns −left[u] … right[u]."""
+    """The context of a model that sees a range of columns in each row.
+
+    spec: of still images, D values.
+    rows: how many rows above are seen.
+    left, right: rows + 1 numbers each: u rows up, the columns −left[u] … right[u] from the pixel's are seen; of its own row ``left[0]``.
+
+    Returns (D, D) bool: [i, j] = value i sees value j, which may be an earlier channel of its own pixel.
+    """
     index = torch.arange(spec.size)
     channel, row, column = (i.to(torch.int64) for i in torch.unravel_index(index, spec.shape))
     up = row[:, None] - row[None]
@@ -22,9 +29,14 @@ def raster_context(spec: ImageSpec, rows: int, left: list[int], right: list[int]
 
 
 def cone_context(spec: ImageSpec, first: int, layers: int, step: int) -> Tensor:
-    """(D, D) bool of odd square kernels without their lower half: one that reaches ``first``, then ``layers`` that reach ``step``.
+    """The context of odd square kernels without their lower half, which leave a blind spot to the right above a pixel.
 
-    They leave a blind spot: to the right above a pixel is seen only what can be climbed to.
+    spec: of still images, D values.
+    first: reach of the first kernel, in pixels.
+    layers: how many follow.
+    step: reach of each of these.
+
+    Returns (D, D) bool: [i, j] = value i sees value j.
     """
     far = first + layers * step
 

@@ -1,4 +1,4 @@
-"""Convolutional DRAW: latent maps, stroke by stroke, ordered from what matters most to detail.
+"""Convolutional DRAW: latents that are feature maps, stroke by stroke, ordered from what matters most to detail.
 
 Source: Gregor, Besse, Rezende, Danihelka, Wierstra, "Towards Conceptual Compression", 2016.
 
@@ -12,12 +12,12 @@ Source: Gregor, Besse, Rezende, Danihelka, Wierstra, "Towards Conceptual Compres
     p(z | h_d): mean, log-sd, before h_d moves         (3)      L_x = −log p(x | r_T)                                  (7)
     z ~ q(z | h_e): mean, log-sd                       (4)      L = β·L_x + Σ_t KL(q ‖ p)                              (8)
 
-r has two halves, mean and log scale of one discretised logistic a value (levels lie in [−1, 1]); ε looks at the mean half only. For two
+r has two halves, mean and log scale of one discretised logistic per value (levels lie in [−1, 1]); ε looks at the mean half only. For two
 levels r is a logit and ε = x − σ(r). All convolutions work at 1/stride of the image's resolution; strided ones see blocks of pixels
 (``layers.convolutional``). β weighs the training loss only, ``bound`` is the true one.
 
-Two layers (or more): layer l has maps of half the resolution of layer l − 1 and reads what lies below it, (1) and (2) with the encoder
-core below in the place of the image, (5) with the decoder core below in the place of r. A step goes up once through the encoder
+Two layers (or more): layer l has half the resolution of layer l − 1 and reads what lies below it, (1) and (2) with the encoder core below
+instead of the image, (5) with the decoder core below instead of r. A step goes up once through the encoder
 cores, then down: the top layer's z first; heads and decoder core of the next layer also see the new decoder core above. Each layer's z
 is one decision, so T steps are T·layers decisions; the canvas changes at the last of a step.
 
@@ -25,11 +25,17 @@ is one decision, so T steps are T·layers decisions; the canvas changes at the l
 then what a coder with shared dither pays (``rastrum.latents``). It can collapse: once a width is many prior deviations no mean can move
 in its box. On little data and in short runs it does; a longer ``warm_up`` of the KL delays that.
 
-What differs from the paper: strided convolutions see blocks, so kernels on the image side are stride·kernel wide; the likelihood's scale
-is its own half of r at every pixel; the initial canvas is the mean and spread of the data; initial states are learned at every place; while
-training warms up, the weight of the KL rises from a twentieth to 1, without which latents are slow to be used at all.
+What differs from the paper:
+- The likelihood is a discretised logistic, so that bits are exact; its scale is its own half of r at every pixel. The paper's, as we recall
+  it, is a Gaussian of pixels with uniform noise.
+- Strided convolutions see blocks, so kernels on the image side are stride·kernel wide.
+- The initial canvas is the mean and spread of the data; initial states are learned at every position.
+- While training warms up, the weight of the KL rises from a twentieth to 1, without which latents are slow to be used at all.
+- How the layers of ``layers=2`` are connected is ours: of the paper's two-layer version we only recall that there is one.
+- The preset "paper" is its network for CIFAR-10: 32 steps, 12 latent channels at half resolution, 320 features, 5x5; one layer.
+- Uniform posteriors and conditions are ours.
 
-Dimensions: B batch · C channels of x · h, w maps of a layer · F features · Z latent maps · s stride.
+Dimensions: B batch · C channels of x · h, w size of a layer · F features · Z channels of a latent · s stride.
 """
 
 from __future__ import annotations
@@ -53,10 +59,15 @@ from .presets import check_config, choose
 class ConvDRAWConfig:
     """Sizes of a convolutional DRAW.
 
-    steps: T · layers: of latents, each at half the resolution of the one below · latent: maps of z a layer · features: of each core ·
-    kernel: side of every convolution · stride: pixels a place of the lowest layer's maps · beta: weight of the reconstruction in the
-    loss · warm_up: share of a training over which the weight of the KL in the loss rises to 1 · posterior: "normal", or "uniform" of
-    learned width, whose KL a coder can reach.
+    steps: T.
+    layers: of latents, each at half the resolution of the one below.
+    latent: channels of z in each layer.
+    features: channels of each core.
+    kernel: side of every convolution, odd.
+    stride: pixels along a side of a position of the lowest layer.
+    beta: weight of the reconstruction in the loss.
+    warm_up: share of a training over which the weight of the KL in the loss rises to 1.
+    posterior: "normal", or "uniform" of learned width, whose KL a coder can reach.
     """
 
     steps: int = 32
@@ -221,7 +232,7 @@ class ConvDRAW(PixelCanvas):
     # ── the canvas ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _levels(self, x: Tensor) -> Tensor:
-        """Levels x as numbers: 0 and 1, or −1 … 1."""
+        """Levels x as values: 0 and 1, or −1 … 1."""
         unit = x.to(self.dtype) / (self.spec.levels - 1)
         return unit if self.bernoulli else 2 * unit - 1
 

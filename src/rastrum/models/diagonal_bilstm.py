@@ -5,11 +5,17 @@
     h = σ(o) ⊙ tanh(c)
     out = h of the left-to-right half + h of the right-to-left half, one row down, zeros on top
 
-In the skewed map, row i moved i columns to the right, a pixel's two neighbours lie in the column before: a whole diagonal is one step,
-W + H − 1 of them. What has not begun, and what lies outside, holds learned h and c. The halves together see everything before a pixel, but
-for one value: mask A keeps the last value of a row from every map of that row, so only the first kernel shows it to the row below.
-The right-to-left half is used one row down, where all colours of its row are known: its K_is has no mask.
-In a step it runs once over a finished row (``row_reversed``), all layers of it, and the left-to-right half pixel by pixel.
+    image         skewed (figure 3)            In the skewed map, row i moved i columns to the right, a pixel's two neighbours lie in
+    a b c         a b c                        the column before: a whole diagonal is one step, W + H − 1 of them.
+    d e f           d e f                      e: from d (left) and b (above), both one column before it.
+
+What has not begun, and what lies outside the image, holds learned h and c. The halves together see everything before a pixel, but for one
+value: mask A keeps the last value of a row from every feature of that row, so only the first kernel shows it to the row below. In a step
+the right-to-left half runs once over a finished row (``row_reversed``), all layers of it, and the left-to-right half pixel by pixel.
+
+What differs from the paper: the right-to-left half is used one row down, where all colours of its row are known, so its K_is has no mask.
+The preset "paper" is the paper's MNIST network for one channel (7 layers, h = 16; its other one is ``layers=1, units=32``). See
+``pixelrnn.py``.
 """
 
 from __future__ import annotations
@@ -29,6 +35,8 @@ from .pixelrnn import PixelRNN, PixelRNNConfig, Recurrence
 
 
 class DiagonalRecurrence(Recurrence):
+    """The recurrent layer of a Diagonal BiLSTM: both halves."""
+
     def __init__(self, inputs: int, units: int, groups: int, condition_size: int) -> None:
         super().__init__(inputs, units, groups, condition_size)
         self.condition_to_right = ConditionProjection(condition_size, 4 * units)
@@ -75,10 +83,12 @@ class DiagonalRecurrence(Recurrence):
 
 @dataclass(frozen=True, kw_only=True)
 class DiagonalBiLSTMConfig(PixelRNNConfig):
-    """A type of its own: a recipe names its system by the type of its config."""
+    """Sizes of a Diagonal BiLSTM; a type of its own because a recipe names its system by the type of its config."""
 
 
 class DiagonalBiLSTM(PixelRNN):
+    """Diagonal BiLSTM; parameters as of ``PixelRNN``."""
+
     config_class = DiagonalBiLSTMConfig
     lower_reads_only_parameters = True
     recurrence = DiagonalRecurrence

@@ -18,10 +18,12 @@ Without attention read is [x, x̂] and write one linear map to the whole canvas 
 What differs from the paper:
 - p(x | c) for more than 2 levels. The paper scores intensities by the cross-entropy of a Bernoulli, which is not a likelihood of levels.
   Here c has two halves, the mean (levels lie in [−1, 1], the mean anywhere) and the logarithm of the scale of one discretised logistic
-  a value, and the error image is x less the mean, cut to [0, 1]. ``likelihood="cross-entropy"`` gives the paper's loss, and no bound.
+  per value, and the error image is x less the mean, cut to [0, 1]. ``likelihood="cross-entropy"`` gives the paper's loss, and no bound.
 - The initial canvas is set to the mean image of the data, forget gates start open, strokes start small, and filters start wide enough
   for the grid to see and reach every pixel (``reset``).
+- Filters are normalised by a softmax, and N = 1 is allowed (``layers/attention.py``).
 - Colour: the same filters on each channel. Class or vector condition: added to the gates of both LSTMs.
+- The training recipes' learning rates, batches and lengths are ours.
 
 Dimensions: B batch · C channels of the canvas · H, W image · N filters along a side · S size of an LSTM.
 """
@@ -56,9 +58,13 @@ TABLE = {
 class DRAWConfig:
     """Sizes of a DRAW.
 
-    steps: strokes · latent: components of z · hidden: size of each LSTM · attention: windows, or the whole image at every step ·
-    read, write: filters along a side of the windows, N · likelihood: "exact" (Bernoulli for 2 levels, a discretised logistic above) or
-    "cross-entropy" (the paper's loss for intensities; no likelihood, so no bound).
+    steps: strokes, T.
+    latent: components of z.
+    hidden: size of each LSTM.
+    attention: windows, or the whole image at every step.
+    read, write: filters along a side of the windows, N; only with attention.
+    likelihood: "exact" (Bernoulli for 2 levels, a discretised logistic above) or "cross-entropy" (the paper's loss for intensities; no
+        likelihood, so no bound).
     """
 
     steps: int = 64
@@ -71,7 +77,12 @@ class DRAWConfig:
 
 
 class DRAW(PixelCanvas):
-    """DRAW. State: canvas (B, H, C, W); memory: ``encoder``, ``decoder`` and their cells, each (B, S)."""
+    """DRAW. State: canvas (B, H, C, W); memory: ``encoder``, ``decoder`` and their cells, each (B, S).
+
+    spec: of the images.
+    config: sizes.
+    condition_spec: of a class or a vector; None (default) = unconditional.
+    """
 
     config_class = DRAWConfig
     conditions = ("class", "vector")
@@ -94,7 +105,7 @@ class DRAW(PixelCanvas):
             self.write_head = nn.Linear(hidden, 5 + self.canvas_channels * config.write**2)
         else:
             self.encoder = nn.Linear(spec.size + 2 * hidden, 4 * hidden)
-            self.encoder_image = nn.Linear(spec.size, 4 * hidden, bias=False)  # of x, which no step changes: once an image
+            self.encoder_image = nn.Linear(spec.size, 4 * hidden, bias=False)  # of x, which no step changes: once per image
             self.write_head = nn.Linear(hidden, self.canvas.numel())
         if condition_spec is not None:
             assert isinstance(condition_spec.size, int)

@@ -5,12 +5,17 @@
     horizontal stack  h ──▶ 1 x n, left ──┴──▶ + ──▶ + V h ──▶ gate ──▶ 1x1 ──▶ + h   sees the row above's stack and its own left
 
     gate (equation 2, and 4 with a condition h):  y = tanh(W_f * x + V_fᵀ h) ⊙ σ(W_g * x + V_gᵀ h)
-    with a map (equation 5) V_f * s and V_g * s instead, s = m(h) at the image's size (``layers/condition.py``)
+    with a spatial map (equation 5) V_f * s and V_g * s instead, s = m(h) at the image's size (``layers/condition.py``)
 
 The current row is left out of the vertical stack once: the image enters it one row down (``shift_down``), so v at row r knows the
 rows before r and enters h without another shift. The two stacks together see everything that depth allows: no blind spot.
 The horizontal stack has a residual connection except in the first layer, whose kernel leaves out the pixel itself (mask A).
-Colours: the horizontal maps lie in groups R, G, B as [a b | a b | a b]; a step computes only the group that is due.
+Colours: the horizontal features lie in groups R, G, B as [a b | a b | a b]; a step computes only the group that is due.
+
+What differs from the paper:
+- The output (relu, 1x1, relu, 1x1) is PixelCNN's with one hidden layer; its size in the preset "paper" (384) is ours.
+- The preset "paper" is the paper's network for ImageNet as we recall it (20 layers, 384 channels, 5x5), without a check against the text.
+  The paper gives no size for CIFAR-10.
 """
 
 from __future__ import annotations
@@ -33,14 +38,18 @@ from .presets import check_config, choose, multiple_of
 
 @dataclass(frozen=True, kw_only=True)
 class GatedPixelCNNConfig:
-    channels: int = 32
-    layers: int = 7
-    kernel: int = 3
-    hidden: int = 64               # maps of the last hidden layer
-    condition_channels: int = 16       # s, of a map that is told
+    """Sizes of a Gated PixelCNN."""
+
+    channels: int = 32             # of both stacks
+    layers: int = 7                # gated layers
+    kernel: int = 3                # side of the kernels, n
+    hidden: int = 64               # channels of the output's hidden layers
+    condition_channels: int = 16       # channels of s, made of a spatial map as condition
 
 
 class Layer(nn.Module):
+    """A gated layer of both stacks: v and h (B, H, W, channels) → the next ones."""
+
     def __init__(self, inputs: int, channels: int, kernel: int, groups: int, first: bool, condition_size: int) -> None:
         super().__init__()
         self.first, self.groups = first, groups
@@ -69,6 +78,13 @@ class Layer(nn.Module):
 
 
 class GatedPixelCNN(RasterModel):
+    """Gated PixelCNN.
+
+    spec: of the images.
+    config: sizes.
+    condition_spec: of a class, a vector or a spatial map; None (default) = unconditional.
+    """
+
     config_class = GatedPixelCNNConfig
     lower_reads_only_parameters = True
 
@@ -86,6 +102,7 @@ class GatedPixelCNN(RasterModel):
 
     @classmethod
     def preset(cls, name: str, spec: ImageSpec, **overrides: Any) -> GatedPixelCNNConfig:
+        """Sizes by name: "tiny" (tests), "small" (a laptop), "paper": its network for ImageNet, as recalled; the output's size is ours."""
         rounded = multiple_of(spec.channels)
         return choose(
             GatedPixelCNNConfig,

@@ -1,4 +1,4 @@
-"""Multi-scale PixelRNN (van den Oord, Kalchbrenner, Kavukcuoglu 2016, "Pixel Recurrent Neural Networks", section 3.4 and figure 3).
+"""Multi-scale PixelRNN (van den Oord, Kalchbrenner, Kavukcuoglu 2016, "Pixel Recurrent Neural Networks", section 3.6 and figure 2, middle).
 
     every s-th pixel  ──▶ PixelRNN ──▶ p(x_s)                                     the subsampled image, not an average
          │ 3x3, relu, transposed convolution to all positions, relu
@@ -7,7 +7,11 @@
 
 With factors (2, 2) and 32x32: 8x8, then 16x16 given that, then 32x32. What a coarser scale decided is part of the finer raster: fed there,
 not decided again, so log p(x) = log p(x_s) + log p(x | x_s) charges each value once. Sizes that a factor does not divide are rounded up.
-The order of decisions is data (``order``), and a step program has one pass a scale; nothing else knows of scales.
+The order of decisions is data (``order``), and a step program has one pass for each scale; nothing else knows of scales.
+
+What differs from the paper: the guide's network (one 3x3 and one transposed convolution) and the number of its channels are ours, as is
+the choice of scales; PixelCNN may be a base; no condition. The preset "paper" has the layers of the paper's PixelRNNs (``pixelrnn.py``) at
+every scale: the paper gives the multi-scale network no size of its own that we know.
 """
 
 from __future__ import annotations
@@ -35,13 +39,15 @@ BASES: dict[str, type[Base]] = {"row-lstm": RowLSTM, "diagonal-bilstm": Diagonal
 
 @dataclass(frozen=True, kw_only=True)
 class MultiscalePixelRNNConfig:
-    base: str = "row-lstm"         # or diagonal-bilstm, or pixelcnn
+    """Sizes of a multi-scale PixelRNN; those of the base are the same at every scale."""
+
+    base: str = "row-lstm"         # network of each scale: row-lstm, diagonal-bilstm or pixelcnn
     factors: tuple[int, ...] = (2,)     # from the coarsest scale to the image, how much finer each is
-    guide: int = 16                # maps that a scale makes of the coarser one
+    guide: int = 16                # channels of the feature map that a scale makes of the coarser one
     units: int = 32                # h of the base
-    layers: int = 3
-    first_kernel: int = 7
-    hidden: int = 64
+    layers: int = 3                # layers of the base
+    first_kernel: int = 7          # side of its first kernel
+    hidden: int = 64               # channels of its output's hidden layers
     skip: bool = False             # as in PixelRNNConfig
     output_layers: int = 1         # hidden layers of the output
 
@@ -51,6 +57,13 @@ class MultiscalePixelRNNConfig:
 
 
 class MultiscalePixelRNN(RasterModel):
+    """Multi-scale PixelRNN.
+
+    spec: of the images.
+    config: scales and sizes.
+    condition_spec: None; it takes no condition.
+    """
+
     config_class = MultiscalePixelRNNConfig
     conditions = ()
     lower_reads_only_parameters = True
@@ -81,6 +94,7 @@ class MultiscalePixelRNN(RasterModel):
 
     @classmethod
     def preset(cls, name: str, spec: ImageSpec, **overrides: Any) -> MultiscalePixelRNNConfig:
+        """Sizes by name: "tiny" (tests), "small" (a laptop), "paper" (at every scale layers of the paper's PixelRNNs)."""
         rounded, size = multiple_of(spec.channels), max(spec.height, spec.width)
         one, two = ((2,) if size >= 2 else ()), ((2, 2) if size >= 16 else (2,) if size >= 2 else ())
         return choose(

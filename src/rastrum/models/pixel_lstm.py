@@ -1,4 +1,4 @@
-"""A plain LSTM over the values of an image, one after another in raster order: the baseline that the pictures' own shape has to beat.
+"""A plain LSTM over the values of an image, one after another in raster order: the baseline that models of two dimensions have to beat.
 
 LSTM: Hochreiter & Schmidhuber 1997, "Long Short-Term Memory", with the forget gate of Gers, Schmidhuber, Cummins 2000. Values v_1 … v_D
 from −1 to 1, row by row, pixel by pixel, channel by channel; g(t) is the channel of value t; v_0 = 0.
@@ -12,9 +12,12 @@ from −1 to 1, row by row, pixel by pixel, channel by channel; g(t) is the chan
     (3)  c_t = σ(f) ⊙ c_{t−1} + σ(i) ⊙ tanh(g),   h_t = σ(o) ⊙ tanh(c_t)         h_0 and c_0 are learned
     (4)  logits of v_t = A_{g(t)} h_t + a_{g(t)}
 
-It sees every earlier value, and has to carry the row above through W·C steps of its state to use it. The forget gates' biases start at
+It sees every earlier value, and has to carry the row above through W·C steps of its state to use it. In a step h, c and the gates are one
+column for all positions.
+
+What differs: no paper has this network as it stands; every size is ours, "paper" only means the largest. The forget gates' biases start at
 log u, u ~ U(1, 2 W·C), their input gates' at the negative (Tallec & Ollivier 2018, "Can recurrent neural networks warp time?", section 2):
-some units then remember for a value or two, others for two rows. In a step h, c and the gates are one column for all.
+some units then remember for a value or two, others for two rows.
 """
 
 from __future__ import annotations
@@ -38,12 +41,14 @@ from .presets import check_config, choose
 
 @dataclass(frozen=True, kw_only=True)
 class PixelLSTMConfig:
-    units: int = 128
-    layers: int = 1
+    """Sizes of a plain LSTM."""
+
+    units: int = 128               # of each layer
+    layers: int = 1                # LSTMs, one above another
 
 
 class Layer(nn.Module):
-    """Equations (1) and (2): inputs (D, 1, B, K) → h (D, 1, B, n); biases: one a channel, or one for all."""
+    """Equations (1) and (2): inputs (D, 1, B, K) → h (D, 1, B, n); biases: one per channel, or one for all."""
 
     def __init__(self, inputs: int, units: int, biases: int, remembers: int, condition_size: int) -> None:
         super().__init__()
@@ -61,6 +66,13 @@ class Layer(nn.Module):
 
 
 class PixelLSTM(RasterModel):
+    """A plain LSTM over the values of an image.
+
+    spec: of the images.
+    config: sizes.
+    condition_spec: of a class or a vector; None (default) = unconditional.
+    """
+
     config_class = PixelLSTMConfig
     conditions = ("class", "vector")
     lower_reads_only_parameters = True
@@ -74,15 +86,16 @@ class PixelLSTM(RasterModel):
         self.condition = Condition(condition_spec, spec)
         sizes = [1] + (config.layers - 1) * [config.units]
         self.layers = nn.ModuleList(
-            Layer(inputs, config.units, channels if number == 0 else 1, 2 * row, self.condition.size) for number, inputs in enumerate(sizes)
+            Layer(inputs, config.units, channels if i == 0 else 1, 2 * row, self.condition.size) for i, inputs in enumerate(sizes)
         )
         self.levels = Levels(spec)
         bound = config.units**-0.5
-        self.weight = nn.Parameter(torch.empty(channels, config.units, self.levels.numbers).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.zeros(channels, self.levels.numbers))
+        self.weight = nn.Parameter(torch.empty(channels, config.units, self.levels.outputs).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.zeros(channels, self.levels.outputs))
 
     @classmethod
     def preset(cls, name: str, spec: ImageSpec, **overrides: Any) -> PixelLSTMConfig:
+        """Sizes by name: "tiny" (tests), "small" (a laptop), "paper" (large; of no paper)."""
         return choose(
             PixelLSTMConfig, name, overrides, tiny=dict(units=16, layers=2), small=dict(units=128), paper=dict(units=1024, layers=2)
         )
@@ -112,17 +125,17 @@ class PixelLSTM(RasterModel):
             with program.phase("channel", channel):
                 before = values.part(channel - 1, channels) if channel else values.window(-1, -1).part(channels - 1, channels)
                 program.append("copy", before, View(state.buffer, 0, 1))
-                place = 0
+                position = 0
                 for layer, cell, start in zip(layers, cells, condition, strict=True):
                     inputs = len(layer.weight)
                     weight = torch.cat([layer.weight, layer.scan.weights[0]])
                     bias = layer.bias[channel % len(layer.bias)]
-                    program.linear(View(state.buffer, place, inputs + units), weight, bias, start, gates)
-                    place += inputs
-                    program.append("lstm", gates, View(state.buffer, place, units), cell)
-                h = View(state.buffer, place, units)
-                numbers = program.map(self.levels.numbers, single=True)
-                program.output(channel, program.linear(h, self.weight[channel], self.bias[channel], destination=numbers))
+                    program.linear(View(state.buffer, position, inputs + units), weight, bias, start, gates)
+                    position += inputs
+                    program.append("lstm", gates, View(state.buffer, position, units), cell)
+                h = View(state.buffer, position, units)
+                logits = program.map(self.levels.outputs, single=True)
+                program.output(channel, program.linear(h, self.weight[channel], self.bias[channel], destination=logits))
         program.head = self.levels.program_head
 
     def head(self, parameters: Tensor, x: Tensor, index: int, previous: Distribution | None) -> Bernoulli | Categorical:

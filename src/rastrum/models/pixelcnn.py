@@ -1,11 +1,19 @@
-"""PixelCNN (van den Oord, Kalchbrenner, Kavukcuoglu 2016, "Pixel Recurrent Neural Networks", section 3.3 and table 1).
+"""PixelCNN (van den Oord, Kalchbrenner, Kavukcuoglu 2016, "Pixel Recurrent Neural Networks", section 3.5 and table 1).
 
-    x ──▶ 7x7, mask A (2h maps) ──▶ N residual blocks ──▶ relu, 1x1 ──▶ relu, 1x1 ──▶ logits of each level
-                                     y = relu(x); y = 1x1 (h); y = relu(y); y = 3x3 mask B (h); y = relu(y); x += 1x1 (2h)
+    x ──▶ 7x7, mask A (2h channels) ──▶ N residual blocks ──▶ relu, 1x1, once or twice ──▶ relu, 1x1 ──▶ logits of each level
+                                         y = relu(x); y = 1x1 (h); y = relu(y); y = 3x3 mask B (h); y = relu(y); x += 1x1 (2h)
 
 The kernels look up through odd squares with their lower half missing, so a cone to the right above a pixel is never seen: the
 blind spot. That is the paper's model; ``context`` says so and ``rastrum check`` draws it. ``gated_pixelcnn.py`` removes it.
-Colours: maps lie in groups R, G, B; mask A lets G see R of its own pixel, mask B also lets a group see itself.
+Colours: channels lie in groups R, G, B; mask A lets G see R of its own pixel, mask B also lets a group see itself (section 3.4).
+
+What differs from the paper:
+- By default one hidden 1x1 layer in the output and no connections from the blocks to it. ``output_layers=2`` is the paper's (1,024
+  channels each for colour, 32 for MNIST); ``skip=True`` connects every block to the output, which the paper describes for its networks
+  (section 3.3). The preset "paper" has both. With ``skip`` the output reads the sum of a 1x1 of each block's y, instead of the last
+  block's x.
+- The preset "paper" is the paper's for colour (CIFAR-10: 15 blocks, h = 128), rounded up to multiples of 3 so that the colour groups are
+  equal: 129 and 1,026. For one channel the paper gives no size; 7 blocks with h = 16 are ours.
 """
 
 from __future__ import annotations
@@ -29,17 +37,21 @@ from .presets import check_config, choose, multiple_of
 
 @dataclass(frozen=True, kw_only=True)
 class PixelCNNConfig:
-    channels: int = 32                 # h; the residual stream holds 2h
+    """Sizes of a PixelCNN."""
+
+    channels: int = 32             # h of each block; the residual stream holds 2h
     layers: int = 7                # residual blocks
-    first_kernel: int = 7
-    kernel: int = 3
-    hidden: int = 64               # maps of the last hidden layer
-    condition_channels: int = 16       # s, of a map that is told
+    first_kernel: int = 7          # side of the first kernel, with mask A
+    kernel: int = 3                # side of the blocks' kernels, with mask B
+    hidden: int = 64               # channels of the output's hidden layers
+    condition_channels: int = 16       # channels of s, made of a spatial map as condition
     skip: bool = False             # the output reads the sum of a 1x1 of every block's h, instead of the last block's features
     output_layers: int = 1         # hidden layers of the output
 
 
 class Block(nn.Module):
+    """A residual block: x (B, H, W, 2h) → x + 1x1 of h, and the sum of a 1x1 of h so far where blocks reach the output."""
+
     def __init__(self, channels: int, kernel: int, groups: int, condition_size: int, skip: bool) -> None:
         super().__init__()
         reach = kernel // 2
@@ -63,7 +75,13 @@ class Block(nn.Module):
 
 
 class PixelCNN(RasterModel):
-    """guide: maps known at every position that each block is told instead of a condition (``multiscale_pixelrnn.py``)."""
+    """PixelCNN.
+
+    spec: of the images.
+    config: sizes.
+    condition_spec: of a class, a vector or a spatial map; None (default) = unconditional.
+    guide: channels of a feature map that stands in the condition's place in every block (``multiscale_pixelrnn.py``); default 0 = none.
+    """
 
     config_class = PixelCNNConfig
     lower_reads_only_parameters = True
@@ -85,6 +103,7 @@ class PixelCNN(RasterModel):
 
     @classmethod
     def preset(cls, name: str, spec: ImageSpec, **overrides: Any) -> PixelCNNConfig:
+        """Sizes by name: "tiny" (tests), "small" (a laptop), "paper" (of CIFAR-10 for colour; ours for one channel)."""
         rounded = multiple_of(spec.channels)
         return choose(
             PixelCNNConfig,
@@ -104,7 +123,7 @@ class PixelCNN(RasterModel):
         return self.output.head(self.logits(x, self.condition(condition, self.dtype)))
 
     def logits(self, x: Tensor, condition: Tensor | None) -> Tensor:
-        """x (B, C, H, W), told (B, H, W, maps) or (B, 1, 1, size) → (B, C, H, W, numbers)."""
+        """x (B, C, H, W) levels, condition (B, H, W, channels) or (B, 1, 1, size) → logits (B, C, H, W, logits per value)."""
         h, skipped = self.first(self.spec.scale(x, self.dtype).permute(0, 2, 3, 1)), None
         for block in self.blocks:
             h, skipped = block(h, skipped, condition)
@@ -126,7 +145,7 @@ class PixelCNN(RasterModel):
         return self._cone(self.config.first_kernel // 2, self.config.layers)
 
     def guide_context(self) -> Tensor:
-        """(H W, H W) bool: [i, j] = what is drawn at i sees the guide at j, which enters within each block."""
+        """(H·W, H·W) bool: [i, j] = pixel i sees the guide at j, which enters within each block."""
         pixels = ImageSpec(1, self.spec.height, self.spec.width)
         return self._cone(0, self.config.layers - 1, pixels) | torch.eye(pixels.size, dtype=torch.bool)
 

@@ -1,23 +1,28 @@
-"""PixelCNN++ (Salimans, Karpathy, Chen, Kingma 2017).
+"""PixelCNN++ (Salimans, Karpathy, Chen, Kingma 2017, "PixelCNN++: Improving the PixelCNN with Discretized Logistic Mixture Likelihood …").
 
     x, 1 ──▶ u: rows above       ─res─▶ ─res─▶ ↓2 ─res─▶ … ↓2 ─res─▶ … ↑2 ─res─▶ … ↑2 ─res─▶
              ul: above and left  ─res─▶ ─res─▶ ↓2 ─res─▶ … ↓2 ─res─▶ … ↑2 ─res─▶ … ↑2 ─res─▶ elu, 1x1 ─▶ mixture of each pixel
                                     └───────── shortcuts from going down to going up ─────────┘
 
 u holds 2x3 kernels over rows above and lives in the row phases; ul holds 2x2 kernels over what is above and left and takes u through
-the 1x1 of each block. Both are shifted once, where the image enters (a channel of ones tells its border).
+the 1x1 of each block. Both are shifted once, where the image enters (a channel of ones marks its border).
 
     gated block:  x + a ⊙ σ(b),  [a | b] = conv(dropout(concat_elu(conv(concat_elu(x)) + 1x1(concat_elu(shortcut))))) + Vᵀ h
-                  (a map that is told: + V * s, at a lower resolution of every second, every fourth row and column of s)
-    output:       K logistic components a pixel, shared by its channels: logits π, and for each channel mean, log scale;
+                  (with a spatial map as condition: + V * s, at a lower resolution of every second, every fourth row and column of s)
+    output:       K logistic components for each pixel, shared by its channels: logits π, and for each channel mean, log scale;
                   mean_g += c₀ r, mean_b += c₁ r + c₂ g, c = tanh   (section 2.2, values in [−1, 1])
 
 ``distribution`` gives each channel's mixture conditioned on the earlier channels in x: its weights are ∝ π_k Π p(earlier | k), so the
-channels add up to the joint in which one component serves the whole pixel. Any number of channels; the chain has C(C−1)/2 coefficients.
+channels multiply to the joint in which one component serves the whole pixel. Any number of channels; the chain has C(C−1)/2 coefficients.
 Weight normalisation with data-dependent initialisation throughout (section 2.1 of Salimans & Kingma 2016): ``initialise``.
 
-What differs: the above half of each ul kernel is computed for a whole finished row at once; numerically the same.
-Sizes that 4 does not divide are rounded up going down and cropped going up.
+What differs from the authors' code:
+- The above half of each ul kernel is computed for a whole finished row at once; numerically the same.
+- The image is shifted before the first layers; their code shifts those layers' outputs, which are then zero at the border instead of a
+  bias.
+- Sizes that 4 does not divide are rounded up going down and cropped going up.
+- Spatial maps as conditions are ours. Dropout is of single values, as theirs.
+- Not a difference: the preset "paper" is theirs: 160 filters, 5 blocks, 10 components; 53,659,080 parameters at 3x32x32.
 """
 
 from __future__ import annotations
@@ -43,11 +48,13 @@ RESOLUTIONS = 3
 
 @dataclass(frozen=True, kw_only=True)
 class PixelCNNPlusPlusConfig:
-    filters: int = 32
+    """Sizes of a PixelCNN++."""
+
+    filters: int = 32              # channels of both streams
     blocks: int = 1                # gated blocks of each stream and resolution; one more going up at the two finer ones
-    components: int = 10
-    dropout: float = 0.5
-    condition_channels: int = 16       # s, of a map that is told
+    components: int = 10           # logistic distributions of a pixel's mixture
+    dropout: float = 0.5           # probability that a value in a block is dropped while training
+    condition_channels: int = 16       # channels of s, made of a spatial map as condition
 
 
 class Shortcut(Convolution):
@@ -70,7 +77,14 @@ class Shortcut(Convolution):
 
 
 class Block(nn.Module):
-    """The gated block of one stream. u: shortcut from its own way down, or none; ul: from u, and going up also its own way down."""
+    """The gated block of one stream.
+
+    filters: channels of the stream.
+    vertical: whether the stream is u.
+    sources: feature maps of the shortcut: for u of its own way down, or none; for ul u, and going up its own way down too.
+    dropout: probability.
+    condition_size: values of the condition; 0 = none.
+    """
 
     def __init__(self, filters: int, vertical: bool, sources: int, dropout: float, condition_size: int) -> None:
         super().__init__()
@@ -158,6 +172,13 @@ class Stage(nn.Module):
 
 
 class PixelCNNPlusPlus(RasterModel):
+    """PixelCNN++.
+
+    spec: of the images.
+    config: sizes.
+    condition_spec: of a class, a vector or a spatial map; None (default) = unconditional.
+    """
+
     config_class = PixelCNNPlusPlusConfig
     lower_reads_only_parameters = True
 
@@ -186,11 +207,11 @@ class PixelCNNPlusPlus(RasterModel):
         )
         self.upsample = nn.ModuleList(Stage(Upsample(n, True), Upsample(n, False)) for _ in range(RESOLUTIONS - 1))
         pairs = spec.channels * (spec.channels - 1) // 2
-        numbers = config.components * (1 + 2 * spec.channels + pairs)
-        self.output = CausalConvolution(n, numbers, centre="through", weight_norm=True)
+        self.output = CausalConvolution(n, config.components * (1 + 2 * spec.channels + pairs), centre="through", weight_norm=True)
 
     @classmethod
     def preset(cls, name: str, spec: ImageSpec, **overrides: Any) -> PixelCNNPlusPlusConfig:
+        """Sizes by name: "tiny" (tests), "small" (a laptop), "paper" (that of the authors' code)."""
         return choose(
             PixelCNNPlusPlusConfig,
             name,
@@ -203,7 +224,7 @@ class PixelCNNPlusPlus(RasterModel):
     # ── the network ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def parameters_map(self, x: Tensor, condition: Tensor | None) -> Tensor:
-        """Images (B, C, H, W) int64 → the mixture's numbers (B, H, W, P)."""
+        """Images (B, C, H, W) int64 → the mixture's parameters (B, H, W, P)."""
         x = self.spec.scale(x, self.dtype).permute(0, 2, 3, 1)
         x = F.pad(x, (0, 1), value=1.0)
         u, ul = self.first_u(shift_down(x)), self.first_left(x, self.first_above(x))
@@ -265,26 +286,26 @@ class PixelCNNPlusPlus(RasterModel):
 
     # ── the mixture ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def mixtures(self, numbers: Tensor, values: Tensor) -> LogisticMixture:
-        """numbers (*S, P), levels of a pixel's channels but the last (*S, C − 1) → each channel's mixture given those before: (*S, C)."""
+    def mixtures(self, parameters: Tensor, values: Tensor) -> LogisticMixture:
+        """parameters (*S, P), levels of all channels but the last (*S, C − 1) → each channel's mixture given those before: (*S, C)."""
         k = self.config.components
-        scaled = self.spec.scale(values, numbers.dtype)
-        channels = [self.channel(numbers, scaled, channel) for channel in range(self.spec.channels)]
+        scaled = self.spec.scale(values, parameters.dtype)
+        channels = [self.channel(parameters, scaled, channel) for channel in range(self.spec.channels)]
         means, log_scales = (torch.stack(parts, -2) for parts in zip(*channels, strict=True))
-        logits = numbers[..., :k].unsqueeze(-2)
+        logits = parameters[..., :k].unsqueeze(-2)
         earlier = LogisticMixture(logits, means[..., :-1, :], log_scales[..., :-1, :], self.spec.levels)
         logits = logits + F.pad(earlier.component_log_prob(values).cumsum(-2), (0, 0, 1, 0))
         return LogisticMixture(logits, means, log_scales, self.spec.levels)
 
-    def channel(self, numbers: Tensor, scaled: Tensor, channel: int) -> tuple[Tensor, Tensor]:
+    def channel(self, parameters: Tensor, scaled: Tensor, channel: int) -> tuple[Tensor, Tensor]:
         """Means, moved by the earlier channels' values scaled (*S, C − 1), and log scales of a channel: (*S, K) each."""
         k, channels = self.config.components, self.spec.channels
-        mean = numbers.narrow(-1, k * (1 + channel), k)
+        mean = parameters.narrow(-1, k * (1 + channel), k)
         for early in range(channel):
             pair = 1 + 2 * channels + channel * (channel - 1) // 2 + early
-            coefficient = numbers.narrow(-1, k * pair, k).tanh()
+            coefficient = parameters.narrow(-1, k * pair, k).tanh()
             mean = torch.addcmul(mean, coefficient, scaled.narrow(-1, early, 1))
-        return mean, numbers.narrow(-1, k * (1 + channels + channel), k)
+        return mean, parameters.narrow(-1, k * (1 + channels + channel), k)
 
     def distribution(self, x: Tensor, condition: Tensor | None = None) -> LogisticMixture:
         mixtures = self.mixtures(self.parameters_map(x, condition), x[:, :-1].permute(0, 2, 3, 1))

@@ -1,10 +1,19 @@
-"""What the two PixelRNNs share (van den Oord, Kalchbrenner, Kavukcuoglu 2016, "Pixel Recurrent Neural Networks", sections 3 and table 1).
+"""What the two PixelRNNs share (van den Oord, Kalchbrenner, Kavukcuoglu 2016, "Pixel Recurrent Neural Networks", section 3 and table 1).
 
-    x ──▶ 7x7, mask A (2h maps) ──▶ N recurrent layers ──▶ relu, 1x1 ──▶ relu, 1x1 ──▶ logits of each level
-                                     h = LSTM(x);  x ← x + 1x1(h)   residual (figure 5);  s ← s + 1x1(h)   skip
+    x ──▶ 7x7, mask A (2h channels) ──▶ N recurrent layers ──▶ relu, 1x1, once or twice ──▶ relu, 1x1 ──▶ logits of each level
+                                         h = LSTM(x);  x ← x + 1x1(h)   residual (section 3.3, figure 5);  s ← s + 1x1(h)   skip
 
-``row_lstm.py`` and ``diagonal_bilstm.py`` are this with their recurrent layer. Colours: maps and gates lie in groups R, G, B; mask A lets
-G see R of its own pixel, mask B also lets a group see itself; what comes from finished pixels is seen by all groups.
+``row_lstm.py`` and ``diagonal_bilstm.py`` are this with their recurrent layer. Colours: channels and gates lie in groups R, G, B; mask A
+lets G see R of its own pixel, mask B also lets a group see itself (section 3.4); what comes from finished pixels is seen by all groups.
+
+What differs from the paper:
+- By default one hidden 1x1 layer in the output and no connections from the layers to it. ``output_layers=2`` is the paper's (1,024 channels
+  each for colour, 32 for MNIST), ``skip=True`` its option of connections from every layer to the output; the preset "paper" has both.
+  With ``skip`` the output reads their sum, and the last layer's features through its own connection only.
+- The preset "paper" is the paper's for colour (CIFAR-10: 12 layers, h = 128), rounded up to multiples of 3 so that the colour groups are
+  equal: 129 and 1,026. For one channel it is the Diagonal BiLSTM's for MNIST (7 layers, h = 16); for Row LSTM the paper gives no such
+  size, it is ours.
+- h and c before the first row or diagonal and outside the image are learned.
 """
 
 from __future__ import annotations
@@ -26,18 +35,26 @@ from .presets import check_config, choose, multiple_of
 
 @dataclass(frozen=True, kw_only=True)
 class PixelRNNConfig:
+    """Sizes of a PixelRNN."""
+
     units: int = 16                # h of each layer; the residual stream holds 2h
-    layers: int = 7
-    first_kernel: int = 7
-    hidden: int = 64               # maps of the last hidden layer
-    condition_channels: int = 16       # s, of a map that is told
+    layers: int = 7                # recurrent layers
+    first_kernel: int = 7          # side of the first kernel, with mask A
+    hidden: int = 64               # channels of the output's hidden layers
+    condition_channels: int = 16       # channels of s, made of a spatial map as condition
     residual: bool = True          # x + 1x1(h) goes on, instead of 1x1(h)
     skip: bool = False             # the output reads the sum of a 1x1 of every layer's h, instead of the last layer's features
     output_layers: int = 1         # hidden layers of the output
 
 
 class Recurrence(nn.Module):
-    """A recurrent layer: maps (B, H, W, 2h) → h (B, H, W, h), and its step. told: numbers at every position, added to the gates."""
+    """A recurrent layer: features (B, H, W, 2h) → h (B, H, W, h), and its step.
+
+    inputs: channels 2h that it reads.
+    units: h.
+    groups: colour groups.
+    condition_size: values of the condition at one or every position, which a projection adds to the gates; 0 = none.
+    """
 
     def __init__(self, inputs: int, units: int, groups: int, condition_size: int) -> None:
         super().__init__()
@@ -51,6 +68,8 @@ class Recurrence(nn.Module):
 
 
 class Block(nn.Module):
+    """A recurrent layer, the 1x1 that leads back to the residual stream, and the one that leads to the output."""
+
     def __init__(self, recurrence: Recurrence, config: PixelRNNConfig, groups: int) -> None:
         super().__init__()
         self.recurrence = recurrence
@@ -70,7 +89,13 @@ class Block(nn.Module):
 
 
 class PixelRNN(RasterModel):
-    """guide: maps known at every position that each layer is told instead of a condition (``multiscale_pixelrnn.py``)."""
+    """A PixelRNN of the recurrent layer that a subclass names.
+
+    spec: of the images.
+    config: sizes.
+    condition_spec: of a class, a vector or a spatial map; None (default) = unconditional.
+    guide: channels of a feature map that stands in the condition's place in every layer (``multiscale_pixelrnn.py``); default 0 = none.
+    """
 
     config_class: type[PixelRNNConfig]
     recurrence: type[Recurrence]
@@ -92,6 +117,7 @@ class PixelRNN(RasterModel):
 
     @classmethod
     def preset(cls, name: str, spec: ImageSpec, **overrides: Any) -> PixelRNNConfig:
+        """Sizes by name: "tiny" (tests), "small" (a laptop), "paper" (of CIFAR-10 for colour, else of MNIST; see the top)."""
         rounded = multiple_of(spec.channels)
         filled = multiple_of(16 * spec.channels)                          # the native interpreter computes 16 outputs of a group at a time
         return choose(
@@ -108,7 +134,7 @@ class PixelRNN(RasterModel):
         return self.output.head(self.logits(x, self.condition(condition, self.dtype)))
 
     def logits(self, x: Tensor, condition: Tensor | None) -> Tensor:
-        """x (B, C, H, W), told (B, H, W, maps) or (B, 1, 1, size) → (B, C, H, W, numbers)."""
+        """x (B, C, H, W) levels, condition (B, H, W, channels) or (B, 1, 1, size) → logits (B, C, H, W, logits per value)."""
         h, skipped = self.first(self.spec.scale(x, self.dtype).permute(0, 2, 3, 1)), None
         for block in self.blocks:
             h, skipped = block(h, skipped, condition)
@@ -123,7 +149,7 @@ class PixelRNN(RasterModel):
         self.output.lower(program, h if skipped is None else skipped)
 
     def guide_context(self) -> Tensor:
-        """(H W, H W) bool: [i, j] = what is drawn at i sees the guide at j, which enters the gates of every layer."""
+        """(H·W, H·W) bool: [i, j] = pixel i sees the guide at j, which enters the gates of every layer."""
         raise NotImplementedError
 
     def head(self, parameters: Tensor, x: Tensor, index: int, previous: Distribution | None) -> Bernoulli | Categorical:

@@ -1,4 +1,4 @@
-"""Presets of a model's configuration: three sizes, explicit overrides, and the errors both deserve."""
+"""Presets of a model's configuration: three sizes by name, explicit overrides, and the errors of both."""
 
 from __future__ import annotations
 
@@ -13,7 +13,15 @@ Config = TypeVar("Config")
 
 
 def choose(config_class: type[Config], name: str, overrides: dict[str, Any], **presets: dict[str, Any]) -> Config:
-    """The preset ``name`` of ``config_class`` with ``overrides``; ``ValueError`` names an unknown preset or option."""
+    """A configuration by the name of its preset.
+
+    config_class: a dataclass.
+    name: one of ``presets``.
+    overrides: options of ``config_class`` that replace those of the preset.
+    presets: options of each preset, by its name.
+
+    Raises ``ValueError`` naming an unknown preset or option.
+    """
     if name not in presets:
         raise ValueError(f"preset: expected one of {', '.join(presets)}, got {name!r}")
     fields = {field.name: field for field in dataclasses.fields(config_class)}  # pyright: ignore[reportArgumentType]
@@ -26,9 +34,12 @@ def choose(config_class: type[Config], name: str, overrides: dict[str, Any], **p
 
 
 def check_config(config: Any, spec: ImageSpec, grouped: tuple[str, ...] = (), kernels: tuple[str, ...] = ()) -> None:
-    """``ValueError`` for what no model here can be.
+    """Raises ``ValueError`` for values that no model supports, and for videos.
 
-    A count below 1, a switch that is no bool, a video, maps that do not divide into colour groups, a kernel that is even or looks nowhere.
+    config: a dataclass; options whose default is an int are counts of at least 1, those whose default is a bool are switches.
+    spec: of the images.
+    grouped: options that must be multiples of the colour channels.
+    kernels: options that must be odd, 3 or more.
     """
     if spec.frames > 1:
         raise ValueError(f"frames: this model draws still images, got {spec.frames} frames")
@@ -40,12 +51,12 @@ def check_config(config: Any, spec: ImageSpec, grouped: tuple[str, ...] = (), ke
             raise ValueError(f"{field.name}: expected True or False, got {value!r}")
     for name in grouped:
         if getattr(config, name) % spec.channels:
-            raise ValueError(f"{name}: {spec.channels} channels need a multiple of {spec.channels} maps, got {getattr(config, name)}")
+            raise ValueError(f"{name}: images of {spec.channels} channels need a multiple of {spec.channels}, got {getattr(config, name)}")
     for name in kernels:
         if getattr(config, name) % 2 == 0 or getattr(config, name) < 3:
             raise ValueError(f"{name}: expected an odd number of at least 3, got {getattr(config, name)}")
 
 
 def multiple_of(groups: int) -> Callable[[int], int]:
-    """Rounds a preset's number of maps up to a multiple of the colour groups."""
-    return lambda maps: -(-maps // groups) * groups
+    """Rounds a preset's number of channels up to a multiple of the colour groups."""
+    return lambda channels: -(-channels // groups) * groups

@@ -4,9 +4,15 @@
     c = σ(f) ⊙ c(row above, same column) + σ(i) ⊙ tanh(g)                                                (equation 3)
     h = σ(o) ⊙ tanh(c)
 
+    row above         h   h   h       c above
+                       ╲  │  ╱           │
+    the pixel's row    x  x ──▶ gates ───┴──▶ h, c of the pixel
+
 A whole row is one step. Its context is a triangle that leans to the left: with L layers and a 7x7 first kernel, the row r above is seen
-from column j − (r + L + 3) to j + r + 2. Above the first row, and beside the map, h and c are learned.
+from column j − (r + L + 3) to j + r + 2. Above the first row, and outside the image, h and c are learned.
 In a step everything that comes from the row above is done once, for the whole row; a pixel adds its own input and runs its cell.
+
+What differs from the paper: see ``pixelrnn.py``.
 """
 
 from __future__ import annotations
@@ -26,6 +32,8 @@ from .pixelrnn import PixelRNN, PixelRNNConfig, Recurrence
 
 
 class RowRecurrence(Recurrence):
+    """The recurrent layer of a Row LSTM."""
+
     def __init__(self, inputs: int, units: int, groups: int, condition_size: int) -> None:
         super().__init__(inputs, units, groups, condition_size)
         self.condition = ConditionProjection(condition_size, 4 * units)
@@ -49,10 +57,12 @@ class RowRecurrence(Recurrence):
 
 @dataclass(frozen=True, kw_only=True)
 class RowLSTMConfig(PixelRNNConfig):
-    """A type of its own: a recipe names its system by the type of its config."""
+    """Sizes of a Row LSTM; a type of its own because a recipe names its system by the type of its config."""
 
 
 class RowLSTM(PixelRNN):
+    """Row LSTM; parameters as of ``PixelRNN``."""
+
     config_class = RowLSTMConfig
     lower_reads_only_parameters = True
     recurrence = RowRecurrence

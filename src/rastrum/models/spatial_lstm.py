@@ -8,19 +8,27 @@ Spatial LSTMs"), and that mixture alone, its baseline (``recurrent=False``).
     c_ij = f ⊙ c(i, j−1) + u ⊙ c(i−1, j) + i ⊙ g,   h_ij = tanh(o ⊙ c_ij)         (equation 6)
     p(x_ij | x_<ij) = the factorised MCGSM of h_ij                                 (equations 3 to 5; ``layers/mcgsm.py``)
 
-Whitening (``layers/whitening.py``) is fitted by ``initialise``; the mixture speaks of the whitened pixel e = (x − prediction) / σ, and its
-means and scales here are those of x itself, which is where the log-Jacobian goes. Outside the image: zeros, and learned h and c. The next
-layer reads the h of the one below at the same pixel. Colour: one MCGSM a channel, which reads h and the earlier channels' e.
+Whitening (``layers/whitening.py``) is fitted by ``initialise``; the mixture is of the whitened pixel e = (x − prediction) / σ, and its
+means and scales here are those of x itself, which is where the log-Jacobian goes. The next layer reads the h of the one below at the same
+pixel.
 
 Two likelihoods from the same Gaussians, means and scales on [−1, 1]:
 - discretised, ``distribution``: a level takes the mass of its bin. What log_prob, samples and files use; levels without noise as context.
-- continuous, ``log_density``: of real-valued images, as the paper scores; a level v is the interval [v, v + 1). With ``dequantise`` it is
-  what training maximises, on images with uniform noise added. For one value given the same past its log is, on average over the noise of
-  that value, no more than the discretised one (Jensen); of a whole image not so, for there the past has noise in one and none in the other.
+- continuous, ``log_density``: of real-valued images of intensities in [0, 1], the paper's score. A level v is the interval [v, v + 1), so
+  it is a density per level plus log2 of the levels, 8 bits per value of 256. With ``dequantise`` the density per level is what training
+  maximises, on images with uniform noise added. For one value given the same past its log is, on average over the noise of that value, no
+  more than the discretised one (Jensen); of a whole image not so, for there the past has noise in one and none in the other.
 
-All layers learn at once, or ``in_turn`` (section 3.2): ``progress`` says how far training is, and the layer whose turn it is learns, with
+Layers learn all at once, or ``in_turn``: ``progress`` says how far training is, and the layer whose turn it is learns, with
 the mixture, on top of fixed ones, those above it taking no part yet. A layer that waits begins as nearly a copy of the one below as its
 cell allows, so that the mixture goes on from what it knows.
+
+What differs from the paper and its authors' code:
+- Scores count every pixel, with zeros and learned h and c outside the image; ``whole_neighbourhood`` counts as the authors' code does.
+- Training is by the optimiser of ``rastrum.train`` (theirs: SGD, and L-BFGS) and of all layers at once by default (theirs too).
+- Colour: one MCGSM for each channel, which reads h and the earlier channels' e. Conditions are ours.
+- The preset "paper" has the sizes of the authors' code: 64 units, 32 components of 4 scales, 32 features, a neighbourhood of 5x5, one
+  layer.
 """
 
 from __future__ import annotations
@@ -50,14 +58,16 @@ from .presets import check_config, choose
 
 @dataclass(frozen=True, kw_only=True)
 class SpatialLSTMConfig:
+    """Sizes of a RIDE, and how it is trained."""
+
     recurrent: bool = True         # False: the MCGSM alone, of the whitened patch
-    layers: int = 1                # only with recurrent
-    units: int = 64                # only with recurrent
-    in_turn: bool = False          # train layer by layer, each for its share of the training, as the paper does; else all at once
-    neighbourhood: int = 5
-    components: int = 32
-    scales: int = 4
-    features: int = 32
+    layers: int = 1                # spatial LSTMs, one above another; only with recurrent
+    units: int = 64                # h of each; only with recurrent
+    in_turn: bool = False          # train layer by layer, each for its share of the training; else all at once
+    neighbourhood: int = 5         # side n of the patch before a pixel, odd
+    components: int = 32           # K of the mixture
+    scales: int = 4                # S of each component
+    features: int = 32             # N, directions b_n that the components share
     dequantise: bool = True        # train the density of images with uniform noise, else the levels' own probability
 
 
@@ -77,7 +87,7 @@ class Layer(nn.Module):
 
     @torch.no_grad()
     def copy_input(self) -> None:
-        """Begin with h near x, which has as many numbers: gates open to it and shut to the past, g = tanh(x)."""
+        """Begin with h near x, which has as many values: gates open to it and shut to the past, g = tanh(x)."""
         weight, bias, units = self.input_to_state.weights[0], self.input_to_state.bias, self.units
         assert bias is not None and weight.shape == (units, 5 * units)
         weight[:, 4 * units :] = torch.eye(units)
@@ -100,6 +110,13 @@ class Layer(nn.Module):
 
 
 class SpatialLSTM(RasterModel):
+    """RIDE, or its mixture alone.
+
+    spec: of the images, up to 65,536 levels.
+    config: sizes.
+    condition_spec: of a class or a vector, only with ``recurrent``; None (default) = unconditional.
+    """
+
     config_class = SpatialLSTMConfig
     conditions = ("class", "vector")
     lower_reads_only_parameters = True
@@ -113,7 +130,7 @@ class SpatialLSTM(RasterModel):
         self.config = config
         self.groups = channels = spec.channels
         self.whitening = Whitening(channels, config.neighbourhood)
-        sizes = [self.whitening.numbers, *([config.units] * config.layers if config.recurrent else ())]
+        sizes = [self.whitening.size, *([config.units] * config.layers if config.recurrent else ())]
         self.condition = Condition(condition_spec, spec)
         self.layers = nn.ModuleList(Layer(inputs, units, self.condition.size) for inputs, units in pairwise(sizes))
         self.mixtures = nn.ModuleList(
@@ -127,6 +144,7 @@ class SpatialLSTM(RasterModel):
 
     @classmethod
     def preset(cls, name: str, spec: ImageSpec, **overrides: Any) -> SpatialLSTMConfig:
+        """Sizes by name: "tiny" (tests), "small" (a laptop), "paper" (the defaults of the authors' code)."""
         return choose(
             SpatialLSTMConfig,
             name,
@@ -171,8 +189,8 @@ class SpatialLSTM(RasterModel):
         """x (B, C, H, W) scaled to [−1, 1] → the mixture of every value given those before it, batch shape (B, C, H, W)."""
         h, prediction, e = self.whitening(x.permute(0, 2, 3, 1))
         condition = self.condition(condition, self.dtype)
-        for place, layer in enumerate(self._layers()):
-            h = layer(h.detach() if self.config.in_turn and self.training and place else h, condition)
+        for i, layer in enumerate(self._layers()):
+            h = layer(h.detach() if self.config.in_turn and self.training and i else h, condition)
         parts: list[tuple[Tensor, ...]] = []
         for channel, mixture in enumerate(self.mixtures):
             logits, means, log_scales = mixture(torch.cat([h, e[..., :channel]], -1) if channel else h)
@@ -239,7 +257,7 @@ class SpatialLSTM(RasterModel):
             h = self.whitening.patch.lower(program, x)
             for layer in self._layers():
                 h = layer.lower(program, h, self.condition.lower(program))
-            if channels > 1:                                              # beside h the e of the channels as they become known
+            if channels > 1:                                              # next to h the e of the channels as they become known
                 alone, h = h, program.map(h.size + channels - 1)
                 program.append("copy", alone, View(h.buffer, 0, alone.size))
         first = h.size - (channels - 1)

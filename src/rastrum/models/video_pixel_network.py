@@ -8,22 +8,27 @@
     multiplicative unit (section 4.1):   g₁, g₂, g₃ = σ(W * h),   u = tanh(W * h),   out = g₁ ⊙ tanh(g₂ ⊙ h + g₃ ⊙ u)
     residual multiplicative block:       h + 1x1 (2c) of unit of unit of 1x1 (c) of h (2c)
 
-Frame after frame, each in raster order: what is known of earlier frames is a map at every position, learned numbers for the
-first. The unit lets its own position through (g₂ ⊙ h), so mask A stands before the decoder, where no unit is yet; in it all is mask B.
-Colours: maps of the decoder lie in groups R, G, B, gates and content of each group side by side.
+Frame after frame, each in raster order: what is known of earlier frames is a feature map at every position, learned values for the first
+frame. The unit lets its own position through (g₂ ⊙ h), so mask A stands before the decoder, where no unit is yet; in it all is mask B.
+Colours: features of the decoder lie in groups R, G, B, gates and content of each group side by side.
 
-What differs: the decoder is told what is known in the sums of each unit, not in front of the first block; the ConvLSTM, 3x3, is added to
-what it is fed (through its bounded numbers alone shapes come out blurred at small sizes), and stands before the encoder's blocks, which
-then see what moves and how; ``memory="behind"`` puts it behind them, where the paper has it.
 The baselines of the comparison are switches. ``dependent=False`` is the paper's: the values of a frame are independent given the frames
 before it (the decoder is not fed the frame that it draws; its kernels stay what they are). ``recurrent=False`` is ours: no state, the
-decoder is told of the previous frame alone, so nothing of how fast anything moves.
+decoder is conditioned on the previous frame alone, so on nothing of how fast anything moves.
 
-``likelihood="cross-entropy"`` is the paper's training loss on Moving MNIST: −Σ x log q + (1 − x) log(1 − q) with x the grey value in
-[0, 1]. It is no likelihood of anything (its floor is ``cross_entropy_floor``, not 0): such a model has a ``loss`` and nothing that
-needs probabilities. By default levels are a softmax (a Bernoulli for two of them), and everything is exact.
+``likelihood="cross-entropy"`` is the paper's training loss on Moving MNIST: −Σ x log q + (1 − x) log(1 − q) with x the grey value in [0,
+1]. It is no likelihood of anything (its floor is ``cross_entropy_floor``, not 0): such a model has a ``loss`` and nothing that needs
+probabilities. By default levels are a softmax (a Bernoulli for two of them), and everything is exact. The paper's number on Moving MNIST
+is this loss per frame over the last 10 of 20 frames: ``rastrum evaluate FOLDER --data moving-mnist --paths clipped --context 10``.
 
-Dimensions: B videos · T frames · C channels · H, W height and width · c maps of a unit.
+What differs from the paper:
+- The decoder receives what is known in the pre-activations of each unit, not in front of the first block.
+- The ConvLSTM, 3x3, is added to its input (through its bounded values alone shapes come out blurred at small sizes), and by default stands
+  before the encoder's blocks, which then see what moves and how; ``memory="behind"`` puts it behind them, where the paper has it.
+- The output has one hidden layer; the paper's sizes of it, and of the ConvLSTM, we do not know: 768 and 256 in the preset "paper" are
+  ours. Its 8 blocks with dilations 1, 2, 4, 8 twice and 12 blocks of the decoder are the paper's, c = 128 is as we recall it.
+
+Dimensions: B videos · T frames · C channels · H, W height and width · c channels of a unit.
 """
 
 from __future__ import annotations
@@ -51,17 +56,19 @@ LARGEST_CONTEXT = 1 << 14      # values of a video
 
 @dataclass(frozen=True, kw_only=True)
 class VideoPixelNetworkConfig:
-    channels: int = 16                 # c of the decoder's units; its residual stream holds 2c
-    encoder_channels: int = 16         # c of the encoder's
-    dilations: tuple[int, ...] = (1, 2, 4, 8)     # one residual block of the encoder each
-    units: int = 24                # maps of the ConvLSTM
+    """Sizes of a Video Pixel Network, and its variants."""
+
+    channels: int = 16             # c of the decoder's units; its residual stream holds 2c
+    encoder_channels: int = 16     # c of the encoder's
+    dilations: tuple[int, ...] = (1, 2, 4, 8)     # of the encoder's residual blocks, one each
+    units: int = 24                # channels of the ConvLSTM
     layers: int = 4                # residual blocks of the decoder
-    first_kernel: int = 7
-    hidden: int = 32               # maps of the last hidden layer
+    first_kernel: int = 7          # side of the decoder's first kernel, with mask A
+    hidden: int = 32               # channels of the output's hidden layer
     memory: Literal["before", "behind"] = "before"    # where the ConvLSTM stands: before the encoder's blocks, or behind them
-    recurrent: bool = True         # False: no ConvLSTM, told of the previous frame alone
+    recurrent: bool = True         # False: no ConvLSTM, conditioned on the previous frame alone
     dependent: bool = True         # False: values of a frame are independent given earlier frames, the paper's baseline
-    likelihood: Literal["categorical", "cross-entropy"] = "categorical"
+    likelihood: Literal["categorical", "cross-entropy"] = "categorical"    # exact, or the paper's loss on grey values
 
     def __post_init__(self) -> None:
         if isinstance(self.dilations, list):                             # from JSON
@@ -92,7 +99,7 @@ class EncoderBlock(nn.Module):
 
 
 class DecoderBlock(nn.Module):
-    """The same with mask B, told what is known of earlier frames."""
+    """The same with mask B, conditioned on what is known of earlier frames."""
 
     def __init__(self, channels: int, groups: int, known: int) -> None:
         super().__init__()
@@ -119,7 +126,12 @@ class DecoderBlock(nn.Module):
 
 
 class VideoPixelNetwork(RasterModel):
-    """Also of one frame, a still image: the encoder and the recurrence then have nothing to do."""
+    """Video Pixel Network; also of one frame, a still image: the encoder and the recurrence then have nothing to do.
+
+    spec: of the videos.
+    config: sizes and variants.
+    condition_spec: None; it takes no condition.
+    """
 
     config_class = VideoPixelNetworkConfig
     conditions = ()
@@ -152,6 +164,7 @@ class VideoPixelNetwork(RasterModel):
 
     @classmethod
     def preset(cls, name: str, spec: ImageSpec, **overrides: Any) -> VideoPixelNetworkConfig:
+        """Sizes by name: "tiny" (tests), "small" (a laptop), "paper" (of Moving MNIST; which sizes are the paper's says the top)."""
         rounded = multiple_of(spec.channels)
         return choose(
             VideoPixelNetworkConfig,
@@ -195,13 +208,13 @@ class VideoPixelNetwork(RasterModel):
     # ── the whole video ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def stages(self) -> list[FrameMemory | EncoderBlock]:
-        """What a frame goes through before the next is told of it, in turn."""
+        """What a frame goes through, in turn, before it is known to the next one."""
         memory = [] if self.memory is None else [self.memory]
         blocks = cast(list[EncoderBlock], list(self.encoder))
         return [*memory, *blocks] if self.config.memory == "before" else [*blocks, *memory]
 
     def known(self, frames: Tensor) -> Tensor:
-        """What the decoder is told at each frame, of scaled frames (B, T, H, W, C) → (B, T, H, W, known)."""
+        """What the decoder knows of earlier frames at each one: scaled frames (B, T, H, W, C) → (B, T, H, W, channels)."""
         batch, count, height, width = frames.shape[:4]
         first = self.beginning.expand(batch, 1, height, width, -1)
         if count == 1:
@@ -212,24 +225,24 @@ class VideoPixelNetwork(RasterModel):
         return torch.cat([first, h], 1)
 
     def logits(self, x: Tensor) -> Tensor:
-        """x (B, *shape) int64 → (B, *shape, numbers)."""
+        """x (B, *spec.shape) int64 → logits (B, *spec.shape, logits per value)."""
         frames = self.spec.scale(x.view(len(x), self.spec.frames, *self.frame.shape), self.dtype).permute(0, 1, 3, 4, 2)
         known, frames = self.known(frames).flatten(0, 1), frames.flatten(0, 1)
         h = self.first(frames if self.config.dependent else torch.zeros_like(frames))
         for block in self.decoder:
             h = block(h, known)
-        return self.output(h).view(*x.shape, self.output.numbers)
+        return self.output(h).view(*x.shape, self.output.outputs)
 
     def distribution(self, x: Tensor, condition: Tensor | None = None) -> Bernoulli | Categorical:
-        self._proper()
+        self._need_likelihood()
         return self.output.head(self.logits(x))
 
     @property
     def has_likelihood(self) -> bool:
-        """Whether the model has a likelihood."""
+        """False for ``likelihood="cross-entropy"``."""
         return self.config.likelihood == "categorical"
 
-    def _proper(self) -> None:
+    def _need_likelihood(self) -> None:
         if not self.has_likelihood:
             raise ValueError("likelihood: cross-entropy of grey values is a loss, no probability; train with likelihood='categorical'")
 
@@ -245,7 +258,7 @@ class VideoPixelNetwork(RasterModel):
     # ── one value at a time ──────────────────────────────────────────────────────────────────────────────────────────
 
     def lower(self, program: Program) -> None:
-        self._proper()
+        self._need_likelihood()
         spec = self.spec
         known = program.whole_map(len(self.beginning), spec.height, spec.width, initial=self.beginning)
         if spec.frames > 1:
@@ -273,7 +286,10 @@ class VideoPixelNetwork(RasterModel):
 
 
 def _carried(size: int, dilations: list[int], seen: Tensor | None = None) -> Tensor:
-    """(size, size) bool: [i, j] = row i sees row j through kernels of three that lie so far apart, none of which looks over the border."""
+    """(size, size) bool: [i, j] = row i sees row j through kernels of three rows with these dilations, which end at the border.
+
+    seen: what row i sees of the rows already; None = itself.
+    """
     apart = (torch.arange(size)[:, None] - torch.arange(size)).abs()
     seen = torch.eye(size, dtype=torch.bool) if seen is None else seen
     for dilation in dilations:
@@ -282,9 +298,12 @@ def _carried(size: int, dilations: list[int], seen: Tensor | None = None) -> Ten
 
 
 def cross_entropy_floor(x: Tensor, levels: int) -> Tensor:
-    """The least that the cross-entropy of grey values can be, their own entropy −Σ x log x + (1 − x) log(1 − x): x (B, …) → nats (B,).
+    """The least that the cross-entropy of grey values can be: their own entropy, −Σ x log x + (1 − x) log(1 − x).
 
-    ``ValueError`` for values outside 0 … levels − 1.
+    x: integer levels (B, …), summed over all but the first dimension.
+    levels: of x, at least 2; the grey value is level / (levels − 1).
+
+    Returns nats (B,), float64. Raises ``ValueError`` for values outside 0 … levels − 1.
     """
     if levels < 2 or (x.numel() and not 0 <= float(x.min()) <= float(x.max()) < levels):
         raise ValueError(f"x: expected levels 0 … {levels - 1}, at least two of them")
