@@ -345,7 +345,7 @@ def test_distribution_of_the_wrong_shape_or_numbers() -> None:
         def distribution(self, x: Tensor, condition: Tensor | None = None) -> Categorical:
             return Categorical(super().distribution(x).logits * torch.nan)
 
-    for kind, words in ((Transposed, "expected"), (Broken, "not numbers")):
+    for kind, words in ((Transposed, "expected"), (Broken, "are nan")):
         report = check(kind(ImageSpec(1, 2, 3, 3)))
         assert faults(report) == {"distribution"} and words in str(report)
 

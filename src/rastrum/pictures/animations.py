@@ -1,4 +1,4 @@
-"""Frames of a walk as pictures, and animations: what is decided, where a model reads and writes, and GIF files of them.
+"""Pictures of a walk, frame by frame, and GIF files of them: what is decided, where a model reads and writes.
 
 Images, colours and hatching are those of ``sheets``. Shapes: N images, C channels, H, W height and width; B images of a frame.
 """
@@ -157,5 +157,5 @@ def _indexed(frames: Sequence[Picture]) -> list[Picture]:
 
 
 def save_animation(pictures: Iterable[Picture], path: str | Path, fps: float = 8, hold: float = 2.0) -> None:
-    """Write a GIF, see ``encode_animation``. ``ValueError`` for another ending."""
+    """Writes a GIF as ``encode_animation`` makes it. ``ValueError`` for a name with another ending."""
     write_picture(path, ".gif", encode_animation(pictures, fps, hold))
