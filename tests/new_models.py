@@ -66,10 +66,10 @@ class MADE(RasterModel):
         return choose(MADEConfig, name, overrides, tiny=dict(hidden=40), small=dict(hidden=500), paper=dict(hidden=8000))
 
     def distribution(self, x: Tensor, condition: Tensor | None = None) -> Bernoulli | Categorical:
-        h, told = self.spec.scale(x.flatten(1), self.dtype), self.condition(condition, self.dtype)
+        h, given = self.spec.scale(x.flatten(1), self.dtype), self.condition(condition, self.dtype)
         for layer, project in zip(self.layers, self.projections, strict=True):
             h = layer(h)
-            h = (h if told is None else h + project(told)[:, 0, 0]).relu()
+            h = (h if given is None else h + project(given)[:, 0, 0]).relu()
         return self.levels.head(self.logits(h).view(*x.shape, self.levels.numbers))
 
 
