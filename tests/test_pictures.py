@@ -162,7 +162,7 @@ def test_reconstructions_are_drawn_with_and_without_windows(attention, channels)
         assert (pixels(missed) == pixels(expected)[2:-2, 2:-2]).all()
     strip = animations.reconstruction_strip(x[1] / 3, frames, 1, 5, columns=3)
     assert strip.height > len(cells) * 30
-    film = animations.encode_animation([animations.reconstruction_sheet(x / 3, frame, 5) for frame in frames[1:]])
+    film = animations.encode_animation([animations.reconstruction_sheet(x / 3, frame) for frame in frames[1:]])
     assert len(frames_of(film)) <= len(frames) - 1
 
 

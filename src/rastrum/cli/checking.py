@@ -67,7 +67,8 @@ def check(
         raise ValueError("check: the proof holds for every condition; --class, --map and --condition X.npy are for --weights")
     network = find(model, toy, None if weights else condition)
     if network.spec.frames > 1 and (weights or out is not None):
-        raise ValueError(f"{'--weights' if weights else '--out'}: it shows what is seen of one image, this model draws videos; omit it")
+        flag = "--weights" if weights else "--out"
+        raise ValueError(f"{flag}: it shows what is seen of one image, this model draws videos; leave it out")
     if weights:
         flags = ConditionFlags(classes, None if condition is None else Path(condition), map)
         return strengths(model, network, data, images, split, count, binarise, flags, at, out, json)

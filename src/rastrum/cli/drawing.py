@@ -230,7 +230,7 @@ def reconstruct(
         save_picture(sheet(rows.flatten(0, 1), len(shown) + 1, None, None, ["image", *map(str, shown)]), out)
     if trace is not None:
         limit = max(float(frame.info["write_patch"].mean(1).abs().max()) for frame in frames[1:])
-        save_animation((reconstruction_sheet(target, frame, None, limit) for frame in frames[1:]), trace, fps=6)
+        save_animation((reconstruction_sheet(target, frame, limit) for frame in frames[1:]), trace, fps=6)
     error = float((frames[-1].images - target).square().mean())
     kl = sum(float(frame.info["kl"].mean()) for frame in frames if "kl" in frame.info)
     result = {"model": model, "count": len(x), "strokes": len(frames) - 1, "squared_error": error, "kl_nats": kl, **paths(out, trace)}
