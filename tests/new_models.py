@@ -59,18 +59,18 @@ class MADE(RasterModel):
         degrees = [values] + config.layers * [hidden]
         self.layers = nn.ModuleList(MaskedLinear(read, written) for read, written in pairwise(degrees))
         self.projections = nn.ModuleList(ConditionProjection(self.condition.size, config.hidden) for _ in range(config.layers))
-        self.logits = MaskedLinear(hidden, values.repeat_interleave(self.levels.numbers), strict=True)
+        self.logits = MaskedLinear(hidden, values.repeat_interleave(self.levels.outputs), strict=True)
 
     @classmethod
     def preset(cls, name: str, spec: ImageSpec, **overrides: Any) -> MADEConfig:
         return choose(MADEConfig, name, overrides, tiny=dict(hidden=40), small=dict(hidden=500), paper=dict(hidden=8000))
 
     def distribution(self, x: Tensor, condition: Tensor | None = None) -> Bernoulli | Categorical:
-        h, told = self.spec.scale(x.flatten(1), self.dtype), self.condition(condition, self.dtype)
+        h, given = self.spec.scale(x.flatten(1), self.dtype), self.condition(condition, self.dtype)
         for layer, project in zip(self.layers, self.projections, strict=True):
             h = layer(h)
-            h = (h if told is None else h + project(told)[:, 0, 0]).relu()
-        return self.levels.head(self.logits(h).view(*x.shape, self.levels.numbers))
+            h = (h if given is None else h + project(given)[:, 0, 0]).relu()
+        return self.levels.head(self.logits(h).view(*x.shape, self.levels.outputs))
 
 
 @dataclass(frozen=True, kw_only=True)

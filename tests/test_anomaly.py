@@ -84,7 +84,7 @@ def test_auroc_is_the_share_of_pairs() -> None:
         (lambda: auroc(n(), n(1)), "0 and 1"),
         (lambda: auroc(n(1, float("nan")), n(2, 3)), "usual: expected finite"),
         (lambda: z_scores(n(1), n(2, 3, float("nan"))), "reference: expected finite"),
-        (lambda: scores(ImageSpec(1, 2, 2, 2), torch.zeros(2, 1, 2, 2, dtype=torch.int64), n(1)), "one number for each of 2"),
+        (lambda: scores(ImageSpec(1, 2, 2, 2), torch.zeros(2, 1, 2, 2, dtype=torch.int64), n(1)), "one value for each of 2"),
         (lambda: png_bits(ImageSpec(1, 2, 2, 2), torch.zeros(2, 1, 3, 2, dtype=torch.int64)), "shape"),
         (lambda: z_scores("x", n(1, 2)), "expected an array"),  # pyright: ignore[reportArgumentType]
         (lambda: z_scores(n(1) * 1j, n(1, 2)), "expected real numbers"),

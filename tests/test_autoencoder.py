@@ -46,7 +46,7 @@ def test_drawings_depend_on_the_numbers_and_the_seed() -> None:
     """The decoder is a model like any other: `sample` given the map of h draws the same; other h or another seed, something else."""
     network, x = drawing(), images(SPEC, 6)
     with torch.no_grad():
-        network.to_code.weight.mul_(3000)                                        # it begins near 0: let every map steer its pixels
+        network.to_code.weight.mul_(3000)                                  # it begins near 0: let every map steer its pixels
         code = network.encode(x)
         told = network.map_of(code)
     drawn = network.reconstruct(x, seed=3)
@@ -86,9 +86,9 @@ def test_the_other_decoder_has_the_same_size_and_learns_the_mean() -> None:
         (lambda: drawing(ImageSpec(1, 4, 4, 2, frames=2)), "still images"),
         (lambda: SquaredErrorAutoencoder(SPEC, 3, 10), "no decoder of this kind"),
         (lambda: drawing().encode(torch.zeros(2, 1, 5, 5, dtype=torch.int64)), "shape"),
-        (lambda: drawing().decode(torch.zeros(2, 4)), "code: expected 3 finite numbers"),
-        (lambda: drawing().decode(torch.zeros(3)), "code: expected 3 finite numbers"),
-        (lambda: drawing().decode(torch.full((2, 3), float("nan"))), "code: expected 3 finite numbers"),
+        (lambda: drawing().decode(torch.zeros(2, 4)), "code: expected 3 finite values"),
+        (lambda: drawing().decode(torch.zeros(3)), "code: expected 3 finite values"),
+        (lambda: drawing().decode(torch.full((2, 3), float("nan"))), "code: expected 3 finite values"),
         (lambda: drawing().decode("three"), "code: expected an array"),  # pyright: ignore[reportArgumentType]
     ],
 )

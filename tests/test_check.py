@@ -345,7 +345,7 @@ def test_distribution_of_the_wrong_shape_or_numbers() -> None:
         def distribution(self, x: Tensor, condition: Tensor | None = None) -> Categorical:
             return Categorical(super().distribution(x).logits * torch.nan)
 
-    for kind, words in ((Transposed, "expected"), (Broken, "not numbers")):
+    for kind, words in ((Transposed, "expected"), (Broken, "are nan")):
         report = check(kind(ImageSpec(1, 2, 3, 3)))
         assert faults(report) == {"distribution"} and words in str(report)
 
@@ -511,10 +511,10 @@ def test_strength_is_the_probability_that_moves() -> None:
 
 def test_strengths_refuse_what_they_cannot_use() -> None:
     model = BottomUp(ImageSpec(1, 2, 2, 2))
-    for images, place, words in (
+    for images, position, words in (
         (torch.zeros(1, 1, 2, 2, dtype=torch.int64), (0, 0), "at least two"),
         (torch.zeros(3, 1, 2, 2), (0, 0), "integer levels"),
-        (torch.zeros(3, 1, 2, 2, dtype=torch.int64), (2, 0), "a place in 2 x 2"),
+        (torch.zeros(3, 1, 2, 2, dtype=torch.int64), (2, 0), "a position in 2 x 2"),
     ):
         with pytest.raises(ValueError, match=words):
-            dependency_strengths(model, images, *place)
+            dependency_strengths(model, images, *position)

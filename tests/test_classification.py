@@ -42,8 +42,8 @@ def test_bayes_rule_over_all_images() -> None:
 @pytest.mark.parametrize(
     "condition, prior, message",
     [
-        (None, None, "told nothing"),
-        (ConditionSpec("vector", 3), None, "told a vector"),
+        (None, None, "takes no condition"),
+        (ConditionSpec("vector", 3), None, "takes a vector"),
         (THREE, torch.tensor([0.5, 0.5]), "3 probabilities"),
         (THREE, torch.tensor([0.5, 0.2, 0.2]), "add up to 1"),
     ],

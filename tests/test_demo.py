@@ -12,6 +12,7 @@ from PIL import Image
 
 import rastrum
 from rastrum import ConditionSpec
+from rastrum.applications.bayes_classifier import class_log_probs
 from rastrum.data.dataset import load_dataset
 from rastrum.demo import html as report
 from rastrum.demo import run as demo
@@ -94,7 +95,7 @@ def test_baselines_are_what_they_say(run):
     stream = zlib.compress(held_out.tobytes(), 9)
     assert zlib.decompress(stream) == held_out.tobytes()
     assert scores["zlib, one stream of them all"]["bits"] == pytest.approx(8 * len(stream) / held_out.size)
-    assert scores["PNG, a file an image"]["bits"] > scores["PNG, one tall image of them all"]["bits"]
+    assert scores["PNG, one file per image"]["bits"] > scores["PNG, one tall image of them all"]["bits"]
 
 
 def test_scores_of_models_are_exact(run):
@@ -104,7 +105,7 @@ def test_scores_of_models_are_exact(run):
     assert isinstance(model, rastrum.RasterModel) and held_out.labels is not None
     draw = rastrum.build("draw", held_out.spec, preset="tiny")
     assert isinstance(draw, rastrum.CanvasModel)
-    scores, right = demo._scores(held_out, held_out, demo._class_nats(model, held_out), draw, draw)
+    scores, right = demo._scores(held_out, held_out, -class_log_probs(model, held_out.images, 10), draw, draw)
     by_name = {score.name: score for score in scores}
     with torch.no_grad():
         p = torch.stack([model.double().log_prob(held_out.images, torch.full((7,), c)).exp() for c in range(10)], 1)

@@ -119,6 +119,14 @@ def test_every_arrow_points_down() -> None:
     assert sorted(upward) == sorted(UPWARD)
 
 
+def test_files_that_look_names_up_are_not_imported_by_what_they_find() -> None:
+    """``rastrum`` and ``rastrum.cli`` import by name when asked, which no graph shows: so nothing that they can find imports them."""
+    graph = imports(ROOT)
+    assert {name for name in graph if "cli" in graph[name]} == {"cli.__main__"}
+    found = {name for names in LAYERS[: next(i for i, names in enumerate(LAYERS) if "__init__" in names)] for name in names}
+    assert not [name for name in graph if name.split(".")[0] in found and "__init__" in graph[name]]
+
+
 def test_the_graph_sees_every_kind_of_import(tmp_path: Path) -> None:
     """On a small package: at the top, in a function, of a name and of a file, relative and not; under TYPE_CHECKING nothing."""
     files = {

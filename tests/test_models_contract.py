@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import re
 from pathlib import Path
 
+import new_models
 import pytest
 import torch
 from new_models import MODELS
@@ -68,3 +70,16 @@ def test_a_saved_model_is_the_same_model(name: str, tmp_path: Path) -> None:
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), back.state_dict().values(), strict=True))
     x = torch.randint(0, spec.levels, (2, *spec.shape), generator=torch.Generator().manual_seed(1))
     assert torch.equal(model.nats(x, seed=1), back.nats(x, seed=1))
+
+
+def test_the_example_for_authors_is_one_that_is_tested() -> None:
+    """The Python of CONTRIBUTING.md stands in new_models.py, and the names that it lists are where it says."""
+    text = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text()
+    models = Path(new_models.__file__).read_text()
+    examples = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert examples and all(example in models for example in examples)
+    listed = re.findall(r"^\| ((?:`[\w.]+`(?:, )?)+)[^|]*\| `([\w/]+\.py)` \|", text, re.MULTILINE)
+    assert len(listed) >= 8
+    for names, file in listed:
+        source = (Path(rastrum.__file__).parent / file).read_text()
+        assert all(re.search(rf"(def|class) {name.split('.')[-1]}\b", source) for name in re.findall(r"[\w.]+", names)), names

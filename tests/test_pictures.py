@@ -162,7 +162,7 @@ def test_reconstructions_are_drawn_with_and_without_windows(attention, channels)
         assert (pixels(missed) == pixels(expected)[2:-2, 2:-2]).all()
     strip = animations.reconstruction_strip(x[1] / 3, frames, 1, 5, columns=3)
     assert strip.height > len(cells) * 30
-    film = animations.encode_animation([animations.reconstruction_sheet(x / 3, frame, 5) for frame in frames[1:]])
+    film = animations.encode_animation([animations.reconstruction_sheet(x / 3, frame) for frame in frames[1:]])
     assert len(frames_of(film)) <= len(frames) - 1
 
 
@@ -195,7 +195,7 @@ def test_plots_draw_and_leave_matplotlib_alone():
     drawn = [
         plots.surprise_map(torch.rand(3, 3, 4, 5), -torch.rand(3, 3, 4, 5), columns=2),
         pictures.context_picture(np.stack([mask] * 3), np.stack([mask] * 3), (1, 2, 3)),
-        pictures.context_picture(mask[None], mask[None], (0, 2, 3), names=["Y"]),
+        pictures.context_picture(mask[None], mask[None], (0, 2, 3)),
         plots.dependency_picture(np.random.default_rng(0).random((3, 6, 6)), (0, 3, 3)),
         plots.dependency_picture(np.zeros((6, 6)), (3, 3)),
         plots.decision_picture(torch.rand(1, 4, 4), torch.ones(4, 4, dtype=torch.bool), (1, 2), torch.tensor([0.5, 0.0, 0.5]), 1),

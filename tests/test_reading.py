@@ -67,7 +67,7 @@ def test_logits_follow_the_equations(spec: ImageSpec) -> None:
             i, f, o, g = np.split(w["memory.weight"] @ np.concatenate([features, hidden]) + w["memory.bias"], 4)
             memory = sigmoid(f) * memory + sigmoid(i) * np.tanh(g)
             hidden = sigmoid(o) * np.tanh(memory)
-        assert np.allclose(logits[b].detach().numpy(), w["to_classes.weight"] @ hidden + w["to_classes.bias"])
+        assert np.allclose(logits[b].detach().numpy(), w["output.weight"] @ hidden + w["output.bias"])
 
 
 def test_the_error_moves_the_window() -> None:

@@ -485,7 +485,7 @@ def test_commands_play_videos(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert main(["check", "video-pixel-network", "--frames", "2", "--height", "3", "--width", "3"]) == 0
     assert "2 frames of 1 x 3 x 3" in capsys.readouterr().out
     assert main(["check", model, "--out", strip]) == 2
-    assert "this one draws videos" in capsys.readouterr().err
+    assert "this model draws videos" in capsys.readouterr().err
     still = str(tmp_path / "still")
     rastrum.build("pixelcnn", ImageSpec(1, 8, 8, 17), "tiny").save_pretrained(still)
     assert main(["complete", still, "--data", "digits", "--context", "1"]) == 2

@@ -1,12 +1,12 @@
-"""Is a raster model what it promises? Found out by changing values and looking at what else changes, for any model a user writes.
+"""Does a raster model keep its promises? Values are changed and the conditionals compared, for any model a user writes.
 
     causality        no conditional depends on its own value, on later decisions of ``order``, or on other images of the batch
-    context          what a decision sees, beside what ``context()`` promises
-    steps            one decision at a time gives what the whole image gives, where the model says its own step
+    context          what a decision sees is what ``context()`` promises
+    steps            one decision at a time gives the same as the whole image at once, where the model defines a step
     normalisation    the probabilities of all images sum to one; where they cannot be listed, those of each conditional
 
-Everything runs on a float64 copy with its own random numbers. Whole conditionals are compared, not only the probability of a value,
-and in training mode the two forwards of a comparison share their dropout, so only dependence shows.
+Everything runs on a float64 copy with its own random numbers. Whole conditionals are compared, not only the probability of one value. In
+training mode the two forwards of a comparison share their dropout, so that every difference is a dependence.
 D decisions, B images, N perturbed values, L levels.
 """
 
@@ -28,21 +28,21 @@ from .raster import RasterModel
 
 Mode = Literal["evaluation", "training"]
 
-SMALL = 256                    # decisions of an image whose values are all perturbed
-SUBSET = 64                    # values perturbed of a larger one
-MOST_PROMISED = 4096           # decisions beyond which the (D, D) promise is not asked for
-MAX_LEVELS = 1024             # levels beyond which conditionals are compared at PROBES of them
+SMALL = 256                    # of images up to this many decisions, all values are perturbed
+SUBSET = 64                    # values perturbed of a larger image
+MAX_PROMISED = 4096           # of more decisions, context() is not called: it would be (D, D)
+MAX_LEVELS = 1024              # of more levels, conditionals are compared at PROBES of them
 PROBES = 32
-MOST_IMAGES = 2**16            # images that are listed
-MOST_WORK = 1e10               # images · positions · parameters of a sum over all images
-EXACT, ROUGH = 1e-10, 1e-3     # nats that count as a change, in float64 and for a model that does not follow into it
-CELLS = 2**22                  # numbers in a batch of log-probabilities
+MAX_IMAGES = 2**16            # images are listed if there are at most this many
+MAX_WORK = 1e10               # bound on images · positions · parameters of a sum over all images
+EXACT, ROUGH = 1e-10, 1e-3     # nats that count as a change, in float64 and for a model that cannot be converted to it
+CELLS = 2**22                  # log-probabilities in a batch
 KINDS = {"o": "this decision", "#": "seen", "-": "promised, but unseen", "!": "seen, though forbidden", ".": "not to be seen"}
 
 
 @dataclass(frozen=True)
 class Line:
-    """One finding. ok: None where there is nothing to judge."""
+    """One result. ok: None where there is nothing to judge."""
 
     name: str
     ok: bool | None
@@ -54,10 +54,14 @@ class Line:
 
 @dataclass(frozen=True)
 class Report:
-    """What ``check`` found; ``str(report)`` is for people.
+    """The result of ``check``; print it to read it.
 
-    values: (N,) flat indices that were perturbed, all of them for a small image; seen: (D, N) bool, [i, k] = decision i sees value
-    ``values[k]``; promised: (D, D) bool, or None; before: (D, D) bool, what the order allows, or None for an image too large for it.
+    model: name of the class.
+    lines: what was found, one result each.
+    values: (N,) flat indices that were perturbed, all of them for a small image.
+    seen: (D, N) bool; [i, k]: decision i sees value ``values[k]``.
+    promised: (D, D) bool from ``context()``, or None.
+    before: (D, D) bool, what the order allows, or None for an image too large for it.
     """
 
     model: str
@@ -73,9 +77,9 @@ class Report:
         return all(line.ok is not False for line in self.lines)
 
     def masks(self, index: int) -> tuple[Tensor, Tensor]:
-        """What the decision at flat ``index`` sees, and what it promises (or may) see: two bool masks of the image's shape.
+        """What the decision at flat ``index`` sees, and what it should (or, without a promise, may) see: bool masks of the image's shape.
 
-        ``ValueError`` where not all values were perturbed: ``context_of`` looks at one decision of a large image.
+        Raises ``ValueError`` where not all values were perturbed: ``context_of`` looks at one decision of a large image.
         """
         if len(self.values) < self.spec.size or self.before is None:
             raise ValueError(f"masks: only {len(self.values)} of {self.spec.size} values were perturbed; use context_of(model, index)")
@@ -83,7 +87,7 @@ class Report:
         return self.seen[index].view(self.spec.shape), promised[index].view(self.spec.shape)
 
     def context_map(self, index: int | None = None) -> str:
-        """The context of one decision, a character a value (legend: ``KINDS``); by default of the one with most faults."""
+        """The context of one decision, one character per value (see ``KINDS``); index: default the decision with most faults."""
         index = self.most_faulty() if index is None else index
         return context_text(self.spec, *self.masks(index), index, self.promised is not None)
 
@@ -108,16 +112,20 @@ class Report:
         parts = [head, *map(str, self.lines)]
         if self.before is not None and len(self.values) == spec.size and spec.width * spec.channels <= 120:
             index = self.most_faulty()
-            parts += [f"what {place(spec, index)} sees:", self.context_map(index)]
+            parts += [f"what {position(spec, index)} sees:", self.context_map(index)]
         parts.append("no fault found" if self.ok else f"faults found: {sum(line.ok is False for line in self.lines)}")
         return "\n".join(parts)
 
 
 def check(model: RasterModel, seed: int = 0, values: int | None = None) -> Report:
-    """Prove by perturbation that ``model`` is causal, sees what it promises and that its probabilities sum to one.
+    """Proves by perturbation that a model is causal, sees what it promises, and that its probabilities sum to one.
 
-    values: how many values of the image to perturb, drawn by ``seed``; None = all of up to 256, 64 of more. The model and the global
-    random state stay as they are. ``ValueError`` for what is no raster model.
+    model: any raster model; it and the global random state stay as they are.
+    seed: of the images and of the choice of values.
+    values: how many values of the image to perturb; None: all of up to 256, 64 of more.
+
+    Returns a report; ``report.ok`` is whether no fault was found.
+    Raises ``ValueError`` for anything but a raster model.
     """
     if not isinstance(model, RasterModel):
         raise ValueError(f"check: expected a raster model, got {type(model).__name__}; only those decide value by value")
@@ -141,10 +149,10 @@ def check(model: RasterModel, seed: int = 0, values: int | None = None) -> Repor
             changes = change if mode == "evaluation" else changes
         subject.model.eval()
         promised = before = None
-        if spec.size <= MOST_PROMISED:
+        if spec.size <= MAX_PROMISED:
             before = subject.rank[None] < subject.rank[:, None]
         if changes is None:
-            lines.append(Line("context", None, "not looked at, for what stands above"))
+            lines.append(Line("context", None, "not tested because of the faults above"))
         else:
             found, seen, promised = _context(subject, picked, changes)
             lines.append(found)
@@ -158,7 +166,7 @@ def check(model: RasterModel, seed: int = 0, values: int | None = None) -> Repor
 
 
 class _Subject:
-    """A float64 copy of a model, asked for conditionals with the same random numbers every time."""
+    """A float64 copy of a model that computes conditionals with the same random numbers every time."""
 
     def __init__(self, model: RasterModel, seed: int) -> None:
         self.spec, self.seed = model.spec, seed
@@ -170,21 +178,22 @@ class _Subject:
             self.use(copy.deepcopy(model).to("cpu" if model.device.type == "mps" else model.device, torch.float64))
             self.distribution(x, self.conditions(2))
         except RuntimeError:
-            # A model that casts its images to a type of its own cannot follow; where that is not the reason, it fails again.
+            # A model that casts its images to a type of its own cannot be converted; an error of another cause comes again.
             self.use(copy.deepcopy(model))
         self.model.train()
-        self.distribution(x, self.conditions(2))                          # what initialises itself on first use has now done so
+        self.distribution(x, self.conditions(2))                          # layers that initialise themselves on first use have now done so
         self.use(self.model)
         self.tolerance = EXACT
 
     @property
-    def numbers(self) -> int:
+    def compared(self) -> int:
+        """Levels at which conditionals are compared."""
         return self.spec.levels if self.probes is None else PROBES
 
     @property
     def chunk(self) -> int:
-        """Images a batch."""
-        return max(4, min(64, 2**13 // self.spec.size, CELLS // (self.spec.size * self.numbers)))
+        """Images per batch."""
+        return max(4, min(64, 2**13 // self.spec.size, CELLS // (self.spec.size * self.compared)))
 
     def use(self, model: RasterModel) -> None:
         """Test this copy from now on, in evaluation mode."""
@@ -192,7 +201,7 @@ class _Subject:
         self.buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
 
     def wake(self, model: RasterModel, factor: float) -> None:
-        """Use a livelier copy. Single zeros stay zero, they may be a mask, but a parameter of nothing but zeros wakes up."""
+        """Test a copy with stronger parameters. Single zeros stay zero, they may be a mask; one of zeros alone gets random values."""
         self.use(copy.deepcopy(model))
         for parameter in self.model.parameters():
             noise = torch.randn(parameter.shape, generator=self.generator, dtype=torch.float64).to(parameter)
@@ -209,7 +218,7 @@ class _Subject:
         return condition.to(self.model.dtype) if condition is not None and condition.is_floating_point() else condition
 
     def another(self, x: Tensor, far: bool) -> Tensor:
-        """Levels that differ from x everywhere: the extreme on the other side, or any."""
+        """Levels that differ from x everywhere; far: the extreme farther away, else random ones."""
         levels = self.spec.levels
         if far:
             return torch.where(2 * x < levels - 1, levels - 1, 0)
@@ -229,7 +238,7 @@ class _Subject:
         return self.nats(self.distribution(x, condition, seed), x.shape).flatten(1, -2)
 
     def nats(self, distribution: Distribution, shape: Sequence[int]) -> Tensor:
-        """Of every level, or of the probes: (*shape, L). Sets the tolerance by the type that the model computes in."""
+        """Log-probability of every level, or of the probes: (*shape, L). Sets the tolerance by the type that the model computes in."""
         if self.probes is None:
             nats = distribution.log_pmf().cpu()
         else:
@@ -238,17 +247,17 @@ class _Subject:
         return nats
 
     def change(self, base: Tensor, x: Tensor, condition: Tensor | None) -> Tensor:
-        """Largest change of any level's nats from ``base``, when the images are x: (B, D)."""
+        """Largest change of any level's log-probability from ``base`` with images x: (B, D)."""
         return difference(self.conditionals(x, condition), base)
 
 
 def difference(a: Tensor, b: Tensor) -> Tensor:
-    """Largest |a − b| over the last dimension; equal infinities do not differ, what is no number does."""
+    """Largest |a − b| over the last dimension; 0 for equal infinities, ∞ for nan."""
     return torch.where(a == b, 0.0, (a - b).abs()).nan_to_num(nan=math.inf, posinf=math.inf).amax(-1)
 
 
 def random_condition(condition_spec: ConditionSpec | None, count: int, generator: torch.Generator) -> Tensor | None:
-    """Valid conditions for ``count`` images: uniform classes, else normal numbers in float64."""
+    """Random conditions of ``count`` images: uniform classes, else standard normal in float64."""
     if condition_spec is None:
         return None
     if condition_spec.kind == "class":
@@ -262,7 +271,7 @@ def _own_random_state(model: RasterModel) -> AbstractContextManager[None]:
 
 
 def _pick(spec: ImageSpec, order: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """(count,) flat indices: all, or the first and last decision, the corners and a random rest, in random order."""
+    """(count,) flat indices: all, or the first and last decision, the corners and random others, in random order."""
     if count == spec.size:
         return torch.arange(spec.size)
     grid = torch.arange(spec.size).view(-1, spec.height, spec.width)
@@ -273,7 +282,7 @@ def _pick(spec: ImageSpec, order: Tensor, count: int, generator: torch.Generator
     return torch.tensor(picked)[torch.randperm(count, generator=generator)]
 
 
-def place(spec: ImageSpec, index: int) -> str:
+def position(spec: ImageSpec, index: int) -> str:
     """A flat index in words."""
     frame, channel, row, column = _grid(spec, torch.tensor(index)).tolist()
     words = [f"frame {frame}"] if spec.frames > 1 else []
@@ -287,13 +296,13 @@ def _grid(spec: ImageSpec, index: Tensor) -> Tensor:
 
 
 def _where_mostly(spec: ImageSpec, pairs: Tensor) -> str:
-    """The commonest places, from the decision, of the values in pairs (M, 2) of decision and value."""
+    """The commonest offsets from decision to value, for pairs (M, 2) of the two."""
     offsets = (_grid(spec, pairs[:, 1]) - _grid(spec, pairs[:, 0])).tolist()
     common = Counter(map(tuple, offsets)).most_common(3)
 
     def words(frame: int, channel: int, row: int, column: int) -> str:
         named = ((frame, "frame"), (channel, "channel"), (row, "row"), (column, "column"))
-        return " ".join(f"{name} {number:+d}" for number, name in named if number) or "itself"
+        return " ".join(f"{name} {offset:+d}" for offset, name in named if offset) or "itself"
 
     return ", ".join(f"{words(*offset)} ({count}x)" for offset, count in common)
 
@@ -302,9 +311,9 @@ def _where_mostly(spec: ImageSpec, pairs: Tensor) -> str:
 
 
 def _one_value(subject: _Subject, values: Tensor, far: bool, together: bool = False) -> Tensor:
-    """Change one value at a time: (N, D) largest change of each decision's conditional.
+    """Changes one value at a time: (N, D) largest change of each decision's conditional.
 
-    Each image of a batch has another value changed; ``together``: the same one in all, for a model whose images see one another.
+    Each image of a batch has another value changed; together: the same one in all, for a model whose images see one another.
     """
     batch = 4 if together else min(subject.chunk, max(2, len(values)))
     x, condition = subject.images(batch), subject.conditions(batch)
@@ -320,7 +329,7 @@ def _one_value(subject: _Subject, values: Tensor, far: bool, together: bool = Fa
 
 
 def _all_later(subject: _Subject, values: Tensor, far: bool, together: bool = False) -> Tensor:
-    """Change a value and all that are decided after it: (N, D) change of each decision's conditional, 0 for those after it."""
+    """Changes a value and all decided after it: (N, D) change of each decision's conditional, 0 for those after it."""
     batch = 4 if together else min(subject.chunk, max(2, len(values)))
     x, condition = subject.images(batch), subject.conditions(batch)
     base, other = subject.conditionals(x, condition), subject.another(x, far)
@@ -335,11 +344,11 @@ def _all_later(subject: _Subject, values: Tensor, far: bool, together: bool = Fa
 
 
 def _causality(subject: _Subject, values: Tensor) -> tuple[list[Line], Tensor | None]:
-    """The lines of the mode that is set, and in how far each decision changes with each value, (N, D)."""
+    """The results in the current mode, and how much each decision changes with each value, (N, D)."""
     mode = "training" if subject.model.training else "evaluation"
     repeatable, random = _randomness(subject)
     if not repeatable:
-        text = "two forwards of the same images differ: it draws from a generator of its own, so nothing more can be said"
+        text = "two forwards of the same images differ: it draws from a generator of its own, so nothing more can be tested"
         return [Line(f"causality, {mode}", False, text)], None
     lines = _apart(subject, mode, random)
     together = lines[0].ok is False
@@ -359,15 +368,15 @@ def _causality(subject: _Subject, values: Tensor) -> tuple[list[Line], Tensor | 
         after = len(set(pairs[pairs[:, 0] != pairs[:, 1]][:, 0].tolist()))
         strongest = int((one * leaks).nan_to_num(posinf=1e300).argmax())
         k, i = divmod(strongest, spec.size)
-        seen = "itself" if i == int(values[k]) else place(spec, int(values[k]))
+        seen = "itself" if i == int(values[k]) else position(spec, int(values[k]))
         text = (
             f"{own} of {len(values)} decisions see their own value, {after} of {spec.size} a later one; "
-            f"strongest: {place(spec, i)} sees {seen}, {_nats(float(one[k, i]))}; mostly {_where_mostly(spec, pairs)}"
+            f"strongest: {position(spec, i)} sees {seen}, {_nats(float(one[k, i]))}; mostly {_where_mostly(spec, pairs)}"
         )
         lines.append(Line(f"causality, {mode}", False, text))
     else:
         k, i = divmod(int(later.argmax()), spec.size)
-        text = f"{place(spec, i)} changes by {_nats(float(later[k, i]))} with the values from {place(spec, int(values[k]))} on"
+        text = f"{position(spec, i)} changes by {_nats(float(later[k, i]))} with the values from {position(spec, int(values[k]))} on"
         lines.append(Line(f"causality, {mode}", False, text))
     return lines, one
 
@@ -389,7 +398,7 @@ def _apart(subject: _Subject, mode: Mode, random: bool) -> list[Line]:
     count = 4
     x, condition = subject.images(count), subject.conditions(count)
     base = subject.conditionals(x, condition)
-    worst = told = 0.0
+    worst = by_condition = 0.0
     for kept in range(count):
         mine = torch.arange(count) == kept
         others = torch.where(mine.view(-1, *[1] * len(subject.spec.shape)), x, subject.another(x, far=kept % 2 == 0))
@@ -398,10 +407,10 @@ def _apart(subject: _Subject, mode: Mode, random: bool) -> list[Line]:
             new = subject.conditions(count)
             assert new is not None
             new[kept] = condition[kept]
-            told = max(told, float(subject.change(base, x, new)[kept].max()))
+            by_condition = max(by_condition, float(subject.change(base, x, new)[kept].max()))
     lines = []
     size = 0.0
-    if not random:                                                        # dropout of another batch size is another dropout
+    if not random:                                                        # another batch size draws another dropout
         part = None if condition is None else condition[:2]
         size = float(difference(subject.conditionals(x[:2], part), base[:2]).max())
     if max(worst, size) > subject.tolerance:
@@ -413,9 +422,9 @@ def _apart(subject: _Subject, mode: Mode, random: bool) -> list[Line]:
         lines.append(Line(f"images apart, {mode}", True, text))
     if condition is not None:
         text = "no image sees another's condition"
-        if told > subject.tolerance:
-            text = f"an image's conditionals change by {_nats(told)} with the conditions of other images"
-        lines.append(Line(f"conditions apart, {mode}", told <= subject.tolerance, text))
+        if by_condition > subject.tolerance:
+            text = f"an image's conditionals change by {_nats(by_condition)} with the conditions of other images"
+        lines.append(Line(f"conditions apart, {mode}", by_condition <= subject.tolerance, text))
         if mode == "evaluation":
             matters = max(float(subject.change(base, x, subject.conditions(count)).max()) for _ in range(3))
             text = f"changes the conditionals, by up to {_nats(matters)}" if matters else "changes nothing, at these parameters"
@@ -427,14 +436,14 @@ def _apart(subject: _Subject, mode: Mode, random: bool) -> list[Line]:
 
 
 def _context(subject: _Subject, values: Tensor, change: Tensor) -> tuple[Line, Tensor, Tensor | None]:
-    """change (N, D) of evaluation mode → the line, seen (D, N) and promised (D, D) or None."""
+    """change: (N, D) in evaluation mode. Returns the result, seen (D, N), and promised (D, D) or None."""
     spec, rank = subject.spec, subject.rank
     before = rank[values][:, None] < rank[None]                           # (N, D)
-    # A change that forbidden pairs show too, below the tolerance, is rounding.
+    # Changes below the tolerance that forbidden pairs show too are rounding.
     rounding = torch.where(before | (change > subject.tolerance), 0.0, change).max()
     seen = change > (10 * rounding).clamp_max(subject.tolerance)
-    if spec.size > MOST_PROMISED:
-        text = f"not compared for more than {MOST_PROMISED} decisions; check a smaller image of the same model"
+    if spec.size > MAX_PROMISED:
+        text = f"not compared for more than {MAX_PROMISED} decisions; check a smaller image of the same model"
         return Line("context", None, text), seen.t(), None
     promised = subject.model.context()
     if promised is None:
@@ -467,35 +476,38 @@ def _context(subject: _Subject, values: Tensor, change: Tensor) -> tuple[Line, T
 def _look_again(
     subject: _Subject, values: Tensor, seen: Tensor, promised: Tensor, rounding: Tensor, decisions: slice | list[int] = slice(None)
 ) -> Tensor:
-    """Other images, then livelier parameters, for what is promised and was not seen: a unit may be at rest, a path faint.
+    """Tries other images, then stronger parameters, for what is promised and was not seen: a unit may be inactive, a path weak.
 
-    seen, promised: (N, E) for ``decisions``, E of them; → seen.
+    seen, promised: (N, E) for ``decisions``, E of them. Returns seen.
     """
-    resting, seen = subject.model, seen.clone()
+    original, seen = subject.model, seen.clone()
     rounds = max(6, min(24, 4 * SMALL // subject.spec.size))
     for i in range(2 * rounds):
         missing = (promised & ~seen).any(1)
         if not missing.any():
             break
         if i >= rounds:
-            subject.wake(resting, (0.5, 1.0, 2.0)[i % 3])
+            subject.wake(original, (0.5, 1.0, 2.0)[i % 3])
         change = _one_value(subject, values[missing], far=i % 2 == 0)[:, decisions]
         seen[missing] |= promised[missing] & (change > 10 * rounding) & change.isfinite()
-    subject.use(resting)
+    subject.use(original)
     return seen
 
 
-def context_of(model: RasterModel, index: int, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """What one decision of an image of any size sees, and what it promises (or may) see: two bool masks of the image's shape.
+def context_of(model: RasterModel, index: int) -> tuple[Tensor, Tensor]:
+    """What one decision of an image of any size sees, found by perturbation.
 
-    index: flat index of the decision. Promised values are changed one by one, the others first all at once.
+    index: flat index of the decision.
+
+    Returns what it sees, and what it should (or, without a promise, may) see: two bool masks of the image's shape.
+    Raises ``ValueError`` for an index outside the image.
     """
     spec = model.spec
     if not 0 <= index < spec.size:
         raise ValueError(f"index: expected a flat index in 0 … {spec.size - 1}, got {index}")
     with _own_random_state(model), torch.no_grad():
-        subject = _Subject(model, seed)
-        promised = None if spec.size > MOST_PROMISED else subject.model.context()
+        subject = _Subject(model, seed=0)
+        promised = None if spec.size > MAX_PROMISED else subject.model.context()
         allowed = subject.rank < subject.rank[index] if promised is None else promised[index].cpu()
         seen = torch.zeros(spec.size, dtype=torch.bool)
         inside, outside = allowed.nonzero()[:, 0], (~allowed).nonzero()[:, 0]
@@ -505,15 +517,16 @@ def context_of(model: RasterModel, index: int, seed: int = 0) -> tuple[Tensor, T
         x, condition = subject.images(2), subject.conditions(2)
         base = subject.conditionals(x, condition)
         changed = [torch.where(allowed.view(spec.shape), x, subject.another(x, far)) for far in (True, False)]
+        # the others are changed all at once, and one by one only if that matters
         if max(float(subject.change(base, y, condition)[:, index].max()) for y in changed) > subject.tolerance:
             seen[outside] = _one_value(subject, outside, far=False)[:, index] > subject.tolerance
     return seen.view(spec.shape), allowed.view(spec.shape)
 
 
 def context_text(spec: ImageSpec, seen: Tensor, promised: Tensor, index: int, is_promise: bool = True) -> str:
-    """The context of the decision at flat ``index``, a character a value: channels side by side, frames one below the other.
+    """The context of the decision at flat ``index``, one character per value: channels side by side, frames below each other.
 
-    is_promise: whether ``promised`` is one, or only what the order allows; the legend says it.
+    is_promise: whether ``promised`` comes from the model, or is what the order allows; it changes the legend.
     """
     seen, promised = seen.flatten(), promised.flatten()
     kinds = ["#" if s and p else "-" if p else "!" if s else "." for s, p in zip(seen.tolist(), promised.tolist(), strict=True)]
@@ -532,12 +545,12 @@ def context_text(spec: ImageSpec, seen: Tensor, promised: Tensor, index: int, is
 
 
 def _well_formed(subject: _Subject) -> list[Line]:
-    """Shape, numbers, log_prob beside log_pmf, and the sum of each conditional."""
+    """Shape, finite values, log_prob against log_pmf, and the sum of each conditional."""
     spec, count = subject.spec, 3
     x, condition = subject.images(count), subject.conditions(count)
     distribution = subject.distribution(x, condition)
     nats = subject.nats(distribution, x.shape)
-    if nats.shape != (*x.shape, subject.numbers) or distribution.levels != spec.levels:
+    if nats.shape != (*x.shape, subject.compared) or distribution.levels != spec.levels:
         got = f"{distribution.levels} levels for decisions of shape {tuple(nats.shape[:-1])}"
         return [Line("distribution", False, f"has {got}, expected {spec.levels} for {tuple(x.shape)}")]
     at: tuple[int | slice, ...] = (slice(None),)
@@ -545,7 +558,7 @@ def _well_formed(subject: _Subject) -> list[Line]:
         at = (slice(0, 1), *(slice(None) for _ in spec.shape[:-2]), -1, -1)
     pmf, some, value = distribution[at].log_pmf().cpu(), x[at], distribution.log_prob(x.to(subject.model.device)).cpu()[at]
     if nats.isnan().any() or value.isnan().any():
-        return [Line("distribution", False, f"{int(nats.isnan().sum())} of {nats.numel()} log-probabilities are not numbers")]
+        return [Line("distribution", False, f"{int(nats.isnan().sum())} of {nats.numel()} log-probabilities are nan")]
     lines = [Line("distribution", True, f"a conditional over {spec.levels} levels for each of {spec.size} decisions")]
     apart = float(difference(pmf.gather(-1, some[..., None]), value[..., None]).max())
     if apart > 100 * subject.tolerance:
@@ -557,7 +570,7 @@ def _well_formed(subject: _Subject) -> list[Line]:
 
 
 def _steps(subject: _Subject) -> list[Line]:
-    """One random image, a decision at a time, beside the whole of it at once."""
+    """One random image, one decision at a time against the whole of it at once."""
     model = subject.model
     if not model.has_program and type(model).step is RasterModel.step:
         return []
@@ -573,11 +586,14 @@ def _steps(subject: _Subject) -> list[Line]:
 
 
 def _sum(subject: _Subject, proved: bool) -> Line:
-    """Over all images where they can be listed, else over those of a toy; ``proved``: causal, and each conditional sums to one."""
+    """The sum over all images where they can be listed, else over those of a toy.
+
+    proved: whether the model was found causal, with conditionals that sum to one.
+    """
     model, spec = subject.model, subject.spec
     name, what = "normalisation", "all {} images"
     condition = subject.conditions(1)
-    if not _can_list(spec, model, MOST_IMAGES):
+    if not _can_list(spec, model, MAX_IMAGES):
         toy = _toy(model, subject.seed)
         if toy is None:
             text = "too many images to list"
@@ -593,10 +609,10 @@ def _sum(subject: _Subject, proved: bool) -> Line:
     return Line(name, good, f"{what} sum to 1 within {off:.0e}" if good else f"{what} do not sum to 1: off by {off:.2g}")
 
 
-def _can_list(spec: ImageSpec, model: RasterModel, most: int) -> bool:
+def _can_list(spec: ImageSpec, model: RasterModel, limit: int) -> bool:
     images = spec.levels**spec.size if spec.size <= 16 else math.inf
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    return images <= most and images * spec.frames * spec.height * spec.width * parameters <= MOST_WORK
+    return images <= limit and images * spec.frames * spec.height * spec.width * parameters <= MAX_WORK
 
 
 def _toy(model: RasterModel, seed: int) -> RasterModel | None:
@@ -608,15 +624,16 @@ def _toy(model: RasterModel, seed: int) -> RasterModel | None:
         return None
     for height, width, levels in ((2, 3, 3), (3, 3, 2), (2, 2, 3), (2, 2, 2), (1, 2, 2), (1, 1, 2)):
         spec = replace(model.spec, height=height, width=width, levels=min(levels, model.spec.levels), frames=min(model.spec.frames, 2))
-        if not _can_list(spec, model, MOST_IMAGES // 16):
+        if not _can_list(spec, model, MAX_IMAGES // 16):
             continue
-        told = model.condition_spec
-        if told is not None and isinstance(told.size, tuple):             # a map is no larger than its image
-            told = replace(told, size=(told.size[0], min(told.size[1], height), min(told.size[2], width)))
+        condition = model.condition_spec
+        if condition is not None and isinstance(condition.size, tuple):   # a spatial map is no larger than its image
+            channels, rows, columns = condition.size
+            condition = replace(condition, size=(channels, min(rows, height), min(columns, width)))
         for config in (model.config, kind.preset("tiny", spec)):          # one made for larger images may not fit
             torch.default_generator.manual_seed(seed)
             try:
-                return kind(spec, config, told).to(model.device, model.dtype).eval()
+                return kind(spec, config, condition).to(model.device, model.dtype).eval()
             except ValueError:
                 continue
     return None
@@ -625,11 +642,11 @@ def _toy(model: RasterModel, seed: int) -> RasterModel | None:
 def _total(model: RasterModel, condition: Tensor | None) -> float:
     """Σ p(x) over all images x, for one condition."""
     spec = model.spec
-    places = spec.levels ** torch.arange(spec.size)
+    weights = spec.levels ** torch.arange(spec.size)
     chunk = max(16, min(4096, CELLS // (spec.size * spec.levels)))
     total = 0.0
     for numbers in torch.arange(spec.levels**spec.size).split(chunk):
-        x = (numbers[:, None] // places % spec.levels).view(-1, *spec.shape).to(model.device)
-        told = None if condition is None else condition.to(model.device).expand(len(x), *condition.shape[1:])
-        total += float(model.distribution(x, told).log_prob(x).double().flatten(1).sum(1).exp().sum())
+        x = (numbers[:, None] // weights % spec.levels).view(-1, *spec.shape).to(model.device)
+        given = None if condition is None else condition.to(model.device).expand(len(x), *condition.shape[1:])
+        total += float(model.distribution(x, given).log_prob(x).double().flatten(1).sum(1).exp().sum())
     return total

@@ -1,12 +1,12 @@
-"""Images in memory as bytes, ``compress``, and back, ``decompress``: one stream of the range coder an image, under a short header.
+"""Images as bytes, ``compress``, and back, ``decompress``: one stream of the range coder per image, after a short header.
 
     4  "RSTM"                      8  digest of everything after it        varint  number of images
     1  version                     8  fingerprint of the model             torch only: batch, version, 4-byte digest of the environment
     1  arithmetic                  4  digest of the images                 varint  shortest stream; 1  bits b; b bits a stream above it
                                                                            the streams, one after another
 
-Arithmetic 1, "native-1", is the native interpreter's, the same everywhere (docs/arithmetic.md). Arithmetic 0 is torch's: for models without
-a step program, or not float32, and only for the same torch, processor and batch.
+Arithmetic 1, "native-1", is that of the native interpreter, the same on every machine (docs/arithmetic.md). Arithmetic 0 is that of torch,
+for models without a step program or not in float32: such a file decodes only with the same torch, processor and batch.
 """
 
 from __future__ import annotations
@@ -34,24 +34,29 @@ BATCH = 64
 
 
 class FileError(ValueError):
-    """A blob that is cut, changed, of another model or of another arithmetic."""
+    """A file that is truncated, changed, or made by another model or another arithmetic."""
 
 
 def compress(model: RasterModel, images: ArrayLike, condition: ArrayLike | int | None = None) -> bytes:
-    """Images, levels (B, *spec.shape), as bytes: −log2 p of each image, and at most 48 bytes and 3 an image beside it.
+    """Codes images losslessly, in −log2 p bits per image plus at most 48 bytes and 3 bytes per image.
 
+    model: a raster model.
+    images: levels (B, *spec.shape), torch or numpy.
+    condition: one per image, or one for all; None for an unconditional model. It is not stored.
+
+    Returns the file as bytes.
     Raises ``ValueError`` for images or a condition of another spec, ``PortabilityError`` where this machine does not compute as specified.
     """
     _check_model(model)
     x = check_images(model.spec, images, model.device)
-    told = check_condition(model.condition_spec, condition, len(x), model.device)
+    checked = check_condition(model.condition_spec, condition, len(x), model.device)
     arithmetic, fingerprint = _identity(model)
     streams: list[bytes] = []
     for start in range(0, len(x), BATCH):
         part = x[start : start + BATCH]
         encoders = [Encoder() for _ in part]
         chooser = Encode(part, model.order, encoders)
-        _run(model, len(part), chooser, None if told is None else told[start : start + BATCH], arithmetic)
+        _run(model, len(part), chooser, None if checked is None else checked[start : start + BATCH], arithmetic)
         streams += [encoder.finish() for encoder in encoders]
     body = fingerprint + _digest(4, _bytes(x)) + _varint(len(x))
     if arithmetic == TORCH:
@@ -63,9 +68,14 @@ def compress(model: RasterModel, images: ArrayLike, condition: ArrayLike | int |
 
 
 def decompress(model: RasterModel, blob: bytes, condition: ArrayLike | int | None = None) -> Tensor:
-    """The images of ``compress``, (B, *spec.shape); the condition must be the same.
+    """Decodes the images that ``compress`` coded.
 
-    Raises ``FileError`` for a blob that is not exactly what ``compress`` wrote with this model, condition and arithmetic.
+    model: the same model, with the same weights.
+    blob: the bytes that ``compress`` returned.
+    condition: the same condition.
+
+    Returns levels (B, *spec.shape), uint8 up to 256 levels, else int64.
+    Raises ``FileError`` for bytes that ``compress`` did not write with this model, condition and arithmetic.
     """
     _check_model(model)
     if not isinstance(blob, bytes | bytearray | memoryview):
@@ -74,12 +84,12 @@ def decompress(model: RasterModel, blob: bytes, condition: ArrayLike | int | Non
     if blob[:4] != MAGIC:
         raise FileError(f"blob: expected to begin with {MAGIC!r}, got {blob[:4]!r}: not made by rastrum.compress")
     if len(blob) < 27:
-        raise FileError(f"blob: {len(blob)} bytes are too few, it is cut")
+        raise FileError(f"blob: {len(blob)} bytes are too few, it is truncated")
     version, arithmetic = blob[4], blob[5]
     if version != VERSION:
         raise FileError(f"blob: version {version}, this release reads version {VERSION}")
     if _digest(8, blob[:6] + blob[14:]) != blob[6:14]:
-        raise FileError("blob: the digest does not match, it is cut or changed")
+        raise FileError("blob: the digest does not match, it is truncated or changed")
     if arithmetic not in (TORCH, NATIVE):
         raise FileError(f"blob: unknown arithmetic {arithmetic}")
     ours, fingerprint = _identity(model)
@@ -89,22 +99,22 @@ def decompress(model: RasterModel, blob: bytes, condition: ArrayLike | int | Non
         raise FileError("blob: made by another model, or by this one with other weights")
     if arithmetic == TORCH != ours:
         raise FileError("blob: coded by torch, where this model now runs natively; decode it where numba is not installed")
-    pixels, count, place = blob[22:26], *_read_varint(blob, 26)
+    pixels, count, position = blob[22:26], *_read_varint(blob, 26)
     if count >= 1 << 32:
-        raise FileError(f"blob: {count} images cannot be")
+        raise FileError(f"blob: {count} images are too many")
     if arithmetic == TORCH:
-        batch, size = _byte(blob, place), _byte(blob, place + 1)
-        version = blob[place + 2 : place + 2 + size].decode(errors="replace")
-        environment = blob[place + 2 + size : place + 6 + size]
-        place += 6 + size
+        batch, size = _byte(blob, position), _byte(blob, position + 1)
+        version = blob[position + 2 : position + 2 + size].decode(errors="replace")
+        environment = blob[position + 2 + size : position + 6 + size]
+        position += 6 + size
         if environment != _environment(model) or batch != BATCH:
             raise FileError(f"blob: coded by torch {version} on another processor, build or type of number; it decodes only there")
-    told = check_condition(model.condition_spec, condition, count, model.device)
-    streams = _split(blob, place, count)
+    checked = check_condition(model.condition_spec, condition, count, model.device)
+    streams = _split(blob, position, count)
     parts = []
     for start in range(0, count, BATCH):
         decoders = [Decoder(stream) for stream in streams[start : start + BATCH]]
-        part = None if told is None else told[start : start + BATCH]
+        part = None if checked is None else checked[start : start + BATCH]
         parts.append(_run(model, len(decoders), Decode(decoders), part, arithmetic))
     x = torch.cat(parts) if parts else torch.zeros(0, *model.spec.shape, dtype=torch.int64)
     if _digest(4, _bytes(x)) != pixels:
@@ -118,9 +128,9 @@ def _check_model(model: object) -> None:
 
 
 def _identity(model: RasterModel) -> tuple[int, bytes]:
-    """NATIVE where the native interpreter can decide for this model, which is checked, else TORCH; and the model's fingerprint.
+    """NATIVE where the native interpreter runs this model, after checking its arithmetic, else TORCH; and the model's fingerprint.
 
-    Hashing the weights takes as long as drawing half an image, so it is done once for each time that they are lowered.
+    Hashing the weights takes as long as drawing half an image, so it is done once for each program that they are lowered to.
     """
     if not model.has_program or not suits_native(model.dtype, model.device):
         return TORCH, _fingerprint(model)
@@ -154,17 +164,17 @@ def _bytes(x: Tensor) -> bytes:
 
 
 def _fingerprint(model: RasterModel) -> bytes:
-    """Of what the conditionals depend on: class, spec, config, order and weights."""
+    """A digest of all that the conditionals depend on: class, spec, config, order and weights."""
     digest = blake2b(digest_size=8)
     about = [type(model).__name__, str(model.spec), str(model.condition_spec), str(getattr(model, "config", None))]
     digest.update(json.dumps(about).encode() + model.order.cpu().numpy().astype("<i8").tobytes())
-    for name, number in sorted(model.state_dict().items()):
-        digest.update(name.encode() + number.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode() + tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.digest()
 
 
 def _environment(model: RasterModel) -> bytes:
-    """Of what torch's bits may depend on."""
+    """A digest of what the bits of torch may depend on."""
     processor = platform.processor() or platform.machine()
     information = Path("/proc/cpuinfo")
     if information.exists():
@@ -173,7 +183,7 @@ def _environment(model: RasterModel) -> bytes:
 
 
 def _varint(number: int) -> bytes:
-    """Seven bits a byte, lowest first, the top bit says that more come."""
+    """Seven bits per byte, lowest first; the top bit is set in all but the last."""
     out = bytearray()
     while number > 127:
         out.append(number & 127 | 128)
@@ -181,21 +191,21 @@ def _varint(number: int) -> bytes:
     return bytes(out) + bytes([number])
 
 
-def _read_varint(blob: bytes, place: int) -> tuple[int, int]:
+def _read_varint(blob: bytes, position: int) -> tuple[int, int]:
     number = shift = 0
     while shift < 64:
-        byte = _byte(blob, place)
+        byte = _byte(blob, position)
         number |= (byte & 127) << shift
-        place, shift = place + 1, shift + 7
+        position, shift = position + 1, shift + 7
         if byte < 128:
             break
-    return number, place
+    return number, position
 
 
-def _byte(blob: bytes, place: int) -> int:
-    if place >= len(blob):
-        raise FileError("blob: its header is cut")
-    return blob[place]
+def _byte(blob: bytes, position: int) -> int:
+    if position >= len(blob):
+        raise FileError("blob: its header is truncated")
+    return blob[position]
 
 
 def _lengths(streams: list[bytes]) -> bytes:
@@ -205,19 +215,19 @@ def _lengths(streams: list[bytes]) -> bytes:
     return _varint(least) + bytes([bits]) + np.packbits(above).tobytes()
 
 
-def _split(blob: bytes, place: int, count: int) -> list[bytes]:
-    least, place = _read_varint(blob, place)
-    bits = _byte(blob, place)
-    place += 1
+def _split(blob: bytes, position: int, count: int) -> list[bytes]:
+    least, position = _read_varint(blob, position)
+    bits = _byte(blob, position)
+    position += 1
     if count * max(bits, 8 * least) > 8 * len(blob):
         raise FileError(f"blob: {len(blob)} bytes cannot hold {count} streams")
-    packed = np.frombuffer(blob[place : place + (count * bits + 7) // 8], np.uint8)
+    packed = np.frombuffer(blob[position : position + (count * bits + 7) // 8], np.uint8)
     above = np.unpackbits(packed, count=count * bits).reshape(count, bits) @ (1 << np.arange(bits, dtype=np.int64))
-    place += len(packed)
+    position += len(packed)
     streams = []
     for length in above.tolist():
-        streams.append(blob[place : place + least + length])
-        place += least + length
-    if place != len(blob):
-        raise FileError("blob: its streams do not fill it")
+        streams.append(blob[position : position + least + length])
+        position += least + length
+    if position != len(blob):
+        raise FileError("blob: its length does not match its streams")
     return streams

@@ -171,16 +171,13 @@ def complete_frames(
     temperature: float = 1.0,
     seed: int = 0,
     particles: int | None = None,
-    every: Every = "row",
     backend: Backend = None,
 ) -> Iterator[Frame]:
-    """The same completions as ``complete``, as Frames while they are drawn.
+    """The same completions as ``complete``, as Frames while they are drawn; parameters and errors are those of ``complete``.
 
-    every: a Frame per row, per decision, or per that many decisions; with particles, a Frame per finished group of images.
-    The other parameters and the errors are those of ``complete``.
-
-    Yields Frames of (B · num_samples, *shape), the completions of one image next to each other. ``info["known"]`` is the mask of what was
-    given (with particles, also of the images that are finished); with particles, ``info["log_weights"]`` (b, K) of the b finished images.
+    Yields Frames of (B · num_samples, *shape), the completions of one image next to each other: a Frame per row, or with particles one per
+    finished group of images. ``info["known"]`` is the mask of what was given, with particles also of the images that are finished; with
+    particles, ``info["log_weights"]`` are the weights (b, K) of the b finished images.
     """
     x, mask, condition = _check_completion(model, images, known, condition, num_samples, temperature, seed, particles, backend)
     index = torch.arange(len(x)).repeat_interleave(num_samples)
@@ -188,7 +185,7 @@ def complete_frames(
         parts = completions(model, x, mask, condition, num_samples, particles, temperature, seed, backend)
         return _particle_frames(model, x[index], mask[index], parts, num_samples, particles)
     each = None if condition is None else condition[index]
-    return walk(model, len(index), Sample(seed, temperature), each, mask[index], x[index], every=every, backend=backend)
+    return walk(model, len(index), Sample(seed, temperature), each, mask[index], x[index], backend=backend)
 
 
 def _particle_frames(

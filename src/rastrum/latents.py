@@ -1,16 +1,16 @@
-"""Distributions over the latent of one stroke.
+"""Distributions of the latent of one stroke.
 
-    Normal           independent normals: the posterior of most models, and their prior
-    Uniform          z ~ U(m − w/2, m + w/2): what a quantiser of step w gives whose dither sender and receiver share
-    DitheredNormal   its prior: a normal and that uniform added, density (Φ((z + w/2 − μ)/s) − Φ((z − w/2 − μ)/s)) / w
+    Normal           independent normals: prior and posterior of most models
+    Uniform          z ~ U(m − w/2, m + w/2): the output of a quantiser of step w with dither that sender and receiver share
+    DitheredNormal   its prior: the sum of a normal and that uniform, of density (Φ((z + w/2 − μ)/s) − Φ((z − w/2 − μ)/s)) / w
 
-Under shared dither d the sender writes the whole number k = round((m − d)/w), the receiver reads z = k·w + d. Over d, z is uniform around
+With shared dither d the sender writes the whole number k = round((m − d)/w) and the receiver reads z = k·w + d. Over d, z is uniform around
 m; given d, the prior's probability of k is w times its density at z, and over all k these add up to one. So the KL at a draw,
-−log(Φ(…) − Φ(…)), is the length of k to the last bit, which no normal posterior can say of a file.
+−log(Φ(…) − Φ(…)), is exactly the code length of k. A normal posterior has no such code.
 
 Sources: Ziv 1985, "On universal quantization"; Agustsson & Theis 2020, "Universally Quantized Neural Compression".
 
-Shapes: B images, S the shape of one latent. Noise is standard normal; what shape of it a draw takes is ``noise_shape``.
+Shapes: B images, S the shape of one latent. Noise is standard normal, of shape ``noise_shape``.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Latent(Protocol):
 
     @property
     def noise_shape(self) -> torch.Size:
-        """(B, …): the standard normal noise that one draw takes."""
+        """Shape (B, …) of the standard normal noise for one draw."""
         ...
 
     def log_prob(self, z: Tensor) -> Tensor:
@@ -43,11 +43,11 @@ class Latent(Protocol):
         ...
 
     def sample(self, noise: Tensor, temperature: float = 1.0) -> Tensor:
-        """The latent that standard normal noise (B, …) falls on; density^(1/temperature), renormalised."""
+        """A draw (B, *S) from density^(1/temperature), renormalised, by standard normal noise (B, …)."""
         ...
 
     def kl(self, other: Any, z: Tensor) -> Tensor:
-        """KL(self ‖ other) in nats → (B,): analytic, or the unbiased log self(z) − log other(z) at the draw z."""
+        """KL(self ‖ other) in nats, (B,): analytic, or the unbiased estimate log self(z) − log other(z) at the draw z."""
         ...
 
 
@@ -84,7 +84,7 @@ class Normal:
 
 @dataclass(frozen=True)
 class Uniform:
-    """Uniform of width w around the mean: mean and log width, both (B, *S). The width must come from what a decoder knows too."""
+    """Uniform of width w around the mean: mean and log width, both (B, *S). The width must depend only on what a decoder knows too."""
 
     mean: Tensor
     log_width: Tensor
@@ -103,7 +103,7 @@ class Uniform:
         return torch.addcmul(self.mean, torch.exp(self.log_width), _between(noise))
 
     def kl(self, other: DitheredNormal, z: Tensor) -> Tensor:
-        """log self(z) − log other(z) of a prior of the same width: the nats that the quantised index costs."""
+        """log self(z) − log other(z) for a prior of the same width: the code length of the quantised index in nats."""
         return -other.log_mass(z).flatten(1).sum(1)
 
 
@@ -117,7 +117,7 @@ class DitheredNormal:
 
     @property
     def noise_shape(self) -> torch.Size:
-        """Two numbers a component: one for the normal, one for the uniform."""
+        """Two values per component: one for the normal, one for the uniform."""
         return torch.Size([*self.mean.shape, 2])
 
     def log_mass(self, z: Tensor) -> Tensor:
@@ -128,7 +128,7 @@ class DitheredNormal:
         return (self.log_mass(z) - self.log_width).flatten(1).sum(1)
 
     def sample(self, noise: Tensor, temperature: float = 1.0) -> Tensor:
-        """temperature: of this one the variance times temperature, as of a normal, for the power of its density has no closed form."""
+        """temperature multiplies the variance, as for a normal: the power of this density has no closed form."""
         spread = torch.exp(self.log_sd) * noise[..., 0] + torch.exp(self.log_width) * _between(noise[..., 1])
         return self.mean + math.sqrt(temperature) * spread
 

@@ -4,14 +4,14 @@ Each image has K particles, walks that draw its unknown decisions as any sample 
 "Novel approach to nonlinear/non-Gaussian Bayesian state estimation"):
 
     (1)  at a known decision           w_k ← w_k · p(known value | what particle k has so far)
-    (2)  before an unknown decision    where the effective size (Σ w)² / Σ w² is below K / 2, particles are chosen anew by their weights,
+    (2)  before an unknown decision    where the effective sample size (Σ w)² / Σ w² is below K / 2, particles are resampled by weight,
          that follows known ones       systematically (Kitagawa 1996): at the points (n + u) / K of Σ w; all weights become their mean
 
-Choosing anew is worth nothing while nothing is drawn, so (2) waits for the end of a known stretch. The mean of the last w estimates
-p(known), without bias at any K; particles taken by the last w follow p(unknown | known) as K grows.
+Resampling gains nothing while nothing is drawn, so (2) waits for the end of a known stretch. The mean of the last w estimates p(known),
+without bias at any K; particles drawn by the last w follow p(unknown | known) as K grows.
 
-p is what the integer CDF says at the temperature of the walk: the very model that is drawn from and that a coder charges for. So no known
-value counts less than 2^-24. What is known from the start is walked once an image, and weighs the same for all of its particles.
+p is that of the integer CDF at the temperature of the walk, which samples are drawn from and a coder uses. So no known value has less than
+2^-24. What is known from the start is walked once per image, and weighs the same for all of its particles.
 """
 
 from __future__ import annotations
@@ -41,10 +41,17 @@ def weighted(
     first: int = 0,
     backend: Backend = None,
 ) -> tuple[Tensor, Tensor]:
-    """→ particles (B, K, *shape) int64 and their log weights w (B, K), float64 nats.
+    """Walks K weighted particles per image.
 
-    images: levels (B, *shape), read where ``known`` (B, *shape) bool; first: the number of the first image. Particle k of image b is image
-    number b · K + k to the noise, so batch splits change nothing.
+    images: levels (B, *shape), read where known.
+    known: (B, *shape) bool.
+    condition: (B, …), or None.
+    particles: K.
+    first: image number of the first image; particle k of image b has the noise of image number b · K + k, so that splitting a batch changes
+        nothing.
+    temperature, seed, backend: as for ``complete``.
+
+    Returns particles (B, K, *shape) int64 and their log weights (B, K), float64 nats.
     """
     batch, order, size = len(images), model.order, model.spec.size
     kept, free = images.flatten(1)[:, order], ~known.flatten(1)[:, order]
@@ -61,9 +68,9 @@ def weighted(
             weights = _walk(model, state, stop, chooser, free, kept, weights)
             if stop < size:
                 u = torch.from_numpy(uniform(seed, range(first, first + batch), stop, 1, purpose=PARTICLE))
-                of, weights = _renew(weights.view(batch, particles), resumes[:, stop].cpu(), u)
-                if of is not None:
-                    state = state.select(of.to(model.device))
+                index, weights = _resample(weights.view(batch, particles), resumes[:, stop].cpu(), u)
+                if index is not None:
+                    state = state.select(index.to(model.device))
     return state.x.unflatten(0, (batch, particles)), weights.view(batch, particles)
 
 
@@ -78,46 +85,49 @@ def completions(
     seed: int = 0,
     backend: Backend = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """For a few images at a time, num_samples of their particles by the last weights, (b, num_samples, *shape), and log weights (b, K)."""
+    """Completions of a few images at a time, drawn from their particles by the last weights; parameters as for ``weighted``.
+
+    Yields completions (b, num_samples, *shape) and log weights (b, K).
+    """
     step = max(1, MAX_BATCH // particles)
     for first in range(0, len(images), step):
         part = slice(first, first + step)
-        told = None if condition is None else condition[part]
-        values, weights = weighted(model, images[part], known[part], told, particles, temperature, seed, first, backend)
+        given = None if condition is None else condition[part]
+        values, weights = weighted(model, images[part], known[part], given, particles, temperature, seed, first, backend)
         u = uniform(seed, range(first, first + len(values)), 0, num_samples, component=1, purpose=PARTICLE)
-        of = choose(weights, torch.from_numpy(u)).to(values.device)
-        yield values[torch.arange(len(values), device=values.device)[:, None], of], weights
+        index = choose(weights, torch.from_numpy(u)).to(values.device)
+        yield values[torch.arange(len(values), device=values.device)[:, None], index], weights
 
 
 def choose(weights: Tensor, points: Tensor) -> Tensor:
-    """The particle that each point of [0, 1) falls on: log weights (B, K), points (B, N) → (B, N) int64."""
+    """The particle at each point of [0, 1) of the cumulative weights: log weights (B, K), points (B, N) → (B, N) int64."""
     return torch.searchsorted(weights.softmax(1).cumsum(1), points, right=True).clamp_(max=weights.shape[1] - 1)
 
 
 def effective_size(weights: Tensor) -> Tensor:
-    """(Σ w)² / Σ w² of log weights (B, K) → (B,), from 1 to K."""
+    """Effective sample size (Σ w)² / Σ w² of log weights (B, K) → (B,), from 1 to K."""
     return 1 / weights.softmax(1).square().sum(1)
 
 
 def log_evidence(weights: Tensor) -> Tensor:
-    """Log of the mean weight (B, K) → (B,) nats: estimates log p(known)."""
+    """Logarithm of the mean weight, which estimates log p(known): log weights (B, K) → (B,) nats."""
     return weights.logsumexp(1) - math.log(weights.shape[1])
 
 
-def _renew(weights: Tensor, due: Tensor, u: Tensor) -> tuple[Tensor | None, Tensor]:
-    """Equation (2): log weights (B, K), images due (B,), u (B, 1) → the particle that each becomes, None where all stay, and weights."""
+def _resample(weights: Tensor, due: Tensor, u: Tensor) -> tuple[Tensor | None, Tensor]:
+    """Equation (2): log weights (B, K), images due (B,), u (B, 1) → the index that each particle copies (None: all stay), and weights."""
     batch, count = weights.shape
     due = due & (effective_size(weights) < count / 2)
     if not bool(due.any()):
         return None, weights.flatten()
     own = torch.arange(count)
-    of = torch.where(due[:, None], choose(weights, (own + u) / count), own)
+    index = torch.where(due[:, None], choose(weights, (own + u) / count), own)
     weights = torch.where(due[:, None], log_evidence(weights)[:, None], weights)
-    return (of + count * torch.arange(batch)[:, None]).flatten(), weights.flatten()
+    return (index + count * torch.arange(batch)[:, None]).flatten(), weights.flatten()
 
 
 def _walk(model: RasterModel, state: State, stop: int, chooser: Sample, free: Tensor, kept: Tensor, weights: Tensor) -> Tensor:
-    """Decisions state.t … stop − 1: drawn where ``free``, else ``kept``, (B, D) both; → log weights (B,) after equation (1)."""
+    """Makes decisions state.t … stop − 1: drawn where ``free``, else ``kept``, both (B, D). Returns log weights (B,) after equation (1)."""
     start = state.t
     if start == stop:
         return weights

@@ -25,19 +25,23 @@ from .range_coder import Decoder, Encoder
 from .raster import Backend, RasterModel, State
 
 NOISE_BLOCK = 1024
-MAX_BATCH = 64             # images that a call for many walks at a time
+MAX_BATCH = 64             # larger calls are split into batches of this many images
 
 
 class Sample:
-    """Draws from the distribution; image ``first`` + b and decision t have their own noise, so a batch split changes nothing.
+    """Draws from the distribution.
 
-    temperature T: pmf^(1/T), renormalised over levels.
+    seed: of the noise, which belongs to (image, decision), so that splitting a batch changes nothing.
+    temperature: T > 0; draws from pmf^(1/T), renormalised over levels.
+    first: image number of the first image of the batch.
+
+    Raises ``ValueError`` for values out of range.
     """
 
     def __init__(self, seed: int, temperature: float = 1.0, first: int = 0) -> None:
         if not temperature > 0:
             raise ValueError(f"temperature: expected a number above 0, got {temperature!r}")
-        uniform(seed, [first], 0, 0)                                      # raises for numbers out of range, before anything is drawn
+        uniform(seed, [first], 0, 0)                                      # raises for values out of range, before anything is drawn
         self.seed, self.temperature, self.first = seed, temperature, first
         self._block: tuple[int, int, list[Tensor]] = (0, 0, [])
 
@@ -62,7 +66,7 @@ class Sample:
 
 
 class Force:
-    """Takes the values of images x (B, *shape) in the order of the model."""
+    """Takes the values of images x (B, *shape); order: of the model's decisions."""
 
     def __init__(self, x: Tensor, order: Tensor) -> None:
         self._all = x.flatten(1)[:, order].long()
@@ -79,7 +83,7 @@ class Force:
 
 
 class Encode(Force):
-    """As ``Force``, and writes each active value to its image's stream."""
+    """Takes values as ``Force`` does, and writes each active one to the stream of its image."""
 
     def __init__(self, x: Tensor, order: Tensor, streams: Sequence[Encoder]) -> None:
         super().__init__(x, order)
@@ -88,8 +92,8 @@ class Encode(Force):
     def __call__(self, t: int, distribution: Distribution, active: Tensor) -> Tensor:
         value = self._values[t]
         low, high = distribution.cdf(value).tolist(), distribution.cdf(value + 1).tolist()
-        for b, on in enumerate(active.tolist()):
-            if on:
+        for b, is_active in enumerate(active.tolist()):
+            if is_active:
                 self.streams[b].put(low[b], high[b])
         return value
 
@@ -98,18 +102,19 @@ class Encode(Force):
 
 
 class Decode:
-    """Reads each active value from its image's stream."""
+    """Reads each active value from the stream of its image."""
 
     def __init__(self, streams: Sequence[Decoder]) -> None:
         self.streams = streams
 
     def __call__(self, t: int, distribution: Distribution, active: Tensor) -> Tensor:
-        on = active.tolist()
-        threshold = torch.tensor([stream.threshold() if o else 0 for stream, o in zip(self.streams, on, strict=True)], device=active.device)
+        reads = active.tolist()
+        thresholds = [stream.threshold() if read else 0 for stream, read in zip(self.streams, reads, strict=True)]
+        threshold = torch.tensor(thresholds, device=active.device)
         value = distribution.search(threshold)
         low, high = distribution.cdf(value).tolist(), distribution.cdf(value + 1).tolist()
         for b, stream in enumerate(self.streams):
-            if on[b]:
+            if reads[b]:
                 stream.advance(low[b], high[b])
         return value
 
@@ -119,7 +124,10 @@ class Decode:
 
 @contextmanager
 def quiet(model: torch.nn.Module) -> Iterator[int]:
-    """Evaluation mode, no autograd, one thread on a CPU: two contend in a loop of small calls. → the number of threads outside."""
+    """Evaluation mode, no autograd, and one thread on a CPU, because two slow down a loop of small calls.
+
+    Yields the number of threads outside.
+    """
     training, threads = [module for module in model.modules() if module.training], torch.get_num_threads()
     model.eval()
     torch.set_num_threads(1)
@@ -142,11 +150,19 @@ def walk(
     every: Literal["row", "decision"] | int = "row",
     backend: Backend = None,
 ) -> Iterator[Frame]:
-    """Frames of a walk over ``batch`` images, the first empty (or what is known), the last finished.
+    """Decides the values of a batch of images one after another.
 
-    known: bool, broadcasts to (B, *shape); values: (B, *shape) levels, read where known; every: a Frame a row, a decision, or every n
-    decisions; backend: what runs a step (``RasterModel.init``). An interpreter that can do a chooser's work itself does all decisions
-    between two Frames in one call, on as many threads as torch is set to use.
+    model: a raster model.
+    batch: number of images, B.
+    chooser: what decides, such as ``Sample``.
+    condition: one per image, or one for all; None for an unconditional model.
+    known: bool, broadcasts to (B, *shape), or None; values: (B, *shape) levels, read where known.
+    every: a Frame per row, per decision, or per this many decisions.
+    backend: what runs a step, as for ``RasterModel.init``. An interpreter that can do a chooser's work makes all decisions between two
+        Frames in one call, on as many threads as torch is set to use.
+
+    Yields Frames, the first with only the known beginning decided, the last finished.
+    Raises ``ValueError`` for another ``every``, and for values that are no levels of the model.
     """
     spec, order = model.spec, model.order
     if every != "row" and every != "decision" and (not isinstance(every, int) or every < 1):
@@ -176,13 +192,13 @@ def walk(
 
 
 def _is_native(chooser: Chooser) -> bool:
-    """Whether ``native`` says what the chooser does: a subclass that changes only a part of it has not."""
+    """Whether ``native`` describes this chooser: not in a subclass that redefines only its other methods."""
     defined = mro_index(chooser, "native")
     return hasattr(chooser, "native") and all(defined <= mro_index(chooser, name) for name in ("__call__", "thresholds"))
 
 
 def _step_by_step(model: RasterModel, state: State, stop: int, chooser: Chooser, active: Tensor, kept: Tensor | None) -> None:
-    """Decisions state.t … stop − 1, the definition: chosen where ``active``, else ``kept``; both (B, stop − state.t)."""
+    """Makes decisions state.t … stop − 1, as the definition says: chosen where ``active``, else ``kept``, both (B, stop − state.t)."""
     columns, any_free, all_free = active.unbind(1), active.any(0).tolist(), active.all(0).tolist()
     values = [] if kept is None else kept.unbind(1)
     for n, t in enumerate(range(state.t, stop)):

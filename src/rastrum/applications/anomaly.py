@@ -1,12 +1,12 @@
-"""From a log-probability to a decision: how unusual an image is beside images that are known to be usual (docs/anomaly.md).
+"""From a log-probability to a decision: how unusual an image is, compared with images known to be usual (docs/anomaly.md).
 
-    b(x) = −log₂ p(x)                  bits: what the model finds surprising about x
-    L(x) = 8 · bytes of x as PNG       bits: how complex any eye would find it
-    s(x) = b(x) − L(x)                 what is left when complexity is taken out
-    z(x) = (s(x) − mean) / deviation   of either, in deviations of a reference set of usual images
+    b(x) = −log₂ p(x)                  bits: how surprising x is to the model
+    L(x) = 8 · bytes of x as PNG       bits: how complex x is
+    s(x) = b(x) − L(x)                 surprise beyond complexity
+    z(x) = (s(x) − mean) / deviation   of b or s, in standard deviations of a reference set of usual images
 
-Bits alone mislead: an image that is simple everywhere, and of a kind never seen, can cost fewer than any usual one (Nalisnick et al. 2019,
-"Do Deep Generative Models Know What They Don't Know?"). Taking out the length of a general code makes s a ratio of two models' likelihoods.
+Bits alone mislead: an image of an unknown kind that is simple everywhere can have fewer than any usual one (Nalisnick et al. 2019, "Do Deep
+Generative Models Know What They Don't Know?"). With the length of a general code subtracted, s is a ratio of two models' likelihoods.
 
 Source of the correction: Serrà et al. 2020, "Input Complexity and Out-of-distribution Detection with Likelihood-based Generative Models",
 equation 2, with PNG for its compressor.
@@ -28,31 +28,43 @@ from ..protocol import ArrayLike, ImageSpec, as_tensor, check_images
 
 @dataclass(frozen=True)
 class Scores:
-    """Of N images. bits: −log₂ p, or for a canvas model the bound on it, (N,) float64 · complexity: bits of each as PNG, (N,) float64."""
+    """Scores of N images.
+
+    bits: −log₂ p, or for a canvas model the bound on it, (N,) float64.
+    complexity: length of each as PNG in bits, (N,) float64.
+    """
 
     bits: Tensor
     complexity: Tensor
 
     @property
     def corrected(self) -> Tensor:
-        """Bits beyond what the image's complexity accounts for, (N,): may be negative, only differences mean anything."""
+        """Bits less complexity, (N,): may be negative; only differences between images are meaningful."""
         return self.bits - self.complexity
 
 
 def scores(spec: ImageSpec, images: ArrayLike, nats: ArrayLike) -> Scores:
-    """Of images (N, *spec.shape) in levels whose −log p is ``nats`` (N,)."""
-    told = _finite("nats", nats)
+    """Scores of images.
+
+    spec: of the model.
+    images: levels (N, *spec.shape).
+    nats: −log p of each, (N,).
+
+    Raises ``ValueError`` for images of another spec, and nats that are not finite or not one per image.
+    """
+    values = _finite("nats", nats)
     complexity = png_bits(spec, images)
-    if told.shape != complexity.shape:
-        raise ValueError(f"nats: expected one number for each of {len(complexity)} images, got shape {tuple(told.shape)}")
-    return Scores(told / math.log(2), complexity)
+    if values.shape != complexity.shape:
+        raise ValueError(f"nats: expected one value for each of {len(complexity)} images, got shape {tuple(values.shape)}")
+    return Scores(values / math.log(2), complexity)
 
 
 def png_bits(spec: ImageSpec, images: ArrayLike) -> Tensor:
-    """Length in bits of each of images (N, *spec.shape), as a PNG file of its levels: (N,) float64.
+    """Length in bits of each image (N, *spec.shape) as a PNG file of its levels: (N,) float64.
 
-    Two levels take a bit a pixel, more than 256 two bytes; one and three channels are a picture, other numbers a picture a channel; frames
-    stand below each other. What every file of a size repeats (headers) is the same for all images, so it leaves no trace in z and rank.
+    With two levels a pixel is stored in a bit, with more than 256 in two bytes. Three channels make a colour picture, any other number a
+    grey picture per channel; frames stand below each other. Headers are the same for all images of a size, so they do not change z and
+    rank.
     """
     x = check_images(spec, images).cpu().view(-1, spec.frames, spec.channels, spec.height, spec.width)
     tall = x.transpose(1, 2).flatten(2, 3).numpy()
@@ -61,7 +73,7 @@ def png_bits(spec: ImageSpec, images: ArrayLike) -> Tensor:
 
 
 def _pictures(image: np.ndarray, levels: int) -> list[Picture]:
-    """Levels (C, H, W) as pictures: of a bit, a byte or two a value."""
+    """Levels (C, H, W) as pictures with a bit, a byte or two bytes per value."""
     if levels == 2:
         return [Image.fromarray(channel.astype(bool)) for channel in image]
     if levels > 256:
@@ -72,23 +84,28 @@ def _pictures(image: np.ndarray, levels: int) -> list[Picture]:
 
 
 def z_scores(values: ArrayLike, reference: ArrayLike) -> Tensor:
-    """How many standard deviations of ``reference`` (M,) each of ``values`` (N,) lies above its mean: (N,) float64.
+    """How many standard deviations each value lies above the mean of a reference.
 
-    ``ValueError`` for fewer than two reference values, or ones that are all the same.
+    values: (N,).
+    reference: (M,), at least two.
+
+    Returns (N,) float64. Raises ``ValueError`` for fewer than two reference values, or ones that are all the same.
     """
-    of, usual = _finite("values", values), _finite("reference", reference)
+    scored, usual = _finite("values", values), _finite("reference", reference)
     if usual.ndim != 1 or len(usual) < 2:
         raise ValueError(f"reference: expected at least two values, got shape {tuple(usual.shape)}")
     deviation = usual.std()
     if not deviation > 0:
-        raise ValueError("reference: all values are the same, which leaves no scale to judge by; take other or more images")
-    return (of - usual.mean()) / deviation
+        raise ValueError("reference: all values are the same, so there is no scale to compare with; take other or more images")
+    return (scored - usual.mean()) / deviation
 
 
 def auroc(usual: ArrayLike, unusual: ArrayLike) -> float:
-    """Chance that one of ``unusual`` (N,) scores above one of ``usual`` (M,), ties counting half: area under the ROC curve.
+    """Area under the ROC curve: the probability that an unusual image scores above a usual one, ties counting half.
 
-    1 = always, 0.5 = no better than a coin, below = the other way round. ``ValueError`` where either is empty.
+    usual: scores (M,). unusual: scores (N,).
+
+    Returns 1 for a perfect score, 0.5 for a useless one, less where usual images score higher. Raises ``ValueError`` where either is empty.
     """
     low, high = _finite("usual", usual).flatten(), _finite("unusual", unusual).flatten()
     if not len(low) or not len(high):
@@ -99,7 +116,7 @@ def auroc(usual: ArrayLike, unusual: ArrayLike) -> float:
 
 
 def _finite(what: str, values: ArrayLike) -> Tensor:
-    numbers = as_tensor(what, values).double()
-    if not bool(torch.isfinite(numbers).all()):
-        raise ValueError(f"{what}: expected finite numbers, got some that are not")
-    return numbers
+    tensor = as_tensor(what, values).double()
+    if not bool(torch.isfinite(tensor).all()):
+        raise ValueError(f"{what}: expected finite values, got some that are not")
+    return tensor

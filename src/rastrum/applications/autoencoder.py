@@ -1,18 +1,18 @@
-"""An autoencoder whose decoder draws: a few numbers say what an image is about, a conditional PixelCNN makes an image of them.
+"""An autoencoder with a conditional PixelCNN as its decoder.
 
 Source: van den Oord et al. 2016, "Conditional Image Generation with PixelCNN Decoders", section 2.4 and figure 6.
 
-    x ──▶ encoder: 3x3, stride 2, three times ──▶ h: ``size`` numbers ──▶ linear, relu ──▶ p(x | s = m(map)), a Gated PixelCNN
-                                                          └─────────────▶ transposed convolutions ──▶ x̂, one picture, for comparison
+    x ──▶ encoder: 3x3, stride 2, three times ──▶ h: ``size`` values ──▶ linear, relu ──▶ p(x | s = m(map)), a Gated PixelCNN
+                                                          └─────────────▶ transposed convolutions ──▶ x̂, the usual decoder, for comparison
 
-Both halves learn together, from −log p(x | h(x)): pixels that follow from their neighbours need not be in h, so h is left with what the
-image shows, and what is drawn from it is an image of the same thing rather than a blurred copy. The usual decoder has one answer to
-everything that h does not tell, the mean; its loss is the squared error.
+Encoder and decoder learn together, from −log p(x | h(x)). Pixels that follow from their neighbours need not be in h, so h describes what
+the image shows, and what is drawn from it is another image of the same thing rather than a blurred copy. The usual decoder answers
+everything that h leaves open with the mean; its loss is the squared error.
 
-The decoder is told h by a map (section 2.3), a quarter as high and wide as the image: V h alone, the same at every position, says nothing
-about where on it a pixel lies, and what a small decoder sees above does not tell either.
+The decoder gets h as a spatial map (section 2.3), a quarter as high and wide as the image: V h alone, the same at every position, does not
+tell a pixel where it lies, and a small decoder cannot find out from the pixels that it sees above.
 
-−log p(x | h(x)) is no −log p(x): h was made of x. It is a loss here, never called a likelihood.
+−log p(x | h(x)) is not −log p(x), because h is a function of x. It is a loss, not a likelihood.
 
 Dimensions: B batch · C channels · H, W image · F features.
 """
@@ -68,7 +68,10 @@ class Autoencoder(Model):
 
 
 class PixelCNNAutoencoder(Autoencoder):
-    """The one that draws. ``overrides`` are of the Gated PixelCNN's preset ``small``; ``decoder`` is a model like any other."""
+    """The autoencoder with a Gated PixelCNN, ``decoder``, a model like any other.
+
+    overrides: options of its preset "small"; the other parameters are those of ``Autoencoder``.
+    """
 
     def __init__(self, spec: ImageSpec, size: int, features: int = 32, **overrides: int) -> None:
         super().__init__(spec, size, features)
@@ -80,32 +83,34 @@ class PixelCNNAutoencoder(Autoencoder):
         self.decoder = decoder
 
     def map_of(self, code: Tensor) -> Tensor:
-        """h (B, size) → what the decoder is told, (B, MAPS, H/4, W/4)."""
+        """The decoder's condition: h (B, size) → (B, MAPS, H/4, W/4)."""
         return F.relu(self.spread(code)).unflatten(1, self.coarse)
 
     def loss(self, x: ArrayLike, condition: ArrayLike | int | None = None, seed: int | None = None) -> Tensor:
-        """−log p(x | h(x)) in nats, (B,)."""
+        """−log p(x | h(x)) of images x (B, *shape) in nats: (B,)."""
         return -self.decoder.log_prob(x, self.map_of(self.encode(x)))
 
     @torch.no_grad()
     def decode(self, code: ArrayLike, seed: int = 0, temperature: float = 1.0) -> Tensor:
-        """Draw an image from each of h (B, size): levels (B, C, H, W). Raises ``ValueError`` for another shape, or what is not finite."""
+        """Draws an image from each code h (B, size): levels (B, C, H, W). ``ValueError`` for another shape or values not finite."""
         code = as_tensor("code", code).to(self.to_code.weight)
         if code.ndim != 2 or len(code) == 0 or code.shape[1] != self.size or not bool(code.isfinite().all()):
-            raise ValueError(f"code: expected {self.size} finite numbers an image, (B, {self.size}), got shape {tuple(code.shape)}")
+            raise ValueError(f"code: expected {self.size} finite values per image, (B, {self.size}), got shape {tuple(code.shape)}")
         return sample(self.decoder, len(code), self.map_of(code), temperature, seed)
 
     def reconstruct(self, x: ArrayLike, seed: int = 0, temperature: float = 1.0) -> Tensor:
-        """Draw an image from the code of each of x (B, C, H, W)."""
+        """Draws an image from the code of each image x (B, C, H, W)."""
         with torch.no_grad():
             code = self.encode(x)
         return self.decode(code, seed, temperature)
 
 
 class SquaredErrorAutoencoder(Autoencoder):
-    """The usual one: transposed convolutions to one picture, as wide as comes nearest to ``parameters`` of the decoder alone.
+    """The usual autoencoder: transposed convolutions, trained on the squared error.
 
-    ``ValueError`` where no width comes within 5 % of them.
+    parameters: of the decoder, whose width comes as near to them as it can; the other parameters are those of ``Autoencoder``.
+
+    Raises ``ValueError`` where no width comes within 5 % of them.
     """
 
     def __init__(self, spec: ImageSpec, size: int, parameters: int, features: int = 32) -> None:
@@ -114,26 +119,26 @@ class SquaredErrorAutoencoder(Autoencoder):
         self.width = min(range(1, 1024), key=lambda width: abs(self._count(width) - parameters))
         if not abs(self._count(self.width) - parameters) <= 0.05 * parameters:
             raise ValueError(f"parameters: no decoder of this kind has about {parameters}; the nearest has {self._count(self.width):,}")
-        maps = self._maps(self.width)
-        self.spread = nn.Linear(size, maps[0] * self.low[0] * self.low[1])
-        self.doublings = nn.ModuleList(nn.ConvTranspose2d(maps[i], maps[i + 1], 4, stride=2, padding=1) for i in range(HALVINGS))
+        channels = self._channels(self.width)
+        self.spread = nn.Linear(size, channels[0] * self.low[0] * self.low[1])
+        self.doublings = nn.ModuleList(nn.ConvTranspose2d(channels[i], channels[i + 1], 4, stride=2, padding=1) for i in range(HALVINGS))
 
-    def _maps(self, width: int) -> tuple[int, ...]:
+    def _channels(self, width: int) -> tuple[int, ...]:
         return (4 * width, 2 * width, width, self.spec.channels)
 
     def _count(self, width: int) -> int:
-        maps = self._maps(width)
-        spread = (self.size + 1) * maps[0] * self.low[0] * self.low[1]
-        return spread + sum((16 * maps[i] + 1) * maps[i + 1] for i in range(HALVINGS))
+        channels = self._channels(width)
+        spread = (self.size + 1) * channels[0] * self.low[0] * self.low[1]
+        return spread + sum((16 * channels[i] + 1) * channels[i + 1] for i in range(HALVINGS))
 
     def picture(self, code: Tensor) -> Tensor:
-        """h (B, size) → intensities (B, C, H, W), 0 for the lowest level and 1 for the highest; nothing keeps them from going beyond."""
+        """h (B, size) → intensities (B, C, H, W): 0 is the lowest level, 1 the highest, and nothing bounds them."""
         y = self.spread(code).unflatten(1, (-1, *self.low))
         for double in self.doublings:
             y = double(F.relu(y))
         return 0.5 + y[:, :, : self.spec.height, : self.spec.width]
 
     def loss(self, x: ArrayLike, condition: ArrayLike | int | None = None, seed: int | None = None) -> Tensor:
-        """Squared error of the picture, summed over the intensities of an image: (B,)."""
+        """Squared error of the intensities, summed over each image: (B,)."""
         x = check_images(self.spec, x, self.to_code.weight.device)
         return (self.picture(self.encode(x)) - x / (self.spec.levels - 1)).square().flatten(1).sum(1)

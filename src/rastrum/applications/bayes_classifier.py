@@ -11,21 +11,31 @@ from ..raster import RasterModel
 
 @torch.no_grad()
 def log_posterior(model: RasterModel, x: ArrayLike, prior: ArrayLike | None = None) -> Tensor:
-    """log p(class | image) of images x (B, *spec.shape) under a model that is told a class, in nats: (B, classes) float64.
+    """log p(class | image) under a class-conditional raster model, without gradients.
 
-    prior: probabilities (classes,), by default equal. A few images at a time, and no gradient is kept. ``ValueError`` for a model
-    that is told something else, or nothing, or has no exact likelihood, and for a prior that does not fit.
+    model: a raster model whose condition is a class.
+    x: levels (B, *spec.shape).
+    prior: probabilities (classes,); default: uniform.
+
+    Returns nats (B, classes), float64.
+    Raises ``ValueError`` for any other model, and for a prior that does not fit it.
     """
     if not isinstance(model, RasterModel):
         raise ValueError(f"Bayes' rule needs exact likelihoods: expected a raster model, got {type(model).__name__}")
-    told = model.condition_spec
-    if told is None or told.kind != "class":
-        what = "nothing" if told is None else f"a {told.kind}"
-        raise ValueError(f"Bayes' rule needs a model that is told a class; this one is told {what}")
-    x, classes = check_images(model.spec, x, model.device), int(told.size)  # pyright: ignore[reportArgumentType]
-    chance = torch.full((classes,), 1 / classes) if prior is None else as_tensor("prior", prior)
-    chance = chance.to(device=model.device, dtype=torch.float64)
-    if chance.shape != (classes,) or not bool((chance >= 0).all()) or abs(float(chance.sum()) - 1) > 1e-6:
-        raise ValueError(f"prior: expected {classes} probabilities that add up to 1, got {chance.tolist()}")
-    parts = [torch.stack([model.log_prob(part, c) for c in range(classes)], 1) for part in x.split(model.images_at_a_time)]
-    return (torch.cat(parts) + chance.log()).log_softmax(1)
+    condition = model.condition_spec
+    if condition is None or condition.kind != "class":
+        what = "takes no condition" if condition is None else f"takes a {condition.kind}"
+        raise ValueError(f"Bayes' rule needs a model whose condition is a class; this one {what}")
+    x, classes = check_images(model.spec, x, model.device), int(condition.size)  # pyright: ignore[reportArgumentType]
+    p = torch.full((classes,), 1 / classes) if prior is None else as_tensor("prior", prior)
+    p = p.to(device=model.device, dtype=torch.float64)
+    if p.shape != (classes,) or not bool((p >= 0).all()) or abs(float(p.sum()) - 1) > 1e-6:
+        raise ValueError(f"prior: expected {classes} probabilities that add up to 1, got {p.tolist()}")
+    return (class_log_probs(model, x, classes) + p.log()).log_softmax(1)
+
+
+@torch.no_grad()
+def class_log_probs(model: RasterModel, x: Tensor, classes: int) -> Tensor:
+    """log p(x | class) of images x (B, *shape) given each class, in nats: (B, classes) float64; a few images at a time."""
+    parts = x.split(model.images_at_a_time)
+    return torch.cat([torch.stack([model.log_prob(part, c) for c in range(classes)], 1) for part in parts])

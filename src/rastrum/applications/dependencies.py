@@ -1,4 +1,4 @@
-"""How strongly a trained model uses each earlier value: what moves when another image's value stands there instead."""
+"""How strongly a trained model uses each earlier value: how much a conditional changes when the value is replaced."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..checking import CELLS
 from ..protocol import ArrayLike, check_condition, check_images
 from ..raster import RasterModel
 
-REPLACEMENTS = 1024            # forwards of one image
+REPLACEMENTS = 1024            # forward passes of one image
 
 
 def dependency_strengths(
@@ -20,23 +20,30 @@ def dependency_strengths(
     condition: ArrayLike | int | None = None,
     seed: int = 0,
 ) -> Tensor:
-    """How strongly a trained model uses each earlier value at one position: (*spec.shape) float64, 0 where nothing is used.
+    """How strongly a trained model uses each earlier value for the conditionals at one position.
 
-    The strength of a value is the probability that moves (total variation distance, summed over the channels of the position) when that
-    value alone is replaced by what another of ``images`` has there; the mean over images. A value that never varies has strength 0.
-    images: (B, *spec.shape) levels, at least two; row, column: by default two thirds down, in the middle; of a video the last frame.
-    About 1024 replacements are tried, spread evenly over the values, at least one for each. ``ValueError`` for images, a place or
-    a condition of another kind.
+    The strength of a value is the total variation distance, summed over the channels of the position, by which the conditionals change when
+    that value alone is replaced by the one of another image; the mean over images. A value that never varies has strength 0. About 1024
+    replacements are tried, spread evenly over the values, at least one for each.
+
+    model: a raster model.
+    images: levels (B, *spec.shape), at least two.
+    row, column: of the position, in the last frame of a video; default: two thirds down, in the middle.
+    condition: one per image, or one for all; None for an unconditional model.
+    seed: of the choice of replacements.
+
+    Returns (*spec.shape) float64, 0 where a value is not used.
+    Raises ``ValueError`` for other images, a position outside them, or a wrong condition.
     """
     spec = model.spec
     row, column = 2 * spec.height // 3 if row is None else row, spec.width // 2 if column is None else column
     if not (0 <= row < spec.height and 0 <= column < spec.width):
-        raise ValueError(f"row, column: expected a place in {spec.height} x {spec.width}, got {row}, {column}")
+        raise ValueError(f"row, column: expected a position in {spec.height} x {spec.width}, got {row}, {column}")
     x = check_images(spec, images, model.device)
     count = len(x)
     if count < 2:
         raise ValueError(f"images: expected at least two, to take replacements from, got {count}")
-    told = check_condition(model.condition_spec, condition, count, model.device)
+    checked = check_condition(model.condition_spec, condition, count, model.device)
     generator = torch.Generator().manual_seed(seed)
     rank = model.order.cpu().argsort()
     grid = torch.arange(spec.size).view(spec.frames, spec.channels, spec.height, spec.width)
@@ -55,19 +62,19 @@ def dependency_strengths(
     moved, tried = torch.zeros(spec.size, dtype=torch.float64), torch.zeros(spec.size)
     chunk = max(4, min(32, CELLS // (spec.size * spec.levels)))
 
-    def probabilities(x: Tensor, told: Tensor | None) -> Tensor:
-        return model.distribution(x, told)[here].log_pmf().double().exp()  # (B, C, L)
+    def probabilities(x: Tensor, condition: Tensor | None) -> Tensor:
+        return model.distribution(x, condition)[here].log_pmf().double().exp()  # (B, C, L)
 
     training = model.training
     model.eval()
     try:
         with torch.no_grad():
             rows = torch.arange(count, device=model.device).split(chunk)
-            base = torch.cat([probabilities(x[b], None if told is None else told[b]) for b in rows])
+            base = torch.cat([probabilities(x[b], None if checked is None else checked[b]) for b in rows])
             for b, j in zip(at_image.split(chunk), at_value.split(chunk), strict=True):
                 y, one = x[b].flatten(1), torch.arange(len(b))
                 y[one, j] = new[b, j].to(y)
-                changed = probabilities(y.view(-1, *spec.shape), None if told is None else told[b])
+                changed = probabilities(y.view(-1, *spec.shape), None if checked is None else checked[b])
                 distance = 0.5 * (changed - base[b]).abs().sum((1, 2)).cpu()
                 moved.index_add_(0, j, distance)
                 tried.index_add_(0, j, torch.ones(len(j)))

@@ -1,17 +1,17 @@
-"""Classifying an image by reading alone: a few glimpses through DRAW's window, beside networks of the same size that see all of it.
+"""Classifying an image by a few glimpses through DRAW's window, and networks of the same size that see all of it, for comparison.
 
 Source: Gregor, Danihelka, Graves, Rezende, Wierstra, "DRAW: A Recurrent Neural Network For Image Generation", 2015, section 4.1; the task
 is that of Mnih, Heess, Graves, Kavukcuoglu, "Recurrent Models of Visual Attention", 2014 (data set ``cluttered-mnist``).
 
     h_{t−1} ─▶ window ─▶ glimpse = read(x) ─▶ ReLU layer ─▶ LSTM ─▶ h_t ─▶ …                h_T ─▶ classes
 
-    p_t = W h_{t−1} + b_t, five numbers                      (21)        N by N filters placed by them                 (22 … 26)
+    p_t = W h_{t−1} + b_t, five parameters                   (21)        N by N filters placed by them                 (22 … 26)
     g_t = γ · F_Y · x · F_Xᵀ                                 (27)        log p(class | x) = log softmax(V h_T + v)
 
-Nothing tells it where to look but the error of the class at the end: the window moves because its filters are smooth.
+Where to look is learned from the loss of the class alone, through the window, whose filters are differentiable.
 
-What differs from the paper: each glimpse has a bias b_t of its own, which starts the first window as wide as the image, with filters wide
-enough to see every pixel, and the later ones narrower; a ReLU layer stands before the LSTM, and is told where the window lies.
+What differs from the paper: each glimpse has a bias b_t of its own, so that the first window starts as wide as the image, with filters wide
+enough to see every pixel, and the later ones start narrower; a ReLU layer before the LSTM reads the glimpse and the window's parameters.
 
 Dimensions: B batch · C channels · H, W image · N filters along a side · S size of the LSTM.
 """
@@ -41,7 +41,12 @@ TRAINING = OptimConfig(learning_rate=1e-2, warm_up=100, ema=0.0, clip=5.0, batch
 
 @dataclass(frozen=True, kw_only=True)
 class ReadingConfig:
-    """glimpses: looks at an image · read: filters along a side of the window, N · hidden: size of the LSTM, and of the layer before it."""
+    """Sizes of a ``ReadingClassifier``.
+
+    glimpses: per image.
+    read: filters along a side of the window, N.
+    hidden: size of the LSTM, and of the layer before it.
+    """
 
     glimpses: int = 8
     read: int = 12
@@ -49,14 +54,14 @@ class ReadingConfig:
 
 
 class Classifier(Model):
-    """What the networks here share: levels in, the logarithm of a probability of each class out, up to a constant.
+    """Base of the networks here: levels in, logits of the classes out.
 
     The label of an image is the condition of the loss, so classifiers train through ``rastrum.train`` like any model.
 
     spec: of the images.
     classes: how many, at least 2.
 
-    Raises ``ValueError`` for fewer classes, and for videos.
+    Raises ``ValueError`` for fewer than two classes and for videos.
     """
 
     conditions = ("class",)
@@ -74,9 +79,12 @@ class Classifier(Model):
         """Levels x (B, C, H, W) → (B, classes)."""
 
     def loss(self, x: ArrayLike, condition: ArrayLike | int | None = None, seed: int | None = None) -> Tensor:
-        """−log p(label | x) in nats, (B,), the condition being the label.
+        """−log p(label | x) in nats, (B,).
 
-        Raises ``ValueError`` for images that do not fit ``spec``, and for labels that are missing or not a class.
+        x: levels (B, *shape).
+        condition: the labels (B,), whole numbers below ``classes``.
+
+        Raises ``ValueError`` for images of another spec, and labels that are missing or out of range.
         """
         logits = self.logits(x)
         labels = check_condition(self.condition_spec, condition, len(logits), logits.device)
@@ -89,7 +97,10 @@ class Classifier(Model):
 
 
 class ReadingClassifier(Classifier):
-    """The attentive one. Raises ``ValueError`` for a setting below 1 and for more filters than the image has pixels along a side."""
+    """The classifier that reads by glimpses.
+
+    Raises ``ValueError`` for a setting below 1, and for more filters than the image has pixels along a side.
+    """
 
     def __init__(self, spec: ImageSpec, classes: int, config: ReadingConfig | None = None) -> None:
         super().__init__(spec, classes)
@@ -105,12 +116,12 @@ class ReadingClassifier(Classifier):
         self.looks = nn.Parameter(torch.zeros(config.glimpses, 5))
         self.features = nn.Linear(spec.channels * config.read**2 + 4, hidden)
         self.memory = nn.Linear(2 * hidden, 4 * hidden)
-        self.to_classes = nn.Linear(hidden, classes)
+        self.output = nn.Linear(hidden, classes)
         self.reset()
 
     @torch.no_grad()
     def reset(self) -> None:
-        """The first window is the whole image, seen without gaps; the later ones have half its side. Forget gates start open."""
+        """The first window starts as the whole image, seen without gaps, the later ones with half its side. Forget gates start open."""
         nn.init.zeros_(self.where.bias)
         self.where.weight *= 0.3
         wide = max(self.spec.height, self.spec.width) / self.config.read / 2
@@ -125,20 +136,20 @@ class ReadingClassifier(Classifier):
 
     def logits(self, x: ArrayLike) -> Tensor:
         *_, (_, _, hidden) = self._looks(x)
-        return self.to_classes(hidden)
+        return self.output(hidden)
 
     @torch.no_grad()
     def glimpses(self, x: ArrayLike) -> tuple[Tensor, Tensor]:
-        """Where it looks and what it sees of levels x (B, C, H, W), for pictures.
+        """Where it looks, and what it sees, for pictures of levels x (B, C, H, W).
 
-        Boxes (B, glimpses, 4) = centre row, centre column, height, width in pixels; patches (B, glimpses, C, N, N) in [0, 1].
+        Returns boxes (B, glimpses, 4), centre row, centre column, height and width in pixels, and patches (B, glimpses, C, N, N) in [0, 1].
         """
         seen = [(window.box, glimpse.transpose(1, 2)) for window, glimpse, _ in self._looks(x)]
         boxes, patches = zip(*seen, strict=True)
         return torch.stack(boxes, 1), torch.stack(patches, 1)
 
     def _looks(self, x: ArrayLike) -> Iterator[tuple[Window, Tensor, Tensor]]:
-        """Window, glimpse (B, N, C, N) without γ, and the LSTM (B, S) after it, of every look."""
+        """For every glimpse: its window, the patch (B, N, C, N) without γ, and the state (B, S) of the LSTM after it."""
         unit = self._unit(x).transpose(1, 2).contiguous()
         hidden, memory = (row.expand(len(unit), -1) for row in self.start)
         for bias in self.looks:
@@ -151,10 +162,12 @@ class ReadingClassifier(Classifier):
 
 
 class WholeImageClassifier(Classifier):
-    """One that sees the whole image at once, as wide as ``parameters`` allow: the measure of what reading is worth.
+    """A network of the same size that sees the whole image at once, for comparison.
 
-    A perceptron of two ReLU layers; or, ``convolutional``, three layers of 3x3 filters that each halve the image, then the maximum of each
-    map. ``ValueError`` where no width comes within 5 % of ``parameters``.
+    parameters: its width is chosen to come as near to them as it can.
+    convolutional: three layers of 3x3 filters with stride 2 and the maximum of each channel; default: a perceptron of two ReLU layers.
+
+    Raises ``ValueError`` where no width comes within 5 % of ``parameters``.
     """
 
     def __init__(self, spec: ImageSpec, classes: int, parameters: int, convolutional: bool = False) -> None:
@@ -169,7 +182,7 @@ class WholeImageClassifier(Classifier):
         for name, weight in self.layers.named_parameters():
             if name.endswith("weight"):
                 nn.init.kaiming_normal_(weight, nonlinearity="relu")
-        self.to_classes = nn.Linear(sizes[-1], classes)
+        self.output = nn.Linear(sizes[-1], classes)
 
     def _sizes(self, width: int) -> tuple[int, ...]:
         return (self.spec.channels, width, 2 * width, 2 * width) if self.convolutional else (self.spec.size, width, width)
@@ -184,4 +197,4 @@ class WholeImageClassifier(Classifier):
         seen = unit if self.convolutional else unit.flatten(1)
         for layer in self.layers:
             seen = F.relu(layer(seen))
-        return self.to_classes(seen.amax((2, 3)) if self.convolutional else seen)
+        return self.output(seen.amax((2, 3)) if self.convolutional else seen)

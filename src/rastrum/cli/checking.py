@@ -1,4 +1,4 @@
-"""``check``: is a model what it promises to be?"""
+"""``check``: does a model keep its promises?"""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
     from ..raster import RasterModel
 
 MODEL = "a name from `rastrum models`, a saved model's folder, rastrum/NAME, or a class of yours as FILE.py:CLASS"
-OF_TOY = arg(help="of the toy image, for a name or a class")
+OF_TOY = arg(help="of the small image on which a model given by name or class is checked")
 
 
 @dataclass(frozen=True)
 class Toy:
-    """The image on which a fresh model is checked, and the model's size."""
+    """The small image on which a fresh model is checked, and the preset of the model."""
 
     channels: Annotated[int, OF_TOY] = 1
     height: Annotated[int, OF_TOY] = 5
     width: Annotated[int, OF_TOY] = 5
     levels: Annotated[int, OF_TOY] = 2
-    frames: Annotated[int, arg(help="of the toy image, for a name or a class: more than 1 make it a video")] = 1
-    preset: Annotated[str, arg(help="for a name: tiny, small, paper, or one more of the model's own")] = "tiny"
+    frames: Annotated[int, arg(help="of the small image; more than 1: a video")] = 1
+    preset: Annotated[str, arg(help="of a model given by name: tiny, small, paper, or another preset that it has")] = "tiny"
 
 
 FRESH = Toy()
@@ -42,10 +42,11 @@ FRESH = Toy()
 def check(
     model: Annotated[Positional[str], arg(metavar="MODEL", help=MODEL)],
     toy: Annotated[Toy, arg(name="")] = FRESH,
-    condition: Annotated[str | None, arg(help="for a name: make it conditional, on so many classes, vector:SIZE or map:CxHxW; "
-                                              "with --weights: X.npy, the vectors that a model is told")] = None,
-    weights: Annotated[bool, arg(help="draw instead how strongly a trained model uses each earlier pixel of --data or --images")] = False,
-    at: Annotated[tuple[int, int] | None, arg(metavar="ROW COLUMN", help="of the decision that is drawn; by default a telling one")] = None,
+    condition: Annotated[str | None, arg(help="of a model given by name: a number of classes, vector:SIZE or map:CxHxW; default: none. "
+                                              "With --weights: X.npy, vectors as for `sample`")] = None,
+    weights: Annotated[bool, arg(help="instead, measure how strongly a trained model uses each earlier pixel of --data")] = False,
+    at: Annotated[tuple[int, int] | None, arg(metavar="ROW COLUMN", help="position of the decision that is drawn; default: the one with "
+                                                                     "most faults, with --weights two thirds down")] = None,
     data: Data = None,
     images: Images = None,
     split: Split = "test",
@@ -63,13 +64,14 @@ def check(
     """
     check_suffix("--out", out, ".png")
     if not weights and (classes or map is not None or (condition is not None and condition.endswith(".npy"))):
-        raise ValueError("check: it proves what holds whatever a model is told; --class, --map and --condition X.npy are for --weights")
+        raise ValueError("check: the proof holds for every condition; --class, --map and --condition X.npy are for --weights")
     network = find(model, toy, None if weights else condition)
     if network.spec.frames > 1 and (weights or out is not None):
-        raise ValueError(f"{'--weights' if weights else '--out'}: it shows what is seen of one image, this one draws videos; leave it out")
+        flag = "--weights" if weights else "--out"
+        raise ValueError(f"{flag}: it shows what is seen of one image, this model draws videos; leave it out")
     if weights:
-        told = ConditionFlags(classes, None if condition is None else Path(condition), map)
-        return strengths(model, network, data, images, split, count, binarise, told, at, out, json)
+        flags = ConditionFlags(classes, None if condition is None else Path(condition), map)
+        return strengths(model, network, data, images, split, count, binarise, flags, at, out, json)
     import rastrum
 
     report = rastrum.check(network)  # pyright: ignore[reportArgumentType]
@@ -80,7 +82,7 @@ def check(
         from ..pictures.sheets import context_picture, save_picture
 
         spec = network.spec
-        index = report.most_faulty() if at is None else place(spec, at)
+        index = report.most_faulty() if at is None else flat_index(spec, at)
         seen, promised = context_of(network, index)  # pyright: ignore[reportArgumentType]
         here = [int(i) for i in torch.unravel_index(torch.tensor(index), spec.shape)]
         save_picture(context_picture(seen, promised, here), out)
@@ -90,7 +92,7 @@ def check(
 
 
 def find(model: str, toy: Toy, condition: str | None) -> Model:
-    """A fresh model by its name or class, at the toy image's size, or a saved one."""
+    """A fresh model by its name or class, for the small image, or a saved one."""
     import rastrum
 
     file, _, class_name = model.rpartition(":")
@@ -103,14 +105,14 @@ def find(model: str, toy: Toy, condition: str | None) -> Model:
             raise ValueError(f"check: {model} is a saved model, of a size and a condition of its own; {flags} are for a name or a class")
         return load_model(model)
     spec = rastrum.ImageSpec(toy.channels, toy.height, toy.width, toy.levels, toy.frames)
-    told = None if condition is None else condition_spec(condition)
+    chosen = None if condition is None else condition_spec(condition)
     if model in rastrum.MODELS:
-        return rastrum.build(model, spec, toy.preset, told)
-    return users_model(Path(file), class_name, spec, told)
+        return rastrum.build(model, spec, toy.preset, chosen)
+    return users_model(Path(file), class_name, spec, chosen)
 
 
 def condition_spec(text: str) -> ConditionSpec:
-    """10 → classes, vector:16 and map:3x8x8 → those."""
+    """The condition that a flag describes: 10 (classes), vector:16, map:3x8x8."""
     from ..protocol import ConditionSpec
 
     kind, _, size = text.rpartition(":")
@@ -147,7 +149,7 @@ def strengths(
     split: str,
     count: int,
     binarise: Binarise,
-    how: ConditionFlags,
+    flags: ConditionFlags,
     at: tuple[int, int] | None,
     out: Path | None,
     json: bool,
@@ -163,8 +165,8 @@ def strengths(
     spec = network.spec
     row, column = (2 * spec.height // 3, spec.width // 2) if at is None else at
     dataset = load_images(network, data, images, split, count, binarise)
-    told = condition_for(network, len(dataset), how, dataset)
-    strength: Tensor = dependency_strengths(network, dataset.images, row, column, told)
+    condition = condition_for(network, len(dataset), flags, dataset)
+    strength: Tensor = dependency_strengths(network, dataset.images, row, column, condition)
     if out is not None:
         save_picture(dependency_picture(strength, (0, row, column)), out)
     total = strength.sum(0)
@@ -178,9 +180,9 @@ def strengths(
     return 0
 
 
-def place(spec: ImageSpec, at: tuple[int, int]) -> int:
+def flat_index(spec: ImageSpec, at: tuple[int, int]) -> int:
     """Flat index of the last channel at a row and column."""
     row, column = at
     if not (0 <= row < spec.height and 0 <= column < spec.width):
-        raise ValueError(f"--at: expected a place in {spec.height}x{spec.width}, got {row} {column}")
+        raise ValueError(f"--at: expected a position in {spec.height}x{spec.width}, got {row} {column}")
     return ((spec.channels - 1) * spec.height + row) * spec.width + column

@@ -112,10 +112,9 @@ def complete(
     context, mask = known_part(network.spec, known, context)
     if not isinstance(network, RasterModel):
         raise ValueError(f"{model} draws stroke by stroke and cannot complete images; use reconstruct, or a raster model")
-    if num_samples < 1:
-        raise ValueError(f"--num-samples: expected at least 1, got {num_samples}")
-    if particles is not None and particles < 1:
-        raise ValueError(f"--particles: expected at least 1, got {particles}")
+    for flag, value in (("--num-samples", num_samples), ("--particles", particles)):
+        if value is not None and value < 1:
+            raise ValueError(f"{flag}: expected at least 1, got {value}")
     if particles is not None and trace is not None:
         raise ValueError("--trace: particles are resampled on their way, so there is no single walk to show; leave out one of the two")
     if video and known is None and images is not None and data is None:
@@ -139,8 +138,7 @@ def complete(
     result["particles"] = particles
     title = f"{len(x)} images, {num_samples} completions of each, {share:.0%} known"
     if particles is not None:
-        weights = frames[-1].info["log_weights"]
-        sizes, evidence = effective_size(weights), log_evidence(weights)
+        sizes, evidence = (measure(frames[-1].info["log_weights"]) for measure in (effective_size, log_evidence))
         result |= {"effective_size": sizes.tolist(), "log_evidence": evidence.tolist()}
         title += f"; {particles} particles (effective sample size {sizes.mean():.1f}); log p(known) about {evidence.mean():.2f} nats"
     if out is None:
@@ -230,7 +228,7 @@ def reconstruct(
         save_picture(sheet(rows.flatten(0, 1), len(shown) + 1, None, None, ["image", *map(str, shown)]), out)
     if trace is not None:
         limit = max(float(frame.info["write_patch"].mean(1).abs().max()) for frame in frames[1:])
-        save_animation((reconstruction_sheet(target, frame, None, limit) for frame in frames[1:]), trace, fps=6)
+        save_animation((reconstruction_sheet(target, frame, limit) for frame in frames[1:]), trace, fps=6)
     error = float((frames[-1].images - target).square().mean())
     kl = sum(float(frame.info["kl"].mean()) for frame in frames if "kl" in frame.info)
     result = {"model": model, "count": len(x), "strokes": len(frames) - 1, "squared_error": error, "kl_nats": kl, **paths(out, trace)}

@@ -23,23 +23,23 @@ if TYPE_CHECKING:
 
 
 def figures(
-    models: Annotated[Positional[tuple[str, ...]], arg(metavar="MODEL …", help="folders of saved models, or rastrum/NAME in the box")],
-    out: Annotated[Path, arg(metavar="FOLDER", help="where pictures go; of several models, each has a folder there")] = Path("figures"),
-    data: Annotated[str | None, arg(metavar="NAME", help="data set; by default the one on the model's card")] = None,
+    models: Annotated[Positional[tuple[str, ...]], arg(metavar="MODEL …", help="folders of saved models, or rastrum/NAME in the package")],
+    out: Annotated[Path, arg(metavar="FOLDER", help="where pictures go; with several models, in a folder for each")] = Path("figures"),
+    data: Annotated[str | None, arg(metavar="NAME", help="data set; default: the one on the model's card")] = None,
     images: Images = None,
-    split: Annotated[str | None, arg(help="of the data set: train, test, test[:100], …; by default what was held out, else test")] = None,
+    split: Annotated[str | None, arg(help="of the data set: train, test, test[:100], …; default: what was held out, else test")] = None,
     count: Count = 64,
     binarise: Binarise = None,
     seed: Annotated[int, arg(help="same seed, same pictures")] = 0,
-    told: Conditions = NOTHING,
+    conditions: Conditions = NOTHING,
     json: Json = False,
 ) -> None:
-    """Draw what explains trained models.
+    """Draw the pictures that explain trained models.
 
-    A canvas model: steps.png, drawing.gif, kl.png, hierarchy.png, samples.png; one with attention also filters.png and filter-banks.png.
-    A raster model: samples.png, completions.png, surprise.png, context.png. Several models of one image size also stand side by side: in
-    betas.png if each has a β of its own, else in models.png, and canvas models, stroke after stroke, in over-time.png. The rate is the
-    KL of the latents, the PSNR that of images redrawn from them.
+    For a canvas model: steps.png, drawing.gif, kl.png, hierarchy.png, samples.png, and with attention filters.png and filter-banks.png.
+    For a raster model: samples.png, completions.png, surprise.png, context.png. Several models of one image size are also compared: in
+    betas.png if each has a β of its own, else in models.png, and canvas models, stroke by stroke, in over-time.png. The rate is the KL of
+    the latents, the PSNR that of images redrawn from them.
     """
     from ..checkpoint import write_files
     from ..pictures.figures import beta_of, by_beta, comparison, over_time
@@ -54,37 +54,37 @@ def figures(
     networks = {name: load_model(model) for name, model in zip(names, models, strict=True)}
     sizes = {name: "x".join(map(str, network.spec.shape)) for name, network in networks.items()}
     if len(set(sizes.values())) > 1:
-        said = ", ".join(f"{name} {size}" for name, size in sizes.items())
-        raise ValueError(f"figures: models are compared on images of one size, these have {said}; give them one at a time")
+        listed = ", ".join(f"{name} {size}" for name, size in sizes.items())
+        raise ValueError(f"figures: models are compared on images of one size, these have {listed}; give them one at a time")
     found, measures, imagined = {}, {}, {}
     for name, model in zip(names, models, strict=True):
         network = networks[name]
         dataset = images_for(model, network, data, images, split, count, binarise)
-        condition = condition_for(network, len(dataset), told, dataset)
+        condition = condition_for(network, len(dataset), conditions, dataset)
         folder = out if len(models) == 1 else out / name
         numbers, measured = measure_all(network, dataset, condition, seed)
         if measured is not None:
             measures[name] = measured
-        files = draw_all(network, dataset, condition, told, seed, measured)
+        files = draw_all(network, dataset, condition, conditions, seed, measured)
         write_files(folder, files)
-        imagined[name] = condition_for(network, 64, told, dataset, in_turn=True)
+        imagined[name] = condition_for(network, 64, conditions, dataset, in_turn=True)
         found[name] = {"model": model, "data": dataset.name, "split": dataset.split, "images": len(dataset), "beta": beta_of(network),
                        **numbers, "files": [str(folder / file) for file in files]}  # fmt: skip
     together: dict[str, bytes] = {}
     if len(models) > 1:
         name = "betas.png" if by_beta(networks) else "models.png"
         together[name] = encode_picture(comparison(networks, measures, imagined, seed))
-        if painters := {name: network for name, network in networks.items() if isinstance(network, CanvasModel)}:
-            together["over-time.png"] = encode_picture(over_time(painters, imagined, seed))
+        if canvas_models := {name: network for name, network in networks.items() if isinstance(network, CanvasModel)}:
+            together["over-time.png"] = encode_picture(over_time(canvas_models, imagined, seed))
         write_files(out, together)
-    beside = [str(out / name) for name in together]
-    files = [file for row in found.values() for file in row["files"]] + beside
-    result = {"out": str(out), "seed": seed, "models": found, "together": beside}
+    compared = [str(out / name) for name in together]
+    files = [file for row in found.values() for file in row["files"]] + compared
+    result = {"out": str(out), "seed": seed, "models": found, "together": compared}
     answer(result, json, table(found), *(f"  {file}" for file in files))
 
 
 def short_names(models: tuple[str, ...]) -> list[str]:
-    """A name a model, for folders and headings: the last part of its path, numbered where two have the same."""
+    """A name per model, for folders and headings: the last part of its path, numbered where two have the same."""
     last = [Path(model).resolve().name for model in models]
     return [name if name not in last[:i] else f"{name}-{last[: i + 1].count(name)}" for i, name in enumerate(last)]
 
@@ -95,7 +95,7 @@ def short_names(models: tuple[str, ...]) -> list[str]:
 def images_for(
     model: str, network: Model, data: str | None, images: Path | None, split: str | None, count: int, binarise: Any
 ) -> Dataset:
-    """The images asked for, or else those that the model's own recipe held out; ``ValueError`` with a remedy if it names none."""
+    """The images asked for, or else those that the model's recipe held out; ``ValueError`` with a remedy where there is no recipe."""
     if data is not None or images is not None:
         return load_images(network, data, images, split or "test", count, binarise)
     own = trained_on(model)
@@ -113,7 +113,7 @@ def images_for(
 
 
 def trained_on(model: str) -> DataConfig | None:
-    """The data of the recipe and settings that the command on a model's card names, or None."""
+    """The data of the recipe and settings in the command on a model's card, or None."""
     from ..checkpoint import read_card
     from ..recipes import RECIPES
 
@@ -133,19 +133,19 @@ def trained_on(model: str) -> DataConfig | None:
 
 
 def draw_all(
-    network: Model, dataset: Dataset, condition: Any, told: ConditionFlags, seed: int, measured: Any
+    network: Model, dataset: Dataset, condition: Any, conditions: ConditionFlags, seed: int, measured: Any
 ) -> dict[str, bytes]:
-    """The files by name, a bar meanwhile."""
+    """The files by name, drawn with a progress bar."""
     from ..pictures.figures import CANVAS_FIGURES, RASTER_FIGURES, RASTER_SHEET, SHEET, canvas_figures, raster_figures
     from ..raster import RasterModel
     from ..strokes import CanvasModel
 
     x, files = dataset.images.long(), {}
     if isinstance(network, RasterModel):
-        walk = raster_figures(network, x, condition, condition_for(network, RASTER_SHEET, told, dataset, in_turn=True), seed)
+        walk = raster_figures(network, x, condition, condition_for(network, RASTER_SHEET, conditions, dataset, in_turn=True), seed)
     else:
         assert isinstance(network, CanvasModel)
-        walk = canvas_figures(network, x, condition, condition_for(network, SHEET, told, dataset, in_turn=True), seed, measured)
+        walk = canvas_figures(network, x, condition, condition_for(network, SHEET, conditions, dataset, in_turn=True), seed, measured)
     with progress("drawing", len(RASTER_FIGURES if isinstance(network, RasterModel) else CANVAS_FIGURES), "figures") as report:
         for name, content in walk:
             files[name] = content
@@ -154,7 +154,7 @@ def draw_all(
 
 
 def measure_all(network: Model, dataset: Dataset, condition: Any, seed: int) -> tuple[dict[str, Any], Any]:
-    """Numbers of a model by name, and a canvas model's ``Measures``."""
+    """Scores of a model by name, and the ``Measures`` of a canvas model, else None."""
     import torch
 
     from ..pictures.figures import measure
@@ -177,7 +177,7 @@ def measure_all(network: Model, dataset: Dataset, condition: Any, seed: int) -> 
 
 
 def table(found: dict[str, dict[str, Any]]) -> Table:
-    """Rate, PSNR and likelihood, a row a model; β only where one has it."""
+    """Rate, PSNR and likelihood, a row per model; β if one of them has it."""
     from rich.table import Column, Table
 
     weighted = any(row["beta"] is not None for row in found.values())

@@ -1,6 +1,6 @@
-"""One self-contained HTML page: text, tables and pictures, nothing from outside; light and dark, and fit to print.
+"""A self-contained HTML page of text, tables and pictures, for light and dark screens and for print.
 
-Text is plain: it is escaped, line breaks in it count as spaces, and a page holds no script.
+It loads nothing and has no script. Text is plain: it is escaped, and line breaks in it count as spaces.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ def text(words: str) -> str:
 
 @dataclass(frozen=True)
 class Picture:
-    """The bytes of a PNG or GIF file, what it shows in one line, and what a reader should see in it.
+    """A PNG or GIF file with its caption; on paper, or for readers who want no motion, a still frame replaces an animation.
 
-    Where an animation cannot move, on paper, or should not, one of its frames stands for it.
+    data: the bytes of the file.
+    title: what it shows, in one line.
+    text: what a reader should see in it.
     """
 
     data: bytes
@@ -42,7 +44,7 @@ class Picture:
 
 
 def still(animation: bytes) -> bytes:
-    """The frame of a GIF at three fifths of its way, as a PNG."""
+    """The frame at three fifths of a GIF, as a PNG."""
     with Image.open(io.BytesIO(animation)) as film:
         film.seek(3 * (film.n_frames - 1) // 5)  # pyright: ignore[reportAttributeAccessIssue]
         file = io.BytesIO()
@@ -52,7 +54,7 @@ def still(animation: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class Table:
-    """A head and rows of text; all columns but the first stand to the right. Rows whose number is in ``strong`` stand out."""
+    """A table of text, its columns right-aligned but for the first; strong: numbers of the rows that are emphasised."""
 
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -71,7 +73,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what stands below it: paragraphs (str), pictures and tables."""
+    """A heading, and paragraphs (str), pictures and tables below it."""
 
     title: str
     parts: Sequence[str | Picture | Table]

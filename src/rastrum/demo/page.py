@@ -1,4 +1,4 @@
-"""The words of the demo's page: what each picture shows, for readers who have never met these models. Every number is of the run."""
+"""The text of the demo's page: what each picture shows, for readers who do not know these models. All numbers come from the run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,11 @@ KINDS = {"exact": "exact", "bound": "upper bound", "file": "real files"}
 
 @dataclass(frozen=True)
 class Score:
-    """Bits/dim of the held-out digits under one way to describe them. error: standard error over images, None where there is one number."""
+    """Bits/dim of the held-out digits under one model or codec.
+
+    error: standard error over images; None for a single file of all images.
+    kind: one of ``KINDS``.
+    """
 
     name: str
     bits: float
@@ -34,7 +38,7 @@ class Score:
 
 @dataclass
 class Trained:
-    """A model after its run, and how it got there: seconds and held-out bits/dim."""
+    """A trained model; curve: seconds of training and held-out bits/dim."""
 
     model: Any
     steps: int = 0
@@ -56,7 +60,13 @@ def write_page(
     seconds: float,
     seed: int,
 ) -> str:
-    """The page as HTML. files: pictures by name · right: share of digits recognised · digits, held_out: how many were used."""
+    """The page as HTML.
+
+    files: pictures by name.
+    right: share of the held-out digits whose class was recognised.
+    digits, held_out: how many were trained on, and scored.
+    seconds: of the whole run.
+    """
     spec = trained["gated"].model.spec
     minutes = sum(t.seconds for t in trained.values()) / 60
     sections = [
@@ -105,8 +115,8 @@ def _pixels(files: Mapping[str, bytes], held_out: int) -> list[Picture]:
         Picture(
             files["samples.png"],
             "Ten new digits of each class",
-            """A row a class. The model is told which digit to draw and nothing else. These are its own odds: nothing is picked out, nothing
-            smoothed, so the failures are here too.""",
+            """One row per class. The model is told which digit to draw and nothing else. These are its own odds: nothing is picked out,
+            nothing smoothed, so the failures are here too.""",
         ),
         Picture(
             files["completions.png"],

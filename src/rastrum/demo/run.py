@@ -1,6 +1,6 @@
-"""The demo: train a Gated PixelCNN and two DRAWs on the embedded digits, score them beside what everybody knows, draw with them, explain.
+"""The demo: trains a Gated PixelCNN and two DRAWs on the embedded digits, compares their scores with PNG and zlib, and draws with them.
 
-Everything on the page that it writes comes from the run itself. Held-out digits are never trained on, and nothing is chosen by their score.
+Everything on the page that it writes comes from this run. Held-out digits are never trained on, and nothing is chosen by their score.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table as RichTable
 from torch import Tensor
 
+from ..applications.bayes_classifier import class_log_probs
 from ..checkpoint import write_files
 from ..config import RunConfig
 from ..data.dataset import Dataset, load_dataset
@@ -34,16 +35,20 @@ from ..strokes import CanvasModel
 from ..train import train
 from .page import NAMES, Score, Trained, write_page
 
-SHARE = {"gated": 0.35, "draw": 0.4, "plain": 0.25}                    # of the time of training
-BATCH = 60                                             # images scored at once
-TRAJECTORIES = 16                                      # of an importance-weighted bound
+SHARE = {"gated": 0.35, "draw": 0.4, "plain": 0.25}  # of the time for training
+BATCH = 60                                           # images scored at once
+TRAJECTORIES = 16                                    # of an importance-weighted bound
 
 
 def run_demo(folder: str | Path = "demo", minutes: float = 2.0, seed: int = 0, quick: bool = False) -> dict[str, Any]:
-    """Write pictures and ``report.html`` to ``folder``; → scores and times.
+    """Trains, scores and draws, and writes pictures and ``report.html``.
 
-    minutes: of training, for all models together; the rest takes about half a minute on two cores. quick: models of a few thousand
-    parameters. The images that a model draws follow from ``seed``; how far it got in its time does not.
+    folder: where they go.
+    minutes: of training, for all models together; everything else takes about half a minute on two cores.
+    seed: of the models and their samples; how far training gets in its time also depends on the machine.
+    quick: models of a few thousand parameters.
+
+    Returns scores, times and the names of the files. Raises ``ValueError`` for a time not above 0.
     """
     if not minutes > 0:
         raise ValueError(f"minutes: expected a time of training above 0, got {minutes}")
@@ -55,7 +60,7 @@ def run_demo(folder: str | Path = "demo", minutes: float = 2.0, seed: int = 0, q
         trained = {name: _train(name, recipe, digits, held_out, bar) for name, recipe in recipes.items()}
         drawing = bar.add_task("scores and pictures", total=None, speed="")
         gated, draw, plain = (trained[name].model for name in SHARE)
-        per_class = _class_nats(gated, held_out)
+        per_class = -class_log_probs(gated, held_out.images, held_out.classes)
         scores, right = _scores(digits, held_out, per_class, draw, plain)
         files = {**_gated_pictures(gated, held_out, per_class, seed), **_draw_pictures(draw, plain, held_out, seed)}
         files["learning.png"] = pictures.encode_picture(_learning(trained, scores))
@@ -77,7 +82,7 @@ def run_demo(folder: str | Path = "demo", minutes: float = 2.0, seed: int = 0, q
 
 
 def _recipes(minutes: float, seed: int, quick: bool) -> dict[str, Recipe]:
-    """The recipes of the digits within the time that there is; DRAW once more without attention."""
+    """The recipes for the digits, cut to the time; DRAW a second time without attention."""
     gated, draw = RECIPES["gated-pixelcnn-digits"], RECIPES["draw-digits"]
     if quick:
         gated, draw = (replace(recipe, preset="tiny", options={}) for recipe in (gated, draw))
@@ -117,16 +122,6 @@ def _bars(console: Console) -> Iterator[Progress]:
 
 
 @torch.no_grad()
-def _class_nats(model: RasterModel, data: Dataset) -> Tensor:
-    """−log p(x | class) of every image under every class: (N, classes) float64 nats."""
-    columns = []
-    for c in range(data.classes):
-        parts = data.images.split(BATCH)
-        columns.append(torch.cat([model.nats(x, c) for x in parts]))
-    return torch.stack(columns, 1)
-
-
-@torch.no_grad()
 def _bound(model: CanvasModel, data: Dataset, num_samples: int) -> Tensor:
     """Upper bound on −log p of every image: (N,) float64 nats."""
     starts = range(0, len(data), BATCH)
@@ -136,25 +131,28 @@ def _bound(model: CanvasModel, data: Dataset, num_samples: int) -> Tensor:
 def _scores(
     digits: Dataset, held_out: Dataset, per_class: Tensor, draw: CanvasModel, plain: CanvasModel
 ) -> tuple[list[Score], float]:
-    """All ways to describe the held-out digits, the worst first, and the share of them whose class the exact model recognises."""
+    """Scores of the held-out digits under every model and codec, the worst first, and the share whose class the Gated PixelCNN recognises.
+
+    per_class: −log p(x | class), (N, classes) nats.
+    """
     x, labels, spec = held_out.images, held_out.labels, held_out.spec
     assert labels is not None
-    untold = math.log(held_out.classes) - torch.logsumexp(-per_class, 1)
-    told = per_class.gather(1, labels[:, None]).squeeze(1)
+    without_class = math.log(held_out.classes) - torch.logsumexp(-per_class, 1)
+    with_class = per_class.gather(1, labels[:, None]).squeeze(1)
     single, whole = _codecs(x)
     rows = [
         Score("uniform: every level equally likely", math.log2(spec.levels)),
-        _score("PNG, a file an image", single["png"], spec.size, "file"),
+        _score("PNG, one file per image", single["png"], spec.size, "file"),
         Score("PNG, one tall image of them all", 8 * whole["png"] / x.numel(), kind="file"),
-        _score("zlib, a stream an image", single["zlib"], spec.size, "file"),
+        _score("zlib, one stream per image", single["zlib"], spec.size, "file"),
         Score("zlib, one stream of them all", 8 * whole["zlib"] / x.numel(), kind="file"),
         _score("histogram of each pixel, from the training digits", _histogram_nats(digits, x), spec.size),
         _score("DRAW without attention", _bound(plain, held_out, 1), spec.size, "bound"),
         _score(f"DRAW without attention, {TRAJECTORIES} trajectories", _bound(plain, held_out, TRAJECTORIES), spec.size, "bound"),
         _score("DRAW", _bound(draw, held_out, 1), spec.size, "bound"),
         _score(f"DRAW, {TRAJECTORIES} trajectories", _bound(draw, held_out, TRAJECTORIES), spec.size, "bound"),
-        _score("Gated PixelCNN, not told which digit it is", untold, spec.size),
-        _score("Gated PixelCNN, told which digit it is", told, spec.size),
+        _score("Gated PixelCNN, not told which digit it is", without_class, spec.size),
+        _score("Gated PixelCNN, told which digit it is", with_class, spec.size),
     ]
     return sorted(rows, key=lambda row: -row.bits), float((per_class.argmin(1) == labels).double().mean())
 
@@ -165,7 +163,7 @@ def _score(name: str, nats: Tensor, size: int, kind: str = "exact") -> Score:
 
 
 def _codecs(x: Tensor) -> tuple[dict[str, Tensor], dict[str, int]]:
-    """Real files: nats of each image (N,), and bytes of all in one, by codec; a byte a level, best effort of each codec."""
+    """Size of real files by codec: of each image in nats (N,), and of all images in one file in bytes; one byte per level."""
     n, _, height, width = x.shape
 
     def png(image: Tensor) -> int:
@@ -219,7 +217,7 @@ def _gated_pictures(model: RasterModel, held_out: Dataset, per_class: Tensor, se
 
 @torch.no_grad()
 def _completions(model: RasterModel, held_out: Dataset, seed: int) -> pictures.Picture:
-    """The lower half of one held-out digit of each class, six times. Which digit it might be is drawn from p(class | upper half)."""
+    """Six completions of the lower half of one held-out digit of each class; its class is drawn from p(class | upper half)."""
     classes, spec, count = held_out.classes, held_out.spec, 6
     chosen = _one_of_each(held_out)
     x, known = chosen.images, torch.zeros(spec.shape, dtype=torch.bool)
@@ -233,7 +231,7 @@ def _completions(model: RasterModel, held_out: Dataset, seed: int) -> pictures.P
 
 @torch.no_grad()
 def _decision(model: RasterModel, held_out: Dataset) -> pictures.Picture:
-    """The decision in the middle rows of a held-out three that the model is least sure of."""
+    """The decision in the middle rows of a held-out three with the highest entropy."""
     labels, spec = held_out.labels, held_out.spec
     assert labels is not None
     i = int((labels == min(3, held_out.classes - 1)).nonzero()[0])
@@ -241,10 +239,10 @@ def _decision(model: RasterModel, held_out: Dataset) -> pictures.Picture:
     log_pmf = model.distribution(x.long(), labels[i : i + 1]).log_pmf()[0].double()
     entropy = -(log_pmf.exp() * log_pmf).sum(-1)
     middle = slice(spec.height // 3, spec.height - spec.height // 3)
-    at = int(entropy[0, middle].argmax()) + middle.start * spec.width
-    row, column = divmod(at, spec.width)
+    index = int(entropy[0, middle].argmax()) + middle.start * spec.width
+    row, column = divmod(index, spec.width)
     known = torch.zeros(spec.size, dtype=torch.bool)
-    known[model.order[: int((model.order == at).nonzero())]] = True
+    known[model.order[: int((model.order == index).nonzero())]] = True
     image, probabilities = x[0] / (spec.levels - 1), log_pmf[0, row, column].exp()
     return plots.decision_picture(image, known.view(spec.shape), (row, column), probabilities, int(x[0, 0, row, column]))
 
@@ -260,13 +258,13 @@ def _draw_pictures(draw: CanvasModel, plain: CanvasModel, held_out: Dataset, see
     x, top = chosen.images, held_out.spec.levels - 1
     files, originals = {}, pictures.tiles(x / top, 8)
     for name, model in (("draw-attention", draw), ("draw-no-attention", plain)):
-        told = None if model.condition_spec is None else chosen.labels
-        walks = zip(generate(model, len(x), told, seed=seed), reconstruct(model, x, told, seed), strict=True)
+        labels = None if model.condition_spec is None else chosen.labels
+        walks = zip(generate(model, len(x), labels, seed=seed), reconstruct(model, x, labels, seed), strict=True)
         cells = ([*animations.frame_tiles(imagined, 8), *animations.frame_tiles(copied, 8), *originals] for imagined, copied in walks)
         movie = (pictures.arrange(moment, len(x), ["imagined", "copied", "original"]) for moment in cells)
         files[f"{name}.gif"] = animations.encode_animation(movie, fps=3, hold=3)
-    told = None if draw.condition_spec is None else chosen.labels
-    frames, digit = list(reconstruct(draw, x, told, seed)), 2
+    labels = None if draw.condition_spec is None else chosen.labels
+    frames, digit = list(reconstruct(draw, x, labels, seed)), 2
     files["strokes.png"] = pictures.encode_picture(animations.reconstruction_strip(x[digit] / top, frames, digit, 8))
     return files
 

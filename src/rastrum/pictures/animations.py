@@ -1,4 +1,4 @@
-"""Frames of a walk as pictures, and animations: what is decided, where a model reads and writes, and GIF files of them.
+"""Pictures of a walk, frame by frame, and GIF files of them: what is decided, where a model reads and writes.
 
 Images, colours and hatching are those of ``sheets``. Shapes: N images, C channels, H, W height and width; B images of a frame.
 """
@@ -99,12 +99,12 @@ def reconstruction_strip(
     return arrange([cell[name] for name in names for cell in cells], len(shown), names, [str(t) for t in shown])
 
 
-def reconstruction_sheet(images: ArrayLike, frame: Frame, scale: int | None = None, limit: float | None = None) -> Picture:
+def reconstruction_sheet(images: ArrayLike, frame: Frame, limit: float | None = None) -> Picture:
     """A frame of ``reconstruct``: a row per image, a column for each of ``reconstruction_cells``."""
     x = as_array(images, "images")
     if x.ndim != 4 or len(x) != len(frame.images):
         raise ValueError(f"images: expected the {len(frame.images)} images of the frame, (N, C, H, W), got {x.shape}")
-    cells = [reconstruction_cells(x[i], frame, i, scale, limit) for i in range(len(x))]
+    cells = [reconstruction_cells(x[i], frame, i, None, limit) for i in range(len(x))]
     names = list(cells[0])
     return arrange([cell[name] for cell in cells for name in names], len(names), None, names)
 
@@ -157,5 +157,5 @@ def _indexed(frames: Sequence[Picture]) -> list[Picture]:
 
 
 def save_animation(pictures: Iterable[Picture], path: str | Path, fps: float = 8, hold: float = 2.0) -> None:
-    """Write a GIF, see ``encode_animation``. ``ValueError`` for another ending."""
+    """Writes a GIF as ``encode_animation`` makes it. ``ValueError`` for a name with another ending."""
     write_picture(path, ".gif", encode_animation(pictures, fps, hold))

@@ -1,6 +1,6 @@
-"""Plots: what explains a model and needs axes, drawn with matplotlib on figures of our own, so that pyplot's global state stays untouched.
+"""Pictures that need axes, drawn with matplotlib but without pyplot, whose global state stays untouched.
 
-Images come as for ``pictures``: torch or numpy, float in [0, 1], (N, C, H, W) with 1 or 3 channels. Every function returns a ``PIL.Image``.
+Images are those of ``sheets``: torch or numpy, float in [0, 1], (N, C, H, W) with 1 or 3 channels. Every function returns a ``PIL.Image``.
 
 Shapes: N images, C channels, H, W height and width in pixels.
 """
@@ -26,7 +26,7 @@ COLOURS = ("#0062aa", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#000000")
 
 
 def _figure(width: float, height: float, layout: Literal["constrained"] | None = "constrained") -> Figure:
-    """A figure (inches) of our own: pyplot and its global state stay untouched."""
+    """A matplotlib figure of this size in inches that pyplot does not know."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -42,9 +42,11 @@ def _render(figure: Figure) -> Picture:
 
 
 def surprise_map(images: ArrayLike, log_probs: ArrayLike, columns: int = 8) -> Picture:
-    """Where images surprise a model: each image above its bits a pixel, on one colour scale.
+    """Where images surprise a model: each image above its bits per pixel, on one colour scale.
 
-    images: (N, C, H, W) in [0, 1]; log_probs: nats, the same shape, from ``log_prob_map``; bits of the channels are added up.
+    images: (N, C, H, W) in [0, 1].
+    log_probs: nats of the same shape, from ``log_prob_map``; summed over channels.
+    columns: images per row.
     """
     x, nats = pixels_of(images), as_array(log_probs, "log_probs")
     if nats.ndim != 4 or (nats.shape[0], *nats.shape[2:]) != x.shape[:3]:
@@ -64,20 +66,21 @@ def surprise_map(images: ArrayLike, log_probs: ArrayLike, columns: int = 8) -> P
             drawn = below.imshow(bits[i], interpolation="nearest", cmap="magma", vmin=0, vmax=float(bits.max()) or 1.0)
             below.set_title(f"{bits[i].sum():.0f} bits", fontsize=8)
     assert drawn is not None
-    figure.colorbar(drawn, ax=axes, label="bits a pixel", shrink=0.8)
+    figure.colorbar(drawn, ax=axes, label="bits per pixel", shrink=0.8)
     return _render(figure)
 
 
-def dependency_picture(strength: ArrayLike, index: Sequence[int], label: str = "strength, relative to the strongest") -> Picture:
+def dependency_picture(strength: ArrayLike, index: Sequence[int]) -> Picture:
     """How strongly one decision uses each earlier pixel: a heat map on a logarithmic scale of three decades, the decision marked.
 
-    strength: (C, H, W) or (H, W), not negative, nothing drawn at 0; channels are added up; index: as for ``context_picture``.
+    strength: (C, H, W) or (H, W), at least 0, summed over channels; nothing is drawn at 0.
+    index: of the decision, as for ``context_picture``.
     """
     s = as_array(strength, "strength").astype(float)
     if s.ndim not in (2, 3) or not s.size or not (np.isfinite(s).all() and s.min() >= 0):
-        raise ValueError(f"strength: expected numbers of at least 0, (C, H, W) or (H, W), got shape {s.shape}")
+        raise ValueError(f"strength: expected values of at least 0, (C, H, W) or (H, W), got shape {s.shape}")
     if len(index) != s.ndim:
-        raise ValueError(f"index: expected a place in {s.shape}, got {tuple(index)}")
+        raise ValueError(f"index: expected a position in {s.shape}, got {tuple(index)}")
     total = s if s.ndim == 2 else s.sum(0)
     relative = np.ma.masked_equal(total / (total.max() or 1.0), 0)
     figure = _figure(4.6, 3.8)
@@ -88,21 +91,25 @@ def dependency_picture(strength: ArrayLike, index: Sequence[int], label: str = "
     drawn = axis.imshow(relative, norm=LogNorm(1e-3, 1), cmap="viridis", interpolation="nearest")
     axis.plot(index[-1], index[-2], "s", color="white", markeredgecolor=np.array(RED) / 255, markeredgewidth=2, markersize=7)
     axis.set(xlabel="column", ylabel="row")
-    figure.colorbar(drawn, ax=axis, label=label, extend="min")
+    figure.colorbar(drawn, ax=axis, label="strength, relative to the strongest", extend="min")
     return _render(figure)
 
 
-def decision_picture(image: ArrayLike, known: ArrayLike, place: Sequence[int], probabilities: ArrayLike, actual: int) -> Picture:
-    """One decision: what is known of an image (C, H, W), the pixel that is due in red, and the probability of each of its levels.
+def decision_picture(image: ArrayLike, known: ArrayLike, position: Sequence[int], probabilities: ArrayLike, actual: int) -> Picture:
+    """One decision: what is known of an image, the next pixel in red, and the probability of each of its levels.
 
-    known: bool, broadcasts; place: row and column of the pixel; probabilities: (levels,); actual: the level that the pixel has.
+    image: (C, H, W) in [0, 1].
+    known: bool, broadcasts to the image.
+    position: row and column of the pixel.
+    probabilities: (levels,).
+    actual: the level that the pixel has.
     """
     p = as_array(probabilities, "probabilities")
     if p.ndim != 1 or not 0 <= actual < len(p):
-        raise ValueError(f"probabilities: expected one a level, level {actual} among them, got shape {p.shape}")
+        raise ValueError(f"probabilities: expected one per level, with level {actual} among them, got shape {p.shape}")
     x = as_array(image, "image")[None]
     scale = max(1, 240 // max(x.shape[2:]))
-    picture = draw_window(tiles(x, scale, known)[0], (*place, 1, 1), scale)
+    picture = draw_window(tiles(x, scale, known)[0], (*position, 1, 1), scale)
     figure = _figure(7.2, 2.5)
     left, right = figure.subplots(1, 2, width_ratios=[1, 2.2])
     left.imshow(np.asarray(picture))
@@ -124,9 +131,11 @@ def learning_curve(
     ylabel: str = "bits/dim",
     levels: dict[str, float] | None = None,
 ) -> Picture:
-    """Curves by name, each (x, y); ``levels``: named horizontal lines to compare with.
+    """A plot of learning curves; its vertical range ignores the first fifth of each curve.
 
-    The vertical range leaves out the first fifth of a curve where it would dwarf the rest.
+    curves: by name, each (x, y).
+    xlabel, ylabel: of the axes.
+    levels: horizontal lines to compare with, by name.
     """
     figure = _figure(6.4, 3.6)
     axis = figure.subplots()
@@ -134,9 +143,9 @@ def learning_curve(
     tail: list[float] = []
     for i, (name, (x, y)) in enumerate(curves.items()):
         if len(x) != len(y):
-            raise ValueError(f"{name}: expected as many values as places, got {len(y)} and {len(x)}")
+            raise ValueError(f"{name}: expected as many y as x, got {len(y)} and {len(x)}")
         colour = COLOURS[i % len(COLOURS)]
-        style = dashes[(i + i // len(COLOURS)) % len(dashes)]             # a seventh line has the first one's colour, but not its dashes
+        style = dashes[(i + i // len(COLOURS)) % len(dashes)]             # lines of the same colour differ in their dashes
         axis.plot(x, y, style, color=colour, label=name, linewidth=1.8)
         tail += list(y)[len(y) // 5 :]
     for name, level in (levels or {}).items():
@@ -157,9 +166,10 @@ def learning_curve(
 
 
 def kl_plot(kl: ArrayLike, layers: int = 1) -> Picture:
-    """Nats of each latent, stroke by stroke: the mean over images and, shaded, one standard deviation either way.
+    """KL of each latent, stroke by stroke: the mean over images, and one standard deviation on either side, shaded.
 
-    kl: (N, steps) nats, where each stroke decides ``layers`` latents in turn; layers have a line each.
+    kl: (N, steps) nats.
+    layers: latents that each stroke decides in turn; each has a line.
     """
     nats = as_array(kl, "kl")
     if nats.ndim != 2 or 0 in nats.shape or layers < 1 or nats.shape[1] % layers:
@@ -180,7 +190,7 @@ def kl_plot(kl: ArrayLike, layers: int = 1) -> Picture:
     axis.set_ylim(bottom=0)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     total = nats.sum(1)
-    axis.set_title(f"{total.mean():.1f} nats an image, ± {total.std():.1f} over {len(nats)} images", fontsize=10)
+    axis.set_title(f"{total.mean():.1f} nats per image, ± {total.std():.1f} over {len(nats)} images", fontsize=10)
     axis.grid(alpha=0.3)
     for side in ("top", "right"):
         axis.spines[side].set_visible(False)
@@ -190,18 +200,21 @@ def kl_plot(kl: ArrayLike, layers: int = 1) -> Picture:
 
 
 def window_plot(images: ArrayLike, windows: Window, titles: Sequence[str]) -> Picture:
-    """What windows read and write, a row a window: the image with its filters' centres, the filters, the patch, the patch written back.
+    """What windows read and write, a row per window: the image with the filters' centres, the filters, the patch, and what is written back.
 
-    images: (N, C, H, W) in [0, 1], an image a window; titles: (N,), what stands beside each. The patch has γ in it; white is 1, or its
-    largest value where that is more. What is written back has no γ left; white is what one value in 200 exceeds, because filters at the
-    edge are narrow.
+    images: (N, C, H, W) in [0, 1], one per window.
+    windows: N of them.
+    titles: the text left of each row.
+
+    The patch is multiplied by γ; white is 1, or its largest value if that is more. What is written back is divided by γ; white is its
+    99.5 % quantile, because filters at the edge are narrow.
     """
     from matplotlib.ticker import MaxNLocator
 
     x = torch.from_numpy(as_array(images, "images")).to(windows.rows)
     pixels = pixels_of(images)
     if len(titles) != len(x) or len(windows.rows) != len(x):
-        raise ValueError(f"images: expected one a window and a title, got {len(x)}, {len(windows.rows)} and {len(titles)}")
+        raise ValueError(f"images: expected as many images as windows and titles, got {len(x)}, {len(windows.rows)} and {len(titles)}")
     seen = windows.read(x.transpose(1, 2))
     back = windows.write(seen).permute(0, 1, 3, 2).numpy()
     patches = (windows.gamma.view(-1, 1, 1, 1) * seen).permute(0, 1, 3, 2).numpy()
@@ -214,9 +227,9 @@ def window_plot(images: ArrayLike, windows: Window, titles: Sequence[str]) -> Pi
     heads = ("", "image, filters' centres", "F$_Y^T$", "F$_X$", "patch: γ F$_Y$ x F$_X^T$", "back: F$_Y^T$ patch F$_X$ / γ")
     for axis, head in zip(axes[0], heads, strict=True):
         axis.set_title(head, fontsize=8.5)
-    for i, (words, picture, down, across, patch, written) in enumerate(axes):
-        words.set_axis_off()
-        words.text(0, 0.5, titles[i], fontsize=8.5, va="center", ha="left", transform=words.transAxes)
+    for i, (title, picture, down, across, patch, written) in enumerate(axes):
+        title.set_axis_off()
+        title.text(0, 0.5, titles[i], fontsize=8.5, va="center", ha="left", transform=title.transAxes)
         picture.imshow(pixels[i], interpolation="nearest")
         at = [np.linspace(c - (s - 1) / 2, c + (s - 1) / 2, rows.shape[1]) for c, s in zip(box[i, :2], box[i, 2:], strict=True)]
         grid = np.stack(np.meshgrid(*at, indexing="ij")).reshape(2, -1)

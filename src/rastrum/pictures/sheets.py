@@ -1,11 +1,11 @@
-"""Pictures: sheets of images, animations of walks, windows and strokes, and what a decision sees; what has axes stands in ``plots``.
+"""Sheets of images: grids with labels, completions, windows, strokes, and the context of a decision.
 
-Images come as they stand in a ``Frame``: torch or numpy, float in [0, 1], (N, C, H, W) with 1 or 3 channels. Every function returns a
-``PIL.Image``; ``save_picture`` and ``save_animation`` write whole files or none. Enlarging is nearest-neighbour: a pixel stays a square.
-Colours keep apart for every kind of colour vision (Okabe and Ito's palette); hatching always means "not known"; a window is outlined red
-where a model reads, green where it writes.
+Images are torch or numpy, float in [0, 1], (N, C, H, W) with 1 or 3 channels, as in a ``Frame``. Every function returns a ``PIL.Image``;
+files are written whole or not at all. Enlarging is nearest-neighbour: a pixel stays a square. Colours are distinct for every kind of
+colour vision (Okabe and Ito's palette). Hatching always means "not known"; a window is outlined red where a model reads, green where it
+writes.
 
-Shapes: N images, C channels, H, W height and width in pixels; B images of a Frame.
+Shapes: N images, C channels, H, W height and width in pixels.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ GREEN: Colour = (0, 190, 110)
 INK: Colour = (0, 98, 170)
 ERASER: Colour = (213, 94, 0)
 HATCH: tuple[Colour, Colour] = ((172, 180, 190), (208, 213, 219))
-# What a decision may see of a place: its name and its colour.
+# How a decision relates to a position: name and colour.
 CONTEXT: dict[str, Colour] = {
     "this decision": (0, 0, 0),
     "seen": (86, 180, 233),
@@ -41,7 +41,7 @@ CONTEXT: dict[str, Colour] = {
     "not to be seen": PAPER,
 }
 GUTTER = 2
-CELL = 64                      # an image is enlarged to about this many points unless a scale is given
+CELL = 64                      # without a scale, an image is enlarged to about this many points
 
 
 # ── arrays → pixels ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -49,7 +49,7 @@ CELL = 64                      # an image is enlarged to about this many points 
 
 @cache
 def font(size: int) -> ImageFont.FreeTypeFont:
-    """The plots' own font, which has Greek letters and signs; Pillow's has none."""
+    """The font of the plots, which has Greek letters and symbols; Pillow's own has none."""
     from matplotlib import get_data_path
 
     return ImageFont.truetype(Path(get_data_path(), "fonts/ttf/DejaVuSans.ttf"), size)
@@ -62,28 +62,28 @@ def as_array(values: ArrayLike, what: str) -> np.ndarray:
     return array
 
 
-def pixels_of(images: ArrayLike, what: str = "images") -> np.ndarray:
-    """Checked images → (N, H, W, 3) uint8."""
-    x = as_array(images, what)
+def pixels_of(images: ArrayLike) -> np.ndarray:
+    """Images → (N, H, W, 3) uint8; ``ValueError`` for other shapes, types or values."""
+    x = as_array(images, "images")
     if x.ndim != 4 or x.shape[1] not in (1, 3) or 0 in x.shape:
-        raise ValueError(f"{what}: expected shape (N, C, H, W) with 1 or 3 channels and at least one image, got {x.shape}")
+        raise ValueError(f"images: expected shape (N, C, H, W) with 1 or 3 channels and at least one image, got {x.shape}")
     if x.dtype.kind != "f":
-        raise ValueError(f"{what}: expected floats in [0, 1], got {x.dtype}; divide levels by (levels - 1) first")
-    if not (x.min() >= -1e-3 and x.max() <= 1 + 1e-3):                    # also catches what is not a number
-        raise ValueError(f"{what}: expected values in [0, 1], got {x.min():g} … {x.max():g}")
+        raise ValueError(f"images: expected floats in [0, 1], got {x.dtype}; divide levels by (levels - 1) first")
+    if not (x.min() >= -1e-3 and x.max() <= 1 + 1e-3):                    # also catches nan
+        raise ValueError(f"images: expected values in [0, 1], got {x.min():g} … {x.max():g}")
     pixels = np.rint(x.clip(0, 1) * 255).astype(np.uint8).transpose(0, 2, 3, 1)
     return np.broadcast_to(pixels, (*pixels.shape[:3], 3))
 
 
-def _mask(known: ArrayLike, shape: Sequence[int], what: str = "known") -> np.ndarray:
+def _mask(known: ArrayLike, shape: Sequence[int]) -> np.ndarray:
     """A bool mask that broadcasts to (N, C, H, W) → (N, H, W), True where every channel is known."""
-    mask = as_array(known, what)
+    mask = as_array(known, "known")
     if mask.dtype != bool:
-        raise ValueError(f"{what}: expected a bool mask, got {mask.dtype}")
+        raise ValueError(f"known: expected a bool mask, got {mask.dtype}")
     try:
         return np.all(np.broadcast_to(mask, shape), axis=1)
     except ValueError:
-        raise ValueError(f"{what}: shape {mask.shape} does not broadcast to {tuple(shape)}") from None
+        raise ValueError(f"known: shape {mask.shape} does not broadcast to {tuple(shape)}") from None
 
 
 def image_scale(scale: int | None, height: int, width: int) -> int:
@@ -106,9 +106,13 @@ def _hatch(height: int, width: int) -> np.ndarray:
 
 
 def tiles(images: ArrayLike, scale: int | None = None, known: ArrayLike | None = None) -> list[Picture]:
-    """Each image enlarged ``scale`` times; hatched where ``known`` (bool, broadcasts to the images) is False.
+    """Each image as a picture.
 
-    ``ValueError`` for another shape, channels other than 1 or 3, integers, values outside [0, 1] or a scale below 1.
+    images: (N, C, H, W), float in [0, 1].
+    scale: enlargement; None: to about ``CELL`` points.
+    known: bool, broadcasts to the images; hatched where it is False.
+
+    Raises ``ValueError`` for other shapes, channels other than 1 or 3, integers, values outside [0, 1] or a scale below 1.
     """
     pixels = pixels_of(images)
     n, height, width, _ = pixels.shape
@@ -130,9 +134,13 @@ def arrange(
     row_labels: Sequence[str] | None = None,
     column_labels: Sequence[str] | None = None,
 ) -> Picture:
-    """Pictures in rows of ``columns`` (None: about a square), with thin gutters; labels stand left of rows and above columns, in lines.
+    """Pictures in a grid with thin gutters.
 
-    ``ValueError`` for no pictures, fewer than one column, or labels of another number than the rows or columns.
+    cells: pictures, row by row.
+    columns: pictures per row; None: about a square.
+    row_labels, column_labels: one per row, left of it, and one per column, above it; may have several lines.
+
+    Raises ``ValueError`` for no pictures, fewer than one column, or labels of another number than the rows or columns.
     """
     if not cells:
         raise ValueError("cells: expected at least one picture, got none")
@@ -146,14 +154,14 @@ def arrange(
     type_face = font(11)
     row_labels, column_labels = row_labels or (), column_labels or ()
 
-    def wide(label: str) -> int:
+    def label_width(label: str) -> int:
         return max(math.ceil(type_face.getlength(line)) for line in label.split("\n"))
 
     widths = [max(cell.width for cell in cells[c::columns]) for c in range(columns)]
     heights = [max(cell.height for cell in cells[r * columns : (r + 1) * columns]) for r in range(rows)]
     if column_labels:
-        widths = [max(w, wide(label) + 4) for w, label in zip(widths, column_labels, strict=True)]
-    left = GUTTER + max((wide(label) + 6 for label in row_labels), default=0)
+        widths = [max(w, label_width(label) + 4) for w, label in zip(widths, column_labels, strict=True)]
+    left = GUTTER + max((label_width(label) + 6 for label in row_labels), default=0)
     top = GUTTER + max((4 + 14 * len(label.split("\n")) for label in column_labels), default=0)
     xs = [left + sum(widths[:c]) + c * GUTTER for c in range(columns)]
     ys = [top + sum(heights[:r]) + r * GUTTER for r in range(rows)]
@@ -176,16 +184,19 @@ def sheet(
     row_labels: Sequence[str] | None = None,
     column_labels: Sequence[str] | None = None,
 ) -> Picture:
-    """Images (N, C, H, W) in rows of ``columns``, each enlarged ``scale`` times. ``ValueError`` as ``tiles`` and ``arrange``."""
+    """Images (N, C, H, W) in a grid; parameters and errors are those of ``tiles`` and ``arrange``."""
     return arrange(tiles(images, scale), columns, row_labels, column_labels)
 
 
 def completion_sheet(
     images: ArrayLike, known: ArrayLike, completions: ArrayLike, scale: int | None = None, row_labels: Sequence[str] | None = None
 ) -> Picture:
-    """A row an image: the original, what is known of it (the rest hatched), and its completions.
+    """A row per image: the original, what is known of it (the rest hatched), and its completions.
 
-    images: (N, C, H, W); known: bool, broadcasts; completions: (N, C, H, W) or (N, K, C, H, W), as ``complete`` returns, in [0, 1].
+    images: (N, C, H, W) in [0, 1].
+    known: bool, broadcasts to the images.
+    completions: (N, C, H, W) or (N, K, C, H, W) in [0, 1], as ``complete`` returns them.
+    scale, row_labels: as for ``sheet``.
     """
     x, drawn = as_array(images, "images"), as_array(completions, "completions")
     if drawn.ndim == 4:
@@ -204,10 +215,10 @@ def completion_sheet(
 
 
 def draw_window(picture: Picture, window: Sequence[float] | Tensor | np.ndarray, scale: int, colour: Colour = RED) -> Picture:
-    """The outline of a window on an image that was enlarged ``scale`` times, at sub-pixel position.
+    """Outlines a window on an image that was enlarged ``scale`` times, at sub-pixel precision.
 
-    window: centre row, centre column, height, width in pixels of the image; the centre of its first pixel is (0, 0). Of a window that
-    reaches beyond the image the covered part is outlined.
+    window: centre row, centre column, height, width in pixels of the image; the centre of its first pixel is (0, 0). The outline is cut off
+        at the border of the image.
     """
     box = as_array(window if isinstance(window, Tensor) else np.asarray(window, float), "window").astype(float)
     if box.shape != (4,) or not np.isfinite(box).all():
@@ -217,13 +228,13 @@ def draw_window(picture: Picture, window: Sequence[float] | Tensor | np.ndarray,
     high = ((box[:2] + 0.5 + box[2:] / 2) * scale).clip(0, size)
     thickness = max(1.0, scale / 5)
     cover = _cover(low, high, size) - _cover(low + thickness, high - thickness, size)
-    cover = np.rint(4 * cover) / 4                                        # few mixed colours: they must fit an animation's palette
+    cover = np.rint(4 * cover) / 4                                        # few mixed colours, for the palette of an animation
     pixels = np.asarray(picture.convert("RGB"), float)
     return Image.fromarray(np.rint(pixels + cover[..., None] * (np.array(colour) - pixels)).astype(np.uint8))
 
 
 def _cover(low: np.ndarray, high: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """How much of every pixel the box from ``low`` to ``high`` covers, 0 … 1: the product of its cover of rows and of columns."""
+    """The fraction of every pixel that the box from ``low`` to ``high`` covers: the product of the fractions of rows and columns."""
     rows, columns = (
         (np.minimum(np.arange(n) + 1, b) - np.maximum(np.arange(n), a)).clip(0) for a, b, n in zip(low, high, size, strict=True)
     )
@@ -231,9 +242,12 @@ def _cover(low: np.ndarray, high: np.ndarray, size: np.ndarray) -> np.ndarray:
 
 
 def signed_strokes(strokes: ArrayLike, limit: float | None = None) -> np.ndarray:
-    """Changes of a canvas (N, C, H, W), any sign → images (N, 3, H, W) in [0, 1]: ink blue, eraser orange, nothing white.
+    """Changes of a canvas as colours: blue where it gains, orange where it loses, white where nothing changes.
 
-    Full colour at ``limit`` (None: the largest change); channels are averaged.
+    strokes: (N, C, H, W), any sign; channels are averaged.
+    limit: the change that has full colour; None: the largest.
+
+    Returns images (N, 3, H, W) in [0, 1].
     """
     s = as_array(strokes, "strokes")
     if s.ndim != 4 or 0 in s.shape:
@@ -248,13 +262,14 @@ def signed_strokes(strokes: ArrayLike, limit: float | None = None) -> np.ndarray
 # ── context ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def context_picture(
-    seen: ArrayLike, promised: ArrayLike, index: Sequence[int], scale: int | None = None, names: Sequence[str] | None = None
-) -> Picture:
-    """What one decision sees of the values of an image, beside what its model promises: a panel a channel, with a legend.
+def context_picture(seen: ArrayLike, promised: ArrayLike, index: Sequence[int], scale: int | None = None) -> Picture:
+    """What one decision sees of an image, and what its model promises that it sees: a panel per channel, with a legend.
 
-    seen, promised: (C, H, W) or (H, W) bool; index: channel, row and column of the decision (row and column for (H, W)); names: of the
-    channels. Colours: see ``CONTEXT``.
+    seen, promised: (C, H, W) or (H, W) bool.
+    index: channel, row and column of the decision (row and column for (H, W)).
+    scale: enlargement; None: to about 160 points.
+
+    Colours: see ``CONTEXT``. Raises ``ValueError`` for other masks or an index outside the image.
     """
     sees, promise = as_array(seen, "seen"), as_array(promised, "promised")
     at = tuple(int(i) for i in index)
@@ -262,7 +277,7 @@ def context_picture(
         got = f"{sees.dtype} {sees.shape} and {promise.dtype} {promise.shape}"
         raise ValueError(f"seen and promised: expected two bool masks of one shape, (C, H, W) or (H, W), got {got}")
     if len(at) != sees.ndim or any(not 0 <= i < n for i, n in zip(at, sees.shape, strict=True)):
-        raise ValueError(f"index: expected a place in {sees.shape}, got {at}")
+        raise ValueError(f"index: expected a position in {sees.shape}, got {at}")
     kinds = np.select([sees & promise, promise, sees], [1, 2, 3], 4)
     kinds[at] = 3 if sees[at] else 0
     kinds = kinds.reshape(-1, *kinds.shape[-2:])
@@ -270,17 +285,19 @@ def context_picture(
     palette = np.array(list(CONTEXT.values()), np.uint8)
     panels = [_grid(_enlarge(palette[panel], scale), scale) for panel in kinds]
     channel, row, column = (0, *at)[-3:]
-    third = scale // 3                                                    # its middle stays dark where the decision sees itself
+    third = scale // 3                                                    # dark only in its middle if it sees itself
     left, top = column * scale + third, row * scale + third
     panels[channel].paste(CONTEXT["this decision"], (left, top, left + scale - 2 * third, top + scale - 2 * third))
-    if names is None and len(panels) > 1:
-        names = ["red", "green", "blue"] if len(panels) == 3 else [f"channel {c}" for c in range(len(panels))]
+    names = [f"channel {c}" for c in range(len(panels))]
+    if len(panels) == 3:
+        names = ["red", "green", "blue"]
     present = [0, 1, *sorted(set(np.unique(kinds).tolist()) & {2, 3}), 4]
-    return _under(arrange(panels, len(panels), None, names), [(name, CONTEXT[name]) for i, name in enumerate(CONTEXT) if i in present])
+    page = arrange(panels, len(panels), None, names if len(panels) > 1 else None)
+    return _under(page, [(name, CONTEXT[name]) for i, name in enumerate(CONTEXT) if i in present])
 
 
 def _grid(pixels: np.ndarray, scale: int) -> Picture:
-    """Thin lines between enlarged pixels, where there is room for them."""
+    """Enlarged pixels as a picture, with thin lines between them where there is room."""
     if scale >= 6:
         pixels[::scale] = pixels[:, ::scale] = (255, 255, 255)
     return Image.fromarray(pixels)
@@ -311,7 +328,7 @@ def encode_picture(picture: Picture) -> bytes:
 
 
 def write_picture(path: str | Path, ending: str, data: bytes) -> None:
-    """The whole file or none; ``OSError`` as the system says it."""
+    """Writes the whole file or nothing. ``ValueError`` for a name with another ending, ``OSError`` where writing fails."""
     from ..checkpoint import write_files
 
     path = Path(path)
@@ -321,5 +338,5 @@ def write_picture(path: str | Path, ending: str, data: bytes) -> None:
 
 
 def save_picture(picture: Picture, path: str | Path) -> None:
-    """Write a PNG. ``ValueError`` for another ending."""
+    """Writes a PNG. ``ValueError`` for a name with another ending."""
     write_picture(path, ".png", encode_picture(picture))

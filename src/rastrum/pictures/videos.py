@@ -96,5 +96,5 @@ def animate_grid(videos: ArrayLike, columns: int | None = None) -> Iterator[Pict
 
 
 def save_video(pictures: Iterable[Picture], path: str | Path) -> None:
-    """Write a GIF that plays at ``FPS``. ``ValueError`` for another ending."""
+    """Writes a GIF that plays at ``FPS``. ``ValueError`` for a name with another ending."""
     save_animation(pictures, path, FPS, 1 / FPS)
