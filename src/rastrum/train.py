@@ -19,17 +19,17 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .checkpoint import model_files, tensor_bytes, write_files
-from .config import OptimConfig, RunConfig, TrainConfig
+from .checkpoint import Origin, save_pretrained, tensor_bytes
+from .config import DataConfig, OptimConfig, RunConfig, Score, TrainConfig
 from .data.dataset import Dataset
 from .evaluation import Evaluation, Model, Pool, check_data, condition_of, conditions_for, score
 from .raster import RasterModel
@@ -67,11 +67,12 @@ def train(
     data: Dataset,
     config: TrainConfig,
     held_out: Dataset | None = None,
-    card: Mapping[str, str] | None = None,
+    origin: Origin | None = None,
 ) -> Generator[TrainState, None, None]:
     """Train ``model`` on ``data``; a state a step. When the generator ends, however it ends, ``model`` holds the averaged weights.
 
-    held_out: what evaluations use; with None there are none. card: facts for the model's card. Checkpoints are saved when an evaluation is
+    held_out: what evaluations use; with None there are none. origin: the recipe and the commands, for the model's folder;
+    the data are added. Checkpoints are saved when an evaluation is
     due, and at the end. Ctrl-C lets the step finish, saves, and yields a last state; a second one interrupts at once.
     Raises ``ValueError`` for data of another kind than the model's, a setting out of range, a folder that holds a run, and where the loss
     stops being a number; ``OSError`` where saving fails. The last checkpoint stays whole.
@@ -84,7 +85,7 @@ def train(
     held_out = None if held_out is None else held_out.subset(run.held_out_images)
     model.to(run.device).train()
     generator = torch.Generator().manual_seed(run.seed)
-    record = None if run.folder is None else _Record(Path(run.folder), config, card or {})
+    record = None if run.folder is None else _Record(Path(run.folder), config, _with_data(origin or Origin(), data, held_out))
     clock = _Clock(run)
     with _noise(generator):
         if not bool(getattr(model, "initialised", False)):
@@ -291,12 +292,12 @@ class _Clock:
 class _Record:
     """The folder of a run: the averaged model as ``save_pretrained`` writes it, raw weights and moments, where the run stands, metrics."""
 
-    def __init__(self, folder: Path, config: TrainConfig, card: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, config: TrainConfig, origin: Origin) -> None:
         if (folder / STATE).exists():
             raise ValueError(f"train: {str(folder)!r} holds a run already; choose another run.folder, or remove it")
         folder.mkdir(parents=True, exist_ok=True)
         (folder / METRICS).write_text("")  # a place that cannot be written shows now, not after the work
-        self.folder, self.config, self.card = folder, config, card
+        self.folder, self.config, self.origin = folder, config, origin
         self.losses: list[float] = []
 
     def discard_if_empty(self) -> None:
@@ -322,7 +323,8 @@ class _Record:
     def save(
         self, model: Model, averaged: Model, optimiser: torch.optim.Optimizer, step: int, clock: _Clock, evaluation: Evaluation | None
     ) -> None:
-        facts = dict(self.card) if evaluation is None else {**self.card, "score": f"{evaluation}, held out, after {step} steps"}
+        training = f"{step:,} steps of {self.config.optim.batch}, {clock.cpu() / 60:.1f} CPU-minutes"
+        origin = replace(self.origin, training=training, results=() if evaluation is None else (_score(evaluation, self.origin),))
         tensors = {f"raw.{name}": value for name, value in model.state_dict().items()}
         for name, parameter in model.named_parameters():
             moments = optimiser.state.get(parameter, {})
@@ -330,7 +332,23 @@ class _Record:
         state = {"step": step, "seconds": clock.elapsed(), "cpu_seconds": clock.cpu()}
         state |= {"optim": asdict(self.config.optim), "run": asdict(self.config.run)}
         files = {TRAINING: tensor_bytes(tensors), STATE: (json.dumps(state, indent=2) + "\n").encode()}
-        write_files(self.folder, {**model_files(averaged, facts), **files})
+        save_pretrained(averaged, self.folder, origin, files)
+
+
+def _with_data(origin: Origin, data: Dataset, held_out: Dataset | None) -> Origin:
+    """``origin`` with the images that the model is trained on, where the data sets know how they were made."""
+    if data.options is None:
+        return origin
+    config = DataConfig(name=data.name, train=data.split, **asdict(data.options))
+    config = config if held_out is None else replace(config, held_out=held_out.split)
+    return replace(origin, data=config, images=len(data) if data.fresh is None else None, class_names=data.class_names)
+
+
+def _score(evaluation: Evaluation, origin: Origin) -> Score:
+    """The last evaluation as the folder keeps it."""
+    error = None if math.isnan(evaluation.standard_error) else round(evaluation.standard_error, 3)
+    split = "held-out" if origin.data is None else origin.data.held_out
+    return Score(value=round(evaluation.nats, 3), error=error, unit="nats", kind=evaluation.kind, images=evaluation.images, split=split)
 
 
 @contextmanager

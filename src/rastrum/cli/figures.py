@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
-import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from . import parse
 from .show import NOTHING, ConditionFlags, Conditions, Json, answer, bits_per_dim, condition_for, load_model, progress
 from .source import Binarise, Count, Images, load_images
 
@@ -18,7 +15,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from ..canvas import CanvasModel
-    from ..config import DataConfig
     from ..data.dataset import Dataset
     from ..raster import RasterModel
 
@@ -43,7 +39,7 @@ def figures(
     KL of the latents, the PSNR that of images redrawn from them.
     """
     from ..canvas import CanvasModel
-    from ..checkpoint import write_files
+    from ..files import write_files
     from ..pictures.figures import beta_of, by_beta, comparison, over_time
     from ..pictures.sheets import encode_picture
 
@@ -99,7 +95,9 @@ def images_for(
     """The images asked for, or else those that the model's own recipe held out; ``ValueError`` with a remedy if it names none."""
     if data is not None or images is not None:
         return load_images(network, data, images, split or "test", count, binarise)
-    own = trained_on(model)
+    from ..checkpoint import read_origin
+
+    own = read_origin(model).data
     if own is None:
         raise ValueError(f"figures: the card of {model} does not say how it was trained; give --data NAME or --images PATH")
     from ..data.dataset import load_dataset
@@ -111,23 +109,6 @@ def images_for(
         dataset = load_dataset(own.name, split or own.held_out, replace(own, limit=count), report)
     check_data(network, dataset)
     return dataset
-
-
-def trained_on(model: str) -> DataConfig | None:
-    """The data of the recipe and settings that the command on a model's card names, or None."""
-    from ..checkpoint import read_card
-    from ..recipes import RECIPES
-
-    match = re.search(r"^\| command \| `rastrum train (\S+)(.*)` \|$", read_card(model), re.MULTILINE)
-    if match is None or match[1] not in RECIPES:
-        return None
-    recipe = RECIPES[match[1]].settings()
-
-    def settings(config: Annotated[Any, arg(name="")] = recipe, tensorboard: bool = False, json: Json = False) -> Any:
-        return config
-
-    settings.__annotations__["config"] = Annotated[type(recipe), arg(name="")]
-    return parse(settings, shlex.split(match[2]), f"rastrum train {match[1]}").data
 
 
 # ── pictures and numbers ─────────────────────────────────────────────────────────────────────────────────────────────────

@@ -22,10 +22,10 @@ from rich.table import Table as RichTable
 from torch import Tensor
 
 from ..canvas import CanvasModel
-from ..checkpoint import write_files
 from ..config import RunConfig
 from ..data.dataset import Dataset, load_dataset
 from ..evaluation import nats
+from ..files import write_files
 from ..generation import complete, generate, reconstruct, sample
 from ..pictures import plots
 from ..pictures import sheets as pictures

@@ -79,6 +79,7 @@ class DiagonalBiLSTMConfig(PixelRNNConfig):
 
 
 class DiagonalBiLSTM(PixelRNN):
+    name = "diagonal-bilstm"
     config_class = DiagonalBiLSTMConfig
     recurrence = DiagonalRecurrence
 

@@ -73,6 +73,7 @@ class DRAWConfig:
 class DRAW(PixelCanvas):
     """DRAW. State: canvas (B, H, C, W); memory: ``encoder``, ``decoder`` and their cells, each (B, S)."""
 
+    name = "draw"
     config_class = DRAWConfig
     more_presets = tuple(TABLE)
     config: DRAWConfig

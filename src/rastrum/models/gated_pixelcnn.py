@@ -69,6 +69,7 @@ class Layer(nn.Module):
 
 
 class GatedPixelCNN(RasterModel):
+    name = "gated-pixelcnn"
     config_class = GatedPixelCNNConfig
 
     def __init__(self, spec: ImageSpec, config: GatedPixelCNNConfig, condition_spec: ConditionSpec | None = None) -> None:

@@ -49,6 +49,7 @@ class MultiscalePixelRNNConfig:
 
 
 class MultiscalePixelRNN(RasterModel):
+    name = "multiscale-pixelrnn"
     config_class = MultiscalePixelRNNConfig
 
     def __init__(self, spec: ImageSpec, config: MultiscalePixelRNNConfig, condition_spec: ConditionSpec | None = None) -> None:

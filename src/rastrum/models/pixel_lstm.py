@@ -61,6 +61,7 @@ class Layer(nn.Module):
 
 
 class PixelLSTM(RasterModel):
+    name = "pixel-lstm"
     config_class = PixelLSTMConfig
 
     def __init__(self, spec: ImageSpec, config: PixelLSTMConfig, condition_spec: ConditionSpec | None = None) -> None:

@@ -58,6 +58,7 @@ class Block(nn.Module):
 class PixelCNN(RasterModel):
     """guide: maps known at every position that each block is told instead of a condition (``multiscale_pixelrnn.py``)."""
 
+    name = "pixelcnn"
     config_class = PixelCNNConfig
 
     def __init__(self, spec: ImageSpec, config: PixelCNNConfig, condition_spec: ConditionSpec | None = None, guide: int = 0) -> None:

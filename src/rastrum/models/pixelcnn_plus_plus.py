@@ -158,6 +158,7 @@ class Stage(nn.Module):
 
 
 class PixelCNNPlusPlus(RasterModel):
+    name = "pixelcnn++"
     config_class = PixelCNNPlusPlusConfig
     initialised: Tensor
 

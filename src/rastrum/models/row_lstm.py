@@ -53,6 +53,7 @@ class RowLSTMConfig(PixelRNNConfig):
 
 
 class RowLSTM(PixelRNN):
+    name = "row-lstm"
     config_class = RowLSTMConfig
     recurrence = RowRecurrence
 

@@ -98,6 +98,7 @@ class Layer(nn.Module):
 
 
 class SpatialLSTM(RasterModel):
+    name = "spatial-lstm"
     config_class = SpatialLSTMConfig
     initialised: Tensor
     active: Tensor

@@ -121,6 +121,7 @@ class DecoderBlock(nn.Module):
 class VideoPixelNetwork(RasterModel):
     """Also of one frame, a still image: the encoder and the recurrence then have nothing to do."""
 
+    name = "video-pixel-network"
     config_class = VideoPixelNetworkConfig
 
     def __init__(self, spec: ImageSpec, config: VideoPixelNetworkConfig, condition_spec: ConditionSpec | None = None) -> None:

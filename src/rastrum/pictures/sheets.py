@@ -442,7 +442,7 @@ def _indexed(frames: Sequence[Picture]) -> list[Picture]:
 
 def _write(path: str | Path, ending: str, data: bytes) -> None:
     """The whole file or none; ``OSError`` as the system says it."""
-    from ..checkpoint import write_files
+    from ..files import write_files
 
     path = Path(path)
     if path.suffix.lower() != ending:
