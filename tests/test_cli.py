@@ -270,7 +270,7 @@ def test_the_models_fit_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pyte
         (["complete", "GATED", "--data", "digits", "--known", "middle"], "middle"),
         (["complete", "GATED", "--data", "digits", "--particles", "0"], "--particles"),
         (["complete", "GATED", "--data", "digits", "--particles", "2", "--trace", "x.gif"], "--trace"),
-        (["complete", "GATED"], "--data NAME and --images PATH"),
+        (["evaluate", "DRAW"], "--data NAME or --images PATH"),
         (["complete", "GATED", "--data", "digitz"], "did you mean digits?"),
         (["score", "GATED", "--data", "digits", "--split", "tset"], "tset"),
         (["score", "GATED", "--images", "no/such/folder"], "no/such/folder"),

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import arg
 
-from .show import NOTHING, Backend, Conditions, Json, Model, Out, Trace, answer, check_suffix, condition_for, load_model, progress
-from .source import Binarise, Count, Data, Images, Split, load_images, load_videos
+from .show import NO_CONDITION, Backend, Conditions, Json, Model, Out, Trace, answer, check_suffix, condition_for, load_model, progress
+from .source import Binarise, Count, Data, Images, Loaded, Split, load_images, load_videos
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,7 +23,7 @@ def sample(
     count: Annotated[int, arg(help="how many images")] = 16,
     seed: Annotated[int, arg(help="same seed, same images")] = 0,
     temperature: Annotated[float, arg(help="below 1 likelier images, above 1 wilder ones")] = 1.0,
-    told: Conditions = NOTHING,
+    conditions: Conditions = NO_CONDITION,
     backend: Backend = None,
     columns: Annotated[int | None, arg(help="columns of the picture; by default about square, or one a class")] = None,
     out: Out = None,
@@ -43,10 +43,10 @@ def sample(
     check_suffix("--out", out, ".png")
     check_suffix("--trace", trace, ".gif")
     network = load_model(model)
-    condition = condition_for(network, max(count, 0), told, in_turn=True)
+    condition = condition_for(network, max(count, 0), conditions, in_turn=True)
     classes = None if condition is None or condition.is_floating_point() else condition.tolist()
     labels = None
-    if columns is None and classes and not told.classes:
+    if columns is None and classes and not conditions.classes:
         labels = [str(label) for label in range(max(classes) + 1)]
         columns = len(labels)
     video = network.spec.frames > 1
@@ -73,7 +73,7 @@ def complete(
     model: Model,
     data: Data = None,
     images: Images = None,
-    split: Split = "test",
+    split: Split = None,
     count: Count = 8,
     binarise: Binarise = None,
     known: Annotated[str | None, arg(metavar="KNOWN", help="what is kept: top, left, bottom or right half, a fraction of the rows such as "
@@ -84,7 +84,7 @@ def complete(
     temperature: Annotated[float, arg(help="below 1 likelier images, above 1 wilder ones")] = 1.0,
     particles: Annotated[int | None, arg(metavar="K", help="K weighted walks an image, so that known values steer what is drawn before "
                                                            "them; by default they steer only what comes after")] = None,
-    told: Conditions = NOTHING,
+    conditions: Conditions = NO_CONDITION,
     backend: Backend = None,
     out: Out = None,
     trace: Trace = None,
@@ -98,6 +98,7 @@ def complete(
     """
     import torch
 
+    from ..checkpoint import read_origin
     from ..particles import completions, effective_size, log_evidence
     from ..pictures.sheets import arrange, completion_sheet, save_animation, save_picture, tiles
     from ..pictures.videos import PLAY, animate_rows, check_context, film_strips, first_frames, surprise_colours
@@ -128,11 +129,13 @@ def complete(
     if particles is not None and trace is not None:
         raise ValueError("--trace: particles are chosen anew on their way, so there is no one walk to show; leave out one of the two")
     if video and known is None and images is not None and data is None:
-        dataset, whole = load_videos(network.spec, images, context, count, binarise)  # they may end where it is to go on
+        dataset, whole = load_videos(network.spec, images, context, count, binarise)  # they may end where the model is to go on
+        loaded = Loaded(dataset, read_origin(model).data)
     else:
-        dataset, whole = load_images(network, data, images, split, count, binarise), True
+        loaded, whole = load_images(network, model, data, images, split, count, binarise), True
+    dataset = loaded.dataset
     x = dataset.images.long()
-    condition = condition_for(network, len(x), told, dataset)
+    condition = condition_for(network, len(x), conditions, dataset)
     frames: list[Frame] = []
     found: dict[str, list[float]] = {}
     if particles is None:
@@ -168,11 +171,11 @@ def complete(
         decided = [decisions_before(network.order, frame, network.spec) | mask for frame in frames]
         save_animation((arrange(tiles(f.images, None, d), num_samples) for f, d in zip(frames, decided, strict=True)), trace)
     share = float(mask.expand(1, *network.spec.shape).float().mean())
-    result = {"model": model, "count": len(x), "num_samples": num_samples, "known": share, "seed": seed, **paths(out, trace)}
-    result |= {"particles": particles, **found}
+    result = {"model": model, **loaded.facts, "count": len(x), "num_samples": num_samples, "known": share, "seed": seed}
+    result |= {**paths(out, trace), "particles": particles, **found}
     if out is None:
         result["images"] = values.tolist()
-    title = f"{len(x)} images, {num_samples} completions of each, {share:.0%} known"
+    title = f"{len(x)} images ({loaded.text}), {num_samples} completions of each, {share:.0%} known"
     if found:
         sizes, nats = (sum(each) / len(each) for each in found.values())
         title += f"; {particles} particles, {sizes:.1f} of them by weight; log p of what is known about {nats:.2f} nats"
@@ -183,11 +186,11 @@ def reconstruct(
     model: Model,
     data: Data = None,
     images: Images = None,
-    split: Split = "test",
+    split: Split = None,
     count: Count = 8,
     binarise: Binarise = None,
     seed: Annotated[int, arg(help="same seed, same strokes")] = 0,
-    told: Conditions = NOTHING,
+    conditions: Conditions = NO_CONDITION,
     out: Out = None,
     trace: Trace = None,
     json: Json = False,
@@ -208,9 +211,10 @@ def reconstruct(
     network = load_model(model)
     if not isinstance(network, CanvasModel):
         raise ValueError(f"{model} decides pixel by pixel and cannot reconstruct; use complete, or a canvas model such as draw")
-    dataset = load_images(network, data, images, split, count, binarise)
+    loaded = load_images(network, model, data, images, split, count, binarise)
+    dataset = loaded.dataset
     x = dataset.images.long()
-    condition = condition_for(network, len(x), told, dataset)
+    condition = condition_for(network, len(x), conditions, dataset)
     frames = draw(rastrum.reconstruct(network, x, condition, seed), len(x), keep=True)
     target = x / (network.spec.levels - 1)
     if out is not None and len(x) == 1:
@@ -224,8 +228,9 @@ def reconstruct(
         save_animation((reconstruction_sheet(target, frame, None, limit) for frame in frames[1:]), trace, fps=6)
     error = float((frames[-1].images - target).square().mean())
     kl = sum(float(frame.info["kl"].mean()) for frame in frames if "kl" in frame.info)
-    result = {"model": model, "count": len(x), "strokes": len(frames) - 1, "squared_error": error, "kl_nats": kl, **paths(out, trace)}
-    title = f"{len(x)} images in {len(frames) - 1} strokes: squared error {error:.4f} a value, {kl:.1f} nats of latent an image"
+    result = {"model": model, **loaded.facts, "count": len(x), "strokes": len(frames) - 1, "squared_error": error, "kl_nats": kl}
+    result |= paths(out, trace)
+    title = f"{len(x)} images ({loaded.text}) in {len(frames) - 1} strokes: squared error {error:.4f} per value, KL {kl:.1f} nats per image"
     answer(result, json, *written(title, out, trace))
 
 

@@ -1,15 +1,14 @@
-"""``figures``: the pictures that explain trained models, in a folder, and the numbers that belong to them."""
+"""``figures``: the pictures that explain trained models, in a folder, with rate, distortion and likelihood."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from .show import NOTHING, ConditionFlags, Conditions, Json, answer, bits_per_dim, condition_for, load_model, progress
-from .source import Binarise, Count, Images, load_images
+from .show import NO_CONDITION, ConditionFlags, Conditions, Json, answer, bits_per_dim, condition_for, load_model, progress
+from .source import Binarise, Count, Data, Images, Split, load_images
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -20,15 +19,17 @@ if TYPE_CHECKING:
 
 
 def figures(
-    models: Annotated[Positional[tuple[str, ...]], arg(metavar="MODEL …", help="folders of saved models, or rastrum/NAME in the box")],
+    models: Annotated[
+        Positional[tuple[str, ...]], arg(metavar="MODEL …", help="folders of saved models, or rastrum/NAME for a bundled one")
+    ],
     out: Annotated[Path, arg(metavar="FOLDER", help="where pictures go; of several models, each has a folder there")] = Path("figures"),
-    data: Annotated[str | None, arg(metavar="NAME", help="data set; by default the one on the model's card")] = None,
+    data: Data = None,
     images: Images = None,
-    split: Annotated[str | None, arg(help="of the data set: train, test, test[:100], …; by default what was held out, else test")] = None,
+    split: Split = None,
     count: Count = 64,
     binarise: Binarise = None,
     seed: Annotated[int, arg(help="same seed, same pictures")] = 0,
-    told: Conditions = NOTHING,
+    conditions: Conditions = NO_CONDITION,
     json: Json = False,
 ) -> None:
     """Draw what explains trained models.
@@ -53,79 +54,55 @@ def figures(
     if len(set(sizes.values())) > 1:
         said = ", ".join(f"{name} {size}" for name, size in sizes.items())
         raise ValueError(f"figures: models are compared on images of one size, these have {said}; give them one at a time")
-    found, measures, imagined = {}, {}, {}
+    found, measures, imagined, loaded = {}, {}, {}, {}
     for name, model in zip(names, models, strict=True):
         network = networks[name]
-        dataset = images_for(model, network, data, images, split, count, binarise)
-        condition = condition_for(network, len(dataset), told, dataset)
+        loaded[name] = load_images(network, model, data, images, split, count, binarise)
+        dataset = loaded[name].dataset
+        condition = condition_for(network, len(dataset), conditions, dataset)
         folder = out if len(models) == 1 else out / name
-        numbers, measured = measure_all(network, dataset, condition, seed)
+        values, measured = measure_all(network, dataset, condition, seed)
         if measured is not None:
             measures[name] = measured
-        files = draw_all(network, dataset, condition, told, seed, measured)
+        files = draw_all(network, dataset, condition, conditions, seed, measured)
         write_files(folder, files)
-        imagined[name] = condition_for(network, 64, told, dataset, in_turn=True)
-        found[name] = {"model": model, "data": dataset.name, "split": dataset.split, "images": len(dataset), "beta": beta_of(network),
-                       **numbers, "files": [str(folder / file) for file in files]}  # fmt: skip
+        imagined[name] = condition_for(network, 64, conditions, dataset, in_turn=True)
+        found[name] = {"model": model, **loaded[name].facts, "images": len(dataset), "beta": beta_of(network),
+                       **values, "files": [str(folder / file) for file in files]}  # fmt: skip
     together: dict[str, bytes] = {}
     if len(models) > 1:
         name = "betas.png" if by_beta(networks) else "models.png"
         together[name] = encode_picture(comparison(networks, measures, imagined, seed))
-        if painters := {name: network for name, network in networks.items() if isinstance(network, CanvasModel)}:
-            together["over-time.png"] = encode_picture(over_time(painters, imagined, seed))
+        if drawing := {name: network for name, network in networks.items() if isinstance(network, CanvasModel)}:
+            together["over-time.png"] = encode_picture(over_time(drawing, imagined, seed))
         write_files(out, together)
-    beside = [str(out / name) for name in together]
-    files = [file for row in found.values() for file in row["files"]] + beside
-    result = {"out": str(out), "seed": seed, "models": found, "together": beside}
-    answer(result, json, table(found), *(f"  {file}" for file in files))
+    joint = [str(out / name) for name in together]
+    files = [file for row in found.values() for file in row["files"]] + joint
+    result = {"out": str(out), "seed": seed, "models": found, "together": joint}
+    answer(result, json, *(f"{name}: {each.text}" for name, each in loaded.items()), table(found), *(f"  {file}" for file in files))
 
 
 def short_names(models: tuple[str, ...]) -> list[str]:
-    """A name a model, for folders and headings: the last part of its path, numbered where two have the same."""
+    """A name per model, for folders and headings: the last part of its path, numbered if two are the same."""
     last = [Path(model).resolve().name for model in models]
     return [name if name not in last[:i] else f"{name}-{last[: i + 1].count(name)}" for i, name in enumerate(last)]
 
 
-# ── where the images come from ───────────────────────────────────────────────────────────────────────────────────────────
-
-
-def images_for(
-    model: str, network: RasterModel | CanvasModel, data: str | None, images: Path | None, split: str | None, count: int, binarise: Any
-) -> Dataset:
-    """The images asked for, or else those that the model's own recipe held out; ``ValueError`` with a remedy if it names none."""
-    if data is not None or images is not None:
-        return load_images(network, data, images, split or "test", count, binarise)
-    from ..checkpoint import read_origin
-
-    own = read_origin(model).data
-    if own is None:
-        raise ValueError(f"figures: the card of {model} does not say how it was trained; give --data NAME or --images PATH")
-    from ..data.dataset import load_dataset
-    from ..evaluation import check_data
-
-    if count < 1:
-        raise ValueError(f"--count: expected at least 1, got {count}")
-    with progress(f"reading {own.name}", 1, "images") as report:
-        dataset = load_dataset(own.name, split or own.held_out, replace(own, limit=count), report)
-    check_data(network, dataset)
-    return dataset
-
-
-# ── pictures and numbers ─────────────────────────────────────────────────────────────────────────────────────────────────
+# ── pictures and values ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def draw_all(
-    network: RasterModel | CanvasModel, dataset: Dataset, condition: Any, told: ConditionFlags, seed: int, measured: Any
+    network: RasterModel | CanvasModel, dataset: Dataset, condition: Any, conditions: ConditionFlags, seed: int, measured: Any
 ) -> dict[str, bytes]:
-    """The files by name, a bar meanwhile."""
+    """The files by name, with a progress bar."""
     from ..pictures.figures import CANVAS_FIGURES, RASTER_FIGURES, RASTER_SHEET, SHEET, canvas_figures, raster_figures
     from ..raster import RasterModel
 
     x, files = dataset.images.long(), {}
     if isinstance(network, RasterModel):
-        walk = raster_figures(network, x, condition, condition_for(network, RASTER_SHEET, told, dataset, in_turn=True), seed)
+        walk = raster_figures(network, x, condition, condition_for(network, RASTER_SHEET, conditions, dataset, in_turn=True), seed)
     else:
-        walk = canvas_figures(network, x, condition, condition_for(network, SHEET, told, dataset, in_turn=True), seed, measured)
+        walk = canvas_figures(network, x, condition, condition_for(network, SHEET, conditions, dataset, in_turn=True), seed, measured)
     with progress("drawing", len(RASTER_FIGURES if isinstance(network, RasterModel) else CANVAS_FIGURES), "figures") as report:
         for name, content in walk:
             files[name] = content
@@ -134,7 +111,7 @@ def draw_all(
 
 
 def measure_all(network: RasterModel | CanvasModel, dataset: Dataset, condition: Any, seed: int) -> tuple[dict[str, Any], Any]:
-    """Numbers of a model by name, and a canvas model's ``Measures``."""
+    """Values of a model by name, and a canvas model's ``Measures``."""
     import torch
 
     from ..pictures.figures import measure
@@ -154,7 +131,7 @@ def measure_all(network: RasterModel | CanvasModel, dataset: Dataset, condition:
 
 
 def table(found: dict[str, dict[str, Any]]) -> Table:
-    """Rate, PSNR and likelihood, a row a model; β only where one has it."""
+    """Rate, PSNR and likelihood, a row per model; β only if one has it."""
     from rich.table import Column, Table
 
     weighted = any(row["beta"] is not None for row in found.values())

@@ -176,7 +176,7 @@ def sample_sheet(state: TrainState, held_out: Dataset, folder: Path) -> None:
     from ..pictures.sheets import save_picture, sheet
     from ..pictures.videos import film_strips
     from ..raster import RasterModel
-    from .show import NOTHING, condition_for
+    from .show import NO_CONDITION, condition_for
 
     model = state.model
     if model.spec.channels not in (1, 3) or (isinstance(model, RasterModel) and not model.has_likelihood):
@@ -185,5 +185,5 @@ def sample_sheet(state: TrainState, held_out: Dataset, folder: Path) -> None:
     if model.spec.frames > 1:
         save_picture(film_strips(rastrum.sample(model, VIDEOS) / scale), file)
         return
-    x = rastrum.sample(model, SAMPLES, condition_for(model, SAMPLES, NOTHING, held_out, in_turn=True))
+    x = rastrum.sample(model, SAMPLES, condition_for(model, SAMPLES, NO_CONDITION, held_out, in_turn=True))
     save_picture(sheet(x / scale), file)
