@@ -11,9 +11,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import rastrum
-from rastrum import ConditionSpec, ImageSpec, checkpoint
-from rastrum.checkpoint import CheckpointError, load, save_pretrained
+from rastrum import ConditionSpec, ImageSpec, checkpoint, files
+from rastrum.checkpoint import CheckpointError, Origin, read_origin, save_pretrained
+from rastrum.config import DataConfig, Score
 from rastrum.distributions import Bernoulli
+from rastrum.models import MODELS, load
 
 CASES = [
     ("pixelcnn", ImageSpec(1, 5, 4, 2), None),
@@ -54,22 +56,72 @@ def test_the_models_own_method_and_the_public_name_do_the_same(tmp_path: Path) -
     assert same(model, other) and next(other.parameters()).dtype == torch.float64
 
 
-def test_the_card_tells_what_is_known_and_credits_the_digits(tmp_path: Path) -> None:
-    save_pretrained(tiny(), tmp_path, {"data": "digits train", "command": "rastrum train x", "score": "1.2 nats"})
-    text = (tmp_path / "README.md").read_text()
-    parameters = sum(p.numel() for p in tiny().parameters())
-    for part in ("# pixelcnn", "1 x 4 x 4, 2 levels", f"{parameters:,}", "`rastrum train x`", "1.2 nats", "CC BY 4.0"):
+ORIGIN = Origin(
+    data=DataConfig(name="digits", train="train[:50]", binarise="threshold"),
+    images=50,
+    class_names=("zero", "one"),
+    recipe="pixelcnn-digits",
+    commands=("rastrum train x", "rastrum train x --start y"),
+    tuned_on="test",
+    training="3 steps",
+    results=(Score(value=1.20, error=0.1, unit="nats", kind="exact", images=7, split="test"),),
+    rows={"draws": "well"},
+    samples="samples.png",
+    example=("import rastrum", "draw()"),
+)
+
+
+def test_a_folder_says_where_its_model_comes_from(tmp_path: Path) -> None:
+    """config.json gives back what it was given, and the card tells it; the digits are credited; a plain model has none of it."""
+    save_pretrained(tiny(), tmp_path / "m", ORIGIN)
+    assert read_origin(tmp_path / "m") == ORIGIN
+    text, parameters = (tmp_path / "m" / "README.md").read_text(), sum(p.numel() for p in tiny().parameters())
+    for part in ("# pixelcnn", "1 x 4 x 4, 2 levels", f"{parameters:,}", "`rastrum train x`, then `rastrum train x --start y`", "CC BY 4.0",
+                 "digits train[:50], 50 images, threshold binarisation; held out: test", "zero, one", "settings chosen on test images",
+                 "1.2 ± 0.1 nats (7 test images, exact)", "| draws | well |", "draw()\n```", "samples.png"):  # fmt: skip
         assert part in text
+    config = json.loads((tmp_path / "m" / "config.json").read_text())
+    assert config["data"]["binarise"] == "threshold" and config["data"]["class_names"] == ["zero", "one"]
+    assert config["recipe"]["name"] == "pixelcnn-digits" and same(load(tmp_path / "m"), tiny())
+    tiny().save_pretrained(tmp_path / "plain")
+    assert set(json.loads((tmp_path / "plain" / "config.json").read_text())) == {"rastrum", "model", "spec", "condition_spec", "config"}
+    assert read_origin(tmp_path / "plain") == Origin()
 
 
-def test_a_model_that_load_could_not_rebuild_is_not_saved(tmp_path: Path) -> None:
+@pytest.mark.parametrize("entry", [{"data": {"nam": "digits"}}, {"data": 3}, {"results": [{"value": 1}]}, {"recipe": "x"}, {"card": [1]}])
+def test_damaged_entries_are_named_and_the_model_still_loads(entry: dict[str, Any], tmp_path: Path) -> None:
+    save_pretrained(tiny(), tmp_path)
+    spoil_config(**entry)(tmp_path)
+    with pytest.raises(CheckpointError, match=r"config\.json: data, recipe, training, results or card cannot be read"):
+        read_origin(tmp_path)
+    assert same(load(tmp_path), tiny())
+
+
+def test_names_are_those_of_the_classes() -> None:
+    assert {name: vars(model_class)["name"] for name, model_class in MODELS.items()} == {name: name for name in MODELS}
+
+
+def test_a_class_without_a_name_of_its_own_is_not_saved(tmp_path: Path) -> None:
+    """Neither a user's class nor one derived from a model here; one with a name of its own is, for its user to enter in MODELS."""
+
     class Mine(rastrum.RasterModel):
         def distribution(self, x: Any, condition: Any = None) -> Any:
             return Bernoulli(torch.zeros(x.shape))
 
-    with pytest.raises(ValueError, match=r"Mine is not in rastrum\.MODELS"):
-        Mine(ImageSpec(1, 2, 2, 2)).save_pretrained(tmp_path / "mine")
+    class Derived(MODELS["pixelcnn"]):
+        pass
+
+    class Named(MODELS["pixelcnn"]):
+        name = "named"
+
+    spec, config = ImageSpec(1, 4, 4, 2), tiny().config
+    for model in (Mine(spec), Derived(spec, config)):
+        with pytest.raises(ValueError, match=rf"{type(model).__name__} has no name.*enter it in rastrum\.MODELS"):
+            model.save_pretrained(tmp_path / "mine")
     assert not (tmp_path / "mine").exists()
+    Named(spec, config).save_pretrained(tmp_path / "named")
+    with pytest.raises(CheckpointError, match="unknown model 'named'"):
+        load(tmp_path / "named")
 
 
 def spoil_config(**changes: Any) -> Any:
@@ -132,9 +184,9 @@ def test_what_is_not_a_whole_model_of_ours_is_refused(spoil: Any, says: str, tmp
     assert "\n" not in str(error.value) and str(tmp_path) in str(error.value)
 
 
-def test_no_folder_no_model_in_the_box(tmp_path: Path) -> None:
+def test_no_folder_no_bundled_model(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    cases = {tmp_path / "nothing": "is not there", tmp_path / "file": "is a file", "rastrum/nothing": "in the package; there are"}
+    cases = {tmp_path / "nothing": "is not there", tmp_path / "file": "is a file", "rastrum/nothing": "bundled with the package; there are"}
     for name, says in cases.items():
         with pytest.raises(CheckpointError, match=says):
             load(name)
@@ -152,7 +204,7 @@ def test_a_full_disk_leaves_the_old_model_and_no_litter(tmp_path: Path, monkeypa
             if error := next(calls):
                 raise error
 
-        monkeypatch.setattr(checkpoint.os, "fsync", sync)
+        monkeypatch.setattr(files.os, "fsync", sync)
         with pytest.raises(OSError, match="No space left on device") as error:
             save_pretrained(tiny(seed=2), target)
         assert error.value.errno == errno.ENOSPC and "\n" not in str(error.value)
@@ -184,6 +236,6 @@ def test_foreign_files_are_not_overwritten(tmp_path: Path) -> None:
 def test_there_is_no_pickle_in_the_folder_or_the_code(tmp_path: Path) -> None:
     save_pretrained(tiny(), tmp_path)
     assert {path.suffix for path in tmp_path.iterdir()} == {".safetensors", ".json", ".md"}
-    for name in ("checkpoint", "train"):
+    for name in ("checkpoint", "files", "models/__init__", "train"):
         source = (Path(checkpoint.__file__).parent / f"{name}.py").read_text()
         assert "torch.save" not in source and "torch.load" not in source and "import pickle" not in source

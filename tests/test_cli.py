@@ -93,6 +93,10 @@ def test_train_leaves_model_metrics_and_samples(run_folder: Path) -> None:
     names = {path.name for path in run_folder.iterdir()}
     assert {"model.safetensors", "config.json", "README.md", "metrics.jsonl", "samples-000003.png"} <= names
     assert "rastrum train gated-pixelcnn-digits" in (run_folder / "README.md").read_text()
+    config = json.loads((run_folder / "config.json").read_text())
+    assert (config["data"]["name"], config["data"]["images"], config["data"]["class_names"]) == ("digits", 1437, list("0123456789"))
+    assert config["recipe"]["name"] == "gated-pixelcnn-digits" and "--run.steps 3" in config["recipe"]["commands"][0]
+    assert config["training"].startswith("3 steps of 4") and config["results"][0]["kind"] == "exact" and config["results"][0]["images"] == 8
     assert Image.open(run_folder / "samples-000003.png").width > 64
 
 
@@ -208,7 +212,8 @@ def test_lists(capsys: pytest.CaptureFixture[str]) -> None:
     from rastrum.recipes import RECIPES
 
     found = answered(capsys, "recipes")
-    assert list(found) == list(RECIPES) and all(row["expected"] and row["command"] for row in found.values())
+    assert list(found) == list(RECIPES) and found["draw-digits"]["expected"]["value"] == 2.04
+    assert all(row["commands"] and row["about"] for row in found.values())
     from rastrum.cli.about import describe
 
     row = describe("gated-pixelcnn", presets=("tiny",))
@@ -216,24 +221,25 @@ def test_lists(capsys: pytest.CaptureFixture[str]) -> None:
     assert row["kind"] == "raster" and row["colour"] and not row["more_presets"] and row["levels"] == 256 and "class" in row["conditions"]
 
 
-@pytest.mark.parametrize("columns", [80, 120])
-def test_the_models_fit_a_terminal(columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Every cell of the table whole, the conditions one a line where there is no room for two."""
+def test_the_models_fit_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """80 columns: a line per model, however large, and a line per bundled model, of which no weights are read."""
+    from rastrum import checkpoint
     from rastrum.cli import about
 
-    longest = {"kind": "canvas", "parameters": {"tiny": 9596, "small": 865_863, "paper": 115_797_889}, "conditions": ["class", "vector"],
-               "more_presets": [], "colour": True, "videos": False, "levels": 65536}  # fmt: skip
+    longest = {"kind": "canvas", "parameters": {"tiny": 9596, "small": 865_863, "paper": 115_797_889},
+               "conditions": ["class", "vector", "map"], "more_presets": [], "colour": True, "videos": True, "levels": 65536}  # fmt: skip
     monkeypatch.setattr(about, "describe", lambda name: longest)
-    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr(checkpoint, "load_file", None)
+    monkeypatch.setenv("COLUMNS", "80")
     assert main(["models"]) == 0
-    out = capsys.readouterr().out
-    table = out[: out.index("raster: pixel by pixel")]
-    assert "…" not in table and max(map(len, table.splitlines())) <= columns
-    for word in (*rastrum.MODELS, "told", "colour", "levels", "115,797,889"):
-        assert word in table
-    for word in ("class,", "vector", "yes", "2–65,536"):
-        assert table.split().count(word) == len(rastrum.MODELS)
-    assert ("class, vector" in table) == (columns == 120)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80 and "…" not in "".join(lines)
+    for name in rastrum.MODELS:
+        (line,) = [line.split() for line in lines if line.startswith(f"{name} ")]
+        assert line == [name, "canvas", "866k", "116M", "class", "vector", "map", "yes", "65,536", "yes"]
+    for name, score in {"draw-binarized-mnist": "≤ 85.01 nats", "row-lstm-placed-mnist": "27.15 nats"}.items():
+        assert sum(f"rastrum/{name} " in line and score in line for line in lines) == 1
+    assert about.short(613) == "613" and about.short(9596) == "9.6k" and about.short(53_644_220) == "53.6M"
 
 
 # ── bad input ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -264,7 +270,7 @@ def test_the_models_fit_a_terminal(columns: int, monkeypatch: pytest.MonkeyPatch
         (["complete", "GATED", "--data", "digits", "--known", "middle"], "middle"),
         (["complete", "GATED", "--data", "digits", "--particles", "0"], "--particles"),
         (["complete", "GATED", "--data", "digits", "--particles", "2", "--trace", "x.gif"], "--trace"),
-        (["complete", "GATED"], "--data NAME and --images PATH"),
+        (["evaluate", "DRAW"], "--data NAME or --images PATH"),
         (["complete", "GATED", "--data", "digitz"], "did you mean digits?"),
         (["score", "GATED", "--data", "digits", "--split", "tset"], "tset"),
         (["score", "GATED", "--images", "no/such/folder"], "no/such/folder"),

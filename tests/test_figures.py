@@ -239,12 +239,13 @@ def test_what_cannot_be_drawn_is_named(call, named: str) -> None:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A canvas and a raster model of the digits' size, the canvas model with a card of a run that held out a part of the training set."""
+    """A canvas and a raster model of the digits' size, the canvas model made for a part of the training set."""
     folder, spec = tmp_path_factory.mktemp("runs"), ImageSpec(1, 8, 8, 17)
-    from rastrum.checkpoint import save_pretrained
+    from rastrum.checkpoint import Origin, save_pretrained
+    from rastrum.config import DataConfig
 
-    command = "rastrum train draw-digits --data.held-out 'train[:50]' --run.steps 3"
-    save_pretrained(rastrum.build("draw", spec, "tiny"), folder / "draw", {"command": command})
+    origin = Origin(data=DataConfig(name="digits", held_out="train[:50]"))
+    save_pretrained(rastrum.build("draw", spec, "tiny"), folder / "draw", origin)
     rastrum.build("draw", spec, "tiny", attention=False).save_pretrained(folder / "plain")
     rastrum.build("pixelcnn", spec, "tiny").save_pretrained(folder / "pixelcnn")
     return folder
@@ -261,7 +262,7 @@ def answered(capsys: pytest.CaptureFixture[str], *argv: object) -> dict:
 
 
 def test_the_command_knows_what_was_held_out(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Without --data: the images that the run on the card held out; the numbers are the library's on them."""
+    """Without --data: the images that the model's run held out; the numbers are the library's on them."""
     from rastrum.config import DataOptions
     from rastrum.data.dataset import load_dataset
 

@@ -7,10 +7,10 @@ import torch
 
 import rastrum
 from rastrum import CanvasModel, RasterModel
-from rastrum.checkpoint import BOXED, pretrained
+from rastrum.checkpoint import BUNDLED_FOLDER, bundled, card, read_origin
 from rastrum.recipes import RECIPES
 
-NAMES = pretrained()
+NAMES = bundled()
 
 
 def test_all_are_there() -> None:
@@ -25,16 +25,23 @@ def test_all_are_there() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_a_card_is_made_of_config_json(name: str) -> None:
+    """After a change of either, write the card anew: ``(folder / "README.md").write_text(card(load(name), read_origin(name), name))``."""
+    text = (BUNDLED_FOLDER / name.removeprefix("rastrum/") / "README.md").read_text(encoding="utf-8")
+    assert text == card(rastrum.load(name), read_origin(name), name)
+    for row in ("| data |", "| command |", "| training |", "| score |", "samples.png", f'rastrum.load("{name}")'):
+        assert row in text
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_model_in_the_package(name: str) -> None:
-    """At most 2 MB of weights, made by the recipe of its name, whose expected score its card repeats; it draws and scores, as told."""
-    folder = BOXED / name.removeprefix("rastrum/")
+    """At most 2 MB of weights, made by the recipe of its name, whose expected score it repeats; it draws and scores, as conditioned."""
+    folder = BUNDLED_FOLDER / name.removeprefix("rastrum/")
     assert (folder / "model.safetensors").stat().st_size <= 2e6 and (folder / "samples.png").exists()
-    card = (folder / "README.md").read_text(encoding="utf-8")
-    for row in ("| data |", "| command |", "| time |", "| score |", "samples.png", f'rastrum.load("{name}")'):
-        assert row in card
-    recipe = RECIPES[folder.name]
-    assert any(score.number in card for score in (recipe.expected, *recipe.further) if score is not None)
-    model = rastrum.load(name)
+    origin, recipe, model = read_origin(name), RECIPES[folder.name], rastrum.load(name)
+    assert (origin.recipe, origin.data, origin.tuned_on) == (recipe.name, recipe.data, recipe.tuned_on)
+    ours, expected = origin.results, [score for score in (recipe.expected, *recipe.further) if score is not None]
+    assert {(score.value, score.error) for score in ours} & {(score.value, score.error) for score in expected}
     assert model.config == recipe.model
     told = other = None
     if model.condition_spec is not None:                                  # a digit, or one in a corner, and another one

@@ -17,7 +17,8 @@ import torch
 from safetensors.torch import load_file
 
 import rastrum
-from rastrum import ConditionSpec, ImageSpec, checkpoint
+from rastrum import ConditionSpec, ImageSpec, files
+from rastrum.checkpoint import Origin
 from rastrum.config import DataOptions, OptimConfig, RunConfig, TrainConfig
 from rastrum.data.dataset import Dataset, load_dataset
 from rastrum.evaluation import evaluate
@@ -248,7 +249,7 @@ def test_leaving_early_leaves_the_averaged_weights() -> None:
 def test_a_run_leaves_a_model_its_raw_weights_moments_state_and_metrics(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     model = build(condition=ConditionSpec("class", 3))
-    states = finish(model, stripes(), config(6, {"folder": str(folder), "log_every": 2}), stripes(), {"data": "stripes", "command": "x"})
+    states = finish(model, stripes(), config(6, {"folder": str(folder), "log_every": 2}), stripes(), Origin(commands=("x",)))
     names = ["README.md", "config.json", "metrics.jsonl", "model.safetensors", "state.json", "training.safetensors"]
     assert sorted(path.name for path in folder.iterdir()) == names
     assert torch.equal(weights(rastrum.load(folder)), weights(model))
@@ -288,7 +289,7 @@ def test_a_full_disk_ends_the_run_and_keeps_the_last_checkpoint(tmp_path: Path, 
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(checkpoint.os, "fsync", full)
+    monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(OSError, match="No space left on device"):
         list(run)
     after = {path.name: path.read_bytes() for path in folder.iterdir()}

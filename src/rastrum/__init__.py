@@ -11,18 +11,16 @@ _WHERE = {
     "protocol": ("ImageSpec", "ConditionSpec", "Frame"),
     "raster": ("RasterModel",),
     "strokes": ("CanvasModel",),
-    "models": ("MODELS", "build"),
+    "models": ("MODELS", "build", "load"),
     "generation": ("sample", "complete", "generate", "reconstruct"),
     "checking": ("check",),
     "compression": ("FileError", "compress", "decompress"),
-    "checkpoint": ("load",),
 }
 _MODULE = {name: module for module, names in _WHERE.items() for name in names}
 __all__ = sorted(_MODULE)  # pyright: ignore[reportUnsupportedDunderAll]
 
 if TYPE_CHECKING:
     from .checking import check as check
-    from .checkpoint import load as load
     from .compression import FileError as FileError
     from .compression import compress as compress
     from .compression import decompress as decompress
@@ -32,6 +30,7 @@ if TYPE_CHECKING:
     from .generation import sample as sample
     from .models import MODELS as MODELS
     from .models import build as build
+    from .models import load as load
     from .protocol import ConditionSpec as ConditionSpec
     from .protocol import Frame as Frame
     from .protocol import ImageSpec as ImageSpec

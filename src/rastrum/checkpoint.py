@@ -1,34 +1,39 @@
-"""Models in folders, without pickle: model.safetensors, config.json {rastrum, model, spec, condition_spec, config}, README.md (the card).
+"""Saved models: a folder with model.safetensors, config.json and README.md (the card), without pickle. ``models.load`` rebuilds them.
 
-``rastrum`` in config.json is the version of this format. A folder is written file by file to temporaries beside the final names, synced,
-then renamed: a full disk or a kill leaves what was there before, whole.
+config.json {rastrum, model, spec, condition_spec, config} says what to build; ``rastrum`` is the version of this format. Further entries
+say where the model comes from (``Origin``), as far as it is known:
+
+    data      the images that it was made for: name, splits, preprocessing, number of training images, names of the classes
+    recipe    name, commands, what its settings were chosen on          training    in words          results    scores
+    card      what only the card shows: rows, a picture, lines of Python
+
+The card is written from these entries and the model alone.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
+from .config import DataConfig, Score
 from .data.dataset import NOTICES
-from .protocol import ConditionSpec, ImageSpec
+from .files import write_files
 
 if TYPE_CHECKING:
     from .model import Model
 
 FORMAT = 1
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
-BOX = "rastrum/"  # "rastrum/NAME" is a model in the package
-BOXED = Path(__file__).with_name("pretrained")
+BUNDLED = "rastrum/"  # "rastrum/NAME" is a model bundled with the package
+BUNDLED_FOLDER = Path(__file__).with_name("pretrained")
 
 
 # Names in files that were saved before they were renamed here: options of a model's config, and parts of a parameter's name.
@@ -40,26 +45,92 @@ class CheckpointError(ValueError):
     """A folder that does not hold a model that can be rebuilt; the message names the file and what is wrong with it."""
 
 
-def save_pretrained(model: Model, folder: str | Path, card: Mapping[str, str] | None = None) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where a model comes from.
+
+    data: the images that it was made for, and their preprocessing; None = unknown. images: number of training images, None = unknown or
+    without end. class_names: of the data set, in the order of the class numbers.
+    recipe: its name. commands: what was typed, in order. tuned_on: what the settings were chosen on.
+    training: time and steps, in words. results: scores.
+    rows: further rows of the card. samples: file name of a picture next to it. example: lines of Python instead of the usual ones.
+    """
+
+    data: DataConfig | None = None
+    images: int | None = None
+    class_names: tuple[str, ...] = ()
+    recipe: str | None = None
+    commands: tuple[str, ...] = ()
+    tuned_on: Literal["validation", "test"] | None = None
+    training: str = ""
+    results: tuple[Score, ...] = ()
+    rows: Mapping[str, str] = field(default_factory=dict)
+    samples: str | None = None
+    example: tuple[str, ...] = ()
+
+    def entries(self) -> dict[str, Any]:
+        """For config.json; only what is known."""
+        found: dict[str, Any] = {}
+        if self.data is not None:
+            first = {key: getattr(self.data, key) for key in ("name", "train", "held_out")}
+            found["data"] = first | asdict(self.data) | {"images": self.images, "class_names": list(self.class_names)}
+        if self.recipe is not None or self.commands:
+            found["recipe"] = {"name": self.recipe, "commands": list(self.commands), "tuned_on": self.tuned_on}
+        card = {"rows": dict(self.rows), "samples": self.samples, "example": list(self.example)}
+        rest = {"training": self.training, "results": [asdict(score) for score in self.results], "card": card}
+        return found | {key: value for key, value in rest.items() if (any(value.values()) if key == "card" else value)}
+
+    @staticmethod
+    def of(config: Mapping[str, Any]) -> Origin:
+        """From the entries of a config.json."""
+        data, recipe, card = (dict(config.get(key) or {}) for key in ("data", "recipe", "card"))
+        images, class_names = data.pop("images", None), data.pop("class_names", ())
+        return Origin(
+            data=DataConfig(**data) if data else None,
+            images=images,
+            class_names=tuple(class_names),
+            recipe=recipe.get("name"),
+            commands=tuple(recipe.get("commands", ())),
+            tuned_on=recipe.get("tuned_on"),
+            training=config.get("training", ""),
+            results=tuple(Score(**score) for score in config.get("results", ())),
+            rows=card.get("rows", {}),
+            samples=card.get("samples"),
+            example=tuple(card.get("example", ())),
+        )
+
+
+# ── writing ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def save_pretrained(
+    model: Model,
+    folder: str | Path,
+    origin: Origin | None = None,
+    more: Mapping[str, bytes] | None = None,
+) -> None:
     """Write the model to ``folder``, which is made; an earlier model there is replaced, other files stay.
 
-    card: facts for the card, such as data, command, score; "samples" names a picture beside it, "load" what ``load`` is given.
-    Raises ``ValueError`` for a model that is not in ``rastrum.MODELS`` and for a folder with foreign files of these names; ``OSError``
+    origin: where the model comes from, for config.json and the card. more: further files by name, written together with the model's.
+
+    Raises ``ValueError`` for a class without a name of its own and for a folder with foreign files of these names; ``OSError``
     (one line) if writing fails, with nothing changed.
     """
-    write_files(folder, model_files(model, card))
-
-
-def model_files(model: Model, card: Mapping[str, str] | None = None) -> dict[str, bytes]:
-    """The three files by name."""
-    told = None if model.condition_spec is None else asdict(model.condition_spec)
-    name = name_of(model)
-    config = {"rastrum": FORMAT, "model": name, "spec": asdict(model.spec), "condition_spec": told, "config": asdict(model.config)}  # pyright: ignore[reportArgumentType]
-    return {
-        WEIGHTS: tensor_bytes(model.state_dict()),
-        CONFIG: (json.dumps(config, indent=2) + "\n").encode(),
-        CARD: _card(model, name, card or {}).encode(),
+    origin = origin or Origin()
+    config = {
+        "rastrum": FORMAT,
+        "model": name_of(model),
+        "spec": asdict(model.spec),
+        "condition_spec": None if model.condition_spec is None else asdict(model.condition_spec),
+        "config": asdict(model.config),  # pyright: ignore[reportArgumentType]
     }
+    files = {
+        WEIGHTS: tensor_bytes(model.state_dict()),
+        CONFIG: (json.dumps(config | origin.entries(), indent=2, ensure_ascii=False) + "\n").encode(),
+        CARD: card(model, origin).encode(),
+    }
+    _refuse_foreign(Path(folder), files)
+    write_files(folder, {**files, **(more or {})})
 
 
 def tensor_bytes(tensors: Mapping[str, Tensor]) -> bytes:
@@ -68,129 +139,111 @@ def tensor_bytes(tensors: Mapping[str, Tensor]) -> bytes:
 
 
 def name_of(model: nn.Module) -> str:
-    """The model's name in ``MODELS``; ``ValueError`` if it has none."""
-    from .models import MODELS
-
-    name = next((name for name, model_class in MODELS.items() if model_class is type(model)), None)
-    if name is None:
+    """The name under which ``MODELS`` holds the model's class; ``ValueError`` if the class has none of its own."""
+    name = vars(type(model)).get("name")                                  # not inherited: a subclass is another model
+    if not isinstance(name, str):
         raise ValueError(
-            f"save_pretrained: {type(model).__name__} is not in rastrum.MODELS, so load could not rebuild it; "
-            f"enter it there (with config_class and config), or keep its state_dict with safetensors"
+            f"save_pretrained: {type(model).__name__} has no name, so load could not rebuild it; give the class a `name`, `config_class` "
+            f"and `config` of its own and enter it in rastrum.MODELS, or keep its state_dict with safetensors"
         )
     return name
 
 
-def write_files(folder: str | Path, files: Mapping[str, bytes]) -> None:
-    """Write all of ``files`` into ``folder``, or change nothing and raise ``OSError``."""
-    folder = Path(folder)
-    _refuse_foreign(folder, files)
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
-    temporary = {name: folder / f".{name}.{os.getpid()}.new" for name in files}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, content in files.items():
-            with open(temporary[name], "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        for name, path in temporary.items():
-            os.replace(path, folder / name)
-    except BaseException as error:
-        for path in temporary.values():
-            path.unlink(missing_ok=True)
-        for path in made:  # from the inside out; one that holds something stays
-            if path.is_dir() and not any(path.iterdir()):
-                path.rmdir()
-        if isinstance(error, OSError):
-            message = f"could not save to {str(folder)!r}, what was there is unchanged: {error.strerror or error}"
-            raise OSError(error.errno, message) from None
-        raise
-    if hasattr(os, "O_DIRECTORY"):
-        directory = os.open(folder, os.O_DIRECTORY)
-        os.fsync(directory)
-        os.close(directory)
-
-
 def _refuse_foreign(folder: Path, files: Mapping[str, bytes]) -> None:
     """Someone else's README.md or config.json is not ours to replace."""
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"save: {str(folder)!r} is a file, not a folder; choose another name")
     there = [name for name in files if (folder / name).exists()]
-    if there and CONFIG in files:
+    if there:
         try:
-            ours = "rastrum" in json.loads((folder / CONFIG).read_text())
+            ours = "rastrum" in json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         except (FileNotFoundError, ValueError, TypeError):
             ours = False
         if not ours:
             raise ValueError(f"save: {str(folder)!r} holds a {there[0]} that is not Rastrum's; choose another folder")
 
 
-def load(folder_or_name: str | Path) -> Model:
-    """Rebuild a saved model, in evaluation mode, on the CPU. "rastrum/NAME" is a model in the package.
-
-    Raises ``CheckpointError`` (a ``ValueError``) naming what is wrong with the folder.
-    """
-    from .models import MODELS
-
-    folder = _find(folder_or_name)
-    config = _read_config(folder)
-    name = config["model"]
-    if not isinstance(name, str) or name not in MODELS:
-        raise CheckpointError(f"{folder / CONFIG}: unknown model {name!r}; this Rastrum has {', '.join(MODELS)}")
-    model_class = MODELS[name]
-    try:
-        spec = ImageSpec(**config["spec"])
-        told = config["condition_spec"]
-        condition = None if told is None else ConditionSpec(**_tuples(told))
-        options: dict[str, Any] = {RENAMED_OPTIONS.get(option) or str(option): _tuples(value) for option, value in config["config"].items()}
-        unknown = set(options) - {field.name for field in fields(model_class.config_class)}
-        if unknown:
-            raise ValueError(f"{name} has no option {min(unknown)!r}")
-        with torch.random.fork_rng(devices=[]):
-            model = model_class(spec, model_class.config_class(**options), condition)
-    except (TypeError, ValueError, AttributeError, RuntimeError, AssertionError) as error:
-        raise CheckpointError(f"{folder / CONFIG}: does not describe a {name} ({_line(error)})") from None
-    tensors = {_parameter_name(key): value for key, value in _read_tensors(folder / WEIGHTS).items()}
-    _fit(model, tensors, folder / WEIGHTS)
-    kinds = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}
-    if len(kinds) == 1:
-        model.to(kinds.pop())
-    model.load_state_dict(tensors)
-    return model.eval()
-
-
-def read_card(folder_or_name: str | Path) -> str:
-    """The text of a saved model's card; empty where it has none."""
-    path = _find(folder_or_name) / CARD
-    return path.read_text(encoding="utf-8") if path.is_file() else ""
+def card(model: Model, origin: Origin, address: str = "this folder") -> str:
+    """The text of README.md. address: what ``rastrum.load`` is given to find the model."""
+    spec, condition, name = model.spec, model.condition_spec, name_of(model)
+    size = f"{spec.channels} x {spec.height} x {spec.width}, {spec.levels} levels"
+    parameters = sum(p.numel() for p in model.parameters())
+    rows = {
+        "model": f"{name} ({', '.join(f'{part.name}={getattr(model.config, part.name)!r}' for part in fields(model.config))})",  # pyright: ignore[reportArgumentType]
+        "images": size if spec.frames == 1 else f"{spec.frames} frames of {size}",
+        "condition": "none" if condition is None else f"{condition.kind}, size {' x '.join(map(str, condition.shape)) or condition.size}",
+        "parameters": f"{parameters:,}",
+    }
+    if origin.data is not None:
+        of = "" if origin.images is None else f"{origin.images:,} images"
+        split = f"{origin.data.name} {origin.data.train}"
+        rows["data"] = ", ".join(part for part in (split, of, str(origin.data)) if part) + f"; held out: {origin.data.held_out}"
+    if origin.class_names:
+        rows["classes"] = ", ".join(origin.class_names)
+    if origin.recipe is not None:
+        chosen = "" if origin.tuned_on is None else f", settings chosen on {origin.tuned_on} images"
+        rows["recipe"] = origin.recipe + chosen
+    if origin.commands:
+        rows["command"] = ", then ".join(f"`{command}`" for command in origin.commands)
+    if origin.training:
+        rows["training"] = origin.training
+    if origin.results:
+        rows["score"] = "; ".join(map(str, origin.results))
+    table = "\n".join(f"| {key} | {value} |" for key, value in {**rows, **origin.rows}.items())
+    picture = f"\n![samples]({origin.samples})\n" if origin.samples else ""
+    notice = NOTICES.get(origin.data.name if origin.data else "", "")
+    return (
+        f"---\nlibrary_name: rastrum\ntags: [{name.rstrip('+')}, image-generation]\n---\n\n# {name}\n\n| | |\n|---|---|\n{table}\n\n"
+        f"```python\n{_example(model, origin, address)}\n```\n" + picture + (f"\n{notice}\n" if notice else "")
+    )
 
 
-def pretrained() -> list[str]:
-    """Names of the models in the package, as ``load`` takes them."""
-    return sorted(BOX + path.parent.name for path in BOXED.glob(f"*/{CONFIG}"))
+def _example(model: Model, origin: Origin, address: str) -> str:
+    """Lines of Python that load the model and draw with it, where it can."""
+    if origin.example:
+        return "\n".join(origin.example)
+    condition = model.condition_spec
+    given = "" if condition is None else ", condition=0" if condition.kind == "class" else f", condition=torch.zeros{condition.shape}"
+    lines = ["import torch"] if "torch" in given else []
+    lines += ["import rastrum", "", f'model = rastrum.load("{address}")']
+    if hasattr(model, "log_prob") and not model.has_likelihood:
+        return "\n".join([*lines, "loss = model.loss(images)                  # no likelihood, so there is nothing to sample"])
+    return "\n".join([*lines, f"images = rastrum.sample(model, 16{given})"])
 
 
-def _find(folder_or_name: str | Path) -> Path:
+# ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def bundled() -> list[str]:
+    """Names of the models bundled with the package, as ``load`` takes them."""
+    return sorted(BUNDLED + path.parent.name for path in BUNDLED_FOLDER.glob(f"*/{CONFIG}"))
+
+
+def find(folder_or_name: str | Path) -> Path:
+    """The folder of a saved model, which "rastrum/NAME" names too; ``CheckpointError`` if there is none."""
     folder = Path(folder_or_name).expanduser()
     if folder.is_dir():
         return folder
-    if str(folder_or_name).startswith(BOX):
-        inside = BOXED / str(folder_or_name).removeprefix(BOX)
-        if inside.is_dir() and inside.parent == BOXED:
+    if str(folder_or_name).startswith(BUNDLED):
+        inside = BUNDLED_FOLDER / str(folder_or_name).removeprefix(BUNDLED)
+        if inside.is_dir() and inside.parent == BUNDLED_FOLDER:
             return inside
-        raise CheckpointError(f"there is no model {str(folder_or_name)!r} in the package; there are {', '.join(pretrained())}")
+        raise CheckpointError(f"no model {str(folder_or_name)!r} is bundled with the package; there are {', '.join(bundled())}")
     what = "is a file, not a folder" if folder.exists() else "is not there"
     raise CheckpointError(f"model: {str(folder_or_name)!r} {what}; expected a folder with {CONFIG} and {WEIGHTS}, or rastrum/NAME")
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
+def read_config(folder_or_name: str | Path) -> dict[str, Any]:
+    """config.json of a saved model, lists as tuples and options by their names of today.
+
+    Raises ``CheckpointError`` if it is missing, damaged, of another format or without an entry that ``load`` needs.
+    """
+    folder = find(folder_or_name)
     path = folder / CONFIG
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CheckpointError(f"{folder}: has no {CONFIG}; is it the folder of a saved model?") from None
     except ValueError as error:  # not JSON, or not UTF-8
-        raise CheckpointError(f"{path}: is not JSON ({_line(error)})") from None
+        raise CheckpointError(f"{path}: is not JSON ({one_line(error)})") from None
     if not isinstance(config, dict) or "rastrum" not in config:
         raise CheckpointError(f"{path}: is not Rastrum's (no entry 'rastrum')")
     if config["rastrum"] != FORMAT:
@@ -198,24 +251,37 @@ def _read_config(folder: Path) -> dict[str, Any]:
     missing = [key for key in ("model", "spec", "condition_spec", "config") if key not in config]
     if missing:
         raise CheckpointError(f"{path}: has no entry {missing[0]!r}")
+    config = _tuples(config)
+    if isinstance(config["config"], dict):
+        config["config"] = {RENAMED_OPTIONS.get(option, option): value for option, value in config["config"].items()}
     return config
 
 
-def _read_tensors(path: Path) -> dict[str, Tensor]:
+def read_origin(folder_or_name: str | Path) -> Origin:
+    """Where a saved model comes from; empty for folders that do not say. Raises ``CheckpointError`` for entries that make no sense."""
+    config = read_config(folder_or_name)
+    try:
+        return Origin.of(config)
+    except (TypeError, ValueError, AttributeError) as error:
+        path = find(folder_or_name) / CONFIG
+        raise CheckpointError(f"{path}: data, recipe, training, results or card cannot be read ({one_line(error)})") from None
+
+
+def read_tensors(folder: Path) -> dict[str, Tensor]:
+    """The weights of a saved model, by their names of today; ``CheckpointError`` if there is no whole file of them."""
+    path = folder / WEIGHTS
     if not path.is_file():
         raise CheckpointError(f"{path.parent}: has no {path.name}")
     try:
-        return load_file(path)
+        tensors = load_file(path)
     except SafetensorError as error:
-        raise CheckpointError(f"{path}: is truncated or not a safetensors file ({_line(error)})") from None
+        raise CheckpointError(f"{path}: is truncated or not a safetensors file ({one_line(error)})") from None
+    return {".".join(RENAMED_PARAMETERS.get(part, part) for part in key.split(".")): value for key, value in tensors.items()}
 
 
-def _parameter_name(name: str) -> str:
-    return ".".join(RENAMED_PARAMETERS.get(part, part) for part in name.split("."))
-
-
-def _fit(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
-    expected = model.state_dict()
+def fill(model: nn.Module, folder: Path) -> None:
+    """Give ``model`` the weights of a saved one, and their dtype; ``CheckpointError`` names a tensor that is missing or does not fit."""
+    path, tensors, expected = folder / WEIGHTS, read_tensors(folder), model.state_dict()
     if missing := sorted(expected.keys() - tensors.keys()):
         raise CheckpointError(f"{path}: lacks the tensor {missing[0]!r} ({len(missing)} missing); it belongs to another model")
     if extra := sorted(tensors.keys() - expected.keys()):
@@ -223,6 +289,15 @@ def _fit(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
     for key, value in expected.items():
         if tensors[key].shape != value.shape:
             raise CheckpointError(f"{path}: {key} has shape {tuple(tensors[key].shape)}, the model needs {tuple(value.shape)}")
+    kinds = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}
+    if len(kinds) == 1:
+        model.to(kinds.pop())
+    model.load_state_dict(tensors)
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, shortened."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _tuples(value: Any) -> Any:
@@ -230,41 +305,3 @@ def _tuples(value: Any) -> Any:
     if isinstance(value, list):
         return tuple(_tuples(item) for item in value)
     return {key: _tuples(item) for key, item in value.items()} if isinstance(value, dict) else value
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
-
-
-def _card(model: Model, name: str, facts: Mapping[str, str]) -> str:
-    spec, told = model.spec, model.condition_spec
-    parameters = sum(p.numel() for p in model.parameters())
-    size = f"{spec.channels} x {spec.height} x {spec.width}, {spec.levels} levels"
-    rows = {
-        "model": f"{name} ({', '.join(f'{field.name}={getattr(model.config, field.name)!r}' for field in fields(model.config))})",  # pyright: ignore[reportArgumentType]
-        "images": size if spec.frames == 1 else f"{spec.frames} frames of {size}",
-        "condition": "none" if told is None else f"{told.kind}, size {told.size}",
-        "parameters": f"{parameters:,}",
-        **{key: f"`{value}`" if key == "command" else value for key, value in facts.items() if key not in ("samples", "load")},
-    }
-    table = "\n".join(f"| {key} | {value} |" for key, value in rows.items())
-    where = facts.get("load", "this folder")
-    picture = f"\n![samples]({facts['samples']})\n" if "samples" in facts else ""
-    notice = NOTICES.get(facts.get("data", "").split(" ")[0], "")
-    return (
-        f"---\nlibrary_name: rastrum\ntags: [{name.rstrip('+')}, image-generation]\n---\n\n# {name}\n\n| | |\n|---|---|\n{table}\n\n"
-        f'```python\n{_use(model, where)}\n```\n' + picture + (f"\n{notice}\n" if notice else "")
-    )
-
-
-def _use(model: Model, where: str) -> str:
-    """Lines of Python that load the model and draw with it, where it can."""
-    from .raster import RasterModel
-
-    told = model.condition_spec
-    condition = "" if told is None else ", condition=0" if told.kind == "class" else f", condition=torch.zeros{told.shape}"
-    lines = ["import torch"] if "torch" in condition else []
-    lines += ["import rastrum", "", f'model = rastrum.load("{where}")']
-    if isinstance(model, RasterModel) and not model.has_likelihood:
-        return "\n".join([*lines, "loss = model.loss(images)                  # no likelihood, so there is nothing to sample"])
-    return "\n".join([*lines, f"images = rastrum.sample(model, 16{condition})"])

@@ -32,12 +32,12 @@ class DataOptions:
     limit: int | None = None
     """Keep a fixed random subset of this many images."""
 
-
     def __str__(self) -> str:
         """In words, empty where nothing is done."""
         parts = (
             self.size and f"{self.size}x{self.size}",
             self.frames and f"{self.frames} frames",
+            self.paths and f"{self.paths} paths",
             self.grey and "grey",
             self.levels and f"{self.levels} levels",
             self.binarise and f"{self.binarise} binarisation",

@@ -19,17 +19,17 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .checkpoint import model_files, tensor_bytes, write_files
-from .config import OptimConfig, RunConfig, TrainConfig
+from .checkpoint import Origin, save_pretrained, tensor_bytes
+from .config import DataConfig, OptimConfig, RunConfig, Score, TrainConfig
 from .data.dataset import Dataset
 from .evaluation import Evaluation, Pool, check_data, conditions_for, score
 from .model import Model
@@ -75,7 +75,7 @@ def train(
     data: Dataset,
     config: TrainConfig,
     held_out: Dataset | None = None,
-    card: Mapping[str, str] | None = None,
+    origin: Origin | None = None,
 ) -> Generator[TrainState, None, None]:
     """Train a model; yields one state per step. When the generator ends, however it ends, ``model`` holds the averaged weights.
 
@@ -86,7 +86,7 @@ def train(
     data: the images, and their conditions where the model is conditional.
     config: optimiser and budget.
     held_out: images of the evaluations; None (default) for no evaluations.
-    card: facts for the model's card.
+    origin: the recipe and the commands, for the model's folder; the data are added.
 
     Raises ``ValueError`` for data that do not fit the model, a setting out of range, a folder that holds a run, and a loss that is not
     finite; ``OSError`` if saving fails. The last checkpoint stays whole.
@@ -99,7 +99,7 @@ def train(
     held_out = None if held_out is None else held_out.subset(run.held_out_images)
     model.to(run.device).train()
     generator = torch.Generator().manual_seed(run.seed)
-    record = None if run.folder is None else _Record(Path(run.folder), config, card or {})
+    record = None if run.folder is None else _Record(Path(run.folder), config, _with_data(origin or Origin(), data, held_out))
     clock = _Clock(run)
     with _noise(generator):
         if not bool(model.initialised):
@@ -310,12 +310,12 @@ class _Clock:
 class _Record:
     """The folder of a run: the averaged model as ``save_pretrained`` writes it, raw weights and moments, where the run stands, metrics."""
 
-    def __init__(self, folder: Path, config: TrainConfig, card: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, config: TrainConfig, origin: Origin) -> None:
         if (folder / STATE).exists():
             raise ValueError(f"train: {str(folder)!r} holds a run already; choose another run.folder, or remove it")
         folder.mkdir(parents=True, exist_ok=True)
         (folder / METRICS).write_text("")  # a place that cannot be written shows now, not after the work
-        self.folder, self.config, self.card = folder, config, card
+        self.folder, self.config, self.origin = folder, config, origin
         self.losses: list[float] = []
 
     def discard_if_empty(self) -> None:
@@ -341,7 +341,8 @@ class _Record:
     def save(
         self, model: Model, averaged: Model, optimiser: torch.optim.Optimizer, step: int, clock: _Clock, evaluation: Evaluation | None
     ) -> None:
-        facts = dict(self.card) if evaluation is None else {**self.card, "score": f"{evaluation}, held out, after {step} steps"}
+        training = f"{step:,} steps of {self.config.optim.batch}, {clock.cpu() / 60:.1f} CPU-minutes"
+        origin = replace(self.origin, training=training, results=() if evaluation is None else (_score(evaluation, self.origin),))
         tensors = {f"raw.{name}": value for name, value in model.state_dict().items()}
         for name, parameter in model.named_parameters():
             moments = optimiser.state.get(parameter, {})
@@ -349,7 +350,23 @@ class _Record:
         state = {"step": step, "seconds": clock.elapsed(), "cpu_seconds": clock.cpu()}
         state |= {"optim": asdict(self.config.optim), "run": asdict(self.config.run)}
         files = {TRAINING: tensor_bytes(tensors), STATE: (json.dumps(state, indent=2) + "\n").encode()}
-        write_files(self.folder, {**model_files(averaged, facts), **files})
+        save_pretrained(averaged, self.folder, origin, files)
+
+
+def _with_data(origin: Origin, data: Dataset, held_out: Dataset | None) -> Origin:
+    """``origin`` with the images that the model is trained on, where the data sets know how they were made."""
+    if data.options is None:
+        return origin
+    config = DataConfig(name=data.name, train=data.split, **asdict(data.options))
+    config = config if held_out is None else replace(config, held_out=held_out.split)
+    return replace(origin, data=config, images=len(data) if data.fresh is None else None, class_names=data.class_names)
+
+
+def _score(evaluation: Evaluation, origin: Origin) -> Score:
+    """The last evaluation as the folder keeps it."""
+    error = None if math.isnan(evaluation.standard_error) else round(evaluation.standard_error, 3)
+    split = "held-out" if origin.data is None else origin.data.held_out
+    return Score(value=round(evaluation.nats, 3), error=error, unit="nats", kind=evaluation.kind, images=evaluation.images, split=split)
 
 
 @contextmanager

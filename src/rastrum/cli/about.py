@@ -15,39 +15,55 @@ from .show import Json, answer
 
 
 def models(json: Json = False) -> None:
-    """The models that there are. tiny, small, paper: parameters for 28x28 images of two levels, told nothing."""
-    from rich.table import Column, Table
-
-    from ..checkpoint import pretrained
+    """The models: sizes for 28x28 images of two levels, conditions that they take; and those that are bundled with the package."""
     from ..models import MODELS
 
     found = {name: describe(name) for name in MODELS}
-    names = ("model", "kind", "tiny", "small", "paper", "told", "colour", "levels")
-    columns = (Column(name, min_width=len("vector,")) if name == "told" else Column(name, no_wrap=True) for name in names)
-    table = Table(*columns, box=None, padding=(0, 1, 0, 0), pad_edge=False)     # 80 columns hold it with one condition a line
+    lines = [model_line("model", "kind", "small", "paper", "conditions", "colour", "levels", "videos")]
     for name, row in found.items():
-        sizes = (f"{n:,}" for n in row["parameters"].values())
-        told, colour = ", ".join(row["conditions"]) or "-", "yes" if row["colour"] else "-"
-        table.add_row(name, row["kind"], *sizes, told, colour, f"2–{row['levels']:,}")
-    boxed = f"in the package, trained: {', '.join(name + told_in(name) for name in pretrained())}"
+        small, paper = (short(row["parameters"][preset]) for preset in ("small", "paper"))
+        colour, videos = ("yes" if row[key] else "-" for key in ("colour", "videos"))
+        lines.append(model_line(name, row["kind"], small, paper, " ".join(row["conditions"]) or "-", colour, f"{row['levels']:,}", videos))
     more = [f"{name} also has the presets {', '.join(row['more_presets'])}" for name, row in found.items() if row["more_presets"]]
-    more.append(f"of videos: {', '.join(name for name, row in found.items() if row['videos'])}")
-    legend = "raster: pixel by pixel, exact likelihood · canvas: stroke by stroke, a bound · told: conditions it can be given"
-    answer(found, json, table, legend, *more, boxed)
+    answer(found, json, *lines, "", *MODELS_LEGEND, *more, "", "Trained, bundled with the package:", *bundled_lines())
 
 
-def told_in(name: str) -> str:
-    """What a model in the package is told, in words."""
-    import rastrum
+MODELS_LEGEND = (
+    "raster: pixel by pixel, exact likelihood · canvas: stroke by stroke, a bound",
+    "small, paper: parameters of these presets · levels: at most",
+)
 
-    told = rastrum.load(name).condition_spec
-    if told is None:
-        return ""
-    return f" (told a class of {told.size})" if told.kind == "class" else f" (told a {told.kind} of {' x '.join(map(str, told.shape))})"
+
+def model_line(name: str, kind: str, small: str, paper: str, conditions: str, colour: str, levels: str, videos: str) -> str:
+    """At most 80 columns."""
+    return f"{name:<19} {kind:<6} {small:>6} {paper:>6}  {conditions:<16} {colour:<6} {levels:>6}  {videos:<6}".rstrip()
+
+
+def short(count: int) -> str:
+    """Three digits or so: 613, 9.6k, 138k, 53.6M."""
+    for size, suffix in ((1_000_000, "M"), (1000, "k")):
+        if count >= size:
+            return f"{count / size:.{1 if count < 100 * size else 0}f}{suffix}"
+    return str(count)
+
+
+def bundled_lines() -> list[str]:
+    """A line per bundled model: its score and what it is conditioned on. Reads no weights."""
+    from ..checkpoint import bundled, read_config, read_origin
+
+    lines = []
+    for name in bundled():
+        spec, scores = read_config(name)["condition_spec"], read_origin(name).results
+        given = ""
+        if spec is not None:
+            given = f"{spec['size']} classes" if spec["kind"] == "class" else f"{spec['kind']} {'x'.join(map(str, spec['size']))}"
+        score = "" if not scores else f"{'≤ ' * (scores[0].kind == 'bound')}{scores[0].number.partition(' ')[0]} {scores[0].unit}"
+        lines.append(f"  {name:<46} {score:<19} {given}".rstrip())
+    return lines
 
 
 def describe(name: str, presets: Sequence[str] = ("tiny", "small", "paper")) -> dict[str, Any]:
-    """What a model takes, found by building it."""
+    """What a model takes, found by building small ones."""
     from ..models import MODELS, build
     from ..protocol import ImageSpec
     from ..strokes import CanvasModel

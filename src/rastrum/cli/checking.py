@@ -49,7 +49,7 @@ def check(
                                                                      "most faults, with --weights two thirds down")] = None,
     data: Data = None,
     images: Images = None,
-    split: Split = "test",
+    split: Split = None,
     count: Count = 16,
     binarise: Binarise = None,
     classes: Classes = (),
@@ -146,7 +146,7 @@ def strengths(
     network: Model,
     data: str | None,
     images: Path | None,
-    split: str,
+    split: str | None,
     count: int,
     binarise: Binarise,
     flags: ConditionFlags,
@@ -164,7 +164,8 @@ def strengths(
         raise ValueError(f"--weights: {model} draws stroke by stroke, its pixels do not depend on earlier ones; use a raster model")
     spec = network.spec
     row, column = (2 * spec.height // 3, spec.width // 2) if at is None else at
-    dataset = load_images(network, data, images, split, count, binarise)
+    loaded = load_images(network, model, data, images, split, count, binarise)
+    dataset = loaded.dataset
     condition = condition_for(network, len(dataset), flags, dataset)
     strength: Tensor = dependency_strengths(network, dataset.images, row, column, condition)
     if out is not None:
@@ -173,9 +174,10 @@ def strengths(
     order = total.flatten().argsort(descending=True)[:8].tolist()
     strongest = [{"row": i // spec.width, "column": i % spec.width, "strength": float(total.flatten()[i])} for i in order]
     used = int((total > 1e-3 * total.max()).sum()) if float(total.max()) > 0 else 0
-    lines = [f"pixel ({row}, {column}) uses {used} earlier pixels (at least 1/1000 of the strongest); the strongest:"]
+    title = f"pixel ({row}, {column}) uses {used} earlier pixels (at least 1/1000 of the strongest); the strongest:"
+    lines = [f"{model} on {loaded.text}", title]
     lines += [f"  row {s['row']:>3}  column {s['column']:>3}  moves the probabilities by {s['strength']:.4f}" for s in strongest[:used]]
-    result = {"model": model, "row": row, "column": column, "used": used, "strongest": strongest, "out": out and str(out)}
+    result = {"model": model, **loaded.facts, "row": row, "column": column, "used": used, "strongest": strongest, "out": out and str(out)}
     answer(result, json, *lines, *([f"  {out}"] if out else []))
     return 0
 

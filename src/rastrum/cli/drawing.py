@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import arg
 
-from .show import NOTHING, Backend, Conditions, Json, ModelName, Out, Trace, answer, check_suffix, condition_for, load_model, progress
-from .source import Binarise, Count, Data, Images, Split, load_images, load_videos
+from .show import NO_CONDITION, Backend, Conditions, Json, ModelName, Out, Trace, answer, check_suffix, condition_for, load_model, progress
+from .source import Binarise, Count, Data, Images, Loaded, Split, load_images, load_videos
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,7 +25,7 @@ def sample(
     count: Annotated[int, arg(help="how many images")] = 16,
     seed: Annotated[int, arg(help="same seed, same images")] = 0,
     temperature: Annotated[float, arg(help="below 1 likelier images, above 1 wilder ones")] = 1.0,
-    conditions: Conditions = NOTHING,
+    conditions: Conditions = NO_CONDITION,
     backend: Backend = None,
     columns: Annotated[int | None, arg(help="columns of the picture; default: about square, or one per class")] = None,
     out: Out = None,
@@ -74,7 +74,7 @@ def complete(
     model: ModelName,
     data: Data = None,
     images: Images = None,
-    split: Split = "test",
+    split: Split = None,
     count: Count = 8,
     binarise: Binarise = None,
     known: Annotated[str | None, arg(metavar="KNOWN", help="what is kept: top, left, bottom or right half, a fraction of the rows such as "
@@ -85,7 +85,7 @@ def complete(
     temperature: Annotated[float, arg(help="below 1 likelier images, above 1 wilder ones")] = 1.0,
     particles: Annotated[int | None, arg(metavar="K", help="K weighted walks per image, so that known values steer what is drawn before "
                                                            "them; default: they steer only what comes after")] = None,
-    conditions: Conditions = NOTHING,
+    conditions: Conditions = NO_CONDITION,
     backend: Backend = None,
     out: Out = None,
     trace: Trace = None,
@@ -97,6 +97,7 @@ def complete(
     Videos of your own (--images X.npy) may end with the frames that are known.
     With particles it also reports the effective sample size of each image's K, and the estimated log-probability of what is known.
     """
+    from ..checkpoint import read_origin
     from ..generation import complete_frames
     from ..particles import effective_size, log_evidence
     from ..pictures.animations import frame_sheet, save_animation
@@ -119,8 +120,10 @@ def complete(
         raise ValueError("--trace: particles are resampled on their way, so there is no single walk to show; leave out one of the two")
     if video and known is None and images is not None and data is None:
         dataset, whole = load_videos(network.spec, images, context, count, binarise)  # they may end where the model is to go on
+        loaded = Loaded(dataset, read_origin(model).data)
     else:
-        dataset, whole = load_images(network, data, images, split, count, binarise), True
+        loaded, whole = load_images(network, model, data, images, split, count, binarise), True
+    dataset = loaded.dataset
     x = dataset.images.long()
     condition = condition_for(network, len(x), conditions, dataset)
     walked = complete_frames(network, x, mask, condition, num_samples, temperature, seed, particles, backend=backend)
@@ -134,9 +137,9 @@ def complete(
         if trace is not None:
             save_animation((frame_sheet(frame, num_samples, order=network.order) for frame in frames), trace)
     share = float(mask.expand(1, *network.spec.shape).float().mean())
-    result = {"model": model, "count": len(x), "num_samples": num_samples, "known": share, "seed": seed, **paths(out, trace)}
-    result["particles"] = particles
-    title = f"{len(x)} images, {num_samples} completions of each, {share:.0%} known"
+    result = {"model": model, **loaded.facts, "count": len(x), "num_samples": num_samples, "known": share, "seed": seed}
+    result |= {**paths(out, trace), "particles": particles}
+    title = f"{len(x)} images ({loaded.text}), {num_samples} completions of each, {share:.0%} known"
     if particles is not None:
         sizes, evidence = (measure(frames[-1].info["log_weights"]) for measure in (effective_size, log_evidence))
         result |= {"effective_size": sizes.tolist(), "log_evidence": evidence.tolist()}
@@ -189,11 +192,11 @@ def reconstruct(
     model: ModelName,
     data: Data = None,
     images: Images = None,
-    split: Split = "test",
+    split: Split = None,
     count: Count = 8,
     binarise: Binarise = None,
     seed: Annotated[int, arg(help="same seed, same strokes")] = 0,
-    conditions: Conditions = NOTHING,
+    conditions: Conditions = NO_CONDITION,
     out: Out = None,
     trace: Trace = None,
     json: Json = False,
@@ -215,7 +218,8 @@ def reconstruct(
     network = load_model(model)
     if not isinstance(network, CanvasModel):
         raise ValueError(f"{model} decides pixel by pixel and cannot reconstruct; use complete, or a canvas model such as draw")
-    dataset = load_images(network, data, images, split, count, binarise)
+    loaded = load_images(network, model, data, images, split, count, binarise)
+    dataset = loaded.dataset
     x = dataset.images.long()
     condition = condition_for(network, len(x), conditions, dataset)
     frames = draw(rastrum.reconstruct(network, x, condition, seed), len(x), keep=True)
@@ -231,8 +235,9 @@ def reconstruct(
         save_animation((reconstruction_sheet(target, frame, limit) for frame in frames[1:]), trace, fps=6)
     error = float((frames[-1].images - target).square().mean())
     kl = sum(float(frame.info["kl"].mean()) for frame in frames if "kl" in frame.info)
-    result = {"model": model, "count": len(x), "strokes": len(frames) - 1, "squared_error": error, "kl_nats": kl, **paths(out, trace)}
-    title = f"{len(x)} images in {len(frames) - 1} strokes: squared error {error:.4f} per value, KL {kl:.1f} nats per image"
+    result = {"model": model, **loaded.facts, "count": len(x), "strokes": len(frames) - 1, "squared_error": error, "kl_nats": kl}
+    result |= paths(out, trace)
+    title = f"{len(x)} images ({loaded.text}) in {len(frames) - 1} strokes: squared error {error:.4f} per value, KL {kl:.1f} nats per image"
     answer(result, json, *written(title, out, trace))
 
 

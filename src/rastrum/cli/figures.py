@@ -1,37 +1,34 @@
-"""``figures``: the pictures that explain trained models, in a folder, and the numbers that belong to them."""
+"""``figures``: the pictures that explain trained models, in a folder, with rate, distortion and likelihood."""
 
 from __future__ import annotations
 
-import re
-import shlex
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from .parsing import parse
-from .show import NOTHING, ConditionFlags, Conditions, Json, answer, condition_for, load_model, progress
-from .source import Binarise, Count, Images, load_images
+from .show import NO_CONDITION, ConditionFlags, Conditions, Json, answer, condition_for, load_model, progress
+from .source import Binarise, Count, Data, Images, Split, load_images
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from ..config import DataConfig
     from ..data.dataset import Dataset
     from ..model import Model
 
 
 def figures(
-    models: Annotated[Positional[tuple[str, ...]], arg(metavar="MODEL …", help="folders of saved models, or rastrum/NAME in the package")],
+    models: Annotated[
+        Positional[tuple[str, ...]], arg(metavar="MODEL …", help="folders of saved models, or rastrum/NAME for a bundled one")
+    ],
     out: Annotated[Path, arg(metavar="FOLDER", help="where pictures go; with several models, in a folder for each")] = Path("figures"),
-    data: Annotated[str | None, arg(metavar="NAME", help="data set; default: the one on the model's card")] = None,
+    data: Data = None,
     images: Images = None,
-    split: Annotated[str | None, arg(help="of the data set: train, test, test[:100], …; default: what was held out, else test")] = None,
+    split: Split = None,
     count: Count = 64,
     binarise: Binarise = None,
     seed: Annotated[int, arg(help="same seed, same pictures")] = 0,
-    conditions: Conditions = NOTHING,
+    conditions: Conditions = NO_CONDITION,
     json: Json = False,
 ) -> None:
     """Draw the pictures that explain trained models.
@@ -41,7 +38,7 @@ def figures(
     betas.png if each has a β of its own, else in models.png, and canvas models, stroke by stroke, in over-time.png. The rate is the KL of
     the latents, the PSNR that of images redrawn from them.
     """
-    from ..checkpoint import write_files
+    from ..files import write_files
     from ..pictures.figures import beta_of, by_beta, comparison, over_time
     from ..pictures.sheets import encode_picture
     from ..strokes import CanvasModel
@@ -56,20 +53,21 @@ def figures(
     if len(set(sizes.values())) > 1:
         listed = ", ".join(f"{name} {size}" for name, size in sizes.items())
         raise ValueError(f"figures: models are compared on images of one size, these have {listed}; give them one at a time")
-    found, measures, imagined = {}, {}, {}
+    found, measures, imagined, loaded = {}, {}, {}, {}
     for name, model in zip(names, models, strict=True):
         network = networks[name]
-        dataset = images_for(model, network, data, images, split, count, binarise)
+        loaded[name] = load_images(network, model, data, images, split, count, binarise)
+        dataset = loaded[name].dataset
         condition = condition_for(network, len(dataset), conditions, dataset)
         folder = out if len(models) == 1 else out / name
-        numbers, measured = measure_all(network, dataset, condition, seed)
+        values, measured = measure_all(network, dataset, condition, seed)
         if measured is not None:
             measures[name] = measured
         files = draw_all(network, dataset, condition, conditions, seed, measured)
         write_files(folder, files)
         imagined[name] = condition_for(network, 64, conditions, dataset, in_turn=True)
-        found[name] = {"model": model, "data": dataset.name, "split": dataset.split, "images": len(dataset), "beta": beta_of(network),
-                       **numbers, "files": [str(folder / file) for file in files]}  # fmt: skip
+        found[name] = {"model": model, **loaded[name].facts, "images": len(dataset), "beta": beta_of(network),
+                       **values, "files": [str(folder / file) for file in files]}  # fmt: skip
     together: dict[str, bytes] = {}
     if len(models) > 1:
         name = "betas.png" if by_beta(networks) else "models.png"
@@ -80,7 +78,7 @@ def figures(
     compared = [str(out / name) for name in together]
     files = [file for row in found.values() for file in row["files"]] + compared
     result = {"out": str(out), "seed": seed, "models": found, "together": compared}
-    answer(result, json, table(found), *(f"  {file}" for file in files))
+    answer(result, json, *(f"{name}: {each.text}" for name, each in loaded.items()), table(found), *(f"  {file}" for file in files))
 
 
 def short_names(models: tuple[str, ...]) -> list[str]:
@@ -89,47 +87,7 @@ def short_names(models: tuple[str, ...]) -> list[str]:
     return [name if name not in last[:i] else f"{name}-{last[: i + 1].count(name)}" for i, name in enumerate(last)]
 
 
-# ── where the images come from ───────────────────────────────────────────────────────────────────────────────────────────
-
-
-def images_for(
-    model: str, network: Model, data: str | None, images: Path | None, split: str | None, count: int, binarise: Any
-) -> Dataset:
-    """The images asked for, or else those that the model's recipe held out; ``ValueError`` with a remedy where there is no recipe."""
-    if data is not None or images is not None:
-        return load_images(network, data, images, split or "test", count, binarise)
-    own = trained_on(model)
-    if own is None:
-        raise ValueError(f"figures: the card of {model} does not say how it was trained; give --data NAME or --images PATH")
-    from ..data.dataset import load_dataset
-    from ..evaluation import check_data
-
-    if count < 1:
-        raise ValueError(f"--count: expected at least 1, got {count}")
-    with progress(f"reading {own.name}", 1, "images") as report:
-        dataset = load_dataset(own.name, split or own.held_out, replace(own, limit=count), report)
-    check_data(network, dataset)
-    return dataset
-
-
-def trained_on(model: str) -> DataConfig | None:
-    """The data of the recipe and settings in the command on a model's card, or None."""
-    from ..checkpoint import read_card
-    from ..recipes import RECIPES
-
-    match = re.search(r"^\| command \| `rastrum train (\S+)(.*)` \|$", read_card(model), re.MULTILINE)
-    if match is None or match[1] not in RECIPES:
-        return None
-    recipe = RECIPES[match[1]].settings()
-
-    def settings(config: Annotated[Any, arg(name="")] = recipe, tensorboard: bool = False, json: Json = False) -> Any:
-        return config
-
-    settings.__annotations__["config"] = Annotated[type(recipe), arg(name="")]
-    return parse(settings, shlex.split(match[2]), f"rastrum train {match[1]}").data
-
-
-# ── pictures and numbers ─────────────────────────────────────────────────────────────────────────────────────────────────
+# ── pictures and scores ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def draw_all(

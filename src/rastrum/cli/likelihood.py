@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 from tyro.conf import arg
 
 from .show import (
-    NOTHING,
+    NO_CONDITION,
     ConditionFlags,
     Conditions,
     Json,
@@ -21,7 +21,7 @@ from .show import (
     load_model,
     progress,
 )
-from .source import Binarise, Count, Data, Images, Paths, Split, binarised_by, load_images
+from .source import Binarise, Count, Data, Images, Paths, Split, load_images
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,9 +29,11 @@ if TYPE_CHECKING:
     from ..data.dataset import Dataset
     from ..model import Model
 
-Trajectories = Annotated[int, arg(help="trajectories an image of a canvas model's bound: more are tighter")]
-Ensemble = Annotated[bool, arg(help="score by the mixture over an image's flips, and quarter turns of a square one (raster models)")]
-Crop = Annotated[bool, arg(help="cut each image at a random place, always the same, and resize nothing")]
+Trajectories = Annotated[int, arg(help="trajectories per image of a canvas model's bound: more are tighter")]
+Ensemble = Annotated[bool, arg(help="score by the mixture over an image's flips, and quarter turns if it is square (raster models)")]
+Crop = Annotated[
+    bool, arg(help="cut a part of each image at a random place, always the same, instead of resizing; default: as the model was trained")
+]
 BATCH = 16
 
 
@@ -39,24 +41,24 @@ def score(
     model: ModelName,
     data: Data = None,
     images: Images = None,
-    split: Split = "test",
+    split: Split = None,
     count: Count = 16,
     binarise: Binarise = None,
     num_samples: Trajectories = 1,
     seed: Annotated[int, arg(help="of a canvas model's latents")] = 0,
-    told: Conditions = NOTHING,
+    conditions: Conditions = NO_CONDITION,
     ensemble: Ensemble = False,
-    surprise: Annotated[Path | None, arg(metavar="X.png", help="write where each image surprises a raster model: bits a pixel; of videos, "
-                                                               "X.gif plays them")] = None,
+    surprise: Annotated[Path | None, arg(metavar="X.png", help="write where each image surprises a raster model, in bits per pixel; for "
+                                                               "videos X.gif, which plays them")] = None,
     reference: Annotated[str | None, arg(metavar="NAME", help="data set of usual images: each image also gets z, its distance from their "
-                                         "mean in their standard deviations, of its bits and of its bits less those of its PNG")] = None,
+                                         "mean in their standard deviations, by its bits and by its bits less those of its PNG")] = None,
     reference_split: Annotated[str, arg(help="of the reference set: train, test, test[:100], …")] = "test",
     reference_count: Annotated[int, arg(help="a fixed random subset of the reference set of this many images")] = 500,
     json: Json = False,
 ) -> None:
     """Log-probability of each image: exact nats for a raster model, a lower bound for a canvas model; and bits/dim.
 
-    With a reference set, also how unusual each image is beside it (told its own labels or maps where it has some): see docs/anomaly.md.
+    With a reference set, also how unusual each image is compared with it, under its own labels or maps if it has some: docs/anomaly.md.
     """
     import torch
     from rich.table import Table
@@ -77,12 +79,13 @@ def score(
     if surprise is not None and ensemble:
         raise ValueError("--surprise: an ensemble scores whole images only; leave out one of --surprise and --ensemble")
     if reference_count < 2:
-        raise ValueError(f"--reference-count: a mean and a deviation take at least 2 images, got {reference_count}")
-    dataset, usual = load_images(network, data, images, split, count, binarise), None
+        raise ValueError(f"--reference-count: a mean and a deviation need at least 2 images, got {reference_count}")
+    loaded, usual = load_images(network, model, data, images, split, count, binarise), None
+    dataset = loaded.dataset
     if reference is not None:
-        usual = load_images(network, reference, None, reference_split, None, binarise, flag="--reference")
+        usual = load_images(network, model, reference, None, reference_split, None, binarise, flag="--reference").dataset
         usual = without(usual, dataset).subset(reference_count)
-    settings = Scoring(num_samples, seed, told, ensemble)
+    settings = Scoring(num_samples, seed, conditions, ensemble)
     x = dataset.images.long()
     nats, maps = score_images(network, dataset, settings, "scoring")
     if surprise is not None:
@@ -97,7 +100,7 @@ def score(
     spread = float(nats.std()) / len(nats) ** 0.5 if len(nats) > 1 else None
     mean = float(nats.mean())
     result = {
-        "model": model, "data": dataset.name, "split": dataset.split, "kind": "exact" if exact else "bound", "images": len(x),
+        "model": model, **loaded.facts, "kind": "exact" if exact else "bound", "images": len(x),
         "ensemble": ensemble, "nats": [round(v, 6) for v in nats.tolist()],
         "bits_per_dim": [round(bits_per_dim(v, size), 6) for v in nats.tolist()],
         "mean_nats": mean, "mean_bits_per_dim": bits_per_dim(mean, size),
@@ -108,14 +111,15 @@ def score(
     plus = "" if spread is None else f" ± {spread:.2f}"
     plus_bits = "" if spread is None else f" ± {bits_per_dim(spread, size):.4f}"
     bound = "" if exact else " at most (a bound)"
-    lines = [f"mean of {len(x)}: {mean:.2f}{plus} nats, {bits_per_dim(mean, size):.4f}{plus_bits} bits/dim{bound}"]
+    average = f"mean of {len(x)}: {mean:.2f}{plus} nats, {bits_per_dim(mean, size):.4f}{plus_bits} bits/dim{bound}"
+    lines = [f"{model} on {loaded.text}", average]
     if usual is not None:
         of = scores(network.spec, x, nats)
-        if conditions_in(network, usual) is not None:                # flags say what the images scored are
-            settings = settings._replace(told=NOTHING)
-        beside = scores(network.spec, usual.images, score_images(network, usual, settings, "scoring the reference")[0])
-        z, corrected = z_scores(of.bits, beside.bits), z_scores(of.corrected, beside.corrected)
-        areas = {"bits": auroc(beside.bits, of.bits), "corrected": auroc(beside.corrected, of.corrected)}
+        if conditions_in(network, usual) is not None:                # flags are for the images that are scored
+            settings = settings._replace(conditions=NO_CONDITION)
+        normal = scores(network.spec, usual.images, score_images(network, usual, settings, "scoring the reference")[0])
+        z, corrected = z_scores(of.bits, normal.bits), z_scores(of.corrected, normal.corrected)
+        areas = {"bits": auroc(normal.bits, of.bits), "corrected": auroc(normal.corrected, of.corrected)}
         result |= {"reference": reference, "reference_split": reference_split, "reference_images": len(usual)}
         result |= {"z": z.tolist(), "png_bits": of.complexity.tolist(), "z_corrected": corrected.tolist(), "auroc": areas}
         columns |= {"z": [f"{v:+.2f}" for v in z.tolist()], "PNG bits": [f"{v:.0f}" for v in of.complexity.tolist()]}
@@ -131,7 +135,7 @@ def score(
 
 
 def without(reference: Dataset, scored: Dataset) -> Dataset:
-    """The images of a reference set that are not scored: beside itself every image is usual."""
+    """The images of a reference set that are not scored: compared with itself every image is usual."""
     import torch
 
     seen = {image.numpy().tobytes() for image in scored.images}
@@ -142,35 +146,35 @@ def without(reference: Dataset, scored: Dataset) -> Dataset:
 
 
 class Scoring(NamedTuple):
-    """What ``score`` was asked to do with every image."""
+    """How ``score`` scores every image."""
 
     num_samples: int
     seed: int
-    told: ConditionFlags
+    conditions: ConditionFlags
     ensemble: bool
 
 
 def score_images(network: Model, dataset: Dataset, how: Scoring, what: str) -> tuple[Tensor, list[Tensor]]:
-    """−log p of each image, or a bound on it, (N,) float64 nats; and for a raster model the log-probabilities of their values."""
+    """−log p of each image or a bound on it, (N,) float64 nats; and for a raster model log-probabilities of values, a map per batch."""
     import torch
 
     from ..evaluation import ensemble_log_prob
     from ..raster import RasterModel
 
     x = dataset.images.long()
-    condition = condition_for(network, len(x), how.told, dataset)
+    condition = condition_for(network, len(x), how.conditions, dataset)
     parts, maps = [], []
     with progress(what, len(x), "images") as report, torch.inference_mode():
         for start in range(0, len(x), BATCH):
             at = slice(start, start + BATCH)
-            told = None if condition is None else condition[at]
+            given = None if condition is None else condition[at]
             if how.ensemble:
-                parts.append(ensemble_log_prob(network, x[at], told))
+                parts.append(ensemble_log_prob(network, x[at], given))
             elif isinstance(network, RasterModel):
-                maps.append(network.log_prob_map(x[at], told))
+                maps.append(network.log_prob_map(x[at], given))
                 parts.append(maps[-1].double().flatten(1).sum(1))
             else:
-                parts.append(-network.nats(x[at], told, how.num_samples, how.seed, start))
+                parts.append(-network.nats(x[at], given, how.num_samples, how.seed, start))
             report(min(start + BATCH, len(x)))
     return -torch.cat(parts).double(), maps
 
@@ -179,12 +183,12 @@ def evaluate(
     model: ModelName,
     data: Data = None,
     images: Images = None,
-    split: Split = "test",
-    count: Annotated[int | None, arg(help="a fixed random subset of this many images; by default all")] = None,
+    split: Split = None,
+    count: Annotated[int | None, arg(help="a fixed random subset of this many images; default: all")] = None,
     binarise: Binarise = None,
     num_samples: Trajectories = 1,
     seed: Annotated[int, arg(help="of a canvas model's latents")] = 0,
-    told: Conditions = NOTHING,
+    conditions: Conditions = NO_CONDITION,
     ensemble: Ensemble = False,
     crop: Crop = False,
     context: Annotated[int | None, arg(metavar="N", help="of videos: nats per frame of the frames after the first N, given all before; "
@@ -192,7 +196,10 @@ def evaluate(
     paths: Paths = None,
     json: Json = False,
 ) -> None:
-    """Mean over a data set: nats per image and bits/dim, ± standard error; exact for raster models, a bound for canvas models."""
+    """Mean over a data set: nats per image and bits/dim, ± standard error; exact for raster models, a bound for canvas models.
+
+    By default on the images held out of the model's own data set, preprocessed as in training.
+    """
     from ..evaluation import evaluate as over_all
     from ..evaluation import evaluate_frames
     from ..models.video_pixel_network import cross_entropy_floor
@@ -202,8 +209,9 @@ def evaluate(
     network = load_model(model)
     if context is not None and (not isinstance(network, RasterModel) or network.spec.frames == 1):
         raise ValueError(f"--context: {model} draws still images; leave it out")
-    dataset = load_images(network, data, images, split, count, binarise, crop, paths=paths)
-    condition = condition_for(network, len(dataset), told, dataset)
+    loaded = load_images(network, model, data, images, split, count, binarise, crop, paths=paths)
+    dataset = loaded.dataset
+    condition = condition_for(network, len(dataset), conditions, dataset)
     if condition is not None and condition.is_floating_point():
         dataset = replace(dataset, conditions=condition)
     elif condition is not None:
@@ -213,19 +221,11 @@ def evaluate(
             evaluation = evaluate_frames(network, dataset, context, progress=report)
         else:
             evaluation = over_all(network, dataset, num_samples=num_samples, seed=seed, ensemble=ensemble, progress=report)
-    binarise = binarise or binarised_by(data)
-    written = images is not None and network.spec.frames > 1               # levels already
-    drawn = f" (binarised if it was not: {binarise})" if network.spec.levels == 2 and not written else ""
-    asked = {"model": model, "data": dataset.name, "split": dataset.split, "binarise": binarise, "num_samples": num_samples}
-    asked |= {"ensemble": ensemble, "crop": crop, "context": context}
+    facts = {"model": model, **loaded.facts, "num_samples": num_samples, "ensemble": ensemble, "context": context}
     frames, floor = "", ""
     if context is not None:
         frames = f", per frame of frames {context + 1} to {network.spec.frames}"
         if evaluation.kind == "loss":
-            asked["floor"] = float(cross_entropy_floor(dataset.images[:, context:].flatten(0, 1), network.spec.levels).mean())
-            floor = f"; the frames' own entropy, which it cannot fall below: {asked['floor']:.2f}"
-    answer(
-        asked | as_dict(evaluation),
-        json,
-        f"{model} on {dataset.name} {dataset.split}{drawn}{frames}: {said(evaluation)}{floor}",
-    )
+            facts["floor"] = float(cross_entropy_floor(dataset.images[:, context:].flatten(0, 1), network.spec.levels).mean())
+            floor = f"; the frames' own entropy, which it cannot fall below: {facts['floor']:.2f}"
+    answer(facts | as_dict(evaluation), json, f"{model} on {loaded.text}{frames}: {said(evaluation)}{floor}")

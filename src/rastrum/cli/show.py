@@ -1,4 +1,4 @@
-"""What every command shares: the model it names, what that is told, progress, and an answer for people or for machines."""
+"""What every command shares: the model that it names, conditions, progress, and an answer for people or for machines."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from ..model import Model
 
 ModelName: TypeAlias = Annotated[
-    Positional[str], arg(name="model", metavar="MODEL", help="a saved model's folder, or rastrum/NAME for one in the box")
+    Positional[str], arg(name="model", metavar="MODEL", help="a saved model's folder, or rastrum/NAME for one bundled with the package")
 ]
-SAVED = "as numpy.save writes it, repeated in turn"
+SAVED = "as numpy.save writes it, repeated if there are fewer"
 
 
 def whole_numbers(words: list[str]) -> tuple[int, ...]:
@@ -40,28 +40,28 @@ def whole_numbers(words: list[str]) -> tuple[int, ...]:
 Classes: TypeAlias = Annotated[
     tuple[int, ...],
     PrimitiveConstructorSpec("*", "CLASS …", whole_numbers, lambda value: isinstance(value, tuple), lambda value: [*map(str, value)]),
-    arg(name="class", help="class of each image, repeated in turn; by default what the data say, and 0, 1, 2, … for new images",
-        help_behavior_hint=""),
+    arg(name="class", help="class numbers, one per image, repeated if there are fewer; default: the labels of the data set, and for new "
+        "images 0, 1, 2, …", help_behavior_hint=""),
 ]
-Maps: TypeAlias = Annotated[Path | None, arg(metavar="X.npy", help=f"map of each image: (c, h, w) or (count, c, h, w), {SAVED}")]
+Maps: TypeAlias = Annotated[Path | None, arg(metavar="X.npy", help=f"spatial map, one per image: (c, h, w) or (count, c, h, w), {SAVED}")]
 FLAGS = {"class": "--class", "vector": "--condition", "map": "--map"}
 
 
 @dataclass(frozen=True)
 class ConditionFlags:
-    """What a conditional model is told; by default what the data say, or classes in turn."""
+    """The condition of each image; default: that of the data set, and for new images each class in turn."""
 
     classes: Classes = ()
-    condition: Annotated[Path | None, arg(metavar="X.npy", help=f"vector of each image: (size,) or (count, size), {SAVED}")] = None
+    condition: Annotated[Path | None, arg(metavar="X.npy", help=f"vector, one per image: (size,) or (count, size), {SAVED}")] = None
     map: Maps = None
 
 
 Conditions: TypeAlias = Annotated[ConditionFlags, arg(name="")]
-NOTHING = ConditionFlags()
+NO_CONDITION = ConditionFlags()
 Json: TypeAlias = Annotated[bool, arg(name="json", help="answer with one JSON object on stdout")]
 Backend: TypeAlias = Annotated[
     Literal["native", "torch", "naive"] | None,
-    arg(help="what runs a raster model's steps; naive: a whole forward a decision; by default the fastest that can"),
+    arg(help="what runs a raster model's steps; naive: a whole forward pass per decision; default: the fastest that works for the model"),
 ]
 Out: TypeAlias = Annotated[Path | None, arg(metavar="X.png", help="write the picture here")]
 Trace: TypeAlias = Annotated[Path | None, arg(metavar="X.gif", help="write an animation of the walk here")]
@@ -70,7 +70,7 @@ messages = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
 
 
 def answer(result: dict[str, Any], as_json: bool, *lines: RenderableType) -> None:
-    """``result`` as JSON, or ``lines`` for people, on stdout."""
+    """Print ``result`` as JSON, or ``lines`` for people, on stdout."""
     if as_json:
         print(json.dumps(result, ensure_ascii=False, default=str))
         return
@@ -81,7 +81,10 @@ def answer(result: dict[str, Any], as_json: bool, *lines: RenderableType) -> Non
 
 @contextmanager
 def progress(what: str, total: float, unit: str) -> Iterator[Callable[..., None]]:
-    """A bar on stderr with throughput in ``unit`` and time left; yields a function that takes how much is done (and of how much)."""
+    """A bar on stderr with throughput in ``unit`` per second and time left.
+
+    Yields a function of how much is done, and of how much (default: ``total``).
+    """
     from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.text import Text
 
@@ -104,45 +107,45 @@ def load_model(name: str) -> Model:
 
 
 def condition_for(
-    model: Model, count: int, told: ConditionFlags, dataset: Dataset | None = None, in_turn: bool = False
+    model: Model, count: int, flags: ConditionFlags, dataset: Dataset | None = None, in_turn: bool = False
 ) -> Tensor | None:
-    """What ``count`` images are told: what was asked for, in turn; else what the data say of them; None if unconditional.
+    """The conditions of ``count`` images: those of ``flags``, repeated; else those of the data set; None for an unconditional model.
 
-    in_turn: for images that are drawn, classes 0, 1, 2, …, and vectors or maps of the data in turn.
-    Raises ``ValueError`` for what the model does not take, and where there is nothing to tell it.
+    in_turn: for images that are drawn: classes 0, 1, 2, …, and the data set's vectors or maps, repeated.
+    Raises ``ValueError`` for a condition that the model does not take, and where there is none for a conditional model.
     """
     import torch
 
     spec = model.condition_spec
-    asked = {"class": told.classes or None, "vector": told.condition, "map": told.map}
-    for kind, given in asked.items():
-        if given is not None and (spec is None or spec.kind != kind):
-            takes = "is unconditional, it takes none" if spec is None else f"is told a {spec.kind}; use {FLAGS[spec.kind]}"
+    given = {"class": flags.classes or None, "vector": flags.condition, "map": flags.map}
+    for kind, value in given.items():
+        if value is not None and (spec is None or spec.kind != kind):
+            takes = "is unconditional, it takes none" if spec is None else f"is conditioned on a {spec.kind}; use {FLAGS[spec.kind]}"
             raise ValueError(f"{FLAGS[kind]}: this model {takes}")
     if spec is None:
         return None
     of_data = None if dataset is None else conditions_in(model, dataset)
-    if told.classes and isinstance(spec.size, int):
-        for chosen in told.classes:
+    if flags.classes and isinstance(spec.size, int):
+        for chosen in flags.classes:
             if not 0 <= chosen < spec.size:
                 raise ValueError(f"--class: this model has the classes 0 … {spec.size - 1}, got {chosen}")
-        found = torch.tensor(told.classes)
-    elif isinstance(path := asked[spec.kind], Path):
-        found = numbers(FLAGS[spec.kind], path, spec.shape)
+        found = torch.tensor(flags.classes)
+    elif isinstance(path := given[spec.kind], Path):
+        found = saved_conditions(FLAGS[spec.kind], path, spec.shape)
     elif spec.kind == "class" and in_turn:
         found = torch.arange(int(spec.size))  # pyright: ignore[reportArgumentType]
     elif dataset is not None and of_data is not None:
         found = of_data
         if spec.kind == "class":
-            messages.print(f"told the classes that {dataset.name} gives its images")
+            messages.print(f"conditioned on the labels of {dataset.name}")
     else:
         what = "these images have none" if dataset is not None else "there is none"
-        raise ValueError(f"this model is told a {spec.kind} of size {spec.size} and {what}; give {FLAGS[spec.kind]}")
+        raise ValueError(f"this model is conditioned on a {spec.kind} of size {spec.size} and {what}; give {FLAGS[spec.kind]}")
     return found[torch.arange(count) % len(found)]
 
 
 def conditions_in(model: Model, dataset: Dataset) -> Tensor | None:
-    """What the data say of each image that the model is told; None where they say nothing of that shape."""
+    """The condition that the data set has for each image; None if it has none of the shape that the model takes."""
     from ..evaluation import conditions_for
 
     spec, found = model.condition_spec, conditions_for(model, dataset)
@@ -150,7 +153,7 @@ def conditions_in(model: Model, dataset: Dataset) -> Tensor | None:
 
 
 def saved_array(flag: str, path: Path) -> np.ndarray:
-    """The real numbers in a .npy file; ``ValueError`` for any other file."""
+    """The array of real numbers in a .npy file; ``ValueError`` for any other file."""
     import numpy as np
 
     if not path.is_file():
@@ -166,26 +169,26 @@ def saved_array(flag: str, path: Path) -> np.ndarray:
     return found
 
 
-def numbers(flag: str, path: Path, shape: tuple[int, ...]) -> Tensor:
-    """Vectors or maps of ``shape`` in a .npy file, one or several: (N, *shape) float32. Raises ``ValueError`` for any other."""
+def saved_conditions(flag: str, path: Path, shape: tuple[int, ...]) -> Tensor:
+    """Vectors or maps of ``shape`` in a .npy file, one or several: (N, *shape) float32. Raises ``ValueError`` for any other array."""
     import numpy as np
     import torch
 
     found = saved_array(flag, path)
-    one = found[None] if found.shape == shape else found
-    if one.shape[1:] != shape or len(one) == 0:
+    several = found[None] if found.shape == shape else found
+    if several.shape[1:] != shape or len(several) == 0:
         size = ", ".join(map(str, shape))
         shapes = f"({size}{',' * (len(shape) == 1)}) or (count, {size})"
         raise ValueError(f"{flag}: this model takes an array {shapes}, {str(path)!r} holds {found.shape}")
     with np.errstate(over="ignore"):
-        told = one.astype(np.float32)
-    if not np.isfinite(told).all():
-        raise ValueError(f"{flag}: {str(path)!r} holds numbers that are not finite")
-    return torch.from_numpy(told)
+        values = several.astype(np.float32)
+    if not np.isfinite(values).all():
+        raise ValueError(f"{flag}: {str(path)!r} holds values that are not finite")
+    return torch.from_numpy(values)
 
 
 def check_suffix(flag: str, path: Path | None, *suffixes: str) -> None:
-    """``ValueError`` before any work if ``path`` cannot hold what is asked for, or its folder is not there."""
+    """``ValueError`` before any work if ``path`` does not end in one of ``suffixes``, or its folder is not there."""
     if path is None:
         return
     if path.suffix.lower() not in suffixes:

@@ -59,6 +59,7 @@ def train(argv: Sequence[str]) -> int | None:
 
 def follow(recipe: Recipe, command: list[str], tensorboard: bool, as_json: bool) -> int:
     """Run a recipe and show how it goes. Exit code 130 after Ctrl-C."""
+    from ..checkpoint import Origin
     from ..data.dataset import load_dataset
     from ..recipes import build_model
     from ..train import check_config
@@ -76,10 +77,10 @@ def follow(recipe: Recipe, command: list[str], tensorboard: bool, as_json: bool)
     condition = "" if model.condition_spec is None else f", conditioned on a {model.condition_spec.kind}"
     what = f"{type(model).__name__}{condition}, {parameters:,} parameters"
     messages.print(f"{name}: {what}; {len(data):,} images of {split.name}; into {folder}")
-    card = {"data": f"{split.name} {split.train}", "command": shlex.join(command), "recipe": name}
+    origin = Origin(recipe=name, commands=(shlex.join(command),), tuned_on=recipe.tuned_on)
     state, last = None, None
     with training_bar() as show, scalars(folder if tensorboard else None) as write:
-        for state in steps(model, data, recipe, held_out, card):
+        for state in steps(model, data, recipe, held_out, origin):
             show(state)
             write(state)
             if state.evaluation is not None:
@@ -175,7 +176,7 @@ def sample_sheet(state: TrainState, held_out: Dataset, folder: Path) -> None:
     from ..pictures.sheets import save_picture, sheet
     from ..pictures.videos import film_strips
     from ..raster import RasterModel
-    from .show import NOTHING, condition_for
+    from .show import NO_CONDITION, condition_for
 
     model = state.model
     if model.spec.channels not in (1, 3) or (isinstance(model, RasterModel) and not model.has_likelihood):
@@ -184,5 +185,5 @@ def sample_sheet(state: TrainState, held_out: Dataset, folder: Path) -> None:
     if model.spec.frames > 1:
         save_picture(film_strips(rastrum.sample(model, VIDEOS) / scale), file)
         return
-    x = rastrum.sample(model, SAMPLES, condition_for(model, SAMPLES, NOTHING, held_out, in_turn=True))
+    x = rastrum.sample(model, SAMPLES, condition_for(model, SAMPLES, NO_CONDITION, held_out, in_turn=True))
     save_picture(sheet(x / scale), file)

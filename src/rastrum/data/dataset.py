@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from zlib import crc32
 
 import numpy as np
@@ -61,6 +61,7 @@ class Dataset:
     originals: only for dynamic binarisation and crops, what ``batches`` draws from: uint8 (N, C, H', W') below ``original_levels``, larger
     than ``spec`` where it crops and of more levels where it binarises; ``images`` is one fixed draw.
     fresh: only for images that are made here without end: ``batches`` takes what it makes of a number of images and a seed.
+    class_names: of the classes 0, 1, …, empty where they are unknown. options: how the images were preprocessed, None = unknown.
     """
 
     name: str
@@ -73,6 +74,8 @@ class Dataset:
     original_levels: int = 256
     conditions: Tensor | None = None
     fresh: Callable[[int, int], Tensor] | None = None
+    class_names: tuple[str, ...] = ()
+    options: DataOptions | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -157,7 +160,8 @@ def load_dataset(name: str, split: str = "train", options: DataOptions | None = 
     if options.crop is not None:
         dataset = _crop(dataset, options.crop, crc32(f"crop {part}".encode()))
     chosen = slice(int(start) if start else None, int(stop) if stop else None)
-    dataset = dataset.select(chosen).subset(options.limit)
+    applied = DataOptions(**{field.name: getattr(options, field.name) for field in fields(DataOptions)})
+    dataset = replace(dataset.select(chosen).subset(options.limit), options=applied)
     if len(dataset) == 0:
         raise ValueError(f"data: {name} {split} is empty, {part} has {held} images")
     return dataset
@@ -179,7 +183,7 @@ def _images(name: str, split: str, part: str, options: DataOptions, progress: Pr
     images = torch.from_numpy(pixels)
     channels, height, width = images.shape[1:]
     spec = ImageSpec(channels, height, width, levels)
-    return Dataset(name, split, spec, images, source.labels, source.classes, conditions=source.conditions)
+    return Dataset(name, split, spec, images, source.labels, source.classes, conditions=source.conditions, class_names=source.class_names)
 
 
 def _video(name: str, split: str, part: str, options: DataOptions) -> Dataset:

@@ -69,6 +69,7 @@ class Source:
     classes: int
     levels: int = 0
     conditions: Tensor | None = None
+    class_names: tuple[str, ...] = ()
 
 
 def source_of(name: str, split: str, size: int | None) -> Source:
@@ -104,7 +105,7 @@ def _digits(split: str) -> Source:
         raise ValueError(f"data: digits has the splits {', '.join(chosen)}, got {split!r}")
     images, labels = images[chosen[split]], labels[chosen[split]]
     opened = ((f"digit {i}", lambda image=image: Image.fromarray(image)) for i, image in enumerate(images))
-    return Source(opened, len(images), torch.from_numpy(labels), 10, levels=17)
+    return Source(opened, len(images), torch.from_numpy(labels), 10, levels=17, class_names=tuple("0123456789"))
 
 
 def _patches(name: str, split: str, size: int) -> Source:
@@ -140,8 +141,9 @@ def _placed(name: str, split: str, size: int) -> Source:
         blocks = two_digits(digits, len(digits), size, seed, name.endswith("colour")) if two else cluttered(digits, size, seed)
     pictures = (picture.transpose(1, 2, 0).squeeze() for block in blocks for picture in block)
     opened = ((f"{name} {split} {i}", lambda picture=picture: Image.fromarray(picture)) for i, picture in enumerate(pictures))
-    labels, classes = (None, 0) if two else (source.labels, source.classes)
-    return Source(opened, len(digits), labels, classes, conditions=conditions)
+    if two:
+        return Source(opened, len(digits), None, 0)
+    return Source(opened, len(digits), source.labels, source.classes, conditions=conditions, class_names=source.class_names)
 
 
 def _inverted(source: Source) -> Source:
@@ -175,6 +177,7 @@ def _folder(root: Path, split: str) -> Source:
     if not paths:
         raise ValueError(f"data: folder {str(base)!r} holds no image")
     classes: dict[str, int] = {}
+    numbers = False
     if all(len(path.parts) > 1 for path in paths):
         every = [path for name in splits for path in files(root / name)] if splits else paths
         names = sorted({path.parts[0] for path in every if len(path.parts) > 1})
@@ -184,7 +187,8 @@ def _folder(root: Path, split: str) -> Source:
         paths = [path for i, path in enumerate(paths) if (i % 10 == 0) == (split == "test")]
     labels = torch.tensor([classes[path.parts[0]] for path in paths]) if classes else None
     opened = ((str(base / path), lambda path=path: Image.open(base / path)) for path in paths)
-    return Source(opened, len(paths), labels, max(classes.values(), default=-1) + 1)
+    count = max(classes.values(), default=-1) + 1
+    return Source(opened, len(paths), labels, count, class_names=tuple(map(str, range(count))) if numbers else tuple(classes))
 
 
 def hub(repository: str, config: str | None, column: str | None, split: str) -> Source:
@@ -210,14 +214,14 @@ def hub(repository: str, config: str | None, column: str | None, split: str) -> 
     column = column or next((name for name, kind in features.items() if isinstance(kind, datasets.Image)), None)
     if column is None or column not in features:
         raise ValueError(f"data: {repository} has no column of images, only {', '.join(features)}")
-    labels, classes = None, 0
+    labels, class_names = None, ()
     label = "label" if "label" in features else next((n for n, kind in features.items() if isinstance(kind, datasets.ClassLabel)), None)
     if label is not None and isinstance(features[label], datasets.ClassLabel):
-        labels, classes = torch.tensor(table[label][:]), features[label].num_classes
+        labels, class_names = torch.tensor(table[label][:]), tuple(features[label].names)
         if int(labels.min()) < 0:  # a test split whose labels are kept secret
-            labels, classes = None, 0
+            labels, class_names = None, ()
     raw = table.select_columns([column]).cast_column(column, datasets.Image(decode=False))
-    return Source(_hub_images(raw, column, f"{repository} {split}"), len(table), labels, classes)
+    return Source(_hub_images(raw, column, f"{repository} {split}"), len(table), labels, len(class_names), class_names=class_names)
 
 
 def _hub_images(table: Any, column: str, where: str) -> Iterator[tuple[str, Callable[[], Image.Image]]]:

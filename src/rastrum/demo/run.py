@@ -22,9 +22,9 @@ from rich.table import Table as RichTable
 from torch import Tensor
 
 from ..applications.bayes_classifier import class_log_probs
-from ..checkpoint import write_files
 from ..config import RunConfig
 from ..data.dataset import Dataset, load_dataset
+from ..files import write_files
 from ..generation import complete, generate, reconstruct, sample
 from ..pictures import animations, plots
 from ..pictures import sheets as pictures

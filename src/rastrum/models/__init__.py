@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from ..checkpoint import CONFIG, CheckpointError, fill, find, one_line, read_config
 from ..model import Model
 from ..protocol import ConditionSpec, ImageSpec
 from .conv_draw import ConvDRAW
@@ -60,3 +63,30 @@ def build(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return model_class(spec, config, condition).eval()
+
+
+def load(folder_or_name: str | Path) -> Model:
+    """Rebuild a saved model, in evaluation mode, on the CPU.
+
+    folder_or_name: what ``save_pretrained`` wrote, or "rastrum/NAME" for a model bundled with the package.
+
+    Raises ``CheckpointError`` (a ``ValueError``) naming what is wrong with the folder.
+    """
+    folder = find(folder_or_name)
+    saved = read_config(folder)
+    name = saved["model"]
+    if not isinstance(name, str) or name not in MODELS:
+        raise CheckpointError(f"{folder / CONFIG}: unknown model {name!r}; this Rastrum has {', '.join(MODELS)}")
+    model_class = MODELS[name]
+    try:
+        spec = ImageSpec(**saved["spec"])
+        condition = None if saved["condition_spec"] is None else ConditionSpec(**saved["condition_spec"])
+        unknown = set(saved["config"]) - {field.name for field in fields(model_class.config_class)}
+        if unknown:
+            raise ValueError(f"{name} has no option {min(unknown)!r}")
+        with torch.random.fork_rng(devices=[]):
+            model = model_class(spec, model_class.config_class(**saved["config"]), condition)
+    except (TypeError, ValueError, AttributeError, RuntimeError, AssertionError) as error:
+        raise CheckpointError(f"{folder / CONFIG}: does not describe a {name} ({one_line(error)})") from None
+    fill(model, folder)
+    return model.eval()

@@ -88,6 +88,7 @@ class ConvDRAW(PixelCanvas):
     (B, F, h, w), and ``above0`` where there is a layer above; of layer 1 the same with 1.
     """
 
+    name = "conv-draw"
     config_class = ConvDRAWConfig
     conditions = ("class", "vector")
     config: ConvDRAWConfig

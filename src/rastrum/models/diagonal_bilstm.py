@@ -89,6 +89,7 @@ class DiagonalBiLSTMConfig(PixelRNNConfig):
 class DiagonalBiLSTM(PixelRNN):
     """Diagonal BiLSTM; parameters as of ``PixelRNN``."""
 
+    name = "diagonal-bilstm"
     config_class = DiagonalBiLSTMConfig
     lower_reads_only_parameters = True
     recurrence = DiagonalRecurrence

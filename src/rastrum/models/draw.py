@@ -84,6 +84,7 @@ class DRAW(PixelCanvas):
     condition_spec: of a class or a vector; None (default) = unconditional.
     """
 
+    name = "draw"
     config_class = DRAWConfig
     conditions = ("class", "vector")
     more_presets = tuple(TABLE)

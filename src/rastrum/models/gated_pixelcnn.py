@@ -85,6 +85,7 @@ class GatedPixelCNN(RasterModel):
     condition_spec: of a class, a vector or a spatial map; None (default) = unconditional.
     """
 
+    name = "gated-pixelcnn"
     config_class = GatedPixelCNNConfig
     lower_reads_only_parameters = True
 

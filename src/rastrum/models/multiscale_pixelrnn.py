@@ -64,6 +64,7 @@ class MultiscalePixelRNN(RasterModel):
     condition_spec: None; it takes no condition.
     """
 
+    name = "multiscale-pixelrnn"
     config_class = MultiscalePixelRNNConfig
     conditions = ()
     lower_reads_only_parameters = True

@@ -73,6 +73,7 @@ class PixelLSTM(RasterModel):
     condition_spec: of a class or a vector; None (default) = unconditional.
     """
 
+    name = "pixel-lstm"
     config_class = PixelLSTMConfig
     conditions = ("class", "vector")
     lower_reads_only_parameters = True

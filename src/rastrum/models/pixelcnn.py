@@ -83,6 +83,7 @@ class PixelCNN(RasterModel):
     guide: channels of a feature map that stands in the condition's place in every block (``multiscale_pixelrnn.py``); default 0 = none.
     """
 
+    name = "pixelcnn"
     config_class = PixelCNNConfig
     lower_reads_only_parameters = True
 

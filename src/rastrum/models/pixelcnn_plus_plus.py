@@ -179,6 +179,7 @@ class PixelCNNPlusPlus(RasterModel):
     condition_spec: of a class, a vector or a spatial map; None (default) = unconditional.
     """
 
+    name = "pixelcnn++"
     config_class = PixelCNNPlusPlusConfig
     lower_reads_only_parameters = True
 

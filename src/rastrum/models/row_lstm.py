@@ -63,6 +63,7 @@ class RowLSTMConfig(PixelRNNConfig):
 class RowLSTM(PixelRNN):
     """Row LSTM; parameters as of ``PixelRNN``."""
 
+    name = "row-lstm"
     config_class = RowLSTMConfig
     lower_reads_only_parameters = True
     recurrence = RowRecurrence

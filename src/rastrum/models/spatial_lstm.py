@@ -117,6 +117,7 @@ class SpatialLSTM(RasterModel):
     condition_spec: of a class or a vector, only with ``recurrent``; None (default) = unconditional.
     """
 
+    name = "spatial-lstm"
     config_class = SpatialLSTMConfig
     conditions = ("class", "vector")
     lower_reads_only_parameters = True

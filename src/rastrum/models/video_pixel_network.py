@@ -133,6 +133,7 @@ class VideoPixelNetwork(RasterModel):
     condition_spec: None; it takes no condition.
     """
 
+    name = "video-pixel-network"
     config_class = VideoPixelNetworkConfig
     conditions = ()
     lower_reads_only_parameters = True

@@ -329,7 +329,7 @@ def encode_picture(picture: Picture) -> bytes:
 
 def write_picture(path: str | Path, ending: str, data: bytes) -> None:
     """Writes the whole file or nothing. ``ValueError`` for a name with another ending, ``OSError`` where writing fails."""
-    from ..checkpoint import write_files
+    from ..files import write_files
 
     path = Path(path)
     if path.suffix.lower() != ending:

@@ -192,7 +192,7 @@ def begin_with(model: Model, start: str) -> None:
 
     start: a folder or rastrum/NAME. Raises ``ValueError`` where it has a parameter that the model does not have, or one of another shape.
     """
-    from ..checkpoint import load
+    from ..models import load
 
     weights, ours = load(start).state_dict(), model.state_dict()
     for name, values in weights.items():

@@ -1,0 +1,46 @@
+"""Atomic writing: all files of a folder, or none of them.
+
+A folder is written file by file to temporary names next to the final ones, synced, then renamed: a full disk or a kill leaves what was
+there before, whole.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+
+def write_files(folder: str | Path, files: Mapping[str, bytes]) -> None:
+    """Write all of ``files`` into ``folder``, which is made if need be; files of other names stay.
+
+    files: content by name. Raises ``OSError`` (one line) if writing fails, with nothing changed; ``ValueError`` if ``folder`` is a file.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"save: {str(folder)!r} is a file, not a folder; choose another name")
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    temporary = {name: folder / f".{name}.{os.getpid()}.new" for name in files}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            with open(temporary[name], "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        for name, path in temporary.items():
+            os.replace(path, folder / name)
+    except BaseException as error:
+        for path in temporary.values():
+            path.unlink(missing_ok=True)
+        for path in made:  # from the inside out; a folder that holds something stays
+            if path.is_dir() and not any(path.iterdir()):
+                path.rmdir()
+        if isinstance(error, OSError):
+            message = f"could not save to {str(folder)!r}, what was there is unchanged: {error.strerror or error}"
+            raise OSError(error.errno, message) from None
+        raise
+    if hasattr(os, "O_DIRECTORY"):
+        directory = os.open(folder, os.O_DIRECTORY)
+        os.fsync(directory)
+        os.close(directory)
