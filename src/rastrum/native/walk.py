@@ -50,7 +50,7 @@ class Tables(NamedTuple):
     levels: Any                # (L,) float32: a level as the network reads it
 
 
-@compiled
+@compiled(slow=True)
 def walk(program, lowest, memory, task, values, active, counts, chain, seen, streams, mixture, scratch):
     """Runs a program over decisions for a batch; returns DONE, NOT_FINITE, or FLUSHED if this thread flushes denormals and is to code.
 

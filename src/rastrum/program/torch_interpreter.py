@@ -6,7 +6,7 @@ so a step is a loop over them and nothing else. B images, j columns, K inputs an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TypeAlias
@@ -15,9 +15,100 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .builder import WHOLE, Buffer, Operation, Pass, Phase, Program, View
+from .builder import OPERATIONS, WHOLE, Buffer, Kind, Operation, Pass, Phase, Program, View
 
 Call: TypeAlias = Callable[[], object]
+Base: TypeAlias = Sequence[Tensor]
+Scratch: TypeAlias = Callable[[torch.Size], Tensor]
+
+# ── elementwise operations: source, parts of the base, destination → calls ───────────────────────────────────────────
+
+
+def _parts(kind: Kind, source: Tensor) -> Sequence[Tensor]:
+    return source.chunk(OPERATIONS[kind].source, -1)
+
+
+def _copy(source: Tensor, base: Base, out: Tensor, scratch: Scratch) -> list[Call]:
+    return [partial(out.copy_, source)]
+
+
+def _add(source: Tensor, base: Base, out: Tensor, scratch: Scratch) -> list[Call]:
+    return [partial(torch.add, base[0], source, out=out)]
+
+
+def _relu(source: Tensor, base: Base, out: Tensor, scratch: Scratch) -> list[Call]:
+    return [partial(torch.clamp_min, source, 0.0, out=out)]
+
+
+def _elu(source: Tensor, base: Base, out: Tensor, scratch: Scratch) -> list[Call]:
+    return [partial(out.copy_, source), partial(F.elu_, out)]
+
+
+def _square(source: Tensor, base: Base, out: Tensor, scratch: Scratch) -> list[Call]:
+    return [partial(torch.mul, source, source, out=out)]
+
+
+def _glu(source: Tensor, base: Base, out: Tensor, scratch: Scratch) -> list[Call]:
+    a, b = _parts("glu", source)
+    opened = scratch(out.shape)
+    return [partial(torch.sigmoid, b, out=opened), partial(torch.addcmul, base[0], a, opened, out=out)]
+
+
+def _lstm(source: Tensor, base: Base, out: Tensor, scratch: Scratch) -> list[Call]:
+    (o, f, i, g), (cell,) = _parts("lstm", source), base
+    kept, entering, shown = torch.empty_like(out), torch.empty_like(out), torch.empty_like(out)
+    return [
+        partial(torch.sigmoid, o, out=shown),
+        partial(torch.sigmoid, f, out=kept),
+        partial(torch.sigmoid, i, out=entering),
+        partial(torch.tanh, g, out=out),
+        partial(cell.mul_, kept),
+        partial(cell.addcmul_, entering, out),
+        partial(torch.tanh, cell, out=kept),
+        partial(torch.mul, kept, shown, out=out),
+    ]
+
+
+def _spatial_lstm(source: Tensor, base: Base, out: Tensor, scratch: Scratch) -> list[Call]:
+    *_, g = _parts("spatial_lstm", source)
+    left, cell = base
+    gates = source[..., : -g.shape[-1]]
+    opened, kept = scratch(gates.shape), torch.empty_like(out)
+    shown, left_gate, up_gate, entering = opened.chunk(4, -1)
+    return [
+        partial(torch.sigmoid, gates, out=opened),
+        partial(torch.tanh, g, out=out),
+        partial(torch.mul, left, left_gate, out=kept),
+        partial(kept.addcmul_, entering, out),
+        partial(cell.mul_, up_gate),
+        partial(cell.add_, kept),
+        partial(torch.mul, shown, cell, out=kept),
+        partial(torch.tanh, kept, out=out),
+    ]
+
+
+def _multiplicative(source: Tensor, base: Base, out: Tensor, scratch: Scratch) -> list[Call]:
+    *_, u = _parts("multiplicative", source)
+    (h,) = base
+    opened, inner, content = scratch(source.shape), torch.empty_like(out), torch.empty_like(out)
+    shown, kept, entering, _ = _parts("multiplicative", opened)
+    return [
+        partial(torch.sigmoid, source, out=opened),
+        partial(torch.tanh, u, out=content),
+        partial(torch.mul, kept, h, out=inner),
+        partial(inner.addcmul_, entering, content),
+        inner.tanh_,
+        partial(torch.mul, shown, inner, out=out),
+    ]
+
+
+# Gates and concat_elu need the interpreter's own memory, a linear its weights: they are methods.
+_ELEMENTWISE: dict[Kind, Callable[[Tensor, Base, Tensor, Scratch], list[Call]]] = {
+    "copy": _copy, "add": _add, "relu": _relu, "elu": _elu, "square": _square, "glu": _glu, "lstm": _lstm, "spatial_lstm": _spatial_lstm,
+    "multiplicative": _multiplicative,
+}  # fmt: skip
+
+# ── the interpreter ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 class _Pass:
@@ -217,86 +308,41 @@ class TorchInterpreter:
         return memory.as_strided((self.batch, columns, view.size), (memory.stride(0), view.step * buffer.width, 1), start)
 
     def _compile(self, op: Operation, tensor: Callable[[View], Tensor]) -> list[Call]:
+        """The calls of an operation on the tensors of its operands."""
         source, out = tensor(op.source), tensor(op.destination)
         initial = None if op.initial is None else tensor(op.initial)
         if op.kind == "linear":
             return self._linear(self._folded.get(op, op), source, out, initial)
-        if op.kind == "copy":
-            return [partial(out.copy_, source)]
-        if op.kind == "add":
-            assert initial is not None
-            return [partial(torch.add, initial, source, out=out)]
-        if op.kind == "relu":
-            return [partial(torch.clamp_min, source, 0.0, out=out)]
+        rule = OPERATIONS[op.kind]
+        assert initial is not None or not rule.base, f"{op.kind} needs a base"
+        base = () if initial is None or not rule.base else initial.chunk(rule.base, -1)
         if op.kind == "gate":
-            # (1 − 2 σ(−2a)) σ(b): torch's tanh costs four sigmoids on a CPU
-            both = self._scratch(source.shape)
-            a, b = both.chunk(2, -1)
-            calls: list[Call] = [partial(torch.addcmul, b, a, b, value=-2.0, out=out)]
-            if op in self._folded:
-                return [partial(torch.sigmoid, source, out=both), *calls]
-            return [partial(torch.mul, source, self._gate_scale(source.shape[-1] // 2), out=both), both.sigmoid_, *calls]
-        if op.kind == "glu":
-            assert initial is not None
-            a, b = source.chunk(2, -1)
-            opened = self._scratch(out.shape)
-            return [partial(torch.sigmoid, b, out=opened), partial(torch.addcmul, initial, a, opened, out=out)]
-        if op.kind == "elu":
-            return [partial(out.copy_, source), partial(F.elu_, out)]
+            return self._gate(op, source, out)
         if op.kind == "concat_elu":
-            plus, minus = out.chunk(2, -1)
-            if source.dim() == 2:
-                return [partial(plus.copy_, source), partial(torch.neg, source, out=minus), partial(F.elu_, out)]
-            # A whole row: max(±x, exp(−|x|) − 1), one exponential for both halves, is more calls and less work.
-            below = self._scratch(source.shape)
-            return [
-                partial(torch.neg, source, out=minus),
-                partial(torch.minimum, source, minus, out=below),
-                below.expm1_,
-                partial(torch.maximum, source, below, out=plus),
-                partial(torch.maximum, minus, below, out=minus),
-            ]
-        if op.kind == "square":
-            return [partial(torch.mul, source, source, out=out)]
-        if op.kind == "spatial_lstm":
-            assert initial is not None
-            gates, content, (left, cell) = source[..., : -out.shape[-1]], source[..., -out.shape[-1] :], initial.chunk(2, -1)
-            opened, kept = self._scratch(gates.shape), torch.empty_like(out)
-            shown, left_gate, up_gate, enter_gate = opened.chunk(4, -1)
-            return [
-                partial(torch.sigmoid, gates, out=opened),
-                partial(torch.tanh, content, out=out),
-                partial(torch.mul, left, left_gate, out=kept),
-                partial(kept.addcmul_, enter_gate, out),
-                partial(cell.mul_, up_gate),
-                partial(cell.add_, kept),
-                partial(torch.mul, shown, cell, out=kept),
-                partial(torch.tanh, kept, out=out),
-            ]
-        if op.kind == "multiplicative":
-            assert initial is not None
-            opened, inner, content = self._scratch(source.shape), torch.empty_like(out), torch.empty_like(out)
-            shown, kept, entering, _ = opened.chunk(4, -1)
-            return [
-                partial(torch.sigmoid, source, out=opened),
-                partial(torch.tanh, source.chunk(4, -1)[3], out=content),
-                partial(torch.mul, kept, initial, out=inner),
-                partial(inner.addcmul_, entering, content),
-                inner.tanh_,
-                partial(torch.mul, shown, inner, out=out),
-            ]
-        assert op.kind == "lstm" and initial is not None
-        output, forget, enter, content = source.chunk(4, -1)
-        kept, entering, shown = torch.empty_like(out), torch.empty_like(out), torch.empty_like(out)
+            return self._concat_elu(source, out)
+        return _ELEMENTWISE[op.kind](source, base, out, self._scratch)
+
+    def _gate(self, op: Operation, source: Tensor, out: Tensor) -> list[Call]:
+        """(1 − 2 σ(−2a)) σ(b): torch's tanh costs four sigmoids on a CPU."""
+        both = self._scratch(source.shape)
+        a, b = both.chunk(2, -1)
+        calls: list[Call] = [partial(torch.addcmul, b, a, b, value=-2.0, out=out)]
+        if op in self._folded:
+            return [partial(torch.sigmoid, source, out=both), *calls]
+        return [partial(torch.mul, source, self._gate_scale(source.shape[-1] // 2), out=both), both.sigmoid_, *calls]
+
+    def _concat_elu(self, source: Tensor, out: Tensor) -> list[Call]:
+        plus, minus = out.chunk(2, -1)
+        if source.dim() == 2:
+            return [partial(plus.copy_, source), partial(torch.neg, source, out=minus), partial(F.elu_, out)]
+        # A whole row: max(±x, exp(−|x|) − 1), one exponential for both halves, is more calls and less work.
+        below = self._scratch(source.shape)
         return [
-            partial(torch.sigmoid, output, out=shown),
-            partial(torch.sigmoid, forget, out=kept),
-            partial(torch.sigmoid, enter, out=entering),
-            partial(torch.tanh, content, out=out),
-            partial(initial.mul_, kept),
-            partial(initial.addcmul_, entering, out),
-            partial(torch.tanh, initial, out=kept),
-            partial(torch.mul, kept, shown, out=out),
+            partial(torch.neg, source, out=minus),
+            partial(torch.minimum, source, minus, out=below),
+            below.expm1_,
+            partial(torch.maximum, source, below, out=plus),
+            partial(torch.maximum, minus, below, out=minus),
         ]
 
     def _scratch(self, shape: torch.Size) -> Tensor:
