@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .canvas import CanvasModel
     from .raster import RasterModel
 
-FORMAT = 1
+FORMAT, READABLE = 2, (1, 2)
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 BOX = "rastrum/"  # "rastrum/NAME" is a model in the package
 BOXED = Path(__file__).with_name("pretrained")
@@ -153,6 +153,8 @@ def load(folder_or_name: str | Path) -> RasterModel | CanvasModel:
         raise CheckpointError(f"{folder / CONFIG}: does not describe a {name} ({_line(error)})") from None
     tensors = {_parameter_name(key): value for key, value in _read_tensors(folder / WEIGHTS).items()}
     _fit(model, tensors, folder / WEIGHTS)
+    if config["rastrum"] == 1:
+        _reorder_gates_of_format_1(model, tensors)
     kinds = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}
     if len(kinds) == 1:
         model.to(kinds.pop())
@@ -194,8 +196,9 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: is not JSON ({_line(error)})") from None
     if not isinstance(config, dict) or "rastrum" not in config:
         raise CheckpointError(f"{path}: is not Rastrum's (no entry 'rastrum')")
-    if config["rastrum"] != FORMAT:
-        raise CheckpointError(f"{path}: format {config['rastrum']!r}, this Rastrum reads format {FORMAT}; install a matching version")
+    if config["rastrum"] not in READABLE:
+        reads = " and ".join(map(str, READABLE))
+        raise CheckpointError(f"{path}: format {config['rastrum']!r}, this Rastrum reads formats {reads}; install a matching version")
     missing = [key for key in ("model", "spec", "condition_spec", "config") if key not in config]
     if missing:
         raise CheckpointError(f"{path}: has no entry {missing[0]!r}")
@@ -213,6 +216,21 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
 
 def _parameter_name(name: str) -> str:
     return ".".join(RENAMED_PARAMETERS.get(part, part) for part in name.split("."))
+
+
+def _reorder_gates_of_format_1(model: RasterModel | CanvasModel, tensors: dict[str, Tensor]) -> None:
+    """DRAW and conv-DRAW had the gates of their LSTMs as [i f o g] in format 1; since format 2 they are [o f i g], as in all models."""
+    from .layers.lstm import gates_dim, swap_output_and_input
+    from .models.conv_draw import ConvDRAW
+    from .models.draw import DRAW
+
+    if not isinstance(model, (DRAW, ConvDRAW)):
+        return
+    units = model.config.hidden if isinstance(model, DRAW) else model.config.features
+    for key, value in tensors.items():
+        layer, _, _ = key.rpartition(".")
+        if layer.partition(".")[0] in ("encoder", "encoder_image", "decoder", "encoders", "decoders", "condition"):
+            tensors[key] = swap_output_and_input(value, units, gates_dim(model.get_submodule(layer)))
 
 
 def _fit(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:

@@ -3,7 +3,7 @@
 Source: Shi, Chen, Wang, Yeung, Wong, Woo, "Convolutional LSTM Network", 2015; peepholes left out.
 
     inputs ─┐
-    h ──────┴─▶ k by k convolution ─▶ i, f, o, g ─▶ c ← σ(f)·c + σ(i)·tanh(g),  h ← σ(o)·tanh(c)
+    h ──────┴─▶ k by k convolution ─▶ o, f, i, g ─▶ c ← σ(f)·c + σ(i)·tanh(g),  h ← σ(o)·tanh(c)
 
 A strided convolution is a plain one over blocks: every s by s pixels become channels of one place, zeros fill the last row and column
 of blocks, and a k by k kernel of blocks sees s·k by s·k pixels. The way back drops what was filled. So any size works with any stride.
@@ -41,10 +41,11 @@ class ConvLSTM(nn.Module):
         super().__init__()
         self.gates = convolution(inputs + features, 4 * features, kernel, gain=2.0)  # for inputs that are small at first
         with torch.no_grad():
+            lstm.reorder_drawn_gates(self.gates, features)
             self.gates.bias[features : 2 * features] = 1.0  # pyright: ignore[reportOptionalSubscript]
 
     def forward(self, inputs: list[Tensor], h: Tensor, cell: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """inputs: maps (B, …, h, w) · h, cell: (B, features, h, w) · told: what is added to the gates, (B, 4·features) → h, cell."""
+        """inputs: maps (B, …, h, w) · h, cell: (B, features, h, w) · condition: added to the gates, (B, 4·features) → h, cell."""
         gates = self.gates(torch.cat([*inputs, h], dim=1))
         if condition is not None:
             gates = gates + condition[:, :, None, None]

@@ -44,6 +44,7 @@ from torch import Tensor, nn
 from ..canvas import State
 from ..latents import DitheredNormal, Normal, Uniform
 from ..layers.convolutional import ConvLSTM, convolution, from_blocks, to_blocks
+from ..layers.lstm import reorder_drawn_gates
 from ..protocol import ArrayLike, ConditionSpec, ImageSpec, check_condition
 from .pixel_canvas import PixelCanvas
 from .presets import check_config, choose
@@ -108,6 +109,7 @@ class ConvDRAW(PixelCanvas):
                 raise ValueError("conv-draw: takes a condition of kind 'class' or 'vector', not 'map'")
             kind = nn.Embedding if condition_spec.kind == "class" else nn.Linear
             self.condition = kind(condition_spec.size, 8 * features * config.layers)
+            reorder_drawn_gates(self.condition, features)
         self.reset()
 
     @torch.no_grad()
