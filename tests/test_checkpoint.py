@@ -53,7 +53,7 @@ LSTMS = {
 
 
 @pytest.mark.parametrize("kind", ["class", "vector"])
-@pytest.mark.parametrize(("name", "options"), [("draw", {"hidden": 6}), ("draw", {"attention": False}), ("conv-draw", {"layers": 2})], ids=str)
+@pytest.mark.parametrize(("name", "options"), [("draw", {"hidden": 6}), ("draw", {"attention": False}), ("conv-draw", {"layers": 2})])
 def test_format_1_had_gates_in_another_order(name: str, options: dict[str, Any], kind: Any, tmp_path: Path) -> None:
     """Input, forget, output, content; of a condition for all LSTMs, one after another, a class along the columns of its embedding."""
     model: Any = rastrum.build(name, ImageSpec(1, 6, 5, 2), "tiny", condition=ConditionSpec(kind, 3), seed=1, **options)

@@ -153,8 +153,8 @@ def load(folder_or_name: str | Path) -> RasterModel | CanvasModel:
         raise CheckpointError(f"{folder / CONFIG}: does not describe a {name} ({_line(error)})") from None
     tensors = {_parameter_name(key): value for key, value in _read_tensors(folder / WEIGHTS).items()}
     _fit(model, tensors, folder / WEIGHTS)
-    if config["rastrum"] == 1:
-        _reorder_gates_of_format_1(model, tensors)
+    if config["rastrum"] == 1 and name in ("draw", "conv-draw"):
+        _reorder_gates_of_format_1(name, model, tensors)
     kinds = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}
     if len(kinds) == 1:
         model.to(kinds.pop())
@@ -218,15 +218,11 @@ def _parameter_name(name: str) -> str:
     return ".".join(RENAMED_PARAMETERS.get(part, part) for part in name.split("."))
 
 
-def _reorder_gates_of_format_1(model: RasterModel | CanvasModel, tensors: dict[str, Tensor]) -> None:
+def _reorder_gates_of_format_1(name: str, model: RasterModel | CanvasModel, tensors: dict[str, Tensor]) -> None:
     """DRAW and conv-DRAW had the gates of their LSTMs as [i f o g] in format 1; since format 2 they are [o f i g], as in all models."""
     from .layers.lstm import gates_dim, swap_output_and_input
-    from .models.conv_draw import ConvDRAW
-    from .models.draw import DRAW
 
-    if not isinstance(model, (DRAW, ConvDRAW)):
-        return
-    units = model.config.hidden if isinstance(model, DRAW) else model.config.features
+    units = getattr(model.config, {"draw": "hidden", "conv-draw": "features"}[name])
     for key, value in tensors.items():
         layer, _, _ = key.rpartition(".")
         if layer.partition(".")[0] in ("encoder", "encoder_image", "decoder", "encoders", "decoders", "condition"):

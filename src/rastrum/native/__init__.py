@@ -1,4 +1,4 @@
-"""Everything that is compiled, by numba: loops over vectors, layers that torch has no single pass for, and the loops that run step programs.
+"""Everything that is compiled, by numba: layers that torch has no single pass for, and the loops that run step programs.
 
     compiler, cache      numba, and its machine code on disk
     lanes                vectors of floats, emitted as LLVM code

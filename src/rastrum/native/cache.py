@@ -30,11 +30,11 @@ DIGEST_SIZE = 32
 
 @lru_cache
 def sources() -> bytes:
-    """Digest of what machine code is made from: every file of this folder, the two that they import, numba's and llvmlite's versions."""
+    """Digest of what machine code is made from: every file of this folder, range_coder.py, numba's and llvmlite's versions."""
     here, package = files(__package__ or ""), files((__package__ or "").rpartition(".")[0])
     paths = sorted((path for path in here.iterdir() if path.name.endswith(".py")), key=lambda path: path.name)
     digest = blake2b(f"{numba.__version__} {llvmlite.__version__}".encode(), digest_size=DIGEST_SIZE)
-    for path in (*paths, package / "noise.py", package / "range_coder.py"):
+    for path in (*paths, package / "range_coder.py"):
         digest.update(blake2b(path.read_bytes()).digest())
     return digest.digest()
 
