@@ -312,7 +312,7 @@ class Program:
             self._grid = outer
 
     def each_group(self) -> Iterator[int]:
-        """Once in a row or start phase (which know no groups), else once a colour group, inside that group's phase."""
+        """Once in a row or start phase (which know no groups), else once per colour group, inside that group's phase."""
         if self._phase is not None:
             yield 0
             return
@@ -372,7 +372,7 @@ class Program:
         return destination
 
     def apply(self, kind: Kind, source: View, base: View | None = None) -> View:
-        """An elementwise operation on a map, group by group where colours have an order; → a map of the same level.
+        """An elementwise operation on a map, group by group where colours have an order; returns a map of the same level.
 
         The same operation on the same values returns the same map: a shortcut's concat_elu is often that of the block it skips.
         """
@@ -390,7 +390,7 @@ class Program:
         return destination
 
     def history(self, source: View, rows: int) -> View:
-        """The newest ``rows`` rows of a map, side by side in each column, oldest first; call it in a row phase."""
+        """A map with the newest ``rows`` rows of ``source``, next to each other in each column, oldest first; call it in a row phase."""
         if rows == 1:
             return source
         assert source.offset == 0 and source.size == source.buffer.width
@@ -402,7 +402,7 @@ class Program:
         return kept
 
     def wrap(self, source: View) -> None:
-        """Before a row, column −1 of a map takes what its last column holds: to look left is then to look back along all rows."""
+        """Before a row, column −1 of a map takes the values of its last column: looking left then looks back along all rows."""
         last = replace(source, shift=source.buffer.columns - 1, step=source.buffer.columns)
         with self.phase("row"):
             self.append("copy", last, replace(last, shift=-1))            # steps of a whole row: it runs at one column
@@ -425,5 +425,5 @@ class Program:
     def check(self, order: Tensor) -> None:
         """Assert that the program is complete and decides in the model's ``order``."""
         for each in self.passes:
-            assert each.input is not None and all(view is not None for view in each.outputs), "a pass reads values and gives outputs"
+            assert each.input is not None and all(view is not None for view in each.outputs), "a pass has an input and outputs"
         assert torch.equal(self.decided(), order.cpu()), "the program decides in the model's order"

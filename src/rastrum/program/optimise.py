@@ -104,7 +104,7 @@ def _keep_one_column(program: Program) -> None:
 
 
 def _read_after_written(program: Program, pixels: Buffer, behind: bool = True) -> bool:
-    """Whether pixel phases write all of the map and alone read it: what is written at its own column or, if ``behind``, before it."""
+    """Whether only pixel phases write (all of it) and read the map, what was written at the same column or, if ``behind``, before."""
     written = [False] * pixels.width
     for phase in sorted(program.all_phases(), key=lambda phase: (phase.kind == "channel", phase.index)):
         for op in phase.operations:

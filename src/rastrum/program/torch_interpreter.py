@@ -129,9 +129,12 @@ class _Pass:
 
 
 class TorchInterpreter:
-    """One batch of images on their way through a program."""
+    """The state of one batch of images within a program.
 
-    decides = False                # a distribution and a chooser in Python do
+    program: finished · batch: number of images · dtype, device: of the arithmetic · condition: of each image, or None
+    """
+
+    decides = False                # a distribution and a chooser in Python decide
 
     def __init__(
         self,
@@ -159,12 +162,12 @@ class TorchInterpreter:
             step += each.frames * each.height * each.width * program.groups
         if program.condition is not None:
             assert condition is not None
-            numbers = condition if condition.is_floating_point() else F.one_hot(condition, program.condition.size)
-            if numbers.dim() == 2:
-                self._at(program.condition, 0).copy_(numbers)
+            values = condition if condition.is_floating_point() else F.one_hot(condition, program.condition.size)
+            if values.dim() == 2:
+                self._at(program.condition, 0).copy_(values)
             else:
-                for row, columns in enumerate(numbers.permute(2, 0, 3, 1)):
-                    self._across(program.condition, numbers.shape[3], row).copy_(columns)
+                for row, columns in enumerate(values.permute(2, 0, 3, 1)):
+                    self._across(program.condition, values.shape[3], row).copy_(columns)
 
     def _allocate(self, buffer: Buffer) -> Tensor:
         rows, columns = buffer.above + max(1, buffer.rows) + buffer.below, buffer.before + buffer.columns + buffer.after
@@ -197,7 +200,7 @@ class TorchInterpreter:
             self._drawn(here, row, column)[:, channel].copy_(here.inputs[column][channel])
 
     def take_frames(self, t: int, values: Tensor) -> int:
-        """Decisions from ``t`` on are values (B, n): the whole frames among them, without a step; → how many decisions that was."""
+        """Decisions from ``t`` on are values (B, n): the whole frames among them, without a step; returns how many decisions that was."""
         spec, size = self.spec, self.spec.size // self.spec.frames
         if spec.frames == 1 or t % size or self._ran != self._steps[t // self._channels]:
             return 0
@@ -346,7 +349,7 @@ class TorchInterpreter:
         ]
 
     def _scratch(self, shape: torch.Size) -> Tensor:
-        """Memory for what lives within one operation, the same for all of them: it stays in the cache."""
+        """Memory for use within one operation, the same for all of them, so that it stays in the cache."""
         if shape not in self._scratches:
             self._scratches[shape] = torch.empty(shape, dtype=self.dtype, device=self.device)
         return self._scratches[shape]
@@ -357,9 +360,9 @@ class TorchInterpreter:
         return self._gate_scales[n]
 
     def _fold_gates(self) -> dict[Operation, Operation]:
-        """The gates that find −2 a instead of a, and the linears that write it, the factor in their weights: no bit of the result changes.
+        """Gates that read −2 a instead of a, and the linears that write it, with the factor in their weights: no bit of the result changes.
 
-        Only maps that linears alone write, from nothing or on top of what is there, and gates alone read.
+        Only for maps that linears alone write, from zero or onto what is there, and gates alone read.
         """
         operations = [op for each in self.program.passes for phase in each.phases.values() for op in phase.operations]
         factors: dict[Buffer, Tensor] = {}
@@ -379,7 +382,7 @@ class TorchInterpreter:
                 continue
             factor = factors[view.buffer][view.offset : view.offset + view.size]
             if op.kind == "gate":
-                assert torch.equal(factor, self._gate_scale(view.size // 2)), "gates share no numbers"
+                assert torch.equal(factor, self._gate_scale(view.size // 2)), "gates do not overlap"
                 folded[op] = op
             else:
                 assert op.weight is not None
@@ -394,17 +397,17 @@ class TorchInterpreter:
         flat = memory.view(-1, buffer.width)
         first, count = buffer.before + op.source.shift, (self.batch - 1) * columns + out.shape[1]
         target = self._scratch(torch.Size((self.batch * columns, out.shape[-1])))
-        shown, sums = target.view(self.batch, columns, -1)[:, : out.shape[1]], target[:count]
+        shown, totals = target.view(self.batch, columns, -1)[:, : out.shape[1]], target[:count]
         rows = [flat[first + column : first + column + count] for column in range(op.source.size // buffer.width)]
         weights = op.weight.split(buffer.width)
         if initial is None and op.bias is not None:
-            calls: list[Call] = [partial(torch.addmm, op.bias, rows[0], weights[0], out=sums)]
+            calls: list[Call] = [partial(torch.addmm, op.bias, rows[0], weights[0], out=totals)]
         else:
-            calls = [partial(torch.mm, rows[0], weights[0], out=sums)]
+            calls = [partial(torch.mm, rows[0], weights[0], out=totals)]
             calls += [] if initial is None else [partial(shown.add_, initial)]
-            calls += [] if op.bias is None else [partial(sums.add_, op.bias)]
+            calls += [] if op.bias is None else [partial(totals.add_, op.bias)]
         for row, weight in zip(rows[1:], weights[1:], strict=True):
-            calls.append(partial(sums.addmm_, row, weight))
+            calls.append(partial(totals.addmm_, row, weight))
         return [*calls, partial(out.copy_, shown)]
 
     def _linear(self, op: Operation, source: Tensor, out: Tensor, initial: Tensor | None) -> list[Call]:
