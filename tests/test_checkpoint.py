@@ -49,6 +49,33 @@ def test_a_model_comes_back_as_it_was(name: str, spec: ImageSpec, condition: Con
     assert sorted(p.name for p in (tmp_path / "new" / "folder").iterdir()) == ["README.md", "config.json", "model.safetensors"]
 
 
+LSTMS = {
+    "draw": ("encoder.weight", "encoder.bias", "decoder.weight", "decoder.bias"),
+    "conv-draw": tuple(f"{part}.{n}.gates.{kind}" for part in ("encoders", "decoders") for n in (0, 1) for kind in ("weight", "bias")),
+}
+
+
+@pytest.mark.parametrize("kind", ["class", "vector"])
+@pytest.mark.parametrize(("name", "options"), [("draw", {"hidden": 6}), ("draw", {"attention": False}), ("conv-draw", {"layers": 2})])
+def test_format_1_had_gates_in_another_order(name: str, options: dict[str, Any], kind: Any, tmp_path: Path) -> None:
+    """Input, forget, output, content; of a condition for all LSTMs, one after another, a class along the columns of its embedding."""
+    model: Any = rastrum.build(name, ImageSpec(1, 6, 5, 2), "tiny", condition=ConditionSpec(kind, 3), seed=1, **options)
+    model.save_pretrained(tmp_path)
+    units, tensors = options.get("hidden", 16) if name == "draw" else model.config.features, load_file(tmp_path / "model.safetensors")
+    others = ("encoder_image.weight",) if not options.get("attention", True) else ()
+    for key in (*LSTMS[name], *others, "condition.weight", *(["condition.bias"] if kind == "vector" else [])):
+        across = key == "condition.weight" and kind == "class"
+        rows = list((tensors[key].t() if across else tensors[key]).split(units))
+        for lstm in range(0, len(rows), 4):
+            rows[lstm], rows[lstm + 2] = rows[lstm + 2], rows[lstm]
+        tensors[key] = (torch.cat(rows).t() if across else torch.cat(rows)).contiguous()
+    save_file(tensors, tmp_path / "model.safetensors")
+    spoil_config(rastrum=1)(tmp_path)
+    assert same(load(tmp_path), model)
+    spoil_config(rastrum=2)(tmp_path)
+    assert not same(load(tmp_path), model)
+
+
 def test_the_models_own_method_and_the_public_name_do_the_same(tmp_path: Path) -> None:
     model = tiny().double()
     model.save_pretrained(tmp_path / "m")
@@ -160,7 +187,7 @@ def first_renamed(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         (lambda f: (f / "config.json").write_bytes(b"\xff\xfe\x00"), "is not JSON"),
         (lambda f: (f / "config.json").write_text("[]"), "is not Rastrum's"),
         (spoil_config(rastrum="gone"), "is not Rastrum's"),
-        (spoil_config(rastrum=99), "format 99, this Rastrum reads format 1"),
+        (spoil_config(rastrum=99), "format 99, this Rastrum reads formats 1 and 2"),
         (spoil_config(spec="gone"), "has no entry 'spec'"),
         (spoil_config(model="pixelcnm"), "unknown model 'pixelcnm'"),
         (spoil_config(model=["x"]), "unknown model"),

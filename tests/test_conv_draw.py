@@ -77,7 +77,7 @@ def reference_terms(model: ConvDRAW, x: np.ndarray, noise: list[np.ndarray]) -> 
     e, ec, d, dc = ([w[f"start.{layer}"][k] for layer in range(layers)] for k in range(4))
 
     def move(name, layer, inputs, h, c):
-        i, f, o, g = np.split(conv(f"{name}.{layer}.gates", [*inputs, h]), 4)
+        o, f, i, g = np.split(conv(f"{name}.{layer}.gates", [*inputs, h]), 4)
         c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
         return sigmoid(o) * np.tanh(c), c
 

@@ -55,7 +55,7 @@ def reference_filters(parameters: np.ndarray, n: int, height: int, width: int) -
 
 
 def reference_lstm(gates: np.ndarray, memory: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    i, f, o, g = np.split(gates, 4)
+    o, f, i, g = np.split(gates, 4)
     memory = sigmoid(f) * memory + sigmoid(i) * np.tanh(g)
     return sigmoid(o) * np.tanh(memory), memory
 

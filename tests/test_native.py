@@ -293,7 +293,9 @@ sys.path.insert(0, {tests!r})
 from test_native import MODELS, bits, built, digest
 from rastrum import compression as container
 from rastrum.program import golden
+from numba.core.registry import cpu_target
 container.BATCH = 1
+assert cpu_target.target_context.codegen().magic_tuple()[1:] == {processor!r}
 print(golden.fingerprint(), *(digest(bits(built(*case), 3)) for case in MODELS))
 for case, name in zip(MODELS, {names!r}):
     model = built(*case)
@@ -322,8 +324,9 @@ def test_other_processors_compute_the_same_and_decode(processor: dict[str, str],
         names.append(str(tmp_path / f"{number}.rst"))
         Path(names[-1]).write_bytes(rastrum.compress(model, images))
         Path(names[-1] + ".images").write_bytes(images.numpy().astype("<u2").tobytes())
-    script = IN_ANOTHER_PROCESS.format(tests=str(Path(__file__).parent), names=names)
-    environment = {**os.environ, **processor, "NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONWARNINGS": "error"}
+    # Machine code is kept under the processor's name, so the cache is that of all tests: each processor compiles once.
+    script = IN_ANOTHER_PROCESS.format(tests=str(Path(__file__).parent), names=names, processor=tuple(processor.values()))
+    environment = {**os.environ, **processor, "PYTHONWARNINGS": "error"}
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
     assert run.returncode == 0, run.stderr
     assert run.stdout.split() == [golden.GOLDEN, *(digest(bits(built(*case), 3)) for case in MODELS)]
@@ -528,8 +531,8 @@ def test_values_and_streams_that_do_not_fit_are_refused() -> None:
         (Force(-ones, model.order), "levels must lie in"),
         (Force(ones[:1], model.order), "expected whole numbers"),
         (Encode(far, model.order, [Encoder(), Encoder()]), "levels must lie in"),
-        (Encode(ones, model.order, [Encoder()]), "expected 2, one an image, got 1"),
-        (Decode([]), "expected 2, one an image, got 0"),
+        (Encode(ones, model.order, [Encoder()]), "expected 2, one per image, got 1"),
+        (Decode([]), "expected 2, one per image, got 0"),
         (Sample(0, first=2**32 - 1), "image number"),
     ]
     for chooser, says in wrong:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 
+import rastrum
 from rastrum import ImageSpec
+from rastrum.native import codes
 from rastrum.program import Program, TorchInterpreter
-from rastrum.program.builder import View
+from rastrum.program.builder import OPERATIONS, View
 from rastrum.program.optimise import optimise
 
+DOCS = Path(__file__).parents[1] / "docs"
 LAYERS, UNITS = 2, 3
 
 
@@ -157,7 +164,7 @@ def test_the_builder_refuses_what_does_not_fit() -> None:
         program.values()
     with pytest.raises(AssertionError, match="belong to a phase"):
         program.append("copy", x, program.map(1))
-    with program.phase("row"), pytest.raises(AssertionError, match="2 rows for 1 numbers"):
+    with program.phase("row"), pytest.raises(AssertionError, match="2 rows for 1 values"):
         program.linear(x, torch.zeros(2, 2))
 
 
@@ -211,3 +218,28 @@ def test_a_map_of_its_own_pixel_keeps_one_column() -> None:
         scaled = spec.scale(values, torch.float64).view(2, 4)
         expected = torch.nn.functional.pad(scaled, (back, 0))[:, :4].flatten()
         torch.testing.assert_close(torch.tensor(shown, dtype=torch.float64), expected)
+
+
+def test_the_documents_and_the_codes_say_what_the_table_of_operations_says() -> None:
+    """Operands of every operation, in the builder's order; a code of its own for each; arithmetic.md defines each."""
+    rows = re.findall(r"^\| `(\w+)` \| (\S+) \| (\S+) \| (\d) \| (\S*) \|", (DOCS / "program.md").read_text(), re.M)
+    said = [(name, *(0 if parts == "any" else int(parts) for parts in sizes), place == "yes") for name, *sizes, place in rows]
+    assert said == [(kind, rule.source, rule.destination, rule.base, rule.in_place) for kind, rule in OPERATIONS.items()]
+    assert [rule.code for rule in OPERATIONS.values()] == [getattr(codes, kind.upper()) for kind in OPERATIONS]
+    assert sorted(rule.code for rule in OPERATIONS.values()) == list(range(len(OPERATIONS)))
+    cells = re.findall(r"^\| ([a-z_, ]+) \|", (DOCS / "arithmetic.md").read_text(), re.M)
+    assert OPERATIONS.keys() <= {name.strip() for cell in cells for name in cell.split(",")}
+
+
+def test_a_program_is_kept_until_a_number_changes_and_a_subclass_is_asked_each_time() -> None:
+    model: Any = rastrum.build("gated-pixelcnn", ImageSpec(1, 4, 4, 4), "tiny", seed=0)
+    first = model.lowered()
+    assert model.lowered() is first
+    next(model.parameters()).data.mul_(2)                                # no version counter sees this
+    assert model.lowered() is not first and model.lowered() is model.lowered()
+
+    class Mine(type(model)):
+        pass
+
+    mine = Mine(model.spec, model.config)
+    assert mine.lowered() is not mine.lowered()

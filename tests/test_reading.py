@@ -64,7 +64,7 @@ def test_logits_follow_the_equations(spec: ImageSpec) -> None:
             assert boxes[b, t, 0].item() == pytest.approx((spec.height + 1) / 2 * (p[1] + 1) - 1)
             told = np.concatenate([math.exp(p[4]) * seen.transpose(1, 0, 2).ravel(), p[:4]])
             features = np.maximum(w["features.weight"] @ told + w["features.bias"], 0)
-            i, f, o, g = np.split(w["memory.weight"] @ np.concatenate([features, hidden]) + w["memory.bias"], 4)
+            o, f, i, g = np.split(w["memory.weight"] @ np.concatenate([features, hidden]) + w["memory.bias"], 4)
             memory = sigmoid(f) * memory + sigmoid(i) * np.tanh(g)
             hidden = sigmoid(o) * np.tanh(memory)
         assert np.allclose(logits[b].detach().numpy(), w["output.weight"] @ hidden + w["output.bias"])

@@ -30,7 +30,7 @@ from .files import write_files
 if TYPE_CHECKING:
     from .model import Model
 
-FORMAT = 1
+FORMAT, READABLE = 2, (1, 2)
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 BUNDLED = "rastrum/"  # "rastrum/NAME" is a model bundled with the package
 BUNDLED_FOLDER = Path(__file__).with_name("pretrained")
@@ -246,8 +246,9 @@ def read_config(folder_or_name: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: is not JSON ({one_line(error)})") from None
     if not isinstance(config, dict) or "rastrum" not in config:
         raise CheckpointError(f"{path}: is not Rastrum's (no entry 'rastrum')")
-    if config["rastrum"] != FORMAT:
-        raise CheckpointError(f"{path}: format {config['rastrum']!r}, this Rastrum reads format {FORMAT}; install a matching version")
+    if config["rastrum"] not in READABLE:
+        reads = " and ".join(map(str, READABLE))
+        raise CheckpointError(f"{path}: format {config['rastrum']!r}, this Rastrum reads formats {reads}; install a matching version")
     missing = [key for key in ("model", "spec", "condition_spec", "config") if key not in config]
     if missing:
         raise CheckpointError(f"{path}: has no entry {missing[0]!r}")
@@ -279,7 +280,18 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
     return {".".join(RENAMED_PARAMETERS.get(part, part) for part in key.split(".")): value for key, value in tensors.items()}
 
 
-def fill(model: nn.Module, folder: Path) -> None:
+def _reorder_gates_of_format_1(model: Model, tensors: dict[str, Tensor]) -> None:
+    """DRAW and conv-DRAW had the gates of their LSTMs as [i f o g] in format 1; since format 2 they are [o f i g], as in all models."""
+    from .layers.lstm import gates_dim, swap_output_and_input
+
+    units = getattr(model.config, {"draw": "hidden", "conv-draw": "features"}[name_of(model)])
+    for key, value in tensors.items():
+        layer, _, _ = key.rpartition(".")
+        if layer.partition(".")[0] in ("encoder", "encoder_image", "decoder", "encoders", "decoders", "condition"):
+            tensors[key] = swap_output_and_input(value, units, gates_dim(model.get_submodule(layer)))
+
+
+def fill(model: Model, folder: Path, saved_format: int) -> None:
     """Give ``model`` the weights of a saved one, and their dtype; ``CheckpointError`` names a tensor that is missing or does not fit."""
     path, tensors, expected = folder / WEIGHTS, read_tensors(folder), model.state_dict()
     if missing := sorted(expected.keys() - tensors.keys()):
@@ -289,6 +301,8 @@ def fill(model: nn.Module, folder: Path) -> None:
     for key, value in expected.items():
         if tensors[key].shape != value.shape:
             raise CheckpointError(f"{path}: {key} has shape {tuple(tensors[key].shape)}, the model needs {tuple(value.shape)}")
+    if saved_format == 1 and name_of(model) in ("draw", "conv-draw"):
+        _reorder_gates_of_format_1(model, tensors)
     kinds = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}
     if len(kinds) == 1:
         model.to(kinds.pop())

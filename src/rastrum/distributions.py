@@ -8,9 +8,9 @@ The CDF counts out of 2^24 and gives every level at least one count, so a sample
     mixture    w_k = π_k (2^24 − 2L) 2^28,   C_i = Σ_k ⌊w_k F_k(lower edge of i)⌋,   cdf(i) = 2i + ⌊C_i / 2^28⌋
 
 F is a logistic's σ or a Gaussian's Φ. Sums of integers have no order (the mixture's are float64 below 2^53, exact too), and of the
-functions used only ``exp`` and ``erfc`` are not exactly rounded; torch's give an element the same bits wherever it stands in a tensor (its
-sigmoid does not), so ``search`` and ``cdf`` see the same numbers. The mixture's 2i instead of i lets the count slip by one where their
-rounding is not monotone, without emptying a level.
+functions used only ``exp`` and ``erfc`` are not exactly rounded; torch's give an element the same bits at every position of a tensor (its
+sigmoid does not), so ``search`` and ``cdf`` agree. The mixture's 2i instead of i lets the count slip by one where the rounding is not
+monotone, without emptying a level.
 Parameters are float32 or float64.
 """
 
@@ -31,13 +31,13 @@ from .native import native_for
 from .range_coder import CDF_TOTAL
 
 SEARCH_RADIX = 16
-MIXTURE_COUNT = 2.0**28        # the mixture's sums are in this fraction of a count
+MIXTURE_COUNT = 2.0**28        # one count is this much in a mixture's sums
 HALF_LOG_2_PI = 0.5 * math.log(2 * math.pi)
 LOWEST_LOGIT = -1e30           # of a tempered pmf: exp gives 0, and subtracting stays finite
 
 
 class _Levels(ABC):
-    """What all share: a draw is a search in the integer CDF."""
+    """Base of the distributions over levels: a draw is a search in the integer CDF."""
 
     @abstractmethod
     def log_pmf(self) -> Tensor: ...
@@ -46,9 +46,11 @@ class _Levels(ABC):
     def search(self, threshold: Tensor) -> Tensor: ...
 
     def sample(self, u: Tensor, temperature: float = 1.0) -> Tensor:
-        """The level that u in [0, 1) (S, float) falls on → S int64; pmf^(1/temperature), renormalised.
+        """The levels that uniform noise selects.
 
-        Raises ``ValueError`` for a temperature that is not a number above 0, or parameters that are not finite.
+        u: in [0, 1), (S), float · temperature: of pmf^(1/temperature), renormalised; default 1
+
+        Returns levels (S), int64. Raises ``ValueError`` for a temperature that is not a number above 0, or parameters that are not finite.
         """
         if not 0 < temperature < math.inf:
             raise ValueError(f"temperature: expected a number above 0, got {temperature!r}")
@@ -58,7 +60,10 @@ class _Levels(ABC):
 
 @dataclass(frozen=True, eq=False)
 class Categorical(_Levels):
-    """Softmax of logits (*S, L)."""
+    """Levels with probabilities softmax(logits).
+
+    logits: (*S, L), float
+    """
 
     logits: Tensor
 
@@ -67,14 +72,14 @@ class Categorical(_Levels):
         return self.logits.shape[-1]
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Nats of value (S, int) → S."""
+        """Log-probability of ``value`` (S, int): nats (S)."""
         native = native_for(self.logits)
         if native is not None and self.logits.requires_grad and torch.is_grad_enabled() and value.shape == self.logits.shape[:-1]:
             return native.LogSoftmaxAt.apply(self.logits, value.long())
         return self.log_pmf().gather(-1, value.long().unsqueeze(-1)).squeeze(-1)
 
     def log_pmf(self) -> Tensor:
-        """Nats of every level → (*S, L)."""
+        """Log-probabilities of all levels: nats (*S, L)."""
         return self.logits.log_softmax(-1)
 
     @cached_property
@@ -89,13 +94,13 @@ class Categorical(_Levels):
         return logits.exp_().mul_(2.0**bits).long().cumsum(-1).contiguous()
 
     def cdf(self, value: Tensor) -> Tensor:
-        """Integer CDF below value (S, 0 … L) → S int64. Raises ``ValueError`` for logits that are not finite."""
+        """Counts (S), int64, of the levels below ``value`` (S, 0 … L). Raises ``ValueError`` for logits that are not finite."""
         sums = self._sums
         below = F.pad(sums, (1, 0)).gather(-1, value.unsqueeze(-1)).squeeze(-1)
         return value + below * (CDF_TOTAL - self.levels) // sums[..., -1]
 
     def search(self, threshold: Tensor) -> Tensor:
-        """The level v with cdf(v) ≤ threshold < cdf(v + 1) → S int64. Raises ``ValueError`` for logits that are not finite."""
+        """The level v (S), int64, with cdf(v) ≤ threshold < cdf(v + 1). Raises ``ValueError`` for logits that are not finite."""
         # Without division: i + ⌊C_i s / C_L⌋ ≤ t  ⇔  C_i s + (i − 1) C_L < t C_L; the left side grows with i = 1 … L, v of them fit.
         sums = self._sums
         total = sums.narrow(-1, self.levels - 1, 1)
@@ -109,7 +114,10 @@ class Categorical(_Levels):
 
 @dataclass(frozen=True, eq=False)
 class Bernoulli(_Levels):
-    """Level 1 with probability σ(logits); logits S. In the integer CDF it is the two-level softmax of (0, logits)."""
+    """Level 1 with probability σ(logits), else level 0. In the integer CDF it is the two-level softmax of (0, logits).
+
+    logits: (S), float
+    """
 
     logits: Tensor
 
@@ -118,11 +126,11 @@ class Bernoulli(_Levels):
         return 2
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Nats of value (S, 0 or 1) → S."""
+        """Log-probability of ``value`` (S, 0 or 1): nats (S)."""
         return F.logsigmoid(self.logits * (2 * value.to(self.logits.dtype) - 1))
 
     def log_pmf(self) -> Tensor:
-        """Nats of both levels → (*S, 2)."""
+        """Log-probabilities of both levels: nats (*S, 2)."""
         return F.logsigmoid(torch.stack([-self.logits, self.logits], -1))
 
     @cached_property
@@ -130,11 +138,11 @@ class Bernoulli(_Levels):
         return Categorical(self.logits.unsqueeze(-1) * _count(2, self.logits.device))
 
     def cdf(self, value: Tensor) -> Tensor:
-        """Integer CDF below value (S, 0 … 2) → S int64. Raises ``ValueError`` for logits that are not finite."""
+        """Counts (S), int64, of the levels below ``value`` (S, 0 … 2). Raises ``ValueError`` for logits that are not finite."""
         return self._softmax.cdf(value)
 
     def search(self, threshold: Tensor) -> Tensor:
-        """The level v with cdf(v) ≤ threshold < cdf(v + 1) → S int64. Raises ``ValueError`` for logits that are not finite."""
+        """The level v (S), int64, with cdf(v) ≤ threshold < cdf(v + 1). Raises ``ValueError`` for logits that are not finite."""
         return self._softmax.search(threshold)
 
     def __getitem__(self, index: Any) -> Bernoulli:
@@ -143,11 +151,12 @@ class Bernoulli(_Levels):
 
 @dataclass(frozen=True, eq=False)
 class _Mixture(_Levels):
-    """Mixture of K discretised bells, up to 65,536 levels; a subclass says which bell, by ``component_log_prob`` and ``_below``.
+    """Mixture of K discretised bell curves; a subclass defines the curve, by ``component_log_prob`` and ``_below``.
 
-    logits, means, log_scales (*S, K); the levels are L points from −1 to 1, means and scales are in those units. Level i takes the mass
+    logits, means, log_scales: (*S, K), float · levels: L, up to 65,536
+    The levels are L points from −1 to 1; means and scales are in those units. Level i takes the mass
     within half a bin, 1/(L − 1), of its point; the two ends take the tails. The weights are the softmax of ``logits``. Scales below
-    ``lowest_log_scale`` are raised to it. Inside, everything is in units of a bin, so an edge between two levels is one number, and exact.
+    ``lowest_log_scale`` are raised to it. Inside, everything is in units of a bin, so an edge between two levels is exact.
     """
 
     logits: Tensor
@@ -157,24 +166,27 @@ class _Mixture(_Levels):
 
     @abstractmethod
     def component_log_prob(self, value: Tensor) -> Tensor:
-        """Nats of value (S, int) under each component → (*S, K). The next channel's mixture has weights ∝ π_k · this."""
+        """Log-probability of ``value`` (S, int) under each component: nats (*S, K).
+
+        The next channel's mixture has weights ∝ π_k times its exponential.
+        """
 
     @staticmethod
     @abstractmethod
     def _below(weights: Tensor, steps: Tensor) -> Tensor:
-        """weights times the mass of a bell below a point that lies ``steps`` scales under its centre; may write to ``steps``."""
+        """weights times the mass of the curve below a point ``steps`` scales under its centre; may write to ``steps``."""
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Nats of value (S, int) → S."""
+        """Log-probability of ``value`` (S, int): nats (S)."""
         return torch.logsumexp(self.logits.log_softmax(-1) + self.component_log_prob(value), -1)
 
     def log_pmf(self) -> Tensor:
-        """Nats of every level → (*S, L); takes memory for (*S, L, K)."""
+        """Log-probabilities of all levels: nats (*S, L); needs memory for (*S, L, K)."""
         parameters = (p.unsqueeze(-2) for p in (self.logits, self.means, self.log_scales))
         return type(self)(*parameters, levels=self.levels).log_prob(torch.arange(self.levels, device=self.means.device))
 
     def _bins(self) -> tuple[Tensor, Tensor]:
-        """Centre in levels and 1 / scale, per level; kept where no graph hangs on them."""
+        """Centre in levels and 1 / scale per level; computed once if no gradient is needed."""
         return self._make_bins() if torch.is_grad_enabled() else self._kept_bins
 
     @cached_property
@@ -208,12 +220,12 @@ class _Mixture(_Levels):
         return below.floor_().sum(-2).add_(level, alpha=2 * MIXTURE_COUNT)
 
     def cdf(self, value: Tensor) -> Tensor:
-        """Integer CDF below value (S, 0 … L) → S int64. Raises ``ValueError`` for parameters that are not finite."""
+        """Counts (S), int64, of the levels below ``value`` (S, 0 … L). Raises ``ValueError`` for parameters that are not finite."""
         inner = self._inner_cdf(value.double().unsqueeze(-1)).squeeze(-1).div_(MIXTURE_COUNT).long()
         return torch.where(value >= self.levels, CDF_TOTAL, torch.where(value <= 0, 0, inner))
 
     def search(self, threshold: Tensor) -> Tensor:
-        """The level v with cdf(v) ≤ threshold < cdf(v + 1) → S int64; looks at 15 levels a digit of v in base 16.
+        """The level v (S), int64, with cdf(v) ≤ threshold < cdf(v + 1); evaluates 15 levels per digit of v in base 16.
 
         Raises ``ValueError`` for parameters that are not finite.
         """
@@ -237,7 +249,7 @@ class LogisticMixture(_Mixture):
     """Mixture of K discretised logistics (Salimans et al. 2017, section 2.1)."""
 
     def component_log_prob(self, value: Tensor) -> Tensor:
-        """Nats of value (S, int) under each component → (*S, K)."""
+        """Log-probability of ``value`` (S, int) under each component: nats (*S, K)."""
         centre, steepness = self._bins()
         # σ(b) − σ(a) = σ(b) σ(−a) (1 − e^(a−b)): no cancellation, however narrow the bin or far the tail; at the ends one factor is left.
         last_first, signs, zero = _ends(self.levels, centre.dtype, centre.device)
@@ -257,11 +269,11 @@ class LogisticMixture(_Mixture):
 class GaussianMixture(_Mixture):
     """Mixture of K discretised normal distributions, and the continuous one behind it (``log_density``); scales are standard deviations.
 
-    What a mixture of conditional Gaussian scale mixtures gives (Theis & Bethge 2015, section 2.2).
+    The conditional of a mixture of conditional Gaussian scale mixtures (Theis & Bethge 2015, section 2.2).
     """
 
     def component_log_prob(self, value: Tensor) -> Tensor:
-        """Nats of value (S, int) under each component → (*S, K)."""
+        """Log-probability of ``value`` (S, int) under each component: nats (*S, K)."""
         centre, steepness = self._bins()
         value = value.unsqueeze(-1)
         steepness = steepness.clamp(min=torch.finfo(steepness.dtype).tiny)
@@ -269,7 +281,7 @@ class GaussianMixture(_Mixture):
         return _LogMass.apply(*torch.broadcast_tensors(steps, steepness, *ends))             # pyright: ignore[reportReturnType]
 
     def log_density(self, value: Tensor) -> Tensor:
-        """Nats, per unit, of real values (S) on the scale of the means → S: the mixture before it was cut into levels."""
+        """Log-density of real values (S), in units of the means: nats per unit (S); of the mixture before it is divided into levels."""
         log_scales = self.log_scales.clamp(min=lowest_log_scale(self.levels))
         steps = (value.unsqueeze(-1) - self.means) * torch.exp(-log_scales)
         return torch.logsumexp(self.logits.log_softmax(-1) - log_scales - 0.5 * steps.square(), -1) - HALF_LOG_2_PI
@@ -285,7 +297,7 @@ class _LogMass(torch.autograd.Function):
     By symmetry r = |x|, edges a = r − h and b = r + h, h = w/2; nothing cancels in any of
 
         near  (h max(1, r) < 1/5)  log w + log φ(r) + log(1 + Σ_j He_2j(r) h^2j / (2j + 1)!)      Taylor about r, He Hermite's polynomials
-        over the centre (a < 0)    log ½ (erf(b/√2) − erf(a/√2))                                  two numbers of different sign
+        over the centre (a < 0)    log ½ (erf(b/√2) − erf(a/√2))                                  two values of different sign
         far                        −a²/2 + log ½ (erfcx(a/√2) − e^(−2rh) erfcx(b/√2))
     """
 
@@ -325,7 +337,7 @@ class _LogMass(torch.autograd.Function):
 
 
 def log_normal_mass(centre: Tensor, width: Tensor) -> Tensor:
-    """log(Φ(c + w/2) − Φ(c − w/2)) of centres c and widths w of one shape, without cancellation in the tails; nats."""
+    """log(Φ(c + w/2) − Φ(c − w/2)) in nats, without cancellation in the tails; centres c and widths w of one shape."""
     no = torch.zeros_like(centre, dtype=torch.bool)
     return _LogMass.apply(centre, width, no, no)  # pyright: ignore[reportReturnType]
 
@@ -336,13 +348,13 @@ def lowest_log_scale(levels: int) -> float:
 
 
 def tempered(log_pmf: Tensor, temperature: float) -> Categorical:
-    """pmf^(1/temperature), renormalised; a level that is hopeless after the division keeps its one count."""
+    """pmf^(1/temperature), renormalised, from log_pmf (*S, L); a level of probability 0 after the division keeps its one count."""
     temperature = clamp_temperature(temperature)
     return Categorical(((log_pmf - log_pmf.amax(-1, keepdim=True)) / temperature).clamp(min=LOWEST_LOGIT))
 
 
 def clamp_temperature(temperature: float) -> float:
-    """Beyond these a float32 division would not be one; the pmf is long at its limit there."""
+    """The temperature within 1e-30 … 1e30: beyond, a float32 division overflows, and the pmf has long reached its limit."""
     return min(max(float(temperature), 1e-30), 1e30)
 
 
@@ -356,7 +368,7 @@ def _batch_index(index: Any) -> tuple[Any, ...]:
     return (*index, slice(None)) if any(i is Ellipsis for i in index) else (*index, ..., slice(None))
 
 
-# Made once: in a loop over decisions every call counts. Outside inference mode, so that autograd may meet them too.
+# Made once: in a loop over decisions every call counts. Outside inference mode, so that autograd can use them too.
 @lru_cache(maxsize=64)
 @torch.inference_mode(False)
 def _count(levels: int, device: torch.device) -> Tensor:

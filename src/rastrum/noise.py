@@ -1,4 +1,4 @@
-"""Noise that belongs to a decision: the same seed, image and decision give the same number, whatever the batch, device or order of calls.
+"""Noise that belongs to a decision: the same seed, image and decision give the same noise, for any batch, device or order of calls.
 
 Philox4x32-10 (Salmon, Moraes, Dror, Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3"): ten rounds of two 32x32 → 64 bit
 products turn a counter of four 32-bit words into four random ones under a key of two. Here
@@ -20,7 +20,7 @@ MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
 ROUNDS = 10
 WORD = 0xFFFFFFFF
-BLOCK = 1 << 14                # numbers at a time: what a pass over them reads stays in the cache
+BLOCK = 1 << 14                # values at a time: what a pass over them reads stays in the cache
 
 Images = np.ndarray | Sequence[int]
 
@@ -65,14 +65,17 @@ def _bits(seed: int, images: Images, first: int, count: int, component: int, pur
 
 
 def uniform(seed: int, images: Images, first: int, count: int, component: int = 0, purpose: int = PIXEL) -> np.ndarray:
-    """u in [0, 1), a multiple of 2^-24, for decisions first … first + count − 1 of each image: (len(images), count) float64.
+    """Uniform noise in [0, 1), multiples of 2^-24.
 
-    images: their numbers. Raises ``ValueError`` for a seed outside 0 … 2^64 − 1 or another number outside 0 … 2^32 − 1.
+    seed: 0 … 2^64 − 1 · images: numbers of the images, 0 … 2^32 − 1 · first, count: decisions first … first + count − 1
+    component: of a decision that needs several, default 0 · purpose: PIXEL, LATENT or PARTICLE
+
+    Returns (len(images), count) float64. Raises ``ValueError`` for a seed, image number or decision outside its range.
     """
     return _bits(seed, images, first, count, component, purpose) * 2.0**-24
 
 
 def normal(seed: int, images: Images, first: int, count: int, component: int = 0, purpose: int = LATENT) -> np.ndarray:
-    """Standard normal, of the same signature: the inverse normal CDF of the middle of u's cell, so within ±5.42 and never infinite."""
+    """Standard normal noise, with the parameters of ``uniform``: the inverse normal CDF of the middle of u's cell, so within ±5.42."""
     middle = uniform(seed, images, first, count, component, purpose) + 2.0**-25
     return torch.special.ndtri(torch.from_numpy(middle)).numpy()

@@ -1,4 +1,4 @@
-"""The range coder, in plain Python integers: the definition that every faster one must equal byte for byte.
+"""The range coder, in plain Python integers: the definition that the compiled one (``native/coder.py``) equals byte for byte.
 
 One stream is one image. A symbol is an interval [low, high) of the integer CDF, 0 ≤ low < high ≤ 2^24. After Martin 1979 and Subbotin's
 renormalisation by bytes; 64-bit arithmetic:
@@ -11,8 +11,8 @@ renormalisation by bytes; 64-bit arithmetic:
     decode       code = the first 8 bytes, zeros past the end
                  threshold = min(⌊code / unit⌋, 2^24 − 1);  code −= unit · cdf_low;  range and renormalisation as above, code taking bytes
 
-So range stays in [2^48, 2^64), unit ≥ 2^24, and the division loses at most 2^-24 of an interval: below 10^-7 bits a symbol. Any bytes
-decode to some symbols; whether they are the right ones is for a checksum to say.
+So range stays in [2^48, 2^64), unit ≥ 2^24, and the division loses at most 2^-24 of an interval: below 10^-7 bits per symbol. Any bytes
+decode to some symbols; only a checksum can tell whether they are the right ones.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Encoder:
         self.data[position] += 1
 
     def finish(self) -> bytes:
-        """The stream of what was put so far; more may be put afterwards."""
+        """The bytes of all symbols so far; more may be put afterwards."""
         for count in range(9):
             dropped = 64 - 8 * count
             kept = -(-self.low >> dropped)                               # rounded up; 2^(8 count) where that carries
@@ -73,11 +73,11 @@ class Decoder:
         self.range = FULL
 
     def threshold(self) -> int:
-        """Where the next symbol lies in the CDF, 0 … 2^24 − 1."""
+        """A point of the next symbol's interval, 0 … 2^24 − 1."""
         return min(self.code // (self.range >> CDF_BITS), CDF_TOTAL - 1)
 
     def advance(self, cdf_low: int, cdf_high: int) -> None:
-        """Take the symbol with CDF interval [cdf_low, cdf_high), which holds the threshold."""
+        """Go past the symbol with CDF interval [cdf_low, cdf_high), which holds the threshold."""
         assert 0 <= cdf_low < cdf_high <= CDF_TOTAL, (cdf_low, cdf_high)
         unit = self.range >> CDF_BITS
         self.code -= unit * cdf_low

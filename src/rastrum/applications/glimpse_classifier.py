@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from ..config import OptimConfig
 from ..layers.attention import Window, place
-from ..layers.lstm import cell
+from ..layers.lstm import cell, reorder_drawn_gates
 from ..model import Model
 from ..models.presets import check_config
 from ..protocol import ArrayLike, ConditionSpec, ImageSpec, check_condition, check_images
@@ -116,6 +116,7 @@ class ReadingClassifier(Classifier):
         self.looks = nn.Parameter(torch.zeros(config.glimpses, 5))
         self.features = nn.Linear(spec.channels * config.read**2 + 4, hidden)
         self.memory = nn.Linear(2 * hidden, 4 * hidden)
+        reorder_drawn_gates(self.memory, hidden)
         self.output = nn.Linear(hidden, classes)
         self.reset()
 
@@ -129,7 +130,8 @@ class ReadingClassifier(Classifier):
         self.looks[1:, 2] = 2 * math.log(wide / 2)
         self.looks[1:, 3] = -math.log(2)
         hidden = self.config.hidden
-        for gate in self.memory.weight[:, hidden:].split(hidden):
+        o, f, i, g = self.memory.weight[:, hidden:].split(hidden)
+        for gate in (i, f, o, g):  # in this order a seed gives what it always gave
             nn.init.orthogonal_(gate)
         nn.init.zeros_(self.memory.bias)
         self.memory.bias[hidden : 2 * hidden] = 1.0

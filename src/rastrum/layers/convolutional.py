@@ -3,7 +3,7 @@
 Source: Shi, Chen, Wang, Yeung, Wong, Woo, "Convolutional LSTM Network", 2015; peepholes left out.
 
     inputs ─┐
-    h ──────┴─▶ k by k convolution ─▶ i, f, o, g ─▶ c ← σ(f)·c + σ(i)·tanh(g),  h ← σ(o)·tanh(c)
+    h ──────┴─▶ k by k convolution ─▶ o, f, i, g ─▶ c ← σ(f)·c + σ(i)·tanh(g),  h ← σ(o)·tanh(c)
 
 A strided convolution is a plain one over blocks: every s by s pixels become channels of one position, zeros fill the last row and column
 of blocks, and a k by k kernel of blocks sees s·k by s·k pixels. ``from_blocks`` drops what was filled. So any size works with any stride.
@@ -46,6 +46,7 @@ class ConvLSTM(nn.Module):
         super().__init__()
         self.gates = convolution(inputs + features, 4 * features, kernel, gain=2.0)  # for inputs that are small at first
         with torch.no_grad():
+            lstm.reorder_drawn_gates(self.gates, features)
             self.gates.bias[features : 2 * features] = 1.0  # pyright: ignore[reportOptionalSubscript]
 
     def forward(self, inputs: list[Tensor], h: Tensor, cell: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:

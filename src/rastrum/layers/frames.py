@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..native import native_for
 from ..program.builder import Program, View
+from . import lstm
 
 
 def multiplicative(gates: Tensor, h: Tensor, groups: int = 1) -> Tensor:
@@ -96,9 +97,7 @@ class FrameMemory(nn.Module):
         shape = (*gates[:, 0].shape[:-1], -1)
         h, cell, after = self.first_h.expand(shape), self.first_cell.expand(shape), []
         for t in range(gates.shape[1]):
-            o, f, i, g = self.keep(h, gates[:, t]).chunk(4, -1)
-            cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
-            h = o.sigmoid() * cell.tanh()
+            h, cell = lstm.cell(self.keep(h, gates[:, t]), cell, dim=-1)
             after.append(h)
         return x + self.widen(torch.stack(after, 1))
 

@@ -1,13 +1,40 @@
-"""The cell of an LSTM without peepholes, for vectors and for maps: c ← σ(f)·c + σ(i)·tanh(g), h ← σ(o)·tanh(c)."""
+"""The cell of an LSTM without peepholes, for vectors and for maps: c ← σ(f)·c + σ(i)·tanh(g), h ← σ(o)·tanh(c).
+
+Gates in the order o (output), f (forget), i (input), g (content), as in ``native/cells.py`` and in step programs.
+"""
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
-def cell(gates: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
-    """gates (B, 4S, …) = input, forget, output and content before their nonlinearities; memory (B, S, …) → output and memory (B, S, …)."""
-    admit, keep, show, content = gates.chunk(4, dim=1)
-    memory = torch.addcmul(torch.sigmoid(admit) * torch.tanh(content), torch.sigmoid(keep), memory)
-    return torch.sigmoid(show) * torch.tanh(memory), memory
+def cell(gates: Tensor, before: Tensor, dim: int = 1) -> tuple[Tensor, Tensor]:
+    """One step: h and the new cell, both of the shape of ``before``.
+
+    gates: pre-activations [o f i g], 4 S along ``dim`` · before: the cell before, S along ``dim``
+    """
+    o, f, i, g = gates.chunk(4, dim)
+    c = torch.addcmul(torch.sigmoid(i) * torch.tanh(g), torch.sigmoid(f), before)
+    return torch.sigmoid(o) * torch.tanh(c), c
+
+
+@torch.no_grad()
+def reorder_drawn_gates(layer: nn.Module, units: int) -> None:
+    """The gates of a layer's outputs, just drawn as [i f o g], take the order [o f i g].
+
+    So a seed gives the function that it gave before the order was changed. units: of each LSTM whose gates the layer computes.
+    """
+    for parameter in layer.parameters():
+        parameter.copy_(swap_output_and_input(parameter, units, gates_dim(layer)))
+
+
+def gates_dim(layer: nn.Module) -> int:
+    """The dimension of a layer's parameters that runs over its outputs."""
+    return 1 if isinstance(layer, nn.Embedding) else 0
+
+
+def swap_output_and_input(parameter: Tensor, units: int, dim: int = 0) -> Tensor:
+    """A copy with gates [i f o g] along ``dim`` as [o f i g], or back; for each of the LSTMs of ``units`` units along it."""
+    first, f, third, g = parameter.unflatten(dim, (-1, 4, units)).unbind(dim + 1)
+    return torch.stack((third, f, first, g), dim + 1).flatten(dim, dim + 2)

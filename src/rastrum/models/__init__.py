@@ -88,5 +88,5 @@ def load(folder_or_name: str | Path) -> Model:
             model = model_class(spec, model_class.config_class(**saved["config"]), condition)
     except (TypeError, ValueError, AttributeError, RuntimeError, AssertionError) as error:
         raise CheckpointError(f"{folder / CONFIG}: does not describe a {name} ({one_line(error)})") from None
-    fill(model, folder)
+    fill(model, folder, saved["rastrum"])
     return model.eval()

@@ -50,6 +50,7 @@ from torch import Tensor, nn
 from ..canvas import State
 from ..latents import DitheredNormal, Normal, Uniform
 from ..layers.convolutional import ConvLSTM, convolution, from_blocks, to_blocks
+from ..layers.lstm import reorder_drawn_gates
 from ..protocol import ArrayLike, ConditionSpec, ImageSpec, check_condition
 from .pixel_canvas import PixelCanvas
 from .presets import check_config, choose
@@ -120,6 +121,7 @@ class ConvDRAW(PixelCanvas):
             assert isinstance(condition_spec.size, int)
             kind = nn.Embedding if condition_spec.kind == "class" else nn.Linear
             self.condition = kind(condition_spec.size, 8 * features * config.layers)
+            reorder_drawn_gates(self.condition, features)
         self.reset()
 
     @torch.no_grad()

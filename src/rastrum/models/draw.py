@@ -41,7 +41,7 @@ from torch import Tensor, nn
 from ..canvas import State
 from ..latents import Normal
 from ..layers.attention import place
-from ..layers.lstm import cell
+from ..layers.lstm import cell, reorder_drawn_gates
 from ..protocol import ArrayLike, ConditionSpec, Distribution, ImageSpec, check_condition
 from .pixel_canvas import PixelCanvas
 from .presets import check_config, choose
@@ -107,11 +107,13 @@ class DRAW(PixelCanvas):
         else:
             self.encoder = nn.Linear(spec.size + 2 * hidden, 4 * hidden)
             self.encoder_image = nn.Linear(spec.size, 4 * hidden, bias=False)  # of x, which no step changes: once per image
+            reorder_drawn_gates(self.encoder_image, hidden)
             self.write_head = nn.Linear(hidden, self.canvas.numel())
         if condition_spec is not None:
             assert isinstance(condition_spec.size, int)
             kind = nn.Embedding if condition_spec.kind == "class" else nn.Linear
             self.condition = kind(condition_spec.size, 8 * hidden)
+            reorder_drawn_gates(self.condition, hidden)
         self.reset()
 
     @torch.no_grad()
@@ -128,6 +130,7 @@ class DRAW(PixelCanvas):
                 for square in gate.split(hidden, dim=1):
                     nn.init.orthogonal_(square)
             nn.init.zeros_(lstm.bias)
+            reorder_drawn_gates(lstm, hidden)
             lstm.bias[hidden : 2 * hidden] = 1.0
         for name in ("posterior_head", "read_head", "write_head"):
             if hasattr(self, name):

@@ -1,12 +1,17 @@
-"""Everything that is compiled, by numba: loops over vectors, layers that torch has no single pass for, and the kernels of step programs.
+"""Everything that is compiled, by numba: layers that torch has no single pass for, and the loops that run step programs.
 
-    compiler      whether numba is there, machine code on disk       lanes         vectors of floats, emitted as LLVM code
-    panels        how weights lie in memory                          points        Toom–Cook: windows of three columns
-    cells         formulas of recurrent cells                        layers, scan  fast forms of layers, for training
-    codes         what the numbers in a program's tables mean        exact         exp, log … with exactly specified results
-    linear, elementwise   the operations of a step program           interpreter   runs a program's tables
-    cdf, heads    the integer CDF, and a distribution's parameters   noise, coder  Philox and the range coder
-    walk          one loop over decisions: network, draw or coder, value written back
+    compiler, cache      numba, and its machine code on disk
+    lanes                vectors of floats, emitted as LLVM code
+    panels, points       how weights lie in memory; windows of three columns (Toom–Cook)
+    cells, routes        formulas of recurrent cells; how lines run over a map
+    layers, scan         fast forms of layers, for training
+    codes                what the numbers in a program's tables mean
+    exact                exp, log … with exactly specified results
+    linear, elementwise  the operations of a step program
+    interpreter          runs a program's tables
+    cdf, heads           the integer CDF; the mixture that a program's output describes
+    noise, coder         Philox; the range coder
+    walk                 the loop over decisions: network, draw or coder, value written back
 """
 
 from __future__ import annotations

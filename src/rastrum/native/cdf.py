@@ -1,4 +1,4 @@
-"""The integer CDF of a softmax and of a mixture (``distributions.py`` says the same in torch), and the search in it.
+"""The integer CDF of a softmax and of a mixture (the same as in ``distributions.py``, there in torch), and the search in it.
 
     sums (L + 1,)    cumulative integer weights C_0 … C_L of L levels
 """

@@ -15,7 +15,7 @@ FIRST, LAST, PHASE_KIND, ARGUMENT = range(4)
 START, ROW, ROW_REVERSED, CHANNEL, FRAME = range(5)
 
 # Columns of the table of passes: first step, positions of a row, phases, input map and whether it holds ones; SPACING pixels of the
-# image from one position to the next, KNOWN positions from one that is known to the next (0: none); rows of a frame.
+# image from one position to the next, KNOWN positions from one known position to the next (0: none); rows of a frame.
 FIRST_STEP, WIDTH, FIRST_PHASE, LAST_PHASE, INPUT, INPUT_STEP, ONES, SPACING, KNOWN, HEIGHT = range(10)
 PASS_FIELDS = 10
 

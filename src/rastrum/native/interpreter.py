@@ -45,8 +45,8 @@ def _apply(op, memory, s, i, d):
 @compiled
 def run_at(ops, row, column, memory, stride, batch, weights, scratch):
     """The operations that are due at a pixel, for all images: the images are the rows of each product."""
-    for number in range(ops.shape[0]):
-        op = ops[number]
+    for index in range(ops.shape[0]):
+        op = ops[index]
         if row & op[codes.ROW_MASK] != op[codes.ROW_VALUE] or column & op[codes.COLUMN_MASK] != op[codes.COLUMN_VALUE]:
             continue
         j = column >> op[codes.LEVEL]
@@ -64,8 +64,8 @@ def run_at(ops, row, column, memory, stride, batch, weights, scratch):
 @compiled
 def run_across(ops, row, memory, stride, batch, weights, scratch):
     """The operations that are due for a row, all its columns at once: the columns are the rows of each product."""
-    for number in range(ops.shape[0]):
-        op = ops[number]
+    for index in range(ops.shape[0]):
+        op = ops[index]
         if row & op[codes.ROW_MASK] != op[codes.ROW_VALUE]:
             continue
         ls, ld, li, K, N = op[codes.SOURCE_STEP], op[codes.DESTINATION_STEP], op[codes.INITIAL_STEP], op[codes.INPUTS], op[codes.OUTPUTS]
@@ -91,18 +91,18 @@ def run_across(ops, row, memory, stride, batch, weights, scratch):
 
 @compiled
 def pass_of(passes, step):
-    number = 0
-    while number + 1 < passes.shape[0] and step >= passes[number + 1, codes.FIRST_STEP]:
-        number += 1
-    return number
+    index = 0
+    while index + 1 < passes.shape[0] and step >= passes[index + 1, codes.FIRST_STEP]:
+        index += 1
+    return index
 
 
 @compiled
 def begin_frame(ops, phases, here, layout, step, memory, batch, weights, scratch):
     """Before the first frame the start phase, before any other the frame phase: image by image, for whole maps fill the cache."""
     kind = codes.START if step == here[codes.FIRST_STEP] else codes.FRAME
-    for number in range(here[codes.FIRST_PHASE], here[codes.LAST_PHASE]):
-        phase = phases[number]
+    for index in range(here[codes.FIRST_PHASE], here[codes.LAST_PHASE]):
+        phase = phases[index]
         if phase[codes.PHASE_KIND] == kind:
             for b in range(batch):
                 image = memory[b * layout.stride : (b + 1) * layout.stride]
@@ -119,8 +119,8 @@ def advance(ops, phases, passes, layout, step, memory, batch, weights, scratch):
     row, column = pixel // here[codes.WIDTH] % here[codes.HEIGHT], pixel % here[codes.WIDTH]
     if row == 0 and column == 0 and group == 0:
         begin_frame(ops, phases, here, layout, step, memory, batch, weights, scratch)
-    for number in range(here[codes.FIRST_PHASE], here[codes.LAST_PHASE]):
-        phase = phases[number]
+    for index in range(here[codes.FIRST_PHASE], here[codes.LAST_PHASE]):
+        phase = phases[index]
         part = ops[phase[codes.FIRST] : phase[codes.LAST]]
         if phase[codes.PHASE_KIND] == codes.START or phase[codes.PHASE_KIND] == codes.FRAME:
             continue

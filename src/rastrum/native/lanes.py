@@ -20,8 +20,8 @@ class Lanes:
     def __init__(self, builder: Any, value: Any) -> None:
         self.builder, self.value = builder, value
 
-    def constant(self, number: float) -> Any:
-        return ir.Constant(self.value.type, [ir.Constant(ir.FloatType(), float(np.float32(number)))] * self.value.type.count)
+    def constant(self, value: float) -> Any:
+        return ir.Constant(self.value.type, [ir.Constant(ir.FloatType(), float(np.float32(value)))] * self.value.type.count)
 
     def _apply(self, name: str, other: Lanes | float, swapped: bool = False) -> Lanes:
         pair = [self.value, other.value if isinstance(other, Lanes) else self.constant(other)]

@@ -100,7 +100,7 @@ def _cell_gradients(count, n, groups, parts, ptr_gates, ptr_grad_gates, step, pt
 _copy = rowwise([1], [1], lambda x: [x])                                  # an assignment to a slice takes numba seconds to compile
 
 
-@compiled
+@compiled(slow=True)
 def scan_forward(route, groups, gates, weights, first_h, first_c, arenas, out, scratch):
     """gates (B, H·W, Gn) → out (B, H·W, n) and arenas (B, …), or (1, …) without a gradient; weights: a bias of zeros, then panels."""
     n, wide = out.shape[2], gates.shape[2]
@@ -125,7 +125,7 @@ def scan_forward(route, groups, gates, weights, first_h, first_c, arenas, out, s
             _copy(route.width * n, (out[image, row * route.width].ctypes.data, 0, base + 4 * inner, 0))
 
 
-@compiled
+@compiled(slow=True)
 def scan_gradient(route, groups, grad, weights, arenas, memory, grad_gates, scratch):
     """grad (B, H·W, n) → grad_gates (B, H·W, Gn); memory: an arena of zeros, whose border accumulates the gradient of the initial state."""
     n, wide = grad.shape[2], grad_gates.shape[2]

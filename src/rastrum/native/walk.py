@@ -50,7 +50,7 @@ class Tables(NamedTuple):
     levels: Any                # (L,) float32: a level as the network reads it
 
 
-@compiled
+@compiled(slow=True)
 def walk(program, lowest, memory, task, values, active, counts, chain, seen, streams, mixture, scratch):
     """Runs a program over decisions for a batch; returns DONE, NOT_FINITE, or FLUSHED if this thread flushes denormals and is to code.
 
@@ -61,7 +61,7 @@ def walk(program, lowest, memory, task, values, active, counts, chain, seen, str
     """
     steps, ops, phases, passes, outputs, layout, weights, table = program
     batch = values.shape[0]
-    of_group = layout.channels // layout.groups
+    per_group = layout.channels // layout.groups
     levels, sums = layout.levels, scratch.sums
     ran = task.ran
     if task.mode >= ENCODE and not (task.tiny * f32(0.1)) * f32(1e20) > f32(0.0):
@@ -70,14 +70,14 @@ def walk(program, lowest, memory, task, values, active, counts, chain, seen, str
     for t in range(task.first, task.last):
         if t < taken:
             continue
-        step = steps[t // of_group]
+        step = steps[t // per_group]
         whole = layout.frame > 0 and t % max(layout.frame, 1) == 0 and t + layout.frame <= task.last
         if task.mode == FORCE and whole and ran == step:
             begin_frame(ops, phases, passes[0], layout, step, memory, batch, weights, scratch.linear)
             if layout.picture >= 0:
                 take_frame(passes[0], layout, memory, values, t - task.first, table, batch)
             taken = t + layout.frame
-            ran += layout.frame // of_group
+            ran += layout.frame // per_group
             continue
         while ran <= step:
             advance(ops, phases, passes, layout, ran, memory, batch, weights, scratch.linear)
@@ -86,7 +86,7 @@ def walk(program, lowest, memory, task, values, active, counts, chain, seen, str
             break
         number = pass_of(passes, step)
         each, channel = passes[number], t % layout.channels
-        pixel, group = (step - each[FIRST_STEP]) // layout.groups, channel // of_group
+        pixel, group = (step - each[FIRST_STEP]) // layout.groups, channel // per_group
         row, column = pixel // each[WIDTH] % each[HEIGHT], pixel % each[WIDTH]
         output = outputs[number * layout.groups + group]
         parameters = output[0] + column * output[1]
@@ -104,13 +104,13 @@ def walk(program, lowest, memory, task, values, active, counts, chain, seen, str
                     return NOT_FINITE
             elif choose or weigh:
                 if layout.head == GAUSSIAN:
-                    at = p + channel % of_group * 3 * layout.components
+                    at = p + channel % per_group * 3 * layout.components
                     if not gaussians_of(layout, memory, at, lowest, chain[b], mixture):
                         return NOT_FINITE
                 elif layout.head == BERNOULLI:
-                    scratch.logits[0], scratch.logits[1] = f32(0.0), memory[p + channel % of_group]
+                    scratch.logits[0], scratch.logits[1] = f32(0.0), memory[p + channel % per_group]
                 else:
-                    offset = p + channel % of_group * levels
+                    offset = p + channel % per_group * levels
                     for j in range(levels):
                         scratch.logits[j] = memory[offset + j]
                 if not mixed and not softmax_sums(scratch.logits, f32(task.temperature), sums):

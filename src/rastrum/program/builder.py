@@ -1,10 +1,10 @@
-"""The step program: one step of a raster model, said once, as tables of operations over maps.
+"""The step program: one step of a raster model, stated once, as a list of operations over maps.
 
-A map is a row of columns, each ``width`` numbers; an operation is a function of a column, and its phase says at which columns it runs:
+A map is a row of columns of ``width`` values each; an operation is a function of a column, and its phase says at which columns it runs:
 
-    start         before the first row    the condition, what earlier passes drew, and what is made of them: whole maps, all rows at once
-    frame         between two frames      of a video: what is made of the frame that is complete, whole maps again
-    row           all columns at once     what the finished rows give to the row that begins (before every row r ≥ first_row)
+    start         before the first row    the condition, what earlier passes drew, and what follows from them: whole maps, all rows at once
+    frame         between two frames      of a video: what follows from the complete frame, whole maps again
+    row           all columns at once     what the finished rows contribute to the row that begins (before every row r ≥ first_row)
     row_reversed  right to left           the same, for recurrences from the right
     channel g     the column being drawn  what colour group g of this pixel needs (one group: "pixel")
 
@@ -16,7 +16,7 @@ A window of neighbouring columns is a contiguous slice, so a convolution is one 
 A frame of a video begins as the first did: maps of the rows and pixels are as before anything was written, whole maps stay as they are.
 
 A program has one ``Pass`` over the image, or several: a subsampled image first, then a finer raster that holds it. Each has maps and phases
-of its own; what one gives to the next stands in whole maps, which keep all their rows.
+of its own; what one passes to the next is in whole maps, which keep all their rows.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ Kind: TypeAlias = Literal[
 
 @dataclass(frozen=True)
 class Rule:
-    """The shape of an operation at one column, in parts of n values.
+    """The sizes of an operation's operands at one column, in parts of n values.
 
-    code: its number in the kernels' tables (native/codes.py) · source, destination: how many parts it reads and writes; 0: the weight says
-    base: parts of the operand ``initial`` that it needs; 0: none is needed
-    in_place: whether its destination may be its source
+    code: its number in the tables of the compiled interpreter (``native/codes.py``)
+    source, destination: parts that it reads and writes; 0 for a linear, whose weight has the sizes
+    base: parts of ``initial`` that it needs; 0 if it needs none · in_place: whether the destination may be the source
     """
 
     code: int
@@ -53,7 +53,7 @@ class Rule:
     in_place: bool = False
 
 
-# The only statement of what operations there are; the interpreters and docs/program.md are checked against it.
+# The one table of operations: the builder, both interpreters and docs/program.md follow it.
 OPERATIONS: dict[Kind, Rule] = {
     "linear": Rule(codes.LINEAR, 0, 0),                      # initial + bias + source · weight
     "copy": Rule(codes.COPY, in_place=True),                 # source
@@ -74,10 +74,10 @@ WHOLE = ("start", "frame")     # phases over whole maps, row by row
 
 @dataclass(eq=False)
 class Buffer:
-    """Memory of one map: ``columns`` columns of ``width`` numbers an image, starting at ``initial``, or at zero.
+    """Memory of one map: ``columns`` columns of ``width`` values per image, first all ``initial`` (width,), or zero.
 
-    ``before`` and ``after``: columns beside the row that windows reach; they keep that beginning. ``single``: one column for all.
-    ``rows``: 0 = of the row that is being drawn; else a whole map, and ``above`` and ``below`` are what windows reach beyond it.
+    before, after: columns of padding that windows reach on either side; they keep their initial values · single: one column for all
+    rows: 0 = only the row that is being drawn; else a whole map, and above, below: rows of padding that windows reach
     """
 
     width: int
@@ -93,13 +93,13 @@ class Buffer:
 
     @property
     def row_length(self) -> int:
-        """Numbers of a row, its surroundings included."""
+        """Values of a row, its padding included."""
         return (self.before + self.columns + self.after) * self.width
 
 
 @dataclass(frozen=True)
 class View:
-    """``size`` numbers from ``offset`` of column ``j · step + shift`` of a buffer, for an operation at its column j.
+    """``size`` values from ``offset`` of column ``j · step + shift`` of a buffer, for an operation at its column j.
 
     Of a whole map: in row ``r · row_step + row_shift``, for an operation at row r.
     """
@@ -117,7 +117,7 @@ class View:
         return replace(self, offset=self.offset + index * size, size=size)
 
     def window(self, first: int, last: int, step: int = 1, leave_out: int = 0) -> View:
-        """Columns j·step + first … j·step + last as one slice, without the last ``leave_out`` numbers."""
+        """Columns j·step + first … j·step + last as one slice, without the last ``leave_out`` values."""
         assert self.offset == 0 and self.size == self.buffer.width and self.shift == 0 and self.step == 1, "a window takes whole columns"
         return replace(self, size=(last - first + 1) * self.size - leave_out, shift=first, step=step)
 
@@ -162,7 +162,7 @@ class Pass:
     """A raster of positions, drawn in raster order: (r, c) is the image's pixel (r · spacing, c · spacing).
 
     frames: of a video, drawn one after another over the same raster.
-    known: 0, or those where r and c are multiples of it were decided by an earlier pass; there the network runs and is fed what stands.
+    known: 0, or those where r and c are multiples of it were decided by an earlier pass; there the network runs on the known values.
     """
 
     height: int
@@ -173,7 +173,7 @@ class Pass:
     frames: int = 1
     phases: dict[tuple[PhaseKind, int], Phase] = field(default_factory=dict)
     input: View | None = None
-    ones: bool = False             # a 1 stands beside the values
+    ones: bool = False             # the input map has a 1 after the values
 
     def decides(self) -> Tensor:
         """(height, width) bool: where this pass decides."""
@@ -185,11 +185,11 @@ class Pass:
 
 @dataclass(frozen=True)
 class Head:
-    """How a program's numbers say a distribution, for an interpreter that decides by itself.
+    """How a program's output describes a distribution, for an interpreter that decides by itself.
 
-    bernoulli: a logit a channel · softmax: a logit a level, channel by channel · mixture: K components that a pixel's channels share,
+    bernoulli: a logit per channel · softmax: a logit per level, channel by channel · mixture: K components that a pixel's channels share,
     [log weights | means of each channel | log scales of each | coefficients of each pair of channels] · K (models/pixelcnn_plus_plus.py)
-    · gaussian: K components of a channel's own, [log weights | means | log scales] · K, channel by channel.
+    · gaussian: K components of each channel's own, [log weights | means | log scales] · K, channel by channel.
     """
 
     kind: Literal["bernoulli", "softmax", "mixture", "gaussian"]
@@ -237,7 +237,7 @@ class Program:
         return -(-self.current.width // (1 << level))
 
     def map(self, width: int, level: int = 0, initial: Tensor | None = None, single: bool = False) -> View:
-        """A new map of ``width`` numbers a column, zero (or ``initial``, (width,)) before anything is written."""
+        """A new map of ``width`` values per column, zero (or ``initial``, (width,)) before anything is written."""
         initial = None if initial is None else initial.detach().clone()
         buffer = Buffer(width, level, 1 if single else self.columns(level), initial, single)
         self.buffers.append(buffer)
@@ -254,7 +254,7 @@ class Program:
         return view
 
     def values(self, ones: bool = False) -> View:
-        """The input map: the scaled values of a pixel's channels, written as they are decided; with ``ones`` a 1 beside them."""
+        """The input map: the scaled values of a pixel's channels, written as they are decided; with ``ones`` a 1 after them."""
         assert self.current.input is None, "one input map"
         view = self.map(self.spec.channels + ones)
         self.current.input, self.current.ones = view, ones
@@ -269,12 +269,12 @@ class Program:
     def condition_vector(self) -> View | None:
         """The condition as a vector, a class as its one-hot row; None for an unconditional model."""
         if self.condition_spec is not None and self.condition is None:
-            assert isinstance(self.condition_spec.size, int), "a map condition is no vector"
+            assert isinstance(self.condition_spec.size, int), "a spatial condition is no vector"
             self.condition = self.map(self.condition_spec.size, single=True)
         return self.condition
 
     def condition_map(self) -> View:
-        """The condition as a whole map, (c, h, w) as h rows of w columns of c numbers."""
+        """The condition as a whole map, (c, h, w) as h rows of w columns of c values."""
         if self.condition is None:
             assert self.condition_spec is not None and isinstance(self.condition_spec.size, tuple), "the condition is no map"
             self.condition = self.whole_map(*self.condition_spec.size)
@@ -312,7 +312,7 @@ class Program:
             self._grid = outer
 
     def each_group(self) -> Iterator[int]:
-        """Once in a row or start phase (which know no groups), else once a colour group, inside that group's phase."""
+        """Once in a row or start phase (which know no groups), else once per colour group, inside that group's phase."""
         if self._phase is not None:
             yield 0
             return
@@ -362,7 +362,7 @@ class Program:
         level: int = 0,
     ) -> View:
         """destination = initial + bias + source · weight; weight (K, N)."""
-        assert weight.shape[0] == source.size, f"weight of {weight.shape[0]} rows for {source.size} numbers"
+        assert weight.shape[0] == source.size, f"weight of {weight.shape[0]} rows for {source.size} values"
         if destination is None:
             single = source.buffer.single and self._phase is not None and self._phase.kind == "start"
             destination = self.map(weight.shape[1], level, single=single)
@@ -372,9 +372,9 @@ class Program:
         return destination
 
     def apply(self, kind: Kind, source: View, base: View | None = None) -> View:
-        """An elementwise operation on a map, group by group where colours have an order; → a map of the same level.
+        """An elementwise operation on a map, group by group where colours have an order; returns a map of the same level.
 
-        The same on the same numbers is the same map: a shortcut's concat_elu is often that of the block it skips.
+        The same operation on the same values returns the same map: a shortcut's concat_elu is often that of the block it skips.
         """
         again = (self._phase, self._grid, kind, source)
         if base is None and again in self._applied:
@@ -390,7 +390,7 @@ class Program:
         return destination
 
     def history(self, source: View, rows: int) -> View:
-        """The newest ``rows`` rows of a map, side by side in each column, oldest first; call it in a row phase."""
+        """A map with the newest ``rows`` rows of ``source``, next to each other in each column, oldest first; call it in a row phase."""
         if rows == 1:
             return source
         assert source.offset == 0 and source.size == source.buffer.width
@@ -402,7 +402,7 @@ class Program:
         return kept
 
     def wrap(self, source: View) -> None:
-        """Before a row, column −1 of a map takes what its last column holds: to look left is then to look back along all rows."""
+        """Before a row, column −1 of a map takes the values of its last column: looking left then looks back along all rows."""
         last = replace(source, shift=source.buffer.columns - 1, step=source.buffer.columns)
         with self.phase("row"):
             self.append("copy", last, replace(last, shift=-1))            # steps of a whole row: it runs at one column
@@ -425,5 +425,5 @@ class Program:
     def check(self, order: Tensor) -> None:
         """Assert that the program is complete and decides in the model's ``order``."""
         for each in self.passes:
-            assert each.input is not None and all(view is not None for view in each.outputs), "a pass reads values and gives outputs"
+            assert each.input is not None and all(view is not None for view in each.outputs), "a pass has an input and outputs"
         assert torch.equal(self.decided(), order.cpu()), "the program decides in the model's order"

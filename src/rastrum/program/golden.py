@@ -1,6 +1,6 @@
-"""Does this machine compute as specified? A small fixed program is drawn, encoded and decoded, and everything it wrote is hashed.
+"""Checks that this machine computes as specified: a small fixed program is drawn, encoded and decoded, and all it wrote is hashed.
 
-``verify`` runs before anything is coded, once a process: every operation, both phases of a row, both heads of the coder.
+``verify`` runs before anything is coded, once per process: every operation, both phases of a row, both kinds of head that code.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ GOLDEN = "e2480bad5f5ab03f"
 
 @lru_cache
 def verify() -> None:
-    """Raises ``PortabilityError`` where the golden program comes out differently."""
+    """Raises ``PortabilityError`` if the golden program has another fingerprint."""
     if (found := fingerprint()) != GOLDEN:
         raise PortabilityError(
             f"arithmetic: the golden program gives {found}, not {GOLDEN}: this processor or LLVM does not compute as specified, "
@@ -54,14 +54,14 @@ def _spec(head: Head) -> ImageSpec:
 
 
 def _program(head: Head) -> Program:
-    """Every operation once, and numbers so small that a flushed denormal shows."""
+    """Operations of every kind of loop, and values so small that a flushed denormal shows."""
     program, drawn = Program(_spec(head)), 0
 
     def weights(*shape: int) -> Tensor:
         nonlocal drawn
         drawn += 1
-        numbers = (uniform(2, [drawn], 0, int(np.prod(shape))).reshape(shape) * 3 - 1.5) / shape[0] ** 0.5
-        return torch.from_numpy(numbers.astype(np.float32))
+        values = (uniform(2, [drawn], 0, int(np.prod(shape))).reshape(shape) * 3 - 1.5) / shape[0] ** 0.5
+        return torch.from_numpy(values.astype(np.float32))
 
     def linear(source: View, outputs: int, initial: View | None = None, destination: View | None = None) -> View:
         return program.linear(source, weights(source.size, outputs), weights(outputs), initial, destination)
@@ -69,7 +69,7 @@ def _program(head: Head) -> Program:
     x = program.values(ones=True)
     with program.phase("row"):
         above = program.apply("gate", linear(program.history(x, 2).window(-1, 1), 32))
-        above = program.apply("gate", linear(above.window(-1, 1), 20, linear(above, 20)))     # by points, and the columns beside them
+        above = program.apply("gate", linear(above.window(-1, 1), 20, linear(above, 20)))     # at points, and the columns that are left
     right, cell = program.map(5), program.map(5, initial=weights(5))
     with program.phase("row_reversed", 1):
         gates = linear(right.window(1, 1), 20, linear(above, 20))
@@ -79,7 +79,7 @@ def _program(head: Head) -> Program:
         tiny = program.linear(h, torch.full((20, 3), 1e-39))
         h = program.linear(tiny, torch.full((3, 20), 1e38), initial=h)
         h = program.apply("glu", linear(program.apply("concat_elu", h), 34), base=linear(program.apply("elu", h), 17))
-        numbers = 7 if head.kind == "softmax" else head.components * 10
-        program.output(0, linear(program.apply("relu", h), numbers))
+        outputs = 7 if head.kind == "softmax" else head.components * 10
+        program.output(0, linear(program.apply("relu", h), outputs))
     program.head = head
     return program

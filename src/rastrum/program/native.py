@@ -1,18 +1,15 @@
-"""Runs a packed program with the compiled kernels: float32 on a CPU, the same bits for any batch, threads and processor.
+"""Runs a packed program with the compiled loops: float32 on a CPU, the same bits for any batch, threads and processor.
 
 An image's arena is a row of ``memory`` (B, stride), so images are independent by construction; a batch runs in blocks of at most 16 images,
-whose maps stay in the cache, one block a thread.
+whose maps stay in the cache, each thread taking some of the blocks.
 """
 
 from __future__ import annotations
 
 import os
-import sys
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import lru_cache
 
 import numpy as np
@@ -31,39 +28,42 @@ from ..protocol import Work
 from ..range_coder import FULL, Decoder, Encoder
 from .tables import BLOCK, Packed
 
-TINY = np.float32(1e-38)        # a tenth of it is denormal
-CALL = 0.2                     # seconds
+TINY = np.float32(1e-38)       # a tenth of it is denormal
+CALL_SECONDS = 0.2             # about as long as Ctrl-C has to wait
 MODES = {"draw": DRAW, "force": FORCE, "encode": ENCODE, "decode": DECODE, "weigh": WEIGH}
 
 
 class PortabilityError(RuntimeError):
-    """This machine, as it is set now, does not compute what docs/arithmetic.md says: its files would not decode elsewhere."""
+    """This machine, as it is set now, does not compute what docs/arithmetic.md specifies: its files would not decode on others."""
 
 
 class NativeInterpreter:
-    """One batch of images on their way through a program, on ``threads`` threads."""
+    """The state of one batch of images within a program.
+
+    packed: the program · batch: number of images · condition: of each image, or None · threads: at most so many
+    """
 
     def __init__(self, packed: Packed, batch: int, condition: Tensor | None = None, threads: int = 1) -> None:
         self.packed, self.batch, self.condition, self.threads = packed, batch, condition, threads
         layout = packed.tables.layout
         self._channels = layout.channels // layout.groups
-        self._memory = aligned_copy(np.broadcast_to(packed.beginning, (batch, layout.stride)))
+        self._memory = aligned_copy(np.broadcast_to(packed.initial, (batch, layout.stride)))
         self._chain = np.zeros((batch, layout.components))
         self._seen = np.zeros((batch, layout.channels), np.int64)
         self._ran = 0
         threads = max(1, threads)
         size = min(BLOCK, -(-batch // threads)) or 1
         self._blocks = [slice(start, min(start + size, batch)) for start in range(0, batch, size)]
-        self._rooms = [_Room(layout, packed.scratch) for _ in range(min(threads, len(self._blocks)) or 1)]
+        self._workspaces = [_Workspace(layout, packed.scratch) for _ in range(min(threads, len(self._blocks)) or 1)]
         if packed.condition is not None:
             assert condition is not None
             condition = condition.detach()
-            numbers = condition if condition.is_floating_point() else torch.nn.functional.one_hot(condition, len(packed.condition))
-            self._memory[:, packed.condition] = numbers.float().flatten(1).numpy()
+            values = condition if condition.is_floating_point() else torch.nn.functional.one_hot(condition, len(packed.condition))
+            self._memory[:, packed.condition] = values.float().flatten(1).numpy()
 
     @property
     def decides(self) -> bool:
-        """Whether the program says its distribution, so that ``decide`` can run."""
+        """Whether the program has a head, so that ``decide`` can run."""
         return self.packed.decides
 
     def parameters(self, t: int) -> Tensor:
@@ -88,7 +88,7 @@ class NativeInterpreter:
         self.decide(t, t + 1, Work("force", values=value[:, None]))
 
     def take_frames(self, t: int, values: Tensor) -> int:
-        """Decisions from ``t`` on are values (B, n): the whole frames among them, without a step; → how many decisions that was."""
+        """Decisions from ``t`` on are values (B, n): the whole frames among them, without a step; returns how many decisions that was."""
         frame = self.packed.tables.layout.frame
         count = values.shape[1] // frame * frame if frame and t % frame == 0 else 0
         if count:
@@ -96,7 +96,7 @@ class NativeInterpreter:
         return count
 
     def decide(self, t: int, stop: int, work: Work, active: Tensor | None = None, kept: Tensor | None = None) -> Tensor:
-        """Decisions t … stop − 1: ``work`` where ``active`` (B, stop − t), else ``kept``; → their values (B, stop − t) int64.
+        """Decisions t … stop − 1: ``work`` where ``active`` (B, stop − t), else ``kept``; returns their values (B, stop − t) int64.
 
         Raises ``ValueError`` for parameters of a distribution that are not finite, and for values, streams or noise that do not fit.
         """
@@ -108,7 +108,7 @@ class NativeInterpreter:
             values[~on] = kept.numpy()[~on]
         counts = np.zeros((self.batch, 0), np.int64) if work.counts is None else work.counts.numpy()
         streams = _Streams(work.streams, 4 * (stop - t) + 16 if work.kind == "encode" else 0)
-        # In calls of a row and more, about CALL seconds each, so that Ctrl-C is heard; how they are cut changes no bit.
+        # In calls of a row and more, about CALL_SECONDS each, so that Ctrl-C is noticed; how they are cut changes no bit.
         begin, frame = t, self.packed.tables.layout.frame
         row = size = int(self.packed.tables.passes[-1, codes.WIDTH]) * self.packed.tables.layout.channels
         while begin < stop:
@@ -119,13 +119,13 @@ class NativeInterpreter:
             part, counted = np.ascontiguousarray(values[:, here]), np.ascontiguousarray(counts[:, here])
             self._walk(MODES[work.kind], begin, end, work, part, np.ascontiguousarray(on[:, here]), counted, streams)
             values[:, here], counts[:, here] = part, counted
-            size = max(row, min(16 * size, int((end - begin) * CALL / (time.perf_counter() - started))))
+            size = max(row, min(16 * size, int((end - begin) * CALL_SECONDS / (time.perf_counter() - started))))
             begin = end
         streams.store()
         return torch.from_numpy(values)
 
     def _check(self, t: int, stop: int, work: Work, kept: Tensor | None) -> None:
-        """The kernels look nowhere whether an index lies inside its array: so it is looked here."""
+        """Raise ``ValueError`` for what does not fit: the compiled loops do not check whether an index lies inside its array."""
         levels, decisions = self.packed.tables.layout.levels, self.packed.decisions
         if not 0 <= t <= stop <= decisions:
             raise ValueError(f"decisions: {t} … {stop} do not lie in 0 … {decisions}")
@@ -139,21 +139,21 @@ class NativeInterpreter:
         if work.kind in ("force", "encode") and work.values is None:
             raise ValueError(f"values: {work.kind} needs some")
         if work.kind in ("encode", "decode") and len(work.streams) != self.batch:
-            raise ValueError(f"streams: expected {self.batch}, one an image, got {len(work.streams)}")
+            raise ValueError(f"streams: expected {self.batch}, one per image, got {len(work.streams)}")
         if work.kind == "weigh" and (work.counts is None or work.counts.shape != (self.batch, stop - t)):
             raise ValueError(f"counts: weigh needs room for {(self.batch, stop - t)} of them")
         if work.kind in ("draw", "weigh"):
-            uniform(work.seed, [work.first, work.first + max(self.batch, 1) - 1], 0, 0)   # raises for what has no noise
+            uniform(work.seed, [work.first, work.first + max(self.batch, 1) - 1], 0, 0)   # raises for numbers that have no noise
 
     def _walk(
         self, mode: int, t: int, stop: int, work: Work, values: np.ndarray, active: np.ndarray, counts: np.ndarray, streams: _Streams
     ) -> None:
-        """One call of the kernels; values and active (B, stop − t), values written; counts (B, 0) unless ``work`` weighs."""
+        """One call of the compiled walk: values (B, stop − t) are written, active (B, stop − t); counts (B, 0) unless ``work`` weighs."""
         packed = self.packed
         task = Task(mode, t, stop, self._ran, np.uint64(work.seed), work.first, clamp_temperature(work.temperature), TINY)
         lowest = lowest_log_scale(packed.tables.layout.levels)
 
-        def run(room: _Room, block: slice) -> int:
+        def run(workspace: _Workspace, block: slice) -> int:
             return walk(
                 packed.tables,
                 lowest,
@@ -165,18 +165,17 @@ class NativeInterpreter:
                 self._chain[block],
                 self._seen[block],
                 streams.of(block),
-                room.mixture,
-                room.scratch,
+                workspace.mixture,
+                workspace.scratch,
             )
 
-        with _announced():
-            if len(self._rooms) == 1:
-                ends = [run(self._rooms[0], block) for block in self._blocks]
-            else:
-                threads = len(self._rooms)
-                shares = [self._blocks[n::threads] for n in range(threads)]
-                parts = _pool(threads).map(lambda room, share: [run(room, block) for block in share], self._rooms, shares)
-                ends = [end for part in parts for end in part]
+        if len(self._workspaces) == 1:
+            ends = [run(self._workspaces[0], block) for block in self._blocks]
+        else:
+            threads = len(self._workspaces)
+            shares = [self._blocks[n::threads] for n in range(threads)]
+            parts = _pool(threads).map(lambda workspace, share: [run(workspace, block) for block in share], self._workspaces, shares)
+            ends = [end for part in parts for end in part]
         if NOT_FINITE in ends:
             raise not_finite("logits, means or log scales")
         if FLUSHED in ends:
@@ -185,7 +184,7 @@ class NativeInterpreter:
             self._ran = max(self._ran, int(packed.tables.steps[(stop - 1) // self._channels]) + 1)
 
     def select(self, index: Tensor) -> NativeInterpreter:
-        """The same point of the walk for the images ``index``."""
+        """The same state for the images ``index``."""
         condition = None if self.condition is None else self.condition[index]
         other = NativeInterpreter(self.packed, len(index), condition, self.threads)
         for mine, theirs in ((self._memory, other._memory), (self._chain, other._chain), (self._seen, other._seen)):
@@ -194,8 +193,8 @@ class NativeInterpreter:
         return other
 
 
-class _Room:
-    """What one thread writes besides the images' arenas."""
+class _Workspace:
+    """Memory that one thread writes besides the images' arenas."""
 
     def __init__(self, layout: codes.Layout, scratch: int) -> None:
         lanes = -(-layout.components // LANES) * LANES
@@ -209,7 +208,7 @@ class _Room:
 
 
 class _Streams:
-    """The coders of a batch as arrays while the kernels have them, with room for ``room`` more bytes each (24 bits a decision at most)."""
+    """The coders of a batch as arrays for the compiled walk, with room for ``room`` more bytes each (at most 24 bits per decision)."""
 
     def __init__(self, coders: Sequence[Encoder | Decoder], room: int = 0) -> None:
         self.coders = coders
@@ -244,21 +243,4 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pool.cache_clear)                 # a child has none of its parent's threads
-
-
-@contextmanager
-def _announced() -> Iterator[None]:
-    """The first call of a process loads the kernels, or compiles them where no cache has them: say so if it takes long."""
-    if walk.signatures:
-        yield
-        return
-    timer = threading.Timer(2.0, lambda: print("rastrum: compiling the step loop for this processor, once (about 15 s) …", file=sys.stderr))
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-
-
+    os.register_at_fork(after_in_child=_pool.cache_clear)                 # a child process has none of its parent's threads

@@ -17,23 +17,24 @@ def optimise(program: Program) -> Program:
 
 
 def _restart_rows(program: Program) -> None:
-    """Between two frames, every map of rows and pixels takes its beginning again, what windows reach beside it included."""
+    """Between two frames, every map of rows and pixels takes its initial values again, its padding included."""
     written = [view.buffer for each in program.passes for view in [each.input] if view is not None]
     rows = [phase for phase in program.all_phases() if phase.kind not in WHOLE]
     written += [op.destination.buffer for phase in rows for op in phase.operations]
     with program.phase("frame"):
         assert program._phase is not None
         for buffer in dict.fromkeys(written):
-            beginning = Buffer(buffer.width, 0, 1, buffer.initial, single=True)
-            program.buffers.append(beginning)
+            initial = Buffer(buffer.width, 0, 1, buffer.initial, single=True)
+            program.buffers.append(initial)
             columns = 1 if buffer.single else buffer.before + buffer.columns + buffer.after
             to = View(buffer, 0, buffer.width, shift=0 if buffer.single else -buffer.before)
-            program._phase.operations.append(Operation("copy", View(beginning, 0, buffer.width), to, Grid(0, columns, 0, 0, 0, 0)))
+            program._phase.operations.append(Operation("copy", View(initial, 0, buffer.width), to, Grid(0, columns, 0, 0, 0, 0)))
+
 
 def _sum_in_place(program: Program) -> None:
-    """Let a pixel map that starts from a row map have its memory: the sum is then done in place, a copy less a pixel.
+    """Give a pixel map that starts from a row map the row map's memory: the sum is then done in place, with one copy less per pixel.
 
-    Only where nobody misses either: the row map is written anew for every row that is due and read by nothing else; every number of
+    Only where no other operation needs either: the row map is rewritten for every row that is due and read by nothing else; every value of
     the pixel map is written at every column, and read only by pixel phases, behind the pixel or after it was written there.
     """
     writers: dict[Buffer, list[tuple[Phase, Operation]]] = {buffer: [] for buffer in program.buffers}
@@ -56,7 +57,7 @@ def _sum_in_place(program: Program) -> None:
             phase.kind == "channel" and op.initial is not None and replace(op.initial, buffer=pixels) == op.destination
             for phase, op in writers[pixels]
         )
-        anew = all(
+        rewritten = all(
             phase.kind == "row" and phase.first_row == 0 and (op.destination, op.grid.columns) == (View(row, 0, row.width), row.columns)
             for phase, op in writers[row]
         )
@@ -65,29 +66,31 @@ def _sum_in_place(program: Program) -> None:
         columns = {(op.grid.column_mask, op.grid.column_value) for _, op in writers[pixels]}
         everywhere = due == columns == {(finest, 0)}
         outside = [program.condition, program.picture, *(view for each in program.passes for view in [each.input, *each.outputs])]
-        alone = all(op.destination.buffer is pixels for _, op, _ in readers[row])
-        alone = alone and not any(view is not None and view.buffer is row for view in outside)
-        return row if writers[row] and in_step and anew and everywhere and alone and _read_after_written(program, pixels) else None
+        only_reader = all(op.destination.buffer is pixels for _, op, _ in readers[row])
+        only_reader = only_reader and not any(view is not None and view.buffer is row for view in outside)
+        safe = in_step and rewritten and everywhere and only_reader and _read_after_written(program, pixels)
+        return row if writers[row] and safe else None
 
-    lent = {buffer: row for buffer in program.buffers if writers[buffer] and (row := row_map(buffer)) is not None}
-    for buffer, row in lent.items():
+    shared = {buffer: row for buffer in program.buffers if writers[buffer] and (row := row_map(buffer)) is not None}
+    for buffer, row in shared.items():
         row.before, row.after = max(row.before, buffer.before), max(row.after, buffer.after)
 
     def moved(view: View) -> View:
-        return replace(view, buffer=lent[view.buffer]) if view.buffer in lent else view
+        return replace(view, buffer=shared[view.buffer]) if view.buffer in shared else view
 
-    program.buffers = [buffer for buffer in program.buffers if buffer not in lent]
+    program.buffers = [buffer for buffer in program.buffers if buffer not in shared]
     for each in program.passes:
         each.outputs = [None if view is None else moved(view) for view in each.outputs]
     for phase in program.all_phases():
-        for place, op in enumerate(phase.operations):
+        for index, op in enumerate(phase.operations):
             views = [op.source, op.destination, *([] if op.initial is None else [op.initial])]
-            if any(view.buffer in lent for view in views):
+            if any(view.buffer in shared for view in views):
                 initial = None if op.initial is None else moved(op.initial)
-                phase.operations[place] = replace(op, source=moved(op.source), destination=moved(op.destination), initial=initial)
+                phase.operations[index] = replace(op, source=moved(op.source), destination=moved(op.destination), initial=initial)
+
 
 def _keep_one_column(program: Program) -> None:
-    """A map that only its own pixel writes and reads needs no more than one column: it then stays in the fastest cache."""
+    """A map that only its own pixel writes and reads needs only one column: it then stays in the fastest cache."""
     kept = {view.buffer for each in program.passes for view in [each.input] if view is not None}
     for phase in program.all_phases():
         for op in phase.operations:
@@ -101,7 +104,7 @@ def _keep_one_column(program: Program) -> None:
 
 
 def _read_after_written(program: Program, pixels: Buffer, behind: bool = True) -> bool:
-    """Whether pixel phases write all of the map and alone read it: what is written at its own column or, if ``behind``, before it."""
+    """Whether only pixel phases write (all of it) and read the map, what was written at the same column or, if ``behind``, before."""
     written = [False] * pixels.width
     for phase in sorted(program.all_phases(), key=lambda phase: (phase.kind == "channel", phase.index)):
         for op in phase.operations:

@@ -1,6 +1,6 @@
-"""A program as the kernels read it: tables of its operations and phases, a weight arena, and the beginning of an image's state arena.
+"""A program as the compiled loops read it: tables of its operations and phases, a weight arena, and the initial state of an image's arena.
 
-``pack`` lays maps and weights out and checks that every address lies inside them, so that the kernels need not look.
+``pack`` lays maps and weights out and checks that every address lies inside them, because the compiled loops do not.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..native.points import POINTS, TILE, weights_at_points
 from ..native.walk import Tables
 from .builder import OPERATIONS, WHOLE, Buffer, Head, Operation, Pass, Phase, Program, View
 
-LARGEST_ARENA = 1 << 31        # numbers of an image
+MAX_ARENA = 1 << 31            # values per image
 BLOCK = 16                     # images that run together: their state stays in the cache
 HEADS = {"bernoulli": codes.BERNOULLI, "softmax": codes.SOFTMAX, "mixture": codes.MIXTURE, "gaussian": codes.GAUSSIAN}
 PHASES = {
@@ -33,14 +33,14 @@ class ProgramError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Packed:
-    """A program as the kernels read it, for any batch. beginning (stride,): an image's arena before the first decision."""
+    """A program as the compiled loops read it, for any batch. initial (stride,): an image's arena before the first decision."""
 
     decisions: int                 # of an image
-    decides: bool                  # whether the program says its distribution
+    decides: bool                  # whether the program has a head
     tables: Tables
-    beginning: np.ndarray
-    condition: np.ndarray | None   # where in an arena the numbers of the condition stand, one after another
-    scratch: int                   # numbers that an operation may use while it runs
+    initial: np.ndarray
+    condition: np.ndarray | None   # offsets in an arena of the condition's values, in order
+    scratch: int                   # values that an operation may use while it runs
 
 
 def pack(program: Program) -> Packed:
@@ -65,7 +65,7 @@ class _Packer:
             if each.input is None or None in each.outputs:
                 raise ProgramError("program: it has no input, or a colour group without an output")
             if each.input.size != program.spec.channels + each.ones:
-                raise ProgramError(f"program: an input of {each.input.size} numbers for {program.spec.channels} channels")
+                raise ProgramError(f"program: an input of {each.input.size} values for {program.spec.channels} channels")
         if not program.passes:
             raise ProgramError("program: it has no pass")
         every = [phase for each in program.passes for phase in each.phases.values()]
@@ -78,19 +78,19 @@ class _Packer:
                 raise ProgramError(f"program: a {op.kind} operation runs at {grid}")
         if unknown := {phase.kind for phase in every} - PHASES.keys():
             raise ProgramError(f"program: unknown phase {min(unknown)!r}; known are {', '.join(PHASES)}")
-        # An arena starts with zeros: what an operation without an initial view starts from.
+        # An arena starts with zeros: an operation without an initial view starts from these.
         size = aligned(max((op.destination.size for op in operations), default=0))
-        self.place: dict[Buffer, int] = {}
+        self.start: dict[Buffer, int] = {}
         for buffer in program.buffers:
-            self.place[buffer] = size
+            self.start[buffer] = size
             surroundings = (buffer.before, buffer.after, buffer.above, buffer.below)
             if min(*surroundings, buffer.columns, buffer.width, buffer.rows) < 0 or not 0 <= buffer.level < 32:
-                raise ProgramError(f"program: a map of {buffer.columns} columns of {buffer.width} numbers at level {buffer.level}")
+                raise ProgramError(f"program: a map of {buffer.columns} columns of {buffer.width} values at level {buffer.level}")
             if buffer.initial is not None and buffer.initial.shape != (buffer.width,):
-                raise ProgramError(f"program: a beginning of shape {tuple(buffer.initial.shape)} for a map of width {buffer.width}")
+                raise ProgramError(f"program: initial values of shape {tuple(buffer.initial.shape)} for a map of width {buffer.width}")
             size = aligned(size + _size(buffer))
-        if size > LARGEST_ARENA:
-            raise ProgramError(f"program: its maps take {size:,} numbers an image, at most {LARGEST_ARENA:,} fit")
+        if size > MAX_ARENA:
+            raise ProgramError(f"program: its maps take {size:,} values per image, at most {MAX_ARENA:,} fit")
         # Images lie an odd number of cache lines off a multiple of 4096 bytes apart: the rows of a product then fall into different sets.
         self.stride = size + (80 - size) % 1024
         self.weights: list[np.ndarray] = [np.zeros(aligned(max((op.destination.size for op in operations), default=0)), np.float32)]
@@ -114,23 +114,23 @@ class _Packer:
             assert each.input is not None
             self._check(each.input, each.width, 1, "the input")
             start, distance, _ = self._view(each.input)
-            numbers = [step, each.width, begin, len(phases), start, distance, int(each.ones), each.spacing, each.known, each.height]
-            passes.append(numbers)
+            fields = [step, each.width, begin, len(phases), start, distance, int(each.ones), each.spacing, each.known, each.height]
+            passes.append(fields)
             step += each.frames * each.height * each.width * program.groups
             for view in each.outputs:
                 assert view is not None
                 self._check(view, each.width, 1, "an output")
-                if program.head is not None and view.size != (expected := self._numbers(program.head)):
-                    raise ProgramError(f"program: {program.head} takes {expected} numbers a step, an output has {view.size}")
+                if program.head is not None and view.size != (expected := self._head_size(program.head)):
+                    raise ProgramError(f"program: {program.head} takes {expected} values per step, an output has {view.size}")
                 outputs.append([*self._view(view)[:2], view.size])
         if program.decided().shape != (spec.size,):
             raise ProgramError(f"program: its passes decide {len(program.decided())} values of {spec.size}")
         head = program.head
-        beginning = np.zeros(self.stride, np.float32)
-        for buffer, place in self.place.items():
+        initial = np.zeros(self.stride, np.float32)
+        for buffer, start in self.start.items():
             if buffer.initial is not None:
                 size = _size(buffer)
-                beginning[place : place + size] = np.tile(_array(buffer.initial), size // buffer.width)
+                initial[start : start + size] = np.tile(_array(buffer.initial), size // buffer.width)
         picture = program.picture
         layout = codes.Layout(
             channels=spec.channels,
@@ -157,21 +157,21 @@ class _Packer:
                 aligned_copy(np.concatenate(self.weights)),
                 np.arange(spec.levels, dtype=np.float32) * np.float32(2 / (spec.levels - 1)) - np.float32(1),
             ),
-            beginning,
-            None if program.condition is None else self._numbers_of(program.condition),
+            initial,
+            None if program.condition is None else self._condition_offsets(program.condition),
             self.scratch,
         )
 
-    def _numbers_of(self, condition: View) -> np.ndarray:
-        """Where the numbers of a vector or a map (c, h, w) stand, flat."""
+    def _condition_offsets(self, condition: View) -> np.ndarray:
+        """Offsets of the values of a vector or a spatial map (c, h, w), flat."""
         start, step, row_step = self._view(condition)
         rows, columns = max(1, condition.buffer.rows), condition.buffer.columns
         self._check(condition, columns, rows, "the condition")
-        number, row, column = np.ix_(np.arange(condition.size), np.arange(rows), np.arange(columns))
-        return (start + number + row * row_step + column * step).reshape(-1)
+        channel, row, column = np.ix_(np.arange(condition.size), np.arange(rows), np.arange(columns))
+        return (start + channel + row * row_step + column * step).reshape(-1)
 
-    def _numbers(self, head: Head) -> int:
-        """How many numbers a step of the program gives to its head."""
+    def _head_size(self, head: Head) -> int:
+        """Values that a step of the program passes to its head."""
         channels, groups = self.program.spec.channels, self.program.groups
         if head.kind == "mixture":
             return head.components * (1 + 2 * channels + channels * (channels - 1) // 2) if groups == 1 else 0
@@ -184,21 +184,21 @@ class _Packer:
     def _view(self, view: View) -> tuple[int, int, int]:
         """Offset at column 0 of row 0, distance between columns, and between rows."""
         buffer = view.buffer
-        start = self.place[buffer] + (0 if buffer.single else (buffer.before + view.shift) * buffer.width) + view.offset
+        start = self.start[buffer] + (0 if buffer.single else (buffer.before + view.shift) * buffer.width) + view.offset
         start += (buffer.above + view.row_shift) * buffer.row_length if buffer.rows else 0
         return start, 0 if buffer.single else view.step * buffer.width, view.row_step * buffer.row_length if buffer.rows else 0
 
     def _check(self, view: View, columns: int, rows: int, what: str) -> None:
         """Every column of the view in every row lies inside its buffer, and inside its row."""
         buffer = view.buffer
-        if buffer not in self.place:
+        if buffer not in self.start:
             raise ProgramError(f"program: {what} reads a map that is not of this program")
         start, step, row_step = self._view(view)
-        low, length = self.place[buffer], buffer.row_length
+        low, length = self.start[buffer], buffer.row_length
         last = start + (rows - 1) * row_step
         inside = low <= start and last < low + _size(buffer) and (start - low) % max(1, length) + (columns - 1) * step + view.size <= length
         if view.size < 0 or (min(columns, rows, view.size) > 0 and (not inside or min(step, row_step) < 0)):
-            raise ProgramError(f"program: {what} leaves its map of {buffer.columns} columns of {buffer.width} numbers")
+            raise ProgramError(f"program: {what} leaves its map of {buffer.columns} columns of {buffer.width} values")
 
     def _operation(self, each: Pass, phase: Phase, op: Operation) -> list[int]:
         grid = op.grid
@@ -237,19 +237,19 @@ class _Packer:
     def _refuse_overlap(self, op: Operation, columns: int, together: bool) -> None:
         """An operation that writes what it still reads would depend on how many rows of a product are computed at a time."""
 
-        def places(view: View, first: int, last: int) -> np.ndarray:
+        def offsets(view: View, first: int, last: int) -> np.ndarray:
             start, step, _ = self._view(view)
             return (start + step * np.arange(first, last)[:, None] + np.arange(view.size)).reshape(-1)
 
         for first, last in [(0, columns)] if together else [(j, j + 1) for j in range(columns)]:
-            if np.intersect1d(places(op.source, first, last), places(op.destination, first, last)).size:
+            if np.intersect1d(offsets(op.source, first, last), offsets(op.destination, first, last)).size:
                 raise ProgramError(f"program: a {op.kind} operation writes over what it reads")
 
     def _weight(self, op: Operation, across: bool) -> tuple[int, int, int]:
-        """Offsets of the weight's panels, of the bias, which is filled up to whole panels, and of a window's weights at six points."""
+        """Offsets of the weight's panels, of the bias, padded to whole panels, and of the weights at points, 0 if there are none."""
         inputs, outputs = op.source.size, op.destination.size
         if op.weight is None or tuple(op.weight.shape) != (inputs, outputs):
-            raise ProgramError(f"program: a linear operation from {inputs} to {outputs} numbers has a weight of another shape")
+            raise ProgramError(f"program: a linear operation from {inputs} to {outputs} values has a weight of another shape")
         weight, bias = _array(op.weight), 0
         if op.bias is not None:
             if tuple(op.bias.shape) != (outputs,):
@@ -264,11 +264,11 @@ class _Packer:
             points = self._add(np.concatenate([panels(part) for part in weights_at_points(weight.reshape(3, inputs // 3, outputs))]))
         return self._add(panels(weight)), bias, points
 
-    def _add(self, numbers: np.ndarray) -> int:
-        place = self.weights_size
-        self.weights.append(numbers)
-        self.weights_size += len(numbers)
-        return place
+    def _add(self, values: np.ndarray) -> int:
+        start = self.weights_size
+        self.weights.append(values)
+        self.weights_size += len(values)
+        return start
 
 
 def _size(buffer: Buffer) -> int:

@@ -6,7 +6,7 @@ so a step is a loop over them and nothing else. B images, j columns, K inputs an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TypeAlias
@@ -15,9 +15,100 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .builder import WHOLE, Buffer, Operation, Pass, Phase, Program, View
+from .builder import OPERATIONS, WHOLE, Buffer, Kind, Operation, Pass, Phase, Program, View
 
 Call: TypeAlias = Callable[[], object]
+Base: TypeAlias = Sequence[Tensor]
+Scratch: TypeAlias = Callable[[torch.Size], Tensor]
+
+# ── elementwise operations: source, parts of the base, destination → calls ───────────────────────────────────────────
+
+
+def _parts(kind: Kind, source: Tensor) -> Sequence[Tensor]:
+    return source.chunk(OPERATIONS[kind].source, -1)
+
+
+def _copy(source: Tensor, base: Base, out: Tensor, scratch: Scratch) -> list[Call]:
+    return [partial(out.copy_, source)]
+
+
+def _add(source: Tensor, base: Base, out: Tensor, scratch: Scratch) -> list[Call]:
+    return [partial(torch.add, base[0], source, out=out)]
+
+
+def _relu(source: Tensor, base: Base, out: Tensor, scratch: Scratch) -> list[Call]:
+    return [partial(torch.clamp_min, source, 0.0, out=out)]
+
+
+def _elu(source: Tensor, base: Base, out: Tensor, scratch: Scratch) -> list[Call]:
+    return [partial(out.copy_, source), partial(F.elu_, out)]
+
+
+def _square(source: Tensor, base: Base, out: Tensor, scratch: Scratch) -> list[Call]:
+    return [partial(torch.mul, source, source, out=out)]
+
+
+def _glu(source: Tensor, base: Base, out: Tensor, scratch: Scratch) -> list[Call]:
+    a, b = _parts("glu", source)
+    opened = scratch(out.shape)
+    return [partial(torch.sigmoid, b, out=opened), partial(torch.addcmul, base[0], a, opened, out=out)]
+
+
+def _lstm(source: Tensor, base: Base, out: Tensor, scratch: Scratch) -> list[Call]:
+    (o, f, i, g), (cell,) = _parts("lstm", source), base
+    kept, entering, shown = torch.empty_like(out), torch.empty_like(out), torch.empty_like(out)
+    return [
+        partial(torch.sigmoid, o, out=shown),
+        partial(torch.sigmoid, f, out=kept),
+        partial(torch.sigmoid, i, out=entering),
+        partial(torch.tanh, g, out=out),
+        partial(cell.mul_, kept),
+        partial(cell.addcmul_, entering, out),
+        partial(torch.tanh, cell, out=kept),
+        partial(torch.mul, kept, shown, out=out),
+    ]
+
+
+def _spatial_lstm(source: Tensor, base: Base, out: Tensor, scratch: Scratch) -> list[Call]:
+    *_, g = _parts("spatial_lstm", source)
+    left, cell = base
+    gates = source[..., : -g.shape[-1]]
+    opened, kept = scratch(gates.shape), torch.empty_like(out)
+    shown, left_gate, up_gate, entering = opened.chunk(4, -1)
+    return [
+        partial(torch.sigmoid, gates, out=opened),
+        partial(torch.tanh, g, out=out),
+        partial(torch.mul, left, left_gate, out=kept),
+        partial(kept.addcmul_, entering, out),
+        partial(cell.mul_, up_gate),
+        partial(cell.add_, kept),
+        partial(torch.mul, shown, cell, out=kept),
+        partial(torch.tanh, kept, out=out),
+    ]
+
+
+def _multiplicative(source: Tensor, base: Base, out: Tensor, scratch: Scratch) -> list[Call]:
+    *_, u = _parts("multiplicative", source)
+    (h,) = base
+    opened, inner, content = scratch(source.shape), torch.empty_like(out), torch.empty_like(out)
+    shown, kept, entering, _ = _parts("multiplicative", opened)
+    return [
+        partial(torch.sigmoid, source, out=opened),
+        partial(torch.tanh, u, out=content),
+        partial(torch.mul, kept, h, out=inner),
+        partial(inner.addcmul_, entering, content),
+        inner.tanh_,
+        partial(torch.mul, shown, inner, out=out),
+    ]
+
+
+# Gates and concat_elu need the interpreter's own memory, a linear its weights: they are methods.
+_ELEMENTWISE: dict[Kind, Callable[[Tensor, Base, Tensor, Scratch], list[Call]]] = {
+    "copy": _copy, "add": _add, "relu": _relu, "elu": _elu, "square": _square, "glu": _glu, "lstm": _lstm, "spatial_lstm": _spatial_lstm,
+    "multiplicative": _multiplicative,
+}  # fmt: skip
+
+# ── the interpreter ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 class _Pass:
@@ -38,9 +129,12 @@ class _Pass:
 
 
 class TorchInterpreter:
-    """One batch of images on their way through a program."""
+    """The state of one batch of images within a program.
 
-    decides = False                # a distribution and a chooser in Python do
+    program: finished · batch: number of images · dtype, device: of the arithmetic · condition: of each image, or None
+    """
+
+    decides = False                # a distribution and a chooser in Python decide
 
     def __init__(
         self,
@@ -68,12 +162,12 @@ class TorchInterpreter:
             step += each.frames * each.height * each.width * program.groups
         if program.condition is not None:
             assert condition is not None
-            numbers = condition if condition.is_floating_point() else F.one_hot(condition, program.condition.size)
-            if numbers.dim() == 2:
-                self._at(program.condition, 0).copy_(numbers)
+            values = condition if condition.is_floating_point() else F.one_hot(condition, program.condition.size)
+            if values.dim() == 2:
+                self._at(program.condition, 0).copy_(values)
             else:
-                for row, columns in enumerate(numbers.permute(2, 0, 3, 1)):
-                    self._across(program.condition, numbers.shape[3], row).copy_(columns)
+                for row, columns in enumerate(values.permute(2, 0, 3, 1)):
+                    self._across(program.condition, values.shape[3], row).copy_(columns)
 
     def _allocate(self, buffer: Buffer) -> Tensor:
         rows, columns = buffer.above + max(1, buffer.rows) + buffer.below, buffer.before + buffer.columns + buffer.after
@@ -106,7 +200,7 @@ class TorchInterpreter:
             self._drawn(here, row, column)[:, channel].copy_(here.inputs[column][channel])
 
     def take_frames(self, t: int, values: Tensor) -> int:
-        """Decisions from ``t`` on are values (B, n): the whole frames among them, without a step; → how many decisions that was."""
+        """Decisions from ``t`` on are values (B, n): the whole frames among them, without a step; returns how many decisions that was."""
         spec, size = self.spec, self.spec.size // self.spec.frames
         if spec.frames == 1 or t % size or self._ran != self._steps[t // self._channels]:
             return 0
@@ -217,90 +311,45 @@ class TorchInterpreter:
         return memory.as_strided((self.batch, columns, view.size), (memory.stride(0), view.step * buffer.width, 1), start)
 
     def _compile(self, op: Operation, tensor: Callable[[View], Tensor]) -> list[Call]:
+        """The calls of an operation on the tensors of its operands."""
         source, out = tensor(op.source), tensor(op.destination)
         initial = None if op.initial is None else tensor(op.initial)
         if op.kind == "linear":
             return self._linear(self._folded.get(op, op), source, out, initial)
-        if op.kind == "copy":
-            return [partial(out.copy_, source)]
-        if op.kind == "add":
-            assert initial is not None
-            return [partial(torch.add, initial, source, out=out)]
-        if op.kind == "relu":
-            return [partial(torch.clamp_min, source, 0.0, out=out)]
+        rule = OPERATIONS[op.kind]
+        assert initial is not None or not rule.base, f"{op.kind} needs a base"
+        base = () if initial is None or not rule.base else initial.chunk(rule.base, -1)
         if op.kind == "gate":
-            # (1 − 2 σ(−2a)) σ(b): torch's tanh costs four sigmoids on a CPU
-            both = self._scratch(source.shape)
-            a, b = both.chunk(2, -1)
-            calls: list[Call] = [partial(torch.addcmul, b, a, b, value=-2.0, out=out)]
-            if op in self._folded:
-                return [partial(torch.sigmoid, source, out=both), *calls]
-            return [partial(torch.mul, source, self._gate_scale(source.shape[-1] // 2), out=both), both.sigmoid_, *calls]
-        if op.kind == "glu":
-            assert initial is not None
-            a, b = source.chunk(2, -1)
-            opened = self._scratch(out.shape)
-            return [partial(torch.sigmoid, b, out=opened), partial(torch.addcmul, initial, a, opened, out=out)]
-        if op.kind == "elu":
-            return [partial(out.copy_, source), partial(F.elu_, out)]
+            return self._gate(op, source, out)
         if op.kind == "concat_elu":
-            plus, minus = out.chunk(2, -1)
-            if source.dim() == 2:
-                return [partial(plus.copy_, source), partial(torch.neg, source, out=minus), partial(F.elu_, out)]
-            # A whole row: max(±x, exp(−|x|) − 1), one exponential for both halves, is more calls and less work.
-            below = self._scratch(source.shape)
-            return [
-                partial(torch.neg, source, out=minus),
-                partial(torch.minimum, source, minus, out=below),
-                below.expm1_,
-                partial(torch.maximum, source, below, out=plus),
-                partial(torch.maximum, minus, below, out=minus),
-            ]
-        if op.kind == "square":
-            return [partial(torch.mul, source, source, out=out)]
-        if op.kind == "spatial_lstm":
-            assert initial is not None
-            gates, content, (left, cell) = source[..., : -out.shape[-1]], source[..., -out.shape[-1] :], initial.chunk(2, -1)
-            opened, kept = self._scratch(gates.shape), torch.empty_like(out)
-            shown, left_gate, up_gate, enter_gate = opened.chunk(4, -1)
-            return [
-                partial(torch.sigmoid, gates, out=opened),
-                partial(torch.tanh, content, out=out),
-                partial(torch.mul, left, left_gate, out=kept),
-                partial(kept.addcmul_, enter_gate, out),
-                partial(cell.mul_, up_gate),
-                partial(cell.add_, kept),
-                partial(torch.mul, shown, cell, out=kept),
-                partial(torch.tanh, kept, out=out),
-            ]
-        if op.kind == "multiplicative":
-            assert initial is not None
-            opened, inner, content = self._scratch(source.shape), torch.empty_like(out), torch.empty_like(out)
-            shown, kept, entering, _ = opened.chunk(4, -1)
-            return [
-                partial(torch.sigmoid, source, out=opened),
-                partial(torch.tanh, source.chunk(4, -1)[3], out=content),
-                partial(torch.mul, kept, initial, out=inner),
-                partial(inner.addcmul_, entering, content),
-                inner.tanh_,
-                partial(torch.mul, shown, inner, out=out),
-            ]
-        assert op.kind == "lstm" and initial is not None
-        output, forget, enter, content = source.chunk(4, -1)
-        kept, entering, shown = torch.empty_like(out), torch.empty_like(out), torch.empty_like(out)
+            return self._concat_elu(source, out)
+        return _ELEMENTWISE[op.kind](source, base, out, self._scratch)
+
+    def _gate(self, op: Operation, source: Tensor, out: Tensor) -> list[Call]:
+        """(1 − 2 σ(−2a)) σ(b): torch's tanh costs four sigmoids on a CPU."""
+        both = self._scratch(source.shape)
+        a, b = both.chunk(2, -1)
+        calls: list[Call] = [partial(torch.addcmul, b, a, b, value=-2.0, out=out)]
+        if op in self._folded:
+            return [partial(torch.sigmoid, source, out=both), *calls]
+        return [partial(torch.mul, source, self._gate_scale(source.shape[-1] // 2), out=both), both.sigmoid_, *calls]
+
+    def _concat_elu(self, source: Tensor, out: Tensor) -> list[Call]:
+        plus, minus = out.chunk(2, -1)
+        if source.dim() == 2:
+            return [partial(plus.copy_, source), partial(torch.neg, source, out=minus), partial(F.elu_, out)]
+        # A whole row: max(±x, exp(−|x|) − 1), one exponential for both halves, is more calls and less work.
+        below = self._scratch(source.shape)
         return [
-            partial(torch.sigmoid, output, out=shown),
-            partial(torch.sigmoid, forget, out=kept),
-            partial(torch.sigmoid, enter, out=entering),
-            partial(torch.tanh, content, out=out),
-            partial(initial.mul_, kept),
-            partial(initial.addcmul_, entering, out),
-            partial(torch.tanh, initial, out=kept),
-            partial(torch.mul, kept, shown, out=out),
+            partial(torch.neg, source, out=minus),
+            partial(torch.minimum, source, minus, out=below),
+            below.expm1_,
+            partial(torch.maximum, source, below, out=plus),
+            partial(torch.maximum, minus, below, out=minus),
         ]
 
     def _scratch(self, shape: torch.Size) -> Tensor:
-        """Memory for what lives within one operation, the same for all of them: it stays in the cache."""
+        """Memory for use within one operation, the same for all of them, so that it stays in the cache."""
         if shape not in self._scratches:
             self._scratches[shape] = torch.empty(shape, dtype=self.dtype, device=self.device)
         return self._scratches[shape]
@@ -311,9 +360,9 @@ class TorchInterpreter:
         return self._gate_scales[n]
 
     def _fold_gates(self) -> dict[Operation, Operation]:
-        """The gates that find −2 a instead of a, and the linears that write it, the factor in their weights: no bit of the result changes.
+        """Gates that read −2 a instead of a, and the linears that write it, with the factor in their weights: no bit of the result changes.
 
-        Only maps that linears alone write, from nothing or on top of what is there, and gates alone read.
+        Only for maps that linears alone write, from zero or onto what is there, and gates alone read.
         """
         operations = [op for each in self.program.passes for phase in each.phases.values() for op in phase.operations]
         factors: dict[Buffer, Tensor] = {}
@@ -333,7 +382,7 @@ class TorchInterpreter:
                 continue
             factor = factors[view.buffer][view.offset : view.offset + view.size]
             if op.kind == "gate":
-                assert torch.equal(factor, self._gate_scale(view.size // 2)), "gates share no numbers"
+                assert torch.equal(factor, self._gate_scale(view.size // 2)), "gates do not overlap"
                 folded[op] = op
             else:
                 assert op.weight is not None
@@ -348,17 +397,17 @@ class TorchInterpreter:
         flat = memory.view(-1, buffer.width)
         first, count = buffer.before + op.source.shift, (self.batch - 1) * columns + out.shape[1]
         target = self._scratch(torch.Size((self.batch * columns, out.shape[-1])))
-        shown, sums = target.view(self.batch, columns, -1)[:, : out.shape[1]], target[:count]
+        shown, totals = target.view(self.batch, columns, -1)[:, : out.shape[1]], target[:count]
         rows = [flat[first + column : first + column + count] for column in range(op.source.size // buffer.width)]
         weights = op.weight.split(buffer.width)
         if initial is None and op.bias is not None:
-            calls: list[Call] = [partial(torch.addmm, op.bias, rows[0], weights[0], out=sums)]
+            calls: list[Call] = [partial(torch.addmm, op.bias, rows[0], weights[0], out=totals)]
         else:
-            calls = [partial(torch.mm, rows[0], weights[0], out=sums)]
+            calls = [partial(torch.mm, rows[0], weights[0], out=totals)]
             calls += [] if initial is None else [partial(shown.add_, initial)]
-            calls += [] if op.bias is None else [partial(sums.add_, op.bias)]
+            calls += [] if op.bias is None else [partial(totals.add_, op.bias)]
         for row, weight in zip(rows[1:], weights[1:], strict=True):
-            calls.append(partial(sums.addmm_, row, weight))
+            calls.append(partial(totals.addmm_, row, weight))
         return [*calls, partial(out.copy_, shown)]
 
     def _linear(self, op: Operation, source: Tensor, out: Tensor, initial: Tensor | None) -> list[Call]:
