@@ -13,9 +13,10 @@ ROOT = Path(rastrum.__file__).parent
 
 # Bottom to top: a file imports from its own line and from lines before it. A folder stands for all of its files.
 LAYERS = (
-    ("protocol", "config", "noise", "files"),
+    ("protocol", "config", "noise", "files", "range_coder"),
+    ("data",),
     ("native",),
-    ("distributions", "latents", "range_coder"),
+    ("distributions", "latents"),
     ("program",),
     ("layers",),
     ("checkpoint",),
@@ -25,9 +26,8 @@ LAYERS = (
     ("walk",),
     ("particles",),
     ("generation", "compression"),
-    ("data",),
     ("evaluation",),
-    ("train", "fitting", "checking"),
+    ("train", "checking"),
     ("recipes", "applications", "pictures"),
     ("__init__",),
     ("demo",),
