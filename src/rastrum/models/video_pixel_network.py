@@ -244,7 +244,10 @@ class VideoPixelNetwork(RasterModel):
 
     def _need_likelihood(self) -> None:
         if not self.has_likelihood:
-            raise ValueError("likelihood: cross-entropy of grey values is a loss, no probability; train with likelihood='categorical'")
+            raise ValueError(
+                "likelihood: cross-entropy of grey values is a loss, no probability; train with likelihood='categorical', or see the loss "
+                "per frame by `rastrum evaluate --context N`"
+            )
 
     def loss(self, x: Tensor, condition: Tensor | None = None, seed: int | None = None) -> Tensor:
         """What training lowers, of videos x (B, *spec.shape): the sum of ``loss_map``, (B,)."""
