@@ -29,7 +29,7 @@ from rastrum.recipes.recipe import (
 )
 from rastrum.train import check_config
 
-SMALL = [name for name in RECIPES if not name.endswith("-paper")]
+SMALL = [name for name in RECIPES if not name.endswith(("-paper", "-large"))]
 
 
 def shape_of(recipe: Recipe) -> tuple[int, ...]:
