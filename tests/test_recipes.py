@@ -21,7 +21,7 @@ from rastrum.recipes import RECIPES, Recipe, build_model
 from rastrum.recipes.recipe import Budget, Published, Settings
 from rastrum.train import check_config
 
-SMALL = [name for name in RECIPES if not name.endswith("-paper")]
+SMALL = [name for name in RECIPES if not name.endswith(("-paper", "-large"))]
 # What data sets hold where the options say nothing.
 SHAPES: dict[str, tuple[int, int, int, int]] = {
     "digits": (1, 8, 8, 17), "mnist": (1, 28, 28, 256), "fashion-mnist": (1, 28, 28, 256), "binarized-mnist": (1, 28, 28, 2),

@@ -418,6 +418,8 @@ def test_evaluate_counts_the_frames_after_a_context(tmp_path: Path, capsys: pyte
     for command, says in (
         (["evaluate", str(tmp_path / "still"), "--data", "digits", "--context", "1"], "draws still images; leave it out"),
         (["evaluate", str(tmp_path / "still"), "--data", "digits", "--paths", "clipped"], "paths is for moving-mnist"),
+        (["evaluate", model, "--data", "moving-mnist", "--context", "1", "--ensemble"], "leave out one of --context and --ensemble"),
+        (["evaluate", model, "--data", "moving-mnist", "--count", "2"], "by `rastrum evaluate --context N`"),
         (["evaluate", model, "--images", "x.npy", "--paths", "clipped"], "it is of --data moving-mnist, not of 'x.npy'"),
     ):
         assert main(command) == 2

@@ -209,6 +209,8 @@ def evaluate(
     network = load_model(model)
     if context is not None and (not isinstance(network, RasterModel) or network.spec.frames == 1):
         raise ValueError(f"--context: {model} draws still images; leave it out")
+    if context is not None and ensemble:
+        raise ValueError("--context: an ensemble scores whole videos only; leave out one of --context and --ensemble")
     loaded = load_images(network, model, data, images, split, count, binarise, crop, paths=paths)
     dataset = loaded.dataset
     condition = condition_for(network, len(dataset), conditions, dataset)

@@ -12,14 +12,15 @@ Source: Gregor, Besse, Rezende, Danihelka, Wierstra, "Towards Conceptual Compres
     p(z | h_d): mean, log-sd, before h_d moves         (3)      L_x = −log p(x | r_T)                                  (7)
     z ~ q(z | h_e): mean, log-sd                       (4)      L = β·L_x + Σ_t KL(q ‖ p)                              (8)
 
+Equations are numbered for this file, not as in the paper.
 r has two halves, mean and log scale of one discretised logistic per value (levels lie in [−1, 1]); ε looks at the mean half only. For two
 levels r is a logit and ε = x − σ(r). All convolutions work at 1/stride of the image's resolution; strided ones see blocks of pixels
 (``layers.convolutional``). β weighs the training loss only, ``bound`` is the true one.
 
 Two layers (or more): layer l has half the resolution of layer l − 1 and reads what lies below it, (1) and (2) with the encoder core below
-instead of the image, (5) with the decoder core below instead of r. A step goes up once through the encoder
-cores, then down: the top layer's z first; heads and decoder core of the next layer also see the new decoder core above. Each layer's z
-is one decision, so T steps are T·layers decisions; the canvas changes at the last of a step.
+instead of the image, (5) with the decoder core below instead of r. A step goes up once through the encoder cores, then down: the top
+layer's z first; heads and decoder core of the next layer also see the new decoder core above. Each layer's z is one decision, so T steps
+are T·layers decisions; the canvas changes at the last of a step.
 
 ``posterior="uniform"``: (4) becomes U(m − w/2, m + w/2), (3) a normal plus that uniform, w a third output of the prior's head; the KL is
 then what a coder with shared dither pays (``rastrum.latents``). It can collapse: once a width is many prior deviations no mean can move

@@ -12,8 +12,8 @@ What differs from the paper:
   channels each for colour, 32 for MNIST); ``skip=True`` connects every block to the output, which the paper describes for its networks
   (section 3.3). The preset "paper" has both. With ``skip`` the output reads the sum of a 1x1 of each block's y, instead of the last
   block's x.
-- The preset "paper" is the paper's for colour (CIFAR-10: 15 blocks, h = 128), rounded up to multiples of 3 so that the colour groups are
-  equal: 129 and 1,026. For one channel the paper gives no size; 7 blocks with h = 16 are ours.
+- The preset "paper" is the paper's for colour (15 blocks; h = 128 for CIFAR-10 as we recall it), rounded up to multiples of 3 so that the
+  colour groups are equal: 129 and 1,026. For one channel the paper gives no size; 7 blocks with h = 16 are ours.
 """
 
 from __future__ import annotations

@@ -10,9 +10,9 @@ What differs from the paper:
 - By default one hidden 1x1 layer in the output and no connections from the layers to it. ``output_layers=2`` is the paper's (1,024 channels
   each for colour, 32 for MNIST), ``skip=True`` its option of connections from every layer to the output; the preset "paper" has both.
   With ``skip`` the output reads their sum, and the last layer's features through its own connection only.
-- The preset "paper" is the paper's for colour (CIFAR-10: 12 layers, h = 128), rounded up to multiples of 3 so that the colour groups are
-  equal: 129 and 1,026. For one channel it is the Diagonal BiLSTM's for MNIST (7 layers, h = 16); for Row LSTM the paper gives no such
-  size, it is ours.
+- The preset "paper" is the paper's for colour (CIFAR-10: 12 layers; h = 128 as we recall it), rounded up to multiples of 3 so that the
+  colour groups are equal: 129 and 1,026. For one channel it is the Diagonal BiLSTM's for MNIST (7 layers, h = 16); for Row LSTM the paper
+  gives no such size, it is ours.
 - h and c before the first row or diagonal and outside the image are learned.
 """
 

@@ -245,7 +245,10 @@ class VideoPixelNetwork(RasterModel):
 
     def _need_likelihood(self) -> None:
         if not self.has_likelihood:
-            raise ValueError("likelihood: cross-entropy of grey values is a loss, no probability; train with likelihood='categorical'")
+            raise ValueError(
+                "likelihood: cross-entropy of grey values is a loss, no probability; train with likelihood='categorical', or see the loss "
+                "per frame by `rastrum evaluate --context N`"
+            )
 
     def loss_map(self, x: ArrayLike, condition: ArrayLike | int | None = None) -> Tensor:
         """−log p of each value given those before it, (B, *spec.shape), or the cross-entropy of grey values in [0, 1]."""

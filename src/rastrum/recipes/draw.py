@@ -78,7 +78,7 @@ RECIPES = (
     ),
     Recipe(
         name="draw-binarized-mnist-paper",
-        about="DRAW at the paper's size (64 strokes, read 2x2, write 5x5) on Larochelle's binarised MNIST.",
+        about="DRAW at the paper's size (64 strokes, LSTMs of 256, z of 100, read 2x2, write 5x5) on Larochelle's binarised MNIST.",
         system="draw",
         preset="paper",
         images=BINARY,

@@ -54,13 +54,13 @@ RECIPES = (
     ),
     Recipe(
         name="pixelcnn-plus-plus-cifar10-paper",
-        about="PixelCNN++ at the paper's size (160 filters, 5 blocks per resolution) and with its schedule on CIFAR-10.",
+        about="PixelCNN++ of the authors' code (160 filters, 5 blocks per resolution) with its optimiser on CIFAR-10.",
         system="pixelcnn++",
         preset="paper",
         images=COLOUR,
         data=DataConfig(name="cifar10"),
         optim=OptimConfig(
-            learning_rate=1e-3, betas=(0.95, 0.9995), schedule="exponential", decay=0.999995, ema=0.9995, batch=64, micro_batch=4
+            learning_rate=1e-3, betas=(0.95, 0.9995), schedule="exponential", decay=0.999995, ema=0.9995, batch=128, micro_batch=4
         ),
         run=RunConfig(steps=1_000_000, evaluations=100),
         flags="--run.device cuda",

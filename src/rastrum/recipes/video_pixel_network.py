@@ -79,10 +79,13 @@ RECIPES = (
         preset="paper",
         options={"likelihood": "cross-entropy"},
         images=MOVING,
-        data=DataConfig(name="moving-mnist"),
-        optim=OptimConfig(learning_rate=3e-4, warm_up=1000, ema=0.9995, clip=2000.0, batch=16),
+        data=DataConfig(name="moving-mnist", paths="clipped"),
+        optim=OptimConfig(
+            optimizer="rmsprop", learning_rate=3e-4, betas=(0.9, 0.95), warm_up=1000, ema=0.9995, clip=2000.0, batch=64, micro_batch=1
+        ),
         run=RunConfig(steps=300_000, evaluations=50, held_out_images=100),
         flags="--run.device cuda",
+        then=("rastrum evaluate FOLDER --context 10",),
         published=(
             Published(
                 value=87.6, unit="nats per frame", source=PAPER, decimals=1, notes="sigmoid cross-entropy, a loss that is at least 86.3"
