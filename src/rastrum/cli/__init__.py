@@ -1,4 +1,4 @@
-"""The command line. Each command is a typed function in one of the modules beside this; here they are found, parsed and judged.
+"""The command line. Each command is a typed function in a module of this package; here it is found, parsed and run.
 
 Exit codes: 0 done · 1 reading or writing failed, or a check found a fault · 2 bad input · 130 interrupted. Nothing heavy is imported
 before a command runs, so that every help answers at once.
@@ -20,10 +20,10 @@ from .names import nearest
 # name: (module, what it does)
 COMMANDS = {
     "demo": ("about", "train three small models on the embedded digits and write demo/report.html"),
-    "models": ("about", "the models that there are, with sizes and what they take"),
-    "recipes": ("about", "the recipes: one for each reported number, with its expected score"),
+    "models": ("about", "the models, with sizes and the conditions they take"),
+    "recipes": ("about", "the recipes: one for each reported number, with time and score"),
     "train": ("training", "train a recipe; any of its settings can be changed"),
-    "evaluate": ("likelihood", "held-out score of a model: nats an image and bits/dim ± standard error"),
+    "evaluate": ("likelihood", "held-out score of a model: nats per image and bits/dim ± standard error"),
     "sample": ("drawing", "draw images"),
     "complete": ("drawing", "fill in the unknown part of images"),
     "reconstruct": ("drawing", "let a canvas model redraw images stroke by stroke"),
@@ -41,8 +41,8 @@ def usage() -> str:
 
 
 def reason(complaint: str) -> str:
-    """tyro's complaint (a title and sections between rules, boxed or not) as one line: what is wrong, and the flag that was meant."""
-    boxed = complaint.lstrip().startswith("╭")
+    """tyro's message (a title and sections between rules, framed or not) as one line: what is wrong, and the flag that was meant."""
+    framed = complaint.lstrip().startswith("╭")
     sections: list[list[str]] = [[]]
     for line in complaint.splitlines():
         text = line.strip("│ ")
@@ -50,13 +50,18 @@ def reason(complaint: str) -> str:
             sections.append([])
         elif text and text[0] not in "╭╰":
             sections[-1].append(text)
-    first, *others = sections if boxed else sections[1:]
+    first, *others = sections if framed else sections[1:]
     meant = [section[1].split()[0] for section in others if section[0] == "Perhaps you meant:"]
     return " ".join(first).rstrip(".") + (f"; did you mean {meant[0]}?" if meant else "")
 
 
 def parse(target: Any, argv: Sequence[str], prog: str, **options: Any) -> Any:
-    """What tyro makes of a typed target (``options``: its own). ``ValueError`` with one line for what does not parse; exits after help."""
+    """The typed target called with arguments from the command line; exits after help.
+
+    target: a function or dataclass. argv: the arguments. prog: the command's name. options: for ``tyro.cli``.
+
+    Raises ``ValueError`` (one line) for arguments that do not parse.
+    """
     import tyro
 
     complaint = io.StringIO()
@@ -70,7 +75,7 @@ def parse(target: Any, argv: Sequence[str], prog: str, **options: Any) -> Any:
 
 
 def bind(function: Callable[..., int | None]) -> Callable[..., Callable[[], int | None]]:
-    """The same signature, but it only takes the arguments: what it returns runs the function, outside of parsing."""
+    """A function of the same signature that only takes the arguments; it returns a function that runs, outside of parsing."""
 
     @functools.wraps(function)
     def take(*args: Any, **keywords: Any) -> Callable[[], int | None]:
@@ -80,13 +85,13 @@ def bind(function: Callable[..., int | None]) -> Callable[..., Callable[[], int 
 
 
 def complain(error: BaseException) -> None:
-    """One line on stderr, whatever the message looks like."""
+    """Print an error as one line on stderr."""
     text = " ".join(str(error).split()) or type(error).__name__
     print(f"rastrum: {text}", file=sys.stderr)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; → its exit code."""
+    """Run one command and return its exit code. argv: the arguments; default: those of the process."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage())
@@ -105,12 +110,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = command(rest) if name == "train" else parse(bind(command), rest, f"rastrum {name}")()   # train's flags are its recipe's
         sys.stdout.flush()
         return code or 0
-    except SystemExit as stop:                                            # help was shown
+    except SystemExit as stop:                                            # after help
         return int(stop.code or 0)
     except ValueError as error:
         complain(error)
         return 2
-    except BrokenPipeError:                                               # the reader of our output has gone, as `head` does
+    except BrokenPipeError:                                               # the reader of our output has gone, as with `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (OSError, ImportError) as error:
