@@ -17,7 +17,7 @@ import rastrum
 from rastrum import ConditionSpec, ImageSpec, RasterModel
 from rastrum.cli import main
 from rastrum.data.dataset import Dataset
-from rastrum.data.placed_digits import CELLS, halved, maps_of, one_digit
+from rastrum.data.placed_digits import CELLS, halved, one_digit, spatial_maps
 from rastrum.evaluation import check_data, evaluate
 from rastrum.layers.condition import Condition, ConditionProjection
 from rastrum.layers.upsampling import Upsampling
@@ -289,7 +289,7 @@ def test_placed_digits_lie_on_their_cells() -> None:
     counts = np.zeros((CELLS, CELLS), int)
     np.add.at(counts, tuple(cells.T), 1)
     assert counts.min() > 70                                              # 2000 / 16 = 125, a side has 4 or 5 places of 19
-    maps = maps_of(cells, np.arange(2000) % 10, 10)
+    maps = spatial_maps(cells, np.arange(2000) % 10, 10)
     assert maps.sum() == 2000 and all(maps[i, i % 10, cells[i, 0], cells[i, 1]] == 1 for i in range(2000))
     again, same = one_digit(half, 32, seed=3)
     assert np.array_equal(np.concatenate(list(again))[:, 0], pictures) and np.array_equal(same, cells)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from rastrum.config import DataOptions
 from rastrum.data.dataset import Dataset, load_dataset
-from rastrum.data.placed_digits import cluttered, place, scraps_of, two_digits
+from rastrum.data.placed_digits import cluttered, paste, scrap_count, two_digits
 from rastrum.data.sources import hub
 from rastrum.data.textures import crops, dead_leaves, leaves
 from rastrum.protocol import ConditionSpec, ImageSpec
@@ -39,6 +39,7 @@ def test_digits_are_complete_and_the_split_is_balanced_and_disjoint() -> None:
     assert (len(train), len(test), len(every)) == (1437, 360, 1797)
     assert every.spec == ImageSpec(1, 8, 8, 17) and every.images.dtype == torch.uint8
     assert test.labels is not None and test.labels.bincount().tolist() == [36] * 10 and test.classes == 10
+    assert test.class_names == tuple("0123456789") and test.options == DataOptions()
     assert int(every.images.sum()) == 561718  # of the file as UCI publishes it
     rows = [{bytes(image.flatten().tolist()) for image in part.images} for part in (train, test)]
     assert not rows[0] & rows[1]
@@ -125,7 +126,7 @@ def test_placing_adds_light_or_covers_with_paint() -> None:
     for paint in (None, np.array([[255, 7, 0], [0, 100, 30]], np.uint8)):
         ground = np.full((2, 3, 5, 6), 60, np.uint8)
         canvases = ground.copy()
-        place(canvases, patches, np.array([[0, 3], [2, 1]]), paint)
+        paste(canvases, patches, np.array([[0, 3], [2, 1]]), paint)
         for n, (row, column) in enumerate(((0, 3), (2, 1))):
             expected = ground[n].copy()
             for c, i, j in np.ndindex(3, 3, 3):
@@ -135,7 +136,7 @@ def test_placing_adds_light_or_covers_with_paint() -> None:
             assert np.array_equal(canvases[n], expected)
     for corner in ((0, 4), (3, 0), (-1, 0)):
         with pytest.raises(ValueError, match="3x3 pixels reach over the edge of 6x5"):
-            place(canvases, patches, np.array([corner, (0, 0)]))
+            paste(canvases, patches, np.array([corner, (0, 0)]))
 
 
 @pytest.mark.parametrize("colour", [False, True])
@@ -163,7 +164,7 @@ def test_clutter_hides_every_digit_in_its_order_among_scraps_of_others() -> None
     digits = np.zeros((40, 28, 28), np.uint8)
     digits += np.arange(1, 41, dtype=np.uint8)[:, None, None] * 6         # each of one grey level, of its own
     for size, scraps in ((60, 4), (100, 8), (28, 0)):
-        assert scraps_of(size) == scraps
+        assert scrap_count(size) == scraps
         pictures = np.concatenate(list(cluttered(digits, size, seed=1)))[:, 0]
         assert pictures.shape == (40, size, size)
         for digit, picture in zip(digits, pictures, strict=True):
@@ -201,7 +202,7 @@ def test_placed_sets_are_made_of_their_own_split(tmp_path: Path, monkeypatch: py
         assert placed.originals is not None and set(placed.originals.unique().tolist()) == {0, max(levels) // 2}
         part = load_dataset("placed-mnist", f"{split}[1:3]", DataOptions(size=20))
         assert part.spec == ImageSpec(1, 20, 20, 256) and part.conditions is not None and len(part.conditions) == 2
-    with pytest.raises(ValueError, match="a crop would move them; leave crop out, got 8"):
+    with pytest.raises(ValueError, match="a crop would move what it shows; leave crop out, got 8"):
         load_dataset("placed-mnist", "test", DataOptions(crop=8))
     assert load_dataset("two-digit-mnist-colour", "test", DataOptions(size=40)).spec == ImageSpec(3, 40, 40, 256)
     assert load_dataset("two-digit-mnist-colour", "test", DataOptions(grey=True)).spec.channels == 1
@@ -275,6 +276,7 @@ def test_a_folder_has_labels_and_a_held_out_tenth(folder: Path) -> None:
     every, train, test = (load_dataset(f"folder:{folder}", split) for split in ("all", "train", "test"))
     assert (len(every), len(train), len(test)) == (20, 18, 2)
     assert every.labels is not None and every.labels.tolist() == [0] * 10 + [1] * 10 and every.classes == 2
+    assert every.class_names == ("kind0", "kind1")
     assert every.images[:, 0, 0, 0].tolist() == [*range(0, 200, 20), *range(10, 200, 20)]
     assert test.images[:, 0, 0, 0].tolist() == [0, 10]
 
@@ -365,6 +367,7 @@ def test_a_hub_repository_is_read_from_the_mirror(tmp_path: Path, monkeypatch: p
     data = load_dataset("hub:someone/spots", "test")
     assert data.spec == ImageSpec(1, 2, 3, 256) and data.images[:, 0, 0, 0].tolist() == [10, 200, 20]
     assert data.labels is not None and data.labels.tolist() == [0, 1, 0] and data.classes == 2
+    assert data.class_names == ("dark", "light")
     with pytest.raises(ValueError, match=r"someone/spots has the splits \['test'\], got 'train'"):
         load_dataset("hub:someone/spots", "train")
 

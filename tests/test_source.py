@@ -160,7 +160,7 @@ def test_what_does_not_fit_is_refused(thresholded: Path, capsys: pytest.CaptureF
     folder = tmp_path / "grey"
     save_pretrained(rastrum.build("pixelcnn", ImageSpec(1, 8, 8, 17), "tiny"), folder, Origin(data=DataConfig(name="digits")))
     for argv, says in (
-        (["evaluate", folder, "--binarise", "static"], "this model has 17 levels"),
+        (["evaluate", folder, "--binarise", "static"], "it makes two levels, this model has 17"),
         (["evaluate", thresholded, "--data", "digits", "--images", tmp_path], "got both"),
         (["evaluate", thresholded, "--count", "0"], "--count: expected at least 1"),
         (["evaluate", thresholded, "--split", "tset"], "got 'tset'"),

@@ -341,7 +341,7 @@ def test_moving_mnist_is_fixed_but_for_training() -> None:
         ("moving-mnist", "test", {"size": 7}, "size of at least 8, got 7"),
         ("moving-mnist", "test", {"frames": 0}, "frames must be at least 1, got 0"),
         ("moving-mnist", "test", {"crop": 4}, "not cropped"),
-        ("moving-mnist", "test", {"binarise": "static"}, "two levels by threshold, .*; got 'static'"),
+        ("moving-mnist", "test", {"binarise": "static"}, "binarised by threshold only, .*; got 'static'"),
         ("moving-mnist", "test", {"paths": "bent"}, "paths must be one of folded, clipped, got 'bent'"),
         ("digits", "test", {"frames": 3}, "digits holds still images"),
         ("digits", "test", {"paths": "clipped"}, "digits holds still images, paths is for moving-mnist; got 'clipped'"),

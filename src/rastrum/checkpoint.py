@@ -24,7 +24,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from .config import DataConfig, Score
-from .data.dataset import NOTICES
+from .data.sources import NOTICES
 from .files import write_files
 
 if TYPE_CHECKING:

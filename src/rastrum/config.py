@@ -28,7 +28,7 @@ class DataOptions:
     binarise: Literal["static", "dynamic", "threshold"] | None = None
     """Two levels: one fixed draw, a fresh draw per use of an image, or intensity of at least one half. Three different benchmarks."""
     crop: int | None = None
-    """Squares of this many pixels a side at random places: in training a fresh one each time an image is used, else a fixed one of each."""
+    """Squares of this many pixels a side at random positions: in training a fresh one per use of an image, else a fixed one of each."""
     limit: int | None = None
     """Keep a fixed random subset of this many images."""
 

@@ -366,7 +366,15 @@ def _score(evaluation: Evaluation, origin: Origin) -> Score:
     """The last evaluation as the folder keeps it."""
     error = None if math.isnan(evaluation.standard_error) else round(evaluation.standard_error, 3)
     split = "held-out" if origin.data is None else origin.data.held_out
-    return Score(value=round(evaluation.nats, 3), error=error, unit="nats", kind=evaluation.kind, images=evaluation.images, split=split)
+    return Score(
+        value=round(evaluation.nats, 3),
+        error=error,
+        unit="nats",
+        kind=evaluation.kind,
+        images=evaluation.images,
+        split=split,
+        notes="" if evaluation.bits_per_dim is None else f"{evaluation.bits_per_dim:.4f} bits/dim",
+    )
 
 
 @contextmanager

@@ -17,10 +17,10 @@ from .parsing import bind, parse
 # name: (module, what it does)
 COMMANDS = {
     "demo": ("about", "train three small models on the embedded digits and write demo/report.html"),
-    "models": ("about", "the models that there are, with sizes and what they take"),
-    "recipes": ("about", "the recipes: one for each reported number, with its expected score"),
+    "models": ("about", "the models, with sizes and the conditions they take"),
+    "recipes": ("about", "the recipes: one for each reported number, with time and score"),
     "train": ("training", "train a recipe; any of its settings can be changed"),
-    "evaluate": ("likelihood", "held-out score of a model: nats an image and bits/dim ± standard error"),
+    "evaluate": ("likelihood", "held-out score of a model: nats per image and bits/dim ± standard error"),
     "sample": ("drawing", "draw images"),
     "complete": ("drawing", "fill in the unknown part of images"),
     "reconstruct": ("drawing", "let a canvas model redraw images stroke by stroke"),
@@ -38,13 +38,13 @@ def usage() -> str:
 
 
 def complain(error: BaseException) -> None:
-    """One line on stderr, whatever the message looks like."""
+    """Print an error as one line on stderr."""
     text = " ".join(str(error).split()) or type(error).__name__
     print(f"rastrum: {text}", file=sys.stderr)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; → its exit code."""
+    """Run one command and return its exit code. argv: the arguments; default: those of the process."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage())
@@ -63,12 +63,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = command(rest) if name == "train" else parse(bind(command), rest, f"rastrum {name}")()   # train's flags are its recipe's
         sys.stdout.flush()
         return code or 0
-    except SystemExit as stop:                                            # help was shown
+    except SystemExit as stop:                                            # after help
         return int(stop.code or 0)
     except ValueError as error:
         complain(error)
         return 2
-    except BrokenPipeError:                                               # the reader of our output has gone, as `head` does
+    except BrokenPipeError:                                               # the reader of our output has gone, as with `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (OSError, ImportError) as error:

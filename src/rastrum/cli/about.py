@@ -1,4 +1,4 @@
-"""``demo``, ``models``, ``recipes``: what there is."""
+"""``demo``, ``models``, ``recipes``: what the package has."""
 
 from __future__ import annotations
 
@@ -131,8 +131,8 @@ def unit(group: Sequence[Recipe]) -> str:
 
 def demo(
     folder: Annotated[Path, arg(help="where pictures and report.html go")] = Path("demo"),
-    minutes: Annotated[float, arg(help="of training, for all models together")] = 2.0,
-    seed: Annotated[int, arg(help="of the models and what they draw")] = 0,
+    minutes: Annotated[float, arg(help="of training, all models together")] = 2.0,
+    seed: Annotated[int, arg(help="of the parameters and the samples")] = 0,
     json: Json = False,
 ) -> None:
     """Train a class-conditional Gated PixelCNN and a DRAW on the embedded digits (about 3 minutes on two CPU cores) and draw with them."""

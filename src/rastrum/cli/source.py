@@ -91,7 +91,7 @@ def described(name: str, split: str, options: DataOptions | None) -> str:
     """A data set and its preprocessing in words."""
     if options is None:
         return f"{name} {split}, levels as saved"
-    return f"{name} {split}, {str(options) or 'as it is'}"
+    return f"{name} {split}, {str(options) or 'no preprocessing'}"
 
 
 def plain(config: DataOptions) -> DataOptions:
@@ -173,8 +173,7 @@ def load_images(
 def preprocessing(spec: ImageSpec, name: str, own: DataConfig | None, binarise: How | None, crop: bool) -> DataOptions:
     """That of the model's training for its own data set; for another, what makes its images fit, binarised and cropped as in training."""
     from ..config import DataOptions
-    from ..data.dataset import THRESHOLDED
-    from ..data.sources import VIDEOS
+    from ..data.sources import THRESHOLDED, VIDEOS
 
     cropped = crop or (own is not None and own.crop is not None)
     if own is not None and own.name == name:

@@ -1,4 +1,4 @@
-"""``train``: a recipe with any of its settings changed; what the loop yields becomes a bar, lines, sheets and files."""
+"""``train``: runs a recipe, with any of its settings changed; shows progress and writes the model, metrics and sheets of samples."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ USAGE = """usage: rastrum train RECIPE [OPTIONS]
 Train a recipe; `rastrum recipes` lists them. Writes the model, metrics and a sheet of samples after every evaluation into runs/RECIPE.
 Ctrl-C lets the step finish, saves and stops.
 
-rastrum train RECIPE --help shows a recipe's settings: --model.… --data.… --optim.… --run.…, each can be changed."""
+rastrum train RECIPE --help shows a recipe's facts and its settings, --model.… --data.… --optim.… --run.…; each can be changed."""
 SAMPLES, VIDEOS = 16, 4
 
 
 def train(argv: Sequence[str]) -> int | None:
-    """Parse ``RECIPE [OPTIONS]`` and train; → exit code."""
+    """Parse ``RECIPE [OPTIONS]``, train, and return the exit code."""
     if not argv or argv[0] in ("-h", "--help"):
         if not argv:
             raise ValueError("train: which recipe? `rastrum recipes` lists them")
@@ -58,7 +58,10 @@ def train(argv: Sequence[str]) -> int | None:
 
 
 def follow(recipe: Recipe, command: list[str], tensorboard: bool, as_json: bool) -> int:
-    """Run a recipe and show how it goes. Exit code 130 after Ctrl-C."""
+    """Run a recipe and show its progress; exit code 130 after Ctrl-C.
+
+    command: the words that were typed, for the model's folder. tensorboard: write its curves too. as_json: answer with JSON.
+    """
     from ..checkpoint import Origin
     from ..data.dataset import load_dataset
     from ..recipes import build_model
@@ -96,7 +99,7 @@ def follow(recipe: Recipe, command: list[str], tensorboard: bool, as_json: bool)
 
 
 def said(evaluation: Evaluation) -> str:
-    """A score in words, with what it is."""
+    """A score in words, with its kind."""
     error = "" if math.isnan(evaluation.standard_error) else f" ± {evaluation.standard_error:.2f}"
     text = f"{evaluation.nats:.2f}{error} nats"
     if evaluation.kind == "loss":
@@ -125,13 +128,13 @@ def free_folder(folder: Path) -> Path:
 
 @contextmanager
 def training_bar() -> Iterator[Any]:
-    """A bar on stderr (no terminal: a line a minute) of loss, bits/dim, images/s, time left; yields a function of the state."""
+    """A bar on stderr with loss, images/s and time left, or a line per minute without a terminal; yields a function of the state."""
     from rich.progress import BarColumn, Progress, TextColumn
 
-    texts = ("step {task.fields[step]}", "{task.percentage:>3.0f}%", "{task.fields[numbers]}")
-    step, percent, numbers = (TextColumn(text) for text in texts)
-    with Progress(step, BarColumn(), percent, numbers, console=messages, transient=True, disable=not messages.is_terminal) as bar:
-        task = bar.add_task("training", total=1.0, step=0, numbers="")
+    texts = ("step {task.fields[step]}", "{task.percentage:>3.0f}%", "{task.fields[values]}")
+    step, percent, values = (TextColumn(text) for text in texts)
+    with Progress(step, BarColumn(), percent, values, console=messages, transient=True, disable=not messages.is_terminal) as bar:
+        task = bar.add_task("training", total=1.0, step=0, values="")
         lines = 0
 
         def show(state: TrainState) -> None:
@@ -139,7 +142,7 @@ def training_bar() -> Iterator[Any]:
             bits = "" if state.bits_per_dim is None else f" {state.bits_per_dim:.3f} bits/dim"
             minutes, seconds = divmod(int(state.time_left), 60)
             line = f"loss {state.loss:.2f}{bits}  {state.images_per_second:,.0f} images/s  {minutes}:{seconds:02d} left"
-            bar.update(task, completed=state.fraction, step=f"{state.step:,}", numbers=line)
+            bar.update(task, completed=state.fraction, step=f"{state.step:,}", values=line)
             if bar.disable and state.elapsed // 60 > lines:
                 lines = state.elapsed // 60
                 messages.print(f"step {state.step:,}: {line}")
@@ -149,7 +152,7 @@ def training_bar() -> Iterator[Any]:
 
 @contextmanager
 def scalars(folder: Path | None) -> Iterator[Any]:
-    """TensorBoard's curves in ``folder``; yields a function of the state, which does nothing without a folder."""
+    """TensorBoard's curves in ``folder``; yields a function of the state, which does nothing if ``folder`` is None."""
     if folder is None:
         yield lambda state: None
         return
@@ -170,7 +173,7 @@ def scalars(folder: Path | None) -> Iterator[Any]:
 
 
 def sample_sheet(state: TrainState, held_out: Dataset, folder: Path) -> None:
-    """What the averaged model draws now: samples-STEP.png in the run's folder; told classes in turn, or what held-out images are told."""
+    """Write samples-STEP.png of the averaged model, under each class in turn, or under the conditions of held-out images."""
     import rastrum
 
     from ..pictures.sheets import save_picture, sheet

@@ -1,14 +1,15 @@
-"""Digits placed on larger canvases: two of them to draw, one to find among scraps of others, or one where a map says.
+"""Digits placed on larger canvases: two of them to draw, one to find among scraps of others, or one with a map of its position.
 
-**Two digits** (Gregor et al. 2015, "DRAW", section 4.3): two digits at random places, which may overlap; there intensities add up and are
-cut at the brightest level. In colour, which is ours: each digit is paint of a colour of its own on a dark ground of another, the second
-over the first. It stands where the paper draws house numbers (SVHN): several digits, coloured, on a coloured ground.
+**Two digits** (Gregor et al. 2015, "DRAW", section 4.3): two digits at random positions, which may overlap; there intensities add up and
+are clipped at the brightest level. In colour, which is ours: each digit is paint of a colour of its own on a dark ground of another, the
+second over the first. It replaces the paper's house numbers (SVHN): several digits, coloured, on a coloured ground.
 
-**Cluttered** (Mnih et al. 2014, "Recurrent Models of Visual Attention", section 4.1; DRAW, section 4.1): one digit at a random place
+**Cluttered** (Mnih et al. 2014, "Recurrent Models of Visual Attention", section 4.1; DRAW, section 4.1): one digit at a random position
 among scraps, squares of 8x8 pixels cut at random out of other digits; 4 scraps on 60x60 pixels and 8 on 100x100.
 
-**Placed**, which is ours: one digit of half the size at a random place, and a map of 4x4 cells that says which digit lies about where. Its
-cell is to the map as its place is to all places, so each of the 16 is about as likely; half its rows and columns, or more, meet the digit.
+**Placed**, which is ours: one digit of half the size at a random position, and a spatial map of 4x4 cells that says which digit lies about
+where. The range of positions is divided evenly into the cells, so each of the 16 is about as likely; at least half of a cell's rows and
+columns meet the digit.
 
 Picture i is always the same for a seed. Dimensions: N pictures · C channels · H, W canvas · h, w patch. All uint8, 256 levels.
 """
@@ -20,21 +21,21 @@ from collections.abc import Iterator
 import numpy as np
 
 SCRAP = 8                      # pixels a side of a scrap
-DARKEST, BRIGHTEST = 64, 255   # a ground's levels lie below the one; a paint's largest is the other
+DARKEST, BRIGHTEST = 64, 255   # the levels of a ground are below the first; the largest level of a paint is the second
 CELLS = 4                      # of a map, a side
 BLOCK = 1000                   # pictures at a time, so that no second copy of all of them is held
 
 
-def place(canvases: np.ndarray, patches: np.ndarray, corners: np.ndarray, paint: np.ndarray | None = None) -> None:
+def paste(canvases: np.ndarray, patches: np.ndarray, corners: np.ndarray, paint: np.ndarray | None = None) -> None:
     """Lay patches (N, h, w) on canvases (N, C, H, W), in place, with the upper left pixel at corners (N, 2) = row, column.
 
-    Without ``paint`` intensities add up, cut at 255. With paint (N, C), patches say how much of that colour covers a pixel, 255 = all.
-    Raises ``ValueError`` where a patch would reach over the edge.
+    paint: None = intensities add up, clipped at 255. (N, C) = the colour of each patch, whose values say how much of it covers a pixel,
+    255 = all. Raises ``ValueError`` where a patch would reach over the edge.
     """
     height, width = patches.shape[1:]
     room = np.array(canvases.shape[2:]) - (height, width)
     if (corners < 0).any() or (corners > room).any():
-        raise ValueError(f"place: patches of {width}x{height} pixels reach over the edge of {canvases.shape[3]}x{canvases.shape[2]}")
+        raise ValueError(f"paste: patches of {width}x{height} pixels reach over the edge of {canvases.shape[3]}x{canvases.shape[2]}")
     for n, (row, column) in enumerate(corners.tolist()):
         window = canvases[n, :, row : row + height, column : column + width]
         cover = patches[n].astype(np.uint16)
@@ -46,7 +47,7 @@ def place(canvases: np.ndarray, patches: np.ndarray, corners: np.ndarray, paint:
 
 def two_digits(digits: np.ndarray, count: int, size: int, seed: int, colour: bool = False) -> Iterator[np.ndarray]:
     """``count`` pictures of two of the digits (M, h, w), in blocks (N, C, size, size); C is 3 in colour, else 1."""
-    random = np.random.RandomState(seed)  # numpy promises that this stream never changes
+    random = np.random.RandomState(seed)  # a stream that numpy keeps for all time
     chosen = random.randint(0, len(digits), (count, 2))
     corners = _corners(random, (count, 2), size, digits.shape[1:])
     paint = random.randint(1, 256, (count, 2, 3))
@@ -58,14 +59,14 @@ def two_digits(digits: np.ndarray, count: int, size: int, seed: int, colour: boo
         if colour:
             canvases += ground[part, :, None, None]
         for k in range(2):
-            place(canvases, digits[chosen[part, k]], corners[part, k], paint[part, k] if colour else None)
+            paste(canvases, digits[chosen[part, k]], corners[part, k], paint[part, k] if colour else None)
         yield canvases
 
 
 def cluttered(digits: np.ndarray, size: int, seed: int) -> Iterator[np.ndarray]:
     """A picture of every digit (M, h, w) in its order, among scraps of others, in blocks (N, 1, size, size)."""
-    random = np.random.RandomState(seed)  # as above
-    count, scraps = len(digits), scraps_of(size)
+    random = np.random.RandomState(seed)
+    count, scraps = len(digits), scrap_count(size)
     corners = _corners(random, (count,), size, digits.shape[1:])
     other = (np.arange(count)[:, None] + random.randint(1, max(count, 2), (count, scraps))) % count
     cut = _corners(random, (count, scraps), digits.shape[1], (SCRAP, SCRAP))
@@ -74,22 +75,22 @@ def cluttered(digits: np.ndarray, size: int, seed: int) -> Iterator[np.ndarray]:
     for start in range(0, count, BLOCK):
         part = slice(start, min(start + BLOCK, count))
         canvases = np.zeros((part.stop - start, 1, size, size), np.uint8)
-        place(canvases, digits[part], corners[part])
+        paste(canvases, digits[part], corners[part])
         for k in range(scraps):
-            place(canvases, windows[other[part, k], cut[part, k, 0], cut[part, k, 1]], lie[part, k])
+            paste(canvases, windows[other[part, k], cut[part, k, 0], cut[part, k, 1]], lie[part, k])
         yield canvases
 
 
 def one_digit(digits: np.ndarray, size: int, seed: int) -> tuple[Iterator[np.ndarray], np.ndarray]:
     """A picture of every digit (M, h, w) in its order, in blocks (N, 1, size, size); and the cell (M, 2) of each, row and column."""
-    corners = _corners(np.random.RandomState(seed), (len(digits),), size, digits.shape[1:])  # as above
+    corners = _corners(np.random.RandomState(seed), (len(digits),), size, digits.shape[1:])
     cells = corners * CELLS // (np.array([size, size]) - digits.shape[1:] + 1)
 
     def blocks() -> Iterator[np.ndarray]:
         for start in range(0, len(digits), BLOCK):
             part = slice(start, start + BLOCK)
             canvases = np.zeros((len(digits[part]), 1, size, size), np.uint8)
-            place(canvases, digits[part], corners[part])
+            paste(canvases, digits[part], corners[part])
             yield canvases
 
     return blocks(), cells
@@ -102,18 +103,18 @@ def halved(digits: np.ndarray) -> np.ndarray:
     return ((quarters.sum((2, 4)) + 2) // 4).astype(np.uint8)
 
 
-def maps_of(cells: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
+def spatial_maps(cells: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
     """(M, classes, 4, 4) float32: 1 for the class at its cell (M, 2), else 0."""
     maps = np.zeros((len(cells), classes, CELLS, CELLS), np.float32)
     maps[np.arange(len(cells)), labels, cells[:, 0], cells[:, 1]] = 1
     return maps
 
 
-def scraps_of(size: int) -> int:
-    """How many scraps lie on a canvas: the published 4 on 60 pixels a side and 8 on 100, on a straight line between and beyond."""
+def scrap_count(size: int) -> int:
+    """Number of scraps on a canvas: the published 4 on 60 pixels a side and 8 on 100, linear between and beyond."""
     return max(0, size // 10 - 2)
 
 
 def _corners(random: np.random.RandomState, shape: tuple[int, ...], size: int, patch: tuple[int, ...]) -> np.ndarray:
-    """Random places (*shape, 2) of the upper left pixel of a patch that lies wholly on a square canvas."""
+    """Random positions (*shape, 2) of the upper left pixel of a patch that lies wholly on a square canvas."""
     return random.randint(0, np.array([size - patch[0] + 1, size - patch[1] + 1]), (*shape, 2))

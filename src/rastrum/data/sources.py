@@ -1,13 +1,13 @@
-"""Where images come from: files, the Hub, and what is made of them here, each opened only when it is read; and their pixels as levels.
+"""Where images come from: files, the Hub, and pictures generated from them, each opened only when it is read; and their pixels as levels.
 
-Hub sets are read from the folder that the environment variable RASTRUM_HUB_MIRROR names where it holds ``OWNER/NAME``, else from the Hub.
+Hub sets are read from the folder named by the environment variable RASTRUM_HUB_MIRROR if it holds ``OWNER/NAME``, else from the Hub.
 
 **Digits**: "Optical Recognition of Handwritten Digits", E. Alpaydin and C. Kaynak, UCI Machine Learning Repository, 1998, CC BY 4.0
 (the repository's test part, unchanged, as scikit-learn ships it). Held out ("test"): 360 of them, 36 of each class, evenly spaced in
 the order of the file; "train": the other 1,437.
 
-**Folders**: labels are the names of subfolders, if all images lie in one. ``train``, ``validation`` and ``test`` are subfolders where
-there are such; else "test" is every tenth image in the order of the names, "train" the others and "all" all of them.
+**Folders**: labels are the names of subfolders, if all images lie in one. ``train``, ``validation`` and ``test`` are subfolders if
+there are any; else "test" is every tenth image in the order of the names, "train" the others and "all" all of them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ import torch
 from torch import Tensor
 
 from ..config import DataOptions
-from .placed_digits import cluttered, halved, maps_of, one_digit, two_digits
+from .options import requantise
+from .placed_digits import cluttered, halved, one_digit, spatial_maps, two_digits
 from .textures import crops, leaves
 
 if TYPE_CHECKING:
@@ -40,27 +41,34 @@ HUB = {
     "cifar10": ("uoft-cs/cifar10", "img"),
     "omniglot": ("brendenlake/omniglot", "image"),
 }
-# name: (Hub repository and column, or None = made here; pictures of a split that is made here; patches of each picture of a split)
+# name: (Hub repository and column, or None = generated; generated pictures per split; patches per picture of each split)
 PATCHES: dict[str, tuple[tuple[str, str] | None, dict[str, int], dict[str, int]]] = {
     "dead-leaves": (None, {"train": 32, "validation": 4, "test": 4}, {"train": 250, "validation": 500, "test": 500}),
     "bsds300": (("berkeley/bsds300", "image"), {}, {"train": 100, "test": 20}),
 }
 PATCH = 32                     # pixels a side of a patch
 OMNIGLOT = 28                  # of a character
-# name: pixels a side of a canvas with digits placed on it
+# name: pixels a side of the canvas that digits are placed on
 PLACED = {"two-digit-mnist": 60, "two-digit-mnist-colour": 60, "cluttered-mnist": 60, "placed-mnist": 32}
 VIDEOS = ("moving-mnist",)
+THRESHOLDED = ("placed-mnist", *VIDEOS)    # binarised from half intensity on by default
 NAMES = ("digits", *HUB, *PATCHES, *PLACED, *VIDEOS)
 HELD_OUT_DIGITS = 36           # of each class
+# What a card must say about the data.
+NOTICES = {
+    "digits": 'Data: "Optical Recognition of Handwritten Digits", E. Alpaydin, C. Kaynak; UCI Machine Learning Repository 1998, CC BY 4.0.',
+    "bsds300": "Data: Berkeley Segmentation Data Set, 300 photographs; D. Martin, C. Fowlkes, D. Tal, J. Malik, ICCV 2001.",
+}
 
 Progress = Callable[[float], object]  # takes the fraction read, 0 … 1
 
 
 @dataclass
 class Source:
-    """images: pairs of a name for messages and a function that opens the image · levels: of an 8-bit channel, 0 = as the image says ·
+    """Images of a split, not opened yet.
 
-    conditions: as a data set's.
+    images: pairs of a name for messages and a function that opens the image. count: how many.
+    labels, classes, conditions, class_names: as a data set's. levels: of an 8-bit channel, 0 = as the image says.
     """
 
     images: Iterable[tuple[str, Callable[[], Image.Image]]]
@@ -73,7 +81,7 @@ class Source:
 
 
 def source_of(name: str, split: str, size: int | None) -> Source:
-    """Of still images; ``size`` is that of a patch, or of a canvas that digits are placed on."""
+    """The source of a data set of still images. size: of a patch, or of the canvas that digits are placed on; None = the default."""
     if name in PATCHES:
         return _patches(name, split, PATCH if size is None else size)
     if name in PLACED:
@@ -136,7 +144,7 @@ def _placed(name: str, split: str, size: int) -> Source:
     if name == "placed-mnist":
         assert source.labels is not None
         blocks, cells = one_digit(digits, size, seed)
-        conditions = torch.from_numpy(maps_of(cells, source.labels.numpy(), source.classes))
+        conditions = torch.from_numpy(spatial_maps(cells, source.labels.numpy(), source.classes))
     else:
         blocks = two_digits(digits, len(digits), size, seed, name.endswith("colour")) if two else cluttered(digits, size, seed)
     pictures = (picture.transpose(1, 2, 0).squeeze() for block in blocks for picture in block)
@@ -177,22 +185,22 @@ def _folder(root: Path, split: str) -> Source:
     if not paths:
         raise ValueError(f"data: folder {str(base)!r} holds no image")
     classes: dict[str, int] = {}
-    numbers = False
+    decimal = False
     if all(len(path.parts) > 1 for path in paths):
         every = [path for name in splits for path in files(root / name)] if splits else paths
         names = sorted({path.parts[0] for path in every if len(path.parts) > 1})
-        numbers = all(name.isdecimal() for name in names)                 # folders 3 and 7 are the classes 3 and 7
-        classes = {name: int(name) if numbers else number for number, name in enumerate(names)}
+        decimal = all(name.isdecimal() for name in names)                 # folders 3 and 7 are the classes 3 and 7
+        classes = {name: int(name) if decimal else number for number, name in enumerate(names)}
     if not splits and split != "all":
         paths = [path for i, path in enumerate(paths) if (i % 10 == 0) == (split == "test")]
     labels = torch.tensor([classes[path.parts[0]] for path in paths]) if classes else None
     opened = ((str(base / path), lambda path=path: Image.open(base / path)) for path in paths)
     count = max(classes.values(), default=-1) + 1
-    return Source(opened, len(paths), labels, count, class_names=tuple(map(str, range(count))) if numbers else tuple(classes))
+    return Source(opened, len(paths), labels, count, class_names=tuple(map(str, range(count))) if decimal else tuple(classes))
 
 
 def hub(repository: str, config: str | None, column: str | None, split: str) -> Source:
-    """The first column of images, where none is named; labels where the set has some and does not keep them secret."""
+    """A split of a Hub repository. column: of the images, default the first; labels are read if there are any and they are public."""
     try:
         import datasets
     except ImportError:
@@ -202,7 +210,7 @@ def hub(repository: str, config: str | None, column: str | None, split: str) -> 
     mirrored = local is not None and local.is_dir()
     quiet = datasets.are_progress_bars_disabled()
     if mirrored:
-        datasets.disable_progress_bars()  # a second of copying, and not the user's business
+        datasets.disable_progress_bars()  # copying takes a second, and is no news to the user
     try:
         table: Any = datasets.load_dataset(str(local) if mirrored else repository, config, split=split)
     except (ValueError, OSError) as error:  # the library's own errors are of both kinds
@@ -236,7 +244,7 @@ def _hub_images(table: Any, column: str, where: str) -> Iterator[tuple[str, Call
 
 
 def _explain(error: Exception, repository: str, split: str, local: Path | None) -> Exception:
-    """One line for what HF ``datasets`` says in many."""
+    """The error of HF ``datasets`` in one line, with a remedy."""
     said = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
     if match := re.search(r'Unknown split "[^"]*"\. Should be one of (\[.*?\])', str(error)):
         return ValueError(f"data: {repository} has the splits {match[1]}, got {split!r}")
@@ -253,12 +261,6 @@ def _explain(error: Exception, repository: str, split: str, local: Path | None) 
 
 
 # ── pixels ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def requantise(values: np.ndarray, levels: int, to: int) -> np.ndarray:
-    """Levels 0 … levels − 1 → the nearest of 0 … to − 1 as uint8, exact: halves go up."""
-    table = [(2 * value * (to - 1) + levels - 1) // (2 * (levels - 1)) for value in range(levels)]
-    return np.array(table, np.uint8)[values.astype(np.uint8)]
 
 
 def stack(source: Source, options: DataOptions, progress: Progress | None) -> tuple[np.ndarray, int]:

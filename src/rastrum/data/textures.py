@@ -1,4 +1,4 @@
-"""Pictures made of occluding disks, and patches cut from pictures: what models of texture are trained on.
+"""Pictures of occluding disks, and patches cut from pictures: training data for models of texture.
 
 **Dead leaves** (Matheron 1968; Lee, Mumford & Huang 2001, "Occlusion models for natural images"): disks fall on one another, each of one
 grey level, uniform over all of them, with radii of density ∝ r^−3 between two limits, the law under which the picture looks the same at any
@@ -25,7 +25,7 @@ def dead_leaves(size: int, random: np.random.RandomState) -> np.ndarray:
     """A picture (size, size) uint8 of 256 levels."""
     small, large = RADII
     picture, empty = np.zeros((size, size), np.uint8), np.ones((size, size), bool)
-    places = np.arange(size)
+    pixels = np.arange(size)
     while empty.any():
         count = 2000
         radii = (large**-2 + (small**-2 - large**-2) * random.random_sample(count)) ** -0.5
@@ -35,7 +35,7 @@ def dead_leaves(size: int, random: np.random.RandomState) -> np.ndarray:
             rows, columns = (slice(max(0, int(np.ceil(at - radius))), max(0, int(at + radius) + 1)) for at in (row, column))
             free = empty[rows, columns]
             if free.any():
-                inside = (places[rows, None] - row) ** 2 + (places[columns] - column) ** 2 <= radius**2
+                inside = (pixels[rows, None] - row) ** 2 + (pixels[columns] - column) ** 2 <= radius**2
                 picture[rows, columns][inside & free] = level
                 free &= ~inside
     return picture
@@ -46,12 +46,12 @@ def leaves(count: int, seed: int) -> Images:
     from PIL import Image
 
     for number in range(count):
-        # numpy promises that this stream never changes
+        # a stream that numpy keeps for all time
         yield f"dead leaves {number}", lambda key=(seed, number): Image.fromarray(dead_leaves(CANVAS, np.random.RandomState(key)))
 
 
 def crops(images: Images, size: int, each: int, seed: int) -> Iterator[tuple[str, Callable[[], Image.Image]]]:
-    """``each`` patches of ``size`` x ``size`` pixels from every image, at random places that are always the same for a seed.
+    """``each`` patches of ``size`` x ``size`` pixels from every image, at random positions that are always the same for a seed.
 
     Raises ``ValueError`` for an image that is smaller.
     """

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from .. import __version__
-from ..data.dataset import NOTICES
+from ..data.sources import NOTICES
 from .html import Picture, Section, Table, page
 
 NAMES = {"gated": "Gated PixelCNN", "draw": "DRAW", "plain": "DRAW without attention"}

@@ -1,0 +1,56 @@
+"""Preprocessing: what ``DataOptions`` do to images, as functions of arrays. numpy's RandomState gives a stream that never changes."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..config import DataOptions
+from .moving_digits import PATHS
+
+
+def check_options(options: DataOptions) -> None:
+    """``ValueError`` naming an option out of range."""
+    at_least_one = {"size": options.size, "crop": options.crop, "frames": options.frames, "limit": options.limit}
+    for name, value in at_least_one.items():
+        if value is not None and value < 1:
+            raise ValueError(f"data: {name} must be at least 1, got {value}")
+    if options.levels is not None and not 2 <= options.levels <= 256:
+        raise ValueError(f"data: levels must be between 2 and 256, got {options.levels}")
+    if options.levels is not None and options.binarise is not None:
+        raise ValueError(f"data: levels={options.levels} and binarise={options.binarise!r} exclude each other; leave one out")
+    if options.binarise not in (None, "static", "dynamic", "threshold"):
+        raise ValueError(f"data: binarise must be static, dynamic or threshold, got {options.binarise!r}")
+    if options.paths is not None and options.paths not in PATHS:
+        raise ValueError(f"data: paths must be one of {', '.join(PATHS)}, got {options.paths!r}")
+
+
+def requantise(values: np.ndarray, levels: int, to: int) -> np.ndarray:
+    """Levels 0 … levels − 1 → the nearest of 0 … to − 1 as uint8, exact: halves go up."""
+    table = [(2 * value * (to - 1) + levels - 1) // (2 * (levels - 1)) for value in range(levels)]
+    return np.array(table, np.uint8)[values.astype(np.uint8)]
+
+
+def binarise(values: np.ndarray, levels: int, how: str, seed: int) -> np.ndarray:
+    """Images (N, …) below ``levels`` → 0 and 1 as uint8.
+
+    how: "threshold" = 1 from half intensity on; "static" or "dynamic" = one draw by ``seed``, 1 with the probability of the intensity.
+    """
+    if how == "threshold":
+        return (2 * values.astype(np.int32) >= levels - 1).astype(np.uint8)
+    stream = np.random.RandomState(seed)
+    return np.stack([stream.random_sample(image.shape) * (levels - 1) < image for image in values]).astype(np.uint8)
+
+
+def random_corners(count: int, whole: tuple[int, int], part: tuple[int, int], seed: int) -> np.ndarray:
+    """Row and column (count, 2) of the upper left pixel of parts of images, both sizes (height, width)."""
+    rooms = tuple(outer - inner + 1 for outer, inner in zip(whole, part, strict=True))
+    return np.random.RandomState(seed).randint(0, rooms, (count, 2))
+
+
+def cut(images: Tensor, corners: Tensor | np.ndarray, size: tuple[int, int]) -> Tensor:
+    """The part of ``size`` = (height, width) of each of images (N, C, H, W), from the row and column in corners (N, 2) on."""
+    height, width = size
+    parts = zip(images, corners.tolist(), strict=True)
+    return torch.stack([image[:, top : top + height, left : left + width] for image, (top, left) in parts])
