@@ -45,6 +45,7 @@ class MaskedLinear(nn.Linear):
 
 
 class MADE(RasterModel):
+    name = "made"
     config_class = MADEConfig
     conditions = ("class", "vector")
 
@@ -80,6 +81,7 @@ class VAEConfig:
 
 
 class VAE(PixelCanvas):
+    name = "vae"
     config_class = VAEConfig
     conditions = ()
     steps = 1

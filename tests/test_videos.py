@@ -198,7 +198,7 @@ def test_cross_entropy_is_a_loss_and_no_likelihood(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r"cross-entropy .* is a loss"):
             asked()
     data = Dataset("x", "train", SPEC, x.to(torch.uint8))
-    with pytest.raises(ValueError, match=r"has a loss and no likelihood"):
+    with pytest.raises(ValueError, match=r"has no likelihood: the cross-entropy .* is a loss"):
         evaluate(model, data)
     config = TrainConfig(optim=OptimConfig(batch=2, learning_rate=0.02), run=RunConfig(steps=12, evaluations=2, workers=1))
     states = list(train(model.float(), data, config, data))

@@ -72,8 +72,7 @@ def evaluate(
     Raises ``ValueError`` for data that do not fit the model, a model whose loss is not a likelihood, and one that has no ensemble.
     """
     check_data(model, data)
-    if not model.has_likelihood:
-        raise ValueError(f"evaluate: {type(model).__name__} as configured has a loss and no likelihood, so it has no score in nats")
+    model.require_likelihood()
     with _scoring(model, workers) as pool:
         return score(model, data, pool, num_samples, seed, batch, progress, ensemble)
 

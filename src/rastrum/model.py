@@ -33,6 +33,8 @@ class Model(nn.Module, ABC):
     """The kinds of condition that models of this class take."""
     score: ClassVar[Kind] = "loss"
     """What the score of a model of this class is where it has a likelihood."""
+    no_likelihood: ClassVar[str] = "it is trained on a loss that is not a likelihood"
+    """Why a model of this class may have no likelihood, and the remedy if there is one."""
     initialised: Tensor
     """Bool, whether ``initialise`` has run; saved with the model where the class has a data-dependent initialisation."""
 
@@ -85,6 +87,11 @@ class Model(nn.Module, ABC):
     def has_likelihood(self) -> bool:
         """Whether the model, as configured, has a likelihood or a bound on it; otherwise it has only a training loss."""
         return self.score != "loss"
+
+    def require_likelihood(self) -> None:
+        """Raises ``ValueError`` with the reason for a model that has no likelihood, and so no score in nats."""
+        if not self.has_likelihood:
+            raise ValueError(f"{type(self).__name__} as configured has no likelihood: {self.no_likelihood}")
 
     @property
     def kind(self) -> Kind:

@@ -94,8 +94,7 @@ class CanvasModel(Canvas):
 
         Returns (B,) float64. Raises ``ValueError`` for a model without a likelihood, and for images or conditions that do not fit it.
         """
-        if not self.has_likelihood:
-            raise ValueError(f"bound: {type(self).__name__} as configured has a loss, not a likelihood: no nats here")
+        self.require_likelihood()
         if type(num_samples) is not int or num_samples < 1:
             raise ValueError(f"bound: num_samples must be a whole number of at least 1, got {num_samples!r}")
         if terms and num_samples > 1:

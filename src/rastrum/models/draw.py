@@ -86,6 +86,7 @@ class DRAW(PixelCanvas):
 
     name = "draw"
     config_class = DRAWConfig
+    no_likelihood = "likelihood='cross-entropy' is a loss of intensities, it gives no distribution of levels; likelihood='exact' does"
     conditions = ("class", "vector")
     more_presets = tuple(TABLE)
     config: DRAWConfig
@@ -240,8 +241,7 @@ class DRAW(PixelCanvas):
         return state.canvas.transpose(1, 2)
 
     def distribution(self, state: State) -> Distribution:
-        if not self.has_likelihood:
-            raise ValueError("draw: likelihood='cross-entropy' is a training loss, it gives no distribution of levels; 'exact' does")
+        self.require_likelihood()
         return super().distribution(state)
 
     def reconstruction(self, state: State, x: Tensor) -> Tensor:

@@ -135,6 +135,10 @@ class VideoPixelNetwork(RasterModel):
 
     name = "video-pixel-network"
     config_class = VideoPixelNetworkConfig
+    no_likelihood = (
+        "the cross-entropy of grey values is a loss, not a probability; train with likelihood='categorical', or see the loss per frame by "
+        "`rastrum evaluate --context N`"
+    )
     conditions = ()
     lower_reads_only_parameters = True
 
@@ -235,20 +239,13 @@ class VideoPixelNetwork(RasterModel):
         return self.output(h).view(*x.shape, self.output.outputs)
 
     def distribution(self, x: Tensor, condition: Tensor | None = None) -> Bernoulli | Categorical:
-        self._need_likelihood()
+        self.require_likelihood()
         return self.output.head(self.logits(x))
 
     @property
     def has_likelihood(self) -> bool:
         """False for ``likelihood="cross-entropy"``."""
         return self.config.likelihood == "categorical"
-
-    def _need_likelihood(self) -> None:
-        if not self.has_likelihood:
-            raise ValueError(
-                "likelihood: cross-entropy of grey values is a loss, no probability; train with likelihood='categorical', or see the loss "
-                "per frame by `rastrum evaluate --context N`"
-            )
 
     def loss_map(self, x: ArrayLike, condition: ArrayLike | int | None = None) -> Tensor:
         """−log p of each value given those before it, (B, *spec.shape), or the cross-entropy of grey values in [0, 1]."""
@@ -262,7 +259,7 @@ class VideoPixelNetwork(RasterModel):
     # ── one value at a time ──────────────────────────────────────────────────────────────────────────────────────────
 
     def lower(self, program: Program) -> None:
-        self._need_likelihood()
+        self.require_likelihood()
         spec = self.spec
         known = program.whole_map(len(self.beginning), spec.height, spec.width, initial=self.beginning)
         if spec.frames > 1:
