@@ -420,7 +420,7 @@ def test_evaluate_counts_the_frames_after_a_context(tmp_path: Path, capsys: pyte
         (["evaluate", str(tmp_path / "still"), "--data", "digits", "--paths", "clipped"], "paths is for moving-mnist"),
         (["evaluate", model, "--data", "moving-mnist", "--context", "1", "--ensemble"], "leave out one of --context and --ensemble"),
         (["evaluate", model, "--data", "moving-mnist", "--count", "2"], "by `rastrum evaluate --context N`"),
-        (["evaluate", model, "--images", "x.npy", "--paths", "clipped"], "it is of --data moving-mnist, not of 'x.npy'"),
+        (["evaluate", model, "--images", "x.npy", "--paths", "clipped"], "it is for --data moving-mnist, not for 'x.npy'"),
     ):
         assert main(command) == 2
         err = capsys.readouterr().err
