@@ -5,7 +5,8 @@ calls, and a damaged file raises errors in every later process. Here each file o
 
     digest (32 bytes) │ pickle of the compiled function
 
-where the digest covers the pickle, the function with its types and processor, all compiled sources, and the versions of numba and llvmlite.
+where the digest covers the pickle, the function with its types and processor, all compiled sources, and the versions of Python, numpy,
+numba and llvmlite.
 Whatever does not match (other sources or versions, damage, a truncated file) is compiled again and replaced; the pickle is read only after
 the digest matches. Where nothing can be written, work goes on without a file.
 """
@@ -23,6 +24,7 @@ from typing import Any
 
 import llvmlite
 import numba
+import numpy as np
 from numba.core.caching import FunctionCache, IndexDataCacheFile, NullCache
 
 DIGEST_SIZE = 32
@@ -30,10 +32,11 @@ DIGEST_SIZE = 32
 
 @lru_cache
 def sources() -> bytes:
-    """Digest of what machine code is made from: every file of this folder, range_coder.py, numba's and llvmlite's versions."""
+    """Digest of what machine code is made from: the files of this folder, range_coder.py, and the versions of what compiles it."""
     here, package = files(__package__ or ""), files((__package__ or "").rpartition(".")[0])
     paths = sorted((path for path in here.iterdir() if path.name.endswith(".py")), key=lambda path: path.name)
-    digest = blake2b(f"{numba.__version__} {llvmlite.__version__}".encode(), digest_size=DIGEST_SIZE)
+    versions = (numba.__version__, llvmlite.__version__, np.__version__, sys.version)
+    digest = blake2b(repr(versions).encode(), digest_size=DIGEST_SIZE)
     for path in (*paths, package / "range_coder.py"):
         digest.update(blake2b(path.read_bytes()).digest())
     return digest.digest()
@@ -46,7 +49,6 @@ class _File(IndexDataCacheFile):
     """
 
     _cache_path: str
-    _data_name_pattern: str
     _source_stamp: bytes
 
     def __init__(self, cache_path: str, filename_base: str, source_stamp: bytes) -> None:
