@@ -15,6 +15,8 @@ from PIL import Image
 import rastrum
 from rastrum import ImageSpec
 from rastrum.cli import COMMANDS, main
+from rastrum.data import dataset
+from rastrum.data.sources import NAMES
 
 TINY = ["--model.layers", "2", "--model.channels", "4", "--model.hidden", "4", "--optim.batch", "4"]
 
@@ -84,6 +86,13 @@ def test_help_names_the_commands_and_recipes_settings(capsys: pytest.CaptureFixt
     assert main(["train", "gated-pixelcnn-digits", "--help"]) == 0
     out = capsys.readouterr().out
     assert all(flag in out for flag in ("digits", "--model.channels", "--data.name", "--optim.learning-rate", "--run.steps", "--json"))
+
+
+@pytest.mark.parametrize("command", [["train", "gated-pixelcnn-digits"], ["evaluate"]])
+def test_help_names_every_data_set(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*command, "--help"]) == 0
+    out = "".join(capsys.readouterr().out.replace("│", "").split())          # a name may be broken at its hyphen
+    assert [name for name in NAMES if name not in out or name not in (dataset.__doc__ or "")] == []
 
 
 # ── the whole way on real data ───────────────────────────────────────────────────────────────────────────────────────────

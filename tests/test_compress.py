@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from base64 import b64decode
 from typing import Any
 
 import pytest
@@ -127,6 +128,20 @@ def test_a_forged_blob_gives_an_error_or_the_same_images_never_a_crash() -> None
             attempt(bytes(changed))
     for length in range(26, len(blob)):
         attempt(blob[:length])
+
+
+def test_files_of_earlier_versions_decode() -> None:
+    """A digit that release 0.1.0 wrote with the bundled model (version 1), whose fingerprint no release since can compute."""
+    blob = b64decode("UlNUTQEBBIVOMSAeFZJbJgH2/oevzvc/VBIBDwAmnnlg1Wbx1MWxbzWkOiw=")
+    model = rastrum.load("rastrum/gated-pixelcnn-binarized-mnist")
+    assert isinstance(model, RasterModel) and blob[4] == 1
+    images = rastrum.decompress(model, blob)
+    assert torch.equal(images, rastrum.sample(model, 1, seed=5))
+    assert rastrum.compress(model, images)[22:] == blob[22:]
+    with torch.no_grad():
+        next(model.parameters()).add_(0.1)
+    with pytest.raises(FileError, match="by another model"):
+        rastrum.decompress(model, blob)
 
 
 def test_other_models_conditions_and_inputs_are_refused() -> None:

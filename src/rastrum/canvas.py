@@ -63,7 +63,7 @@ class Canvas(Model):
     The picture of a state is (B, C, H, W) in [0, 1]; a state's canvas may have any layout.
     """
 
-    score = "bound"
+    likelihood = "bound"
     steps: int
     """The number of strokes, or of latents where a stroke has several."""
 

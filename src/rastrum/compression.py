@@ -7,6 +7,9 @@
 
 Arithmetic 1, "native-1", is that of the native interpreter, the same on every machine (docs/arithmetic.md). Arithmetic 0 is that of torch,
 for models without a step program or not in float32: such a file decodes only with the same torch, processor and batch.
+
+Version 1 has the same layout, but its fingerprint depends on names that have changed since; that its images were decoded by the right model
+is seen from their digest alone.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from __future__ import annotations
 import json
 import platform
 from collections import deque
+from dataclasses import fields, is_dataclass
 from hashlib import blake2b
 from pathlib import Path
 from weakref import WeakKeyDictionary
@@ -28,7 +32,7 @@ from .range_coder import Decoder, Encoder
 from .raster import Backend, RasterModel
 from .walk import Decode, Encode, walk
 
-MAGIC, VERSION = b"RSTM", 1
+MAGIC, VERSION, READABLE = b"RSTM", 2, (1, 2)
 TORCH, NATIVE = 0, 1
 BATCH = 64
 
@@ -86,8 +90,8 @@ def decompress(model: RasterModel, blob: bytes, condition: ArrayLike | int | Non
     if len(blob) < 27:
         raise FileError(f"blob: {len(blob)} bytes are too few, it is truncated")
     version, arithmetic = blob[4], blob[5]
-    if version != VERSION:
-        raise FileError(f"blob: version {version}, this release reads version {VERSION}")
+    if version not in READABLE:
+        raise FileError(f"blob: version {version}, this release reads versions {', '.join(map(str, READABLE))}")
     if _digest(8, blob[:6] + blob[14:]) != blob[6:14]:
         raise FileError("blob: the digest does not match, it is truncated or changed")
     if arithmetic not in (TORCH, NATIVE):
@@ -95,7 +99,7 @@ def decompress(model: RasterModel, blob: bytes, condition: ArrayLike | int | Non
     ours, fingerprint = _identity(model)
     if arithmetic == NATIVE != ours:
         raise FileError("blob: coded by the native interpreter, which needs numba and a float32 model on a CPU")
-    if blob[14:22] != fingerprint:
+    if version == VERSION and blob[14:22] != fingerprint:
         raise FileError("blob: made by another model, or by this one with other weights")
     if arithmetic == TORCH != ours:
         raise FileError("blob: coded by torch, where this model now runs natively; decode it where numba is not installed")
@@ -104,11 +108,11 @@ def decompress(model: RasterModel, blob: bytes, condition: ArrayLike | int | Non
         raise FileError(f"blob: {count} images are too many")
     if arithmetic == TORCH:
         batch, size = _byte(blob, position), _byte(blob, position + 1)
-        version = blob[position + 2 : position + 2 + size].decode(errors="replace")
+        torch_version = blob[position + 2 : position + 2 + size].decode(errors="replace")
         environment = blob[position + 2 + size : position + 6 + size]
         position += 6 + size
         if environment != _environment(model) or batch != BATCH:
-            raise FileError(f"blob: coded by torch {version} on another processor, build or type of number; it decodes only there")
+            raise FileError(f"blob: coded by torch {torch_version} on another processor, build or type of number; it decodes only there")
     checked = check_condition(model.condition_spec, condition, count, model.device)
     streams = _split(blob, position, count)
     parts = []
@@ -118,7 +122,7 @@ def decompress(model: RasterModel, blob: bytes, condition: ArrayLike | int | Non
         parts.append(_run(model, len(decoders), Decode(decoders), part, arithmetic))
     x = torch.cat(parts) if parts else torch.zeros(0, *model.spec.shape, dtype=torch.int64)
     if _digest(4, _bytes(x)) != pixels:
-        raise FileError("blob: the images come out differently, was another condition given?")
+        raise FileError("blob: the images come out differently, was it made with another condition or by another model?")
     return to_levels(x, model.spec)
 
 
@@ -164,12 +168,18 @@ def _bytes(x: Tensor) -> bytes:
 
 
 def _fingerprint(model: RasterModel) -> bytes:
-    """A digest of all that the conditionals depend on: class, spec, config, order and weights."""
-    digest = blake2b(digest_size=8)
-    about = [type(model).__name__, str(model.spec), str(model.condition_spec), str(getattr(model, "config", None))]
-    digest.update(json.dumps(about).encode() + model.order.cpu().numpy().astype("<i8").tobytes())
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode() + tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    """A digest of all that the conditionals depend on: class, spec, config, order and weights.
+
+    Of the config only what differs from its defaults, and of the weights no names, so that it outlives new options and other names.
+    """
+    config = model.config
+    options = {field.name: getattr(config, field.name) for field in fields(config)} if is_dataclass(config) else {}
+    changed = {name: value for name, value in options.items() if value != getattr(type(config), name, None)}
+    about = [type(model).__name__, str(model.spec), str(model.condition_spec), sorted(map(str, changed.items()))]
+    digest = blake2b(json.dumps(about).encode() + model.order.cpu().numpy().astype("<i8").tobytes(), digest_size=8)
+    for tensor in model.state_dict().values():
+        digest.update(f"{tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.digest()
 
 

@@ -31,8 +31,8 @@ class Model(nn.Module, ABC):
 
     conditions: ClassVar[tuple[str, ...]] = ("class", "vector", "map")
     """The kinds of condition that models of this class take."""
-    score: ClassVar[Kind] = "loss"
-    """What the score of a model of this class is where it has a likelihood."""
+    likelihood: ClassVar[Kind] = "loss"
+    """What models of this class have: an exact likelihood, a bound on it, or only a loss."""
     no_likelihood: ClassVar[str] = "it is trained on a loss that is not a likelihood"
     """Why a model of this class may have no likelihood, and the remedy if there is one."""
     initialised: Tensor
@@ -86,7 +86,7 @@ class Model(nn.Module, ABC):
     @property
     def has_likelihood(self) -> bool:
         """Whether the model, as configured, has a likelihood or a bound on it; otherwise it has only a training loss."""
-        return self.score != "loss"
+        return self.likelihood != "loss"
 
     def require_likelihood(self) -> None:
         """Raises ``ValueError`` with the reason for a model that has no likelihood, and so no score in nats."""
@@ -96,7 +96,7 @@ class Model(nn.Module, ABC):
     @property
     def kind(self) -> Kind:
         """What ``nats`` gives: "exact" log-likelihoods, a "bound" on them, or the training "loss"."""
-        return self.score if self.has_likelihood else "loss"
+        return self.likelihood if self.has_likelihood else "loss"
 
     def nats(
         self, x: ArrayLike, condition: ArrayLike | int | None = None, num_samples: int = 1, seed: int = 0, first: int = 0

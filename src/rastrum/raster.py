@@ -91,7 +91,7 @@ class RasterModel(Model):
     Raises ``ValueError`` for an order that is no permutation.
     """
 
-    score = "exact"
+    likelihood = "exact"
     order: Tensor
     # Writes one step of the model as a program; None = every step is a full forward pass.
     lower: Callable[[Program], None] | None = None
