@@ -124,10 +124,12 @@ class TrainConfig:
 class Score:
     """A measured number with what it is of.
 
-    value, error: the mean over images and its standard error, in ``unit``; error None where it was not measured.
+    value: the mean over images, in ``unit``.
+    error: its standard error, in ``unit``; None (default) where it was not measured.
     unit: "nats" (per image), "bits/dim" (nats / (values of an image · ln 2)), "%" or others by name.
     kind: "exact" likelihood, "bound" (the likelihood is at least as good), "loss" (no likelihood), or "measure" (anything else).
-    images, split: how many images of which split; None and "" where there are none.
+    images: how many images; None (default) where there are none.
+    split: of which split, "" by default.
     below: True where a longer run should score lower than this.
     notes: what else tells it apart, such as trajectories, an ensemble, or what a measure measures.
     """

@@ -62,13 +62,14 @@ class _Levels(ABC):
 class Categorical(_Levels):
     """Levels with probabilities softmax(logits).
 
-    logits: (*S, L), float
+    logits: (*S, L), float.
     """
 
     logits: Tensor
 
     @property
     def levels(self) -> int:
+        """The number of levels L."""
         return self.logits.shape[-1]
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -116,13 +117,14 @@ class Categorical(_Levels):
 class Bernoulli(_Levels):
     """Level 1 with probability σ(logits), else level 0. In the integer CDF it is the two-level softmax of (0, logits).
 
-    logits: (S), float
+    logits: (S), float.
     """
 
     logits: Tensor
 
     @property
     def levels(self) -> int:
+        """The number of levels, 2."""
         return 2
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -246,7 +248,11 @@ class _Mixture(_Levels):
 
 @dataclass(frozen=True, eq=False)
 class LogisticMixture(_Mixture):
-    """Mixture of K discretised logistics (Salimans et al. 2017, section 2.1)."""
+    """Mixture of K discretised logistics (Salimans et al. 2017, section 2.1).
+
+    logits, means, log_scales: (*S, K), float; means and scales in units where the levels lie from −1 to 1.
+    levels: L, up to 65,536.
+    """
 
     def component_log_prob(self, value: Tensor) -> Tensor:
         """Log-probability of ``value`` (S, int) under each component: nats (*S, K)."""
@@ -270,6 +276,9 @@ class GaussianMixture(_Mixture):
     """Mixture of K discretised normal distributions, and the continuous one behind it (``log_density``); scales are standard deviations.
 
     The conditional of a mixture of conditional Gaussian scale mixtures (Theis & Bethge 2015, section 2.2).
+
+    logits, means, log_scales: (*S, K), float; means and scales in units where the levels lie from −1 to 1.
+    levels: L, up to 65,536.
     """
 
     def component_log_prob(self, value: Tensor) -> Tensor:
@@ -337,7 +346,10 @@ class _LogMass(torch.autograd.Function):
 
 
 def log_normal_mass(centre: Tensor, width: Tensor) -> Tensor:
-    """log(Φ(c + w/2) − Φ(c − w/2)) in nats, without cancellation in the tails; centres c and widths w of one shape."""
+    """log(Φ(centre + width/2) − Φ(centre − width/2)) in nats, without cancellation in the tails.
+
+    centre, width: any shape, both the same; width above 0.
+    """
     no = torch.zeros_like(centre, dtype=torch.bool)
     return _LogMass.apply(centre, width, no, no)  # pyright: ignore[reportReturnType]
 
@@ -348,7 +360,11 @@ def lowest_log_scale(levels: int) -> float:
 
 
 def tempered(log_pmf: Tensor, temperature: float) -> Categorical:
-    """pmf^(1/temperature), renormalised, from log_pmf (*S, L); a level of probability 0 after the division keeps its one count."""
+    """pmf^(1/temperature), renormalised; a level of probability 0 after the division keeps its one count.
+
+    log_pmf: nats of every level, (*S, L).
+    temperature: above 0.
+    """
     temperature = clamp_temperature(temperature)
     return Categorical(((log_pmf - log_pmf.amax(-1, keepdim=True)) / temperature).clamp(min=LOWEST_LOGIT))
 
@@ -359,6 +375,7 @@ def clamp_temperature(temperature: float) -> float:
 
 
 def not_finite(what: str) -> ValueError:
+    """The error for parameters that are not finite; ``what`` names them."""
     return ValueError(f"the model produced non-finite values: {what} of a distribution are NaN or infinite; training may have diverged")
 
 

@@ -44,7 +44,7 @@ class Packed:
 
 
 def pack(program: Program) -> Packed:
-    """Tables and arenas of a finished program. Raises ``ProgramError`` for what cannot be run."""
+    """Tables and arenas of a finished program. Raises ``ProgramError`` for a program that cannot be run."""
     return _Packer(program).packed()
 
 
