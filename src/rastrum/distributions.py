@@ -7,10 +7,10 @@ The CDF counts out of 2^24 and gives every level at least one count, so a sample
     softmax    w_i = ⌊exp(l_i − max l) 2^30⌋,  C_i = w_0 + … + w_{i−1},     cdf(i) =  i + ⌊C_i (2^24 −  L) / C_L⌋
     mixture    w_k = π_k (2^24 − 2L) 2^28,   C_i = Σ_k ⌊w_k F_k(lower edge of i)⌋,   cdf(i) = 2i + ⌊C_i / 2^28⌋
 
-F is a logistic's σ or a Gaussian's Φ. Sums of integers have no order (the mixture's are float64 below 2^53, exact too), and of the
-functions used only ``exp`` and ``erfc`` are not exactly rounded; torch's give an element the same bits at every position of a tensor (its
-sigmoid does not), so ``search`` and ``cdf`` agree. The mixture's 2i instead of i lets the count slip by one where the rounding is not
-monotone, without emptying a level.
+F is a logistic's σ or a Gaussian's Φ. Sums of integers do not depend on the order of summation; the mixture's are float64 below 2^53,
+which is exact too. Of the functions used only ``exp`` and ``erfc`` are not exactly rounded. Torch's give an element the same bits at every
+position of a tensor (its sigmoid does not), so ``search`` and ``cdf`` agree. The mixture's 2i instead of i lets the count slip by one where
+the rounding is not monotone, without emptying a level.
 Parameters are float32 or float64.
 """
 
@@ -290,7 +290,12 @@ class GaussianMixture(_Mixture):
         return _LogMass.apply(*torch.broadcast_tensors(steps, steepness, *ends))             # pyright: ignore[reportReturnType]
 
     def log_density(self, value: Tensor) -> Tensor:
-        """Log-density of real values (S), in units of the means: nats per unit (S); of the mixture before it is divided into levels."""
+        """Log-density of real values, of the mixture before it is divided into levels.
+
+        value: (S), in units of the means.
+
+        Returns nats per unit, (S).
+        """
         log_scales = self.log_scales.clamp(min=lowest_log_scale(self.levels))
         steps = (value.unsqueeze(-1) - self.means) * torch.exp(-log_scales)
         return torch.logsumexp(self.logits.log_softmax(-1) - log_scales - 0.5 * steps.square(), -1) - HALF_LOG_2_PI

@@ -93,13 +93,21 @@ class Normal:
         return density.flatten(1).sum(1)
 
     def sample(self, noise: Tensor, temperature: float = 1.0) -> Tensor:
-        """A draw (B, *S); a power of a normal is a normal of ``temperature`` times the variance. Parameters as for ``Latent``."""
+        """A draw (B, *S); a power of a normal is a normal of ``temperature`` times the variance.
+
+        noise: standard normal, (B, *S).
+        temperature: above 0, 1 by default.
+        """
         if temperature != 1.0:
             noise = noise * math.sqrt(temperature)
         return torch.addcmul(self.mean, torch.exp(self.log_sd), noise)
 
     def kl(self, other: Normal, z: Tensor | None = None) -> Tensor:
-        """KL(self ‖ other) in nats, (B,), analytic: ``z`` is not used."""
+        """KL(self ‖ other) in nats, (B,), analytic.
+
+        other: a normal, usually the prior.
+        z: not used.
+        """
         ratio = self.log_sd - other.log_sd
         distance = (self.mean - other.mean) * torch.exp(-other.log_sd)
         return (0.5 * (torch.exp(2 * ratio) + distance.square()) - ratio - 0.5).flatten(1).sum(1)
@@ -128,7 +136,10 @@ class Uniform:
         return torch.where(inside, -self.log_width, -math.inf).flatten(1).sum(1)
 
     def sample(self, noise: Tensor, temperature: float = 1.0) -> Tensor:
-        """A draw (B, *S). A power of a uniform density is the same density: ``temperature`` changes nothing. Parameters as for ``Latent``.
+        """A draw (B, *S).
+
+        noise: standard normal, (B, *S).
+        temperature: changes nothing: a power of a uniform density is the same density.
         """
         return torch.addcmul(self.mean, torch.exp(self.log_width), _between(noise))
 
@@ -177,7 +188,11 @@ class DitheredNormal:
         return self.mean + math.sqrt(temperature) * spread
 
     def kl(self, other: DitheredNormal, z: Tensor) -> Tensor:
-        """The estimate log self(z) − log other(z) in nats, (B,). Parameters as for ``Latent``."""
+        """The estimate log self(z) − log other(z) in nats, (B,).
+
+        other: usually the prior.
+        z: a draw from this one, (B, *S).
+        """
         return self.log_prob(z) - other.log_prob(z)
 
 

@@ -1,7 +1,8 @@
 """The contract: images, conditions, distributions, choosers and frames, and the checks of what users pass in.
 
-The two kinds of model are defined in ``raster.py`` (one decision = one value of one channel of one pixel) and ``canvas.py``
-(one decision = the latent of one stroke). Shapes: B images, D decisions, K components of a mixture, L levels.
+Users subclass one of two kinds of model: ``RasterModel`` (``raster.py``; a decision is one value of one channel of one pixel) or
+``CanvasModel`` (``strokes.py``, its contract in ``canvas.py``; a decision is the latent of one stroke).
+Shapes: B images, D decisions, K components of a mixture, L levels.
 """
 
 from __future__ import annotations

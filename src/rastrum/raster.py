@@ -1,7 +1,8 @@
-"""Raster models: exact likelihoods, one decision = one value of one channel of one pixel, in the model's own ``order``.
+"""Raster models, which have exact likelihoods.
 
-A user's model needs only ``distribution``; it is then correct and slow. A model that also says its step once, by ``lower``,
-samples for about the price of one forward pass: the base class runs that program instead of a full forward pass per decision.
+A decision is the value of one channel of one pixel; a model makes its decisions in its own ``order``. A user's model needs only
+``distribution``; it is then correct and slow. A model that also describes one step as a program, in ``lower``, samples for about the
+price of one forward pass: the base class runs that program instead of a full forward pass per decision.
 """
 
 from __future__ import annotations
@@ -98,7 +99,7 @@ class RasterModel(Model):
     spec: shape and levels of the images that the model is for.
     condition_spec: the condition that the model is given with each image; None (default) for an unconditional model.
     order: the order of decisions, a permutation (D,) of the flat indices of ``x.flatten(1)``; None (default) is raster order: row, then
-        column, then channel, frame by frame for a video. The buffer ``order`` is the only statement of it.
+        column, then channel, frame by frame for a video. It is kept as the buffer ``order``, which everything else reads.
 
     Raises ``ValueError`` for an order that is no permutation.
     """

@@ -7,7 +7,8 @@ On a CPU a piece of a few images keeps a convnet's maps in cache, and threads th
 inside one operation. The loss is ``model.loss``: −log p or −bound in nats per image, or whatever the network minimises.
 
 The same seed, settings and number of workers give the same run, bit for bit, on one machine; only a model that draws noise of its own
-(dropout, latents) needs ``workers=1`` for that, because its pieces share one stream of noise. A budget of time ends where it ends.
+(dropout, latents) needs ``workers=1`` for that, because its pieces share one stream of noise. Runs with a budget of time cannot be
+repeated exactly, because they end after as many steps as fit into it.
 """
 
 from __future__ import annotations

@@ -57,8 +57,8 @@ class Dataset:
     images: uint8 levels (N, *spec.shape).
     labels: class numbers, int64 (N,); None (default) for none.
     classes: number of classes; 0 (default) without labels.
-    originals: for dynamic binarisation and crops only, what ``batches`` draws from: uint8 (N, C, H', W'), larger than ``spec`` where it crops
-        and of more levels where it binarises; ``images`` is then one fixed draw. None (default) for none.
+    originals: for dynamic binarisation and crops only, what ``batches`` draws from: uint8 (N, C, H', W'), larger than ``spec`` where it
+        crops and of more levels where it binarises; ``images`` is then one fixed draw. None (default) for none.
     original_levels: number of levels of ``originals``, 256 by default.
     conditions: what else is known of each image: float32 vectors (N, size) or spatial maps (N, c, h, w); None (default) for nothing.
     fresh: for images that are generated without end only: makes images from a number of images and a seed, for ``batches``; default None.

@@ -89,7 +89,7 @@ def source_of(name: str, split: str, size: int | None) -> Source:
     split: "train", "test" or what else the set has, without a slice.
     size: pixels a side of a patch, or of the canvas that digits are placed on; None = the default of the set.
 
-    Raises ``ValueError`` for an unknown name or split, and for a size that is too small.
+    Raises ``ValueError`` for an unknown name or split, and for a size that does not fit.
     """
     if name in PATCHES:
         return _patches(name, split, PATCH if size is None else size)

@@ -9,7 +9,8 @@ A map is a row of columns of ``width`` values each; an operation is a function o
     channel g     the column being drawn  what colour group g of this pixel needs (one group: "pixel")
 
 In a row phase a map written by the pixel phases still holds the finished row r − 1, a map written by row phases already holds
-row r: that is the whole difference between looking up and looking left, and no layer shifts anything in its step.
+row r. So a layer shifts nothing in its step: a convolution over the row above reads the map of pixels from a row phase, and one over the
+pixels to the left reads the same map from a channel phase.
 Coarser resolutions: a map of level l has ⌈W / 2^l⌉ columns and is due where row and column are multiples of 2^l (``Grid``).
 A window of neighbouring columns is a contiguous slice, so a convolution is one matrix product.
 
@@ -55,7 +56,8 @@ class Rule:
     in_place: bool = False
 
 
-# The one table of operations: the builder, both interpreters and docs/program.md follow it.
+# The one table of operations. A new one also needs its code in native/codes.py, a function in native/elementwise.py and its branch in
+# native/interpreter.py, a function in program/torch_interpreter.py, and its line in docs/arithmetic.md and docs/program.md.
 OPERATIONS: dict[Kind, Rule] = {
     "linear": Rule(codes.LINEAR, 0, 0),                      # initial + bias + source · weight
     "copy": Rule(codes.COPY, in_place=True),                 # source
@@ -336,7 +338,7 @@ class Program:
     def values(self, ones: bool = False) -> View:
         """The input map: the scaled values of a pixel's channels, written as they are decided.
 
-        ones: whether each column has a 1 after the values once they are decided, so that a layer can tell them from padding; False by default.
+        ones: whether a decided column has a 1 after its values, so that a layer can tell them from padding; False by default.
         """
         assert self.current.input is None, "one input map"
         view = self.map(self.spec.channels + ones)
@@ -396,8 +398,8 @@ class Program:
     def grid(self, level: int, row: int | None = None, column: int | None = None) -> Iterator[None]:
         """Within this context, operations run at the column indices of ``level``.
 
-        With ``row`` or ``column`` they run for one parity of the rows or columns of the next finer level, so that a map of that level can read
-        from the coarser map.
+        With ``row`` or ``column`` they run for one parity of the rows or columns of the next finer level, so that a map of that level can
+        read from the coarser map.
 
         level: resolution of the coarser map, at least 1 with ``row`` or ``column``.
         row: 0 for the finer level's even rows, 1 for its odd rows; None (default) for the rows of ``level``.

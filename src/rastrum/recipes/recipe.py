@@ -80,7 +80,14 @@ class Published:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(TrainConfig):
-    """What can be changed in a recipe: the command line makes its flags from these fields. model: the config of the recipe's system."""
+    """What can be changed in a recipe: the command line makes its flags from these fields.
+
+    model: the config of the recipe's system.
+    data: the images and their preprocessing.
+    start: begin with the weights of this saved model; None (default) begins afresh.
+    conditional: condition the model on what the data set knows of each image, False by default.
+    optim, run: as in ``TrainConfig``.
+    """
 
     model: Any
     data: DataConfig
