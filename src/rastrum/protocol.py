@@ -101,6 +101,7 @@ class Distribution(Protocol):
     @property
     def levels(self) -> int:
         """The number of levels L."""
+        ...
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Nats (S) of ``value`` (S), int64."""

@@ -348,7 +348,7 @@ _programs: WeakKeyDictionary[RasterModel, tuple[list[Tensor], Program]] = WeakKe
 
 
 def raster_order(spec: ImageSpec) -> Tensor:
-    """Frame, row, column, channel: (D,) flat indices of (T, C, H, W) for images of ``spec``."""
+    """The raster order of images of ``spec``: frame, row, column, then channel; (D,) flat indices of (T, C, H, W)."""
     index = torch.arange(spec.size).view(spec.frames, spec.channels, spec.height, spec.width)
     return index.permute(0, 2, 3, 1).reshape(-1)
 

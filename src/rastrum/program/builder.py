@@ -9,8 +9,8 @@ A map is a row of columns of ``width`` values each; an operation is a function o
     channel g     the column being drawn  what colour group g of this pixel needs (one group: "pixel")
 
 In a row phase a map written by the pixel phases still holds the finished row r − 1, a map written by row phases already holds
-row r. So a layer shifts nothing in its step: a convolution over the row above reads the map of pixels from a row phase, and one over the
-pixels to the left reads the same map from a channel phase.
+row r. So no layer shifts anything in its step. For example, a convolution over the row above and the pixels to the left reads one map
+twice: in a row phase, where the map still holds row r − 1, and in a channel phase, where the columns to the left already hold row r.
 Coarser resolutions: a map of level l has ⌈W / 2^l⌉ columns and is due where row and column are multiples of 2^l (``Grid``).
 A window of neighbouring columns is a contiguous slice, so a convolution is one matrix product.
 
@@ -56,8 +56,9 @@ class Rule:
     in_place: bool = False
 
 
-# The one table of operations. A new one also needs its code in native/codes.py, a function in native/elementwise.py and its branch in
-# native/interpreter.py, a function in program/torch_interpreter.py, and its line in docs/arithmetic.md and docs/program.md.
+# The one table of operations. A new one also needs its name in ``Kind``, its code in native/codes.py, a function in native/elementwise.py
+# and its branch in native/interpreter.py, a function in program/torch_interpreter.py, and its line in docs/arithmetic.md and
+# docs/program.md.
 OPERATIONS: dict[Kind, Rule] = {
     "linear": Rule(codes.LINEAR, 0, 0),                      # initial + bias + source · weight
     "copy": Rule(codes.COPY, in_place=True),                 # source
@@ -81,7 +82,7 @@ class Buffer:
     """Memory of one map: ``columns`` columns of ``width`` values per image.
 
     width: values of a column.
-    level: resolution of the map, 2^level pixels from one column to the next.
+    level: resolution of the map, 2^level positions of the pass from one column to the next.
     columns: columns of a row, without padding.
     initial: what every column holds at first, (width,); None (default) for zeros.
     single: whether one column serves all columns, False by default.
@@ -311,7 +312,7 @@ class Program:
         """A new map, which keeps the row that is being drawn.
 
         width: values of a column.
-        level: resolution, 2^level pixels from one column to the next; 0 (default) is that of the pass.
+        level: resolution, 2^level positions of the pass from one column to the next; 0 by default.
         initial: what every column holds before anything is written, (width,), copied; None (default) for zeros.
         single: one column that serves all columns, for what is the same everywhere; False by default.
         """
