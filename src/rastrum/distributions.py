@@ -48,7 +48,8 @@ class _Levels(ABC):
     def sample(self, u: Tensor, temperature: float = 1.0) -> Tensor:
         """The levels that uniform noise selects.
 
-        u: in [0, 1), (S), float · temperature: of pmf^(1/temperature), renormalised; default 1
+        u: in [0, 1), (S), float.
+        temperature: T > 0; draws from pmf^(1/T), renormalised. Default 1.
 
         Returns levels (S), int64. Raises ``ValueError`` for a temperature that is not a number above 0, or parameters that are not finite.
         """
@@ -155,7 +156,9 @@ class Bernoulli(_Levels):
 class _Mixture(_Levels):
     """Mixture of K discretised bell curves; a subclass defines the curve, by ``component_log_prob`` and ``_below``.
 
-    logits, means, log_scales: (*S, K), float · levels: L, up to 65,536
+    logits, means, log_scales: (*S, K), float.
+    levels: L, up to 65,536.
+
     The levels are L points from −1 to 1; means and scales are in those units. Level i takes the mass
     within half a bin, 1/(L − 1), of its point; the two ends take the tails. The weights are the softmax of ``logits``. Scales below
     ``lowest_log_scale`` are raised to it. Inside, everything is in units of a bin, so an edge between two levels is exact.

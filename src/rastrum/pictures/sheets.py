@@ -70,7 +70,12 @@ def as_array(values: ArrayLike, what: str) -> np.ndarray:
 
 
 def pixels_of(images: ArrayLike) -> np.ndarray:
-    """Images → (N, H, W, 3) uint8; ``ValueError`` for other shapes, types or values."""
+    """Images as pixels.
+
+    images: (N, C, H, W) in [0, 1], 1 or 3 channels.
+
+    Returns (N, H, W, 3) uint8. Raises ``ValueError`` for other shapes, types or values.
+    """
     x = as_array(images, "images")
     if x.ndim != 4 or x.shape[1] not in (1, 3) or 0 in x.shape:
         raise ValueError(f"images: expected shape (N, C, H, W) with 1 or 3 channels and at least one image, got {x.shape}")
