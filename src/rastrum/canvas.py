@@ -23,11 +23,11 @@ from .protocol import ArrayLike, Distribution
 class State:
     """Where a drawing stands.
 
-    t: number of strokes made.
     canvas: (B, …), in the model's own layout.
-    condition: as given, one per image, or None.
+    condition: one per image, as a checked tensor; None for an unconditional model.
     memory: the model's own tensors by name, each (B, …).
-    info: for viewers only, of the last look: read window, glimpse.
+
+    Further attributes: ``t``, the number of strokes made; ``info``, for viewers only, of the last look: read window, glimpse.
     """
 
     def __init__(self, canvas: Tensor, condition: Tensor | None, **memory: Tensor) -> None:
@@ -39,10 +39,14 @@ class State:
 
     @property
     def batch(self) -> int:
+        """The number of images B."""
         return self.canvas.shape[0]
 
     def select(self, index: Tensor) -> State:
-        """The state of the images ``index`` (any number of them, repeats allowed)."""
+        """The state of some of the images, repeats allowed.
+
+        index: integers (n,), or a bool mask (B,).
+        """
         condition = None if self.condition is None else self.condition[index]
         other = State(self.canvas[index], condition, **{name: value[index] for name, value in self.memory.items()})
         other.t = self.t
@@ -50,6 +54,7 @@ class State:
         return other
 
     def copy(self) -> State:
+        """A state of its own memory, at the same stroke."""
         return self.select(torch.arange(self.batch, device=self.canvas.device))
 
     def repeat(self, n: int) -> State:
@@ -77,23 +82,25 @@ class Canvas(Model):
 
     @abstractmethod
     def prior(self, state: State) -> Latent:
-        """The latent of stroke ``state.t`` before the image is seen, batch shape (B,)."""
+        """The latent of stroke ``state.t`` before the image is seen, batch shape (B,); ``state`` stays as it is."""
 
     @abstractmethod
     def look(self, state: State, x: Tensor) -> None:
         """Look at the images before stroke ``state.t``: moves the encoder half of the state.
 
+        state: changed in place.
         x: integer levels (B, *spec.shape), int64.
         """
 
     @abstractmethod
     def posterior(self, state: State) -> Latent:
-        """The latent of stroke ``state.t`` after ``look``, batch shape (B,)."""
+        """The latent of stroke ``state.t`` after ``look``, batch shape (B,); ``state`` stays as it is."""
 
     @abstractmethod
     def write(self, state: State, z: Tensor) -> dict[str, Tensor]:
         """Make stroke ``state.t``: moves the decoder half of the state and the canvas, and counts ``state.t`` up.
 
+        state: changed in place.
         z: the latent of this stroke, (B, …).
 
         Returns what only viewers want, each (B, …): ``write_window`` where there is one.
@@ -101,16 +108,25 @@ class Canvas(Model):
 
     @abstractmethod
     def distribution(self, state: State) -> Distribution:
-        """p(x | canvas), batch shape (B, *spec.shape)."""
+        """p(x | canvas of ``state``), batch shape (B, *spec.shape)."""
 
     @abstractmethod
     def image(self, state: State) -> Tensor:
-        """The canvas as a picture, (B, *spec.shape) in [0, 1]."""
+        """The canvas of ``state`` as a picture, (B, *spec.shape) in [0, 1]."""
 
     def reconstruction(self, state: State, x: Tensor) -> Tensor:
-        """log p(x | canvas) in nats, (B,) float64; of a model without a likelihood, what its training loss uses in its place."""
+        """log p(x | canvas); of a model without a likelihood, what its training loss uses in its place.
+
+        state: after the last stroke.
+        x: integer levels (B, *spec.shape), int64.
+
+        Returns nats (B,), float64.
+        """
         return self.distribution(state).log_prob(x).double().flatten(1).sum(1)
 
     def drawn(self, state: State) -> Tensor:
-        """The canvas for viewers, (B, *spec.shape), before it is squashed to a picture: strokes add up, ink and eraser have a sign."""
+        """The canvas of ``state`` for viewers, before it is squashed to a picture: strokes add up, ink and eraser have a sign.
+
+        Returns (B, *spec.shape).
+        """
         return torch.logit(self.image(state), eps=1e-6)

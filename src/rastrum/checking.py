@@ -42,7 +42,12 @@ KINDS = {"o": "this decision", "#": "seen", "-": "promised, but unseen", "!": "s
 
 @dataclass(frozen=True)
 class Line:
-    """One result. ok: None where there is nothing to judge."""
+    """One result.
+
+    name: what was checked.
+    ok: whether it holds; None where there is nothing to judge.
+    text: what was found.
+    """
 
     name: str
     ok: bool | None
@@ -56,6 +61,7 @@ class Line:
 class Report:
     """The result of ``check``; print it to read it.
 
+    spec: of the model's images.
     model: name of the class.
     lines: what was found, one result each.
     values: (N,) flat indices that were perturbed, all of them for a small image.
@@ -74,6 +80,7 @@ class Report:
 
     @property
     def ok(self) -> bool:
+        """Whether no line is a fault."""
         return all(line.ok is not False for line in self.lines)
 
     def masks(self, index: int) -> tuple[Tensor, Tensor]:
@@ -252,12 +259,24 @@ class _Subject:
 
 
 def difference(a: Tensor, b: Tensor) -> Tensor:
-    """Largest |a − b| over the last dimension; 0 for equal infinities, ∞ for nan."""
+    """Largest |a − b| over the last dimension; 0 for equal infinities, ∞ for nan.
+
+    a, b: (…, n), the same shape.
+
+    Returns (…).
+    """
     return torch.where(a == b, 0.0, (a - b).abs()).nan_to_num(nan=math.inf, posinf=math.inf).amax(-1)
 
 
 def random_condition(condition_spec: ConditionSpec | None, count: int, generator: torch.Generator) -> Tensor | None:
-    """Random conditions of ``count`` images: uniform classes, else standard normal in float64."""
+    """Random conditions: uniform classes, else standard normal in float64.
+
+    condition_spec: of the model; None for an unconditional model.
+    count: number of images.
+    generator: the only source of randomness.
+
+    Returns (count, …); None for an unconditional model.
+    """
     if condition_spec is None:
         return None
     if condition_spec.kind == "class":
@@ -283,7 +302,11 @@ def _pick(spec: ImageSpec, order: Tensor, count: int, generator: torch.Generator
 
 
 def position(spec: ImageSpec, index: int) -> str:
-    """A flat index in words."""
+    """A flat index in words.
+
+    spec: of the images.
+    index: flat index within an image.
+    """
     frame, channel, row, column = _grid(spec, torch.tensor(index)).tolist()
     words = [f"frame {frame}"] if spec.frames > 1 else []
     words += [f"channel {channel}"] if spec.channels > 1 else []
@@ -497,6 +520,7 @@ def _look_again(
 def context_of(model: RasterModel, index: int) -> tuple[Tensor, Tensor]:
     """What one decision of an image of any size sees, found by perturbation.
 
+    model: a raster model.
     index: flat index of the decision.
 
     Returns what it sees, and what it should (or, without a promise, may) see: two bool masks of the image's shape.
@@ -524,9 +548,13 @@ def context_of(model: RasterModel, index: int) -> tuple[Tensor, Tensor]:
 
 
 def context_text(spec: ImageSpec, seen: Tensor, promised: Tensor, index: int, is_promise: bool = True) -> str:
-    """The context of the decision at flat ``index``, one character per value: channels side by side, frames below each other.
+    """The context of one decision, one character per value: channels side by side, frames below each other.
 
-    is_promise: whether ``promised`` comes from the model, or is what the order allows; it changes the legend.
+    spec: of the images.
+    seen: what the decision sees, bool of ``spec.size`` values.
+    promised: what it should see, or what the order allows, bool of ``spec.size`` values.
+    index: flat index of the decision.
+    is_promise: whether ``promised`` comes from the model (True, default), or is what the order allows; it changes the legend.
     """
     seen, promised = seen.flatten(), promised.flatten()
     kinds = ["#" if s and p else "-" if p else "!" if s else "." for s, p in zip(seen.tolist(), promised.tolist(), strict=True)]

@@ -47,13 +47,19 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """Where a model comes from.
+    """Where a model comes from; an entry that is unknown is empty or None, the default.
 
-    data: the images that it was made for, and their preprocessing; None = unknown. images: number of training images, None = unknown or
-    without end. class_names: of the data set, in the order of the class numbers.
-    recipe: its name. commands: what was typed, in order. tuned_on: what the settings were chosen on.
-    training: time and steps, in words. results: scores.
-    rows: further rows of the card. samples: file name of a picture next to it. example: lines of Python instead of the usual ones.
+    data: the images that it was made for, and their preprocessing.
+    images: number of training images; None also where they are generated without end.
+    class_names: of the data set, in the order of the class numbers.
+    recipe: its name.
+    commands: what was typed, in order.
+    tuned_on: what the settings were chosen on.
+    training: time and steps, in words.
+    results: scores.
+    rows: further rows of the card.
+    samples: file name of a picture next to the card.
+    example: lines of Python for the card instead of the usual ones.
     """
 
     data: DataConfig | None = None
@@ -82,7 +88,7 @@ class Origin:
 
     @staticmethod
     def of(config: Mapping[str, Any]) -> Origin:
-        """From the entries of a config.json."""
+        """The origin in the entries of a config.json, ``config``."""
         data, recipe, card = (dict(config.get(key) or {}) for key in ("data", "recipe", "card"))
         images, class_names = data.pop("images", None), data.pop("class_names", ())
         return Origin(
@@ -109,9 +115,12 @@ def save_pretrained(
     origin: Origin | None = None,
     more: Mapping[str, bytes] | None = None,
 ) -> None:
-    """Write the model to ``folder``, which is made; an earlier model there is replaced, other files stay.
+    """Write a model to a folder; an earlier model there is replaced, other files stay.
 
-    origin: where the model comes from, for config.json and the card. more: further files by name, written together with the model's.
+    model: of a class that ``MODELS`` holds.
+    folder: path, made if need be.
+    origin: where the model comes from, for config.json and the card; None (default) = unknown.
+    more: further files by name, written together with the model's; None (default) for none.
 
     Raises ``ValueError`` for a class without a name of its own and for a folder with foreign files of these names; ``OSError``
     (one line) if writing fails, with nothing changed.
@@ -134,7 +143,7 @@ def save_pretrained(
 
 
 def tensor_bytes(tensors: Mapping[str, Tensor]) -> bytes:
-    """A safetensors file."""
+    """The bytes of a safetensors file of ``tensors`` by name."""
     return to_bytes({key: value.detach().to("cpu", copy=True).contiguous() for key, value in tensors.items()})
 
 
@@ -162,7 +171,12 @@ def _refuse_foreign(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 def card(model: Model, origin: Origin, address: str = "this folder") -> str:
-    """The text of README.md. address: what ``rastrum.load`` is given to find the model."""
+    """The text of README.md.
+
+    model: what the card describes.
+    origin: where the model comes from.
+    address: what ``rastrum.load`` is given to find the model, "this folder" by default.
+    """
     spec, condition, name = model.spec, model.condition_spec, name_of(model)
     size = f"{spec.channels} x {spec.height} x {spec.width}, {spec.levels} levels"
     parameters = sum(p.numel() for p in model.parameters())
@@ -218,7 +232,12 @@ def bundled() -> list[str]:
 
 
 def find(folder_or_name: str | Path) -> Path:
-    """The folder of a saved model, which "rastrum/NAME" names too; ``CheckpointError`` if there is none."""
+    """The folder of a saved model.
+
+    folder_or_name: a folder, or "rastrum/NAME" for a model bundled with the package.
+
+    Raises ``CheckpointError`` if there is none.
+    """
     folder = Path(folder_or_name).expanduser()
     if folder.is_dir():
         return folder
@@ -232,7 +251,9 @@ def find(folder_or_name: str | Path) -> Path:
 
 
 def read_config(folder_or_name: str | Path) -> dict[str, Any]:
-    """config.json of a saved model, lists as tuples and options by their names of today.
+    """config.json of a saved model, lists as tuples and options by their present names.
+
+    folder_or_name: as for ``find``.
 
     Raises ``CheckpointError`` if it is missing, damaged, of another format or without an entry that ``load`` needs.
     """
@@ -259,7 +280,12 @@ def read_config(folder_or_name: str | Path) -> dict[str, Any]:
 
 
 def read_origin(folder_or_name: str | Path) -> Origin:
-    """Where a saved model comes from; empty for folders that do not say. Raises ``CheckpointError`` for entries that make no sense."""
+    """Where a saved model comes from; empty for folders that do not say.
+
+    folder_or_name: as for ``find``.
+
+    Raises ``CheckpointError`` for entries that cannot be read.
+    """
     config = read_config(folder_or_name)
     try:
         return Origin.of(config)
@@ -269,7 +295,7 @@ def read_origin(folder_or_name: str | Path) -> Origin:
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:
-    """The weights of a saved model, by their names of today; ``CheckpointError`` if there is no whole file of them."""
+    """The weights of the model saved in ``folder``, by their present names; ``CheckpointError`` if there is no whole file of them."""
     path = folder / WEIGHTS
     if not path.is_file():
         raise CheckpointError(f"{path.parent}: has no {path.name}")
@@ -292,7 +318,14 @@ def _reorder_gates_of_format_1(model: Model, tensors: dict[str, Tensor]) -> None
 
 
 def fill(model: Model, folder: Path, saved_format: int) -> None:
-    """Give ``model`` the weights of a saved one, and their dtype; ``CheckpointError`` names a tensor that is missing or does not fit."""
+    """Give a model the weights of a saved one, and their dtype.
+
+    model: of the saved model's class and config; changed in place.
+    folder: of the saved model.
+    saved_format: the entry ``rastrum`` of its config.json.
+
+    Raises ``CheckpointError`` naming a tensor that is missing or does not fit.
+    """
     path, tensors, expected = folder / WEIGHTS, read_tensors(folder), model.state_dict()
     if missing := sorted(expected.keys() - tensors.keys()):
         raise CheckpointError(f"{path}: lacks the tensor {missing[0]!r} ({len(missing)} missing); it belongs to another model")
@@ -310,7 +343,7 @@ def fill(model: Model, folder: Path, saved_format: int) -> None:
 
 
 def one_line(error: BaseException) -> str:
-    """What an error says, shortened."""
+    """What an ``error`` says, on one line of at most 200 characters."""
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 

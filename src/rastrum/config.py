@@ -66,6 +66,7 @@ class OptimConfig:
     optimizer: Literal["adam", "rmsprop"] = "adam"
     """Rule of a step: Adam, or RMSProp without momentum (torch's, not centred)."""
     learning_rate: float = 1e-3
+    """Size of a step, before warm-up and schedule."""
     betas: tuple[float, float] = (0.9, 0.999)
     """Decays of the running means of the gradient and of its square; RMSProp uses the second only."""
     eps: float = 1e-8
@@ -91,6 +92,7 @@ class RunConfig:
     """How long to train, how often to evaluate, and where to write. The run ends when the first of its budgets is used up."""
 
     steps: int | None = None
+    """Budget of optimiser steps."""
     minutes: float | None = None
     """Budget of time, evaluations included."""
     cpu_minutes: float | None = None
@@ -108,13 +110,18 @@ class RunConfig:
     seed: int = 0
     """Of the parameters, the order of the images, dynamic binarisation, dropout and latents."""
     device: str = "cpu"
+    """Where to train, such as cpu or cuda."""
     folder: str | None = None
     """Where checkpoint and metrics go; None = nowhere."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """What ``rastrum.train.train`` reads."""
+    """What ``rastrum.train.train`` reads.
+
+    optim: the optimiser.
+    run: how long, how often to evaluate, and where to write.
+    """
 
     optim: OptimConfig = field(default_factory=OptimConfig)
     run: RunConfig = field(default_factory=RunConfig)
@@ -124,10 +131,12 @@ class TrainConfig:
 class Score:
     """A measured number with what it is of.
 
-    value, error: the mean over images and its standard error, in ``unit``; error None where it was not measured.
+    value: the mean over images, in ``unit``.
+    error: its standard error, in ``unit``; None (default) where it was not measured.
     unit: "nats" (per image), "bits/dim" (nats / (values of an image · ln 2)), "%" or others by name.
     kind: "exact" likelihood, "bound" (the likelihood is at least as good), "loss" (no likelihood), or "measure" (anything else).
-    images, split: how many images of which split; None and "" where there are none.
+    images: how many images; None (default) where there are none.
+    split: of which split, "" by default.
     below: True where a longer run should score lower than this.
     notes: what else tells it apart, such as trajectories, an ensemble, or what a measure measures.
     """

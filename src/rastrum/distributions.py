@@ -7,10 +7,10 @@ The CDF counts out of 2^24 and gives every level at least one count, so a sample
     softmax    w_i = ⌊exp(l_i − max l) 2^30⌋,  C_i = w_0 + … + w_{i−1},     cdf(i) =  i + ⌊C_i (2^24 −  L) / C_L⌋
     mixture    w_k = π_k (2^24 − 2L) 2^28,   C_i = Σ_k ⌊w_k F_k(lower edge of i)⌋,   cdf(i) = 2i + ⌊C_i / 2^28⌋
 
-F is a logistic's σ or a Gaussian's Φ. Sums of integers have no order (the mixture's are float64 below 2^53, exact too), and of the
-functions used only ``exp`` and ``erfc`` are not exactly rounded; torch's give an element the same bits at every position of a tensor (its
-sigmoid does not), so ``search`` and ``cdf`` agree. The mixture's 2i instead of i lets the count slip by one where the rounding is not
-monotone, without emptying a level.
+F is a logistic's σ or a Gaussian's Φ. Sums of integers do not depend on the order of summation; the mixture's are float64 below 2^53,
+which is exact too. Of the functions used only ``exp`` and ``erfc`` are not exactly rounded. Torch's give an element the same bits at every
+position of a tensor (its sigmoid does not), so ``search`` and ``cdf`` agree. The mixture's 2i instead of i lets the count slip by one where
+the rounding is not monotone, without emptying a level.
 Parameters are float32 or float64.
 """
 
@@ -48,7 +48,8 @@ class _Levels(ABC):
     def sample(self, u: Tensor, temperature: float = 1.0) -> Tensor:
         """The levels that uniform noise selects.
 
-        u: in [0, 1), (S), float · temperature: of pmf^(1/temperature), renormalised; default 1
+        u: in [0, 1), (S), float.
+        temperature: T > 0; draws from pmf^(1/T), renormalised. Default 1.
 
         Returns levels (S), int64. Raises ``ValueError`` for a temperature that is not a number above 0, or parameters that are not finite.
         """
@@ -62,13 +63,14 @@ class _Levels(ABC):
 class Categorical(_Levels):
     """Levels with probabilities softmax(logits).
 
-    logits: (*S, L), float
+    logits: (*S, L), float.
     """
 
     logits: Tensor
 
     @property
     def levels(self) -> int:
+        """The number of levels L."""
         return self.logits.shape[-1]
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -116,13 +118,14 @@ class Categorical(_Levels):
 class Bernoulli(_Levels):
     """Level 1 with probability σ(logits), else level 0. In the integer CDF it is the two-level softmax of (0, logits).
 
-    logits: (S), float
+    logits: (S), float.
     """
 
     logits: Tensor
 
     @property
     def levels(self) -> int:
+        """The number of levels, 2."""
         return 2
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -153,7 +156,9 @@ class Bernoulli(_Levels):
 class _Mixture(_Levels):
     """Mixture of K discretised bell curves; a subclass defines the curve, by ``component_log_prob`` and ``_below``.
 
-    logits, means, log_scales: (*S, K), float · levels: L, up to 65,536
+    logits, means, log_scales: (*S, K), float.
+    levels: L, up to 65,536.
+
     The levels are L points from −1 to 1; means and scales are in those units. Level i takes the mass
     within half a bin, 1/(L − 1), of its point; the two ends take the tails. The weights are the softmax of ``logits``. Scales below
     ``lowest_log_scale`` are raised to it. Inside, everything is in units of a bin, so an edge between two levels is exact.
@@ -246,7 +251,11 @@ class _Mixture(_Levels):
 
 @dataclass(frozen=True, eq=False)
 class LogisticMixture(_Mixture):
-    """Mixture of K discretised logistics (Salimans et al. 2017, section 2.1)."""
+    """Mixture of K discretised logistics (Salimans et al. 2017, section 2.1).
+
+    logits, means, log_scales: (*S, K), float; means and scales in units where the levels lie from −1 to 1.
+    levels: L, up to 65,536.
+    """
 
     def component_log_prob(self, value: Tensor) -> Tensor:
         """Log-probability of ``value`` (S, int) under each component: nats (*S, K)."""
@@ -270,6 +279,9 @@ class GaussianMixture(_Mixture):
     """Mixture of K discretised normal distributions, and the continuous one behind it (``log_density``); scales are standard deviations.
 
     The conditional of a mixture of conditional Gaussian scale mixtures (Theis & Bethge 2015, section 2.2).
+
+    logits, means, log_scales: (*S, K), float; means and scales in units where the levels lie from −1 to 1.
+    levels: L, up to 65,536.
     """
 
     def component_log_prob(self, value: Tensor) -> Tensor:
@@ -281,7 +293,12 @@ class GaussianMixture(_Mixture):
         return _LogMass.apply(*torch.broadcast_tensors(steps, steepness, *ends))             # pyright: ignore[reportReturnType]
 
     def log_density(self, value: Tensor) -> Tensor:
-        """Log-density of real values (S), in units of the means: nats per unit (S); of the mixture before it is divided into levels."""
+        """Log-density of real values, of the mixture before it is divided into levels.
+
+        value: (S), in units of the means.
+
+        Returns nats per unit, (S).
+        """
         log_scales = self.log_scales.clamp(min=lowest_log_scale(self.levels))
         steps = (value.unsqueeze(-1) - self.means) * torch.exp(-log_scales)
         return torch.logsumexp(self.logits.log_softmax(-1) - log_scales - 0.5 * steps.square(), -1) - HALF_LOG_2_PI
@@ -337,7 +354,10 @@ class _LogMass(torch.autograd.Function):
 
 
 def log_normal_mass(centre: Tensor, width: Tensor) -> Tensor:
-    """log(Φ(c + w/2) − Φ(c − w/2)) in nats, without cancellation in the tails; centres c and widths w of one shape."""
+    """log(Φ(centre + width/2) − Φ(centre − width/2)) in nats, without cancellation in the tails.
+
+    centre, width: any shape, both the same; width above 0.
+    """
     no = torch.zeros_like(centre, dtype=torch.bool)
     return _LogMass.apply(centre, width, no, no)  # pyright: ignore[reportReturnType]
 
@@ -348,7 +368,11 @@ def lowest_log_scale(levels: int) -> float:
 
 
 def tempered(log_pmf: Tensor, temperature: float) -> Categorical:
-    """pmf^(1/temperature), renormalised, from log_pmf (*S, L); a level of probability 0 after the division keeps its one count."""
+    """pmf^(1/temperature), renormalised; a level of probability 0 after the division keeps its one count.
+
+    log_pmf: nats of every level, (*S, L).
+    temperature: above 0.
+    """
     temperature = clamp_temperature(temperature)
     return Categorical(((log_pmf - log_pmf.amax(-1, keepdim=True)) / temperature).clamp(min=LOWEST_LOGIT))
 
@@ -359,6 +383,7 @@ def clamp_temperature(temperature: float) -> float:
 
 
 def not_finite(what: str) -> ValueError:
+    """The error for parameters that are not finite; ``what`` names them."""
     return ValueError(f"the model produced non-finite values: {what} of a distribution are NaN or infinite; training may have diverged")
 
 

@@ -36,10 +36,12 @@ class Evaluation:
 
     @property
     def bits_per_dim(self) -> float | None:
+        """``nats`` in bits per value; None for a loss."""
         return None if self.kind == "loss" else self.nats / (self.size * math.log(2))
 
     @property
     def bits_standard_error(self) -> float | None:
+        """``standard_error`` in bits per value; None for a loss."""
         return None if self.kind == "loss" else self.standard_error / (self.size * math.log(2))
 
     def __str__(self) -> str:
@@ -87,7 +89,17 @@ def score(
     progress: Callable[[int], object] | None = None,
     ensemble: bool = False,
 ) -> Evaluation:
-    """``evaluate`` on the threads of ``pool``, for a model in evaluation mode; a model without a likelihood gets its mean loss."""
+    """``evaluate`` on existing threads, for a model in evaluation mode; a model without a likelihood gets its mean loss.
+
+    model: any model.
+    data: images that fit it, and their conditions where it is conditional.
+    pool: the threads.
+    num_samples: trajectories of a bound.
+    seed: of the bound's noise.
+    batch: images at a time; None (default) takes what is usually fast.
+    progress: called with the number of images done; None (default) for nothing.
+    ensemble: score by the mixture over an image's flips and rotations; False by default.
+    """
     conditions = conditions_for(model, data)
 
     def nats(images: slice) -> Tensor:
@@ -167,7 +179,13 @@ def evaluate_frames(
 
 
 def frame_nats(model: RasterModel, x: Tensor) -> Tensor:
-    """Nats of each frame given all before it, (B, T) float64, of videos x (B, T, C, H, W); without a likelihood the loss of each frame."""
+    """Nats of each frame given all before it; without a likelihood the loss of each frame.
+
+    model: of videos.
+    x: integer levels (B, T, C, H, W).
+
+    Returns (B, T), float64.
+    """
     return model.loss_map(x).double().flatten(2).sum(2)
 
 
@@ -196,13 +214,25 @@ def ensemble_log_prob(model: Model, x: Tensor, condition: Tensor | None = None) 
 
 
 def conditions_for(model: Model, data: Dataset) -> Tensor | None:
-    """The conditions that ``data`` have for the model, one per image: labels, vectors or spatial maps (N, …); None if unconditional."""
+    """The conditions that a data set has for a model.
+
+    model: its ``condition_spec`` says which.
+    data: a data set that fits it (``check_data``).
+
+    Returns labels, vectors or spatial maps (N, …), one per image; None for an unconditional model.
+    """
     spec = model.condition_spec
     return None if spec is None else data.labels if spec.kind == "class" else data.conditions
 
 
 def check_data(model: Model, data: Dataset) -> None:
-    """``ValueError`` unless the images fit the model's spec and have the condition that it needs."""
+    """Check that a data set fits a model.
+
+    model: any model.
+    data: its images must have the model's spec, and the condition that it needs.
+
+    Raises ``ValueError`` naming what differs.
+    """
     if model.spec != data.spec:
         frames = [f"{s.frames} frames of " if s.frames > 1 else "" for s in (model.spec, data.spec)]
         sizes = [f"{s.channels}x{s.height}x{s.width} with {s.levels} levels" for s in (model.spec, data.spec)]
@@ -226,7 +256,10 @@ def check_data(model: Model, data: Dataset) -> None:
 
 
 class Pool:
-    """Threads that share torch's threads between them; a single worker is the caller itself."""
+    """Threads that share torch's threads between them; a single worker is the caller itself.
+
+    count: number of workers, at least 1.
+    """
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -235,7 +268,11 @@ class Pool:
         self.executor = ThreadPoolExecutor(count, "rastrum", lambda: torch.set_num_threads(share)) if count > 1 else None
 
     def map(self, work: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
-        """Results in the order of the items."""
+        """Results in the order of the items.
+
+        work: a function of one item.
+        items: what it is called with.
+        """
         return map(work, items) if self.executor is None else self.executor.map(work, items)
 
     def __enter__(self) -> Pool:

@@ -12,9 +12,12 @@ from pathlib import Path
 
 
 def write_files(folder: str | Path, files: Mapping[str, bytes]) -> None:
-    """Write all of ``files`` into ``folder``, which is made if need be; files of other names stay.
+    """Write all files, or none of them; files of other names stay.
 
-    files: content by name. Raises ``OSError`` (one line) if writing fails, with nothing changed; ``ValueError`` if ``folder`` is a file.
+    folder: path, made if need be.
+    files: content by name.
+
+    Raises ``OSError`` (one line) if writing fails, with nothing changed; ``ValueError`` if ``folder`` is a file.
     """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():

@@ -173,7 +173,9 @@ def complete_frames(
     particles: int | None = None,
     backend: Backend = None,
 ) -> Iterator[Frame]:
-    """The same completions as ``complete``, as Frames while they are drawn; parameters and errors are those of ``complete``.
+    """The same completions as ``complete``, as Frames while they are drawn.
+
+    model, images, known, condition, num_samples, temperature, seed, particles, backend: as for ``complete``, with its errors.
 
     Yields Frames of (B · num_samples, *shape), the completions of one image next to each other: a Frame per row, or with particles one per
     finished group of images. ``info["known"]`` is the mask of what was given, with particles also of the images that are finished; with
@@ -246,8 +248,9 @@ def generate(
 ) -> Iterator[Frame]:
     """The same images as ``sample``, as Frames while they are drawn.
 
-    every: a Frame per row of a raster model or stroke of a canvas model ("row"), per decision, or per that many decisions.
-    The other parameters and the errors are those of ``sample``.
+    model, count, condition, temperature, seed, backend: as for ``sample``, with its errors.
+    every: a Frame per row of a raster model or stroke of a canvas model ("row", default), per decision ("decision"), or per that many
+        decisions.
 
     Yields Frames, the first empty, the last finished.
     """

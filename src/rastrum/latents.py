@@ -30,7 +30,7 @@ class Latent(Protocol):
 
     @property
     def mean(self) -> Tensor:
-        """(B, *S)."""
+        """The mean, (B, *S)."""
         ...
 
     @property
@@ -39,44 +39,75 @@ class Latent(Protocol):
         ...
 
     def log_prob(self, z: Tensor) -> Tensor:
-        """Nats of z (B, *S) → (B,)."""
+        """Nats (B,) of the latents z (B, *S)."""
         ...
 
     def sample(self, noise: Tensor, temperature: float = 1.0) -> Tensor:
-        """A draw (B, *S) from density^(1/temperature), renormalised, by standard normal noise (B, …)."""
+        """A draw from density^(1/temperature), renormalised.
+
+        noise: standard normal, of ``noise_shape``.
+        temperature: above 0, 1 by default.
+
+        Returns (B, *S).
+        """
         ...
 
     def kl(self, other: Any, z: Tensor) -> Tensor:
-        """KL(self ‖ other) in nats, (B,): analytic, or the unbiased estimate log self(z) − log other(z) at the draw z."""
+        """KL(self ‖ other) in nats, (B,): analytic, or the unbiased estimate log self(z) − log other(z).
+
+        other: a latent of a kind that this one can be compared with, usually the prior.
+        z: a draw from this one, (B, *S).
+        """
         ...
 
 
 @dataclass(frozen=True)
 class Normal:
-    """Independent normals: mean and log standard deviation, both (B, *S)."""
+    """Independent normals.
+
+    mean: (B, *S).
+    log_sd: log standard deviation, (B, *S).
+    """
 
     mean: Tensor
     log_sd: Tensor
 
     @classmethod
     def standard(cls, like: Tensor, *shape: int) -> Normal:
+        """Standard normals.
+
+        like: a tensor (B, …) of the batch size, type and device.
+        shape: S.
+        """
         zero = like.new_zeros(()).expand(len(like), *shape)
         return cls(zero, zero)
 
     @property
     def noise_shape(self) -> torch.Size:
+        """One value per component, (B, *S)."""
         return self.mean.shape
 
     def log_prob(self, z: Tensor) -> Tensor:
+        """Nats (B,) of the latents z (B, *S)."""
         density = -0.5 * (((z - self.mean) * torch.exp(-self.log_sd)).square() + math.log(2 * math.pi)) - self.log_sd
         return density.flatten(1).sum(1)
 
     def sample(self, noise: Tensor, temperature: float = 1.0) -> Tensor:
+        """A draw (B, *S); a power of a normal is a normal of ``temperature`` times the variance.
+
+        noise: standard normal, (B, *S).
+        temperature: above 0, 1 by default.
+        """
         if temperature != 1.0:
             noise = noise * math.sqrt(temperature)
         return torch.addcmul(self.mean, torch.exp(self.log_sd), noise)
 
     def kl(self, other: Normal, z: Tensor | None = None) -> Tensor:
+        """KL(self ‖ other) in nats, (B,), analytic.
+
+        other: a normal, usually the prior.
+        z: not used.
+        """
         ratio = self.log_sd - other.log_sd
         distance = (self.mean - other.mean) * torch.exp(-other.log_sd)
         return (0.5 * (torch.exp(2 * ratio) + distance.square()) - ratio - 0.5).flatten(1).sum(1)
@@ -84,32 +115,51 @@ class Normal:
 
 @dataclass(frozen=True)
 class Uniform:
-    """Uniform of width w around the mean: mean and log width, both (B, *S). The width must depend only on what a decoder knows too."""
+    """Uniform around the mean. The width must depend only on what a decoder knows too.
+
+    mean: (B, *S).
+    log_width: (B, *S).
+    """
 
     mean: Tensor
     log_width: Tensor
 
     @property
     def noise_shape(self) -> torch.Size:
+        """One value per component, (B, *S)."""
         return self.mean.shape
 
     def log_prob(self, z: Tensor) -> Tensor:
+        """Nats (B,) of the latents z (B, *S); −∞ outside."""
         slack = 4 * torch.finfo(z.dtype).eps * (1 + self.mean.abs())  # a draw at the edge, rounded
         inside = (z - self.mean).abs() <= 0.5 * torch.exp(self.log_width) + slack
         return torch.where(inside, -self.log_width, -math.inf).flatten(1).sum(1)
 
     def sample(self, noise: Tensor, temperature: float = 1.0) -> Tensor:
-        """A power of a uniform density is the same density: temperature changes nothing."""
+        """A draw (B, *S).
+
+        noise: standard normal, (B, *S).
+        temperature: changes nothing: a power of a uniform density is the same density.
+        """
         return torch.addcmul(self.mean, torch.exp(self.log_width), _between(noise))
 
     def kl(self, other: DitheredNormal, z: Tensor) -> Tensor:
-        """log self(z) − log other(z) for a prior of the same width: the code length of the quantised index in nats."""
+        """log self(z) − log other(z) in nats, (B,): the code length of the quantised index.
+
+        other: a prior of the same width.
+        z: a draw from this one, (B, *S).
+        """
         return -other.log_mass(z).flatten(1).sum(1)
 
 
 @dataclass(frozen=True)
 class DitheredNormal:
-    """Normal of this mean and log standard deviation, plus uniform noise of this log width; all (B, *S)."""
+    """A normal plus uniform noise.
+
+    mean: (B, *S).
+    log_sd: log standard deviation of the normal, (B, *S).
+    log_width: log width of the uniform noise, (B, *S).
+    """
 
     mean: Tensor
     log_sd: Tensor
@@ -117,22 +167,32 @@ class DitheredNormal:
 
     @property
     def noise_shape(self) -> torch.Size:
-        """Two values per component: one for the normal, one for the uniform."""
+        """Two values per component, (B, *S, 2): one for the normal, one for the uniform."""
         return torch.Size([*self.mean.shape, 2])
 
     def log_mass(self, z: Tensor) -> Tensor:
-        """Log probability of the quantiser's index whose reconstruction is z (B, *S): density times width, → (B, *S)."""
+        """Log-probability of the quantiser's index whose reconstruction is z (B, *S): density times width, in nats (B, *S)."""
         return log_normal_mass((z - self.mean) * torch.exp(-self.log_sd), torch.exp(self.log_width - self.log_sd))
 
     def log_prob(self, z: Tensor) -> Tensor:
+        """Nats (B,) of the latents z (B, *S)."""
         return (self.log_mass(z) - self.log_width).flatten(1).sum(1)
 
     def sample(self, noise: Tensor, temperature: float = 1.0) -> Tensor:
-        """temperature multiplies the variance, as for a normal: the power of this density has no closed form."""
+        """A draw (B, *S). ``temperature`` multiplies the variance, as for a normal: the power of this density has no closed form.
+
+        noise: standard normal, (B, *S, 2).
+        temperature: above 0, 1 by default.
+        """
         spread = torch.exp(self.log_sd) * noise[..., 0] + torch.exp(self.log_width) * _between(noise[..., 1])
         return self.mean + math.sqrt(temperature) * spread
 
     def kl(self, other: DitheredNormal, z: Tensor) -> Tensor:
+        """The estimate log self(z) − log other(z) in nats, (B,).
+
+        other: usually the prior.
+        z: a draw from this one, (B, *S).
+        """
         return self.log_prob(z) - other.log_prob(z)
 
 

@@ -120,15 +120,18 @@ class Model(nn.Module, ABC):
 
     @property
     def device(self) -> torch.device:
+        """Where the parameters are."""
         return self.initialised.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the floating-point parameters."""
+        """Type of the floating-point parameters."""
         return next((p.dtype for p in self.parameters() if p.is_floating_point()), torch.get_default_dtype())
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write weights, config and card to ``folder``, which is created; ``rastrum.load`` reads them.
+
+        folder: path; files of other names in it stay.
 
         Raises ``ValueError`` for a class that ``load`` could not rebuild, and ``OSError`` if writing fails, with nothing changed.
         """

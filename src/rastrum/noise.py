@@ -26,7 +26,13 @@ Images = np.ndarray | Sequence[int]
 
 
 def philox(counter: Sequence[np.ndarray | int], key: tuple[int, int]) -> list[np.ndarray]:
-    """Four words of Philox4x32-10 for a counter of four words (arrays that broadcast); uint64 arrays of values below 2^32."""
+    """Four random words of Philox4x32-10.
+
+    counter: four words, numbers or arrays that broadcast.
+    key: two words.
+
+    Returns uint64 arrays of values below 2^32.
+    """
     a, b, c, d = (np.asarray(word, np.uint64) for word in counter)
     key_a, key_c = key
     for _ in range(ROUNDS):
@@ -67,8 +73,11 @@ def _bits(seed: int, images: Images, first: int, count: int, component: int, pur
 def uniform(seed: int, images: Images, first: int, count: int, component: int = 0, purpose: int = PIXEL) -> np.ndarray:
     """Uniform noise in [0, 1), multiples of 2^-24.
 
-    seed: 0 … 2^64 − 1 · images: numbers of the images, 0 … 2^32 − 1 · first, count: decisions first … first + count − 1
-    component: of a decision that needs several, default 0 · purpose: PIXEL, LATENT or PARTICLE
+    seed: 0 … 2^64 − 1.
+    images: numbers of the images, 0 … 2^32 − 1.
+    first, count: decisions first … first + count − 1.
+    component: of a decision that needs several, 0 by default.
+    purpose: PIXEL (default), LATENT or PARTICLE.
 
     Returns (len(images), count) float64. Raises ``ValueError`` for a seed, image number or decision outside its range.
     """
@@ -76,6 +85,12 @@ def uniform(seed: int, images: Images, first: int, count: int, component: int = 
 
 
 def normal(seed: int, images: Images, first: int, count: int, component: int = 0, purpose: int = LATENT) -> np.ndarray:
-    """Standard normal noise, with the parameters of ``uniform``: the inverse normal CDF of the middle of u's cell, so within ±5.42."""
+    """Standard normal noise: the inverse normal CDF of the middle of u's cell, so within ±5.42.
+
+    seed, images, first, count, component: as for ``uniform``.
+    purpose: PIXEL, LATENT (default) or PARTICLE.
+
+    Returns (len(images), count) float64.
+    """
     middle = uniform(seed, images, first, count, component, purpose) + 2.0**-25
     return torch.special.ndtri(torch.from_numpy(middle)).numpy()

@@ -43,13 +43,14 @@ def weighted(
 ) -> tuple[Tensor, Tensor]:
     """Walks K weighted particles per image.
 
+    model: a raster model.
     images: levels (B, *shape), read where known.
     known: (B, *shape) bool.
     condition: (B, …), or None.
     particles: K.
-    first: image number of the first image; particle k of image b has the noise of image number b · K + k, so that splitting a batch changes
-        nothing.
     temperature, seed, backend: as for ``complete``.
+    first: image number of the first image, 0 by default; particle k of image b has the noise of image number b · K + k, so that splitting a
+        batch changes nothing.
 
     Returns particles (B, K, *shape) int64 and their log weights (B, K), float64 nats.
     """
@@ -85,7 +86,11 @@ def completions(
     seed: int = 0,
     backend: Backend = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Completions of a few images at a time, drawn from their particles by the last weights; parameters as for ``weighted``.
+    """Completions of a few images at a time, drawn from their particles by the last weights.
+
+    model, images, known, condition, particles: as for ``weighted``.
+    num_samples: completions per image.
+    temperature, seed, backend: as for ``complete``.
 
     Yields completions (b, num_samples, *shape) and log weights (b, K).
     """
@@ -100,17 +105,23 @@ def completions(
 
 
 def choose(weights: Tensor, points: Tensor) -> Tensor:
-    """The particle at each point of [0, 1) of the cumulative weights: log weights (B, K), points (B, N) → (B, N) int64."""
+    """The particle at each point of the cumulative weights.
+
+    weights: log weights (B, K).
+    points: in [0, 1), (B, N).
+
+    Returns indices (B, N), int64.
+    """
     return torch.searchsorted(weights.softmax(1).cumsum(1), points, right=True).clamp_(max=weights.shape[1] - 1)
 
 
 def effective_size(weights: Tensor) -> Tensor:
-    """Effective sample size (Σ w)² / Σ w² of log weights (B, K) → (B,), from 1 to K."""
+    """Effective sample size (Σ w)² / Σ w², (B,), from 1 to K, of log ``weights`` (B, K)."""
     return 1 / weights.softmax(1).square().sum(1)
 
 
 def log_evidence(weights: Tensor) -> Tensor:
-    """Logarithm of the mean weight, which estimates log p(known): log weights (B, K) → (B,) nats."""
+    """Logarithm of the mean weight, nats (B,), which estimates log p(known); of log ``weights`` (B, K)."""
     return weights.logsumexp(1) - math.log(weights.shape[1])
 
 

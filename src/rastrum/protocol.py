@@ -1,7 +1,8 @@
 """The contract: images, conditions, distributions, choosers and frames, and the checks of what users pass in.
 
-The two kinds of model are defined in ``raster.py`` (one decision = one value of one channel of one pixel) and ``canvas.py``
-(one decision = the latent of one stroke). Shapes: B images, D decisions, K components of a mixture, L levels.
+Users subclass one of two kinds of model: ``RasterModel`` (``raster.py``; a decision is one value of one channel of one pixel) or
+``CanvasModel`` (``strokes.py``, its contract in ``canvas.py``; a decision is the latent of one stroke).
+Shapes: B images, D decisions, K components of a mixture, L levels.
 """
 
 from __future__ import annotations
@@ -57,7 +58,11 @@ class ImageSpec:
         return self.frames * self.channels * self.height * self.width
 
     def scale(self, x: Tensor, dtype: torch.dtype) -> Tensor:
-        """Integer levels → [−1, 1] in ``dtype``; the one place where levels become the inputs of a network."""
+        """Integer levels → [−1, 1]; the one place where levels become the inputs of a network.
+
+        x: integer levels, any shape.
+        dtype: of the result.
+        """
         return x.to(dtype) * (2.0 / (self.levels - 1)) - 1.0
 
 
@@ -94,18 +99,24 @@ class Distribution(Protocol):
     """A distribution over one integer level, with any leading batch shape S; ``levels`` of them."""
 
     @property
-    def levels(self) -> int: ...
+    def levels(self) -> int:
+        """The number of levels L."""
+        ...
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Nats of ``value`` (S, int64) → S."""
+        """Nats (S) of ``value`` (S), int64."""
         ...
 
     def log_pmf(self) -> Tensor:
-        """Nats of every level → (*S, levels)."""
+        """Nats of every level, (*S, levels)."""
         ...
 
     def sample(self, u: Tensor, temperature: float = 1.0) -> Tensor:
-        """The level that u ~ U(0, 1) (S, float64) falls on in the integer CDF → S int64."""
+        """The levels (S), int64, that uniform noise falls on in the integer CDF.
+
+        u: in [0, 1), (S), float64.
+        temperature: T > 0; draws from pmf^(1/T), renormalised. Default 1.
+        """
         ...
 
     def cdf(self, value: Tensor) -> Tensor:
@@ -146,11 +157,20 @@ class Chooser(Protocol):
     """Makes the decisions of a walk: samples, takes known values, writes to a bit stream or reads from one."""
 
     def __call__(self, t: int, distribution: Distribution, active: Tensor) -> Tensor:
-        """Values (B,) int64 for decision ``t``; where ``active`` (B,) bool is False the walk ignores the value."""
+        """Values (B,), int64, of one decision.
+
+        t: number of the decision.
+        distribution: of its value, batch shape (B,).
+        active: (B,) bool; where it is False the walk ignores the value.
+        """
         ...
 
     def native(self, t: int, stop: int) -> Work | None:
-        """The same for decisions t … stop − 1, described for an interpreter; None where only ``__call__`` can make them."""
+        """The same for decisions t … stop − 1, described for an interpreter; None where only ``__call__`` can make them.
+
+        t: number of the first decision.
+        stop: number of the decision after the last.
+        """
         ...
 
 
@@ -173,14 +193,24 @@ class Frame:
 
 
 def mro_index(instance: object, name: str) -> float:
-    """Where an attribute is defined: −1 on the object itself, 0 in its class, 1 … in the classes it inherits from, infinity nowhere."""
+    """Where an attribute is defined: −1 on the object itself, 0 in its class, 1 … in the classes it inherits from, infinity nowhere.
+
+    instance: the object.
+    name: of the attribute.
+    """
     if name in vars(instance):
         return -1
     return next((index for index, owner in enumerate(type(instance).__mro__) if name in vars(owner)), float("inf"))
 
 
 def as_tensor(what: str, value: object) -> Tensor:
-    """torch or numpy → torch; ``ValueError`` for anything that is not an array of real numbers."""
+    """An array of real numbers as a torch tensor.
+
+    what: its name in error messages.
+    value: torch, numpy, a number or nested lists of numbers.
+
+    Raises ``ValueError`` for anything else.
+    """
     if isinstance(value, np.ndarray) and not value.dtype.isnative:
         value = value.astype(value.dtype.newbyteorder("="))
     try:
@@ -193,17 +223,33 @@ def as_tensor(what: str, value: object) -> Tensor:
 
 
 def bits_per_dim(nats: Number, size: int) -> Number:
-    """Nats per image as bits per value of an image; size: values per image (``spec.size``)."""
+    """Bits per value of an image.
+
+    nats: per image, a number or a tensor.
+    size: values per image (``spec.size``).
+    """
     return nats / (size * math.log(2))
 
 
 def to_levels(x: Tensor, spec: ImageSpec) -> Tensor:
-    """Levels as users get them: uint8 up to 256 levels, else int64."""
+    """Levels as users get them: uint8 up to 256 levels, else int64.
+
+    x: integer levels, any shape.
+    spec: of the images.
+    """
     return x.to(torch.uint8 if spec.levels <= 256 else torch.int64)
 
 
 def check_images(spec: ImageSpec, x: ArrayLike, device: torch.device | str | None = None, what: str = "images") -> Tensor:
-    """Integer levels (B, *spec.shape), torch or numpy → int64 on ``device``; ``ValueError`` naming what is wrong."""
+    """Images as users pass them, checked.
+
+    spec: of the model.
+    x: integer levels (B, *spec.shape), torch or numpy.
+    device: where they go; None (default) leaves them where they are.
+    what: their name in error messages, "images" by default.
+
+    Returns int64 (B, *spec.shape). Raises ``ValueError`` naming what is wrong: type, shape or levels.
+    """
     x = as_tensor(what, x)
     if x.is_floating_point():
         raise ValueError(f"{what}: expected integer levels 0 … {spec.levels - 1}, got {x.dtype}; round to levels first")
@@ -216,7 +262,14 @@ def check_images(spec: ImageSpec, x: ArrayLike, device: torch.device | str | Non
 
 
 def check_kind(model: str, conditions: tuple[str, ...], spec: ConditionSpec | None) -> None:
-    """Raises ``ValueError`` unless a model of this name, which takes these kinds of ``conditions``, can have one of this ``spec``."""
+    """Check that a model can have a condition.
+
+    model: its name.
+    conditions: the kinds that it takes.
+    spec: the condition; None for none.
+
+    Raises ``ValueError`` for a kind that the model does not take.
+    """
     if spec is None or spec.kind in conditions:
         return
     if not conditions:
@@ -228,7 +281,16 @@ def check_kind(model: str, conditions: tuple[str, ...], spec: ConditionSpec | No
 def check_condition(
     spec: ConditionSpec | None, condition: ArrayLike | int | None, batch: int, device: torch.device | str | None = None
 ) -> Tensor | None:
-    """The condition as a tensor of ``batch`` rows (a single one is repeated); ``ValueError`` if missing or of the wrong kind."""
+    """A condition as users pass it, checked; a single one is repeated for the batch.
+
+    spec: of the model; None for an unconditional model.
+    condition: one per image (batch, *spec.shape), or one for all (*spec.shape); None for none.
+    batch: number of images.
+    device: where it goes; None (default) leaves it where it is.
+
+    Returns (batch, *spec.shape), int64 for classes, else float; None for an unconditional model.
+    Raises ``ValueError`` if it is missing, not wanted, of the wrong kind or shape, or out of range.
+    """
     if spec is None:
         if condition is not None:
             raise ValueError("condition: this model is unconditional, it takes none")

@@ -32,7 +32,10 @@ class Encoder:
         self.range = FULL
 
     def put(self, cdf_low: int, cdf_high: int) -> None:
-        """Encode the symbol with CDF interval [cdf_low, cdf_high) out of 2^24."""
+        """Encode the symbol of an interval.
+
+        cdf_low, cdf_high: its ends in the integer CDF, the upper one excluded, 0 ≤ cdf_low < cdf_high ≤ 2^24.
+        """
         assert 0 <= cdf_low < cdf_high <= CDF_TOTAL, (cdf_low, cdf_high)
         unit = self.range >> CDF_BITS
         self.low += unit * cdf_low
@@ -64,7 +67,10 @@ class Encoder:
 
 
 class Decoder:
-    """Reads one stream: ``threshold``, search it in the CDF, ``advance`` past the interval found; repeat."""
+    """Reads one stream: ``threshold``, search it in the CDF, ``advance`` past the interval found; repeat.
+
+    data: the bytes of one ``Encoder``.
+    """
 
     def __init__(self, data: bytes) -> None:
         self.data = data
@@ -77,7 +83,10 @@ class Decoder:
         return min(self.code // (self.range >> CDF_BITS), CDF_TOTAL - 1)
 
     def advance(self, cdf_low: int, cdf_high: int) -> None:
-        """Go past the symbol with CDF interval [cdf_low, cdf_high), which holds the threshold."""
+        """Go past a symbol.
+
+        cdf_low, cdf_high: the ends of its interval, which holds the threshold, as for ``Encoder.put``.
+        """
         assert 0 <= cdf_low < cdf_high <= CDF_TOTAL, (cdf_low, cdf_high)
         unit = self.range >> CDF_BITS
         self.code -= unit * cdf_low

@@ -1,7 +1,8 @@
-"""Raster models: exact likelihoods, one decision = one value of one channel of one pixel, in the model's own ``order``.
+"""Raster models, which have exact likelihoods.
 
-A user's model needs only ``distribution``; it is then correct and slow. A model that also says its step once, by ``lower``,
-samples for about the price of one forward pass: the base class runs that program instead of a full forward pass per decision.
+A decision is the value of one channel of one pixel; a model makes its decisions in its own ``order``. A user's model needs only
+``distribution``; it is then correct and slow. A model that also describes one step as a program, in ``lower``, samples for about the
+price of one forward pass: the base class runs that program instead of a full forward pass per decision.
 """
 
 from __future__ import annotations
@@ -29,10 +30,13 @@ Backend: TypeAlias = Literal["native", "torch", "naive"] | None
 class State:
     """Where a walk stands.
 
-    x: the values decided so far, (B, *shape) int64, zero where undecided.
-    t: the number of decisions made.
-    condition: as given, one per image, or None.
+    spec: of the images.
+    batch: number of images B.
+    condition: one per image, as a checked tensor; None for an unconditional model.
+    device: where the images are.
     engine: the interpreter of the step program, with its caches; None where each step is a full forward pass.
+
+    Further attributes: ``x``, the values decided so far, (B, *shape) int64, zero where undecided; ``t``, the number of decisions made.
     """
 
     def __init__(
@@ -56,14 +60,22 @@ class State:
 
     @property
     def batch(self) -> int:
+        """The number of images B."""
         return self.x.shape[0]
 
     def put(self, index: int, value: Tensor) -> None:
-        """Write ``value`` (B,) at the flat index of a decision."""
+        """Write the value of one decision.
+
+        index: flat index within an image.
+        value: integer levels (B,).
+        """
         self._columns[index].copy_(value)
 
     def select(self, index: Tensor) -> State:
-        """The state of the images at ``index`` (any number of them, repeats allowed)."""
+        """The state of some of the images, repeats allowed.
+
+        index: integers (n,), or a bool mask (B,).
+        """
         index = torch.arange(self.batch, device=self.x.device)[index]     # a bool mask selects too
         condition = None if self.condition is None else self.condition[index]
         engine = None if self.engine is None else self.engine.select(index)
@@ -73,6 +85,7 @@ class State:
         return other
 
     def copy(self) -> State:
+        """A state of its own memory, at the same point of the walk."""
         return self.select(torch.arange(self.batch, device=self.x.device))
 
     def repeat(self, n: int) -> State:
@@ -86,7 +99,7 @@ class RasterModel(Model):
     spec: shape and levels of the images that the model is for.
     condition_spec: the condition that the model is given with each image; None (default) for an unconditional model.
     order: the order of decisions, a permutation (D,) of the flat indices of ``x.flatten(1)``; None (default) is raster order: row, then
-        column, then channel, frame by frame for a video. The buffer ``order`` is the only statement of it.
+        column, then channel, frame by frame for a video. It is kept as the buffer ``order``, which everything else reads.
 
     Raises ``ValueError`` for an order that is no permutation.
     """
@@ -152,17 +165,36 @@ class RasterModel(Model):
         return self.log_prob_map(x, condition).double().flatten(1).sum(1)
 
     def loss_map(self, x: ArrayLike, condition: ArrayLike | int | None = None) -> Tensor:
-        """The training loss of each value given those before it in ``order``, (B, *spec.shape): −log p in nats."""
+        """The training loss of each value given those before it in ``order``, (B, *spec.shape): −log p in nats.
+
+        x: integer levels (B, *spec.shape), torch or numpy.
+        condition: one per image, or one for all; None (default) for an unconditional model.
+        """
         return -self.log_prob_map(x, condition)
 
     def loss(self, x: ArrayLike, condition: ArrayLike | int | None = None, seed: int | None = None) -> Tensor:
-        """The sum of ``loss_map`` over an image, (B,), in the model's precision: −log p(x) in nats."""
+        """The sum of ``loss_map`` over an image: −log p(x) in nats.
+
+        x: integer levels (B, *spec.shape), torch or numpy.
+        condition: one per image, or one for all; None (default) for an unconditional model.
+        seed: not used here; for models that draw noise.
+
+        Returns (B,), in the model's precision.
+        """
         return self.loss_map(x, condition).flatten(1).sum(1)
 
     def nats(
         self, x: ArrayLike, condition: ArrayLike | int | None = None, num_samples: int = 1, seed: int = 0, first: int = 0
     ) -> Tensor:
-        """−log p(x), exact, (B,) float64; of a model without a likelihood the loss. The other arguments are for models that draw noise."""
+        """−log p(x), exact; of a model without a likelihood the loss.
+
+        x: integer levels (B, *spec.shape), torch or numpy.
+        condition: one per image, or one for all; None (default) for an unconditional model.
+        seed: of the noise of a model whose loss draws some, 0 by default.
+        num_samples, first: not used here; for models with a bound.
+
+        Returns (B,), float64 for a likelihood.
+        """
         return -self.log_prob(x, condition) if self.has_likelihood else self.loss(x, condition, seed)
 
     @property
@@ -227,7 +259,12 @@ class RasterModel(Model):
         return program
 
     def step(self, state: State) -> Distribution:
-        """The distribution of decision ``state.t``, batch shape (B,). Raises ``ValueError`` where all decisions are made."""
+        """The distribution of decision ``state.t``, batch shape (B,).
+
+        state: from ``init``; the step changes only its caches.
+
+        Raises ``ValueError`` where all decisions are made.
+        """
         if state.t >= self.spec.size:
             raise ValueError(f"step: all {self.spec.size} decisions are made")
         if state.engine is not None:
@@ -252,7 +289,11 @@ class RasterModel(Model):
         raise TypeError(f"{type(self).__name__} has a step program but no head")
 
     def observe(self, state: State, value: Tensor) -> None:
-        """Make decision ``state.t``: write ``value`` (B,), of any integer type, and count ``state.t`` up."""
+        """Make decision ``state.t`` and count ``state.t`` up.
+
+        state: changed in place.
+        value: levels (B,), of any integer type.
+        """
         value = value.long()
         state.put(self._order_list[state.t], value)
         if state.engine is not None:
@@ -260,7 +301,12 @@ class RasterModel(Model):
         state.t += 1
 
     def prefill(self, state: State, x: Tensor, t: int) -> None:
-        """Make all decisions before number ``t`` as in x (B, *shape), without drawing: fills the caches."""
+        """Make all decisions before number ``t`` without drawing: fills the caches.
+
+        state: changed in place.
+        x: integer levels (B, *shape) that hold the values.
+        t: the number of decisions made afterwards.
+        """
         assert state.t <= t, "decisions are not taken back"
         values = x.flatten(1).long()
         if state.engine is None:
@@ -281,6 +327,7 @@ class RasterModel(Model):
     def decide(self, state: State, stop: int, work: Work, active: Tensor | None = None, kept: Tensor | None = None) -> None:
         """Make the decisions state.t … stop − 1 inside the engine, where it can (``state.decides``).
 
+        state: changed in place.
         stop: the number of decisions made afterwards.
         work: how to decide: draw, force, encode, decode or weigh.
         active: where ``work`` decides, (B, stop − t) bool; None (default) = everywhere.
@@ -301,7 +348,7 @@ _programs: WeakKeyDictionary[RasterModel, tuple[list[Tensor], Program]] = WeakKe
 
 
 def raster_order(spec: ImageSpec) -> Tensor:
-    """Frame, row, column, channel: (D,) flat indices of (T, C, H, W)."""
+    """The raster order of images of ``spec``: frame, row, column, then channel; (D,) flat indices of (T, C, H, W)."""
     index = torch.arange(spec.size).view(spec.frames, spec.channels, spec.height, spec.width)
     return index.permute(0, 2, 3, 1).reshape(-1)
 

@@ -108,7 +108,14 @@ class CanvasModel(Canvas):
         return torch.logsumexp(torch.cat(weights, dim=1), dim=1) - math.log(num_samples)
 
     def loss(self, x: ArrayLike, condition: ArrayLike | int | None = None, seed: int | None = None) -> Tensor:
-        """What training minimises, (B,): KL − reconstruction, which is −bound where the model has a likelihood."""
+        """What training minimises: KL − reconstruction, which is −bound where the model has a likelihood.
+
+        x: integer levels (B, *spec.shape), torch or numpy.
+        condition: one per image, or one for all; None (default) for an unconditional model.
+        seed: of the noise; None (default) draws it from torch's generator.
+
+        Returns nats (B,), float64.
+        """
         x, condition = self._check(x, condition)
         reconstruction, kl = self._terms(x, condition, seed, 0)
         return kl.sum(1) - reconstruction
@@ -116,6 +123,7 @@ class CanvasModel(Canvas):
     def nats(
         self, x: ArrayLike, condition: ArrayLike | int | None = None, num_samples: int = 1, seed: int = 0, first: int = 0
     ) -> Tensor:
+        """−bound in nats, (B,) float64; of a model without a likelihood the loss. Parameters as for ``Model.nats``."""
         if not self.has_likelihood:
             return self.loss(x, condition, seed)
         return -self.bound(x, condition, num_samples, seed, first=first)

@@ -7,7 +7,8 @@ On a CPU a piece of a few images keeps a convnet's maps in cache, and threads th
 inside one operation. The loss is ``model.loss``: −log p or −bound in nats per image, or whatever the network minimises.
 
 The same seed, settings and number of workers give the same run, bit for bit, on one machine; only a model that draws noise of its own
-(dropout, latents) needs ``workers=1`` for that, because its pieces share one stream of noise. A budget of time ends where it ends.
+(dropout, latents) needs ``workers=1`` for that, because its pieces share one stream of noise. Runs with a budget of time cannot be
+repeated exactly, because they end after as many steps as fit into it.
 """
 
 from __future__ import annotations
@@ -168,7 +169,12 @@ def _diverged(where: str, optim: OptimConfig) -> str:
 
 
 def learning_rate(optim: OptimConfig, step: int, fraction: float) -> float:
-    """Of the step after ``step`` ones, with ``fraction`` of the budget done; of a stage, where a model learns in stages."""
+    """The learning rate of one step.
+
+    optim: the optimiser's settings.
+    step: number of steps before this one, of the current stage where a model learns in stages.
+    fraction: how much of the budget, or of the stage, is done, 0 … 1.
+    """
     rise = min(1.0, (step + 1) / optim.warm_up) if optim.warm_up else 1.0
     return optim.learning_rate * rise * SCHEDULES[optim.schedule](optim, step, fraction)
 
@@ -191,7 +197,11 @@ MOMENTS = ("exp_avg", "exp_avg_sq", "square_avg")                         # what
 
 
 class Workers:
-    """Loss and gradient of a batch: worker w takes the pieces w, w + count, …; the sums of the workers are added in their order."""
+    """Loss and gradient of a batch: worker w takes the pieces w, w + count, …; the sums of the workers are added in their order.
+
+    model: on its device.
+    config: gives the sizes of batch and pieces, and the number of workers.
+    """
 
     def __init__(self, model: Model, config: TrainConfig) -> None:
         optim = config.optim
@@ -207,7 +217,13 @@ class Workers:
         self.pool.__exit__()
 
     def gradients(self, x: Tensor, condition: Tensor | None) -> float:
-        """Sets the gradient of the mean loss over images x; None for a parameter without one, which Adam then skips. → the mean loss."""
+        """Set the parameters' gradients of the mean loss; a parameter without one gets None, which Adam then skips.
+
+        x: integer levels (B, *spec.shape).
+        condition: one per image, or None.
+
+        Returns the mean loss.
+        """
 
         device = self.model.device
 
@@ -399,7 +415,12 @@ def _deferred_interrupt() -> Iterator[threading.Event]:
 
 
 def check_config(config: TrainConfig) -> None:
-    """``ValueError`` naming a setting out of range."""
+    """Check the settings of a run.
+
+    config: optimiser and budget.
+
+    Raises ``ValueError`` naming a setting out of range.
+    """
     optim, run = config.optim, config.run
     if run.steps is None and run.minutes is None and run.cpu_minutes is None:
         raise ValueError("train: a run needs a budget; set run.steps, run.minutes or run.cpu_minutes")

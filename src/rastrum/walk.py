@@ -46,7 +46,14 @@ class Sample:
         self._block: tuple[int, int, list[Tensor]] = (0, 0, [])
 
     def thresholds(self, t: int, batch: int, device: torch.device) -> Tensor:
-        """u · 2^24 (B,) int64 of decision ``t``."""
+        """The noise of a decision, as thresholds of the integer CDF.
+
+        t: number of the decision.
+        batch: number of images B.
+        device: where the model is.
+
+        Returns u · 2^24, (B,) int64.
+        """
         start, size, block = self._block
         if batch != size or not start <= t < start + len(block):
             noise = uniform(self.seed, np.arange(self.first, self.first + batch), t, NOISE_BLOCK, purpose=PIXEL)
@@ -56,17 +63,23 @@ class Sample:
         return block[t - start]
 
     def __call__(self, t: int, distribution: Distribution, active: Tensor) -> Tensor:
+        """Values (B,), int64, drawn from ``distribution``, as for ``Chooser``."""
         threshold = self.thresholds(t, len(active), active.device)
         if self.temperature == 1:
             return distribution.search(threshold)
         return distribution.sample(threshold / CDF_TOTAL, self.temperature)
 
     def native(self, t: int, stop: int) -> Work:
+        """The draws of decisions t … stop − 1, as for ``Chooser``."""
         return Work("draw", self.seed, self.first, self.temperature)
 
 
 class Force:
-    """Takes the values of images x (B, *shape); order: of the model's decisions."""
+    """Takes the values of given images.
+
+    x: integer levels (B, *shape).
+    order: the model's order of decisions, (D,) flat indices.
+    """
 
     def __init__(self, x: Tensor, order: Tensor) -> None:
         self._all = x.flatten(1)[:, order].long()
@@ -76,14 +89,21 @@ class Force:
         return self._all.unbind(1)
 
     def __call__(self, t: int, distribution: Distribution, active: Tensor) -> Tensor:
+        """Values (B,), int64, of decision ``t``, as for ``Chooser``."""
         return self._values[t]
 
     def native(self, t: int, stop: int) -> Work:
+        """The values of decisions t … stop − 1, as for ``Chooser``."""
         return Work("force", values=self._all[:, t:stop])
 
 
 class Encode(Force):
-    """Takes values as ``Force`` does, and writes each active one to the stream of its image."""
+    """Takes values as ``Force`` does, and writes each active one to the stream of its image.
+
+    x: integer levels (B, *shape).
+    order: the model's order of decisions, (D,) flat indices.
+    streams: one encoder per image.
+    """
 
     def __init__(self, x: Tensor, order: Tensor, streams: Sequence[Encoder]) -> None:
         super().__init__(x, order)
@@ -102,12 +122,16 @@ class Encode(Force):
 
 
 class Decode:
-    """Reads each active value from the stream of its image."""
+    """Reads each active value from the stream of its image.
+
+    streams: one decoder per image.
+    """
 
     def __init__(self, streams: Sequence[Decoder]) -> None:
         self.streams = streams
 
     def __call__(self, t: int, distribution: Distribution, active: Tensor) -> Tensor:
+        """Values (B,), int64, read for decision ``t``, as for ``Chooser``."""
         reads = active.tolist()
         thresholds = [stream.threshold() if read else 0 for stream, read in zip(self.streams, reads, strict=True)]
         threshold = torch.tensor(thresholds, device=active.device)
@@ -119,12 +143,15 @@ class Decode:
         return value
 
     def native(self, t: int, stop: int) -> Work:
+        """The reading of decisions t … stop − 1, as for ``Chooser``."""
         return Work("decode", streams=self.streams)
 
 
 @contextmanager
 def quiet(model: torch.nn.Module) -> Iterator[int]:
     """Evaluation mode, no autograd, and one thread on a CPU, because two slow down a loop of small calls.
+
+    model: put back as it was at the end.
 
     Yields the number of threads outside.
     """
@@ -153,11 +180,12 @@ def walk(
     """Decides the values of a batch of images one after another.
 
     model: a raster model.
-    batch: number of images, B.
+    batch: number of images B.
     chooser: what decides, such as ``Sample``.
-    condition: one per image, or one for all; None for an unconditional model.
-    known: bool, broadcasts to (B, *shape), or None; values: (B, *shape) levels, read where known.
-    every: a Frame per row, per decision, or per this many decisions.
+    condition: one per image, or one for all; None (default) for an unconditional model.
+    known: bool, broadcasts to (B, *shape); None (default) = nothing is known.
+    values: integer levels (B, *shape), read where known; None (default) where nothing is.
+    every: a Frame per row ("row", default), per decision ("decision"), or per this many decisions.
     backend: what runs a step, as for ``RasterModel.init``. An interpreter that can do a chooser's work makes all decisions between two
         Frames in one call, on as many threads as torch is set to use.
 

@@ -60,11 +60,16 @@ def scores(spec: ImageSpec, images: ArrayLike, nats: ArrayLike) -> Scores:
 
 
 def png_bits(spec: ImageSpec, images: ArrayLike) -> Tensor:
-    """Length in bits of each image (N, *spec.shape) as a PNG file of its levels: (N,) float64.
+    """Length in bits of each image as a PNG file of its levels.
 
     With two levels a pixel is stored in a bit, with more than 256 in two bytes. Three channels make a colour picture, any other number a
     grey picture per channel; frames stand below each other. Headers are the same for all images of a size, so they do not change z and
     rank.
+
+    spec: of the images.
+    images: integer levels (N, *spec.shape).
+
+    Returns (N,), float64.
     """
     x = check_images(spec, images).cpu().view(-1, spec.frames, spec.channels, spec.height, spec.width)
     tall = x.transpose(1, 2).flatten(2, 3).numpy()
@@ -103,7 +108,8 @@ def z_scores(values: ArrayLike, reference: ArrayLike) -> Tensor:
 def auroc(usual: ArrayLike, unusual: ArrayLike) -> float:
     """Area under the ROC curve: the probability that an unusual image scores above a usual one, ties counting half.
 
-    usual: scores (M,). unusual: scores (N,).
+    usual: scores (M,).
+    unusual: scores (N,).
 
     Returns 1 for a perfect score, 0.5 for a useless one, less where usual images score higher. Raises ``ValueError`` where either is empty.
     """

@@ -59,7 +59,12 @@ class Autoencoder(Model):
         self.to_code = nn.Linear(channels[-1] * height * width, size)
 
     def encode(self, x: ArrayLike) -> Tensor:
-        """Levels x (B, C, H, W) → h (B, size)."""
+        """The codes of images.
+
+        x: integer levels (B, C, H, W).
+
+        Returns h (B, size).
+        """
         weight = self.to_code.weight
         y = self.spec.scale(check_images(self.spec, x, weight.device), weight.dtype)
         for halve in self.halvings:
@@ -70,7 +75,8 @@ class Autoencoder(Model):
 class PixelCNNAutoencoder(Autoencoder):
     """The autoencoder with a Gated PixelCNN, ``decoder``, a model like any other.
 
-    overrides: options of its preset "small"; the other parameters are those of ``Autoencoder``.
+    spec, size, features: as for ``Autoencoder``.
+    overrides: options of the decoder's preset "small".
     """
 
     def __init__(self, spec: ImageSpec, size: int, features: int = 32, **overrides: int) -> None:
@@ -83,23 +89,39 @@ class PixelCNNAutoencoder(Autoencoder):
         self.decoder = decoder
 
     def map_of(self, code: Tensor) -> Tensor:
-        """The decoder's condition: h (B, size) → (B, MAPS, H/4, W/4)."""
+        """The decoder's condition: ``code`` h (B, size) → (B, MAP_CHANNELS, ⌈H/4⌉, ⌈W/4⌉)."""
         return F.relu(self.spread(code)).unflatten(1, self.coarse)
 
     def loss(self, x: ArrayLike, condition: ArrayLike | int | None = None, seed: int | None = None) -> Tensor:
-        """−log p(x | h(x)) of images x (B, *shape) in nats: (B,)."""
+        """−log p(x | h(x)) in nats, (B,).
+
+        x: integer levels (B, *shape).
+        condition, seed: not used.
+        """
         return -self.decoder.log_prob(x, self.map_of(self.encode(x)))
 
     @torch.no_grad()
     def decode(self, code: ArrayLike, seed: int = 0, temperature: float = 1.0) -> Tensor:
-        """Draws an image from each code h (B, size): levels (B, C, H, W). ``ValueError`` for another shape or values not finite."""
+        """Draws an image from each code.
+
+        code: h (B, size).
+        seed, temperature: as for ``sample``; 0 and 1 by default.
+
+        Returns levels (B, C, H, W). Raises ``ValueError`` for another shape or values not finite.
+        """
         code = as_tensor("code", code).to(self.to_code.weight)
         if code.ndim != 2 or len(code) == 0 or code.shape[1] != self.size or not bool(code.isfinite().all()):
             raise ValueError(f"code: expected {self.size} finite values per image, (B, {self.size}), got shape {tuple(code.shape)}")
         return sample(self.decoder, len(code), self.map_of(code), temperature, seed)
 
     def reconstruct(self, x: ArrayLike, seed: int = 0, temperature: float = 1.0) -> Tensor:
-        """Draws an image from the code of each image x (B, C, H, W)."""
+        """Draws an image from the code of each image.
+
+        x: integer levels (B, C, H, W).
+        seed, temperature: as for ``sample``; 0 and 1 by default.
+
+        Returns levels (B, C, H, W).
+        """
         with torch.no_grad():
             code = self.encode(x)
         return self.decode(code, seed, temperature)
@@ -108,7 +130,8 @@ class PixelCNNAutoencoder(Autoencoder):
 class SquaredErrorAutoencoder(Autoencoder):
     """The usual autoencoder: transposed convolutions, trained on the squared error.
 
-    parameters: of the decoder, whose width comes as near to them as it can; the other parameters are those of ``Autoencoder``.
+    spec, size, features: as for ``Autoencoder``.
+    parameters: of the decoder, whose width comes as near to them as it can.
 
     Raises ``ValueError`` where no width comes within 5 % of them.
     """
@@ -132,7 +155,7 @@ class SquaredErrorAutoencoder(Autoencoder):
         return spread + sum((16 * channels[i] + 1) * channels[i + 1] for i in range(HALVINGS))
 
     def picture(self, code: Tensor) -> Tensor:
-        """h (B, size) → intensities (B, C, H, W): 0 is the lowest level, 1 the highest, and nothing bounds them."""
+        """``code`` h (B, size) → intensities (B, C, H, W): 0 is the lowest level, 1 the highest, and nothing bounds them."""
         y = self.spread(code).unflatten(1, (-1, *self.low))
         for double in self.doublings:
             y = double(F.relu(y))

@@ -36,6 +36,13 @@ def log_posterior(model: RasterModel, x: ArrayLike, prior: ArrayLike | None = No
 
 @torch.no_grad()
 def class_log_probs(model: RasterModel, x: Tensor, classes: int) -> Tensor:
-    """log p(x | class) of images x (B, *shape) given each class, in nats: (B, classes) float64; a few images at a time."""
+    """log p(x | class) of each image given each class; a few images at a time.
+
+    model: a raster model whose condition is a class.
+    x: integer levels (B, *shape).
+    classes: their number.
+
+    Returns nats (B, classes), float64.
+    """
     parts = x.split(model.images_at_a_time)
     return torch.cat([torch.stack([model.log_prob(part, c) for c in range(classes)], 1) for part in parts])

@@ -76,11 +76,17 @@ class Classifier(Model):
 
     @abstractmethod
     def logits(self, x: ArrayLike) -> Tensor:
-        """Levels x (B, C, H, W) → (B, classes)."""
+        """The logits of each class.
+
+        x: integer levels (B, C, H, W).
+
+        Returns (B, classes).
+        """
 
     def loss(self, x: ArrayLike, condition: ArrayLike | int | None = None, seed: int | None = None) -> Tensor:
         """−log p(label | x) in nats, (B,).
 
+        seed: not used.
         x: levels (B, *shape).
         condition: the labels (B,), whole numbers below ``classes``.
 
@@ -98,6 +104,10 @@ class Classifier(Model):
 
 class ReadingClassifier(Classifier):
     """The classifier that reads by glimpses.
+
+    spec: of the images.
+    classes: their number.
+    config: its sizes; None (default) for the defaults of ``ReadingConfig``.
 
     Raises ``ValueError`` for a setting below 1, and for more filters than the image has pixels along a side.
     """
@@ -142,7 +152,9 @@ class ReadingClassifier(Classifier):
 
     @torch.no_grad()
     def glimpses(self, x: ArrayLike) -> tuple[Tensor, Tensor]:
-        """Where it looks, and what it sees, for pictures of levels x (B, C, H, W).
+        """Where it looks, and what it sees.
+
+        x: integer levels (B, C, H, W).
 
         Returns boxes (B, glimpses, 4), centre row, centre column, height and width in pixels, and patches (B, glimpses, C, N, N) in [0, 1].
         """
@@ -166,8 +178,11 @@ class ReadingClassifier(Classifier):
 class WholeImageClassifier(Classifier):
     """A network of the same size that sees the whole image at once, for comparison.
 
+    spec: of the images.
+    classes: their number.
     parameters: its width is chosen to come as near to them as it can.
-    convolutional: three layers of 3x3 filters with stride 2 and the maximum of each channel; default: a perceptron of two ReLU layers.
+    convolutional: three layers of 3x3 filters with stride 2 and the maximum of each channel; False (default): a perceptron of two ReLU
+        layers.
 
     Raises ``ValueError`` where no width comes within 5 % of ``parameters``.
     """

@@ -31,6 +31,7 @@ COMMANDS = {
 
 
 def usage() -> str:
+    """The text of ``rastrum --help``."""
     lines = ["usage: rastrum COMMAND [OPTIONS]", "", "Images made one decision after another.", "", "commands:"]
     lines += [f"  {name:<12} {what}" for name, (_, what) in COMMANDS.items()]
     lines += ["", "rastrum COMMAND --help shows a command's options; every command takes --json.", "rastrum --version prints the version."]
@@ -38,13 +39,16 @@ def usage() -> str:
 
 
 def complain(error: BaseException) -> None:
-    """Print an error as one line on stderr."""
+    """Print an ``error`` as one line on stderr."""
     text = " ".join(str(error).split()) or type(error).__name__
     print(f"rastrum: {text}", file=sys.stderr)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code. argv: the arguments; default: those of the process."""
+    """Run one command and return its exit code.
+
+    argv: the arguments; None (default): those of the process.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage())

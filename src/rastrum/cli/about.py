@@ -35,12 +35,15 @@ MODELS_LEGEND = (
 
 
 def model_line(name: str, kind: str, small: str, paper: str, conditions: str, colour: str, levels: str, videos: str) -> str:
-    """At most 80 columns."""
+    """A line of ``rastrum models``, at most 80 columns.
+
+    name, kind, small, paper, conditions, colour, levels, videos: its cells.
+    """
     return f"{name:<19} {kind:<6} {small:>6} {paper:>6}  {conditions:<16} {colour:<6} {levels:>6}  {videos:<6}".rstrip()
 
 
 def short(count: int) -> str:
-    """Three digits or so: 613, 9.6k, 138k, 53.6M."""
+    """A ``count`` in three digits or so: 613, 9.6k, 138k, 53.6M."""
     for size, suffix in ((1_000_000, "M"), (1000, "k")):
         if count >= size:
             return f"{count / size:.{1 if count < 100 * size else 0}f}{suffix}"
@@ -63,7 +66,11 @@ def bundled_lines() -> list[str]:
 
 
 def describe(name: str, presets: Sequence[str] = ("tiny", "small", "paper")) -> dict[str, Any]:
-    """What a model takes, found by building small ones."""
+    """What a model takes, found by building small ones.
+
+    name: in ``MODELS``.
+    presets: whose parameters are counted; all three by default.
+    """
     from ..models import MODELS, build
     from ..protocol import ImageSpec
     from ..strokes import CanvasModel
@@ -117,13 +124,16 @@ RECIPES_LEGEND = (
 
 
 def recipe_line(name: str, time: str, score: str, published: str) -> str:
-    """80 columns; a score's mark stands behind its number, so that numbers line up."""
+    """A line of ``rastrum recipes``, at most 80 columns; a score's mark stands behind its number, so that numbers line up.
+
+    name, time, score, published: its cells.
+    """
     number, mark = (score[:-1], "*") if score.endswith("*") else (score, " ")
     return f"  {name:<50} {time:>6} {number:>8}{mark} {published:>9}".rstrip()
 
 
 def unit(group: Sequence[Recipe]) -> str:
-    """What the scores of recipes on the same images are in."""
+    """The unit of the scores of a ``group``, recipes on the same images."""
     scores = (score for recipe in group for score in (recipe.expected, *recipe.published) if score is not None)
     name = next((score.unit for score in scores), "bits/dim")
     return "nats per image" if name == "nats" else name

@@ -92,7 +92,12 @@ def check(
 
 
 def find(model: str, toy: Toy, condition: str | None) -> Model:
-    """A fresh model by its name or class, for the small image, or a saved one."""
+    """A fresh model by its name or class, for the small image, or a saved one.
+
+    model: a name in ``MODELS``, FILE.py:CLASS, or a saved model.
+    toy: the small image and the preset, for a fresh model.
+    condition: as ``condition_spec`` reads it; None for an unconditional model.
+    """
     import rastrum
 
     file, _, class_name = model.rpartition(":")
@@ -112,7 +117,7 @@ def find(model: str, toy: Toy, condition: str | None) -> Model:
 
 
 def condition_spec(text: str) -> ConditionSpec:
-    """The condition that a flag describes: 10 (classes), vector:16, map:3x8x8."""
+    """The condition that the ``text`` of a flag describes: 10 (classes), vector:16, map:3x8x8."""
     from ..protocol import ConditionSpec
 
     kind, _, size = text.rpartition(":")
@@ -125,7 +130,13 @@ def condition_spec(text: str) -> ConditionSpec:
 
 
 def users_model(file: Path, class_name: str, spec: ImageSpec, condition: ConditionSpec | None) -> RasterModel:
-    """The class of a user's file, built as ``CLASS(spec)``, or ``CLASS(spec, condition_spec=…)``."""
+    """The class of a user's file, built as ``CLASS(spec)``, or ``CLASS(spec, condition_spec=…)``.
+
+    file: of Python.
+    class_name: in it.
+    spec: of the images.
+    condition: None for an unconditional model.
+    """
     from ..raster import RasterModel
 
     if not file.is_file():
@@ -154,7 +165,16 @@ def strengths(
     out: Path | None,
     json: bool,
 ) -> int:
-    """How strongly a trained model uses each earlier pixel, as a picture and as the pixels that matter most."""
+    """How strongly a trained model uses each earlier pixel, as a picture and as the pixels that matter most.
+
+    model: its folder or name.
+    network: the model itself.
+    data, images, split, count, binarise: the flags of the command that name the images.
+    flags: the conditions.
+    at: row and column of the decision; None for the default.
+    out: file of the picture; None for none.
+    json: whether to answer with JSON.
+    """
     from ..applications.dependencies import dependency_strengths
     from ..pictures.plots import dependency_picture
     from ..pictures.sheets import save_picture
@@ -183,7 +203,13 @@ def strengths(
 
 
 def flat_index(spec: ImageSpec, at: tuple[int, int]) -> int:
-    """Flat index of the last channel at a row and column."""
+    """Flat index of the last channel at a position.
+
+    spec: of the images.
+    at: row and column.
+
+    Raises ``ValueError`` for a position outside the image.
+    """
     row, column = at
     if not (0 <= row < spec.height and 0 <= column < spec.width):
         raise ValueError(f"--at: expected a position in {spec.height}x{spec.width}, got {row} {column}")

@@ -150,7 +150,13 @@ def complete(
 
 
 def known_part(spec: ImageSpec, known: str | None, context: int | None) -> tuple[int, Tensor]:
-    """How many first frames are known, and the mask that says what is: the flags --known and --context, or their defaults."""
+    """What is known of the images, by the flags --known and --context or their defaults.
+
+    spec: of the model.
+    known, context: the flags; None where they were not given.
+
+    Returns how many first frames are known, and the mask that says what is.
+    """
     from ..pictures.videos import check_context, first_frames
 
     if spec.frames == 1 or known is not None:
@@ -165,9 +171,16 @@ def known_part(spec: ImageSpec, known: str | None, context: int | None) -> tuple
 def draw_videos(
     network: RasterModel, x: Tensor, values: Tensor, condition: Tensor | None, name: str, context: int, out: Path | None, trace: Path | None
 ) -> None:
-    """Pictures of completed videos: x (B, *shape), called ``name``, and values (B, num_samples, *shape).
+    """Write pictures of completed videos.
 
-    out: strips of frames; trace: an animation, with the surprise of x if all of it is there (``name`` is "truth").
+    network: the model.
+    x: the videos, (B, *shape).
+    values: their completions, (B, num_samples, *shape).
+    condition: one per video, or None.
+    name: what x is called; "truth" if all of it is there.
+    context: number of known frames.
+    out: file of the strips of frames; None for none.
+    trace: file of the animation, with the surprise of x if all of it is there; None for none.
     """
     import torch
 
@@ -245,7 +258,12 @@ def reconstruct(
 
 
 def draw(frames: Iterator[Frame], count: int, keep: bool) -> list[Frame]:
-    """The frames of a walk, with a progress bar; only the last unless ``keep``."""
+    """The frames of a walk, with a progress bar.
+
+    frames: the walk.
+    count: number of images.
+    keep: whether all frames are kept, or only the last.
+    """
     kept: list[Frame] = []
     with progress("drawing", max(count, 1), "images") as report:
         for frame in frames:
@@ -255,7 +273,13 @@ def draw(frames: Iterator[Frame], count: int, keep: bool) -> list[Frame]:
 
 
 def known_mask(known: str, spec: ImageSpec) -> Tensor:
-    """The mask (1, H, W) that a half, a fraction of the rows from the top, or a mask picture describes."""
+    """The mask of what is known of an image.
+
+    known: a half ("top", "bottom", "left", "right"), a fraction of the rows from the top, or the file of a mask picture.
+    spec: of the images.
+
+    Returns (1, H, W) bool.
+    """
     import torch
 
     mask = torch.zeros(1, spec.height, spec.width, dtype=torch.bool)
@@ -289,20 +313,25 @@ def known_mask(known: str, spec: ImageSpec) -> Tensor:
 
 
 def order_of(model: Model) -> Tensor | None:
-    """The order of a raster model's decisions; a canvas model has none."""
+    """The order of a ``model``'s decisions; None for a canvas model."""
     from ..raster import RasterModel
 
     return model.order if isinstance(model, RasterModel) else None
 
 
 def last_values(frames: list[Frame]) -> Tensor:
+    """The values of the last of ``frames``."""
     values = frames[-1].values
     assert values is not None
     return values
 
 
 def as_text(image: Tensor, spec: ImageSpec) -> str:
-    """One image in characters, of a video the last frame: what is shown when no file is written."""
+    """One image in characters, of a video the last frame: what is shown when no file is written.
+
+    image: integer levels (*spec.shape).
+    spec: of the image.
+    """
     shades = " .:-=+*#%@"
     last = image if spec.frames == 1 else image[-1]
     grey = last.float().mean(0) / (spec.levels - 1)
@@ -310,8 +339,17 @@ def as_text(image: Tensor, spec: ImageSpec) -> str:
 
 
 def paths(out: Path | None, trace: Path | None) -> dict[str, str | None]:
+    """The files written, for JSON.
+
+    out, trace: the flags, or None.
+    """
     return {"out": out and str(out), "trace": trace and str(trace)}
 
 
 def written(title: str, *files: Path | None) -> list[str]:
+    """Lines that name the files written.
+
+    title: the first line.
+    files: a line for each that is not None.
+    """
     return [title, *(f"  {file}" for file in files if file is not None)]

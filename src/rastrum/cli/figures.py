@@ -82,7 +82,7 @@ def figures(
 
 
 def short_names(models: tuple[str, ...]) -> list[str]:
-    """A name per model, for folders and headings: the last part of its path, numbered where two have the same."""
+    """A name for each of ``models``, for folders and headings: the last part of its path, numbered where two have the same."""
     last = [Path(model).resolve().name for model in models]
     return [name if name not in last[:i] else f"{name}-{last[: i + 1].count(name)}" for i, name in enumerate(last)]
 
@@ -93,7 +93,15 @@ def short_names(models: tuple[str, ...]) -> list[str]:
 def draw_all(
     network: Model, dataset: Dataset, condition: Any, conditions: ConditionFlags, seed: int, measured: Any
 ) -> dict[str, bytes]:
-    """The files by name, drawn with a progress bar."""
+    """The files by name, drawn with a progress bar.
+
+    network: the model.
+    dataset: the images.
+    condition: one per image, or None.
+    conditions: flags that say the conditions of new images.
+    seed: of all that is drawn.
+    measured: ``Measures`` of a canvas model, else None.
+    """
     from ..pictures.figures import CANVAS_FIGURES, RASTER_FIGURES, RASTER_SHEET, SHEET, canvas_figures, raster_figures
     from ..raster import RasterModel
     from ..strokes import CanvasModel
@@ -112,7 +120,13 @@ def draw_all(
 
 
 def measure_all(network: Model, dataset: Dataset, condition: Any, seed: int) -> tuple[dict[str, Any], Any]:
-    """Scores of a model by name, and the ``Measures`` of a canvas model, else None."""
+    """Scores of a model by name, and the ``Measures`` of a canvas model, else None.
+
+    network: the model.
+    dataset: the images.
+    condition: one per image, or None.
+    seed: of the latents of a canvas model.
+    """
     import torch
 
     from ..pictures.figures import measure
@@ -135,7 +149,7 @@ def measure_all(network: Model, dataset: Dataset, condition: Any, seed: int) -> 
 
 
 def table(found: dict[str, dict[str, Any]]) -> Table:
-    """Rate, PSNR and likelihood, a row per model; β if one of them has it."""
+    """Rate, PSNR and likelihood, a row per model of ``found``, its scores by name; β if one of them has it."""
     from rich.table import Column, Table
 
     weighted = any(row["beta"] is not None for row in found.values())

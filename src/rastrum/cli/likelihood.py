@@ -135,7 +135,13 @@ def score(
 
 
 def without(reference: Dataset, scored: Dataset) -> Dataset:
-    """The images of a reference set that are not scored: compared with itself every image is usual."""
+    """The images of a reference set that are not scored: compared with itself every image is usual.
+
+    reference: the reference set.
+    scored: the images that are scored.
+
+    Raises ``ValueError`` where fewer than two images are left.
+    """
     import torch
 
     seen = {image.numpy().tobytes() for image in scored.images}
@@ -146,7 +152,13 @@ def without(reference: Dataset, scored: Dataset) -> Dataset:
 
 
 class Scoring(NamedTuple):
-    """How ``score`` scores every image."""
+    """How ``score`` scores every image.
+
+    num_samples: trajectories of a bound.
+    seed: of the bound's noise.
+    conditions: flags that say the conditions.
+    ensemble: whether flips and rotations are averaged.
+    """
 
     num_samples: int
     seed: int
@@ -155,7 +167,15 @@ class Scoring(NamedTuple):
 
 
 def score_images(network: Model, dataset: Dataset, how: Scoring, what: str) -> tuple[Tensor, list[Tensor]]:
-    """−log p of each image or a bound on it, (N,) float64 nats; and for a raster model log-probabilities of values, a map per batch."""
+    """Score images in nats.
+
+    network: the model.
+    dataset: the images.
+    how: trajectories, seed, conditions and ensemble.
+    what: text of the progress bar.
+
+    Returns −log p of each image or a bound on it, (N,) float64; and for a raster model log-probabilities of values, a map per batch.
+    """
     import torch
 
     from ..evaluation import ensemble_log_prob

@@ -7,7 +7,11 @@ from collections.abc import Iterable
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """A remedy for an unknown name: the nearest ones, or all of them."""
+    """A remedy for an unknown name: the nearest ones, or all of them.
+
+    name: the unknown one.
+    names: the known ones.
+    """
     names = list(names)
     near = difflib.get_close_matches(name, names, 3, 0.5)
     return f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(names)}"

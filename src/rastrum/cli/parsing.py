@@ -10,7 +10,7 @@ from typing import Any
 
 
 def reason(complaint: str) -> str:
-    """tyro's complaint (a title and sections between rules, boxed or not) as one line: what is wrong, and the flag that was meant."""
+    """tyro's ``complaint`` (a title and sections between rules, boxed or not) as one line: what is wrong, and the flag that was meant."""
     boxed = complaint.lstrip().startswith("╭")
     sections: list[list[str]] = [[]]
     for line in complaint.splitlines():
@@ -25,7 +25,15 @@ def reason(complaint: str) -> str:
 
 
 def parse(target: Any, argv: Sequence[str], prog: str, **options: Any) -> Any:
-    """What tyro makes of a typed target (``options``: its own). ``ValueError`` with one line for what does not parse; exits after help."""
+    """What tyro makes of a typed target.
+
+    target: a function or a dataclass.
+    argv: the arguments.
+    prog: the command, for help.
+    options: of ``tyro.cli``.
+
+    Raises ``ValueError`` with one line for what does not parse; exits after help.
+    """
     import tyro
 
     complaint = io.StringIO()
@@ -39,7 +47,7 @@ def parse(target: Any, argv: Sequence[str], prog: str, **options: Any) -> Any:
 
 
 def bind(function: Callable[..., int | None]) -> Callable[..., Callable[[], int | None]]:
-    """The same signature, but it only takes the arguments: what it returns runs the function, outside of parsing."""
+    """The signature of a ``function``, but it only takes the arguments: what it returns runs the function, outside of parsing."""
 
     @functools.wraps(function)
     def take(*args: Any, **keywords: Any) -> Callable[[], int | None]:

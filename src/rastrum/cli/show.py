@@ -28,6 +28,7 @@ SAVED = "as numpy.save writes it, repeated if there are fewer"
 
 
 def whole_numbers(words: list[str]) -> tuple[int, ...]:
+    """``words`` as whole numbers; ``ValueError`` for others, and for none."""
     try:
         found = tuple(map(int, words))
     except ValueError:
@@ -70,7 +71,12 @@ messages = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
 
 
 def answer(result: dict[str, Any], as_json: bool, *lines: RenderableType) -> None:
-    """Print ``result`` as JSON, or ``lines`` for people, on stdout."""
+    """Print the answer of a command on stdout.
+
+    result: what is printed as one JSON object.
+    as_json: whether it is; else ``lines`` are printed.
+    lines: text or tables for people.
+    """
     if as_json:
         print(json.dumps(result, ensure_ascii=False, default=str))
         return
@@ -81,7 +87,11 @@ def answer(result: dict[str, Any], as_json: bool, *lines: RenderableType) -> Non
 
 @contextmanager
 def progress(what: str, total: float, unit: str) -> Iterator[Callable[..., None]]:
-    """A bar on stderr with throughput in ``unit`` per second and time left.
+    """A bar on stderr with throughput and time left.
+
+    what: text before the bar.
+    total: how much there is to do.
+    unit: of the throughput, per second.
 
     Yields a function of how much is done, and of how much (default: ``total``).
     """
@@ -100,7 +110,12 @@ def progress(what: str, total: float, unit: str) -> Iterator[Callable[..., None]
 
 
 def load_model(name: str) -> Model:
-    """The model that a command names, in evaluation mode; ``ValueError`` with a remedy if there is none."""
+    """The model that a command names, in evaluation mode.
+
+    name: a saved model's folder, or rastrum/NAME.
+
+    Raises ``ValueError`` with a remedy if there is none.
+    """
     import rastrum
 
     return rastrum.load(name).eval()
@@ -109,9 +124,14 @@ def load_model(name: str) -> Model:
 def condition_for(
     model: Model, count: int, flags: ConditionFlags, dataset: Dataset | None = None, in_turn: bool = False
 ) -> Tensor | None:
-    """The conditions of ``count`` images: those of ``flags``, repeated; else those of the data set; None for an unconditional model.
+    """The conditions of a command's images: those of its flags, repeated; else those of the data set; None for an unconditional model.
 
-    in_turn: for images that are drawn: classes 0, 1, 2, …, and the data set's vectors or maps, repeated.
+    model: takes the conditions.
+    count: number of images.
+    flags: conditions given on the command line.
+    dataset: the images' data set; None (default) for none.
+    in_turn: for images that are drawn: classes 0, 1, 2, …, and the data set's vectors or maps, repeated; False by default.
+
     Raises ``ValueError`` for a condition that the model does not take, and where there is none for a conditional model.
     """
     import torch
@@ -145,7 +165,11 @@ def condition_for(
 
 
 def conditions_in(model: Model, dataset: Dataset) -> Tensor | None:
-    """The condition that the data set has for each image; None if it has none of the shape that the model takes."""
+    """The condition that a data set has for each image; None if it has none of the shape that the model takes.
+
+    model: its ``condition_spec`` says which.
+    dataset: the images.
+    """
     from ..evaluation import conditions_for
 
     spec, found = model.condition_spec, conditions_for(model, dataset)
@@ -153,7 +177,13 @@ def conditions_in(model: Model, dataset: Dataset) -> Tensor | None:
 
 
 def saved_array(flag: str, path: Path) -> np.ndarray:
-    """The array of real numbers in a .npy file; ``ValueError`` for any other file."""
+    """The array of real numbers in a .npy file.
+
+    flag: that named the file, for messages.
+    path: of the file.
+
+    Raises ``ValueError`` for any other file.
+    """
     import numpy as np
 
     if not path.is_file():
@@ -170,7 +200,14 @@ def saved_array(flag: str, path: Path) -> np.ndarray:
 
 
 def saved_conditions(flag: str, path: Path, shape: tuple[int, ...]) -> Tensor:
-    """Vectors or maps of ``shape`` in a .npy file, one or several: (N, *shape) float32. Raises ``ValueError`` for any other array."""
+    """Vectors or maps in a .npy file, one or several.
+
+    flag: that named the file, for messages.
+    path: of the file.
+    shape: of one condition.
+
+    Returns (N, *shape) float32. Raises ``ValueError`` for any other array.
+    """
     import numpy as np
     import torch
 
@@ -188,7 +225,14 @@ def saved_conditions(flag: str, path: Path, shape: tuple[int, ...]) -> Tensor:
 
 
 def check_suffix(flag: str, path: Path | None, *suffixes: str) -> None:
-    """``ValueError`` before any work if ``path`` does not end in one of ``suffixes``, or its folder is not there."""
+    """Check the name of a file before any work.
+
+    flag: that named the file, for messages.
+    path: of the file; None where there is none.
+    suffixes: that it may have, such as ".png".
+
+    Raises ``ValueError`` for another suffix, and for a folder that is not there.
+    """
     if path is None:
         return
     if path.suffix.lower() not in suffixes:

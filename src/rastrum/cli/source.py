@@ -50,7 +50,11 @@ Paths: TypeAlias = Annotated[
 
 @dataclass(frozen=True)
 class Loaded:
-    """Images as a model takes them. made_for: the data of its training, None if its folder does not say."""
+    """Images as a model takes them.
+
+    dataset: the images.
+    made_for: the data of the model's training; None if its folder does not say.
+    """
 
     dataset: Dataset
     made_for: DataConfig | None
@@ -88,21 +92,25 @@ class Loaded:
 
 
 def described(name: str, split: str, options: DataOptions | None) -> str:
-    """A data set and its preprocessing in words."""
+    """A data set and its preprocessing in words.
+
+    name, split: of the data set.
+    options: the preprocessing; None = unknown.
+    """
     if options is None:
         return f"{name} {split}, levels as saved"
     return f"{name} {split}, {str(options) or 'no preprocessing'}"
 
 
 def plain(config: DataOptions) -> DataOptions:
-    """The preprocessing alone."""
+    """The preprocessing in ``config`` alone."""
     from ..config import DataOptions
 
     return DataOptions(**{field.name: getattr(config, field.name) for field in fields(DataOptions)})
 
 
 def held_out(own: DataConfig) -> str:
-    """The split to score: what was not trained on; the final test set where training was watched on a validation set."""
+    """The split of ``own`` to score: what was not trained on; the final test set where training was watched on a validation set."""
     return "test" if own.held_out.split("[")[0] == "validation" else own.held_out
 
 
@@ -118,11 +126,18 @@ def load_images(
     flag: str = "--data",
     paths: Literal["folded", "clipped"] | None = None,
 ) -> Loaded:
-    """Images as ``network`` takes them.
+    """Images as a model takes them.
 
-    model: its folder or name, which says what it was made for. name: a data set; images: a folder or picture instead; neither: the data
-    that the model was made for. split: None = what was held out. count: a random subset of so many; None = all.
-    binarise, paths: None = as in training. crop: cut a part of each image instead of resizing. flag: what named the data set, in messages.
+    network: the model.
+    model: its folder or name, which says what it was made for.
+    name: a data set; None = the one that the model was made for, or ``images``.
+    images: a folder or picture instead of a data set; None for none.
+    split: of the data set; None = what was held out.
+    count: a random subset of so many; None = all.
+    binarise: how, for a model of two levels; None = as in training.
+    crop: cut a part of each image instead of resizing; False by default.
+    flag: what named the data set, in messages; "--data" by default.
+    paths: of moving digits; None (default) = as in training.
 
     Raises ``ValueError`` for two sources, for none where the model's folder does not name one, and images that cannot be made to fit.
     """
@@ -171,7 +186,14 @@ def load_images(
 
 
 def preprocessing(spec: ImageSpec, name: str, own: DataConfig | None, binarise: How | None, crop: bool) -> DataOptions:
-    """That of the model's training for its own data set; for another, what makes its images fit, binarised and cropped as in training."""
+    """That of the model's training for its own data set; for another, what makes its images fit, binarised and cropped as in training.
+
+    spec: of the model's images.
+    name: of the data set.
+    own: the data of the model's training; None = unknown.
+    binarise: how, instead of as in training; None for as in training.
+    crop: whether a part of each image is cut instead of resizing.
+    """
     from ..config import DataOptions
     from ..data.sources import THRESHOLDED, VIDEOS
 
@@ -194,9 +216,15 @@ def preprocessing(spec: ImageSpec, name: str, own: DataConfig | None, binarise: 
 
 
 def load_videos(spec: ImageSpec, path: Path, frames: int, count: int | None, binarise: How | None) -> tuple[Dataset, bool]:
-    """Levels (N, T, C, H, W) in a .npy file, at least ``frames`` of them; missing frames are dark.
+    """Videos in a .npy file; missing frames are dark.
 
-    Returns the videos, and whether all frames were there. Raises ``ValueError`` for another file, shape or level, and for ``binarise``.
+    spec: of the model.
+    path: of the file, integer levels (N, T, C, H, W).
+    frames: how many must be there at least.
+    count: a random subset of so many videos; None = all.
+    binarise: None; ``ValueError`` for anything else.
+
+    Returns the videos, and whether all frames were there. Raises ``ValueError`` for another file, shape or level.
     """
     from ..data.dataset import Dataset
     from ..pictures.videos import pad_frames

@@ -32,7 +32,10 @@ SAMPLES, VIDEOS = 16, 4
 
 
 def train(argv: Sequence[str]) -> int | None:
-    """Parse ``RECIPE [OPTIONS]``, train, and return the exit code."""
+    """Parse ``RECIPE [OPTIONS]``, train, and return the exit code.
+
+    argv: the arguments after ``train``.
+    """
     if not argv or argv[0] in ("-h", "--help"):
         if not argv:
             raise ValueError("train: which recipe? `rastrum recipes` lists them")
@@ -58,9 +61,12 @@ def train(argv: Sequence[str]) -> int | None:
 
 
 def follow(recipe: Recipe, command: list[str], tensorboard: bool, as_json: bool) -> int:
-    """Run a recipe and show its progress; exit code 130 after Ctrl-C.
+    """Run a recipe and show its progress; returns the exit code, 130 after Ctrl-C.
 
-    command: the words that were typed, for the model's folder. tensorboard: write its curves too. as_json: answer with JSON.
+    recipe: what to run.
+    command: the words that were typed, for the model's folder.
+    tensorboard: whether to write its curves too.
+    as_json: whether to answer with JSON.
     """
     from ..checkpoint import Origin
     from ..data.dataset import load_dataset
@@ -99,7 +105,7 @@ def follow(recipe: Recipe, command: list[str], tensorboard: bool, as_json: bool)
 
 
 def said(evaluation: Evaluation) -> str:
-    """A score in words, with its kind."""
+    """An ``evaluation`` in words, with its kind."""
     error = "" if math.isnan(evaluation.standard_error) else f" ± {evaluation.standard_error:.2f}"
     text = f"{evaluation.nats:.2f}{error} nats"
     if evaluation.kind == "loss":
@@ -110,6 +116,7 @@ def said(evaluation: Evaluation) -> str:
 
 
 def as_dict(evaluation: Evaluation) -> dict[str, Any]:
+    """An ``evaluation`` for JSON, with bits per dimension."""
     bits = {"bits_per_dim": evaluation.bits_per_dim, "bits_standard_error": evaluation.bits_standard_error}
     result = {**dataclasses.asdict(evaluation), **bits}
     return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in result.items()}
@@ -173,7 +180,12 @@ def scalars(folder: Path | None) -> Iterator[Any]:
 
 
 def sample_sheet(state: TrainState, held_out: Dataset, folder: Path) -> None:
-    """Write samples-STEP.png of the averaged model, under each class in turn, or under the conditions of held-out images."""
+    """Write samples-STEP.png of the averaged model, under each class in turn, or under the conditions of held-out images.
+
+    state: of the run.
+    held_out: the held-out images.
+    folder: where the picture goes.
+    """
     import rastrum
 
     from ..pictures.sheets import save_picture, sheet

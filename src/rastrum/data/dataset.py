@@ -52,14 +52,18 @@ SEQUENCES = 1000               # fixed videos of a split
 class Dataset:
     """Images of one split.
 
-    name, split: as ``load_dataset`` takes them. spec: of the images.
+    name, split: as ``load_dataset`` takes them.
+    spec: of the images.
     images: uint8 levels (N, *spec.shape).
-    labels: class numbers, int64 (N,), or None. classes: their number, 0 without labels. class_names: by number, empty if unknown.
-    conditions: what else is known of each image: float32 vectors (N, size) or spatial maps (N, c, h, w), or None.
-    originals: only for dynamic binarisation and crops, what ``batches`` draws from: uint8 (N, C, H', W') below ``original_levels``, larger
-    than ``spec`` where it crops and of more levels where it binarises; ``images`` is one fixed draw.
-    fresh: only for images that are generated without end: makes images of a number of images and a seed, for ``batches``.
-    options: the preprocessing that was applied, None = unknown.
+    labels: class numbers, int64 (N,); None (default) for none.
+    classes: number of classes; 0 (default) without labels.
+    originals: for dynamic binarisation and crops only, what ``batches`` draws from: uint8 (N, C, H', W'), larger than ``spec`` where it
+        crops and of more levels where it binarises; ``images`` is then one fixed draw. None (default) for none.
+    original_levels: number of levels of ``originals``, 256 by default.
+    conditions: what else is known of each image: float32 vectors (N, size) or spatial maps (N, c, h, w); None (default) for nothing.
+    fresh: for images that are generated without end only: makes images from a number of images and a seed, for ``batches``; default None.
+    class_names: by class number; empty (default) if unknown.
+    options: the preprocessing that was applied; None (default) = unknown.
     """
 
     name: str
@@ -87,14 +91,21 @@ class Dataset:
         return ConditionSpec("vector", size[0]) if len(size) == 1 else ConditionSpec("map", size)  # pyright: ignore[reportArgumentType]
 
     def select(self, index: Tensor | slice) -> Dataset:
-        """The images at ``index``; a set that generates images without end stays one only if all are kept."""
+        """Some of the images; a set that generates images without end stays one only if all are kept.
+
+        index: integers (n,) or a slice.
+        """
         if isinstance(index, slice) and index == slice(None):
             return self
         every = {name: getattr(self, name) for name in ("images", "labels", "originals", "conditions")}
         return replace(self, fresh=None, **{name: None if values is None else values[index] for name, values in every.items()})
 
     def subset(self, count: int | None, seed: int = 0) -> Dataset:
-        """A random subset of ``count`` images in the order of the set, the same for the same seed; all of them for None."""
+        """A random subset in the order of the set, the same for the same seed.
+
+        count: number of images, at least 1; None, or as many as there are, gives all.
+        seed: of the choice, 0 by default.
+        """
         if count is None or count >= len(self):
             return self
         if count < 1:
@@ -141,8 +152,10 @@ class Dataset:
 def load_dataset(name: str, split: str = "train", options: DataOptions | None = None, progress: Progress | None = None) -> Dataset:
     """Read a data set and preprocess it.
 
-    name: as listed at the head of this file. split: "train", "test", "test[:9000]"; a set may have others.
-    options: preprocessing; default: none. progress: is called with the fraction read, 0 … 1.
+    name: as listed at the head of this file.
+    split: "train" (default), "test", or a part of one such as "test[:9000]"; a set may have others.
+    options: preprocessing; None (default) for none.
+    progress: called with the fraction read, 0 … 1; None (default) for nothing.
 
     A split's slice and ``limit`` are taken after a static draw, so a part of a set holds the same images as the whole.
 

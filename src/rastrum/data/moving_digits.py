@@ -29,7 +29,13 @@ SMALLEST = 8                   # pixels along a side of a canvas on which a digi
 
 
 def shrunk(digits: np.ndarray, size: int) -> np.ndarray:
-    """Digits (M, 28, 28) for a canvas of ``size`` pixels along a side, resized by area averages."""
+    """Digits for a canvas, resized by area averages.
+
+    digits: uint8 (M, 28, 28).
+    size: pixels along a side of the canvas.
+
+    Returns uint8 (M, side, side), side = 28 · size / 64, rounded.
+    """
     from PIL import Image
 
     side = max(1, round(DIGIT * size / CANVAS))

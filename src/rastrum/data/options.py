@@ -11,7 +11,7 @@ from .moving_digits import PATHS
 
 
 def check_options(options: DataOptions) -> None:
-    """``ValueError`` naming an option out of range."""
+    """Raises ``ValueError`` naming a value of ``options`` that is out of range."""
     at_least_one = {"size": options.size, "crop": options.crop, "frames": options.frames, "limit": options.limit}
     for name, value in at_least_one.items():
         if value is not None and value < 1:
@@ -27,15 +27,27 @@ def check_options(options: DataOptions) -> None:
 
 
 def requantise(values: np.ndarray, levels: int, to: int) -> np.ndarray:
-    """Levels 0 … levels − 1 → the nearest of 0 … to − 1 as uint8, exact: halves go up."""
+    """The nearest of fewer or more levels, exact: halves go up.
+
+    values: 0 … levels − 1, any shape.
+    levels: number of levels of ``values``, up to 256.
+    to: number of levels of the result, up to 256.
+
+    Returns uint8 of the same shape.
+    """
     table = [(2 * value * (to - 1) + levels - 1) // (2 * (levels - 1)) for value in range(levels)]
     return np.array(table, np.uint8)[values.astype(np.uint8)]
 
 
 def binarise(values: np.ndarray, levels: int, how: str, seed: int) -> np.ndarray:
-    """Images (N, …) below ``levels`` → 0 and 1 as uint8.
+    """Images of two levels.
 
-    how: "threshold" = 1 from half intensity on; "static" or "dynamic" = one draw by ``seed``, 1 with the probability of the intensity.
+    values: images (N, …), 0 … levels − 1.
+    levels: number of levels of ``values``.
+    how: "threshold" = 1 from half intensity on; "static" or "dynamic" = one draw, 1 with the probability of the intensity.
+    seed: of the draw.
+
+    Returns 0 and 1 as uint8 (N, …).
     """
     if how == "threshold":
         return (2 * values.astype(np.int32) >= levels - 1).astype(np.uint8)
@@ -44,13 +56,25 @@ def binarise(values: np.ndarray, levels: int, how: str, seed: int) -> np.ndarray
 
 
 def random_corners(count: int, whole: tuple[int, int], part: tuple[int, int], seed: int) -> np.ndarray:
-    """Row and column (count, 2) of the upper left pixel of parts of images, both sizes (height, width)."""
+    """Random positions of parts of images.
+
+    count: number of images N.
+    whole, part: (height, width) of the images and of the parts.
+    seed: of the positions.
+
+    Returns row and column (N, 2) of the upper left pixels.
+    """
     rooms = tuple(outer - inner + 1 for outer, inner in zip(whole, part, strict=True))
     return np.random.RandomState(seed).randint(0, rooms, (count, 2))
 
 
 def cut(images: Tensor, corners: Tensor | np.ndarray, size: tuple[int, int]) -> Tensor:
-    """The part of ``size`` = (height, width) of each of images (N, C, H, W), from the row and column in corners (N, 2) on."""
+    """A part of each image.
+
+    images: (N, C, H, W).
+    corners: row and column of each part's upper left pixel, (N, 2).
+    size: (height, width) of the parts.
+    """
     height, width = size
     parts = zip(images, corners.tolist(), strict=True)
     return torch.stack([image[:, top : top + height, left : left + width] for image, (top, left) in parts])

@@ -27,10 +27,15 @@ BLOCK = 1000                   # pictures at a time, so that no second copy of a
 
 
 def paste(canvases: np.ndarray, patches: np.ndarray, corners: np.ndarray, paint: np.ndarray | None = None) -> None:
-    """Lay patches (N, h, w) on canvases (N, C, H, W), in place, with the upper left pixel at corners (N, 2) = row, column.
+    """Lay patches on canvases, in place.
 
-    paint: None = intensities add up, clipped at 255. (N, C) = the colour of each patch, whose values say how much of it covers a pixel,
-    255 = all. Raises ``ValueError`` where a patch would reach over the edge.
+    canvases: uint8 (N, C, H, W).
+    patches: uint8 (N, h, w).
+    corners: row and column of each patch's upper left pixel, (N, 2).
+    paint: (N, C) uint8, the colour of each patch, whose values say how much of it covers a pixel, 255 = all; None (default) = intensities
+        add up, clipped at 255.
+
+    Raises ``ValueError`` where a patch would reach over the edge.
     """
     height, width = patches.shape[1:]
     room = np.array(canvases.shape[2:]) - (height, width)
@@ -46,7 +51,16 @@ def paste(canvases: np.ndarray, patches: np.ndarray, corners: np.ndarray, paint:
 
 
 def two_digits(digits: np.ndarray, count: int, size: int, seed: int, colour: bool = False) -> Iterator[np.ndarray]:
-    """``count`` pictures of two of the digits (M, h, w), in blocks (N, C, size, size); C is 3 in colour, else 1."""
+    """Pictures of two digits each, in blocks.
+
+    digits: uint8 (M, h, w), chosen at random.
+    count: number of pictures.
+    size: pixels along a side of a picture.
+    seed: of all that is random.
+    colour: digits of two colours on a coloured ground, C = 3; False (default) for grey, C = 1.
+
+    Yields uint8 (N, C, size, size).
+    """
     random = np.random.RandomState(seed)  # a stream that numpy keeps for all time
     chosen = random.randint(0, len(digits), (count, 2))
     corners = _corners(random, (count, 2), size, digits.shape[1:])
@@ -64,7 +78,14 @@ def two_digits(digits: np.ndarray, count: int, size: int, seed: int, colour: boo
 
 
 def cluttered(digits: np.ndarray, size: int, seed: int) -> Iterator[np.ndarray]:
-    """A picture of every digit (M, h, w) in its order, among scraps of others, in blocks (N, 1, size, size)."""
+    """A picture of every digit in its order, among scraps of others, in blocks.
+
+    digits: uint8 (M, h, w).
+    size: pixels along a side of a picture.
+    seed: of all that is random.
+
+    Yields uint8 (N, 1, size, size).
+    """
     random = np.random.RandomState(seed)
     count, scraps = len(digits), scrap_count(size)
     corners = _corners(random, (count,), size, digits.shape[1:])
@@ -82,7 +103,14 @@ def cluttered(digits: np.ndarray, size: int, seed: int) -> Iterator[np.ndarray]:
 
 
 def one_digit(digits: np.ndarray, size: int, seed: int) -> tuple[Iterator[np.ndarray], np.ndarray]:
-    """A picture of every digit (M, h, w) in its order, in blocks (N, 1, size, size); and the cell (M, 2) of each, row and column."""
+    """A picture of every digit in its order, in blocks, and where each digit lies.
+
+    digits: uint8 (M, h, w).
+    size: pixels along a side of a picture.
+    seed: of the positions.
+
+    Returns an iterator over uint8 (N, 1, size, size), and the cell of each digit, row and column (M, 2).
+    """
     corners = _corners(np.random.RandomState(seed), (len(digits),), size, digits.shape[1:])
     cells = corners * CELLS // (np.array([size, size]) - digits.shape[1:] + 1)
 
@@ -97,21 +125,28 @@ def one_digit(digits: np.ndarray, size: int, seed: int) -> tuple[Iterator[np.nda
 
 
 def halved(digits: np.ndarray) -> np.ndarray:
-    """Digits (M, h, w) of even sides → (M, h / 2, w / 2): the mean of 2x2 pixels, halves go up."""
+    """``digits`` (M, h, w) of even sides → (M, h / 2, w / 2): the mean of 2x2 pixels, halves go up."""
     count, height, width = digits.shape
     quarters = digits.reshape(count, height // 2, 2, width // 2, 2).astype(np.uint16)
     return ((quarters.sum((2, 4)) + 2) // 4).astype(np.uint8)
 
 
 def spatial_maps(cells: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
-    """(M, classes, 4, 4) float32: 1 for the class at its cell (M, 2), else 0."""
+    """Maps that hold 1 for the class of a digit at its cell, else 0.
+
+    cells: row and column (M, 2).
+    labels: class numbers (M,).
+    classes: their number.
+
+    Returns float32 (M, classes, 4, 4).
+    """
     maps = np.zeros((len(cells), classes, CELLS, CELLS), np.float32)
     maps[np.arange(len(cells)), labels, cells[:, 0], cells[:, 1]] = 1
     return maps
 
 
 def scrap_count(size: int) -> int:
-    """Number of scraps on a canvas: the published 4 on 60 pixels a side and 8 on 100, linear between and beyond."""
+    """Scraps on a canvas of ``size`` pixels a side: the published 4 on 60 and 8 on 100, linear between and beyond."""
     return max(0, size // 10 - 2)
 
 

@@ -67,8 +67,10 @@ Progress = Callable[[float], object]  # takes the fraction read, 0 … 1
 class Source:
     """Images of a split, not opened yet.
 
-    images: pairs of a name for messages and a function that opens the image. count: how many.
-    labels, classes, conditions, class_names: as a data set's. levels: of an 8-bit channel, 0 = as the image says.
+    images: pairs of a name for messages and a function that opens the image.
+    count: number of images N.
+    labels, classes, conditions, class_names: as for ``Dataset``.
+    levels: of an 8-bit channel; 0 (default) = as the image says.
     """
 
     images: Iterable[tuple[str, Callable[[], Image.Image]]]
@@ -81,7 +83,14 @@ class Source:
 
 
 def source_of(name: str, split: str, size: int | None) -> Source:
-    """The source of a data set of still images. size: of a patch, or of the canvas that digits are placed on; None = the default."""
+    """The images of a data set of still images.
+
+    name: as ``load_dataset`` takes it.
+    split: "train", "test" or what else the set has, without a slice.
+    size: pixels a side of a patch, or of the canvas that digits are placed on; None = the default of the set.
+
+    Raises ``ValueError`` for an unknown name or split, and for a size that does not fit.
+    """
     if name in PATCHES:
         return _patches(name, split, PATCH if size is None else size)
     if name in PLACED:
@@ -200,7 +209,16 @@ def _folder(root: Path, split: str) -> Source:
 
 
 def hub(repository: str, config: str | None, column: str | None, split: str) -> Source:
-    """A split of a Hub repository. column: of the images, default the first; labels are read if there are any and they are public."""
+    """A split of a Hub repository; labels are read if there are any and they are public.
+
+    repository: "OWNER/NAME".
+    config: which of the repository's parts; None where it has one.
+    column: of the images; None = the first that holds images.
+    split: as the repository names it.
+
+    Raises ``ValueError`` for what the repository does not have, ``OSError`` where it cannot be reached, ``ImportError`` without the extra
+    ``data``.
+    """
     try:
         import datasets
     except ImportError:
@@ -264,7 +282,14 @@ def _explain(error: Exception, repository: str, split: str, local: Path | None) 
 
 
 def stack(source: Source, options: DataOptions, progress: Progress | None) -> tuple[np.ndarray, int]:
-    """All images as uint8 (N, C, H, W), and their levels."""
+    """All images of a source in one array.
+
+    source: opened here, one image after another.
+    options: grey and size are applied.
+    progress: called with the fraction read, 0 … 1; None for nothing.
+
+    Returns uint8 (N, C, H, W), and the number of levels. Raises ``ValueError`` for a broken image, or one of another size than the first.
+    """
     found: list[np.ndarray] = []
     depths: list[int] = []
     shape, first = (0, 0), ""

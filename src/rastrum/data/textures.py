@@ -22,7 +22,11 @@ CANVAS = 256                   # pixels a side
 
 
 def dead_leaves(size: int, random: np.random.RandomState) -> np.ndarray:
-    """A picture (size, size) uint8 of 256 levels."""
+    """A picture (size, size), uint8 of 256 levels.
+
+    size: pixels a side.
+    random: stream of radii, positions and levels.
+    """
     small, large = RADII
     picture, empty = np.zeros((size, size), np.uint8), np.ones((size, size), bool)
     pixels = np.arange(size)
@@ -42,7 +46,11 @@ def dead_leaves(size: int, random: np.random.RandomState) -> np.ndarray:
 
 
 def leaves(count: int, seed: int) -> Images:
-    """``count`` pictures of dead leaves, always the same for a seed."""
+    """Pictures of dead leaves, 256 pixels a side, always the same for a seed.
+
+    count: number of pictures.
+    seed: of all that is random.
+    """
     from PIL import Image
 
     for number in range(count):
@@ -51,9 +59,14 @@ def leaves(count: int, seed: int) -> Images:
 
 
 def crops(images: Images, size: int, each: int, seed: int) -> Iterator[tuple[str, Callable[[], Image.Image]]]:
-    """``each`` patches of ``size`` x ``size`` pixels from every image, at random positions that are always the same for a seed.
+    """Square patches of images, at random positions that are always the same for a seed.
 
-    Raises ``ValueError`` for an image that is smaller.
+    images: pairs of a name and a function that opens the image.
+    size: pixels a side of a patch.
+    each: patches per image.
+    seed: of the positions.
+
+    Raises ``ValueError`` for an image that is smaller than a patch.
     """
     random = np.random.RandomState(seed)
     for name, open_image in images:

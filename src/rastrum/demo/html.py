@@ -15,6 +15,7 @@ from PIL import Image
 
 
 def text(words: str) -> str:
+    """``words`` escaped, with single spaces."""
     return escape(" ".join(words.split()))
 
 
@@ -32,6 +33,7 @@ class Picture:
     text: str
 
     def html(self) -> str:
+        """The picture as HTML."""
         if self.data.startswith(b"GIF8"):
             shown = self._image("gif", "moving", self.data) + self._image("png", "still", still(self.data))
         else:
@@ -44,7 +46,7 @@ class Picture:
 
 
 def still(animation: bytes) -> bytes:
-    """The frame at three fifths of a GIF, as a PNG."""
+    """The frame at three fifths of an ``animation``, bytes of a GIF, as the bytes of a PNG."""
     with Image.open(io.BytesIO(animation)) as film:
         film.seek(3 * (film.n_frames - 1) // 5)  # pyright: ignore[reportAttributeAccessIssue]
         file = io.BytesIO()
@@ -54,7 +56,13 @@ def still(animation: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of text, its columns right-aligned but for the first; strong: numbers of the rows that are emphasised."""
+    """A table of text, its columns right-aligned but for the first.
+
+    head: cells of the first row.
+    rows: cells of the other rows.
+    text: a note below the table, none by default.
+    strong: numbers of the rows that are emphasised, none by default.
+    """
 
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -62,6 +70,7 @@ class Table:
     strong: Sequence[int] = ()
 
     def html(self) -> str:
+        """The table as HTML."""
         head = "".join(f"<th>{escape(cell)}</th>" for cell in self.head)
         rows = (
             f"<tr{' class=strong' if i in self.strong else ''}>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>"
@@ -73,12 +82,17 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, and paragraphs (str), pictures and tables below it."""
+    """A heading and what stands below it.
+
+    title: the heading.
+    parts: paragraphs (str), pictures and tables.
+    """
 
     title: str
     parts: Sequence[str | Picture | Table]
 
     def html(self) -> str:
+        """The section as HTML."""
         body = (f"<p>{text(part)}</p>" if isinstance(part, str) else part.html() for part in self.parts)
         return f"<section><h2>{escape(self.title)}</h2>{''.join(body)}</section>"
 
@@ -115,7 +129,13 @@ footer { margin-top: 3rem; padding-top: 1rem; border-top: 1px solid var(--line);
 
 
 def page(title: str, lead: str, sections: Sequence[Section], footer: Sequence[str] = ()) -> str:
-    """The page as HTML text."""
+    """The page as HTML text.
+
+    title: heading of the page.
+    lead: a sentence below it.
+    sections: in order.
+    footer: paragraphs at the end, none by default.
+    """
     foot = "".join(f"<p>{text(line)}</p>" for line in footer)
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'

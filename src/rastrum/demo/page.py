@@ -22,8 +22,10 @@ KINDS = {"exact": "exact", "bound": "upper bound", "file": "real files"}
 class Score:
     """Bits/dim of the held-out digits under one model or codec.
 
-    error: standard error over images; None for a single file of all images.
-    kind: one of ``KINDS``.
+    name: of the model or codec.
+    bits: bits/dim.
+    error: standard error over images; None (default) for a single file of all images.
+    kind: one of ``KINDS``, "exact" by default.
     """
 
     name: str
@@ -33,12 +35,19 @@ class Score:
 
     @property
     def value(self) -> str:
+        """Bits and error as text."""
         return f"{self.bits:.3f}" + (f" ± {self.error:.3f}" if self.error is not None else "")
 
 
 @dataclass
 class Trained:
-    """A trained model; curve: seconds of training and held-out bits/dim."""
+    """A trained model.
+
+    model: with the trained weights.
+    steps: of its training, 0 by default.
+    seconds: of its training, 0 by default.
+    curve: seconds of training, and held-out bits/dim at each; empty by default.
+    """
 
     model: Any
     steps: int = 0
@@ -47,6 +56,7 @@ class Trained:
 
     @property
     def parameters(self) -> int:
+        """The number of the model's parameters."""
         return sum(p.numel() for p in self.model.parameters())
 
 
@@ -63,9 +73,12 @@ def write_page(
     """The page as HTML.
 
     files: pictures by name.
-    right: share of the held-out digits whose class was recognised.
+    scores: rows of the table of scores.
+    right: share of the held-out digits whose class was recognised, 0 … 1.
+    trained: the models, "gated", "draw" and "plain".
     digits, held_out: how many were trained on, and scored.
     seconds: of the whole run.
+    seed: of the run.
     """
     spec = trained["gated"].model.spec
     minutes = sum(t.seconds for t in trained.values()) / 60

@@ -26,7 +26,14 @@ from torch import Tensor
 
 
 def filter_bank(centres: Tensor, variance: Tensor, size: int) -> Tensor:
-    """Filters (…, N, size) with rows that sum to 1, from 0-based centres (…, N) and σ² (…, 1), in pixels."""
+    """Gaussian filters whose weights sum to 1.
+
+    centres: in pixels, 0-based, (…, N).
+    variance: σ² in pixels², (…, 1).
+    size: pixels along the side.
+
+    Returns (…, N, size).
+    """
     pixels = torch.arange(size, dtype=centres.dtype, device=centres.device)
     return torch.softmax((pixels - centres.unsqueeze(-1)).square() * (-0.5 / variance).unsqueeze(-1), dim=-1)
 
@@ -47,14 +54,24 @@ class Window:
     box: Tensor
 
     def read(self, image_BHCW: Tensor) -> Tensor:
-        """The patch under the window, without γ: (B, H, C, W) → (B, N, C, N)."""
+        """The patch under the window, without γ.
+
+        image_BHCW: (B, H, C, W).
+
+        Returns (B, N, C, N).
+        """
         b, h, c, w = image_BHCW.shape
         n = self.rows.shape[1]
         strips = torch.bmm(self.rows, image_BHCW.reshape(b, h, c * w))
         return torch.bmm(strips.view(b, n * c, w), self.columns.mT).view(b, n, c, n)
 
     def write(self, patch_BNCN: Tensor) -> Tensor:
-        """The patch laid on an empty image, without 1/γ: (B, N, C, N) → (B, H, C, W)."""
+        """The patch laid on an empty image, without 1/γ.
+
+        patch_BNCN: (B, N, C, N).
+
+        Returns (B, H, C, W).
+        """
         b, n, c, _ = patch_BNCN.shape
         h, w = self.rows.shape[2], self.columns.shape[2]
         strips = torch.bmm(patch_BNCN.reshape(b, n * c, n), self.columns)

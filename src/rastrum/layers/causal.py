@@ -31,9 +31,16 @@ from ..program.builder import Program, View
 
 @dataclass(frozen=True)
 class Tap:
-    """A column of a kernel: out[row, column, to[0]:to[1]] += Σ over its ``rows`` rows, the lowest one ``down`` from the pixel's, of
+    """A column of a kernel, and the outputs that it adds to.
 
-    x[…, column + right, :inputs] · weight; weight (rows · inputs, to[1] − to[0]), highest row first. ``down`` ≤ 0.
+    out[row, column, to[0]:to[1]] += Σ over its rows of x[…, column + right, :inputs] · weight;
+    weight (rows · inputs, to[1] − to[0]), highest row first.
+
+    rows: how many.
+    down: rows from the pixel's to the lowest of them, 0 or less.
+    right: columns from the pixel's, negative to the left.
+    inputs: how many of the input channels are read, the first ones.
+    to: first output channel, and last + 1.
     """
 
     rows: int
@@ -44,7 +51,8 @@ class Tap:
 
 
 def shift_down(x: Tensor) -> Tensor:
-    """Every row sees the one above it, (B, H, W, C). In a step this is the order of the phases, so it has no ``lower``."""
+    """Every row sees the one above it: x (B, H, W, C) → the same shape. In a step this is the order of the phases, so it has no ``lower``.
+    """
     return F.pad(x[:, :-1], (0, 0, 0, 0, 1, 0))
 
 
@@ -189,7 +197,12 @@ def _fits_three_columns(x: Tensor, taps: Sequence[Tap], outputs: int) -> bool:
 
 
 def convolve_dense(x: Tensor, taps: Sequence[Tap], weights: Sequence[Tensor], bias: Tensor | None, outputs: int, stride: int = 1) -> Tensor:
-    """The same by one library convolution over the taps' bounding box: for strides, for a GPU, and as the tests' reference."""
+    """The same by one library convolution over the taps' bounding box: for strides, for a GPU, and as the tests' reference.
+
+    x, taps, weights, bias, outputs, stride: as for ``convolve``.
+
+    Returns bias + Σ taps, (B, ⌈H / stride⌉, ⌈W / stride⌉, O).
+    """
     top = max(tap.rows - 1 - tap.down for tap in taps)
     left, after = max(0, 0, *(-tap.right for tap in taps)), max(0, 0, *(tap.right for tap in taps))
     kernel = x.new_zeros(top + 1, left + after + 1, x.shape[-1], outputs)
@@ -253,10 +266,25 @@ class Convolution(nn.Module):
         return [torch.from_numpy(weight).to(self.weights[0]) for weight in scaled]
 
     def compute(self, x: Tensor, weights: list[Tensor], bias: Tensor | None, initial: Tensor | None) -> Tensor:
+        """The convolution by given weights.
+
+        x: (B, H, W, I).
+        weights: one per tap.
+        bias: (O,) or None.
+        initial: added to the result, to which it broadcasts, or None.
+
+        Returns (B, ⌈H / stride⌉, ⌈W / stride⌉, O).
+        """
         return convolve(x, self.taps, weights, bias, initial, self.outputs, self.stride)
 
     def forward(self, x: Tensor, initial: Tensor | None = None) -> Tensor:
-        """x (B, H, W, I) → initial + bias + convolution, (B, H, W, O)."""
+        """The convolution by the layer's own weights.
+
+        x: (B, H, W, I).
+        initial: added to the result, to which it broadcasts; None (default) for nothing.
+
+        Returns initial + bias + convolution, (B, ⌈H / stride⌉, ⌈W / stride⌉, O).
+        """
         if self.initialising:
             self._initialise(x)
         return self.compute(x, self.effective(), self.bias, initial)
@@ -278,7 +306,11 @@ class Convolution(nn.Module):
 
 
 def initialise_weight_norm(model: nn.Module, run: Any) -> None:
-    """Run ``run()``, a forward pass of ``model``, once; each weight-normalised layer sets its gain and bias as it is reached."""
+    """Run a forward pass once; each weight-normalised layer sets its gain and bias as it is reached.
+
+    model: holds the layers.
+    run: called without arguments; a forward pass of ``model``.
+    """
     layers = [layer for layer in model.modules() if isinstance(layer, Convolution) and layer.gain is not None]
     for layer in layers:
         layer.initialising = True
@@ -333,6 +365,7 @@ class CausalConvolution(Convolution):
     def lower(self, program: Program, source: View, initial: View | None = None, level: int | None = None) -> View:
         """The step of the layer.
 
+        program: takes the layer's operations.
         source: a feature map of the pixel phases.
         initial: one of the row phase that the result is added to (of any phase if nothing is above); default None.
         level: resolution of the result; default that of ``source``.
@@ -393,7 +426,15 @@ class VerticalConvolution(Convolution):
         super().__init__(inputs, outputs, taps, True, weight_norm, scale, stride)
 
     def lower(self, program: Program, source: View, initial: View | None = None, level: int | None = None) -> View:
-        """source: a feature map of the row phase, or one of the pixel phases, which is one row up there; → one of the row phase."""
+        """The step of the layer.
+
+        program: takes the layer's operations.
+        source: a feature map of the row phase, or one of the pixel phases, which is one row up there.
+        initial: a feature map of the row phase that the result is added to; default None.
+        level: resolution of the result; default that of ``source``.
+
+        Returns a feature map of the row phase.
+        """
         level = source.buffer.level if level is None else level
         with program.phase("row"):
             with program.grid(source.buffer.level):
@@ -427,7 +468,13 @@ class _Gate(torch.autograd.Function):
 
 
 def gate(x: Tensor, groups: int = 1) -> Tensor:
-    """tanh(a) σ(b) with x (…, 2C) as [a₀ b₀ | a₁ b₁ | …] for colour groups; → (…, C)."""
+    """The gated activation tanh(a) σ(b).
+
+    x: (…, 2C), as [a₀ b₀ | a₁ b₁ | …] for colour groups.
+    groups: colour groups, 1 by default.
+
+    Returns (…, C).
+    """
     native = native_for(x)
     apply = (_Gate if native is None else native.Gate).apply
     return apply(x) if groups == 1 else apply(x.unflatten(-1, (groups, -1))).flatten(-2)  # pyright: ignore[reportReturnType, reportAttributeAccessIssue]

@@ -50,7 +50,13 @@ class Condition(nn.Module):
             self.upsampling = Upsampling(channels, outputs, factors)
 
     def forward(self, condition: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-        """(B,) classes, (B, size) or (B, c, h, w) → (B, 1, 1, size), (B, H, W, size), or None."""
+        """The condition as layers read it.
+
+        condition: classes (B,), vectors (B, size) or spatial maps (B, c, h, w); None for an unconditional model.
+        dtype: of the result.
+
+        Returns (B, 1, 1, size) for a class or vector, (B, H, W, size) for a spatial map, or None.
+        """
         if self.kind is None:
             return None
         assert condition is not None
@@ -60,7 +66,7 @@ class Condition(nn.Module):
         return vector.to(dtype)[:, None, None]
 
     def lower(self, program: Program) -> View | None:
-        """A single column, a whole feature map, or None."""
+        """The condition in a ``program``: a single column for a class or vector, a whole feature map for a spatial map, or None."""
         if self.kind is None:
             return None
         return program.condition_vector() if self.upsampling is None else self.upsampling.lower(program, program.condition_map())
@@ -78,7 +84,7 @@ class ConditionProjection(nn.Module):
         self.weight = nn.Parameter(torch.randn(size, outputs) * 0.1) if size else None
 
     def forward(self, condition: Tensor | None) -> Tensor | None:
-        """(B, 1, 1, size) or (B, H, W, size) → (…, outputs), or None."""
+        """The projection of a ``condition`` (B, 1, 1, size) or (B, H, W, size): (…, outputs); None for an unconditional model."""
         if self.weight is None:
             return None
         assert condition is not None
@@ -87,6 +93,7 @@ class ConditionProjection(nn.Module):
     def lower(self, program: Program, condition: View | None, initial: View | None = None, level: int = 0) -> View | None:
         """The projection in a step program.
 
+        program: takes the layer's operations.
         condition: a single column or a whole feature map; None for an unconditional model.
         initial: a feature map of the row phase that the projection is added to; default None.
         level: resolution of the layer, which sees every 2^level-th row and column of s; default 0.

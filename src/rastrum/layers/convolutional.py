@@ -21,7 +21,13 @@ from . import lstm
 
 
 def to_blocks(x: Tensor, stride: int) -> Tensor:
-    """(B, C, H, W) → (B, C·s², h, w)."""
+    """Pixels of each block as channels.
+
+    x: (B, C, H, W).
+    stride: side of a block in pixels.
+
+    Returns (B, C·s², h, w).
+    """
     height, width = x.shape[2:]
     whole = F.pad(x, (0, -width % stride, 0, -height % stride))
     if len(whole) == 0:                                                   # torch shuffles no empty batch
@@ -30,7 +36,14 @@ def to_blocks(x: Tensor, stride: int) -> Tensor:
 
 
 def from_blocks(blocks: Tensor, stride: int, height: int, width: int) -> Tensor:
-    """(B, C·s², h, w) → (B, C, H, W)."""
+    """The inverse of ``to_blocks``.
+
+    blocks: (B, C·s², h, w).
+    stride: side of a block in pixels.
+    height, width: of the result; what was filled is dropped.
+
+    Returns (B, C, H, W).
+    """
     return F.pixel_shuffle(blocks, stride)[:, :, :height, :width]
 
 

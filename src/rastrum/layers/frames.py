@@ -49,7 +49,13 @@ class FrameConvolution(nn.Conv2d):
         super().__init__(inputs, outputs, kernel, padding=dilation * (kernel // 2), dilation=dilation, bias=bias)
 
     def forward(self, x: Tensor, initial: Tensor | None = None) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """x (…, H, W, I) → initial + bias + convolution, (…, H, W, O)."""
+        """The convolution of each frame.
+
+        x: (…, H, W, I).
+        initial: added to the result, (…, H, W, O); None (default) for nothing.
+
+        Returns initial + bias + convolution, (…, H, W, O).
+        """
         if self.kernel_size == (1, 1):
             out = F.linear(x, self.weight[:, :, 0, 0], self.bias)
         else:
@@ -58,7 +64,15 @@ class FrameConvolution(nn.Conv2d):
         return out if initial is None else out + initial
 
     def lower(self, program: Program, source: View, initial: View | None = None, destination: View | None = None) -> View:
-        """source: a whole feature map, in a phase of whole ones; → another."""
+        """The layer in a step program; call it in a phase of whole feature maps.
+
+        program: takes the layer's operations.
+        source: a whole feature map.
+        initial: a whole feature map that the result is added to; default None.
+        destination: where the result goes; None (default) makes a new feature map.
+
+        Returns the destination.
+        """
         kernel, dilation = self.kernel_size[0], self.dilation[0]
         weight = self.weight.permute(2, 3, 1, 0)                          # (row, column, I, O)
         buffer = source.buffer
@@ -102,6 +116,13 @@ class FrameMemory(nn.Module):
         return x + self.widen(torch.stack(after, 1))
 
     def lower(self, program: Program, x: View) -> View:
+        """The layer in a step program; call it in the phase ``frame``. The cell and its h stay from frame to frame.
+
+        program: takes the operations.
+        x: a whole feature map.
+
+        Returns a whole feature map.
+        """
         rows, columns = x.buffer.rows, x.buffer.columns
         h, cell = (program.whole_map(len(first), rows, columns, initial=first) for first in (self.first_h, self.first_cell))
         program.append("lstm", self.keep.lower(program, h, self.enter.lower(program, x)), h, initial=cell)

@@ -10,9 +10,13 @@ from torch import Tensor, nn
 
 
 def cell(gates: Tensor, before: Tensor, dim: int = 1) -> tuple[Tensor, Tensor]:
-    """One step: h and the new cell, both of the shape of ``before``.
+    """One step of an LSTM.
 
-    gates: pre-activations [o f i g], 4 S along ``dim`` · before: the cell before, S along ``dim``
+    gates: pre-activations [o f i g], 4 S along ``dim``.
+    before: the cell before, S along ``dim``.
+    dim: that the gates lie along, 1 by default.
+
+    Returns h and the new cell, both of the shape of ``before``.
     """
     o, f, i, g = gates.chunk(4, dim)
     c = torch.addcmul(torch.sigmoid(i) * torch.tanh(g), torch.sigmoid(f), before)
@@ -21,9 +25,12 @@ def cell(gates: Tensor, before: Tensor, dim: int = 1) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def reorder_drawn_gates(layer: nn.Module, units: int) -> None:
-    """The gates of a layer's outputs, just drawn as [i f o g], take the order [o f i g].
+    """Reorder the gates of a layer's outputs, just initialised as [i f o g], to [o f i g].
 
-    So a seed gives the function that it gave before the order was changed. units: of each LSTM whose gates the layer computes.
+    So a seed gives the function that it gave before the order was changed.
+
+    layer: linear, convolutional or an embedding; changed in place.
+    units: of each LSTM whose gates the layer computes.
     """
     for parameter in layer.parameters():
         parameter.copy_(swap_output_and_input(parameter, units, gates_dim(layer)))
@@ -35,6 +42,11 @@ def gates_dim(layer: nn.Module) -> int:
 
 
 def swap_output_and_input(parameter: Tensor, units: int, dim: int = 0) -> Tensor:
-    """A copy with gates [i f o g] along ``dim`` as [o f i g], or back; for each of the LSTMs of ``units`` units along it."""
+    """A copy with gates [i f o g] as [o f i g], or back.
+
+    parameter: gates of one or several LSTMs along ``dim``.
+    units: of each LSTM.
+    dim: that the gates lie along, 0 by default.
+    """
     first, f, third, g = parameter.unflatten(dim, (-1, 4, units)).unbind(dim + 1)
     return torch.stack((third, f, first, g), dim + 1).flatten(dim, dim + 2)

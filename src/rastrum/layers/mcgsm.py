@@ -44,7 +44,15 @@ class MCGSM(nn.Module):
         return logits.flatten(-2), means, -0.5 * self.alpha.flatten()
 
     def lower(self, program: Program, h: View, base: View, log_unit: Tensor) -> View:
-        """The K · S Gaussians of base + e^log_unit · y, base of one channel → a feature map [log weights | means | log scales]."""
+        """The K · S Gaussians of base + e^log_unit · y in a step program.
+
+        program: takes the operations.
+        h: the input, a feature map of the pixel phases.
+        base: what the means are added to, a feature map of one channel.
+        log_unit: logarithm of the unit of y, a tensor of one value.
+
+        Returns a feature map [log weights | means | log scales].
+        """
         dtype, unit = self.a.dtype, exact_exp(log_unit)
         log_scales = (log_unit.double() - 0.5 * self.alpha.double().flatten()).to(dtype)
         gates = -0.5 * exact_exp(self.alpha).unsqueeze(0) * self.w.double().square().unsqueeze(-1)

@@ -15,8 +15,9 @@ MAX_LEVELS = 256
 class Levels(nn.Module):
     """The distribution that a value's logits make.
 
-    spec: of the images. ``outputs`` is the number of logits per value: 1 for two levels (a Bernoulli), else one per level (a softmax).
+    spec: of the images.
 
+    ``outputs`` is the number of logits per value: 1 for two levels (a Bernoulli), else one per level (a softmax).
     Raises ``ValueError`` for more levels than a softmax holds, 256.
     """
 
@@ -28,7 +29,7 @@ class Levels(nn.Module):
         self.program_head = Head("bernoulli" if self.outputs == 1 else "softmax")
 
     def head(self, logits: Tensor) -> Bernoulli | Categorical:
-        """Logits (…, outputs) → distribution of batch shape (…)."""
+        """The distribution of ``logits`` (…, outputs), of batch shape (…)."""
         return Bernoulli(logits.squeeze(-1)) if self.outputs == 1 else Categorical(logits)
 
 
@@ -49,7 +50,7 @@ class LevelsOutput(Levels):
         self.logits = CausalConvolution(hidden, spec.channels * self.outputs, centre="through", groups=self.groups)
 
     def forward(self, h: Tensor) -> Tensor:
-        """Features (B, H, W, C) → logits (B, channels, H, W, logits per value)."""
+        """Features ``h`` (B, H, W, C) → logits (B, channels, H, W, logits per value)."""
         h = self.hidden(h.relu())
         for layer in self.further:
             h = layer(h.relu())
@@ -57,6 +58,11 @@ class LevelsOutput(Levels):
         return logits.unflatten(-1, (self.spec.channels, self.outputs)).permute(0, 3, 1, 2, 4)
 
     def lower(self, program: Program, h: View) -> None:
+        """The layers in a step program, up to its outputs and head.
+
+        program: takes the operations.
+        h: features of the pixel phases.
+        """
         h = self.hidden.lower(program, program.apply("relu", h))
         for layer in self.further:
             assert isinstance(layer, CausalConvolution)

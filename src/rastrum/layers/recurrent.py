@@ -35,7 +35,7 @@ def skew(x: Tensor) -> Tensor:
 
 
 def unskew(x: Tensor) -> Tensor:
-    """The inverse: (B, H, W + H − 1, C) → (B, H, W, C)."""
+    """The inverse of ``skew``: x (B, H, W + H − 1, C) → (B, H, W, C)."""
     height, columns = x.shape[1:3]
     return F.pad(x.flatten(1, 2), (0, 0, 0, height)).unflatten(1, (height, -1))[:, :, : columns - height + 1]
 
@@ -46,8 +46,9 @@ def unskew(x: Tensor) -> Tensor:
 class Cell(NamedTuple):
     """A recurrent cell.
 
-    gates: gates per unit · memory: offsets, in the line before, of the cells that it reads, its own first
-    run: activated gates, cells before … → c, h
+    gates: gates per unit.
+    memory: offsets, in the line before, of the cells that it reads, its own first.
+    run: activated gates, cells before … → c, h.
     gradient: grad_h, grad_c, activated gates, cells before …, c → gradients of the gates' pre-activations, of the cells before …
     """
 
@@ -57,7 +58,13 @@ class Cell(NamedTuple):
     gradient: Callable[..., list[Tensor]]
 
     def forward(self, gates: Tensor, before: Sequence[Tensor], c: Tensor, h: Tensor, groups: int) -> None:
-        """Computes a line: pre-activations gates (…, Gn) as [o f i g] of each colour group, cells before (…, n); writes c and h (…, n)."""
+        """Compute a line.
+
+        gates: pre-activations (…, Gn), as [o f i g] of each colour group.
+        before: cells before, each (…, n), as ``memory`` lists them.
+        c, h: (…, n), written.
+        groups: colour groups.
+        """
         shape = (-1, c.shape[-1] // groups)
         new = self.run(*activate(*gates.view(-1, self.gates, shape[1]).unbind(1)), *(x.view(shape) for x in before))
         for out, value in zip((c, h), new, strict=True):
@@ -66,7 +73,16 @@ class Cell(NamedTuple):
     def backward(
         self, grad_h: Tensor, gates: Tensor, before: Sequence[Tensor], c: Tensor, grad_gates: Tensor, grads: Sequence[Tensor], groups: int
     ) -> None:
-        """Writes grad_gates (…, Gn) and grads (…, n), of ``before``; the first of grads holds the gradient of c when called."""
+        """Compute the gradients of a line.
+
+        grad_h: (…, n).
+        gates: pre-activations (…, Gn).
+        before: cells before, each (…, n).
+        c: (…, n).
+        grad_gates: (…, Gn), written.
+        grads: gradients of ``before``, each (…, n), written; the first holds the gradient of c when called.
+        groups: colour groups.
+        """
         shape = (-1, c.shape[-1] // groups)
         grad_h, grad_c, *values = (x.view(shape) for x in (grad_h, grads[0], *before, c))
         new = self.gradient(grad_h, grad_c, *activate(*gates.view(-1, self.gates, shape[1]).unbind(1)), *values)
@@ -83,7 +99,13 @@ SPATIAL = Cell(5, (0, -1), spatial_lstm, spatial_lstm_gradient)
 
 @dataclass(frozen=True)
 class Lines:
-    """offsets: positions of the line before that a position reads · spans: first and last position + 1 of each line."""
+    """How the lines of a map lie and what they read.
+
+    offsets: positions of the line before that a position reads.
+    spans: first position, and last + 1, of each line.
+    groups: colour groups, 1 by default.
+    cell: LSTM (default) or SPATIAL.
+    """
 
     offsets: tuple[int, ...]
     spans: Spans
@@ -97,10 +119,15 @@ class Lines:
 
     @property
     def right(self) -> int:
+        """Positions to the right of a line that ``offsets`` reach."""
         return max(0, max(self.offsets))
 
     def at(self, line: int, offset: int = 0) -> slice:
-        """The positions of a line, shifted by ``offset``, in a map padded by ``left`` and ``right``."""
+        """The positions of a line in a map padded by ``left`` and ``right``.
+
+        line: its number.
+        offset: shifts them, 0 by default.
+        """
         first, last = self.spans[line]
         return slice(self.left + first + offset, self.left + last + offset)
 
@@ -162,10 +189,12 @@ class _Scan(torch.autograd.Function):
 
 
 class Scan(nn.Module):
-    """State-to-state weights of a recurrence along lines, one (n, Gn) for each of ``offsets``, and its initial state.
+    """State-to-state weights of a recurrence along lines, one (n, Gn) for each offset, and its initial state.
 
-    units: n · offsets: positions of the line before whose h a position reads, default its own
-    groups: colour groups; the gates lie as [o f i g] of one group after another · cell: LSTM or SPATIAL
+    units: n.
+    offsets: positions of the line before whose h a position reads, default its own.
+    groups: colour groups, 1 by default; the gates lie as [o f i g] of one group after another.
+    cell: LSTM (default) or SPATIAL.
     """
 
     def __init__(self, units: int, offsets: Sequence[int] = (0,), groups: int = 1, cell: Cell = LSTM) -> None:
@@ -184,12 +213,25 @@ class Scan(nn.Module):
         return self.by_line(gates, [(0, gates.shape[1])] * len(gates))
 
     def by_line(self, gates: Tensor, spans: Spans) -> Tensor:
-        """The same in torch, for lines that have only the positions of their span."""
+        """The same in torch, for lines that have only the positions of their span.
+
+        gates: (S, N, B, Gn).
+        spans: first position, and last + 1, of each line.
+
+        Returns h (S, N, B, n).
+        """
         lines = Lines(self.offsets, spans, self.groups, self.cell)
         return _Scan.apply(lines, gates.contiguous(), self.weights, self.first_h, self.first_c)  # pyright: ignore[reportReturnType]
 
     def compiled(self, gates: Tensor, on_map: Callable[[int], tuple[int, int]], turn: int = 0) -> Tensor:
-        """Maps (B, H, W, Gn) as they lie; ``on_map`` turns an offset in the line before into (rows, columns) on the map."""
+        """The same by the compiled scan, on maps as they lie.
+
+        gates: (B, H, W, Gn).
+        on_map: turns an offset in the line before into (rows, columns) on the map.
+        turn: 0 (default) = lines are rows; 1 = diagonals from the top left, −1 = from the top right.
+
+        Returns h (B, H, W, n).
+        """
         from ..native.scan import scan
 
         taps, kept = (tuple(map(on_map, offsets)) for offsets in (self.offsets, self.cell.memory))
@@ -208,7 +250,10 @@ class RowScan(Scan):
 class DiagonalScan(Scan):
     """Diagonals of maps (B, H, W, Gn) → (B, H, W, n): W + H − 1 lines; a pixel sees its left and its upper neighbour.
 
-    from_right: its right and its upper neighbour; the diagonals then come from the top right.
+    units: n.
+    groups: colour groups, 1 by default.
+    cell: LSTM (default) or SPATIAL.
+    from_right: a pixel sees its right and its upper neighbour, the diagonals then come from the top right; False by default.
     """
 
     def __init__(self, units: int, groups: int = 1, cell: Cell = LSTM, from_right: bool = False) -> None:

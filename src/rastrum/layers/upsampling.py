@@ -32,11 +32,23 @@ class Upsampling(nn.Module):
             self.spread.weight.copy_((alike + torch.randn_like(self.spread.weight)) / math.sqrt(outputs))
 
     def forward(self, x: Tensor, height: int, width: int) -> Tensor:
-        """x (B, C, h, w) → (B, H, W, outputs)."""
+        """The map at every position.
+
+        x: (B, C, h, w).
+        height, width: of the result.
+
+        Returns (B, H, W, outputs).
+        """
         return self.spread(self.look(x).relu()).relu()[:, :, :height, :width].permute(0, 2, 3, 1)
 
     def lower(self, program: Program, coarse: View) -> View:
-        """coarse: a whole feature map; → another."""
+        """The layers in a step program, in the phase ``start``.
+
+        program: takes the operations.
+        coarse: a whole feature map.
+
+        Returns a whole feature map.
+        """
         assert self.look.bias is not None and self.spread.bias is not None
         (down, right), outputs = self.factors, len(self.look.bias)
         rows, columns = coarse.buffer.rows, coarse.buffer.columns
@@ -56,7 +68,12 @@ class Upsampling(nn.Module):
         return fine
 
     def context(self, height: int, width: int) -> Tensor:
-        """(H·W, h·w) bool: [i, j] = the result at position i sees the coarse position j."""
+        """What each position of the result sees.
+
+        height, width: of the result.
+
+        Returns (H·W, h·w) bool: [i, j] = the result at position i sees the coarse position j.
+        """
 
         def near(size: int, factor: int) -> Tensor:
             at, coarse = torch.arange(size) // factor, torch.arange(-(-size // factor))

@@ -20,6 +20,7 @@ from .causal import CausalConvolution, Tap
 class Whitening(nn.Module):
     """Whitening of causal neighbourhoods, with zeros, the middle of the scale, outside the image. Until ``fit`` v is the patch, and σ = 1.
 
+    log_deviation: a buffer, log σ of each channel, (C,).
     channels: C of the images.
     neighbourhood: n, odd; the patch is the part of n x n pixels that comes before the pixel, of ``size`` = C (n² − 1) / 2 values.
     """

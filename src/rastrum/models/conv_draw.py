@@ -23,8 +23,8 @@ layer's z first; heads and decoder core of the next layer also see the new decod
 are T·layers decisions; the canvas changes at the last of a step.
 
 ``posterior="uniform"``: (4) becomes U(m − w/2, m + w/2), (3) a normal plus that uniform, w a third output of the prior's head; the KL is
-then what a coder with shared dither pays (``rastrum.latents``). It can collapse: once a width is many prior deviations no mean can move
-in its box. On little data and in short runs it does; a longer ``warm_up`` of the KL delays that.
+then what a coder with shared dither pays (``rastrum.latents``). The posterior can collapse: once its width is many standard deviations of
+the prior, no mean can move in its box. It collapses on little data and in short runs; a longer ``warm_up`` of the KL delays that.
 
 What differs from the paper:
 - The likelihood is a discretised logistic, so that bits are exact; its scale is its own half of r at every pixel. The paper's, as we recall
@@ -86,6 +86,10 @@ class ConvDRAWConfig:
 class ConvDRAW(PixelCanvas):
     """Convolutional DRAW.
 
+    spec: of the images.
+    config: sizes.
+    condition_spec: of a class or a vector; None (default) = unconditional.
+
     State: canvas r as blocks (B, halves·C·s², h, w); memory of layer 0: ``encoder0``, ``encoder_cell0``, ``decoder0``, ``decoder_cell0``
     (B, F, h, w), and ``above0`` where there is a layer above; of layer 1 the same with 1.
     """
@@ -127,9 +131,11 @@ class ConvDRAW(PixelCanvas):
 
     @torch.no_grad()
     def reset(self) -> None:
-        """Posteriors begin with a standard deviation of 1, the uniform ones too, and the canvas's scale still.
+        """Scale the weights for the start of a training.
 
-        Encoders' outputs are small at first, hence the gain of the posteriors' heads; weights lie as a processor's convolutions want them.
+        Posteriors begin with a standard deviation near 1, uniform ones too, and a stroke hardly changes the scale half of the canvas.
+        Encoders' outputs are small at first, hence the gain of the posteriors' heads. Weights are stored channels last, as convolutions on
+        a CPU want them.
         """
         latent, pixels = self.config.latent, self.spec.channels * self.config.stride**2
         self.write_head.weight[pixels:] *= 0.1
@@ -143,7 +149,14 @@ class ConvDRAW(PixelCanvas):
 
     @classmethod
     def preset(cls, name: str, spec: ImageSpec, **overrides: Any) -> ConvDRAWConfig:
-        """Sizes by name: "tiny" (tests), "small" (one core of a laptop), "paper" (its CIFAR-10 model)."""
+        """Sizes by name: "tiny" (tests), "small" (one core of a laptop), "paper" (its CIFAR-10 model).
+
+        name: one of these.
+        spec: of the images; ``stride`` is cut to their longer side.
+        overrides: options of the config that replace the preset's.
+
+        Raises ``ValueError`` for an unknown name or option, and for sizes that do not fit the image.
+        """
         side = max(spec.height, spec.width)
         config = choose(
             ConvDRAWConfig,
@@ -158,12 +171,13 @@ class ConvDRAW(PixelCanvas):
 
     @property
     def uniform(self) -> bool:
+        """Whether posteriors are uniform."""
         return self.config.posterior == "uniform"
 
     # ── one decision ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def layer(self, t: int) -> int:
-        """Of decision t: from the top layer down to 0, step after step."""
+        """The layer of decision ``t``: from the top one down to 0, step after step."""
         return self.config.layers - 1 - t % self.config.layers
 
     def init(self, batch: int, condition: ArrayLike | int | None = None) -> State:

@@ -35,7 +35,10 @@ from .pixelrnn import PixelRNN, PixelRNNConfig, Recurrence
 
 
 class DiagonalRecurrence(Recurrence):
-    """The recurrent layer of a Diagonal BiLSTM: both halves."""
+    """The recurrent layer of a Diagonal BiLSTM: both halves.
+
+    inputs, units, groups, condition_size: as for ``Recurrence``.
+    """
 
     def __init__(self, inputs: int, units: int, groups: int, condition_size: int) -> None:
         super().__init__(inputs, units, groups, condition_size)

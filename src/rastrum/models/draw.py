@@ -147,10 +147,14 @@ class DRAW(PixelCanvas):
 
     @classmethod
     def preset(cls, name: str, spec: ImageSpec, **overrides: Any) -> DRAWConfig:
-        """Sizes by name: "tiny" (tests), "small" (a laptop), the rows "mnist", "svhn" and "cifar-10" of the paper's table, and "paper": the
-        first of these for grey, the last for colour.
+        """Sizes by name.
 
-        Windows are cut to the longer side of the image; an override that is larger raises ``ValueError``, as does an unknown name.
+        name: "tiny" (tests), "small" (a laptop), a row of the paper's table ("mnist", "svhn" or "cifar-10"), or "paper": "mnist" for grey,
+            "cifar-10" for colour.
+        spec: of the images; a preset's windows are cut to their longer side.
+        overrides: options of the config that replace the preset's.
+
+        Raises ``ValueError`` for an unknown name or option, and for an override that gives a window larger than the image.
         """
         side = max(spec.height, spec.width)
         rows = {

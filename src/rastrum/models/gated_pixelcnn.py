@@ -48,7 +48,15 @@ class GatedPixelCNNConfig:
 
 
 class Layer(nn.Module):
-    """A gated layer of both stacks: v and h (B, H, W, channels) → the next ones."""
+    """A gated layer of both stacks: v and h (B, H, W, channels) → the next ones.
+
+    inputs: channels of h before the layer.
+    channels: of both stacks after it.
+    kernel: side of the kernels, n, odd.
+    groups: colour groups.
+    first: whether it is the first layer, which reads the image.
+    condition_size: values of the condition; 0 = none.
+    """
 
     def __init__(self, inputs: int, channels: int, kernel: int, groups: int, first: bool, condition_size: int) -> None:
         super().__init__()
@@ -63,12 +71,27 @@ class Layer(nn.Module):
         self.horizontal_condition = ConditionProjection(condition_size, 2 * channels)
 
     def forward(self, v: Tensor, h: Tensor, condition: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The layer on whole images.
+
+        v, h: vertical and horizontal stack, (B, H, W, channels).
+        condition: as ``Condition`` gives it, or None.
+
+        Returns both stacks after the layer.
+        """
         rows = self.vertical(v, self.vertical_condition(condition))
         down = self.vertical_to_horizontal(rows, self.horizontal_condition(condition))
         out = gate(self.horizontal(h, down), self.groups)
         return gate(rows), self.residual(out, None if self.first else h)
 
     def lower(self, program: Program, v: View, h: View, condition: View | None) -> tuple[View, View]:
+        """The layer in a step program.
+
+        program: takes the operations.
+        v, h: vertical and horizontal stack; only in the first layer are both the input map.
+        condition: as ``Condition.lower`` gives it, or None.
+
+        Returns both stacks after the layer.
+        """
         rows = self.vertical.lower(program, v, self.vertical_condition.lower(program, condition))
         down = self.vertical_to_horizontal.lower(program, rows, self.horizontal_condition.lower(program, condition))
         with program.phase("row"):
@@ -103,7 +126,14 @@ class GatedPixelCNN(RasterModel):
 
     @classmethod
     def preset(cls, name: str, spec: ImageSpec, **overrides: Any) -> GatedPixelCNNConfig:
-        """Sizes by name: "tiny" (tests), "small" (a laptop), "paper": its network for ImageNet, as recalled; the output's size is ours."""
+        """Sizes by name: "tiny" (tests), "small" (a laptop), "paper": its network for ImageNet, as recalled; the output's size is ours.
+
+        name: one of these.
+        spec: of the images; numbers of channels are rounded up to multiples of their channels.
+        overrides: options of the config that replace the preset's.
+
+        Raises ``ValueError`` for an unknown name or option.
+        """
         rounded = multiple_of(spec.channels)
         return choose(
             GatedPixelCNNConfig,
@@ -122,6 +152,7 @@ class GatedPixelCNN(RasterModel):
         return self.output.head(self.output(h))
 
     def lower(self, program: Program) -> None:
+        """One step of the model, written to ``program``."""
         v = h = program.values()
         condition = self.condition.lower(program)
         for layer in self.layers:

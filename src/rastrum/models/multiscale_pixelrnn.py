@@ -95,7 +95,14 @@ class MultiscalePixelRNN(RasterModel):
 
     @classmethod
     def preset(cls, name: str, spec: ImageSpec, **overrides: Any) -> MultiscalePixelRNNConfig:
-        """Sizes by name: "tiny" (tests), "small" (a laptop), "paper" (at every scale layers of the paper's PixelRNNs)."""
+        """Sizes by name: "tiny" (tests), "small" (a laptop), "paper" (at every scale layers of the paper's PixelRNNs).
+
+        name: one of these.
+        spec: of the images; it sets the number of scales, and numbers of channels are rounded up to multiples of its channels.
+        overrides: options of the config that replace the preset's.
+
+        Raises ``ValueError`` for an unknown name or option.
+        """
         rounded, size = multiple_of(spec.channels), max(spec.height, spec.width)
         one, two = ((2,) if size >= 2 else ()), ((2, 2) if size >= 16 else (2,) if size >= 2 else ())
         return choose(
@@ -128,6 +135,7 @@ class MultiscalePixelRNN(RasterModel):
         return self._nets()[0].output.head(logits)
 
     def lower(self, program: Program) -> None:
+        """One step of the model, written to ``program``: a pass per scale."""
         for scale, (spacing, net) in enumerate(zip(self.spacings, self._nets(), strict=True)):
             program.new_pass(spacing, self.config.factors[scale - 1] if scale else 0)
             guide = None

@@ -25,15 +25,17 @@ class PixelCanvas(CanvasModel):
 
     @property
     def bernoulli(self) -> bool:
+        """Whether images have two levels."""
         return self.spec.levels == 2
 
     @property
     def halves(self) -> int:
+        """Values of the canvas for each value of the image: 1, or mean and log scale."""
         return 1 if self.bernoulli else 2
 
     @abstractmethod
     def pixels(self, state: State) -> Tensor:
-        """The canvas as (B, halves·C, H, W)."""
+        """The canvas of ``state`` as (B, halves·C, H, W)."""
 
     def drawn(self, state: State) -> Tensor:
         return self.pixels(state)[:, : self.spec.channels]
@@ -42,7 +44,7 @@ class PixelCanvas(CanvasModel):
         return self.picture(self.drawn(state))
 
     def picture(self, drawn: Tensor) -> Tensor:
-        """Logits or means, of any shape, as intensities in [0, 1]."""
+        """``drawn``, logits or means of any shape, as intensities in [0, 1]."""
         return torch.sigmoid(drawn) if self.bernoulli else (0.5 * drawn + 0.5).clamp(0, 1)
 
     def distribution(self, state: State) -> Distribution:

@@ -48,7 +48,14 @@ class PixelLSTMConfig:
 
 
 class Layer(nn.Module):
-    """Equations (1) and (2): inputs (D, 1, B, K) → h (D, 1, B, n); biases: one per channel, or one for all."""
+    """Equations (1) and (2): inputs (D, 1, B, K) → h (D, 1, B, n).
+
+    inputs: K.
+    units: n.
+    biases: how many sets of biases take turns: one per channel, or 1.
+    remembers: forget gates begin with memories of 1 to this many steps.
+    condition_size: values of the condition; 0 = none.
+    """
 
     def __init__(self, inputs: int, units: int, biases: int, remembers: int, condition_size: int) -> None:
         super().__init__()
@@ -59,6 +66,13 @@ class Layer(nn.Module):
         self.condition = ConditionProjection(condition_size, 4 * units)
 
     def forward(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        """The layer over all decisions.
+
+        x: (D, 1, B, K).
+        condition: as ``Condition`` gives it, or None.
+
+        Returns h (D, 1, B, n).
+        """
         bias = self.bias.repeat(len(x) // len(self.bias), 1)[:, None, None]
         condition = self.condition(condition)
         gates = torch.addcmul(bias, x, self.weight) if len(self.weight) == 1 else x @ self.weight + bias
@@ -96,7 +110,14 @@ class PixelLSTM(RasterModel):
 
     @classmethod
     def preset(cls, name: str, spec: ImageSpec, **overrides: Any) -> PixelLSTMConfig:
-        """Sizes by name: "tiny" (tests), "small" (a laptop), "paper" (large; of no paper)."""
+        """Sizes by name: "tiny" (tests), "small" (a laptop), "paper" (large; of no paper).
+
+        name: one of these.
+        spec: of the images; the sizes do not depend on it.
+        overrides: options of the config that replace the preset's.
+
+        Raises ``ValueError`` for an unknown name or option.
+        """
         return choose(
             PixelLSTMConfig, name, overrides, tiny=dict(units=16, layers=2), small=dict(units=128), paper=dict(units=1024, layers=2)
         )
@@ -112,6 +133,7 @@ class PixelLSTM(RasterModel):
         return self.levels.head(logits.permute(3, 0, 1, 2, 4))
 
     def lower(self, program: Program) -> None:
+        """One step of the model, written to ``program``."""
         values, units, channels = program.values(), self.config.units, self.spec.channels
         layers = [layer for layer in self.layers if isinstance(layer, Layer)]
         condition = self.condition.lower(program)

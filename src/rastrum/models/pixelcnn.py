@@ -50,7 +50,14 @@ class PixelCNNConfig:
 
 
 class Block(nn.Module):
-    """A residual block: x (B, H, W, 2h) → x + 1x1 of h, and the sum of a 1x1 of h so far where blocks reach the output."""
+    """A residual block: x (B, H, W, 2h) → x + 1x1 of h, and the sum of a 1x1 of h so far where blocks reach the output.
+
+    channels: h.
+    kernel: side of the kernel, odd.
+    groups: colour groups.
+    condition_size: values of the condition; 0 = none.
+    skip: whether the block reaches the output.
+    """
 
     def __init__(self, channels: int, kernel: int, groups: int, condition_size: int, skip: bool) -> None:
         super().__init__()
@@ -62,11 +69,26 @@ class Block(nn.Module):
         self.skip = CausalConvolution(channels, 2 * channels, centre="through", groups=groups) if skip else None
 
     def forward(self, x: Tensor, skipped: Tensor | None, condition: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """The block on whole images.
+
+        x: (B, H, W, 2h).
+        skipped: what earlier blocks give to the output, (B, H, W, 2h), or None.
+        condition: as ``Condition`` gives it, or None.
+
+        Returns x after the block, and what blocks so far give to the output, or None.
+        """
         h = self.look(self.narrow(x.relu()).relu(), self.condition(condition)).relu()
         skipped = None if self.skip is None else self.skip(h, skipped)
         return self.widen(h, initial=x), skipped
 
     def lower(self, program: Program, x: View, skipped: View | None, condition: View | None) -> tuple[View, View | None]:
+        """The block in a step program.
+
+        program: takes the operations.
+        x, skipped, condition: as for ``forward``, as feature maps.
+
+        Returns the same as ``forward``, as feature maps.
+        """
         h = self.narrow.lower(program, program.apply("relu", x))
         h = self.look.lower(program, program.apply("relu", h), self.condition.lower(program, condition))
         h = program.apply("relu", h)
@@ -104,7 +126,14 @@ class PixelCNN(RasterModel):
 
     @classmethod
     def preset(cls, name: str, spec: ImageSpec, **overrides: Any) -> PixelCNNConfig:
-        """Sizes by name: "tiny" (tests), "small" (a laptop), "paper" (of CIFAR-10 for colour; ours for one channel)."""
+        """Sizes by name: "tiny" (tests), "small" (a laptop), "paper" (of CIFAR-10 for colour; ours for one channel).
+
+        name: one of these.
+        spec: of the images; numbers of channels are rounded up to multiples of their channels.
+        overrides: options of the config that replace the preset's.
+
+        Raises ``ValueError`` for an unknown name or option.
+        """
         rounded = multiple_of(spec.channels)
         return choose(
             PixelCNNConfig,
@@ -124,13 +153,24 @@ class PixelCNN(RasterModel):
         return self.output.head(self.logits(x, self.condition(condition, self.dtype)))
 
     def logits(self, x: Tensor, condition: Tensor | None) -> Tensor:
-        """x (B, C, H, W) levels, condition (B, H, W, channels) or (B, 1, 1, size) → logits (B, C, H, W, logits per value)."""
+        """The logits of all values.
+
+        x: integer levels (B, C, H, W).
+        condition: (B, H, W, channels) or (B, 1, 1, size); None for an unconditional model.
+
+        Returns (B, C, H, W, logits per value).
+        """
         h, skipped = self.first(self.spec.scale(x, self.dtype).permute(0, 2, 3, 1)), None
         for block in self.blocks:
             h, skipped = block(h, skipped, condition)
         return self.output(h if skipped is None else skipped)
 
     def lower(self, program: Program, guide: View | None = None) -> None:
+        """One step of the model.
+
+        program: takes the operations.
+        guide: feature map that stands in the condition's place; None (default) for none.
+        """
         h, skipped = self.first.lower(program, program.values()), None
         condition = self.condition.lower(program) if guide is None else guide
         for block in self.blocks:

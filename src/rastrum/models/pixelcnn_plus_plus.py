@@ -58,19 +58,34 @@ class PixelCNNPlusPlusConfig:
 
 
 class Shortcut(Convolution):
-    """1x1 of [concat_elu(u) | concat_elu(skip)]: u is known with the row above, the skip only at the pixel."""
+    """1x1 of [concat_elu(u) | concat_elu(skip)]: u is known with the row above, the skip only at the pixel.
+
+    filters: channels of each feature map and of the result.
+    sources: feature maps that it reads, 1 or 2.
+    """
 
     def __init__(self, filters: int, sources: int) -> None:
         super().__init__(2 * filters * sources, filters, [Tap(1, 0, 0, 2 * filters * sources, (0, filters))], True, True, 1.0, 1)
 
     def lower_rows(self, program: Program, u: View) -> View:
-        """What u gives, for a whole row at once."""
+        """What u gives, for a whole row at once.
+
+        program: takes the operations.
+        u: a feature map of the row phase.
+
+        Returns a feature map of the row phase.
+        """
         with program.phase("row"):
             seen = program.apply("concat_elu", u)
             return program.linear(seen, self.exact()[0][: seen.size], self.bias, level=u.buffer.level)
 
     def lower_skip(self, program: Program, skip: View, out: View) -> None:
-        """Add what the skip gives to ``out``, at the pixel."""
+        """Add what the skip gives, at the pixel.
+
+        program: takes the operations.
+        skip: a feature map.
+        out: a feature map of the same position, changed in place.
+        """
         seen = program.apply("concat_elu", skip)
         for _ in program.each_group():
             program.linear(seen, self.exact()[0][-seen.size :], initial=out, destination=out)
@@ -96,12 +111,30 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, sources: list[Tensor], condition: Tensor | None) -> Tensor:
+        """The block on whole images.
+
+        x: the stream, (B, H, W, filters).
+        sources: feature maps of the shortcut, as many as the block has.
+        condition: as ``Condition`` gives it, at the block's resolution, or None.
+
+        Returns the stream after the block.
+        """
         added = None if self.shortcut is None else self.shortcut(torch.cat([concat_elu(source) for source in sources], -1))
         y = self.dropout(concat_elu(self.first(concat_elu(x), added)))
         a, b = self.second(y, self.condition(condition)).chunk(2, -1)
         return x + a * torch.sigmoid(b)
 
     def lower(self, program: Program, x: View, rows: View | None, skip: View | None, condition: View | None) -> View:
+        """The block in a step program.
+
+        program: takes the operations.
+        x: the stream.
+        rows: source of the shortcut that is known with the row above; None for none.
+        skip: source of the shortcut that is known at the pixel; None for none.
+        condition: as ``Condition.lower`` gives it, or None.
+
+        Returns the stream after the block.
+        """
         added = None if self.shortcut is None or rows is None else self.shortcut.lower_rows(program, rows)
         condition = self.condition.lower(program, condition, level=x.buffer.level)
         with program.phase("row") if self.vertical else nullcontext():
@@ -115,7 +148,10 @@ class Block(nn.Module):
 class Upsample(Convolution):
     """Transposed convolution by 2: out[2q + a, 2p + b] = Σ x[q, p + right] · weight, cropped to a given size.
 
-    A step asks the parent of the position that is due; nothing is written ahead.
+    In a step, the parent of the position that is due is read; nothing is written ahead.
+
+    filters: channels.
+    vertical: whether the stream is u, which reads the next column too.
     """
 
     def __init__(self, filters: int, vertical: bool) -> None:
@@ -137,10 +173,26 @@ class Upsample(Convolution):
         return out if bias is None else out + bias
 
     def forward(self, x: Tensor, initial: Tensor | None = None, size: tuple[int, int] = (1, 1)) -> Tensor:
+        """The layer on whole images.
+
+        x: (B, h, w, filters).
+        initial: not used.
+        size: (height, width) of the result, up to twice that of x.
+
+        Returns (B, *size, filters).
+        """
         self.size = size
         return super().forward(x, initial)
 
     def lower(self, program: Program, x: View, vertical: bool) -> View:
+        """The layer in a step program.
+
+        program: takes the operations.
+        x: a feature map of the stream.
+        vertical: whether the stream is u.
+
+        Returns a feature map of the next finer level.
+        """
         weights, level = self.exact(), x.buffer.level
         out = program.map(self.outputs, level - 1)
         for a in (0, 1):
@@ -155,7 +207,13 @@ class Upsample(Convolution):
 
 
 def stream_convolution(inputs: int, outputs: int, vertical: bool, scale: float = 1.0, stride: int = 1) -> Any:
-    """2x3 over rows for u, 2x2 over what is above and left for ul."""
+    """2x3 over rows for u, 2x2 over what is above and left for ul.
+
+    inputs, outputs: channels.
+    vertical: whether the stream is u.
+    scale: of the initial weights, 1 by default.
+    stride: of rows and columns, 1 by default.
+    """
     if vertical:
         return VerticalConvolution(inputs, outputs, rows=2, columns=3, weight_norm=True, scale=scale, stride=stride)
     return CausalConvolution(
@@ -164,7 +222,10 @@ def stream_convolution(inputs: int, outputs: int, vertical: bool, scale: float =
 
 
 class Stage(nn.Module):
-    """One move of both streams: a pair of gated blocks, or a pair of convolutions that halves or doubles the resolution."""
+    """One move of both streams: a pair of gated blocks, or a pair of convolutions that halves or doubles the resolution.
+
+    u, ul: the layer of each stream.
+    """
 
     def __init__(self, u: nn.Module, ul: nn.Module) -> None:
         super().__init__()
@@ -212,7 +273,14 @@ class PixelCNNPlusPlus(RasterModel):
 
     @classmethod
     def preset(cls, name: str, spec: ImageSpec, **overrides: Any) -> PixelCNNPlusPlusConfig:
-        """Sizes by name: "tiny" (tests), "small" (a laptop), "paper" (that of the authors' code)."""
+        """Sizes by name: "tiny" (tests), "small" (a laptop), "paper" (that of the authors' code).
+
+        name: one of these.
+        spec: of the images; the sizes do not depend on it.
+        overrides: options of the config that replace the preset's.
+
+        Raises ``ValueError`` for an unknown name or option.
+        """
         return choose(
             PixelCNNPlusPlusConfig,
             name,
@@ -225,7 +293,13 @@ class PixelCNNPlusPlus(RasterModel):
     # ── the network ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def parameters_map(self, x: Tensor, condition: Tensor | None) -> Tensor:
-        """Images (B, C, H, W) int64 → the mixture's parameters (B, H, W, P)."""
+        """The mixture's parameters at every pixel.
+
+        x: integer levels (B, C, H, W), int64.
+        condition: one per image; None for an unconditional model.
+
+        Returns (B, H, W, P).
+        """
         x = self.spec.scale(x, self.dtype).permute(0, 2, 3, 1)
         x = F.pad(x, (0, 1), value=1.0)
         u, ul = self.first_u(shift_down(x)), self.first_left(x, self.first_above(x))
@@ -259,6 +333,7 @@ class PixelCNNPlusPlus(RasterModel):
         return list(blocks)
 
     def lower(self, program: Program) -> None:
+        """One step of the model, written to ``program``."""
         x = program.values(ones=True)
         condition = self.condition.lower(program)
         u = self.first_u.lower(program, x)
@@ -288,7 +363,13 @@ class PixelCNNPlusPlus(RasterModel):
     # ── the mixture ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def mixtures(self, parameters: Tensor, values: Tensor) -> LogisticMixture:
-        """parameters (*S, P), levels of all channels but the last (*S, C − 1) → each channel's mixture given those before: (*S, C)."""
+        """Each channel's mixture given the channels before.
+
+        parameters: (*S, P).
+        values: integer levels of all channels but the last, (*S, C − 1).
+
+        Returns a distribution of batch shape (*S, C).
+        """
         k = self.config.components
         scaled = self.spec.scale(values, parameters.dtype)
         channels = [self.channel(parameters, scaled, channel) for channel in range(self.spec.channels)]
@@ -299,7 +380,14 @@ class PixelCNNPlusPlus(RasterModel):
         return LogisticMixture(logits, means, log_scales, self.spec.levels)
 
     def channel(self, parameters: Tensor, scaled: Tensor, channel: int) -> tuple[Tensor, Tensor]:
-        """Means, moved by the earlier channels' values scaled (*S, C − 1), and log scales of a channel: (*S, K) each."""
+        """Means, moved by the earlier channels' values, and log scales of a channel.
+
+        parameters: (*S, P).
+        scaled: values of the earlier channels at least, scaled to [−1, 1], (*S, at least ``channel``).
+        channel: its number, from 0.
+
+        Returns (*S, K) each.
+        """
         k, channels = self.config.components, self.spec.channels
         mean = parameters.narrow(-1, k * (1 + channel), k)
         for early in range(channel):

@@ -61,14 +61,34 @@ class Recurrence(nn.Module):
         self.units, self.groups = units, groups
 
     def forward(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        """The layer on whole images.
+
+        x: (B, H, W, 2h).
+        condition: as ``Condition`` gives it, or None.
+
+        Returns h (B, H, W, h).
+        """
         raise NotImplementedError
 
     def lower(self, program: Program, x: View, condition: View | None) -> View:
+        """The layer in a step program.
+
+        program: takes the operations.
+        x: a feature map of the pixel phases.
+        condition: as ``Condition.lower`` gives it, or None.
+
+        Returns a feature map of the pixel phases.
+        """
         raise NotImplementedError
 
 
 class Block(nn.Module):
-    """A recurrent layer, the 1x1 that leads back to the residual stream, and the one that leads to the output."""
+    """A recurrent layer, the 1x1 that leads back to the residual stream, and the one that leads to the output.
+
+    recurrence: the layer.
+    config: sizes.
+    groups: colour groups.
+    """
 
     def __init__(self, recurrence: Recurrence, config: PixelRNNConfig, groups: int) -> None:
         super().__init__()
@@ -78,11 +98,26 @@ class Block(nn.Module):
         self.skip = CausalConvolution(config.units, 2 * config.units, centre="through", groups=groups) if config.skip else None
 
     def forward(self, x: Tensor, skipped: Tensor | None, condition: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """The block on whole images.
+
+        x: (B, H, W, 2h).
+        skipped: what earlier blocks give to the output, (B, H, W, 2h), or None.
+        condition: as ``Condition`` gives it, or None.
+
+        Returns x after the block, and what blocks so far give to the output, or None.
+        """
         h = self.recurrence(x, condition)
         skipped = None if self.skip is None else self.skip(h, skipped)
         return self.widen(h, x if self.residual else None), skipped
 
     def lower(self, program: Program, x: View, skipped: View | None, condition: View | None) -> tuple[View, View | None]:
+        """The block in a step program.
+
+        program: takes the operations.
+        x, skipped, condition: as for ``forward``, as feature maps.
+
+        Returns the same as ``forward``, as feature maps.
+        """
         h = self.recurrence.lower(program, x, condition)
         skipped = None if self.skip is None else self.skip.lower(program, h, skipped)
         return self.widen.lower(program, h, x if self.residual else None), skipped
@@ -95,6 +130,8 @@ class PixelRNN(RasterModel):
     config: sizes.
     condition_spec: of a class, a vector or a spatial map; None (default) = unconditional.
     guide: channels of a feature map that stands in the condition's place in every layer (``multiscale_pixelrnn.py``); default 0 = none.
+
+    A subclass sets ``config_class`` and ``recurrence``, the class of its layers.
     """
 
     config_class: type[PixelRNNConfig]
@@ -117,7 +154,14 @@ class PixelRNN(RasterModel):
 
     @classmethod
     def preset(cls, name: str, spec: ImageSpec, **overrides: Any) -> PixelRNNConfig:
-        """Sizes by name: "tiny" (tests), "small" (a laptop), "paper" (of CIFAR-10 for colour, else of MNIST; see the top)."""
+        """Sizes by name: "tiny" (tests), "small" (a laptop), "paper" (of CIFAR-10 for colour, else of MNIST; see the top).
+
+        name: one of these.
+        spec: of the images; numbers of channels are rounded up to multiples of their channels.
+        overrides: options of the config that replace the preset's.
+
+        Raises ``ValueError`` for an unknown name or option.
+        """
         rounded = multiple_of(spec.channels)
         filled = multiple_of(16 * spec.channels)                          # the native interpreter computes 16 outputs of a group at a time
         return choose(
@@ -134,13 +178,24 @@ class PixelRNN(RasterModel):
         return self.output.head(self.logits(x, self.condition(condition, self.dtype)))
 
     def logits(self, x: Tensor, condition: Tensor | None) -> Tensor:
-        """x (B, C, H, W) levels, condition (B, H, W, channels) or (B, 1, 1, size) → logits (B, C, H, W, logits per value)."""
+        """The logits of all values.
+
+        x: integer levels (B, C, H, W).
+        condition: (B, H, W, channels) or (B, 1, 1, size); None for an unconditional model.
+
+        Returns (B, C, H, W, logits per value).
+        """
         h, skipped = self.first(self.spec.scale(x, self.dtype).permute(0, 2, 3, 1)), None
         for block in self.blocks:
             h, skipped = block(h, skipped, condition)
         return self.output(h if skipped is None else skipped)
 
     def lower(self, program: Program, guide: View | None = None) -> None:
+        """One step of the model.
+
+        program: takes the operations.
+        guide: feature map that stands in the condition's place; None (default) for none.
+        """
         h, skipped = self.first.lower(program, program.values()), None
         condition = self.condition.lower(program) if guide is None else guide
         for block in self.blocks:

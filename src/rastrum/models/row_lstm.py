@@ -32,7 +32,10 @@ from .pixelrnn import PixelRNN, PixelRNNConfig, Recurrence
 
 
 class RowRecurrence(Recurrence):
-    """The recurrent layer of a Row LSTM."""
+    """The recurrent layer of a Row LSTM.
+
+    inputs, units, groups, condition_size: as for ``Recurrence``.
+    """
 
     def __init__(self, inputs: int, units: int, groups: int, condition_size: int) -> None:
         super().__init__(inputs, units, groups, condition_size)

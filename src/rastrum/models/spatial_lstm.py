@@ -72,7 +72,12 @@ class SpatialLSTMConfig:
 
 
 class Layer(nn.Module):
-    """v or h of the layer below (B, H, W, I) → h (B, H, W, n)."""
+    """A spatial LSTM: v or h of the layer below (B, H, W, I) → h (B, H, W, n).
+
+    inputs: I.
+    units: n.
+    condition_size: values of the condition; 0 = none.
+    """
 
     def __init__(self, inputs: int, units: int, condition_size: int) -> None:
         super().__init__()
@@ -94,10 +99,24 @@ class Layer(nn.Module):
         bias.copy_(torch.tensor([3.0, -3.0, -3.0, 3.0, 0.0]).repeat_interleave(units))
 
     def forward(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        """The layer on whole images.
+
+        x: (B, H, W, I).
+        condition: as ``Condition`` gives it, or None.
+
+        Returns h (B, H, W, n).
+        """
         return self.state_to_state(self.input_to_state(x, self.condition(condition)))
 
     def lower(self, program: Program, x: View, condition: View | None) -> View:
-        """x: a map of the pixel phases; call it in the phase of the first channel."""
+        """The layer in a step program; call it in the phase of the first channel.
+
+        program: takes the operations.
+        x: a feature map of the pixel phases.
+        condition: as ``Condition.lower`` gives it, or None.
+
+        Returns h, a feature map of the pixel phases.
+        """
         scan, (beside, above) = self.state_to_state, self.state_to_state.weights
         h, c = program.map(self.units, initial=scan.first_h), program.map(self.units, initial=scan.first_c)
         condition = self.condition.lower(program, condition)
@@ -145,7 +164,14 @@ class SpatialLSTM(RasterModel):
 
     @classmethod
     def preset(cls, name: str, spec: ImageSpec, **overrides: Any) -> SpatialLSTMConfig:
-        """Sizes by name: "tiny" (tests), "small" (a laptop), "paper" (the defaults of the authors' code)."""
+        """Sizes by name: "tiny" (tests), "small" (a laptop), "paper" (the defaults of the authors' code).
+
+        name: one of these.
+        spec: of the images; the sizes do not depend on it.
+        overrides: options of the config that replace the preset's.
+
+        Raises ``ValueError`` for an unknown name or option.
+        """
         return choose(
             SpatialLSTMConfig,
             name,
@@ -173,7 +199,12 @@ class SpatialLSTM(RasterModel):
         return fraction * count - stage
 
     def loss(self, x: ArrayLike, condition: ArrayLike | int | None = None, seed: int | None = None) -> Tensor:
-        """−log p(x), (B,) nats; with ``dequantise`` minus the log-density of x with uniform noise added."""
+        """−log p(x) in nats, (B,); with ``dequantise`` minus the log-density of x with uniform noise added.
+
+        x: integer levels (B, *spec.shape), torch or numpy.
+        condition: one per image, or one for all; None (default) for an unconditional model.
+        seed: of the noise; None (default) draws it from torch's generator.
+        """
         if not self.config.dequantise:
             return super().loss(x, condition, seed)
         x = check_images(self.spec, x, self.device)
@@ -187,7 +218,13 @@ class SpatialLSTM(RasterModel):
     # ── likelihoods ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def gaussians(self, x: Tensor, condition: Tensor | None) -> GaussianMixture:
-        """x (B, C, H, W) scaled to [−1, 1] → the mixture of every value given those before it, batch shape (B, C, H, W)."""
+        """The mixture of every value given those before it.
+
+        x: (B, C, H, W), scaled to [−1, 1].
+        condition: one per image; None for an unconditional model.
+
+        Returns a distribution of batch shape (B, C, H, W).
+        """
         h, prediction, e = self.whitening(x.permute(0, 2, 3, 1))
         condition = self.condition(condition, self.dtype)
         for i, layer in enumerate(self._layers()):
@@ -204,9 +241,14 @@ class SpatialLSTM(RasterModel):
         return self.gaussians(self.spec.scale(x, self.dtype), condition)
 
     def log_density_map(self, y: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Log-density of each real value of y (B, C, H, W), per level, a level v being the interval [v, v + 1): nats (B, C, H, W).
+        """Log-density of each real value, per level, a level v being the interval [v, v + 1).
 
         It compares with −log P of levels, which is why training uses it; the paper's unit is ``log_density``'s.
+
+        y: real values (B, C, H, W), levels with noise of [0, 1) added.
+        condition: one per image; None (default) for an unconditional model.
+
+        Returns nats (B, C, H, W).
         """
         scaled = self.spec.scale(y - 0.5, self.dtype)
         return self.gaussians(scaled, condition).log_density(scaled) - math.log((self.spec.levels - 1) / 2)
@@ -232,7 +274,12 @@ class SpatialLSTM(RasterModel):
         return each[:, :, rows, columns].flatten(1).sum(1)
 
     def bits_per_pixel(self, y: ArrayLike, condition: ArrayLike | int | None = None, whole_neighbourhood: bool = False) -> Tensor:
-        """The paper's score: ``log_density`` in bits per counted pixel, (B,) float64, higher is better; arguments and errors as there."""
+        """The paper's score: ``log_density`` in bits per counted pixel, higher is better.
+
+        y, condition, whole_neighbourhood: as for ``log_density``, with its errors.
+
+        Returns (B,), float64.
+        """
         rows, columns = self._counted(whole_neighbourhood)
         pixels = len(range(self.spec.height)[rows]) * len(range(self.spec.width)[columns])
         return self.log_density(y, condition, whole_neighbourhood) / (pixels * math.log(2))
@@ -252,6 +299,7 @@ class SpatialLSTM(RasterModel):
         return list(self.layers)[: int(self.active)]
 
     def lower(self, program: Program) -> None:
+        """One step of the model, written to ``program``."""
         x, channels = program.values(), self.spec.channels
         prediction = self.whitening.prediction.lower(program, x)
         with program.phase("channel", 0):

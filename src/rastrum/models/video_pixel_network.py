@@ -76,7 +76,11 @@ class VideoPixelNetworkConfig:
 
 
 class EncoderBlock(nn.Module):
-    """Residual multiplicative block without a mask."""
+    """Residual multiplicative block without a mask.
+
+    channels: c; the stream has 2c.
+    dilation: pixels from one row or column of its kernels to the next.
+    """
 
     def __init__(self, channels: int, dilation: int) -> None:
         super().__init__()
@@ -85,12 +89,20 @@ class EncoderBlock(nn.Module):
         self.widen = FrameConvolution(channels, 2 * channels, 1)
 
     def forward(self, h: Tensor) -> Tensor:
+        """The block on whole frames ``h`` (B, T, H, W, 2c) → the same shape."""
         y = self.narrow(h)
         for unit in self.units:
             y = multiplicative(unit(y), y)
         return h + self.widen(y)
 
     def lower(self, program: Program, h: View) -> View:
+        """The block in a step program; call it in the phase ``frame``.
+
+        program: takes the operations.
+        h: a whole feature map.
+
+        Returns a whole feature map.
+        """
         y = self.narrow.lower(program, h)
         for unit in self.units:
             assert isinstance(unit, FrameConvolution)
@@ -99,7 +111,12 @@ class EncoderBlock(nn.Module):
 
 
 class DecoderBlock(nn.Module):
-    """The same with mask B, conditioned on what is known of earlier frames."""
+    """The same with mask B, conditioned on what is known of earlier frames.
+
+    channels: c; the stream has 2c.
+    groups: colour groups.
+    known: channels of what is known of earlier frames.
+    """
 
     def __init__(self, channels: int, groups: int, known: int) -> None:
         super().__init__()
@@ -112,12 +129,27 @@ class DecoderBlock(nn.Module):
         self.widen = CausalConvolution(channels, 2 * channels, centre="through", groups=groups, bias=False)
 
     def forward(self, h: Tensor, known: Tensor) -> Tensor:
+        """The block on whole frames.
+
+        h: (B · T, H, W, 2c).
+        known: what is known of earlier frames, (B · T, H, W, channels).
+
+        Returns h after the block.
+        """
         y = self.narrow(h)
         for unit, condition in zip(self.units, self.condition, strict=True):
             y = multiplicative(unit(y, condition(known)), y, self.groups)
         return self.widen(y, initial=h)
 
     def lower(self, program: Program, h: View, known: View) -> View:
+        """The block in a step program.
+
+        program: takes the operations.
+        h: a feature map of the pixel phases.
+        known: a whole feature map.
+
+        Returns a feature map of the pixel phases.
+        """
         y = self.narrow.lower(program, h)
         for unit, condition in zip(self.units, self.condition, strict=True):
             assert isinstance(unit, CausalConvolution) and isinstance(condition, ConditionProjection)
@@ -169,7 +201,14 @@ class VideoPixelNetwork(RasterModel):
 
     @classmethod
     def preset(cls, name: str, spec: ImageSpec, **overrides: Any) -> VideoPixelNetworkConfig:
-        """Sizes by name: "tiny" (tests), "small" (a laptop), "paper" (of Moving MNIST; which sizes are the paper's says the top)."""
+        """Sizes by name: "tiny" (tests), "small" (a laptop), "paper" (of Moving MNIST; which sizes are the paper's says the top).
+
+        name: one of these.
+        spec: of the videos; numbers of the decoder's channels are rounded up to multiples of their channels.
+        overrides: options of the config that replace the preset's.
+
+        Raises ``ValueError`` for an unknown name or option.
+        """
         rounded = multiple_of(spec.channels)
         return choose(
             VideoPixelNetworkConfig,
@@ -248,7 +287,13 @@ class VideoPixelNetwork(RasterModel):
         return self.config.likelihood == "categorical"
 
     def loss_map(self, x: ArrayLike, condition: ArrayLike | int | None = None) -> Tensor:
-        """−log p of each value given those before it, (B, *spec.shape), or the cross-entropy of grey values in [0, 1]."""
+        """−log p of each value given those before it, or the cross-entropy of grey values in [0, 1].
+
+        x: integer levels (B, *spec.shape), torch or numpy.
+        condition: None.
+
+        Returns nats (B, *spec.shape).
+        """
         if self.has_likelihood:
             return super().loss_map(x, condition)
         x = check_images(self.spec, x, self.device)
@@ -259,6 +304,7 @@ class VideoPixelNetwork(RasterModel):
     # ── one value at a time ──────────────────────────────────────────────────────────────────────────────────────────
 
     def lower(self, program: Program) -> None:
+        """One step of the model, written to ``program``."""
         self.require_likelihood()
         spec = self.spec
         known = program.whole_map(len(self.beginning), spec.height, spec.width, initial=self.beginning)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-# Columns of the table of operations. A view is (offset, distance between columns, between rows); rows of a whole map only, else 0.
+# Columns of the table of operations. A view takes three: the offset of its first value, the distance from one column to the next, and the
+# distance from one row to the next, which is 0 unless the view is of a whole map.
 KIND, SOURCE, SOURCE_STEP, SOURCE_ROW, DESTINATION, DESTINATION_STEP, DESTINATION_ROW, INITIAL, INITIAL_STEP, INITIAL_ROW = range(10)
 INPUTS, OUTPUTS, WEIGHT, BIAS, POINT_WEIGHTS, COLUMNS, ROWS, ROW_MASK, ROW_VALUE, COLUMN_MASK, COLUMN_VALUE, LEVEL = range(10, 22)
 OPERATION_FIELDS = 22
@@ -15,7 +16,7 @@ FIRST, LAST, PHASE_KIND, ARGUMENT = range(4)
 START, ROW, ROW_REVERSED, CHANNEL, FRAME = range(5)
 
 # Columns of the table of passes: first step, positions of a row, phases, input map and whether it holds ones; SPACING pixels of the
-# image from one position to the next, KNOWN positions from one known position to the next (0: none); rows of a frame.
+# image from one position to the next, KNOWN positions from one known position to the next (0: none), HEIGHT rows of a frame.
 FIRST_STEP, WIDTH, FIRST_PHASE, LAST_PHASE, INPUT, INPUT_STEP, ONES, SPACING, KNOWN, HEIGHT = range(10)
 PASS_FIELDS = 10
 

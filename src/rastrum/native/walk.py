@@ -54,10 +54,17 @@ class Tables(NamedTuple):
 def walk(program, lowest, memory, task, values, active, counts, chain, seen, streams, mixture, scratch):
     """Runs a program over decisions for a batch; returns DONE, NOT_FINITE, or FLUSHED if this thread flushes denormals and is to code.
 
-    memory: the arenas (B · stride,)
-    values (B, n): read where not active, and when forcing or encoding; written everywhere
-    counts (B, n): out of 2^24, of the values that are not active; WEIGH writes them
-    chain (B, K), seen (B, C): the mixture of the pixel so far.
+    program: its ``Tables``.
+    lowest: the least log scale of a mixture's component.
+    memory: the arenas, (B · stride,) float32.
+    task: a ``Task``: what to do at which decisions.
+    values: integer levels (B, n), read where not active, and when forcing or encoding; written everywhere.
+    active: (B, n) bool, where the task decides.
+    counts: (B, n), written by WEIGH: the share, out of 2^24, that the integer CDF gives to each value that is not active.
+    chain: (B, K), the log weights of the pixel's mixture, given its channels so far.
+    seen: (B, C), the levels of the pixel's channels so far.
+    streams: the coders, for encoding and decoding.
+    mixture, scratch: memory that one thread writes.
     """
     steps, ops, phases, passes, outputs, layout, weights, table = program
     batch = values.shape[0]

@@ -47,7 +47,12 @@ def frame_tiles(frame: Frame, scale: int | None = None, order: ArrayLike | None 
 
 
 def frame_sheet(frame: Frame, columns: int | None = None, scale: int | None = None, order: ArrayLike | None = None) -> Picture:
-    """The images of a frame in rows of ``columns`` (None: about a square), drawn as ``frame_tiles`` does."""
+    """The images of a frame in a grid, drawn as ``frame_tiles`` does.
+
+    frame: of a walk, B images with 1 or 3 channels.
+    columns: images per row; None (default): about a square.
+    scale, order: as for ``frame_tiles``.
+    """
     return arrange(frame_tiles(frame, scale, order), columns)
 
 
@@ -57,10 +62,12 @@ def reconstruction_cells(
     """Pictures of one step of ``reconstruct``, by name: input, glimpse, error glimpse, write patch, canvas.
 
     image: (C, H, W) in [0, 1], number ``index`` of the frame.
-    scale: enlargement; None: to about ``CELL`` points.
-    limit: the change of the canvas that has full colour; None: the largest.
+    frame: of ``reconstruct``.
+    index: which of the frame's images.
+    scale: enlargement; None (default): to about ``CELL`` points.
+    limit: the change of the canvas that has full colour; None (default): the largest.
     before: the frame before; a model without attention has no glimpses, then the error of that canvas is shown: what the image has more
-        (blue) or less (orange) than the canvas.
+        (blue) or less (orange) than the canvas. Default None.
     """
     x = as_array(image, "image")[None]
     scale = image_scale(scale, *x.shape[2:])
@@ -88,7 +95,16 @@ def reconstruction_cells(
 def reconstruction_strip(
     image: ArrayLike, frames: Sequence[Frame], index: int, scale: int | None = None, columns: int = 12
 ) -> Picture:
-    """How one image is redrawn: a column per stroke (at most ``columns``, evenly spaced), a row for each of ``reconstruction_cells``."""
+    """How one image is redrawn: a column per stroke, a row for each of ``reconstruction_cells``.
+
+    image: (C, H, W) in [0, 1], number ``index`` of the frames.
+    frames: of ``reconstruct``, the initial canvas first.
+    index: which of the frames' images.
+    scale: enlargement; None (default): to about ``CELL`` points.
+    columns: at most so many, evenly spaced; 12 by default.
+
+    Raises ``ValueError`` for fewer than two frames.
+    """
     if len(frames) < 2:
         raise ValueError(f"frames: expected the initial canvas and at least one stroke, got {len(frames)}")
     changes = np.stack([as_array(frame.info["write_patch"][index], "write_patch").mean(0) for frame in frames[1:]])
@@ -100,7 +116,14 @@ def reconstruction_strip(
 
 
 def reconstruction_sheet(images: ArrayLike, frame: Frame, limit: float | None = None) -> Picture:
-    """A frame of ``reconstruct``: a row per image, a column for each of ``reconstruction_cells``."""
+    """A frame of ``reconstruct``: a row per image, a column for each of ``reconstruction_cells``.
+
+    images: (N, C, H, W) in [0, 1].
+    frame: of ``reconstruct``, with these images.
+    limit: the change of the canvas that has full colour; None (default): the largest.
+
+    Raises ``ValueError`` for images that are not those of the frame.
+    """
     x = as_array(images, "images")
     if x.ndim != 4 or len(x) != len(frame.images):
         raise ValueError(f"images: expected the {len(frame.images)} images of the frame, (N, C, H, W), got {x.shape}")
@@ -115,6 +138,7 @@ def reconstruction_sheet(images: ArrayLike, frame: Frame, limit: float | None = 
 def encode_animation(pictures: Iterable[Picture], fps: float = 8, hold: float = 2.0) -> bytes:
     """Pictures of one size as the bytes of a GIF file that loops.
 
+    pictures: one per frame.
     fps: frames per second, up to 50.
     hold: seconds that the last picture stays.
 
@@ -157,5 +181,11 @@ def _indexed(frames: Sequence[Picture]) -> list[Picture]:
 
 
 def save_animation(pictures: Iterable[Picture], path: str | Path, fps: float = 8, hold: float = 2.0) -> None:
-    """Writes a GIF as ``encode_animation`` makes it. ``ValueError`` for a name with another ending."""
+    """Writes a GIF as ``encode_animation`` makes it.
+
+    pictures: one per frame, of one size.
+    path: ends in .gif, else ``ValueError``.
+    fps: frames per second, up to 50; 8 by default.
+    hold: seconds that the last picture stays, 2 by default.
+    """
     write_picture(path, ".gif", encode_animation(pictures, fps, hold))

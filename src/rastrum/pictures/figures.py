@@ -99,7 +99,13 @@ class Measures:
 
 @torch.no_grad()
 def measure(model: CanvasModel, images: Tensor, condition: Tensor | None = None, seed: int = 0) -> Measures:
-    """Rate and distortion on images (N, *shape) of levels, redrawn from one draw of their latents."""
+    """Rate and distortion on images, redrawn from one draw of their latents.
+
+    model: a canvas model.
+    images: integer levels (N, *shape).
+    condition: one per image; None (default) for an unconditional model.
+    seed: of the latents, 0 by default.
+    """
     top = model.spec.levels - 1
     kl, errors, bounds = [], [], []
     for start in range(0, len(images), BATCH):
@@ -136,6 +142,8 @@ def canvas_figures(
 ) -> Iterator[tuple[str, bytes]]:
     """Draws the figures of a canvas model, one after another.
 
+    model: a canvas model.
+    seed: of all that is drawn, 0 by default.
     images: levels (N, *shape).
     condition: of these images.
     imagined: conditions of the ``SHEET`` images that are drawn from the prior.
@@ -158,7 +166,11 @@ def canvas_figures(
 
 
 def strokes(frames: Iterator[Frame], layers: int) -> Iterator[Frame]:
-    """The frames after whole strokes, each with the change of the canvas since the frame before."""
+    """The frames after whole strokes, each with the change of the canvas since the frame before.
+
+    frames: of a walk, the initial canvas first.
+    layers: latents per stroke (``layers_of``).
+    """
     before = None
     for i, frame in enumerate(frames):
         if i % layers == 0:
@@ -168,7 +180,16 @@ def strokes(frames: Iterator[Frame], layers: int) -> Iterator[Frame]:
 
 
 def drawing(model: CanvasModel, target: Tensor, frames: Sequence[Frame], imagined: Tensor | None, seed: int) -> bytes:
-    """An animation of three rows: images drawn from the prior, images redrawn, and those images, target (N, C, H, W) in [0, 1]."""
+    """An animation of three rows: images drawn from the prior, images redrawn, and those images.
+
+    model: a canvas model.
+    target: the images, (N, C, H, W) in [0, 1].
+    frames: their redrawing, one per stroke, the initial canvas first.
+    imagined: conditions of the N images drawn from the prior; None for an unconditional model.
+    seed: of the images drawn from the prior.
+
+    Returns the bytes of a GIF.
+    """
     scale = max(1, -(-LARGE // 2 // max(target.shape[2:])))
     originals, moments = tiles(target, scale), []
     walk = model.generate(len(target), imagined, seed=seed, every=layers_of(model))
@@ -181,10 +202,15 @@ def drawing(model: CanvasModel, target: Tensor, frames: Sequence[Frame], imagine
 
 
 def hierarchy(model: CanvasModel, images: Tensor, condition: Tensor | None = None, seed: int = 0) -> Picture:
-    """What the first t = 0, …, T strokes determine of images (N, *shape) of levels.
+    """What the first t = 0, …, T strokes determine of images.
 
     Two rows per image: the later latents drawn from the prior, or at its mean. At most ``COLUMNS`` + 1 values of t, evenly spaced from 0 to
     T; the last shows the whole reconstruction.
+
+    model: a canvas model.
+    images: integer levels (N, *shape).
+    condition: one per image; None (default) for an unconditional model.
+    seed: of the latents, 0 by default.
     """
     layers, count = layers_of(model), len(images)
     latents = model.encode(images, condition, seed)
@@ -208,7 +234,13 @@ def hierarchy(model: CanvasModel, images: Tensor, condition: Tensor | None = Non
 
 
 class Filters(NamedTuple):
-    """Parameters of a window: row and column of its centre, stride and σ in pixels (the centre of the first pixel is 0), and γ."""
+    """Parameters of a window, in pixels; the centre of the first pixel is 0.
+
+    row, column: of its centre.
+    stride: δ, from one filter to the next.
+    sigma: σ of a filter.
+    gamma: γ, factor of what is read, 1 by default.
+    """
 
     row: float
     column: float
@@ -221,7 +253,11 @@ class Filters(NamedTuple):
 
 
 def some_filters(spec: ImageSpec, count: int) -> list[Filters]:
-    """Windows that show what each parameter does: the whole image, a part of it, the part blurred, and a dim part of the side."""
+    """Windows that show what each parameter does: the whole image, a part of it, the part blurred, and a dim part of the side.
+
+    spec: of the image.
+    count: filters along a side.
+    """
     row, column = (spec.height - 1) / 2, (spec.width - 1) / 2
     stride = (max(spec.height, spec.width) - 1) / max(count - 1, 1)
     near = stride / 2
@@ -234,7 +270,14 @@ def some_filters(spec: ImageSpec, count: int) -> list[Filters]:
 
 
 def window_of(filters: Sequence[Filters], count: int, spec: ImageSpec) -> Window:
-    """Windows of ``count`` by ``count`` filters, by the equations of DRAW. ``ValueError`` for a stride, σ or γ that is not above 0."""
+    """Windows by the equations of DRAW.
+
+    filters: parameters of each window.
+    count: filters along a side, at least 1.
+    spec: of the image.
+
+    Raises ``ValueError`` for a stride, σ or γ that is not above 0.
+    """
     for chosen in filters:
         if not min(chosen.stride, chosen.sigma, chosen.gamma) > 0:
             raise ValueError(f"filters: stride, sigma and gamma must be above 0, got {tuple(chosen)}")
@@ -248,7 +291,12 @@ def window_of(filters: Sequence[Filters], count: int, spec: ImageSpec) -> Window
 
 
 def filter_picture(image: Tensor) -> Picture:
-    """Filter banks of some windows, with the patch that they read from an image (C, H, W) in [0, 1] and write back."""
+    """Filter banks of some windows, with the patch that they read from an image and write back.
+
+    image: (C, H, W) in [0, 1].
+
+    Raises ``ValueError`` for another shape.
+    """
     if image.ndim != 3:
         raise ValueError(f"image: expected shape (C, H, W), got {tuple(image.shape)}")
     spec = ImageSpec(*image.shape)
@@ -257,7 +305,11 @@ def filter_picture(image: Tensor) -> Picture:
 
 
 def chosen_windows(image: Tensor, frames: Sequence[Frame]) -> Picture:
-    """The windows through which a model read the first image, (C, H, W) in [0, 1], at ``ROWS`` of its strokes, evenly spaced."""
+    """The windows through which a model read an image at ``ROWS`` of its strokes, evenly spaced.
+
+    image: (C, H, W) in [0, 1], the first of the frames' images.
+    frames: of ``reconstruct``, one per stroke, the initial canvas first.
+    """
     shown = sorted({round(t) for t in np.linspace(1, len(frames) - 1, ROWS)})
     infos = [frames[t].info for t in shown]
     stacked = (torch.stack([info[f"read_{name}"][0] for info in infos]) for name in ("rows", "columns", "gamma", "window"))
@@ -276,7 +328,16 @@ def chosen_windows(image: Tensor, frames: Sequence[Frame]) -> Picture:
 def raster_figures(
     model: RasterModel, images: Tensor, condition: Tensor | None = None, imagined: Tensor | None = None, seed: int = 0
 ) -> Iterator[tuple[str, bytes]]:
-    """Draws the figures of a raster model as ``canvas_figures`` does; imagined: conditions of the ``RASTER_SHEET`` samples."""
+    """Draws the figures of a raster model, one after another.
+
+    model: a raster model.
+    images: integer levels (N, *shape).
+    condition: one per image; None (default) for an unconditional model.
+    imagined: conditions of the ``RASTER_SHEET`` samples; None (default) for an unconditional model.
+    seed: of all that is drawn, 0 by default.
+
+    Yields name and content of each file. Raises ``ValueError`` for images that are neither grey nor RGB.
+    """
     spec = model.spec
     check_spec(spec)
     top = spec.levels - 1
@@ -298,9 +359,14 @@ def raster_figures(
 def comparison(
     models: Mapping[str, Model], measures: Mapping[str, Measures], imagined: Mapping[str, Tensor | None] | None = None, seed: int = 0
 ) -> Picture:
-    """A sheet of ``COMPARED`` samples of each model, side by side, under its β (or its name) and the rate and PSNR of its ``measures``.
+    """A sheet of ``COMPARED`` samples of each model, side by side, each under its β (or its name), rate and PSNR.
 
-    imagined: conditions of these images, by model. Raises ``ValueError`` for models of images of different sizes.
+    models: by name.
+    measures: of the models that have them, by name.
+    imagined: conditions of the samples, by name; None (default) for none.
+    seed: of the samples, 0 by default.
+
+    Raises ``ValueError`` for models of images of different sizes.
     """
     sizes = {name: model.spec.shape for name, model in models.items()}
     if len(set(sizes.values())) > 1:
@@ -325,6 +391,10 @@ def over_time(models: Mapping[str, CanvasModel], imagined: Mapping[str, Tensor |
     """Images while they are drawn from the prior, with the windows they are written through: ``OVER_TIME`` rows per model.
 
     A column per stroke, at most ``COLUMNS`` + 1, evenly spaced from the empty canvas to the last stroke.
+
+    models: canvas models by name.
+    imagined: conditions of the images, by name; None (default) for none.
+    seed: of the images, 0 by default.
     """
     scale = max(large(model.spec) for model in models.values())
     walks = []
@@ -343,12 +413,18 @@ def over_time(models: Mapping[str, CanvasModel], imagined: Mapping[str, Tensor |
 
 
 def conditions_of(imagined: Mapping[str, Tensor | None] | None, name: str, count: int) -> Tensor | None:
+    """The first conditions for a model.
+
+    imagined: conditions by name; None for none.
+    name: of the model.
+    count: how many.
+    """
     conditions = None if imagined is None else imagined.get(name)
     return None if conditions is None else conditions[:count]
 
 
 def by_beta(models: Mapping[str, Model]) -> bool:
-    """Whether every model has a β, and each its own."""
+    """Whether every one of ``models`` has a β, and each its own."""
     betas = [beta_of(model) for model in models.values()]
     return None not in betas and len(set(betas)) == len(betas)
 
@@ -362,7 +438,7 @@ def beta_of(model: Model) -> float | None:
 
 
 def check_spec(spec: ImageSpec) -> None:
-    """Raises ``ValueError`` for images that the figures cannot show."""
+    """Raises ``ValueError`` for images of a ``spec`` that the figures cannot show: videos, and channels other than 1 or 3."""
     if spec.frames > 1 or spec.channels not in (1, 3):
         kind, way = f"{spec.channels} channels", "rastrum.generate gives the frames of a walk"
         if spec.frames > 1:
@@ -371,4 +447,5 @@ def check_spec(spec: ImageSpec) -> None:
 
 
 def large(spec: ImageSpec) -> int:
+    """How many times images of ``spec`` are enlarged: to at least ``LARGE`` points along their longer side."""
     return -(-LARGE // max(spec.height, spec.width))

@@ -49,13 +49,20 @@ CELL = 64                      # without a scale, an image is enlarged to about 
 
 @cache
 def font(size: int) -> ImageFont.FreeTypeFont:
-    """The font of the plots, which has Greek letters and symbols; Pillow's own has none."""
+    """The font of the plots, which has Greek letters and symbols (Pillow's own has none), at ``size`` points."""
     from matplotlib import get_data_path
 
     return ImageFont.truetype(Path(get_data_path(), "fonts/ttf/DejaVuSans.ttf"), size)
 
 
 def as_array(values: ArrayLike, what: str) -> np.ndarray:
+    """An array of numbers as numpy.
+
+    values: torch or numpy, any shape.
+    what: its name in the message.
+
+    Raises ``ValueError`` for anything else.
+    """
     array = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
     if array.dtype.kind not in "fiub":
         raise ValueError(f"{what}: expected an array of numbers, got {array.dtype}")
@@ -63,7 +70,12 @@ def as_array(values: ArrayLike, what: str) -> np.ndarray:
 
 
 def pixels_of(images: ArrayLike) -> np.ndarray:
-    """Images → (N, H, W, 3) uint8; ``ValueError`` for other shapes, types or values."""
+    """Images as pixels.
+
+    images: (N, C, H, W) in [0, 1], 1 or 3 channels.
+
+    Returns (N, H, W, 3) uint8. Raises ``ValueError`` for other shapes, types or values.
+    """
     x = as_array(images, "images")
     if x.ndim != 4 or x.shape[1] not in (1, 3) or 0 in x.shape:
         raise ValueError(f"images: expected shape (N, C, H, W) with 1 or 3 channels and at least one image, got {x.shape}")
@@ -87,7 +99,13 @@ def _mask(known: ArrayLike, shape: Sequence[int]) -> np.ndarray:
 
 
 def image_scale(scale: int | None, height: int, width: int) -> int:
-    """``scale``, or what enlarges an image to about ``CELL`` points; ``ValueError`` for a scale below 1."""
+    """``scale`` itself, or what enlarges an image to about ``CELL`` points.
+
+    scale: at least 1, or None.
+    height, width: of the image in pixels.
+
+    Raises ``ValueError`` for a scale below 1.
+    """
     if scale is None:
         return max(1, CELL // max(height, width))
     if isinstance(scale, bool) or not isinstance(scale, int) or scale < 1:
@@ -184,7 +202,13 @@ def sheet(
     row_labels: Sequence[str] | None = None,
     column_labels: Sequence[str] | None = None,
 ) -> Picture:
-    """Images (N, C, H, W) in a grid; parameters and errors are those of ``tiles`` and ``arrange``."""
+    """Images in a grid; errors are those of ``tiles`` and ``arrange``.
+
+    images: (N, C, H, W) in [0, 1].
+    columns: images per row; None (default): about a square.
+    scale: enlargement; None (default): to about ``CELL`` points.
+    row_labels, column_labels: one per row and per column; None (default) for none.
+    """
     return arrange(tiles(images, scale), columns, row_labels, column_labels)
 
 
@@ -217,6 +241,9 @@ def completion_sheet(
 def draw_window(picture: Picture, window: Sequence[float] | Tensor | np.ndarray, scale: int, colour: Colour = RED) -> Picture:
     """Outlines a window on an image that was enlarged ``scale`` times, at sub-pixel precision.
 
+    picture: the enlarged image.
+    scale: how many times it was enlarged.
+    colour: of the outline, red by default.
     window: centre row, centre column, height, width in pixels of the image; the centre of its first pixel is (0, 0). The outline is cut off
         at the border of the image.
     """
@@ -328,7 +355,14 @@ def encode_picture(picture: Picture) -> bytes:
 
 
 def write_picture(path: str | Path, ending: str, data: bytes) -> None:
-    """Writes the whole file or nothing. ``ValueError`` for a name with another ending, ``OSError`` where writing fails."""
+    """Writes the whole file or nothing.
+
+    path: of the file.
+    ending: that its name must have, such as ".png".
+    data: its bytes.
+
+    Raises ``ValueError`` for a name with another ending, ``OSError`` where writing fails.
+    """
     from ..files import write_files
 
     path = Path(path)
@@ -338,5 +372,9 @@ def write_picture(path: str | Path, ending: str, data: bytes) -> None:
 
 
 def save_picture(picture: Picture, path: str | Path) -> None:
-    """Writes a PNG. ``ValueError`` for a name with another ending."""
+    """Writes a PNG.
+
+    picture: what is written.
+    path: ends in .png, else ``ValueError``.
+    """
     write_picture(path, ".png", encode_picture(picture))

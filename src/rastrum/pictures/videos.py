@@ -21,7 +21,12 @@ FPS = 5  # a video is played at this many frames per second
 
 
 def check_context(spec: ImageSpec, context: int, what: str = "context") -> None:
-    """Raises ``ValueError`` unless ``context`` first frames leave something to continue in a video of ``spec``."""
+    """Raises ``ValueError`` unless the known frames leave something to continue in a video.
+
+    spec: of the model.
+    context: number of known frames, 0 … spec.frames − 1.
+    what: the name of ``context`` in the message, "context" by default.
+    """
     if spec.frames == 1:
         raise ValueError(f"{what}: this model draws still images, there are no frames to go on from; leave it out")
     if isinstance(context, bool) or not isinstance(context, int | np.integer) or not 0 <= context < spec.frames:
@@ -43,14 +48,25 @@ def continued(spec: ImageSpec, videos: ArrayLike, context: int) -> tuple[Tensor,
 
 
 def first_frames(spec: ImageSpec, context: int) -> Tensor:
-    """The mask of the first ``context`` frames: (T, 1, 1, 1) bool."""
+    """The mask of the first frames of a video.
+
+    spec: of the model.
+    context: number of known frames.
+
+    Returns (T, 1, 1, 1) bool.
+    """
     return (torch.arange(spec.frames) < context)[:, None, None, None]
 
 
 def pad_frames(spec: ImageSpec, videos: ArrayLike, frames: int, what: str = "videos") -> Tensor:
-    """Videos (B, at least ``frames``, C, H, W) as levels (B, *spec.shape), with dark frames where they end early.
+    """Videos with dark frames where they end early.
 
-    Raises ``ValueError``, beginning with ``what``, for shorter videos and for another size or levels.
+    spec: of the model.
+    videos: integer levels (B, at least ``frames``, C, H, W).
+    frames: how many must be there.
+    what: how a message begins, "videos" by default.
+
+    Returns levels (B, *spec.shape). Raises ``ValueError`` for shorter videos and for another size or levels.
     """
     x = as_tensor(what, videos)
     if x.dim() != 5 or x.shape[1] < frames:
@@ -62,7 +78,12 @@ def pad_frames(spec: ImageSpec, videos: ArrayLike, frames: int, what: str = "vid
 
 
 def surprise_colours(log_probs: ArrayLike) -> np.ndarray:
-    """Surprise as colours: ``log_prob_map`` (…, C, H, W), summed over channels → (…, 3, H, W) in [0, 1], the largest brightest."""
+    """Surprise as colours, summed over channels; the largest is brightest.
+
+    log_probs: nats (…, C, H, W), from ``log_prob_map``.
+
+    Returns (…, 3, H, W) in [0, 1].
+    """
     from matplotlib import colormaps
 
     nats = np.minimum(-as_array(log_probs, "log_probs").astype(float).sum(-3), 1e6)       # infinite at a level of no probability
@@ -70,14 +91,25 @@ def surprise_colours(log_probs: ArrayLike) -> np.ndarray:
 
 
 def film_strips(videos: ArrayLike, row_labels: Sequence[str] | None = None, context: int = 0) -> Picture:
-    """A row per video (N, T, C, H, W) in [0, 1], a numbered column per frame; the first ``context`` are marked as known."""
+    """A row per video, a numbered column per frame.
+
+    videos: (N, T, C, H, W) in [0, 1].
+    row_labels: one per video; None (default) for none.
+    context: how many first frames are marked as known, 0 by default.
+    """
     x = as_array(videos, "videos")
     frames = [f"{t + 1}, known" if t < context else str(t + 1) for t in range(x.shape[1])]
     return arrange(tiles(x.reshape(-1, *x.shape[2:])), x.shape[1], row_labels, frames)
 
 
 def animate_rows(videos: Sequence[ArrayLike], labels: Sequence[str]) -> Iterator[Picture]:
-    """The pictures of an animation, one per frame: videos, each (N, T, C, H, W) in [0, 1], side by side under ``labels``, in N rows."""
+    """The pictures of an animation, one per frame: videos side by side, in N rows.
+
+    videos: each (N, T, C, H, W) in [0, 1].
+    labels: one for each of ``videos``.
+
+    Raises ``ValueError`` for videos of different N or T.
+    """
     arrays = [as_array(video, "videos") for video in videos]
     if len({array.shape[:2] for array in arrays}) != 1:
         raise ValueError(f"videos: expected as many videos and frames of each, got {[array.shape[:2] for array in arrays]}")
@@ -89,12 +121,20 @@ def animate_rows(videos: Sequence[ArrayLike], labels: Sequence[str]) -> Iterator
 
 
 def animate_grid(videos: ArrayLike, columns: int | None = None) -> Iterator[Picture]:
-    """The pictures of an animation, one per frame: all videos (N, T, C, H, W) in [0, 1] in ``columns`` (None: about a square)."""
+    """The pictures of an animation, one per frame: all videos in a grid.
+
+    videos: (N, T, C, H, W) in [0, 1].
+    columns: videos per row; None (default): about a square.
+    """
     x = as_array(videos, "videos")
     for t in range(x.shape[1]):
         yield arrange(tiles(x[:, t]), math.ceil(math.sqrt(len(x))) if columns is None else columns)
 
 
 def save_video(pictures: Iterable[Picture], path: str | Path) -> None:
-    """Writes a GIF that plays at ``FPS``. ``ValueError`` for a name with another ending."""
+    """Writes a GIF that plays at ``FPS``.
+
+    pictures: one per frame, of one size.
+    path: ends in .gif, else ``ValueError``.
+    """
     save_animation(pictures, path, FPS, 1 / FPS)

@@ -35,8 +35,12 @@ def interpreter(
 ) -> Interpreter:
     """An interpreter at the beginning of ``program``.
 
-    batch: images · dtype, device: of the model's parameters · condition: of each image, or None
-    backend: "native", "torch", or None = native for float32 on a CPU, else torch · threads: used by the native one
+    program: finished, as ``RasterModel.lowered`` returns it.
+    batch: number of images B.
+    dtype, device: of the model's parameters.
+    condition: one per image, as a checked tensor; None (default) for an unconditional model.
+    backend: "native", "torch", or None (default): native for float32 on a CPU, else torch.
+    threads: how many the native interpreter may use, 1 by default.
 
     Raises ``ValueError`` for a backend that cannot run here.
     """
@@ -55,7 +59,10 @@ def interpreter(
 
 
 def suits_native(dtype: torch.dtype, device: torch.device) -> bool:
-    """Whether the native interpreter can run programs of this type and device, here."""
+    """Whether the native interpreter can run programs here.
+
+    dtype, device: of the model's parameters.
+    """
     return dtype == torch.float32 and device.type == "cpu" and has_numba()
 
 

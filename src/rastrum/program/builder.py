@@ -9,7 +9,8 @@ A map is a row of columns of ``width`` values each; an operation is a function o
     channel g     the column being drawn  what colour group g of this pixel needs (one group: "pixel")
 
 In a row phase a map written by the pixel phases still holds the finished row r − 1, a map written by row phases already holds
-row r: that is the whole difference between looking up and looking left, and no layer shifts anything in its step.
+row r. So no layer shifts anything in its step. For example, a convolution over the row above and the pixels to the left reads one map
+twice: in a row phase, where the map still holds row r − 1, and in a channel phase, where the columns to the left already hold row r.
 Coarser resolutions: a map of level l has ⌈W / 2^l⌉ columns and is due where row and column are multiples of 2^l (``Grid``).
 A window of neighbouring columns is a contiguous slice, so a convolution is one matrix product.
 
@@ -41,9 +42,11 @@ Kind: TypeAlias = Literal[
 class Rule:
     """The sizes of an operation's operands at one column, in parts of n values.
 
-    code: its number in the tables of the compiled interpreter (``native/codes.py``)
-    source, destination: parts that it reads and writes; 0 for a linear, whose weight has the sizes
-    base: parts of ``initial`` that it needs; 0 if it needs none · in_place: whether the destination may be the source
+    code: its number in the tables of the compiled interpreter (``native/codes.py``).
+    source: parts that it reads, 1 by default; 0 for a linear, whose weight has the sizes.
+    destination: parts that it writes, 1 by default; 0 for a linear.
+    base: parts of ``initial`` that it needs; 0 (default) if it needs none.
+    in_place: whether the destination may be the source, False by default.
     """
 
     code: int
@@ -53,7 +56,9 @@ class Rule:
     in_place: bool = False
 
 
-# The one table of operations: the builder, both interpreters and docs/program.md follow it.
+# The one table of operations. A new one also needs its name in ``Kind``, its code in native/codes.py, a function in native/elementwise.py
+# and its branch in native/interpreter.py, a function in program/torch_interpreter.py, and its line in docs/arithmetic.md and
+# docs/program.md.
 OPERATIONS: dict[Kind, Rule] = {
     "linear": Rule(codes.LINEAR, 0, 0),                      # initial + bias + source · weight
     "copy": Rule(codes.COPY, in_place=True),                 # source
@@ -74,10 +79,16 @@ WHOLE = ("start", "frame")     # phases over whole maps, row by row
 
 @dataclass(eq=False)
 class Buffer:
-    """Memory of one map: ``columns`` columns of ``width`` values per image, first all ``initial`` (width,), or zero.
+    """Memory of one map: ``columns`` columns of ``width`` values per image.
 
-    before, after: columns of padding that windows reach on either side; they keep their initial values · single: one column for all
-    rows: 0 = only the row that is being drawn; else a whole map, and above, below: rows of padding that windows reach
+    width: values of a column.
+    level: resolution of the map, 2^level positions of the pass from one column to the next.
+    columns: columns of a row, without padding.
+    initial: what every column holds at first, (width,); None (default) for zeros.
+    single: whether one column serves all columns, False by default.
+    before, after: columns of padding that windows reach on the left and on the right, 0 by default; they keep their initial values.
+    rows: rows of a whole map; 0 (default) keeps only the row that is being drawn.
+    above, below: rows of padding that windows on a whole map reach, 0 by default.
     """
 
     width: int
@@ -99,9 +110,15 @@ class Buffer:
 
 @dataclass(frozen=True)
 class View:
-    """``size`` values from ``offset`` of column ``j · step + shift`` of a buffer, for an operation at its column j.
+    """Part of a buffer's column ``j · step + shift``, for an operation at its column j.
 
-    Of a whole map: in row ``r · row_step + row_shift``, for an operation at row r.
+    In a whole map the column lies in row ``r · row_step + row_shift``, for an operation at row r.
+
+    buffer: the map.
+    offset: first value within the column.
+    size: number of values; more than a column holds reach into the next columns.
+    shift, step: which column, 0 and 1 by default.
+    row_shift, row_step: which row of a whole map, 0 and 1 by default.
     """
 
     buffer: Buffer
@@ -113,20 +130,34 @@ class View:
     row_step: int = 1
 
     def part(self, index: int, parts: int) -> View:
+        """One of several equal parts of the view's values.
+
+        index: which part, from 0.
+        parts: how many parts there are.
+        """
         size = self.size // parts
         return replace(self, offset=self.offset + index * size, size=size)
 
     def window(self, first: int, last: int, step: int = 1, leave_out: int = 0) -> View:
-        """Columns j·step + first … j·step + last as one slice, without the last ``leave_out`` values."""
+        """Columns j · step + first … j · step + last as one slice.
+
+        first, last: column offsets, both included.
+        step: columns from one window to the next, 1 by default.
+        leave_out: values that are left out at the end of the last column, 0 by default.
+        """
         assert self.offset == 0 and self.size == self.buffer.width and self.shift == 0 and self.step == 1, "a window takes whole columns"
         return replace(self, size=(last - first + 1) * self.size - leave_out, shift=first, step=step)
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Where an operation runs: rows r with r & row_mask = row_value, columns likewise; its column index is column >> level.
+    """Where an operation runs: at rows r with r & row_mask = row_value, and at columns likewise.
 
-    In row phases it runs at its first ``columns`` columns, in start phases there in its first ``rows`` rows.
+    level: the operation's column index is column >> level.
+    columns: in row and start phases it runs at this many columns, the first ones.
+    row_mask, row_value: which rows.
+    column_mask, column_value: which columns, in channel phases.
+    rows: in start and frame phases it runs in this many rows, the first ones; 1 by default.
     """
 
     level: int
@@ -140,6 +171,17 @@ class Grid:
 
 @dataclass(frozen=True, eq=False)
 class Operation:
+    """One operation of a phase (``OPERATIONS`` has the equations).
+
+    kind: a key of ``OPERATIONS``.
+    source: what it reads.
+    destination: what it writes.
+    grid: the rows and columns where it runs.
+    initial: what it starts from, or the state that it changes; None (default) for zeros.
+    weight: of a linear, (K, N); None (default) for other kinds.
+    bias: of a linear, (N,); None (default) for none.
+    """
+
     kind: Kind
     source: View
     destination: View
@@ -151,6 +193,14 @@ class Operation:
 
 @dataclass(eq=False)
 class Phase:
+    """Operations that run together.
+
+    kind: when they run (table at the top of this file).
+    index: the colour group of a channel phase; tells several row phases of a kind apart.
+    first_row: a row phase runs before every row from this one on.
+    operations: in the order in which they run.
+    """
+
     kind: PhaseKind
     index: int
     first_row: int
@@ -161,8 +211,15 @@ class Phase:
 class Pass:
     """A raster of positions, drawn in raster order: (r, c) is the image's pixel (r · spacing, c · spacing).
 
-    frames: of a video, drawn one after another over the same raster.
-    known: 0, or those where r and c are multiples of it were decided by an earlier pass; there the network runs on the known values.
+    height, width: in positions.
+    outputs: the view of each colour group's output; None until ``Program.output`` sets it.
+    spacing: pixels from one position to the next, 1 by default.
+    known: positions whose row and column are multiples of it were decided by an earlier pass, and the network runs there on the known
+        values; 0 (default) if there are none.
+    frames: of a video, drawn one after another over the same raster; 1 by default.
+    phases: by kind and index, in the order in which they were opened.
+    input: the map that decided values are written to; None until ``Program.values`` makes it.
+    ones: whether the input map has a 1 after the values, False by default.
     """
 
     height: int
@@ -187,9 +244,13 @@ class Pass:
 class Head:
     """How a program's output describes a distribution, for an interpreter that decides by itself.
 
-    bernoulli: a logit per channel · softmax: a logit per level, channel by channel · mixture: K components that a pixel's channels share,
-    [log weights | means of each channel | log scales of each | coefficients of each pair of channels] · K (models/pixelcnn_plus_plus.py)
-    · gaussian: K components of each channel's own, [log weights | means | log scales] · K, channel by channel.
+    kind: the layout of the output:
+        "bernoulli": a logit per channel.
+        "softmax": a logit per level, channel by channel.
+        "mixture": K components that a pixel's channels share, [log weights | means of each channel | log scales of each | coefficients of
+        each pair of channels] · K (models/pixelcnn_plus_plus.py).
+        "gaussian": K components of each channel's own, [log weights | means | log scales] · K, channel by channel.
+    components: K of a mixture or of Gaussians; 0 (default) for the others.
     """
 
     kind: Literal["bernoulli", "softmax", "mixture", "gaussian"]
@@ -197,7 +258,12 @@ class Head:
 
 
 class Program:
-    """Built by a model's ``lower``: maps, phases in their order, and which view holds the output of each colour group."""
+    """Built by a model's ``lower``: maps, phases in their order, and which view holds the output of each colour group.
+
+    spec: shape and levels of the images.
+    condition_spec: the model's condition; None (default) for an unconditional model.
+    groups: colour groups that a step computes one after another, 1 by default; divides the number of channels.
+    """
 
     def __init__(self, spec: ImageSpec, condition_spec: ConditionSpec | None = None, groups: int = 1) -> None:
         assert spec.channels % groups == 0, "the channels divide into colour groups"
@@ -216,7 +282,11 @@ class Program:
     # ── passes ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def new_pass(self, spacing: int = 1, known: int = 0) -> Pass:
-        """Begin a pass over the pixels that lie ``spacing`` apart; its maps and phases are those that follow."""
+        """Begin a pass; the maps and phases that follow are its own.
+
+        spacing: pixels from one position to the next, 1 by default.
+        known: every how many rows and columns of this pass the value is known from an earlier pass; 0 (default) if none is.
+        """
         height, width = (-(-size // spacing) for size in (self.spec.height, self.spec.width))
         assert self.spec.frames == 1 or not self.passes, "a video has one pass"
         self.passes.append(Pass(height, width, [None] * self.groups, spacing, known, self.spec.frames))
@@ -229,22 +299,35 @@ class Program:
 
     @property
     def phases(self) -> dict[tuple[PhaseKind, int], Phase]:
+        """The phases of the pass that is being built, by kind and index."""
         return self.current.phases
 
     # ── maps ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def columns(self, level: int) -> int:
+        """Columns of a map of ``level``: ⌈width of the pass / 2^level⌉."""
         return -(-self.current.width // (1 << level))
 
     def map(self, width: int, level: int = 0, initial: Tensor | None = None, single: bool = False) -> View:
-        """A new map of ``width`` values per column, zero (or ``initial``, (width,)) before anything is written."""
+        """A new map, which keeps the row that is being drawn.
+
+        width: values of a column.
+        level: resolution, 2^level positions of the pass from one column to the next; 0 by default.
+        initial: what every column holds before anything is written, (width,), copied; None (default) for zeros.
+        single: one column that serves all columns, for what is the same everywhere; False by default.
+        """
         initial = None if initial is None else initial.detach().clone()
         buffer = Buffer(width, level, 1 if single else self.columns(level), initial, single)
         self.buffers.append(buffer)
         return View(buffer, 0, width)
 
     def whole_map(self, width: int, rows: int, columns: int, *, initial: Tensor | None = None) -> View:
-        """A new map that keeps all its rows, zero (or inside its borders ``initial``, (width,)) before anything is written."""
+        """A new map that keeps all its rows.
+
+        width: values of a column.
+        rows, columns: its size, without padding.
+        initial: what it holds before anything is written, (width,); its padding holds zeros; None (default) for zeros everywhere.
+        """
         buffer = Buffer(width, 0, columns, rows=rows)
         self.buffers.append(buffer)
         view = View(buffer, 0, width)
@@ -254,14 +337,20 @@ class Program:
         return view
 
     def values(self, ones: bool = False) -> View:
-        """The input map: the scaled values of a pixel's channels, written as they are decided; with ``ones`` a 1 after them."""
+        """The input map: the scaled values of a pixel's channels, written as they are decided.
+
+        ones: whether a decided column has a 1 after its values, so that a layer can tell them from padding; False by default.
+        """
         assert self.current.input is None, "one input map"
         view = self.map(self.spec.channels + ones)
         self.current.input, self.current.ones = view, ones
         return view
 
     def drawn(self, spacing: int) -> View:
-        """The scaled values that were decided at every ``spacing``-th row and column, by earlier passes or a frame: a whole map."""
+        """The scaled values that earlier passes, or earlier frames of a video, decided: a whole map.
+
+        spacing: take every ``spacing``-th row and column.
+        """
         if self.picture is None:
             self.picture = self.whole_map(self.spec.channels, self.spec.height, self.spec.width)
         return replace(self.picture, step=spacing, row_step=spacing)
@@ -281,13 +370,23 @@ class Program:
         return self.condition
 
     def output(self, group: int, view: View) -> None:
+        """Say where the output of a colour group stands.
+
+        group: its number, from 0.
+        view: the parameters of its distribution, as ``RasterModel.head`` reads them.
+        """
         self.current.outputs[group] = view
 
     # ── where operations go ──────────────────────────────────────────────────────────────────────────────────────────
 
     @contextmanager
     def phase(self, kind: PhaseKind, index: int = 0, first_row: int = 0) -> Iterator[None]:
-        """Append to a phase; phases run in the order in which they were first opened, channels last."""
+        """Within this context, operations are appended to a phase. Phases run in the order in which they were first opened, channels last.
+
+        kind: when it runs (table at the top of this file).
+        index: the colour group of a channel phase; tells several row phases of a kind apart; 0 by default.
+        first_row: a row phase runs before every row from this one on; 0 by default.
+        """
         phase = self.phases.setdefault((kind, index), Phase(kind, index, first_row))
         assert phase.first_row == first_row, "one phase has one first row"
         outer, self._phase = self._phase, phase
@@ -298,8 +397,15 @@ class Program:
 
     @contextmanager
     def grid(self, level: int, row: int | None = None, column: int | None = None) -> Iterator[None]:
-        """Operations at column indices of ``level``. With ``row`` or ``column`` (0 or 1) they run for one parity of the next finer
-        level's rows or columns: the finer map that asks its coarser parent."""
+        """Within this context, operations run at the column indices of ``level``.
+
+        With ``row`` or ``column`` they run for one parity of the rows or columns of the next finer level, so that a map of that level can
+        read from the coarser map.
+
+        level: resolution of the coarser map, at least 1 with ``row`` or ``column``.
+        row: 0 for the finer level's even rows, 1 for its odd rows; None (default) for the rows of ``level``.
+        column: likewise.
+        """
         due = (1 << level) - 1
         finer = level - 1
         row_mask, row_value = (due, 0) if row is None else (due, row << finer)
@@ -331,6 +437,15 @@ class Program:
         weight: Tensor | None = None,
         bias: Tensor | None = None,
     ) -> None:
+        """Append an operation to the open phase, and widen the padding of the maps that it reaches beyond.
+
+        kind: a key of ``OPERATIONS``.
+        source: what it reads.
+        destination: what it writes; without an open ``grid``, it runs at every column of this map.
+        initial: what it starts from, or the state that it changes; None (default) for zeros.
+        weight: of a linear, (K, N); None (default) for other kinds.
+        bias: of a linear, (N,); None (default) for none.
+        """
         assert self._phase is not None, "operations belong to a phase"
         level = destination.buffer.level
         if self._grid is None:
@@ -361,7 +476,17 @@ class Program:
         destination: View | None = None,
         level: int = 0,
     ) -> View:
-        """destination = initial + bias + source · weight; weight (K, N)."""
+        """destination = initial + bias + source · weight.
+
+        source: K values.
+        weight: (K, N), copied.
+        bias: (N,), copied; None (default) for none.
+        initial: N values to add to; None (default) for none.
+        destination: N values; None (default) makes a new map.
+        level: resolution of the new map, 0 by default; not used with ``destination``.
+
+        Returns the destination.
+        """
         assert weight.shape[0] == source.size, f"weight of {weight.shape[0]} rows for {source.size} values"
         if destination is None:
             single = source.buffer.single and self._phase is not None and self._phase.kind == "start"
@@ -375,6 +500,10 @@ class Program:
         """An elementwise operation on a map, group by group where colours have an order; returns a map of the same level.
 
         The same operation on the same values returns the same map: a shortcut's concat_elu is often that of the block it skips.
+
+        kind: a key of ``OPERATIONS`` other than "linear".
+        source: what it reads.
+        base: its ``initial``, where the kind needs one; None (default).
         """
         again = (self._phase, self._grid, kind, source)
         if base is None and again in self._applied:
@@ -390,7 +519,11 @@ class Program:
         return destination
 
     def history(self, source: View, rows: int) -> View:
-        """A map with the newest ``rows`` rows of ``source``, next to each other in each column, oldest first; call it in a row phase."""
+        """A map with the newest rows of ``source``, next to each other in each column, oldest first; call it in a row phase.
+
+        source: a whole column of a map.
+        rows: how many rows to keep, at least 1.
+        """
         if rows == 1:
             return source
         assert source.offset == 0 and source.size == source.buffer.width
@@ -402,7 +535,7 @@ class Program:
         return kept
 
     def wrap(self, source: View) -> None:
-        """Before a row, column −1 of a map takes the values of its last column: looking left then looks back along all rows."""
+        """Before a row, column −1 of ``source`` takes the values of its last column: looking left then looks back along all rows."""
         last = replace(source, shift=source.buffer.columns - 1, step=source.buffer.columns)
         with self.phase("row"):
             self.append("copy", last, replace(last, shift=-1))            # steps of a whole row: it runs at one column
@@ -410,6 +543,7 @@ class Program:
     # ── reading a finished program ───────────────────────────────────────────────────────────────────────────────────
 
     def all_phases(self) -> Sequence[Phase]:
+        """The phases of all passes."""
         return [phase for each in self.passes for phase in each.phases.values()]
 
     def decided(self) -> Tensor:
@@ -418,12 +552,18 @@ class Program:
         return torch.cat([frames[:, :: each.spacing, :: each.spacing][:, each.decides()].reshape(-1) for each in self.passes])
 
     def steps(self) -> list[int]:
-        """At which step each colour group that is decided is, the passes' positions and their groups counted one after another."""
+        """The step at which each decided colour group is computed, in the order of decisions.
+
+        Steps count the colour groups of all positions of all frames and passes, known positions included.
+        """
         decides = torch.cat([each.decides().reshape(-1).repeat(each.frames) for each in self.passes])
         return decides.repeat_interleave(self.groups).nonzero()[:, 0].tolist()
 
     def check(self, order: Tensor) -> None:
-        """Assert that the program is complete and decides in the model's ``order``."""
+        """Assert that the program is complete and decides in the model's order.
+
+        order: (D,) flat indices.
+        """
         for each in self.passes:
             assert each.input is not None and all(view is not None for view in each.outputs), "a pass has an input and outputs"
         assert torch.equal(self.decided(), order.cpu()), "the program decides in the model's order"

@@ -1,6 +1,8 @@
-"""Checks that this machine computes as specified: a small fixed program is drawn, encoded and decoded, and all it wrote is hashed.
+"""Checks that this machine computes as specified: two small fixed programs are drawn, encoded and decoded, and all they wrote is hashed.
 
-``verify`` runs before anything is coded, once per process: every operation, both phases of a row, both kinds of head that code.
+``verify`` runs before anything is coded, once per process. The programs share a network of linear, copy, gate, lstm, glu, relu, elu and
+concat_elu operations in row, row_reversed and channel phases; one has a softmax head, the other a mixture head. They do not contain add,
+square, spatial_lstm and multiplicative operations, start and frame phases, and bernoulli and gaussian heads.
 """
 
 from __future__ import annotations
@@ -54,7 +56,7 @@ def _spec(head: Head) -> ImageSpec:
 
 
 def _program(head: Head) -> Program:
-    """Operations of every kind of loop, and values so small that a flushed denormal shows."""
+    """Operations of every kind of compiled loop, and values so small that a flushed denormal changes the result."""
     program, drawn = Program(_spec(head)), 0
 
     def weights(*shape: int) -> Tensor:

@@ -40,7 +40,10 @@ class PortabilityError(RuntimeError):
 class NativeInterpreter:
     """The state of one batch of images within a program.
 
-    packed: the program · batch: number of images · condition: of each image, or None · threads: at most so many
+    packed: the program.
+    batch: number of images B.
+    condition: one per image, as a checked tensor; None (default) for an unconditional model.
+    threads: use at most so many, 1 by default.
     """
 
     def __init__(self, packed: Packed, batch: int, condition: Tensor | None = None, threads: int = 1) -> None:
@@ -67,7 +70,10 @@ class NativeInterpreter:
         return self.packed.decides
 
     def parameters(self, t: int) -> Tensor:
-        """The output (B, P) of the pixel or colour group that decision ``t`` belongs to; a view, valid until the next call."""
+        """The output of the pixel or colour group that decision number ``t`` belongs to.
+
+        Returns a view (B, P), valid until the next call.
+        """
         step = int(self.packed.tables.steps[t // self._channels])
         if self._ran <= step:
             none = np.zeros((self.batch, 0), np.int64)
@@ -84,11 +90,21 @@ class NativeInterpreter:
         return self._memory
 
     def write(self, t: int, value: Tensor) -> None:
-        """Decision ``t`` is ``value`` (B,) int64."""
+        """Write the value of a decision to the input map.
+
+        t: number of the decision.
+        value: integer levels (B,), int64.
+        """
         self.decide(t, t + 1, Work("force", values=value[:, None]))
 
     def take_frames(self, t: int, values: Tensor) -> int:
-        """Decisions from ``t`` on are values (B, n): the whole frames among them, without a step; returns how many decisions that was."""
+        """Take the whole frames among known values without running a step.
+
+        t: number of the first decision.
+        values: integer levels (B, n) of the decisions from ``t`` on.
+
+        Returns how many decisions were taken, 0 for an image.
+        """
         frame = self.packed.tables.layout.frame
         count = values.shape[1] // frame * frame if frame and t % frame == 0 else 0
         if count:
@@ -96,8 +112,15 @@ class NativeInterpreter:
         return count
 
     def decide(self, t: int, stop: int, work: Work, active: Tensor | None = None, kept: Tensor | None = None) -> Tensor:
-        """Decisions t … stop − 1: ``work`` where ``active`` (B, stop − t), else ``kept``; returns their values (B, stop − t) int64.
+        """Make decisions t … stop − 1.
 
+        t: number of the first decision.
+        stop: number of the decision after the last.
+        work: how to decide: draw, force, encode, decode or weigh.
+        active: where ``work`` decides, (B, stop − t) bool; None (default) = everywhere.
+        kept: the values elsewhere, (B, stop − t).
+
+        Returns the values, (B, stop − t) int64.
         Raises ``ValueError`` for parameters of a distribution that are not finite, and for values, streams or noise that do not fit.
         """
         shape = (self.batch, stop - t)
@@ -184,7 +207,7 @@ class NativeInterpreter:
             self._ran = max(self._ran, int(packed.tables.steps[(stop - 1) // self._channels]) + 1)
 
     def select(self, index: Tensor) -> NativeInterpreter:
-        """The same state for the images ``index``."""
+        """The same state for the images at ``index``, integers (n,)."""
         condition = None if self.condition is None else self.condition[index]
         other = NativeInterpreter(self.packed, len(index), condition, self.threads)
         for mine, theirs in ((self._memory, other._memory), (self._chain, other._chain), (self._seen, other._seen)):

@@ -8,7 +8,12 @@ from .builder import WHOLE, Buffer, Grid, Operation, Phase, Program, View
 
 
 def optimise(program: Program) -> Program:
-    """The same program, changed in place, after all its operations are appended; a video's maps restart with every frame."""
+    """Make a finished program cheaper, in place, and restart a video's maps with every frame.
+
+    program: with all its operations appended.
+
+    Returns the same program.
+    """
     _sum_in_place(program)
     _keep_one_column(program)
     if program.spec.frames > 1:

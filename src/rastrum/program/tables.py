@@ -33,18 +33,26 @@ class ProgramError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Packed:
-    """A program as the compiled loops read it, for any batch. initial (stride,): an image's arena before the first decision."""
+    """A program as the compiled loops read it, for any batch.
 
-    decisions: int                 # of an image
-    decides: bool                  # whether the program has a head
+    decisions: of an image.
+    decides: whether the program has a head.
+    tables: of its operations, phases, passes and weights.
+    initial: an image's arena before the first decision, (stride,) float32.
+    condition: offsets in an arena of the condition's values, in order; None for an unconditional model.
+    scratch: values that an operation may use while it runs.
+    """
+
+    decisions: int
+    decides: bool
     tables: Tables
     initial: np.ndarray
-    condition: np.ndarray | None   # offsets in an arena of the condition's values, in order
-    scratch: int                   # values that an operation may use while it runs
+    condition: np.ndarray | None
+    scratch: int
 
 
 def pack(program: Program) -> Packed:
-    """Tables and arenas of a finished program. Raises ``ProgramError`` for what cannot be run."""
+    """Tables and arenas of a finished program. Raises ``ProgramError`` for a program that cannot be run."""
     return _Packer(program).packed()
 
 

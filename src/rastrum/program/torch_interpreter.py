@@ -131,7 +131,10 @@ class _Pass:
 class TorchInterpreter:
     """The state of one batch of images within a program.
 
-    program: finished · batch: number of images · dtype, device: of the arithmetic · condition: of each image, or None
+    program: finished.
+    batch: number of images B.
+    dtype, device: of the arithmetic.
+    condition: one per image, as a checked tensor; None (default) for an unconditional model.
     """
 
     decides = False                # a distribution and a chooser in Python decide
@@ -179,13 +182,22 @@ class TorchInterpreter:
     # ── the walk's side ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def parameters(self, t: int) -> Tensor:
-        """The output (B, P) of the pixel or colour group that decision ``t`` belongs to; a view, valid until the next call."""
+        """The output of the pixel or colour group that decision number ``t`` belongs to.
+
+        Returns a view (B, P), valid until the next call.
+        """
         self._advance(self._steps[t // self._channels])
         here, _, column, group = self._place(self._steps[t // self._channels])
         return here.outputs[group][column]
 
     def write(self, t: int, value: Tensor) -> None:
-        """Decision ``t`` is ``value`` (B,) int64."""
+        """Write the value of a decision to the input map.
+
+        t: number of the decision.
+        value: integer levels (B,), int64.
+
+        Raises ``ValueError`` for values that are no levels of the model.
+        """
         self._advance(self._steps[t // self._channels])
         here, row, column, _ = self._place(self._steps[t // self._channels])
         channel = t % self.spec.channels
@@ -200,7 +212,13 @@ class TorchInterpreter:
             self._drawn(here, row, column)[:, channel].copy_(here.inputs[column][channel])
 
     def take_frames(self, t: int, values: Tensor) -> int:
-        """Decisions from ``t`` on are values (B, n): the whole frames among them, without a step; returns how many decisions that was."""
+        """Take the whole frames among known values without running a step.
+
+        t: number of the first decision.
+        values: integer levels (B, n) of the decisions from ``t`` on.
+
+        Returns how many decisions were taken, 0 for an image.
+        """
         spec, size = self.spec, self.spec.size // self.spec.frames
         if spec.frames == 1 or t % size or self._ran != self._steps[t // self._channels]:
             return 0
@@ -214,7 +232,7 @@ class TorchInterpreter:
         return len(frames) * size
 
     def select(self, index: Tensor) -> TorchInterpreter:
-        """The same point of the walk for the images ``index``."""
+        """The same point of the walk for the images at ``index``, integers (n,)."""
         condition = None if self.condition is None else self.condition[index]
         other = TorchInterpreter(self.program, len(index), self.dtype, self.device, condition)
         for buffer, memory in self._memory.items():

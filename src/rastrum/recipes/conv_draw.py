@@ -17,6 +17,13 @@ TWO_LEVELS: dict[str, Any] = {
 
 
 def bound(value: float, error: float, unit: str, images: int, below: bool = False) -> Score:
+    """A bound on test images with one trajectory.
+
+    value, error: mean and standard error, in ``unit``.
+    unit: "nats" or "bits/dim".
+    images: how many.
+    below: whether a longer run should score lower, False by default.
+    """
     return Score(
         value=value, error=error, unit=unit, kind="bound", images=images, split="test", below=below, notes="1 trajectory"
     )

@@ -25,20 +25,29 @@ THREE_HUNDRED: dict[str, Any] = {
 
 
 def bound(value: float, error: float | None, unit: str, images: int | None = None, split: str = "test", **more: Any) -> Score:
-    """With one trajectory, where ``notes`` do not say otherwise."""
+    """A bound, with one trajectory where ``notes`` do not say otherwise.
+
+    value, error: mean and standard error, in ``unit``; error None where it was not measured.
+    unit: "nats" or "bits/dim".
+    images: how many; None (default) = unknown.
+    split: "test" by default.
+    more: further fields of ``Score``.
+    """
     return Score(value=value, error=error, unit=unit, kind="bound", images=images, split=split, **{"notes": "1 trajectory", **more})
 
 
 def port(value: float) -> Score:
-    """Of someone else's code after the same 300 steps."""
+    """The bound, ``value`` in nats, of the best of the public implementations tried, after the same 300 steps."""
     return bound(value, None, "nats", split="", notes="the best of the public implementations tried")
 
 
 def two_digits(clip: float) -> OptimConfig:
+    """The optimiser of the runs on two digits, with gradients clipped at norm ``clip``."""
     return OptimConfig(learning_rate=3e-3, betas=(0.9, 0.99), warm_up=100, clip=clip, batch=64, micro_batch=None)
 
 
 def three_hundred(learning_rate: float) -> OptimConfig:
+    """The optimiser of the runs of 300 steps, at this ``learning_rate``."""
     return OptimConfig(
         learning_rate=learning_rate, betas=(0.9, 0.99), warm_up=40, ema=0.0, clip=5.0, batch=100, micro_batch=None
     )

@@ -15,7 +15,12 @@ CONDITIONAL = OptimConfig(learning_rate=3e-3, warm_up=50, ema=0.995, clip=20.0, 
 
 
 def five_minutes(system: str, about: str = "", **facts: Any) -> Recipe:
-    """A small model on binarised MNIST for five minutes of one core, as benchmarks/learning.py compares them."""
+    """A small model on binarised MNIST for five minutes of one core, as benchmarks/learning.py compares them.
+
+    system: the model's name in ``rastrum.MODELS``.
+    about: one sentence; "" (default) for the usual one.
+    facts: further fields of ``Recipe``.
+    """
     return Recipe(
         name=f"{system}-binarized-mnist",
         about=about or f"{system} on Larochelle's binarised MNIST, five minutes.",
@@ -31,7 +36,12 @@ def five_minutes(system: str, about: str = "", **facts: Any) -> Recipe:
 
 
 def full_size(name: str, system: str, about: str, images: tuple[int, ...], published: Published | None, **facts: Any) -> Recipe:
-    """A network of the PixelRNN paper with its output layers and its optimiser; the length of the run is ours."""
+    """A network of the PixelRNN paper with its output layers and its optimiser; the length of the run is ours.
+
+    name, system, about, images: as in ``Recipe``.
+    published: the paper's score; None where it gives none.
+    facts: further fields of ``Recipe``.
+    """
     binary = images == BINARY
     return Recipe(
         name=name,
@@ -50,10 +60,16 @@ def full_size(name: str, system: str, about: str, images: tuple[int, ...], publi
 
 
 def nats(value: float, notes: str = "") -> Published:
+    """A score of the paper in nats.
+
+    value: as published.
+    notes: what differs from the recipe, "" by default.
+    """
     return Published(value=value, unit="nats", source=PAPER, notes=notes)
 
 
 def bits(value: float) -> Published:
+    """A score of the paper, ``value`` in bits/dim."""
     return Published(value=value, unit="bits/dim", source=PAPER)
 
 

@@ -31,7 +31,9 @@ ONE_CORE = "one core of a shared two-core machine"
 class Budget:
     """What a run took.
 
-    minutes: by ``clock``, which is the process' CPU time or the wall. steps: of the optimiser; None where they were not counted.
+    minutes: by ``clock``.
+    steps: of the optimiser; None (default) where they were not counted.
+    clock: "cpu" (default), the process' CPU time, or "wall".
     notes: how it differs from the recipe's own budget.
     """
 
@@ -51,7 +53,11 @@ class Budget:
 class Published:
     """A published score.
 
-    value, unit: as published, printed with ``decimals``. sign: "≤" for at most, "<" for below. source: the paper.
+    value: as published.
+    unit: of the value.
+    source: the paper.
+    sign: "≤" for at most, "<" for below, "" (default) for the value itself.
+    decimals: how many are printed, 2 by default.
     notes: what differs from the recipe.
     """
 
@@ -64,6 +70,7 @@ class Published:
 
     @property
     def number(self) -> str:
+        """The value with its sign and decimals."""
         return f"{self.sign} {self.value:.{self.decimals}f}".strip()
 
     def __str__(self) -> str:
@@ -73,7 +80,14 @@ class Published:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(TrainConfig):
-    """What can be changed in a recipe: the command line makes its flags from these fields. model: the config of the recipe's system."""
+    """What can be changed in a recipe: the command line makes its flags from these fields.
+
+    model: the config of the recipe's system.
+    data: the images and their preprocessing.
+    start: begin with the weights of this saved model; None (default) begins afresh.
+    conditional: condition the model on what the data set knows of each image, False by default.
+    optim, run: as in ``TrainConfig``.
+    """
 
     model: Any
     data: DataConfig
@@ -87,14 +101,21 @@ class Settings(TrainConfig):
 class Recipe(TrainConfig):
     """A run that can be repeated, with its score.
 
-    name: what ``rastrum train`` calls it. about: one sentence.
-    system: the model's name in ``rastrum.MODELS``. preset: where its config begins. options: changes to the preset.
+    name: what ``rastrum train`` calls it.
+    about: one sentence.
+    system: the model's name in ``rastrum.MODELS``.
+    preset: where the model's config begins, "small" by default.
+    options: changes to the preset, none by default.
     images: (channels, height, width, levels), or with frames as a fifth: what the preset is made for.
     data, start, conditional, optim, run: the settings, as in ``Settings``.
-    flags: more of the training command. then: the commands after training, FOLDER being the folder of the run.
-    hardware, budget: what it ran on and took, a Budget per run; empty where nothing was measured yet.
-    expected: the score to expect; None where nothing was measured yet. further: other measured figures. published: of the paper.
-    tuned_on: what the settings were chosen on, where that is known; "test" means on the images of the expected score itself.
+    flags: more of the training command, none by default.
+    then: the commands after training, FOLDER being the folder of the run; none by default.
+    hardware: what it ran on; "" (default) where nothing was measured yet.
+    budget: what it took, a Budget per run; empty (default) where nothing was measured yet.
+    expected: the score to expect; None (default) where nothing was measured yet.
+    further: other measured figures, none by default.
+    published: scores of the paper, none by default.
+    tuned_on: what the settings were chosen on; "test" means on the images of the expected score itself; None (default) = unknown.
     """
 
     name: str
@@ -133,7 +154,7 @@ class Recipe(TrainConfig):
         return Settings(**{part.name: getattr(self, part.name) for part in fields(Settings)})
 
     def changed(self, settings: Settings) -> Recipe:
-        """This recipe with other settings; its facts stay those of the original."""
+        """This recipe with other ``settings``; its facts stay those of the original."""
         parts = {part.name: getattr(settings, part.name) for part in fields(Settings)}
         config = parts.pop("model")
         return replace(self, **parts, options={part.name: getattr(config, part.name) for part in fields(config)})
@@ -159,16 +180,17 @@ TUNED = {
 
 
 def duration(minutes: float) -> str:
-    """In words: 54 s, 28 min, 3.5 h."""
+    """A number of ``minutes`` in words: 54 s, 28 min, 3.5 h."""
     if minutes < 2:
         return f"{round(60 * minutes)} s"
     return f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.3g} h"
 
 
 def build_model(recipe: Recipe, data: Dataset) -> Model:
-    """A fresh model for the images of ``data``; its parameters come from ``recipe.run.seed``, or from ``recipe.start``.
+    """A fresh model for the images of a data set.
 
-    recipe: names the system and its config. data: gives the images' spec, and the condition's if the recipe is conditional.
+    recipe: names the system and its config; the parameters come from ``recipe.run.seed``, or from ``recipe.start``.
+    data: gives the images' spec, and the condition's if the recipe is conditional.
 
     Raises ``ValueError`` where data and model do not fit, before any training.
     """
@@ -188,9 +210,12 @@ def build_model(recipe: Recipe, data: Dataset) -> Model:
 
 
 def begin_with(model: Model, start: str) -> None:
-    """Give ``model`` the weights of a saved model of the same kind; parameters that the saved model lacks stay as they are.
+    """Give a model the weights of a saved model of the same kind; parameters that the saved model lacks stay as they are.
 
-    start: a folder or rastrum/NAME. Raises ``ValueError`` where it has a parameter that the model does not have, or one of another shape.
+    model: changed in place.
+    start: a folder or rastrum/NAME.
+
+    Raises ``ValueError`` where the saved model has a parameter that this one does not have, or one of another shape.
     """
     from ..models import load
 

@@ -19,12 +19,20 @@ BSDS300 = DataConfig(name="bsds300", size=TEXTURE[1], grey=True)
 
 
 def patches(value: float, error: float | None = None, notes: str = "") -> Score:
-    """Of 1,000 test patches."""
+    """The exact score of 1,000 test patches.
+
+    value, error: mean and standard error in bits/dim; error None (default) where it was not measured.
+    notes: what else tells it apart, "" by default.
+    """
     return Score(value=value, error=error, unit="bits/dim", kind="exact", images=1000, split="test", notes=notes)
 
 
 def density(value: float, error: float, notes: str = "") -> Score:
-    """Of 200 test patches, of intensities in [0, 1] as in the paper."""
+    """The log-density of 200 test patches, of intensities in [0, 1] as in the paper.
+
+    value, error: mean and standard error in bits per pixel.
+    notes: what else tells it apart, "" by default.
+    """
     notes = f"log-density, higher is better{notes}"
     return Score(value=value, error=error, unit="bits per pixel", kind="measure", images=200, split="test", notes=notes)
 

@@ -19,12 +19,20 @@ SMALL: dict[str, Any] = {
 
 
 def videos(value: float, error: float, notes: str = "") -> Score:
-    """Of 200 test videos of 8 frames."""
+    """The exact score of 200 test videos of 8 frames.
+
+    value, error: mean and standard error in nats per video.
+    notes: what else tells it apart, "" by default.
+    """
     return Score(value=value, error=error, unit="nats per video", kind="exact", images=200, split="test", notes=notes)
 
 
 def last_frames(value: float, error: float, notes: str = "") -> Score:
-    """Given the first four of 8 frames."""
+    """The exact score of the last four of 8 frames, given the first four.
+
+    value, error: mean and standard error in nats per frame.
+    notes: what else tells it apart, "" by default.
+    """
     of = ", ".join(filter(None, ("the last four of 8 frames", notes)))
     return Score(value=value, error=error, unit="nats per frame", kind="exact", split="test", notes=of)
 
