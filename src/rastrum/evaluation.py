@@ -73,13 +73,43 @@ def evaluate(
 
     Raises ``ValueError`` for data that do not fit the model, a model whose loss is not a likelihood, and one that has no ensemble.
     """
+    nats = image_nats(
+        model, data, batch=batch, num_samples=num_samples, seed=seed, workers=workers, ensemble=ensemble, progress=progress
+    )
+    return _mean(nats, model.spec.size, model.kind)
+
+
+def image_nats(
+    model: Model,
+    data: Dataset,
+    *,
+    batch: int | None = None,
+    num_samples: int = 1,
+    seed: int = 0,
+    workers: int | None = None,
+    ensemble: bool = False,
+    progress: Callable[[int], object] | None = None,
+) -> Tensor:
+    """The score of each image of a data set in nats, (N,) float64: −log p or a bound on it. Parameters and errors are as for ``evaluate``."""
     check_data(model, data)
     model.require_likelihood()
     with _scoring(model, workers) as pool:
-        return score(model, data, pool, num_samples, seed, batch, progress, ensemble)
+        return _nats(model, data, pool, num_samples, seed, batch, progress, ensemble)
 
 
-def score(
+def score(model: Model, data: Dataset, pool: Pool, num_samples: int, seed: int) -> Evaluation:
+    """``evaluate`` on existing threads, for a model in evaluation mode; a model without a likelihood gets its mean loss.
+
+    model: any model.
+    data: images that fit it, and their conditions where it is conditional.
+    pool: the threads.
+    num_samples: trajectories of a bound.
+    seed: of the bound's noise.
+    """
+    return _mean(_nats(model, data, pool, num_samples, seed), model.spec.size, model.kind)
+
+
+def _nats(
     model: Model,
     data: Dataset,
     pool: Pool,
@@ -88,26 +118,15 @@ def score(
     batch: int | None = None,
     progress: Callable[[int], object] | None = None,
     ensemble: bool = False,
-) -> Evaluation:
-    """``evaluate`` on existing threads, for a model in evaluation mode; a model without a likelihood gets its mean loss.
-
-    model: any model.
-    data: images that fit it, and their conditions where it is conditional.
-    pool: the threads.
-    num_samples: trajectories of a bound.
-    seed: of the bound's noise.
-    batch: images at a time; None (default) takes what is usually fast.
-    progress: called with the number of images done; None (default) for nothing.
-    ensemble: score by the mixture over an image's flips and rotations; False by default.
-    """
+) -> Tensor:
+    """What ``model.nats`` gives for each image, (N,) float64."""
     conditions = conditions_for(model, data)
 
     def nats(images: slice) -> Tensor:
         x, condition = data.images[images].to(model.device), None if conditions is None else conditions[images].to(model.device)
         return -ensemble_log_prob(model, x, condition) if ensemble else model.nats(x, condition, num_samples, seed, images.start)
 
-    every = _each(nats, len(data), batch or model.images_at_a_time, pool, progress)
-    return _mean(every, model.spec.size, model.kind)
+    return _each(nats, len(data), batch or model.images_at_a_time, pool, progress)
 
 
 @contextmanager
@@ -146,9 +165,6 @@ def evaluate_frames(
     model: RasterModel,
     data: Dataset,
     context: int,
-    *,
-    batch: int | None = None,
-    workers: int | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> Evaluation:
     """Score of videos per frame, over the frames after the first ``context``, given all earlier frames.
@@ -156,8 +172,6 @@ def evaluate_frames(
     model: of videos; one without a likelihood gets its loss, such as the cross-entropy of grey values.
     data: videos of the model's spec.
     context: frames that are known and not counted, 0 … frames − 1.
-    batch: videos at a time; None (default) takes what is usually fast.
-    workers: threads; None (default) takes as many as torch uses.
     progress: called with the number of videos done.
 
     Returns nats per frame, their mean over a video's counted frames, ± the standard error over videos; ``size`` is that of a frame.
@@ -173,8 +187,8 @@ def evaluate_frames(
     def nats(images: slice) -> Tensor:
         return frame_nats(model, data.images[images].to(model.device))[:, context:].mean(1)
 
-    with _scoring(model, workers) as pool:
-        every = _each(nats, len(data), batch or model.images_at_a_time, pool, progress)
+    with _scoring(model, None) as pool:
+        every = _each(nats, len(data), model.images_at_a_time, pool, progress)
     return _mean(every, model.spec.size // frames, model.kind)
 
 
@@ -187,8 +201,6 @@ def frame_nats(model: RasterModel, x: Tensor) -> Tensor:
     Returns (B, T), float64.
     """
     return model.loss_map(x).double().flatten(2).sum(2)
-
-
 
 
 def ensemble_log_prob(model: Model, x: Tensor, condition: Tensor | None = None) -> Tensor:

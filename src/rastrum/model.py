@@ -81,6 +81,15 @@ class Model(nn.Module, ABC):
         """Whether ``loss`` is −log p or −bound at present, so that the loss of a step may be given in bits per dimension."""
         return self.has_likelihood
 
+    def loss_floor(self, x: Tensor) -> Tensor | None:
+        """The smallest loss that any model can have on images or frames, where it is known and not 0.
+
+        x: integer levels (N, C, H, W).
+
+        Returns (N,), or None (default) where nothing is known.
+        """
+        return None
+
     # ── score ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import arg
 
@@ -34,7 +34,6 @@ Ensemble = Annotated[bool, arg(help="score by the mixture over an image's flips,
 Crop = Annotated[
     bool, arg(help="cut a part of each image at a random place, always the same, instead of resizing; default: as the model was trained")
 ]
-BATCH = 16
 
 
 def score(
@@ -64,6 +63,7 @@ def score(
     from rich.table import Table
 
     from ..applications.anomaly import auroc, scores, z_scores
+    from ..evaluation import conditions_for, image_nats
     from ..pictures.plots import surprise_map
     from ..pictures.sheets import save_picture
     from ..pictures.videos import animate_rows, save_video, surprise_colours
@@ -73,23 +73,30 @@ def score(
     network = load_model(model)
     video = network.spec.frames > 1
     check_suffix("--surprise", surprise, ".png", *([".gif"] if video else []))
-    exact = isinstance(network, RasterModel)
-    if surprise is not None and not exact:
+    network.require_likelihood()
+    if surprise is not None and not isinstance(network, RasterModel):
         raise ValueError(f"--surprise: {model} has a bound for whole images only; a surprise map needs a raster model")
     if surprise is not None and ensemble:
         raise ValueError("--surprise: an ensemble scores whole images only; leave out one of --surprise and --ensemble")
     if reference_count < 2:
         raise ValueError(f"--reference-count: a mean and a deviation need at least 2 images, got {reference_count}")
-    loaded, usual = load_images(network, model, data, images, split, count, binarise), None
-    dataset = loaded.dataset
+    loaded, compared = load_images(network, model, data, images, split, count, binarise), None
     if reference is not None:
-        usual = load_images(network, model, reference, None, reference_split, None, binarise, flag="--reference").dataset
-        usual = without(usual, dataset).subset(reference_count)
-    settings = Scoring(num_samples, seed, conditions, ensemble)
+        compared = load_images(network, model, reference, None, reference_split, None, binarise, flag="--reference")
+    dataset = conditioned(network, loaded.dataset, conditions)
     x = dataset.images.long()
-    nats, maps = score_images(network, dataset, settings, "scoring")
-    if surprise is not None:
-        pictures, nats_of_values = x / (network.spec.levels - 1), torch.cat(maps)
+
+    def nats_of(images: Dataset, what: str) -> Tensor:
+        with progress(what, len(images), "images") as report:
+            return image_nats(network, images, num_samples=num_samples, seed=seed, ensemble=ensemble, progress=report)
+
+    nats = nats_of(dataset, "scoring")
+    if surprise is not None and isinstance(network, RasterModel):
+        given, size = conditions_for(network, dataset), network.images_at_a_time
+        parts = [slice(start, start + size) for start in range(0, len(x), size)]
+        with torch.inference_mode():
+            nats_of_values = torch.cat([network.log_prob_map(x[at], None if given is None else given[at]) for at in parts])
+        pictures = x / (network.spec.levels - 1)
         if surprise.suffix.lower() == ".gif":
             save_video(animate_rows([pictures, surprise_colours(nats_of_values)], ["truth", "surprise"]), surprise)
         elif video:
@@ -100,7 +107,7 @@ def score(
     spread = float(nats.std()) / len(nats) ** 0.5 if len(nats) > 1 else None
     mean = float(nats.mean())
     result = {
-        "model": model, **loaded.facts, "kind": "exact" if exact else "bound", "images": len(x),
+        "model": model, **loaded.facts, "kind": network.kind, "images": len(x),
         "ensemble": ensemble, "nats": [round(v, 6) for v in nats.tolist()],
         "bits_per_dim": [round(bits_per_dim(v, size), 6) for v in nats.tolist()],
         "mean_nats": mean, "mean_bits_per_dim": bits_per_dim(mean, size),
@@ -110,22 +117,23 @@ def score(
     columns = {"nats": [f"{v:.2f}" for v in nats.tolist()], "bits/dim": [f"{bits_per_dim(v, size):.4f}" for v in nats.tolist()]}
     plus = "" if spread is None else f" ± {spread:.2f}"
     plus_bits = "" if spread is None else f" ± {bits_per_dim(spread, size):.4f}"
-    bound = "" if exact else " at most (a bound)"
+    bound = " at most (a bound)" if network.kind == "bound" else ""
     average = f"mean of {len(x)}: {mean:.2f}{plus} nats, {bits_per_dim(mean, size):.4f}{plus_bits} bits/dim{bound}"
     lines = [f"{model} on {loaded.text}", average]
-    if usual is not None:
-        of = scores(network.spec, x, nats)
-        if conditions_in(network, usual) is not None:                # flags are for the images that are scored
-            settings = settings._replace(conditions=NO_CONDITION)
-        normal = scores(network.spec, usual.images, score_images(network, usual, settings, "scoring the reference")[0])
+    if compared is not None:
+        of, usual = scores(network.spec, x, nats), without(compared.dataset, loaded.dataset).subset(reference_count)
+        own = conditions_in(network, usual) is not None                   # the flags are for the images that are scored
+        usual = conditioned(network, usual, NO_CONDITION if own else conditions)
+        normal = scores(network.spec, usual.images, nats_of(usual, "scoring the reference"))
         z, corrected = z_scores(of.bits, normal.bits), z_scores(of.corrected, normal.corrected)
         areas = {"bits": auroc(normal.bits, of.bits), "corrected": auroc(normal.corrected, of.corrected)}
-        result |= {"reference": reference, "reference_split": reference_split, "reference_images": len(usual)}
+        result |= {f"reference_{fact}": value for fact, value in compared.facts.items() if fact in ("split", "preprocessing")}
+        result |= {"reference": reference, "reference_images": len(usual)}
         result |= {"z": z.tolist(), "png_bits": of.complexity.tolist(), "z_corrected": corrected.tolist(), "auroc": areas}
         columns |= {"z": [f"{v:+.2f}" for v in z.tolist()], "PNG bits": [f"{v:.0f}" for v in of.complexity.tolist()]}
         columns["z less PNG"] = [f"{v:+.2f}" for v in corrected.tolist()]
         lines.append(
-            f"z: standard deviations above the mean of {len(usual)} images of {usual.name} {usual.split}; an image here scores above one "
+            f"z: standard deviations above the mean of {len(usual)} images of {compared.text}; an image here scores above one "
             f"there with chance {areas['bits']:.3f} by bits, {areas['corrected']:.3f} less PNG"
         )
     table = Table("image", *columns, box=None)
@@ -151,52 +159,21 @@ def without(reference: Dataset, scored: Dataset) -> Dataset:
     return reference.select(torch.tensor(others))
 
 
-class Scoring(NamedTuple):
-    """How ``score`` scores every image.
-
-    num_samples: trajectories of a bound.
-    seed: of the bound's noise.
-    conditions: flags that say the conditions.
-    ensemble: whether flips and rotations are averaged.
-    """
-
-    num_samples: int
-    seed: int
-    conditions: ConditionFlags
-    ensemble: bool
-
-
-def score_images(network: Model, dataset: Dataset, how: Scoring, what: str) -> tuple[Tensor, list[Tensor]]:
-    """Score images in nats.
+def conditioned(network: Model, dataset: Dataset, conditions: ConditionFlags) -> Dataset:
+    """The data set with the condition that each image is given: what the flags say, else what the data have.
 
     network: the model.
     dataset: the images.
-    how: trajectories, seed, conditions and ensemble.
-    what: text of the progress bar.
+    conditions: the flags.
 
-    Returns −log p of each image or a bound on it, (N,) float64; and for a raster model log-probabilities of values, a map per batch.
+    Raises ``ValueError`` for flags that do not fit the model, and where it needs a condition and there is none.
     """
-    import torch
-
-    from ..evaluation import ensemble_log_prob
-    from ..raster import RasterModel
-
-    x = dataset.images.long()
-    condition = condition_for(network, len(x), how.conditions, dataset)
-    parts, maps = [], []
-    with progress(what, len(x), "images") as report, torch.inference_mode():
-        for start in range(0, len(x), BATCH):
-            at = slice(start, start + BATCH)
-            given = None if condition is None else condition[at]
-            if how.ensemble:
-                parts.append(ensemble_log_prob(network, x[at], given))
-            elif isinstance(network, RasterModel):
-                maps.append(network.log_prob_map(x[at], given))
-                parts.append(maps[-1].double().flatten(1).sum(1))
-            else:
-                parts.append(-network.nats(x[at], given, how.num_samples, how.seed, start))
-            report(min(start + BATCH, len(x)))
-    return -torch.cat(parts).double(), maps
+    condition = condition_for(network, len(dataset), conditions, dataset)
+    if condition is None:
+        return dataset
+    if condition.is_floating_point():
+        return replace(dataset, conditions=condition)
+    return replace(dataset, labels=condition, classes=int(condition.max()) + 1)
 
 
 def evaluate(
@@ -222,7 +199,6 @@ def evaluate(
     """
     from ..evaluation import evaluate as over_all
     from ..evaluation import evaluate_frames
-    from ..models.video_pixel_network import cross_entropy_floor
     from ..raster import RasterModel
     from .training import as_dict, said
 
@@ -232,12 +208,7 @@ def evaluate(
     if context is not None and ensemble:
         raise ValueError("--context: an ensemble scores whole videos only; leave out one of --context and --ensemble")
     loaded = load_images(network, model, data, images, split, count, binarise, crop, paths=paths)
-    dataset = loaded.dataset
-    condition = condition_for(network, len(dataset), conditions, dataset)
-    if condition is not None and condition.is_floating_point():
-        dataset = replace(dataset, conditions=condition)
-    elif condition is not None:
-        dataset = replace(dataset, labels=condition, classes=int(condition.max()) + 1)
+    dataset = conditioned(network, loaded.dataset, conditions)
     with progress("evaluating", len(dataset), "images") as report:
         if context is not None and isinstance(network, RasterModel):
             evaluation = evaluate_frames(network, dataset, context, progress=report)
@@ -247,7 +218,8 @@ def evaluate(
     frames, floor = "", ""
     if context is not None:
         frames = f", per frame of frames {context + 1} to {network.spec.frames}"
-        if evaluation.kind == "loss":
-            facts["floor"] = float(cross_entropy_floor(dataset.images[:, context:].flatten(0, 1), network.spec.levels).mean())
-            floor = f"; the frames' own entropy, which it cannot fall below: {facts['floor']:.2f}"
+        least = network.loss_floor(dataset.images[:, context:].flatten(0, 1))
+        if evaluation.kind == "loss" and least is not None:
+            facts["floor"] = float(least.mean())
+            floor = f"; no model can have a smaller loss on these frames than {facts['floor']:.2f}"
     answer(facts | as_dict(evaluation), json, f"{model} on {loaded.text}{frames}: {said(evaluation)}{floor}")
