@@ -1,19 +1,19 @@
-"""An autoencoder that draws beside one that averages: a few numbers an image, decoders of the same size.
+"""Two autoencoders with a small code and decoders of the same size: one samples from a PixelCNN, one minimises the squared error.
 
     python benchmarks/autoencoder.py --out autoencoder [--data mnist] [--minutes 12] [--size 10] [--levels 16]
 
 Each autoencoder trains for ``--minutes`` of CPU time of one thread. The folder then holds
 
-    autoencoder.md        squared error a value (in [0, 1]), sharpness, and where the data have classes how often a classifier that was
-                          trained on real images reads the same class in the reconstruction as the image has
-    reconstructions.png   held-out images, the usual decoder's pictures, and three drawings of each from the same numbers
-    interpolations.png    between the numbers of two held-out images, in equal steps, with one noise for a row
-    decoder/              the drawing decoder, for rastrum.load
-    drawing.safetensors, averaging.safetensors    the weights, which a later call with the same settings takes instead of training
+    autoencoder.md        squared error per value (in [0, 1]), sharpness, and for data with classes how often a classifier, trained on real
+                          images, assigns the image's class to the reconstruction
+    reconstructions.png   held-out images, the averaging decoder's reconstructions, and three samples for each from the same code
+    interpolations.png    equal steps between the codes of two held-out images, with the same noise along a row
+    decoder/              the sampling decoder, for rastrum.load
+    drawing.safetensors, averaging.safetensors    the weights, which a later call with the same settings loads instead of training
 
-Sharpness: mean absolute difference of neighbouring values, relative to that of the images themselves; 1 is as sharp, a blur is below.
-``--data frey`` takes the Frey faces (a film of 1,965 frames, the last 200 held out). Source of the experiment: van den Oord et al. 2016,
-figure 6. Data: from the Hub or from RASTRUM_HUB_MIRROR.
+Sharpness is the mean absolute difference of neighbouring values, relative to that of the images; a blurred picture is below 1.
+``--data frey`` takes the Frey faces (a film of 1,965 frames, the last 200 held out). The experiment follows van den Oord et al. 2016,
+figure 6. Data come from the Hub or from RASTRUM_HUB_MIRROR.
 """
 
 from __future__ import annotations
@@ -42,33 +42,33 @@ CLASSIFIER_MINUTES, CLASSIFIER_SIZE = 2.0, 60_000
 
 
 def trained(network: Any, data: Dataset, minutes: float, file: Path, **settings: Any) -> int:
-    """Train, or take the weights of an earlier call; → steps."""
-    asked = {"minutes": f"{minutes:g}", "data": f"{data.name} {data.spec}", "size": str(network.size)}
+    """Train, or load the weights of an earlier call. Returns the number of steps."""
+    expected = {"minutes": f"{minutes:g}", "data": f"{data.name} {data.spec}", "size": str(network.size)}
     if file.exists():
         with safe_open(file, "pt") as saved:
-            told = saved.metadata()
-        if {key: told.get(key) for key in asked} != asked:
-            raise ValueError(f"{file}: was trained as {told}, not as {asked}; take another folder")
+            metadata = saved.metadata()
+        if {key: metadata.get(key) for key in expected} != expected:
+            raise ValueError(f"{file}: was trained with {metadata}, not with {expected}; choose another folder")
         network.load_state_dict(load_file(file))
-        return int(told["steps"])
+        return int(metadata["steps"])
     config = TrainConfig(optim=replace(TRAINING, **settings), run=RunConfig(cpu_minutes=minutes, workers=1, seed=SEED))
     step = 0
     for state in train(network, data, config):
         step = state.step
         if step % 200 == 0:
             print(f"{type(network).__name__}: {state.fraction:.0%}, step {step}", flush=True)
-    save_file(network.state_dict(), file, {**asked, "steps": str(step)})
+    save_file(network.state_dict(), file, {**expected, "steps": str(step)})
     return step
 
 
 def sharpness(unit: Tensor) -> float:
-    """Mean absolute difference of neighbours of (N, C, H, W)."""
+    """Mean absolute difference of neighbouring values in (N, C, H, W)."""
     return float(((unit.diff(dim=-1).abs().mean() + unit.diff(dim=-2).abs().mean()) / 2).item())
 
 
 @torch.no_grad()
 def measures(pictures: dict[str, Tensor], data: Dataset, classifier: WholeImageClassifier | None) -> dict[str, dict[str, float]]:
-    """Of pictures in [0, 1], by name, of the images of ``data``."""
+    """Measures by name of pictures in [0, 1] that reconstruct the images of ``data``."""
     top = data.spec.levels - 1
     image, found = data.images.float() / top, {}
     for name, picture in {"the images themselves": image, **pictures}.items():
@@ -88,7 +88,7 @@ def table(found: dict[str, dict[str, float]]) -> str:
 
 
 def interpolations(drawing: PixelCNNAutoencoder, averaging: SquaredErrorAutoencoder, pairs: Tensor) -> Tensor:
-    """Rows (2 N, COLUMNS, C, H, W) in [0, 1]: between the images of each pair (N, 2, …), drawn and averaged."""
+    """Rows (2 N, COLUMNS, C, H, W) in [0, 1] between the images of each pair (N, 2, …): sampled and averaged."""
     rows = []
     steps = torch.linspace(0, 1, COLUMNS)[:, None]
     for number, (first, last) in enumerate(pairs):
@@ -99,7 +99,7 @@ def interpolations(drawing: PixelCNNAutoencoder, averaging: SquaredErrorAutoenco
                 if isinstance(network, SquaredErrorAutoencoder):
                     rows.append(network.picture(codes).clamp(0, 1))
                     continue
-            alone = [drawing.decode(code[None], seed=number) for code in codes]     # each is image 0 of its seed: one noise for all
+            alone = [drawing.decode(code[None], seed=number) for code in codes]     # each is image 0 of its seed: the same noise
             rows.append(torch.cat(alone) / (drawing.spec.levels - 1))
     return torch.stack(rows)
 
@@ -108,10 +108,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder that everything is written into")
     parser.add_argument("--data", choices=SPLITS, default="mnist")
-    parser.add_argument("--minutes", type=float, default=12.0, help="CPU-minutes of training of each autoencoder (default: 12)")
-    parser.add_argument("--size", type=int, default=10, help="numbers an image (default: 10)")
+    parser.add_argument("--minutes", type=float, default=12.0, help="CPU-minutes of training for each autoencoder (default: 12)")
+    parser.add_argument("--size", type=int, default=10, help="values of the code (default: 10)")
     parser.add_argument("--levels", type=int, default=16, help="levels of the images (default: 16)")
-    parser.add_argument("--images", type=int, default=500, help="held-out images of the table (default: 500)")
+    parser.add_argument("--images", type=int, default=500, help="held-out images in the table (default: 500)")
     options = parser.parse_args()
     torch.set_num_threads(1)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -136,14 +136,14 @@ def main() -> None:
         blurred = averaging.picture(averaging.encode(test_set.images)).clamp(0, 1)
         loss = torch.cat([drawing.loss(part) for part in test_set.images.split(16)])
     copies = [drawing.reconstruct(test_set.images, seed).float() / top for seed in range(DRAWN)]
-    found = measures({"averaging decoder": blurred, "drawing decoder": copies[0]}, test_set, classifier)
+    found = measures({"averaging decoder": blurred, "sampling decoder": copies[0]}, test_set, classifier)
     size = count(drawing) - parameters
-    budget = f"{options.minutes:g} CPU-minutes each: {drawn:,} steps of 16 (drawing), {averaged:,} of 64 (averaging)"
+    budget = f"{options.minutes:g} CPU-minutes each: {drawn:,} steps of 16 (sampling), {averaged:,} of 64 (averaging)"
     bits = bits_per_dim(float(loss.mean()), spec.size)
     text = (
-        f"{table(found)}\n{options.size} numbers an image, {options.data}, {spec.levels} levels, {len(test_set)} held-out images; encoder "
-        f"{size:,} parameters, decoders {parameters:,} (drawing) and {count(averaging) - size:,} (averaging); {budget}. "
-        f"−log p(x | h(x)) of the drawing decoder: {float(loss.mean()):.2f} nats, {bits:.4f} bits a value.\n"
+        f"{table(found)}\n{options.size} values per image, {options.data}, {spec.levels} levels, {len(test_set)} held-out images; encoder "
+        f"{size:,} parameters, decoders {parameters:,} (sampling) and {count(averaging) - size:,} (averaging); {budget}. "
+        f"−log p(x | h(x)) of the sampling decoder: {float(loss.mean()):.2f} nats, {bits:.4f} bits per value.\n"
     )
     (options.out / "autoencoder.md").write_text(text)
     print(text)

@@ -2,8 +2,9 @@
 
     python benchmarks/density.py FOLDER … [--data bsds300] [--count 200] [--seed 0]
 
-Of a fixed random subset of the test patches of a data set, at the models' own size, with uniform noise of one level added to each value;
-± the standard error over patches. Of all pixels, and as the authors' code scores, of those whose whole neighbourhood lies in the patch.
+It is computed on a fixed random subset of the test patches of a data set, at the models' own size, with uniform noise of one level added to
+each value, and printed ± the standard error over patches: over all pixels, and, as the authors' code does, over the pixels whose whole
+neighbourhood lies in the patch.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ BATCH = 50
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("folders", nargs="+", metavar="FOLDER", help="of a trained spatial-lstm")
+    parser.add_argument("folders", nargs="+", metavar="FOLDER", help="a trained spatial-lstm")
     parser.add_argument("--data", default="bsds300", metavar="NAME", help="data set of the patches")
-    parser.add_argument("--count", type=int, default=200, help="patches")
-    parser.add_argument("--seed", type=int, default=0, help="of the noise")
+    parser.add_argument("--count", type=int, default=200, help="number of patches")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the noise")
     options = parser.parse_args()
     for folder in options.folders:
         model = rastrum.load(folder)
@@ -36,11 +37,11 @@ def main() -> None:
         if data.spec != spec:
             parser.error(f"{folder}: it is for {spec}, {options.data} has {data.spec}")
         y = data.images + torch.rand(data.images.shape, generator=torch.Generator().manual_seed(options.seed), dtype=torch.float64)
-        for whole, of in ((False, "all pixels"), (True, "whole neighbourhoods")):
+        for whole, pixels in ((False, "all pixels"), (True, "whole neighbourhoods")):
             with torch.no_grad():
                 bits = torch.cat([model.bits_per_pixel(part, whole_neighbourhood=whole) for part in y.split(BATCH)])
             error = bits.std() / len(bits) ** 0.5
-            print(f"{folder} on {len(bits)} of {options.data}, {of}: {bits.mean():.3f} ± {error:.3f} bits per pixel")
+            print(f"{folder} on {len(bits)} of {options.data}, {pixels}: {bits.mean():.3f} ± {error:.3f} bits per pixel")
 
 
 if __name__ == "__main__":

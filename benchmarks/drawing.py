@@ -1,16 +1,15 @@
-"""What DRAW costs over its matrix products alone: a training step, and a sample over the generative half of a training forward.
+"""The cost of DRAW: a training step relative to its matrix products, a sample relative to the generative half of a training forward pass.
 
     python benchmarks/drawing.py [--threads 1] [--rounds 7] [--steps 32] [--batch 64]
 
-Training: DRAW of 28x28 images of two levels, LSTMs of 256, read 2, write 5, forward and backward, with and without Adam's step. Its matrix
-products alone are those of the model itself, recorded while it runs one step, those of a forward and the two that the gradient of each
-takes: the same sizes and strides, on tensors made before. What was one tensor is one again, so a weight that stays in the processor's
-cache from step to step does so here too.
-Sampling: T = 64, 64 images, against the generative half of a training forward of as many: prior, write and likelihood, with autograd.
+Training: DRAW for 28x28 images of two levels, LSTMs of 256, read 2, write 5, forward and backward, with and without Adam's step. The matrix
+products are recorded while the model itself runs one step: those of the forward pass and the two that the gradient of each takes. They are
+repeated with the same sizes and strides on tensors made before. Products that shared a tensor share one again, so a weight that stays in
+the processor's cache from step to step does so here too. Sampling: T = 64, 64 images, compared with the generative half of a training
+forward pass of as many: prior, write and likelihood, with autograd.
 
-Times are the processor's, of the whole process, the ways in turn, the median of all rounds: other work on the machine hardly shows.
-The tests of ``tests/test_draw.py`` hold the step to its equations in float64, so nothing here is faster by being something else.
-"""
+Times are CPU times of the whole process, with alternating measurements and the median of all rounds, so other programs have little
+influence. ``tests/test_draw.py`` compares the step with its equations in float64, so what is timed here is the whole model."""
 
 from __future__ import annotations
 
@@ -34,7 +33,7 @@ PRODUCTS = {aten.mm.default: (0, 1), aten.addmm.default: (1, 2), aten.bmm.defaul
 
 
 class Recorder(TorchDispatchMode):
-    """Keeps factors like those of every matrix product that runs."""
+    """Records factors like those of every matrix product that runs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,12 +47,12 @@ class Recorder(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
     def like(self, factor: Tensor) -> Tensor:
-        """Other numbers in the same layout, one piece of memory for one piece of the model's."""
+        """Random values in the same layout, with one piece of memory for each of the model's."""
         storage = factor.untyped_storage()
-        place = (storage.data_ptr(), storage.nbytes())
-        if place not in self.memory:
-            self.memory[place] = torch.randn(storage.nbytes() // factor.element_size())
-        return self.memory[place].as_strided(factor.shape, factor.stride(), factor.storage_offset())
+        piece = (storage.data_ptr(), storage.nbytes())
+        if piece not in self.memory:
+            self.memory[piece] = torch.randn(storage.nbytes() // factor.element_size())
+        return self.memory[piece].as_strided(factor.shape, factor.stride(), factor.storage_offset())
 
 
 def build(steps: int) -> CanvasModel:
@@ -69,7 +68,7 @@ def processor_ms(run: Callable[[], object]) -> float:
 
 
 def alternate(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median milliseconds of each way; the first round warms up."""
+    """Median milliseconds of each of the alternatives; the first round warms up."""
     times: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(rounds + 1):
         for name, run in ways.items():
@@ -120,7 +119,7 @@ def sampling(steps: int, batch: int, rounds: int) -> dict[str, float]:
     def sample() -> None:
         nonlocal drawn
         model.sample(batch, seed=0, first=drawn)
-        drawn += batch                                                    # new noise every time
+        drawn += batch                                                    # new noise each time
 
     def half() -> None:
         state = model.init(batch)
@@ -136,18 +135,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--steps", type=int, default=32, help="of the training step; a sample has 64")
+    parser.add_argument("--steps", type=int, default=32, help="strokes in the training step; a sample has 64")
     parser.add_argument("--batch", type=int, default=64)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     found = training(options.steps, options.batch, options.rounds)
     base = found["products"]
     print(f"training, T = {options.steps}, batch {options.batch}, {options.threads} thread(s): {found['number']:,.0f} matrix products of "
-          f"{found['multiply-adds'] / 1e9:.2f} G multiply-adds\n\n| | CPU ms | over the products |\n|---|---|---|")  # fmt: skip
+          f"{found['multiply-adds'] / 1e9:.2f} G multiply-adds\n\n| | CPU ms | relative to the products |\n|---|---|---|")  # fmt: skip
     for name in ("products", LAYERS, WINDOWS, "forward", "step", "step and Adam"):
         print(f"| {name} | {found[name]:.0f} | {found[name] / base:.2f} |")
     found = sampling(64, 64, options.rounds)
-    print(f"\nsampling, T = 64, 64 images: {found['sample']:.0f} ms, the generative half of a training forward "
+    print(f"\nsampling, T = 64, 64 images: {found['sample']:.0f} ms, the generative half of a training forward pass "
           f"{found['generative half']:.0f} ms: **{found['sample'] / found['generative half']:.2f}**")  # fmt: skip
 
 

@@ -1,18 +1,17 @@
-"""What every raster model learns of binarised MNIST in the same time: small presets, one thread, the same optimiser and images.
+"""What each raster model learns of binarised MNIST in the same time, with small presets, one thread, and the same optimiser and images.
 
     python benchmarks/learning.py --out learning [--minutes 5] [--models pixelcnn row-lstm …] [--images 2000]
 
 A model trains for ``--minutes`` of CPU time by ``rastrum.train`` with the settings of ``recipes.pixelrnn.five_minutes``; the learning
-rate falls to zero over whatever time is given. Its weights on the way are kept and evaluated afterwards, outside that time. The folder
-then holds
+rate falls to zero over the given time. Intermediate weights are kept and evaluated afterwards, outside that time. The folder then holds
 
-    learning.md      nats of the test images (a fixed random subset, the same for all; exact) with their standard error, seconds of 16
+    learning.md      nats of the test images (a fixed random subset, the same for all; exact) with their standard error, seconds for 16
                      samples, parameters, and how many of the 406 earlier pixels the decision in the middle of the image was found to
                      depend on
-    learning.png     nats against seconds, on ``--curve`` other test images     samples.png    16 samples of each, a row a model
-    learning.json    all figures                                                NAME/          each model, for rastrum.load
+    learning.png     nats against seconds, on ``--curve`` other test images     samples.png    16 samples of each, a row per model
+    learning.json    all results                                                NAME/          each model, for rastrum.load
 
-Models that the folder already holds stay in the table, so a run can be cut into several. Data: binarized-mnist, from the Hub or from
+Models that the folder already holds stay in the table, so a run can be divided. The data, binarized-mnist, come from the Hub or from
 RASTRUM_HUB_MIRROR.
 """
 
@@ -45,7 +44,7 @@ COLUMNS = ("model", "nats", "16 samples, s", "parameters", "context", "steps")
 
 
 def measure(name: str, minutes: float, train_set: Dataset, curve_set: Dataset, test_set: Dataset, out: Path) -> dict[str, Any]:
-    """Train and look: the figures of one model."""
+    """Train and evaluate one model; returns its results."""
     recipe = five_minutes(name)
     recipe = replace(recipe, run=replace(recipe.run, cpu_minutes=minutes))
     model = build_model(recipe, train_set)
@@ -63,7 +62,7 @@ def measure(name: str, minutes: float, train_set: Dataset, curve_set: Dataset, t
         nats.append(reached.nats)
         print(f"{name}: {seconds:.0f} s, step {step}, {reached}", flush=True)
     score = evaluate(model, test_set, batch=BATCH)
-    rastrum.sample(model, 1)                                              # loads what is compiled
+    rastrum.sample(model, 1)                                              # loads the compiled code
     taken = []
     for seed in range(3):
         begun = time.perf_counter()
@@ -86,7 +85,7 @@ def measure(name: str, minutes: float, train_set: Dataset, curve_set: Dataset, t
 
 
 def write(results: dict[str, dict[str, Any]], out: Path) -> str:
-    """All files of the folder; → the table."""
+    """Write all files of the folder; returns the table."""
     lines = ["| " + " | ".join(COLUMNS) + " |", "|---" * len(COLUMNS) + "|"]
     for name, r in sorted(results.items(), key=lambda item: item[1]["nats"]):
         nats = f"{r['nats']:.2f} ± {r['standard_error']:.2f}"
@@ -97,7 +96,7 @@ def write(results: dict[str, dict[str, Any]], out: Path) -> str:
     (out / "learning.json").write_text(json.dumps(results) + "\n")
     (out / "learning.md").write_text(table)
     curves = {name: (r["curve"][0], r["curve"][1]) for name, r in results.items()}
-    save_picture(learning_curve(curves, "seconds of CPU time", "nats an image"), out / "learning.png")
+    save_picture(learning_curve(curves, "seconds of CPU time", "nats per image"), out / "learning.png")
     samples = torch.tensor([r["samples"] for r in results.values()]).flatten(0, 1)
     save_picture(sheet(samples.float(), SAMPLES, row_labels=list(results)), out / "samples.png")
     return table
@@ -107,9 +106,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder that everything is written into")
     parser.add_argument("--models", nargs="*", choices=RASTER, default=RASTER, metavar="MODEL", help=", ".join(RASTER))
-    parser.add_argument("--minutes", type=float, default=5.0, help="CPU-minutes of training of each model (default: 5)")
-    parser.add_argument("--images", type=int, default=2000, help="test images of the table (default: 2000)")
-    parser.add_argument("--curve", type=int, default=200, help="test images of the curves (default: 200)")
+    parser.add_argument("--minutes", type=float, default=5.0, help="CPU-minutes of training for each model (default: 5)")
+    parser.add_argument("--images", type=int, default=2000, help="test images for the table (default: 2000)")
+    parser.add_argument("--curve", type=int, default=200, help="test images for the curves (default: 200)")
     options = parser.parse_args()
     torch.set_num_threads(1)
     options.out.mkdir(parents=True, exist_ok=True)

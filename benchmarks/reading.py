@@ -1,18 +1,17 @@
-"""Classifying cluttered digits by reading alone, beside networks of the same size that see the whole image.
+"""Classifying cluttered digits by a few glimpses, compared with networks of the same size that see the whole image.
 
     python benchmarks/reading.py --out reading [--minutes 15] [--size 60] [--networks reading perceptron convolutional]
 
-Each network trains for ``--minutes`` of CPU time of one thread on the train pictures of ``cluttered-mnist``, with Adam, a
-learning rate of its own that falls to zero over whatever time is given, and the same order of images; then it classifies all test pictures.
-The folder then holds
+Each network trains for ``--minutes`` of CPU time of one thread on the training images of ``cluttered-mnist``, with Adam, its own learning
+rate, which falls to zero over the given time, and the same order of images; then it classifies all test images. The folder then holds
 
-    reading.md       error with its standard error, parameters, images a second and steps of training
-    reading.png      a row a test picture: its window at each glimpse, and under it what the glimpse sees; the first half are right,
-                     the others wrong
-    reading.json     all figures, with the error on ``--curve`` test pictures on the way
+    reading.md       error with its standard error, parameters, images per second and steps of training
+    reading.png      a row per test image: its window at each glimpse, and under it what the glimpse sees; the first half are classified
+                     correctly, the others wrongly
+    reading.json     all results, with the error on ``--curve`` test images during training
 
-Networks that the folder already holds stay in the table, so a run can be cut into several. Published, on 100x100 pixels with 8 scraps after
-far longer: 3.36 % with 8 glimpses of 12x12 (Gregor et al. 2015). Data: MNIST, from the Hub or from RASTRUM_HUB_MIRROR.
+Networks that the folder already holds stay in the table, so a run can be divided. Published, on 100x100 pixels with 8 fragments, after far
+longer training: 3.36 % with 8 glimpses of 12x12 (Gregor et al. 2015). Data: MNIST, from the Hub or from RASTRUM_HUB_MIRROR.
 """
 
 from __future__ import annotations
@@ -33,13 +32,13 @@ from rastrum.data.dataset import Dataset, load_dataset
 from rastrum.pictures.sheets import Picture, arrange, draw_window, save_picture, tiles
 from rastrum.train import train
 
-NETWORKS = {"reading": 1.5e-3, "perceptron": 3e-3, "convolutional": 1e-2}   # and a learning rate, the best of two or three tried
+NETWORKS = {"reading": 1.5e-3, "perceptron": 3e-3, "convolutional": 1e-2}   # and its learning rate, the best of two or three tried
 BATCH, SEED, POINTS, SCALE = 128, 0, 10, 2
 COLUMNS = ("network", "error, %", "parameters", "images/s", "steps")
 
 
 def build(name: str, data: Dataset) -> Classifier:
-    """The networks of the table, all of the size of the first."""
+    """A network of the table; all have as many parameters as the first."""
     torch.manual_seed(SEED)
     reading = ReadingClassifier(data.spec, data.classes, ReadingConfig())
     parameters = sum(p.numel() for p in reading.parameters())
@@ -48,14 +47,14 @@ def build(name: str, data: Dataset) -> Classifier:
 
 @torch.no_grad()
 def wrong(network: Classifier, data: Dataset) -> torch.Tensor:
-    """Which images it gets wrong, (N,) bool."""
+    """Which images are classified wrongly, (N,) bool."""
     assert data.labels is not None
     guesses = [network.logits(part).argmax(1) for part in data.images.split(500)]
     return torch.cat(guesses) != data.labels
 
 
 def learn(network: Classifier, minutes: float, rate: float, train_set: Dataset, curve_set: Dataset) -> dict[str, Any]:
-    """The figures of training; the time includes the evaluations along the way."""
+    """Train, and return the results; the time includes the evaluations during training."""
     config = TrainConfig(
         optim=replace(TRAINING, learning_rate=rate, batch=BATCH), run=RunConfig(cpu_minutes=minutes, workers=1, seed=SEED)
     )
@@ -71,7 +70,7 @@ def learn(network: Classifier, minutes: float, rate: float, train_set: Dataset, 
 
 
 def picture(network: ReadingClassifier, data: Dataset, mistaken: torch.Tensor) -> Picture:
-    """Windows over glimpses of three images that it gets right and three that it gets wrong."""
+    """Windows and glimpses for three images that are classified correctly and three that are not."""
     rows = torch.cat([torch.where(~mistaken)[0][:3], torch.where(mistaken)[0][:3]])
     chosen = data.select(rows)
     guesses = network.logits(chosen.images).argmax(1).tolist()
@@ -99,9 +98,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder that everything is written into; one for each size")
     parser.add_argument("--networks", nargs="*", choices=NETWORKS, default=list(NETWORKS), metavar="NETWORK", help=", ".join(NETWORKS))
-    parser.add_argument("--minutes", type=float, default=15.0, help="CPU-minutes of training of each network (default: 15)")
-    parser.add_argument("--size", type=int, default=60, help="pixels along a side: 60 with 4 scraps, 100 with 8 (default: 60)")
-    parser.add_argument("--curve", type=int, default=1000, help="test pictures of the errors on the way (default: 1000)")
+    parser.add_argument("--minutes", type=float, default=15.0, help="CPU-minutes of training for each network (default: 15)")
+    parser.add_argument("--size", type=int, default=60, help="pixels along a side: 60 with 4 fragments, 100 with 8 (default: 60)")
+    parser.add_argument("--curve", type=int, default=1000, help="test images for the errors during training (default: 1000)")
     options = parser.parse_args()
     torch.set_num_threads(1)
     options.out.mkdir(parents=True, exist_ok=True)

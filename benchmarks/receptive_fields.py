@@ -2,8 +2,9 @@
 
     python benchmarks/receptive_fields.py [--out docs/gallery] [--size 15] [--models pixelcnn row-lstm …]
 
-Few layers, so that the shapes show: the cone of PixelCNN with its blind spot, the leaning triangle of Row LSTM, the whole of a
-Diagonal BiLSTM, and for a multi-scale model a pixel between those of the coarser scale. Writes receptive-fields.png and skewed-map.png.
+The models have few layers, so that the shapes are visible: the cone of PixelCNN with its blind spot, the leaning triangle of Row LSTM, the
+full context of a Diagonal BiLSTM, and for a multi-scale model a pixel between those of the coarser scale. Writes receptive-fields.png and
+skewed-map.png.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 
 def receptive_fields(names: list[str], size: int) -> Picture:
-    """A panel a model, rows of four: what a pixel in the middle sees."""
+    """One panel per model, four in a row: what a pixel in the middle sees."""
     row, column = size // 2 | 1, size // 2                                # between the rows of a coarser scale
     cells = []
     for name in names:
@@ -47,7 +48,7 @@ def receptive_fields(names: list[str], size: int) -> Picture:
 
 
 def skewed_map(height: int = 6, width: int = 9, scale: int = 18) -> Picture:
-    """A map coloured by diagonals, and the same skewed: what was a diagonal is a column."""
+    """A map coloured by diagonals, and the same map skewed, whose columns are those diagonals."""
     diagonal = torch.arange(height)[:, None] + torch.arange(width)
     colours = np.asarray(colormaps["viridis"](diagonal.numpy() / int(diagonal.max())))[..., :3]
     plain = np.pad(colours, ((0, 0), (0, height - 1), (0, 0)), constant_values=1.0)

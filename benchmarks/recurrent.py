@@ -1,13 +1,12 @@
-"""Images a second in training of the models that scan a map by lines, beside a loop over positions with the same parameters, in one run.
+"""Training speed of the models that scan a map line by line, compared with a loop over positions with the same parameters, in one run.
 
     python benchmarks/recurrent.py [--models row-lstm diagonal-bilstm] [--batch 16] [--threads 1 2] [--steps 5]
 
-Seven layers of h = 16 on images of 28x28, two levels. A step is what ``rastrum.train`` does: a worker a thread, each with its piece of the
-batch, and Adam. The loop says the recurrence as its equations do, a position at a time, all images together, and leaves the way back to
-autograd; everything else of the network is the same, and both must come to the same loss and gradients, which is checked first.
-Memory is the peak of a process of its own that takes one step. Times are noise on a shared machine; the ratios are of one run, the two
-ways taking turns, the loop for a step or two because each takes seconds.
-"""
+The models have seven layers of h = 16, for images of 28x28 with two levels. A step is what ``rastrum.train`` does: one worker per thread,
+each with its piece of the batch, and Adam. The loop computes the recurrence as in its equations, one position at a time for all images
+together, and leaves the backward pass to autograd; the rest of the network is the same. Both must give the same loss and gradients, which
+is checked first. Memory is the peak of a separate process that takes one step. Absolute times are noisy on a shared machine; the ratios are
+of one run in which the two methods alternate, the loop for only a step or two because each takes seconds."""
 
 from __future__ import annotations
 
@@ -47,8 +46,8 @@ def by_position(scan: RowScan | DiagonalScan, gates: Tensor) -> Tensor:
             else:
                 kept, seen = (i - 1, j), [(i - 1, j + offset) for offset in scan.offsets]
             total = gates[:, i, j]
-            for place, weight in zip(seen, scan.weights, strict=True):
-                total = total + states.get(place, first)[0] @ weight
+            for position, weight in zip(seen, scan.weights, strict=True):
+                total = total + states.get(position, first)[0] @ weight
             o, f, enters, g = total.chunk(4, 1)
             c = f.sigmoid() * states.get(kept, first)[1] + enters.sigmoid() * g.tanh()
             states[i, j] = o.sigmoid() * c.tanh(), c
@@ -74,7 +73,7 @@ def images(batch: int) -> Tensor:
 
 
 def check(name: str, batch: int) -> None:
-    """The ways agree: loss to 1e-5 of itself, every gradient to 1e-4 of its largest number."""
+    """Both methods agree: the loss to 1e-5 of itself, each gradient to 1e-4 of its largest value."""
     x, results = images(batch), []
     for way in ("compiled", "loop"):
         model = build(name, way)
@@ -87,7 +86,7 @@ def check(name: str, batch: int) -> None:
 
 
 def rates(name: str, batch: int, threads: int, steps: int) -> list[float]:
-    """Most images a second of each way."""
+    """The highest images per second of each method."""
     torch.set_num_threads(threads)
     x, best = images(batch), [0.0] * len(WAYS)
     with ExitStack() as stack:
@@ -132,7 +131,7 @@ def main() -> None:
         name, way = options.one_step
         one_step(name, way, options.batch)
         return
-    # First of all: a process begins with the peak of the one that starts it.
+    # This comes first, because a process begins with the peak memory of the one that starts it.
     peaks = {name: " | ".join(f"{step_memory(name, way, options.batch):,.0f}" for way in WAYS) for name in options.models}
     print("| model | threads | compiled, images/s | loop over positions | ratio | peak MiB, compiled | loop |\n" + "|---" * 7 + "|")
     for name in options.models:

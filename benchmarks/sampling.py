@@ -1,14 +1,13 @@
-"""Price of a sample: native and torch interpreter, one full forward a decision, and one forward of the same batch, side by side.
+"""Cost of a sample: native and torch interpreter, one full forward pass per decision, and one forward pass of the same batch.
 
     python benchmarks/sampling.py [--models gated-grey row-lstm-rgb …] [--batches 1 4 16 64] [--threads 1] [--sizes 8 64 --plot sizes.png]
-    python benchmarks/sampling.py --alternate 15 [--models …] [--batches …]        # the one ratio, for a machine that is not quiet
+    python benchmarks/sampling.py --alternate 15 [--models …] [--batches …]        # one ratio only, for a busy machine
 
-The forward is ``log_prob``, head included, in the chunk size that is fastest here; the plain forward is the same through torch alone, one
-product a tap, without the compiled layers: what the torch interpreter also does. The naive way is timed on a few decisions spread over
-the image and multiplied up. The share of the peak is the multiply-adds of the step program against those of a loop that stays in registers
-and the first-level cache, measured in the same run. Encode and decode are ``compress`` and ``decompress`` over ``sample``.
-Times are noise on a shared machine; the ratios are of one run.
-"""
+The forward pass is ``log_prob``, including the head, in chunks of the fastest size here. The plain forward pass is the same in torch alone,
+with one product per tap and without the compiled layers, as the torch interpreter does. The naive method is timed on a few decisions spread
+over the image and extrapolated. The share of the peak compares the multiply-adds of the step program with those of a loop that stays in
+registers and the first-level cache, measured in the same run. Encode and decode are ``compress`` and ``decompress`` relative to ``sample``.
+Absolute times are noisy on a shared machine; the ratios are of one run."""
 
 from __future__ import annotations
 
@@ -56,7 +55,7 @@ print(time.perf_counter() - start)
 
 
 def seconds(run: Callable[[], object], repeats: int, budget: float) -> float:
-    """Least of ``repeats`` times after a warm-up, stopping when ``budget`` seconds are spent."""
+    """The least of ``repeats`` times after a warm-up, stopping after ``budget`` seconds."""
     run()
     best, begun = float("inf"), time.perf_counter()
     for _ in range(repeats):
@@ -69,7 +68,7 @@ def seconds(run: Callable[[], object], repeats: int, budget: float) -> float:
 
 
 def peak_multiply_adds() -> float:
-    """Multiply-adds a second of one core, from a loop over a tile of six rows and 16 outputs."""
+    """Multiply-adds per second of one core, from a loop over a tile of six rows and 16 outputs."""
     inputs, repeats = 256, 20_000
     source, weights, out = (np.zeros(n, np.float32) for n in (6 * inputs, 16 * inputs + 16, 6 * 16))
 
@@ -82,7 +81,7 @@ def peak_multiply_adds() -> float:
 
 
 def multiply_adds(model: RasterModel) -> int:
-    """Of the step program, for one image."""
+    """Multiply-adds of the step program for one image."""
     spec, total = model.spec, 0
     for phase in model.program().phases.values():
         for op in phase.operations:
@@ -99,14 +98,14 @@ def drawing(model: RasterModel, batch: int, backend: Backend) -> Callable[[], ob
 
     def draw() -> None:
         nonlocal drawn
-        drawn += batch                                                    # new noise every time
+        drawn += batch                                                    # new noise each time
         deque(walk(model, batch, Sample(0, first=drawn), every=model.spec.size, backend=backend), maxlen=0)
 
     return draw
 
 
 def forward_seconds(model: RasterModel, batch: int, compiled: bool = True) -> tuple[float, int]:
-    """The fastest forward of a batch, and its chunk size; with the compiled layers or without."""
+    """Seconds of the fastest forward pass of a batch, and its chunk size; with or without the compiled layers."""
     x = torch.randint(0, model.spec.levels, (batch, *model.spec.shape), generator=torch.Generator().manual_seed(0))
 
     def forward(chunk: int) -> None:
@@ -123,6 +122,7 @@ def forward_seconds(model: RasterModel, batch: int, compiled: bool = True) -> tu
 
 
 def measure(name: str, batch: int, peak: float) -> None:
+    """Print a row of the main table."""
     model = MODELS[name]()
     assert isinstance(model, RasterModel)
     spec = model.eval().spec
@@ -146,7 +146,7 @@ def measure(name: str, batch: int, peak: float) -> None:
     encoded, decoded = (
         seconds(run, 5, 4) / drawn for run in (lambda: rastrum.compress(model, images), lambda: rastrum.decompress(model, blob))
     )
-    again, _ = forward_seconds(model, batch)                              # before and after: a slow minute shows in both
+    again, _ = forward_seconds(model, batch)                              # before and after, so that one slow minute does not decide
     forward = min(forward, again)
     share = multiply_adds(model) * batch / native / peak
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -160,7 +160,7 @@ def measure(name: str, batch: int, peak: float) -> None:
 
 
 def alternate(name: str, batch: int, rounds: int) -> None:
-    """native / forward by the processor's time, in turn: the median of many rounds, for machines that other work disturbs."""
+    """native / forward in CPU time, alternating, the median of many rounds: for machines where other programs run."""
     model = MODELS[name]()
     assert isinstance(model, RasterModel)
     _, chunk = forward_seconds(model.eval(), batch)
@@ -193,7 +193,7 @@ def alternate(name: str, batch: int, rounds: int) -> None:
 
 
 def first_sample() -> None:
-    """Seconds to the first image of a process that has to compile, and of one that finds the compiled code on disk."""
+    """Seconds to the first image in a process that has to compile, and in one that finds the compiled code on disk."""
     with tempfile.TemporaryDirectory() as cache:
         environment = {**os.environ, "NUMBA_CACHE_DIR": cache}
         cold, warm = (
@@ -204,8 +204,8 @@ def first_sample() -> None:
 
 
 def by_size(sizes: list[int], plot: Path | None) -> None:
-    """Cost of a pixel against the size of the image: it must not grow."""
-    print("\n| size | sample, µs/pixel, B=1 | forward, µs/pixel | sample, µs/pixel and image, B=16 | forward |\n|---|---|---|---|---|")
+    """Cost per pixel for images of different sizes; it must not grow."""
+    print("\n| size | sample, µs/pixel, B=1 | forward, µs/pixel | sample, µs per pixel and image, B=16 | forward |\n|---|---|---|---|---|")
     rows = []
     for size in sizes:
         model = rastrum.build("gated-pixelcnn", ImageSpec(1, size, size, 256), channels=64, layers=6, hidden=64)
@@ -227,7 +227,7 @@ def by_size(sizes: list[int], plot: Path | None) -> None:
         names = ("sample, B=1", "forward, B=1", "sample, B=16", "forward, B=16")
         for times, label, style in zip(zip(*rows, strict=True), names, ("C0-o", "C0:", "C1-o", "C1:"), strict=True):
             axes.plot(sizes, times, style, label=label)
-        axes.set(xscale="log", xlabel="height and width of the image", ylabel="µs a pixel and image", ylim=(0, None))
+        axes.set(xscale="log", xlabel="height and width of the image", ylabel="µs per pixel and image", ylim=(0, None))
         axes.set_xticks(sizes, [str(size) for size in sizes])
         axes.minorticks_off()
         axes.legend(frameon=False)
@@ -241,7 +241,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--sizes", nargs="*", type=int, default=[8, 16, 32, 64])
     parser.add_argument("--plot", type=Path)
-    parser.add_argument("--alternate", type=int, metavar="ROUNDS", help="only native / forward and coding by the processor's time, in turn")
+    parser.add_argument("--alternate", type=int, metavar="ROUNDS", help="only native / forward and coding, in alternating CPU time")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.alternate is not None:
@@ -252,7 +252,7 @@ def main() -> None:
                 alternate(name, batch, options.alternate)
         return
     peak = peak_multiply_adds()
-    print(f"{options.threads} thread(s); peak of a core {peak / 1e9:.1f} billion float32 multiply-adds a second\n")
+    print(f"{options.threads} thread(s); peak of a core {peak / 1e9:.1f} billion float32 multiply-adds per second\n")
     print("| model | B | naive, µs/pixel | torch | native | forward (chunk) | plain forward | torch / plain | torch / forward |", end="")
     print(" native / forward | of the peak | encode / sample | decode / sample | peak MiB |\n" + "|---" * 14 + "|")
     for name in options.models:

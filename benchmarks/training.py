@@ -1,13 +1,12 @@
-"""Images a second in training: Gated PixelCNN as built here, and the same network written the usual way, in one run.
+"""Training speed in images per second: Gated PixelCNN as built here, and the same network written in the usual way, in one run.
 
-    python benchmarks/training.py [--maps 64 32] [--batch 32] [--threads 1 2]
+    python benchmarks/training.py [--channels 64 32] [--batch 32] [--threads 1 2]
 
-The usual way: NCHW, whole batch at once, square kernels multiplied by a 0/1 mask in every forward, tanh · sigmoid, eager, as many threads
-inside an operation. Ours is what ``rastrum.train`` does: pieces of a few images, a worker a thread. Both have the same number of free
-parameters and take the same optimiser step; the taps that a mask sets to zero are no parameters here.
-The share of the core's peak counts the multiply-adds of forward and backward (three times the forward's) against a large matrix product,
-whether they are run or saved (Toom-Cook runs fewer), so it can pass 100%.
-"""
+The usual way is NCHW, the whole batch at once, square kernels multiplied by a 0/1 mask in every forward pass, tanh · sigmoid, eager mode,
+and the same number of threads inside operations. Ours is what ``rastrum.train`` does: pieces of a few images, one worker per thread. Both
+have the same number of free parameters and take the same optimiser step; taps that a mask sets to zero do not count as parameters. The
+share of the core's peak compares the multiply-adds of forward and backward (three times the forward's) with a large matrix product. It also
+counts multiply-adds that Toom-Cook saves, so it can exceed 100%."""
 
 from __future__ import annotations
 
@@ -38,20 +37,20 @@ class MaskedConv2d(nn.Conv2d):
 
 
 class UsualGatedPixelCNN(nn.Module):
-    def __init__(self, maps: int) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
         above, left = torch.zeros(3, 3), torch.zeros(1, 3)
         above[:2] = 1
         left[:, :2] = 1
         before = torch.tensor([[1.0, 0.0, 0.0]])
-        sizes = [1] + [maps] * (LAYERS - 1)
-        self.vertical = nn.ModuleList(MaskedConv2d(i, 2 * maps, (3, 3), above) for i in sizes)
+        sizes = [1] + [channels] * (LAYERS - 1)
+        self.vertical = nn.ModuleList(MaskedConv2d(i, 2 * channels, (3, 3), above) for i in sizes)
         self.horizontal = nn.ModuleList(
-            MaskedConv2d(i, 2 * maps, (1, 3), left if n else before, bias=False) for n, i in enumerate(sizes)
+            MaskedConv2d(i, 2 * channels, (1, 3), left if n else before, bias=False) for n, i in enumerate(sizes)
         )
-        self.link = nn.ModuleList(nn.Conv2d(2 * maps, 2 * maps, 1) for _ in sizes)
-        self.residual = nn.ModuleList(nn.Conv2d(maps, maps, 1, bias=n == 0) for n in range(LAYERS))
-        self.hidden, self.logits = nn.Conv2d(maps, maps, 1), nn.Conv2d(maps, LEVELS, 1)
+        self.link = nn.ModuleList(nn.Conv2d(2 * channels, 2 * channels, 1) for _ in sizes)
+        self.residual = nn.ModuleList(nn.Conv2d(channels, channels, 1, bias=n == 0) for n in range(LAYERS))
+        self.hidden, self.logits = nn.Conv2d(channels, channels, 1), nn.Conv2d(channels, LEVELS, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         h = x * (2 / (LEVELS - 1)) - 1
@@ -68,7 +67,7 @@ class UsualGatedPixelCNN(nn.Module):
 
 
 def rate(step: Callable[[], object], images: int, repeats: int, budget: float) -> float:
-    """Most images a second over ``repeats`` steps after a warm-up."""
+    """The highest images per second of ``repeats`` steps, after a warm-up."""
     step()
     best, begun = 0.0, time.perf_counter()
     for _ in range(repeats):
@@ -81,16 +80,17 @@ def rate(step: Callable[[], object], images: int, repeats: int, budget: float) -
 
 
 def peak_multiply_adds() -> float:
-    """Multiply-adds a second of a large float32 matrix product with the same number of threads."""
+    """Multiply-adds per second of a large float32 matrix product with the same number of threads."""
     a, b = torch.randn(1024, 1024), torch.randn(1024, 1024)
     return rate(lambda: a @ b, 1024**3, 10, 3)
 
 
-def measure(maps: int, batch: int, threads: int) -> None:
+def measure(channels: int, batch: int, threads: int) -> None:
+    """Print a row of the table."""
     torch.set_num_threads(threads)
     x = torch.randint(0, LEVELS, (batch, 1, SIZE, SIZE), generator=torch.Generator().manual_seed(0))
-    usual = UsualGatedPixelCNN(maps)
-    ours = rastrum.build("gated-pixelcnn", ImageSpec(1, SIZE, SIZE, LEVELS), channels=maps, layers=LAYERS, hidden=maps)
+    usual = UsualGatedPixelCNN(channels)
+    ours = rastrum.build("gated-pixelcnn", ImageSpec(1, SIZE, SIZE, LEVELS), channels=channels, layers=LAYERS, hidden=channels)
     assert isinstance(ours, RasterModel)
     usual_optimiser, optimiser = torch.optim.Adam(usual.parameters()), torch.optim.Adam(ours.parameters())
 
@@ -111,7 +111,7 @@ def measure(maps: int, batch: int, threads: int) -> None:
             return rate(step, batch, 3, 5)
 
     rates, best = {}, 0.0
-    for _ in range(2):                                                    # in turn, so that a slow minute hits both
+    for _ in range(2):                                                    # alternating, so that a slow minute affects both
         best = max(best, rate(usual_step, batch, 3, 8))
         for size in (4, 8, 16):
             rates[size] = max(rates.get(size, 0.0), pieces(size))
@@ -119,20 +119,20 @@ def measure(maps: int, batch: int, threads: int) -> None:
     forward = sum(w.numel() for p in ours.modules() for w in getattr(p, "weights", [])) * SIZE * SIZE
     share = 3 * forward * fastest / peak_multiply_adds()
     free = sum(p.numel() for p in ours.parameters())
-    rows = f"| {maps} | {threads} | {free:,} | {best:.1f} | {fastest:.1f} (pieces of {piece}) | {fastest / best:.2f} | {share:.0%} |"
-    print(rows, flush=True)
+    row = f"| {channels} | {threads} | {free:,} | {best:.1f} | {fastest:.1f} (pieces of {piece}) | {fastest / best:.2f} | {share:.0%} |"
+    print(row, flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--maps", nargs="+", type=int, default=[64, 32])
+    parser.add_argument("--channels", nargs="+", type=int, default=[64, 32])
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     options = parser.parse_args()
-    print("| maps | threads | parameters | usual, images/s | ours, images/s | ratio | of the peak |\n|---|---|---|---|---|---|---|")
+    print("| channels | threads | parameters | usual, images/s | ours, images/s | ratio | of the peak |\n|---|---|---|---|---|---|---|")
     for threads in options.threads:
-        for maps in options.maps:
-            measure(maps, options.batch, threads)
+        for channels in options.channels:
+            measure(channels, options.batch, threads)
 
 
 if __name__ == "__main__":

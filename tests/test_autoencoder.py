@@ -1,4 +1,4 @@
-"""The autoencoder that draws: what it learns from, where its gradient reaches, and the decoder of the same size beside it."""
+"""The autoencoder with a PixelCNN decoder: its loss, its gradient, its samples; and the usual decoder of the same size."""
 
 from __future__ import annotations
 
@@ -42,22 +42,22 @@ def test_the_loss_is_the_decoders_and_its_gradient_reaches_the_encoder(spec: Ima
             weight.view(-1)[at] += 1e-5
 
 
-def test_drawings_depend_on_the_numbers_and_the_seed() -> None:
-    """The decoder is a model like any other: `sample` given the map of h draws the same; other h or another seed, something else."""
+def test_drawings_depend_on_the_code_and_the_seed() -> None:
+    """The decoder is a model like any other: `sample` given the map of h draws the same; another h or seed gives other images."""
     network, x = drawing(), images(SPEC, 6)
     with torch.no_grad():
-        network.to_code.weight.mul_(3000)                                  # it begins near 0: let every map steer its pixels
+        network.to_code.weight.mul_(3000)                                  # it starts near 0: make the map matter
         code = network.encode(x)
-        told = network.map_of(code)
+        spatial_map = network.map_of(code)
     drawn = network.reconstruct(x, seed=3)
     assert drawn.shape == (6, *SPEC.shape) and drawn.dtype == torch.uint8
-    assert torch.equal(drawn, network.decode(code, seed=3)) and torch.equal(drawn, rastrum.sample(network.decoder, 6, told, seed=3))
+    assert torch.equal(drawn, network.decode(code, seed=3)) and torch.equal(drawn, rastrum.sample(network.decoder, 6, spatial_map, seed=3))
     assert torch.equal(drawn, network.decode(code.double().numpy(), seed=3))
     assert not torch.equal(drawn, network.decode(code, seed=4)) and not torch.equal(drawn, network.decode(code.flip(0), seed=3))
 
 
 def test_the_other_decoder_has_the_same_size_and_learns_the_mean() -> None:
-    """Within 5 % of the parameters asked for; its best answer to what h does not tell is the mean, with the variance left as its loss."""
+    """It has the requested parameters within 5 %; without information in h its best output is the mean, and its loss the variance."""
     parameters = 20_000
     network = SquaredErrorAutoencoder(ImageSpec(1, 8, 8, 17), 4, parameters)
     encoder = sum(p.numel() for name, p in network.named_parameters() if name.startswith(("halvings", "to_code")))
@@ -70,11 +70,11 @@ def test_the_other_decoder_has_the_same_size_and_learns_the_mean() -> None:
         optimiser.step()
     unit = x / 16
     with torch.no_grad():
-        told = network.loss(x).mean()
+        informed = network.loss(x).mean()
         network.to_code.weight.zero_()
         blind = network.loss(x).mean()
     spread = (unit - unit.mean(0)).square().flatten(1).sum(1).mean()
-    assert told < 0.8 * spread and blind > 0.999 * spread
+    assert informed < 0.8 * spread and blind > 0.999 * spread
     assert network.picture(torch.zeros(2, 4)).shape == (2, 1, 8, 8)
 
 
@@ -93,6 +93,6 @@ def test_the_other_decoder_has_the_same_size_and_learns_the_mean() -> None:
     ],
 )
 def test_bad_input(make, message: str) -> None:
-    """A line that names what is wrong."""
+    """Each is refused with a line that names what is wrong."""
     with pytest.raises(ValueError, match=message):
         make()

@@ -62,14 +62,14 @@ WIDE = {
 
 @pytest.mark.parametrize("name", WIDE)
 @pytest.mark.parametrize("size", [(4, 11), (1, 3), (5, 8), (2, 1)])
-@pytest.mark.parametrize("told", ["nothing", "a vector", "a map"])
-def test_compiled_float32_equals_float64(name: str, size: tuple[int, int], told: str) -> None:
-    """Toom-Cook and its gradient, on maps that are not contiguous, against the products of float64."""
+@pytest.mark.parametrize("condition", ["none", "vector", "map"])
+def test_compiled_float32_equals_float64(name: str, size: tuple[int, int], condition: str) -> None:
+    """Toom-Cook and its gradient, on arrays that are not contiguous, compared with the products of float64."""
     torch.manual_seed(0)
     layer = WIDE[name]()
     exact = copy.deepcopy(layer).double()
     x = torch.randn(3, layer.inputs, *size).permute(0, 2, 3, 1).requires_grad_()
-    shape = {"nothing": None, "a vector": (3, 1, 1), "a map": (3, *size)}[told]
+    shape = {"none": None, "vector": (3, 1, 1), "map": (3, *size)}[condition]
     initial = None if shape is None else torch.randn(*shape, layer.outputs, requires_grad=True)
     direction = torch.randn(3, layer.outputs, *size).permute(0, 2, 3, 1)
     found = layer(x, initial)
@@ -101,12 +101,12 @@ def test_layers_without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("columns", [1, 3])
 def test_a_shared_initial_gets_its_gradient_summed(columns: int) -> None:
-    """A condition is one vector an image, broadcast over positions."""
+    """A condition is one vector per image, broadcast over positions."""
     layer = VerticalConvolution(2, 3, rows=columns - columns // 2, columns=columns).double()
     x = torch.randn(2, 4, 3, 2, dtype=torch.float64)
-    told = torch.randn(2, 1, 1, 3, dtype=torch.float64, requires_grad=True)
-    (gradient,) = torch.autograd.grad(layer(x, told).sum(), told)
-    torch.testing.assert_close(gradient, torch.full_like(told, 12.0))
+    condition = torch.randn(2, 1, 1, 3, dtype=torch.float64, requires_grad=True)
+    (gradient,) = torch.autograd.grad(layer(x, condition).sum(), condition)
+    torch.testing.assert_close(gradient, torch.full_like(condition, 12.0))
 
 
 @pytest.mark.parametrize("name", [name for name in LAYERS if "vertical" not in name])
@@ -146,11 +146,11 @@ def test_gate_is_tanh_times_sigmoid(groups: int) -> None:
     assert torch.autograd.gradcheck(lambda y: gate(y, groups), x)
 
 
-@pytest.mark.parametrize("maps", [2, 22, 64])
-def test_compiled_gate(maps: int) -> None:
-    """Float32 against float64, far out too, and NaN stays NaN."""
-    x = (torch.randn(5, 3, maps) * torch.tensor([0.1, 2.0, 60.0])[:, None]).requires_grad_()
-    direction = torch.randn(5, 3, maps // 2)
+@pytest.mark.parametrize("channels", [2, 22, 64])
+def test_compiled_gate(channels: int) -> None:
+    """Float32 is near float64, for large values too, and NaN stays NaN."""
+    x = (torch.randn(5, 3, channels) * torch.tensor([0.1, 2.0, 60.0])[:, None]).requires_grad_()
+    direction = torch.randn(5, 3, channels // 2)
     a, b = x.double().chunk(2, -1)
     expected = torch.tanh(a) * torch.sigmoid(b)
     torch.testing.assert_close(gate(x).double(), expected, rtol=1e-5, atol=1e-7)

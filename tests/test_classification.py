@@ -1,4 +1,4 @@
-"""A class-conditional model as a classifier, against Bayes' rule written out over all images; and what trains the networks beside."""
+"""A class-conditional model as a classifier, compared with Bayes' rule over all images; and training of classifiers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rastrum.train import train
 THREE = ConditionSpec("class", 3)
 
 
-def told_a_class(condition: ConditionSpec | None = THREE) -> RasterModel:
+def class_conditional(condition: ConditionSpec | None = THREE) -> RasterModel:
     model = rastrum.build("gated-pixelcnn", ImageSpec(1, 2, 3, 2), preset="tiny", condition=condition)
     assert isinstance(model, RasterModel)
     for p in model.parameters():
@@ -30,7 +30,7 @@ def told_a_class(condition: ConditionSpec | None = THREE) -> RasterModel:
 @torch.no_grad()
 def test_bayes_rule_over_all_images() -> None:
     """Σ_x p(c | x) p(x) = p(c) for every class when all 64 images are summed, and each row adds up to one."""
-    model, prior = told_a_class(), torch.tensor([0.5, 0.2, 0.3], dtype=torch.float64)
+    model, prior = class_conditional(), torch.tensor([0.5, 0.2, 0.3], dtype=torch.float64)
     x = torch.tensor([[(i >> bit) & 1 for bit in range(6)] for i in range(64)]).view(64, 1, 2, 3)
     posterior = log_posterior(model, x, prior).exp()
     joint = torch.stack([model.log_prob(x, torch.tensor(c)).exp() * prior[c] for c in range(3)], 1)
@@ -49,9 +49,9 @@ def test_bayes_rule_over_all_images() -> None:
     ],
 )
 def test_bad_input(condition: ConditionSpec | None, prior: torch.Tensor | None, message: str) -> None:
-    """Which models can, and which priors fit."""
+    """Models that are not class-conditional, and priors that do not fit, are refused."""
     with pytest.raises(ValueError, match=message):
-        log_posterior(told_a_class(condition), torch.zeros(1, 1, 2, 3, dtype=torch.int64), prior)
+        log_posterior(class_conditional(condition), torch.zeros(1, 1, 2, 3, dtype=torch.int64), prior)
 
 
 def test_a_bound_is_not_enough() -> None:
@@ -61,8 +61,8 @@ def test_a_bound_is_not_enough() -> None:
 
 
 def test_pieces_and_no_gradient() -> None:
-    """More images than are asked about at a time, in training too: no graph of the model is kept, which would fill the memory."""
-    model, x = told_a_class(), torch.randint(0, 2, (11, 1, 2, 3), generator=torch.Generator().manual_seed(1))
+    """More images than fit in one piece, in training mode too: no autograd graph is kept, which would fill the memory."""
+    model, x = class_conditional(), torch.randint(0, 2, (11, 1, 2, 3), generator=torch.Generator().manual_seed(1))
     found = log_posterior(model, x)
     assert not found.requires_grad
     assert torch.allclose(found, torch.cat([log_posterior(model, each) for each in x.split(1)]), atol=1e-6)

@@ -1,4 +1,4 @@
-"""compress and decompress: exact round trips, bytes near −log2 p, and a typed error for anything else than the blob itself."""
+"""compress and decompress: exact round trips, bytes near −log2 p, and a typed error for anything but the blob itself."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ CASES: dict[str, tuple[Any, ConditionSpec | None]] = {
 }
 
 
-def told(condition: ConditionSpec | None, count: int) -> Tensor | None:
+def conditions(condition: ConditionSpec | None, count: int) -> Tensor | None:
     return None if condition is None else torch.arange(count) % 3
 
 
@@ -51,30 +51,31 @@ def case(request: pytest.FixtureRequest) -> tuple[RasterModel, ConditionSpec | N
 
 
 def test_round_trips_are_exact_and_as_short_as_promised(case: tuple[RasterModel, ConditionSpec | None]) -> None:
-    """Sampled, random and constant images, one, none and many of them: back unchanged, 48 + 3 n bytes above −log2 p at most."""
+    """Sampled, random and constant images, one, none and many, come back unchanged and take at most 48 + 3 n bytes above −log2 p."""
     model, condition = case
     spec = model.spec
-    sampled = rastrum.sample(model, 9, condition=told(condition, 9), seed=5)
+    sampled = rastrum.sample(model, 9, condition=conditions(condition, 9), seed=5)
     noise = torch.randint(0, spec.levels, (9, *spec.shape), generator=torch.Generator().manual_seed(0))
     constant = torch.full((2, *spec.shape), spec.levels - 1)
     for images in (sampled, noise, constant, sampled[:1], sampled[:0]):
-        condition_of = told(condition, len(images))
-        blob = rastrum.compress(model, images, condition_of)
-        again = rastrum.decompress(model, blob, condition_of)
+        given = conditions(condition, len(images))
+        blob = rastrum.compress(model, images, given)
+        again = rastrum.decompress(model, blob, given)
         assert torch.equal(again.long(), images.long()) and again.dtype == (torch.uint8 if spec.levels <= 256 else torch.int64)
         with torch.no_grad():
-            ideal = -float(model.log_prob(images, condition_of).sum()) / math.log(2) / 8
+            ideal = -float(model.log_prob(images, given).sum()) / math.log(2) / 8
         assert len(blob) <= ideal * 1.0001 + 48 + 3 * len(images)
 
 
 def test_many_images_take_no_more_than_one_percent(case: tuple[RasterModel, ConditionSpec | None]) -> None:
-    """More than a batch: 150 images, 1 % + 1 byte an image above −log2 p beside the header and the lengths."""
+    """150 images, more than a batch, take at most 1 % + 1 byte per image above −log2 p, plus the header and the lengths."""
     model, condition = case
-    images = rastrum.sample(model, 150, condition=told(condition, 150), seed=5)
-    blob = rastrum.compress(model, images, told(condition, 150))
-    assert torch.equal(rastrum.decompress(model, blob, told(condition, 150)), images)
+    given = conditions(condition, 150)
+    images = rastrum.sample(model, 150, condition=given, seed=5)
+    blob = rastrum.compress(model, images, given)
+    assert torch.equal(rastrum.decompress(model, blob, given), images)
     with torch.no_grad():
-        ideal = -float(model.log_prob(images, told(condition, 150)).sum()) / math.log(2) / 8
+        ideal = -float(model.log_prob(images, given).sum()) / math.log(2) / 8
     assert len(blob) <= ideal * 1.01 + 48 + 2 * 150
 
 
@@ -94,9 +95,9 @@ def test_a_blob_cut_or_changed_anywhere_is_refused(name: str) -> None:
     for length in range(len(blob)):
         with pytest.raises(FileError, match="blob: "):
             rastrum.decompress(model, blob[:length])
-    for place in range(len(blob)):
+    for position in range(len(blob)):
         changed = bytearray(blob)
-        changed[place] ^= 1 + place % 255
+        changed[position] ^= 1 + position % 255
         with pytest.raises(FileError, match="blob: "):
             rastrum.decompress(model, bytes(changed))
     with pytest.raises(FileError):
@@ -104,12 +105,12 @@ def test_a_blob_cut_or_changed_anywhere_is_refused(name: str) -> None:
 
 
 def sealed(blob: bytes) -> bytes:
-    """The blob with a digest that matches: what only a careful forger, or a bug of ours, would write."""
+    """The blob with a matching digest, as only a careful forger or a bug of ours would write it."""
     return blob[:6] + container._digest(8, blob[:6] + blob[14:]) + blob[14:]
 
 
 def test_a_forged_blob_gives_an_error_or_the_same_images_never_a_crash() -> None:
-    """Random bodies under a right digest: lengths beyond the end, wrong counts, streams that decode to other images."""
+    """Random bodies with a correct digest: lengths beyond the end, wrong counts, streams that decode to other images."""
     model = CASES["gated"][0]()
     images = rastrum.sample(model, 3, seed=5)
     blob = rastrum.compress(model, images)
@@ -121,10 +122,10 @@ def test_a_forged_blob_gives_an_error_or_the_same_images_never_a_crash() -> None
             assert str(error).startswith("blob: ")
 
     generator = torch.Generator().manual_seed(0)
-    for place in list(range(22, 40)) + list(range(40, len(blob), 9)):
+    for position in list(range(22, 40)) + list(range(40, len(blob), 9)):
         for _ in range(4):
             changed = bytearray(blob)
-            changed[place] = int(torch.randint(0, 256, (1,), generator=generator))
+            changed[position] = int(torch.randint(0, 256, (1,), generator=generator))
             attempt(bytes(changed))
     for length in range(26, len(blob)):
         attempt(blob[:length])

@@ -1,4 +1,4 @@
-"""What a model is told: that each kind enters as its equation says, and reaches training, sampling and the command line."""
+"""Conditions: each kind enters as its equation says, and reaches training, sampling and the command line."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from rastrum.layers.upsampling import Upsampling
 from rastrum.recipes import RECIPES, build_model
 from rastrum.train import train
 
-TOLD = {"class": ConditionSpec("class", 3), "vector": ConditionSpec("vector", 2), "map": ConditionSpec("map", (2, 1, 2))}
+CONDITIONS = {"class": ConditionSpec("class", 3), "vector": ConditionSpec("vector", 2), "map": ConditionSpec("map", (2, 1, 2))}
 MAPPED = tuple(name for name, model in rastrum.MODELS.items() if "map" in model.conditions)
 
 
-def lively(name: str, spec: ImageSpec, told: ConditionSpec) -> RasterModel:
-    model = rastrum.build(name, spec, preset="tiny", condition=told, seed=1)
+def lively(name: str, spec: ImageSpec, condition: ConditionSpec) -> RasterModel:
+    model = rastrum.build(name, spec, preset="tiny", condition=condition, seed=1)
     assert isinstance(model, RasterModel)
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
@@ -38,22 +38,22 @@ def lively(name: str, spec: ImageSpec, told: ConditionSpec) -> RasterModel:
     return model.eval()
 
 
-def conditions(told: ConditionSpec, count: int) -> Tensor:
+def conditions(condition: ConditionSpec, count: int) -> Tensor:
     generator = torch.Generator().manual_seed(4)
-    if isinstance(told.size, int) and told.kind == "class":
-        return torch.arange(count) % told.size
-    return torch.randn(count, *told.shape, generator=generator)
+    if isinstance(condition.size, int) and condition.kind == "class":
+        return torch.arange(count) % condition.size
+    return torch.randn(count, *condition.shape, generator=generator)
 
 
-@pytest.mark.parametrize("kind", TOLD)
+@pytest.mark.parametrize("kind", CONDITIONS)
 @pytest.mark.parametrize("name", MAPPED)
 def test_given_any_condition_all_images_sum_to_one(name: str, kind: str) -> None:
     """Σ p(x | h) = 1 over every image, for each h; and p(x | h) depends on h."""
     spec = ImageSpec(1, 2, 3, 2)
-    model, told = lively(name, spec, TOLD[kind]).double(), conditions(TOLD[kind], 3)
+    model, values = lively(name, spec, CONDITIONS[kind]).double(), conditions(CONDITIONS[kind], 3)
     everything = torch.tensor(list(itertools.product(range(2), repeat=6))).view(-1, *spec.shape)
     with torch.no_grad():
-        p = torch.stack([model.log_prob(everything, h.expand(64, *TOLD[kind].shape)).exp() for h in told])
+        p = torch.stack([model.log_prob(everything, h.expand(64, *CONDITIONS[kind].shape)).exp() for h in values])
     torch.testing.assert_close(p.sum(1), torch.ones(3, dtype=p.dtype), rtol=0, atol=1e-12)
     assert all(float((p[i] - p[j]).abs().max()) > 1e-6 for i, j in ((0, 1), (0, 2), (1, 2)))
 
@@ -81,12 +81,12 @@ def test_upsampling_is_its_formula(size: tuple[int, int], factors: tuple[int, in
     assert got.shape == (min(height, size[0] * factors[0]), min(width, size[1] * factors[1]), 3)
 
 
-def test_a_gate_is_told_as_its_equation_says() -> None:
+def test_a_gate_adds_its_condition_as_in_its_equation() -> None:
     """One layer: tanh(W_f * x + V_f * s) σ(W_g * x + V_g * s) in both stacks, s the same for both and V each its own (equation 5)."""
-    spec, told = ImageSpec(1, 3, 4, 2), ConditionSpec("map", (2, 3, 2))
-    model = lively("gated-pixelcnn", spec, told).double()
+    spec, condition = ImageSpec(1, 3, 4, 2), ConditionSpec("map", (2, 3, 2))
+    model = lively("gated-pixelcnn", spec, condition).double()
     layer: Any = model.layers[0]  # pyright: ignore[reportIndexIssue]
-    x, h = torch.randint(0, 2, (2, 1, 3, 4)), conditions(told, 2).double()
+    x, h = torch.randint(0, 2, (2, 1, 3, 4)), conditions(condition, 2).double()
     with torch.no_grad():
         s = model.condition(h, torch.float64)  # pyright: ignore[reportCallIssue]
         values = spec.scale(x, torch.float64).permute(0, 2, 3, 1)
@@ -104,43 +104,44 @@ def test_a_gate_is_told_as_its_equation_says() -> None:
         torch.testing.assert_close(out, layer.residual(gate(across)), rtol=0, atol=1e-12)
 
 
-# Every place of a model (of two layers, or its tiny preset) that is told what is known, from the papers: both stacks of every gated layer,
-# every block of PixelCNN, every block of both streams of PixelCNN++ on its ways down (3) and up (2 + 2 + 1), every recurrence.
-PLACES = {"pixelcnn": 2, "gated-pixelcnn": 4, "pixelcnn++": 2 * (3 + 5), "row-lstm": 2, "diagonal-bilstm": 4, "pixel-lstm": 2}
+# How many projections of the condition a model has (of two layers, or its tiny preset), from the papers: both stacks of each gated layer,
+# each block of PixelCNN, each block of both streams of PixelCNN++ in its downward (3) and upward (2 + 2 + 1) pass, each recurrence.
+PROJECTIONS = {"pixelcnn": 2, "gated-pixelcnn": 4, "pixelcnn++": 2 * (3 + 5), "row-lstm": 2, "diagonal-bilstm": 4, "pixel-lstm": 2}
 
 
-@pytest.mark.parametrize("kind", TOLD)
-@pytest.mark.parametrize("name", PLACES)
-def test_every_layer_is_told_and_listens(name: str, kind: str) -> None:
-    """As many places as there are layers and stacks; each has gates, or maps, for every number told, and moving one moves the image."""
+@pytest.mark.parametrize("kind", CONDITIONS)
+@pytest.mark.parametrize("name", PROJECTIONS)
+def test_every_layer_has_a_condition_that_matters(name: str, kind: str) -> None:
+    """There are as many projections as in the papers, each of all features of the condition, and changing one changes the distribution."""
     if kind == "map" and name not in MAPPED:
         pytest.skip("takes no map")
-    model = lively(name, ImageSpec(1, 4, 5, 3), TOLD[kind]).double()
-    x, told = torch.randint(3, (3, 1, 4, 5), generator=torch.Generator().manual_seed(6)), conditions(TOLD[kind], 3)
+    model = lively(name, ImageSpec(1, 4, 5, 3), CONDITIONS[kind]).double()
+    x = torch.randint(3, (3, 1, 4, 5), generator=torch.Generator().manual_seed(6))
+    values = conditions(CONDITIONS[kind], 3)
     weights = [module.weight for module in model.modules() if isinstance(module, ConditionProjection)]
-    assert len(weights) == PLACES[name]
+    assert len(weights) == PROJECTIONS[name]
     size = {"class": 3, "vector": 2, "map": model.config.condition_channels if name in MAPPED else 0}[kind]  # pyright: ignore
     with torch.no_grad():
-        before = model.log_prob_map(x, told)
+        before = model.log_prob_map(x, values)
         for weight in weights:
             assert weight is not None and weight.shape[0] == size
             weight += 0.1
-            assert float((model.log_prob_map(x, told) - before).abs().max()) > 1e-9
+            assert float((model.log_prob_map(x, values) - before).abs().max()) > 1e-9
             weight -= 0.1
 
 
 @pytest.mark.parametrize("height", range(1, 12))
 def test_no_cell_of_a_map_is_left_out(height: int) -> None:
-    """A map of a size that is taken has a pixel for every cell: changing any cell changes s. Others are refused, with one that fits."""
-    taken = []
+    """If a size of map is accepted, every cell has pixels: changing any cell changes s. Others are refused, naming one that fits."""
+    accepted = []
     for rows in range(1, height + 1):
-        told = ConditionSpec("map", (1, rows, 1))
+        condition_spec = ConditionSpec("map", (1, rows, 1))
         try:
-            condition = Condition(told, ImageSpec(1, height, 3, 2), outputs=6)
+            condition = Condition(condition_spec, ImageSpec(1, height, 3, 2), outputs=6)
         except ValueError as error:
             assert "lie outside the image; take" in str(error)
             continue
-        taken.append(rows)
+        accepted.append(rows)
         torch.nn.init.constant_(condition.upsampling.look.bias, 3.0)  # pyright: ignore
         torch.nn.init.constant_(condition.upsampling.spread.bias, 9.0)  # pyright: ignore
         base = condition(torch.zeros(1, 1, rows, 1), torch.float32)
@@ -151,28 +152,28 @@ def test_no_cell_of_a_map_is_left_out(height: int) -> None:
             block = -(-height // rows)
             moved = (condition(cell, torch.float32) - base).abs().sum((0, 2, 3)).nonzero().flatten()
             assert moved.min() >= (row - 1) * block and moved.max() < (row + 2) * block      # its block, and those of its neighbours
-    assert {1, height} <= set(taken) and all(height % rows or rows in taken for rows in range(1, height + 1))
+    assert {1, height} <= set(accepted) and all(height % rows or rows in accepted for rows in range(1, height + 1))
 
 
-def test_a_map_is_seen_where_it_lies_and_everywhere_in_time() -> None:
-    """No mask: a cell moves conditionals of pixels before it, as far as m reaches; and what no layer can see of it stays."""
-    spec, told = ImageSpec(1, 8, 8, 2), ConditionSpec("map", (1, 8, 8))
-    model = lively("gated-pixelcnn", spec, told)
+def test_a_map_acts_where_it_lies_also_on_earlier_pixels() -> None:
+    """There is no mask: a cell changes conditionals of earlier pixels too, as far as m reaches, and nothing beyond."""
+    spec, condition = ImageSpec(1, 8, 8, 2), ConditionSpec("map", (1, 8, 8))
+    model = lively("gated-pixelcnn", spec, condition)
     x, h = torch.zeros(1, 1, 8, 8, dtype=torch.int64), torch.zeros(1, 1, 8, 8)
     moved = h.clone()
     moved[..., 4, 4] = 5.0
     with torch.no_grad():
         change = (model.distribution(x, moved).log_pmf() - model.distribution(x, h).log_pmf()).abs().amax((0, 1, -1))
-    assert min(float(change[place]) for place in ((3, 3), (4, 3), (4, 4), (5, 5), (6, 4))) > 0     # m sees 3x3
+    assert min(float(change[pixel]) for pixel in ((3, 3), (4, 3), (4, 4), (5, 5), (6, 4))) > 0     # m sees 3x3
     assert float(change[:3].max()) == 0 == float(change[3, :2].max())
 
 
 @pytest.mark.parametrize("name", ["gated-pixelcnn", "pixelcnn++"])
 @pytest.mark.parametrize("backend", ["native", "torch"])
 def test_states_keep_their_conditions(name: str, backend: Any) -> None:
-    """Copied, selected and repeated in the middle of a walk, each image goes on with what it was told."""
-    spec, told = ImageSpec(1, 4, 5, 3), ConditionSpec("map", (2, 2, 3))
-    model, h = lively(name, spec, told), conditions(told, 3)
+    """After copying, selecting and repeating a state in the middle of a walk, each image continues with its own condition."""
+    spec, condition = ImageSpec(1, 4, 5, 3), ConditionSpec("map", (2, 2, 3))
+    model, h = lively(name, spec, condition), conditions(condition, 3)
     x = rastrum.sample(model, 3, h, seed=1).long()
     with torch.no_grad():
         state = model.init(3, h, backend)
@@ -182,7 +183,7 @@ def test_states_keep_their_conditions(name: str, backend: Any) -> None:
         for other, index in ((state.select(order), order), (state.repeat(2), twice), (state.copy(), torch.arange(3))):
             full = model.distribution(x[index], h[index]).log_pmf()[:, 0]
             for t in range(9, spec.size):
-                step = model.step(other).log_pmf().float()                # a mixture says it in float64
+                step = model.step(other).log_pmf().float()                # a mixture's is float64
                 torch.testing.assert_close(step, full[:, t // 5, t % 5], rtol=0, atol=2e-5)
                 model.observe(other, x[index].flatten(1)[:, t])
 
@@ -208,7 +209,7 @@ def test_a_class_is_a_vector_with_a_single_one() -> None:
     ],
 )
 def test_bad_maps_are_refused(condition: Any, says: str) -> None:
-    model = lively("gated-pixelcnn", ImageSpec(1, 2, 2, 2), TOLD["map"])
+    model = lively("gated-pixelcnn", ImageSpec(1, 2, 2, 2), CONDITIONS["map"])
     with pytest.raises(ValueError, match=says):
         rastrum.sample(model, 2, condition)
     with pytest.raises(ValueError, match=says):
@@ -226,7 +227,7 @@ def test_bad_maps_are_refused(condition: Any, says: str) -> None:
         ("draw", (1, 2, 2), "condition"),
     ],
 )
-def test_what_cannot_be_told_is_refused(name: str, size: tuple[int, int, int], says: str) -> None:
+def test_conditions_that_a_model_cannot_take_are_refused(name: str, size: tuple[int, int, int], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         rastrum.build(name, ImageSpec(1, 4, 4, 2), preset="tiny", condition=ConditionSpec("map", size))
 
@@ -238,17 +239,17 @@ def bars(kind: str, count: int = 64) -> Dataset:
     """4x4 images with one bright row; a vector or a map of four rows says which."""
     row = torch.arange(count) % 4
     images = torch.nn.functional.one_hot(row, 4).to(torch.uint8)[:, None, :, None].expand(-1, 1, 4, 4).contiguous()
-    told = torch.nn.functional.one_hot(row, 4).float()
-    return Dataset("bars", "train", ImageSpec(1, 4, 4, 2), images, conditions=told if kind == "vector" else told[:, None, :, None])
+    vectors = torch.nn.functional.one_hot(row, 4).float()
+    return Dataset("bars", "train", ImageSpec(1, 4, 4, 2), images, conditions=vectors if kind == "vector" else vectors[:, None, :, None])
 
 
 @pytest.mark.parametrize("kind", ["vector", "map"])
-def test_a_model_learns_what_it_is_told(kind: str) -> None:
-    """From a recipe through the loop to a score: told the row, the image costs far less than the log 4 nats of not knowing it."""
+def test_a_model_learns_to_use_its_condition(kind: str) -> None:
+    """From a recipe through the loop to a score: given the row, an image costs far less than log 4 nats, the cost of not knowing it."""
     data = bars(kind)
     recipe = RECIPES["gated-pixelcnn-digits"]
     optim = replace(recipe.optim, learning_rate=3e-2, warm_up=0, ema=0.9)
-    run = replace(recipe.run, steps=100, evaluations=1, workers=1, seed=1)  # one seed in six begins with a dead map
+    run = replace(recipe.run, steps=100, evaluations=1, workers=1, seed=1)  # one seed in six starts with dead features of the map
     recipe = replace(recipe, preset="tiny", options={}, images=(1, 4, 4, 2), optim=optim, run=run)
     model = build_model(recipe, data)
     assert model.condition_spec == data.condition_spec and model.condition_spec is not None and model.condition_spec.kind == kind
@@ -267,14 +268,14 @@ def test_a_model_learns_what_it_is_told(kind: str) -> None:
         (bars("vector"), "bars has those of kind 'vector', size 4"),
     ],
 )
-def test_data_that_do_not_say_it_are_refused(data: Dataset, says: str) -> None:
+def test_data_without_the_conditions_are_refused(data: Dataset, says: str) -> None:
     model = rastrum.build("gated-pixelcnn", data.spec, preset="tiny", condition=ConditionSpec("map", (1, 4, 1)))
     with pytest.raises(ValueError, match=says):
         check_data(model, data)
 
 
 def test_placed_digits_lie_on_their_cells() -> None:
-    """Each picture holds its digit unchanged and nothing else, at least half its cell each way meets the digit, and all cells come up."""
+    """Each image holds its digit unchanged and nothing else, the digit covers at least half of its cell each way, and all cells occur."""
     digits = np.random.RandomState(0).randint(1, 256, (2000, 28, 28)).astype(np.uint8)
     half = halved(digits)
     assert half.shape == (2000, 14, 14)
@@ -288,7 +289,7 @@ def test_placed_digits_lie_on_their_cells() -> None:
         assert np.isin(rows, 8 * row + np.arange(8)).sum() >= 4 and np.isin(columns, 8 * column + np.arange(8)).sum() >= 4
     counts = np.zeros((CELLS, CELLS), int)
     np.add.at(counts, tuple(cells.T), 1)
-    assert counts.min() > 70                                              # 2000 / 16 = 125, a side has 4 or 5 places of 19
+    assert counts.min() > 70                                              # 2000 / 16 = 125, a side has 4 or 5 of 19 positions
     maps = spatial_maps(cells, np.arange(2000) % 10, 10)
     assert maps.sum() == 2000 and all(maps[i, i % 10, cells[i, 0], cells[i, 1]] == 1 for i in range(2000))
     again, same = one_digit(half, 32, seed=3)
@@ -300,10 +301,10 @@ def test_placed_digits_lie_on_their_cells() -> None:
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("told")
+    folder = tmp_path_factory.mktemp("conditional")
     for kind in ("vector", "map"):
-        lively("gated-pixelcnn", ImageSpec(1, 8, 8, 17), TOLD[kind]).save_pretrained(folder / kind)
-        np.save(folder / f"{kind}.npy", conditions(TOLD[kind], 2).numpy())
+        lively("gated-pixelcnn", ImageSpec(1, 8, 8, 17), CONDITIONS[kind]).save_pretrained(folder / kind)
+        np.save(folder / f"{kind}.npy", conditions(CONDITIONS[kind], 2).numpy())
     np.save(folder / "wrong.npy", np.zeros((2, 3, 1, 2)))
     np.save(folder / "infinite.npy", np.full((2, 1, 2), np.inf))
     np.save(folder / "words.npy", np.array(["a"]))
@@ -317,30 +318,30 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize(("kind", "flag"), [("vector", "--condition"), ("map", "--map")])
-def test_commands_tell_a_model(folders: dict[str, Path], capsys: pytest.CaptureFixture[str], kind: str, flag: str) -> None:
-    """Sampling and scoring from the command line are those of the library at the same condition, repeated in turn."""
+def test_commands_take_conditions(folders: dict[str, Path], capsys: pytest.CaptureFixture[str], kind: str, flag: str) -> None:
+    """The command line samples and scores as the library does with the same conditions, which are repeated if there are fewer."""
     model = rastrum.load(folders[kind])
     assert isinstance(model, RasterModel)
-    told = torch.from_numpy(np.load(folders[f"{kind}.npy"]))
+    values = torch.from_numpy(np.load(folders[f"{kind}.npy"]))
 
-    def said(*command: object) -> dict[str, Any]:
+    def answer(*command: object) -> dict[str, Any]:
         assert main([*map(str, command), "--json"]) == 0
         return json.loads(capsys.readouterr().out)
 
-    asked = (flag, folders[f"{kind}.npy"])
-    drawn = said("sample", folders[kind], "--count", 3, "--seed", 5, *asked)["images"]
-    assert drawn == rastrum.sample(model, 3, told[[0, 1, 0]], seed=5).tolist()
+    flags = (flag, folders[f"{kind}.npy"])
+    drawn = answer("sample", folders[kind], "--count", 3, "--seed", 5, *flags)["images"]
+    assert drawn == rastrum.sample(model, 3, values[[0, 1, 0]], seed=5).tolist()
     from rastrum.data.dataset import load_dataset
 
     data = load_dataset("digits", "test").subset(3)
-    score = said("score", folders[kind], "--data", "digits", "--count", 3, *asked)["nats"]
+    score = answer("score", folders[kind], "--data", "digits", "--count", 3, *flags)["nats"]
     with torch.no_grad():
-        expected = -model.log_prob(data.images, told[[0, 1, 0]])
+        expected = -model.log_prob(data.images, values[[0, 1, 0]])
     assert score == pytest.approx(expected.tolist(), rel=1e-5)
-    mean = said("evaluate", folders[kind], "--data", "digits", "--count", 3, *asked)["nats"]
+    mean = answer("evaluate", folders[kind], "--data", "digits", "--count", 3, *flags)["nats"]
     assert mean == pytest.approx(float(expected.mean()), rel=1e-5)
-    said("complete", folders[kind], "--data", "digits", "--count", 2, "--num-samples", 2, *asked)
-    said("check", folders[kind], "--weights", "--data", "digits", "--count", 2, *asked)
+    answer("complete", folders[kind], "--data", "digits", "--count", 2, "--num-samples", 2, *flags)
+    answer("check", folders[kind], "--weights", "--data", "digits", "--count", 2, *flags)
 
 
 @pytest.mark.parametrize(
@@ -365,14 +366,14 @@ def test_commands_tell_a_model(folders: dict[str, Path], capsys: pytest.CaptureF
         (["check", "gated-pixelcnn", "--condition", "map:2x2"], "vector:SIZE or map:CxHxW, got 'map:2x2'"),
     ],
 )
-def test_bad_flags_say_so(folders: dict[str, Path], capsys: pytest.CaptureFixture[str], command: list[str], says: str) -> None:
+def test_bad_flags_are_refused(folders: dict[str, Path], capsys: pytest.CaptureFixture[str], command: list[str], says: str) -> None:
     """Exit code 2 and one line."""
     assert main([str(folders.get(word, word)) for word in command]) == 2
-    said = capsys.readouterr().err
-    assert says in said and said.count("\n") == 1
+    error = capsys.readouterr().err
+    assert says in error and error.count("\n") == 1
 
 
-def test_models_say_what_they_take(capsys: pytest.CaptureFixture[str]) -> None:
+def test_models_list_the_conditions_that_they_take(capsys: pytest.CaptureFixture[str]) -> None:
     from rastrum.cli.about import describe
 
     assert all(describe(name, ["tiny"])["conditions"] == ["class", "vector", "map"] for name in MAPPED)

@@ -1,4 +1,4 @@
-"""The demo: a page that stands alone, whose numbers are those of the run."""
+"""The demo: a page in one file, whose figures are those of the run."""
 
 import math
 import re
@@ -99,7 +99,7 @@ def test_baselines_are_what_they_say(run):
 
 
 def test_scores_of_models_are_exact(run):
-    """Told: the log-probability given the class. Not told: the mean over classes of the probability, by a sum of its own."""
+    """With its class: the log-probability given the class. Without: the mean of the probability over classes, summed here again."""
     held_out = load_dataset("digits", "test").subset(7)
     model = rastrum.build("gated-pixelcnn", held_out.spec, preset="tiny", condition=ConditionSpec("class", 10))
     assert isinstance(model, rastrum.RasterModel) and held_out.labels is not None
@@ -110,9 +110,9 @@ def test_scores_of_models_are_exact(run):
     with torch.no_grad():
         p = torch.stack([model.double().log_prob(held_out.images, torch.full((7,), c)).exp() for c in range(10)], 1)
         bound = -draw.bound(held_out.images, seed=0)
-    told = -torch.log2(p[torch.arange(7), held_out.labels]).mean() / 64
-    assert by_name["Gated PixelCNN, told which digit it is"].bits == pytest.approx(float(told), rel=1e-5)
-    assert by_name["Gated PixelCNN, not told which digit it is"].bits == pytest.approx(float(-torch.log2(p.mean(1)).mean() / 64), rel=1e-5)
+    given = -torch.log2(p[torch.arange(7), held_out.labels]).mean() / 64
+    assert by_name["Gated PixelCNN, given the class"].bits == pytest.approx(float(given), rel=1e-5)
+    assert by_name["Gated PixelCNN, not given the class"].bits == pytest.approx(float(-torch.log2(p.mean(1)).mean() / 64), rel=1e-5)
     assert by_name["DRAW"].bits == pytest.approx(float(bound.mean()) / 64 / math.log(2), rel=1e-5)
     assert by_name["DRAW"].kind == "bound"
     assert right == pytest.approx(float((p.argmax(1) == held_out.labels).double().mean()))
@@ -149,7 +149,7 @@ def test_the_whole_demo(tmp_path):
     """In its own time the exact model beats every baseline and tells the digits apart."""
     result = run_demo(tmp_path)
     bits = {score["name"]: score["bits"] for score in result["scores"]}
-    gated = bits.pop("Gated PixelCNN, told which digit it is")
+    gated = bits.pop("Gated PixelCNN, given the class")
     assert gated < min(bits.values())
     assert result["classes_right"] > 0.9
     assert bits["DRAW"] < bits["histogram of each pixel, from the training digits"]

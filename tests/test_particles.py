@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_raster_contract import CLASSES, chi_square_is_plausible, images, lively, told
+from test_raster_contract import CLASSES, chi_square_is_plausible, conditions, images, lively
 from torch import Tensor
 from toy_models import BottomUp
 
@@ -50,15 +50,15 @@ def late(model: RasterModel) -> Tensor:
 
 
 class Enumerated:
-    """All images of a toy: what each has, alone and beside what plain completion gives it, at a temperature; the known values of one.
+    """All images of a toy, with their probability given some known values at a temperature, exactly and by plain completion.
 
-    Of the known values that are not too rare, those where plain completion is farthest from the posterior.
+    The known values are those, of the ones that are not too rare, for which plain completion is farthest from the posterior.
     """
 
     def __init__(self, model: RasterModel, known: Tensor, temperature: float) -> None:
         spec = model.spec
         self.images = torch.tensor(list(itertools.product(range(spec.levels), repeat=spec.size))).view(-1, *spec.shape)
-        self.places = spec.levels ** torch.arange(spec.size - 1, -1, -1)
+        self.powers = spec.levels ** torch.arange(spec.size - 1, -1, -1)
         with torch.no_grad():
             pmf = (deepcopy(model).double().distribution(self.images).log_pmf() / temperature).softmax(-1)
         each = pmf.gather(-1, self.images[..., None])[..., 0].flatten(1)
@@ -70,7 +70,7 @@ class Enumerated:
         self.x, self.evidence, self.posterior, self.plain = self.images[at], float(evidence[at]), exact[at], plain[at]
 
     def count(self, drawn: Tensor) -> Tensor:
-        return torch.bincount((drawn.long().flatten(1) * self.places).sum(1), minlength=len(self.images))
+        return torch.bincount((drawn.long().flatten(1) * self.powers).sum(1), minlength=len(self.images))
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ class Enumerated:
     [("a user's", 1.0), ("gated", 1.0), ("another gated", 0.6), ("coarse first", 1.0), ("mixture", 1.0), ("mixture", 0.6)],
 )
 def test_completions_follow_the_posterior_and_plain_ones_do_not(kind: str, temperature: float) -> None:
-    """Over all images with these known values; the weights' mean is what the known values have."""
+    """Over all images with these known values; the mean of the weights is the probability of the known values."""
     model, count = KINDS[kind](), 200
     known = late(model)
     exact = Enumerated(model, known, temperature)
@@ -105,9 +105,9 @@ MODES = [
 @pytest.mark.parametrize(("name", "spec", "condition"), MODES, ids=str)
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 def test_batches_and_backends_change_nothing(name: str, spec: ImageSpec, condition: ConditionSpec | None, temperature: float) -> None:
-    """Images known in different places: at once or one by one, naive or from caches in float64, compiled or not in float32."""
+    """Images known at different positions: at once or one by one, naive or from caches in float64, compiled or not in float32."""
     model, count, particles = lively(name, spec, condition), 3, 11
-    x, classes = images(spec, count), told(condition, count)
+    x, classes = images(spec, count), conditions(condition, count)
     known = images(spec, count, 9) > 0
     known[1, :, :1], known[2, :, -1:] = True, False
     single = deepcopy(model).float()
@@ -139,7 +139,7 @@ def test_one_particle_draws_as_plain_completion_does() -> None:
 
 
 def test_all_and_nothing_known() -> None:
-    """Known throughout, every particle weighs what the image has; not at all, nothing: samples, of which some are taken."""
+    """If all is known, the weight of a particle is the image's probability; if nothing is, weights are equal and particles are samples."""
     for kind in KINDS:
         model = KINDS[kind]()
         x = rastrum.sample(model, 4, seed=1)

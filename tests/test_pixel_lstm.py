@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_raster_contract import images, lively, told
+from test_raster_contract import conditions, images, lively
 from torch import nn
 
 import rastrum
@@ -16,7 +16,7 @@ from rastrum.models.pixel_lstm import Layer, PixelLSTM
 @pytest.mark.parametrize("condition", [None, ConditionSpec("vector", 2)], ids=str)
 def test_it_is_torchs_lstm(spec: ImageSpec, condition: ConditionSpec | None) -> None:
     """A one-hot of the channel and the value before it through ``nn.LSTMCell``, whose gates lie as i, f, g, o."""
-    model, x, vector = lively("pixel-lstm", spec, condition), images(spec, 3), told(condition, 3)
+    model, x, vector = lively("pixel-lstm", spec, condition), images(spec, 3), conditions(condition, 3)
     assert isinstance(model, PixelLSTM)
     units, channels, batch = model.config.units, spec.channels, len(x)
     inputs = channels + 1 + (0 if condition is None else 2)

@@ -26,7 +26,7 @@ def test_all_are_there() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_card_is_made_of_config_json(name: str) -> None:
-    """After a change of either, write the card anew: ``(folder / "README.md").write_text(card(load(name), read_origin(name), name))``."""
+    """After a change of either, write the card again: ``(folder / "README.md").write_text(card(load(name), read_origin(name), name))``."""
     text = (BUNDLED_FOLDER / name.removeprefix("rastrum/") / "README.md").read_text(encoding="utf-8")
     assert text == card(rastrum.load(name), read_origin(name), name)
     for row in ("| data |", "| command |", "| training |", "| score |", "samples.png", f'rastrum.load("{name}")'):
@@ -43,15 +43,15 @@ def test_a_model_in_the_package(name: str) -> None:
     ours, expected = origin.results, [score for score in (recipe.expected, *recipe.further) if score is not None]
     assert {(score.value, score.error) for score in ours} & {(score.value, score.error) for score in expected}
     assert model.config == recipe.model
-    told = other = None
-    if model.condition_spec is not None:                                  # a digit, or one in a corner, and another one
+    condition = other = None
+    if model.condition_spec is not None:                                  # a class, or a digit in a corner; and another one
         maps = torch.eye(160).view(160, 10, 4, 4)
-        told, other = (3, 1) if model.condition_spec.kind == "class" else (maps[5 * 16 + 3], maps[1 * 16 + 12])
-    images = rastrum.sample(model, 2, told, seed=1)
+        condition, other = (3, 1) if model.condition_spec.kind == "class" else (maps[5 * 16 + 3], maps[1 * 16 + 12])
+    images = rastrum.sample(model, 2, condition, seed=1)
     with torch.no_grad():
         if isinstance(model, RasterModel):
-            bits = -model.log_prob(images, told).mean() / model.spec.size / 0.6931
-            assert other is None or bool((model.log_prob(images, told) > model.log_prob(images, other) + 1).all())
+            bits = -model.log_prob(images, condition).mean() / model.spec.size / 0.6931
+            assert other is None or bool((model.log_prob(images, condition) > model.log_prob(images, other) + 1).all())
         else:
             assert isinstance(model, CanvasModel)
             bits = -model.bound(images, seed=0).mean() / model.spec.size / 0.6931

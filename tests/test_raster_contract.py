@@ -47,7 +47,8 @@ MODES: dict[str, tuple[tuple[int, ...], int, ConditionSpec | None]] = {
     "one column": ((1, 9, 1), 3, None),
 }
 CASES = [
-    (name, mode) for name in RASTER for mode, (_, _, told) in MODES.items() if told is None or told.kind in MODELS[name].conditions
+    (name, mode) for name in RASTER for mode, (*_, condition) in MODES.items()
+    if condition is None or condition.kind in MODELS[name].conditions
 ]
 VIDEOS: dict[str, tuple[tuple[int, ...], int, ConditionSpec | None]] = {
     "3 frames": ((3, 1, 3, 4), 3, None),
@@ -62,7 +63,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 CASES += [
     (variant, mode) for variant, (name, _) in VARIANTS.items() for mode in ("binary", "rgb", "rgb, class", "grey, map", "one pixel")
-    if (given := MODES[mode][2]) is None or given.kind in MODELS[name].conditions
+    if (condition := MODES[mode][2]) is None or condition.kind in MODELS[name].conditions
 ]
 LOWERED = [case for case in CASES if MODELS[VARIANTS.get(case[0], case)[0]].lower is not None]
 TOYS = [(name, toy) for name in RASTER for toy in ("1x2x3, 2 levels", "3x1x2, 2 levels", "1x2x2, 3 levels")]
@@ -76,7 +77,7 @@ def lively(name: str, spec: ImageSpec, condition: ConditionSpec | None = None) -
     assert isinstance(model, RasterModel)
     model = model.double().eval()
     generator = torch.Generator().manual_seed(2)
-    model.initialise(images(spec, 8), told(condition, 8))
+    model.initialise(images(spec, 8), conditions(condition, 8))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
@@ -87,7 +88,7 @@ def images(spec: ImageSpec, count: int, seed: int = 3) -> Tensor:
     return torch.randint(0, spec.levels, (count, *spec.shape), generator=torch.Generator().manual_seed(seed))
 
 
-def told(condition: ConditionSpec | None, count: int) -> Tensor | None:
+def conditions(condition: ConditionSpec | None, count: int) -> Tensor | None:
     if condition is None:
         return None
     generator = torch.Generator().manual_seed(4)
@@ -106,7 +107,7 @@ def spec_of(shape: tuple[int, ...], levels: int) -> ImageSpec:
 def make(case: tuple[str, str]) -> tuple[RasterModel, Tensor, Tensor | None]:
     shape, levels, condition = {**MODES, **VIDEOS}[case[1]]
     spec = spec_of(shape, levels)
-    return lively(case[0], spec, condition), images(spec, 3), told(condition, 3)
+    return lively(case[0], spec, condition), images(spec, 3), conditions(condition, 3)
 
 
 def toy(case: tuple[str, str]) -> tuple[RasterModel, Tensor]:
@@ -193,10 +194,10 @@ def test_all_images_sum_to_one_and_samples_follow(case: tuple[str, str]) -> None
     with torch.no_grad():
         probabilities = model.log_prob(everything).exp()
     assert abs(float(probabilities.sum()) - 1) < 1e-9
-    places = model.spec.levels ** torch.arange(model.spec.size - 1, -1, -1)
+    powers = model.spec.levels ** torch.arange(model.spec.size - 1, -1, -1)
     for as_drawn, count in ((model, 1500), (deepcopy(model).float(), 20_000)):  # through torch, and natively
         drawn = rastrum.sample(as_drawn, count, seed=5).long()
-        counts = torch.bincount((drawn.flatten(1) * places).sum(1), minlength=len(everything))
+        counts = torch.bincount((drawn.flatten(1) * powers).sum(1), minlength=len(everything))
         chi_square_is_plausible(counts, probabilities)
 
 
@@ -211,11 +212,11 @@ def test_completion_keeps_what_is_known_and_follows_the_conditional(case: tuple[
     with torch.no_grad():
         joint = model.log_prob(everything).exp()
     fits = (everything[:, known] == x[:, known]).all(1)
-    places = model.spec.levels ** torch.arange(model.spec.size - 1, -1, -1)
+    powers = model.spec.levels ** torch.arange(model.spec.size - 1, -1, -1)
     for as_drawn, count in ((model, 800), (deepcopy(model).float(), 10_000)):   # through torch, and natively
         drawn = rastrum.complete(as_drawn, x, known, num_samples=count, seed=6)[0].long()
         assert torch.equal(drawn[:, known], x[:, known].expand(count, -1))
-        counts = torch.bincount((drawn.flatten(1) * places).sum(1), minlength=len(everything))
+        counts = torch.bincount((drawn.flatten(1) * powers).sum(1), minlength=len(everything))
         chi_square_is_plausible(counts, joint * fits / (joint * fits).sum())
 
 

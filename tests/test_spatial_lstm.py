@@ -89,8 +89,8 @@ def test_the_mixture_is_a_conditional_of_a_joint_density() -> None:
             precision = matrix * layer.alpha[k, s].exp().detach()
             # η_ks absorbs the prior and the normaliser of h's Gaussian, so q_ks is what makes them equal.
             q = torch.exp(layer.eta[k, s].detach() - 0.5 * torch.logdet(precision))
-            of_h = torch.distributions.MultivariateNormal(torch.zeros(3).double(), precision_matrix=precision).log_prob(h).exp()
-            joint += q * of_h * torch.distributions.Normal(means[3 * k + s], log_scales[3 * k + s].exp()).log_prob(y).exp()
+            p_h = torch.distributions.MultivariateNormal(torch.zeros(3).double(), precision_matrix=precision).log_prob(h).exp()
+            joint += q * p_h * torch.distributions.Normal(means[3 * k + s], log_scales[3 * k + s].exp()).log_prob(y).exp()
     conditional = joint / torch.trapezoid(joint, y)
     ours = sum(
         weight * torch.distributions.Normal(mean, scale.exp()).log_prob(y).exp()
@@ -110,8 +110,8 @@ def test_exponentials_of_a_program_are_correctly_rounded() -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_whitened_numbers_are_white_and_predictions_are_those_of_least_squares(channels: int) -> None:
-    """On many patches of smooth pictures: unit covariance, and the errors of numpy's least squares on the same data."""
+def test_whitened_values_are_white_and_predictions_are_those_of_least_squares(channels: int) -> None:
+    """On many patches of smooth pictures: unit covariance, and the same errors as numpy's least squares on the same data."""
     spec = ImageSpec(channels, 12, 11, 256)
     x = spec.scale(waves(spec, 600), torch.float64).permute(0, 2, 3, 1)
     whitening = Whitening(channels, 3).double()
@@ -136,7 +136,7 @@ def test_whitened_numbers_are_white_and_predictions_are_those_of_least_squares(c
 
 
 def test_whitening_survives_flat_and_tiny_images() -> None:
-    """No variance at all, or fewer positions than numbers of a patch: finite, and no deviation below the stated one."""
+    """With no variance at all, or fewer positions than values of a patch, results are finite and no deviation is below ``least``."""
     for x in (torch.zeros(1, 1, 1, 3), torch.full((2, 4, 4, 1), 0.3), torch.randn(1, 2, 2, 3)):
         whitening = Whitening(x.shape[-1], 5).double()
         whitening.fit(x.double(), least=0.01)
@@ -161,21 +161,21 @@ def test_the_network_is_its_equations(channels: int) -> None:
     for i in range(spec.height):
         for j in range(spec.width):
             below = v[0, i, j]
-            for layer, of_h, of_c in zip(model.layers, h, c, strict=True):
+            for layer, layer_h, layer_c in zip(model.layers, h, c, strict=True):
                 assert isinstance(layer, Layer)
                 scan, own = layer.state_to_state, layer.input_to_state
-                left, up = ((of_h.get(at, scan.first_h), of_c.get(at, scan.first_c)) for at in ((i, j - 1), (i - 1, j)))
+                left, up = ((layer_h.get(at, scan.first_h), layer_c.get(at, scan.first_c)) for at in ((i, j - 1), (i - 1, j)))
                 gates = own.bias + below @ own.weights[0] + left[0] @ scan.weights[0] + up[0] @ scan.weights[1]
                 o, f, u, enter, g = gates.chunk(5)
-                of_c[i, j] = left[1] * f.sigmoid() + up[1] * u.sigmoid() + enter.sigmoid() * g.tanh()
-                below = of_h[i, j] = (o.sigmoid() * of_c[i, j]).tanh()
+                layer_c[i, j] = left[1] * f.sigmoid() + up[1] * u.sigmoid() + enter.sigmoid() * g.tanh()
+                below = layer_h[i, j] = (o.sigmoid() * layer_c[i, j]).tanh()
             for channel, mixture in enumerate(model.mixtures):
                 logits, means, log_scales = mixture(torch.cat([below, e[0, i, j, :channel]]))
                 unit = model.whitening.log_deviation[channel]
-                place = (0, channel, i, j)
-                torch.testing.assert_close(found.logits[place], logits)
-                torch.testing.assert_close(found.means[place], prediction[0, i, j, channel] + unit.exp() * means)
-                torch.testing.assert_close(found.log_scales[place], unit + log_scales)
+                index = (0, channel, i, j)
+                torch.testing.assert_close(found.logits[index], logits)
+                torch.testing.assert_close(found.means[index], prediction[0, i, j, channel] + unit.exp() * means)
+                torch.testing.assert_close(found.log_scales[index], unit + log_scales)
 
 
 def test_the_mixture_alone_sees_its_patch_and_no_more() -> None:
@@ -201,7 +201,10 @@ def test_the_mixture_alone_sees_its_patch_and_no_more() -> None:
 
 
 def test_density_of_a_pixel_integrates_to_one_and_over_its_bin_to_the_levels_probability() -> None:
-    """One value, given its past: by trapezoids over all, by Gauss and Legendre over a bin. The last pixel, so that nothing else moves."""
+    """For one value given the earlier ones, by the trapezoidal rule over all values and Gauss–Legendre over a bin.
+
+    It belongs to the last pixel, so that no other conditional changes.
+    """
     spec = ImageSpec(2, 2, 2, 8)
     model, x = built(spec), waves(spec, 1)
     for mixture in model.mixtures:                                        # no bell narrower than the grid
@@ -226,9 +229,9 @@ def test_density_of_a_pixel_integrates_to_one_and_over_its_bin_to_the_levels_pro
 
 
 def test_log_density_is_a_jacobian_away_from_that_of_whitened_pixels() -> None:
-    """Of intensities in [0, 1]: the mixture's density of e, less log σ of the whitening, and less the size of that unit on [−1, 1].
+    """Of intensities in [0, 1]: the mixture's density of e, minus log σ of the whitening, minus the log size of that unit on [−1, 1].
 
-    Of all pixels, or of those that have two rows above and two columns to both sides.
+    It is summed over all pixels, or over those with two rows above and two columns to each side.
     """
     spec = ImageSpec(2, 4, 7, 16)
     model = built(spec, neighbourhood=5)
@@ -248,7 +251,7 @@ def test_log_density_is_a_jacobian_away_from_that_of_whitened_pixels() -> None:
     torch.testing.assert_close(model.log_density(y, whole_neighbourhood=True), whole)
     torch.testing.assert_close(model.bits_per_pixel(y), total.sum((1, 2)) / (28 * math.log(2)))
     torch.testing.assert_close(model.bits_per_pixel(y, whole_neighbourhood=True), whole / (6 * math.log(2)))
-    with pytest.raises(ValueError, match="no pixel of 3x4 has 2 rows above and 2 columns beside it"):
+    with pytest.raises(ValueError, match="no pixel of 3x4 has 2 rows above and 2 columns on each side"):
         built(ImageSpec(1, 3, 4, 16), neighbourhood=5).log_density(torch.ones(1, 1, 3, 4), whole_neighbourhood=True)
     with pytest.raises(ValueError, match=r"expected shape \(batch, 2, 4, 7\), got \(2, 2, 4\)"):
         model.log_density(y[..., 0])
@@ -262,12 +265,12 @@ def test_log_density_is_a_jacobian_away_from_that_of_whitened_pixels() -> None:
 
 
 def test_dequantised_density_is_on_average_below_the_levels_probability() -> None:
-    """Jensen, for one value given the same past: E_u log p(v + u) ≤ log ∫ p(v + u) du = log P(v), each of the last pixel's levels."""
+    """Jensen's inequality for the levels of the last pixel, given the others: E_u log p(v + u) ≤ log ∫ p(v + u) du = log P(v)."""
     spec = ImageSpec(1, 3, 3, 8)
     model, x = built(spec), waves(spec, 1)
     noise = (torch.arange(2000, dtype=torch.float64) + 0.5) / 2000
     y = (x.double() + 0.5).repeat(2000, 1, 1, 1)
-    for level in range(1, 7):                                             # the ends have the tails besides
+    for level in range(1, 7):                                             # the end levels also have the tails
         x[..., -1, -1] = level
         y[..., -1, -1] = (level + noise)[:, None]
         with torch.no_grad():

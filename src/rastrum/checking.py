@@ -673,8 +673,8 @@ def _total(model: RasterModel, condition: Tensor | None) -> float:
     weights = spec.levels ** torch.arange(spec.size)
     chunk = max(16, min(4096, CELLS // (spec.size * spec.levels)))
     total = 0.0
-    for numbers in torch.arange(spec.levels**spec.size).split(chunk):
-        x = (numbers[:, None] // weights % spec.levels).view(-1, *spec.shape).to(model.device)
+    for codes in torch.arange(spec.levels**spec.size).split(chunk):
+        x = (codes[:, None] // weights % spec.levels).view(-1, *spec.shape).to(model.device)
         given = None if condition is None else condition.to(model.device).expand(len(x), *condition.shape[1:])
         total += float(model.distribution(x, given).log_prob(x).double().flatten(1).sum(1).exp().sum())
     return total

@@ -144,7 +144,7 @@ def condition_for(
             raise ValueError(f"{FLAGS[kind]}: this model {takes}")
     if spec is None:
         return None
-    of_data = None if dataset is None else conditions_in(model, dataset)
+    from_data = None if dataset is None else conditions_in(model, dataset)
     if flags.classes and isinstance(spec.size, int):
         for chosen in flags.classes:
             if not 0 <= chosen < spec.size:
@@ -154,8 +154,8 @@ def condition_for(
         found = saved_conditions(FLAGS[spec.kind], path, spec.shape)
     elif spec.kind == "class" and in_turn:
         found = torch.arange(int(spec.size))  # pyright: ignore[reportArgumentType]
-    elif dataset is not None and of_data is not None:
-        found = of_data
+    elif dataset is not None and from_data is not None:
+        found = from_data
         if spec.kind == "class":
             messages.print(f"conditioned on the labels of {dataset.name}")
     else:

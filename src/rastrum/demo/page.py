@@ -128,15 +128,15 @@ def _pixels(files: Mapping[str, bytes], held_out: int) -> list[Picture]:
         Picture(
             files["samples.png"],
             "Ten new digits of each class",
-            """One row per class. The model is told which digit to draw and nothing else. These are its own odds: nothing is picked out,
-            nothing smoothed, so the failures are here too.""",
+            """One row per class. The model is given the class and nothing else. The samples are neither selected nor smoothed, so its
+            failures are here too.""",
         ),
         Picture(
             files["completions.png"],
             "Half-hidden digits",
-            """The first held-out digit of each class, its lower half hidden, and six ways in which the model goes on. It is not told which
-            digit it is: by Bayes' rule it weighs the ten classes by how well each explains the upper half, draws one of them, then the
-            missing pixels. Where the upper half leaves it open, the six differ.""",
+            """The first held-out digit of each class, its lower half hidden, and six ways in which the model completes it. The model is not
+            given the class: by Bayes' rule it weighs the ten classes by how well each explains the upper half, draws one of them, and
+            then draws the missing pixels. Where the upper half is ambiguous, the six differ.""",
         ),
         Picture(
             files["surprise.png"],
@@ -184,9 +184,9 @@ def _numbers(
             ["held-out digits", "bits/dim", "what it is"],
             [[score.name, score.value, KINDS[score.kind]] for score in scores],
             f"""The histogram counts the levels of each pixel in the training digits, one added to every count (Laplace). zlib (level 9) and
-            PNG: bytes of real files times 8, one byte a level, headers included. To tell which of ten digits it is would cost
-            log2(10)/{size} = {math.log2(10) / size:.3f} bits/dim; "not told" is exact as well, the mean over the ten classes. DRAW's bound
-            comes closer to its true value with more trajectories.""",
+            PNG: bytes of real files times 8, one byte per level, headers included. To transmit the class as well would cost
+            log2(10)/{size} = {math.log2(10) / size:.3f} bits/dim. "Not given the class" is exact too: the mean over the ten classes. DRAW's
+            bound comes closer to its true value with more trajectories.""",
             [i for i, score in enumerate(scores) if score.name.startswith(NAMES["gated"])],
         ),
         f"""Exact probabilities do more than count bits. Ask under which of the ten classes a held-out digit is likeliest, and the Gated

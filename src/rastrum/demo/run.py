@@ -151,8 +151,8 @@ def _scores(
         _score(f"DRAW without attention, {TRAJECTORIES} trajectories", _bound(plain, held_out, TRAJECTORIES), spec.size, "bound"),
         _score("DRAW", _bound(draw, held_out, 1), spec.size, "bound"),
         _score(f"DRAW, {TRAJECTORIES} trajectories", _bound(draw, held_out, TRAJECTORIES), spec.size, "bound"),
-        _score("Gated PixelCNN, not told which digit it is", without_class, spec.size),
-        _score("Gated PixelCNN, told which digit it is", with_class, spec.size),
+        _score("Gated PixelCNN, not given the class", without_class, spec.size),
+        _score("Gated PixelCNN, given the class", with_class, spec.size),
     ]
     return sorted(rows, key=lambda row: -row.bits), float((per_class.argmin(1) == labels).double().mean())
 

@@ -13,7 +13,7 @@ def raster_context(spec: ImageSpec, rows: int, left: list[int], right: list[int]
 
     spec: of still images, D values.
     rows: how many rows above are seen.
-    left, right: rows + 1 numbers each: u rows up, the columns −left[u] … right[u] from the pixel's are seen; of its own row ``left[0]``.
+    left, right: rows + 1 counts each: u rows up, the columns −left[u] … right[u] from the pixel's are seen; of its own row ``left[0]``.
 
     Returns (D, D) bool: [i, j] = value i sees value j, which may be an earlier channel of its own pixel.
     """

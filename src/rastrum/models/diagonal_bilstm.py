@@ -54,7 +54,7 @@ class DiagonalRecurrence(Recurrence):
 
     def lower(self, program: Program, x: View, condition: View | None) -> View:
         right, left = self.to_right, self.to_left
-        (beside_right, above_right), (beside_left, above_left) = right.weights, left.weights
+        (along_right, above_right), (along_left, above_left) = right.weights, left.weights
         h_right, h_left = (program.map(self.units, initial=scan.first_h) for scan in (right, left))
         first_right, first_left = (program.map(self.units, initial=scan.first_c, single=True) for scan in (right, left))
         c_right, c_left = (program.map(self.units, single=True) for _ in range(2))
@@ -66,7 +66,7 @@ class DiagonalRecurrence(Recurrence):
             program.append("copy", first_right, c_right)
             program.append("copy", first_left, c_left)
         with program.phase("row_reversed", first_row=1):
-            program.linear(h_left.window(1, 1), beside_left, initial=gates_left, destination=gates_left)
+            program.linear(h_left.window(1, 1), along_left, initial=gates_left, destination=gates_left)
             program.append("lstm", gates_left, h_left, c_left)
         with program.phase("row", 1, first_row=1):
             down = program.apply("copy", h_left)
@@ -77,7 +77,7 @@ class DiagonalRecurrence(Recurrence):
             def part(view: View, group: int = group) -> View:
                 return view.part(group, self.groups)
 
-            weight = beside_right.chunk(self.groups, 1)[group]
+            weight = along_right.chunk(self.groups, 1)[group]
             program.linear(h_right.window(-1, -1), weight, initial=part(gates), destination=part(gates))
             program.append("lstm", part(gates), part(h_right), part(c_right))
             program.append("add", part(h_right), part(out), part(down))

@@ -424,28 +424,28 @@ class PixelCNNPlusPlus(RasterModel):
     def context(self) -> Tensor:
         """(D, D) bool: which pixels a position sees, followed through the kernels' geometry; depth, not the paper's claim, decides.
 
-        Maps of sets, (rows, columns, pixels) bool, take the way of the features.
+        Sets of pixels, (rows, columns, pixels) bool, are propagated like the features.
         """
         height, width = self.spec.height, self.spec.width
-        beside = [(down, right) for down in (-1, 0) for right in (-1, 0, 1)]
+        around = [(down, right) for down in (-1, 0) for right in (-1, 0, 1)]
         before = [(down, right) for down in (-1, 0) for right in (-1, 0)]
         pixels = torch.eye(height * width, dtype=torch.bool).view(height, width, -1)
-        u = _look(pixels, [(down - 1, right) for down, right in beside])
+        u = _look(pixels, [(down - 1, right) for down, right in around])
         ul = _look(pixels, [(-1, -1), (-1, 0), (-1, 1), (0, -1)])
         skips = [(u, ul)]
         for level in range(RESOLUTIONS):
             for _ in self._stages(self.down_blocks[level]):
-                u = _look(_look(u, beside), beside)
+                u = _look(_look(u, around), around)
                 ul = _look(_look(ul, before) | u, before)
                 skips.append((u, ul))
             if level < RESOLUTIONS - 1:
-                u, ul = _look(u, beside)[::2, ::2], _look(ul, before)[::2, ::2]
+                u, ul = _look(u, around)[::2, ::2], _look(ul, before)[::2, ::2]
                 skips.append((u, ul))
         u, ul = skips.pop()
         for level in reversed(range(RESOLUTIONS)):
             for _ in self._stages(self.up_blocks[level]):
                 skip_u, skip_ul = skips.pop()
-                u = _look(_look(u, beside) | skip_u, beside)
+                u = _look(_look(u, around) | skip_u, around)
                 ul = _look(_look(ul, before) | u | skip_ul, before)
             if level:
                 rows, columns = skips[-1][0].shape[:2]

@@ -117,13 +117,13 @@ class Layer(nn.Module):
 
         Returns h, a feature map of the pixel phases.
         """
-        scan, (beside, above) = self.state_to_state, self.state_to_state.weights
+        scan, (left, above) = self.state_to_state, self.state_to_state.weights
         h, c = program.map(self.units, initial=scan.first_h), program.map(self.units, initial=scan.first_c)
         condition = self.condition.lower(program, condition)
         with program.phase("row"):
             gates = program.linear(h, above, self.input_to_state.bias, condition)  # h is still that of the finished row
         gates = program.linear(x, self.input_to_state.weights[0], initial=gates)
-        program.linear(h.window(-1, -1), beside, initial=gates, destination=gates)
+        program.linear(h.window(-1, -1), left, initial=gates, destination=gates)
         program.append("spatial_lstm", gates, h, c.window(-1, 0))         # columns j − 1 and j: the cells to the left and above
         return h
 
@@ -290,7 +290,7 @@ class SpatialLSTM(RasterModel):
         rows, columns = slice(reach, self.spec.height), slice(reach, self.spec.width - reach)
         if self.spec.height <= reach or self.spec.width <= 2 * reach:
             size = f"{self.spec.height}x{self.spec.width}"
-            raise ValueError(f"whole_neighbourhood: no pixel of {size} has {reach} rows above and {reach} columns beside it; leave it out")
+            raise ValueError(f"whole_neighbourhood: no pixel of {size} has {reach} rows above and {reach} columns on each side; omit it")
         return rows, columns
 
     # ── the step ─────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -196,8 +196,8 @@ class VideoPixelNetwork(RasterModel):
             groups, 2 * config.channels, above=reach, columns=(-reach, reach), left=reach, centre="before", groups=groups
         )
         self.decoder = nn.ModuleList(DecoderBlock(config.channels, groups, known) for _ in range(config.layers))
-        of_output = replace(self.frame, levels=2) if config.likelihood == "cross-entropy" else self.frame
-        self.output = LevelsOutput(of_output, 2 * config.channels, config.hidden)
+        output_spec = replace(self.frame, levels=2) if config.likelihood == "cross-entropy" else self.frame
+        self.output = LevelsOutput(output_spec, 2 * config.channels, config.hidden)
 
     @classmethod
     def preset(cls, name: str, spec: ImageSpec, **overrides: Any) -> VideoPixelNetworkConfig:

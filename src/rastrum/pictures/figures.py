@@ -1,4 +1,4 @@
-"""The pictures that explain a trained model, and the numbers that belong to them; ``rastrum figures`` writes them.
+"""The pictures that explain a trained model, and its rate and distortion; ``rastrum figures`` writes them.
 
     canvas models   steps.png         how one image is redrawn: what is read, the error, the stroke, the canvas
                     drawing.gif       images drawn from the prior, and images redrawn, with their windows
@@ -52,7 +52,7 @@ CANVAS_FIGURES = ("steps.png", "drawing.gif", "kl.png", "hierarchy.png", "sample
 RASTER_FIGURES = ("samples.png", "completions.png", "surprise.png", "context.png")
 
 
-# ── numbers ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── measures ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Measures:
         return self.psnrs[2]
 
     def as_dict(self) -> dict[str, float | None]:
-        """The numbers by name: KL per image in nats, bits and bits/dim; PSNR with none, half and all latents (None: nothing is lost); the
+        """The measures by name: KL per image in nats, bits and bits/dim; PSNR with none, half and all latents (None: nothing is lost); the
         bound in bits/dim (None: no likelihood); and how many decisions have a mean KL of more than 0.1 nats."""
         bound = None if self.bound is None else bits_per_dim(-float(self.bound.mean()), self.size)
         none, half, full = (psnr if math.isfinite(psnr) else None for psnr in self.psnrs)

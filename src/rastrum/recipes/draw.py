@@ -121,7 +121,7 @@ RECIPES = (
     ),
     Recipe(
         name="draw-two-digit-mnist",
-        about="DRAW with attention, 16 strokes, on pairs of MNIST digits at random places of 60x60 pixels, dynamically binarised.",
+        about="DRAW with attention, 16 strokes, on pairs of MNIST digits at random positions on 60x60 pixels, dynamically binarised.",
         **TWO_DIGITS,
         images=TWO,
         data=DataConfig(name="two-digit-mnist", binarise="dynamic"),

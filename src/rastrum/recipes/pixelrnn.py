@@ -105,7 +105,7 @@ RECIPES = (
     ),
     Recipe(
         name="row-lstm-placed-mnist",
-        about="Row LSTM, conditioned on a map that says which digit lies about where, on digits placed on 32x32 pixels.",
+        about="Row LSTM, conditioned on a spatial map that says which digit lies about where, on digits placed on 32x32 pixels.",
         system="row-lstm",
         options={"condition_channels": 24},
         images=PLACED,
