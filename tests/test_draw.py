@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rastrum.layers.attention import filter_bank, place
+from rastrum.layers.attention import filter_bank, make_window
 from rastrum.models.draw import DRAW, DRAWConfig
 from rastrum.noise import LATENT, normal
 from rastrum.protocol import ConditionSpec, ImageSpec
@@ -202,7 +202,7 @@ def test_samples_follow_the_likelihood(attention):
 def test_zero_parameters_span_the_image():
     """N = 5 on 28 pixels stands at 0, 6.75, 13.5, 20.25, 27: not off by one, nor by a stride."""
     parameters = torch.zeros(1, 5, dtype=torch.float64)
-    window = place(parameters, 5, 28, 28)
+    window = make_window(parameters, 5, 28, 28)
     pixels = torch.arange(28, dtype=torch.float64)
     expected = torch.tensor([0, 6.75, 13.5, 20.25, 27], dtype=torch.float64)
     assert torch.allclose(filter_bank(expected[None], torch.ones(1, 1), 28), window.rows, atol=1e-12)
@@ -213,13 +213,13 @@ def test_zero_parameters_span_the_image():
 
 def test_one_filter_stands_at_the_centre():
     parameters = torch.tensor([[0.0, 0.0, -4.0, 3.0, 0.0]])
-    window = place(parameters, 1, 9, 5)
+    window = make_window(parameters, 1, 9, 5)
     assert window.rows.argmax(2).item() == 4 and window.columns.argmax(2).item() == 2
 
 
 def test_windows_move_the_way_they_say():
     """g̃X moves columns, g̃Y rows, the stride widens the box; the box tells where the filters look."""
-    window = place(torch.tensor([[0.4, -0.3, 0.0, -1.0, 0.0]], dtype=torch.float64), 3, 21, 31)
+    window = make_window(torch.tensor([[0.4, -0.3, 0.0, -1.0, 0.0]], dtype=torch.float64), 3, 21, 31)
     row, column = 11 * 0.7 - 1, 16 * 1.4 - 1
     assert window.box[0].tolist() == pytest.approx([row, column, 30 * math.exp(-1) + 1, 30 * math.exp(-1) + 1])
     assert (window.rows[0, 1] @ torch.arange(21.0).double()).item() == pytest.approx(row, abs=0.05)
@@ -232,15 +232,15 @@ def test_attention_gradients():
     parameters = (0.3 * torch.randn(2, 5, dtype=torch.float64)).requires_grad_()
     image = torch.randn(2, 4, 2, 6, dtype=torch.float64, requires_grad=True)
     patch = torch.randn(2, 3, 2, 3, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda p, i: place(p, 3, 4, 6).read(i), (parameters, image))
-    assert torch.autograd.gradcheck(lambda p, w: place(p, 3, 4, 6).write(w), (parameters, patch))
+    assert torch.autograd.gradcheck(lambda p, i: make_window(p, 3, 4, 6).read(i), (parameters, image))
+    assert torch.autograd.gradcheck(lambda p, w: make_window(p, 3, 4, 6).write(w), (parameters, patch))
 
 
 def test_gradients_stay_finite_for_any_width():
     """log σ² from −20 to 10 in float32: filters sum to 1, no zero, infinite or missing gradient of the whole window."""
     for log_variance in torch.linspace(-20, 10, 31):
         parameters = torch.tensor([[0.13, -0.21, log_variance, -0.2, 0.1]], requires_grad=True)
-        window = place(parameters, 5, 28, 28)
+        window = make_window(parameters, 5, 28, 28)
         assert torch.allclose(window.rows.sum(2), torch.ones(1, 5), atol=1e-5)
         (window.read(torch.randn(1, 28, 1, 28)).square().sum() + window.write(torch.randn(1, 5, 1, 5)).square().sum()).backward()
         assert parameters.grad is not None and torch.isfinite(parameters.grad).all()

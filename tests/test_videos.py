@@ -218,7 +218,7 @@ def test_nats_per_frame_are_those_of_the_frames_after_the_context() -> None:
         same = (everything[:, :context] == x[:, None, :context]).flatten(2).all(2)
         known = torch.stack([joint[row].logsumexp(0) for row in same])
         expected = (known - model.log_prob(x).detach()) / (3 - context)
-        found = evaluate_frames(model, data, context, batch=3)
+        found = evaluate_frames(model, data, context)
         assert found.nats == pytest.approx(float(expected.mean()), abs=1e-9) and found.kind == "exact" and found.size == 2
         assert found.standard_error == pytest.approx(float(expected.std()) / 2, abs=1e-9)
     grey_model = network(likelihood="cross-entropy")

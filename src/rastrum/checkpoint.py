@@ -36,7 +36,7 @@ BUNDLED = "rastrum/"  # "rastrum/NAME" is a model bundled with the package
 BUNDLED_FOLDER = Path(__file__).with_name("pretrained")
 
 
-# Names in files that were saved before they were renamed here: options of a model's config, and parts of a parameter's name.
+# What was renamed after format 1: options of a model's config, and parts of a parameter's name.
 RENAMED_OPTIONS = {"maps": "channels", "condition_maps": "condition_channels", "encoder_maps": "encoder_channels"}
 RENAMED_PARAMETERS = {"told": "condition", "told_to_right": "condition_to_right", "told_to_left": "condition_to_left"}
 
@@ -119,7 +119,8 @@ def save_pretrained(
 
     model: of a class that ``MODELS`` holds.
     folder: path, made if need be.
-    origin: where the model comes from, for config.json and the card; None (default) = unknown.
+    origin: where the model comes from, for config.json and the card; None (default) = unknown. ``Model.save_pretrained`` gives that of the
+        folder that the model was loaded from.
     more: further files by name, written together with the model's; None (default) for none.
 
     Raises ``ValueError`` for a class without a name of its own and for a folder with foreign files of these names; ``OSError``
@@ -274,7 +275,7 @@ def read_config(folder_or_name: str | Path) -> dict[str, Any]:
     if missing:
         raise CheckpointError(f"{path}: has no entry {missing[0]!r}")
     config = _tuples(config)
-    if isinstance(config["config"], dict):
+    if config["rastrum"] == 1 and isinstance(config["config"], dict):
         config["config"] = {RENAMED_OPTIONS.get(option, option): value for option, value in config["config"].items()}
     return config
 
@@ -294,7 +295,7 @@ def read_origin(folder_or_name: str | Path) -> Origin:
         raise CheckpointError(f"{path}: data, recipe, training, results or card cannot be read ({one_line(error)})") from None
 
 
-def read_tensors(folder: Path) -> dict[str, Tensor]:
+def read_tensors(folder: Path, saved_format: int) -> dict[str, Tensor]:
     """The weights of the model saved in ``folder``, by their present names; ``CheckpointError`` if there is no whole file of them."""
     path = folder / WEIGHTS
     if not path.is_file():
@@ -303,18 +304,9 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
         tensors = load_file(path)
     except SafetensorError as error:
         raise CheckpointError(f"{path}: is truncated or not a safetensors file ({one_line(error)})") from None
+    if saved_format > 1:
+        return tensors
     return {".".join(RENAMED_PARAMETERS.get(part, part) for part in key.split(".")): value for key, value in tensors.items()}
-
-
-def _reorder_gates_of_format_1(model: Model, tensors: dict[str, Tensor]) -> None:
-    """DRAW and conv-DRAW had the gates of their LSTMs as [i f o g] in format 1; since format 2 they are [o f i g], as in all models."""
-    from .layers.lstm import gates_dim, swap_output_and_input
-
-    units = getattr(model.config, {"draw": "hidden", "conv-draw": "features"}[name_of(model)])
-    for key, value in tensors.items():
-        layer, _, _ = key.rpartition(".")
-        if layer.partition(".")[0] in ("encoder", "encoder_image", "decoder", "encoders", "decoders", "condition"):
-            tensors[key] = swap_output_and_input(value, units, gates_dim(model.get_submodule(layer)))
 
 
 def fill(model: Model, folder: Path, saved_format: int) -> None:
@@ -326,7 +318,7 @@ def fill(model: Model, folder: Path, saved_format: int) -> None:
 
     Raises ``CheckpointError`` naming a tensor that is missing or does not fit.
     """
-    path, tensors, expected = folder / WEIGHTS, read_tensors(folder), model.state_dict()
+    path, tensors, expected = folder / WEIGHTS, read_tensors(folder, saved_format), model.state_dict()
     if missing := sorted(expected.keys() - tensors.keys()):
         raise CheckpointError(f"{path}: lacks the tensor {missing[0]!r} ({len(missing)} missing); it belongs to another model")
     if extra := sorted(tensors.keys() - expected.keys()):
@@ -334,8 +326,8 @@ def fill(model: Model, folder: Path, saved_format: int) -> None:
     for key, value in expected.items():
         if tensors[key].shape != value.shape:
             raise CheckpointError(f"{path}: {key} has shape {tuple(tensors[key].shape)}, the model needs {tuple(value.shape)}")
-    if saved_format == 1 and name_of(model) in ("draw", "conv-draw"):
-        _reorder_gates_of_format_1(model, tensors)
+    if saved_format < FORMAT:
+        model.upgrade(tensors, saved_format)
     kinds = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}
     if len(kinds) == 1:
         model.to(kinds.pop())

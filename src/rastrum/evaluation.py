@@ -90,9 +90,11 @@ def image_nats(
     ensemble: bool = False,
     progress: Callable[[int], object] | None = None,
 ) -> Tensor:
-    """The score of each image of a data set in nats, (N,) float64: −log p or a bound on it. Parameters and errors are as for ``evaluate``."""
+    """The score of each image in nats, (N,) float64: −log p or a bound on it. Parameters and errors are as for ``evaluate``."""
     check_data(model, data)
     model.require_likelihood()
+    if num_samples < 1:
+        raise ValueError(f"num_samples: expected a whole number of at least 1, got {num_samples!r}")
     with _scoring(model, workers) as pool:
         return _nats(model, data, pool, num_samples, seed, batch, progress, ensemble)
 

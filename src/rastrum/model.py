@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from .protocol import ArrayLike, ConditionSpec, ImageSpec, check_kind
+
+if TYPE_CHECKING:
+    from .checkpoint import Origin
 
 # What a model's score is: log p itself, a lower bound on it, or a number that training lowers and that is no likelihood.
 Kind: TypeAlias = Literal["exact", "bound", "loss"]
@@ -35,6 +38,8 @@ class Model(nn.Module, ABC):
     """What models of this class have: an exact likelihood, a bound on it, or only a loss."""
     no_likelihood: ClassVar[str] = "it is trained on a loss that is not a likelihood"
     """Why a model of this class may have no likelihood, and the remedy if there is one."""
+    origin: Origin | None = None
+    """Where a loaded model comes from: data, recipe, results; saving writes it again."""
     initialised: Tensor
     """Bool, whether ``initialise`` has run; saved with the model where the class has a data-dependent initialisation."""
 
@@ -137,6 +142,13 @@ class Model(nn.Module, ABC):
         """Type of the floating-point parameters."""
         return next((p.dtype for p in self.parameters() if p.is_floating_point()), torch.get_default_dtype())
 
+    def upgrade(self, tensors: dict[str, Tensor], saved_format: int) -> None:
+        """Bring the tensors of a model that was saved in an earlier format to the present one, in place; by default nothing is changed.
+
+        tensors: by name, as in ``state_dict``.
+        saved_format: the format of the saved model, 1 or more.
+        """
+
     def save_pretrained(self, folder: str | Path) -> None:
         """Write weights, config and card to ``folder``, which is created; ``rastrum.load`` reads them.
 
@@ -146,4 +158,4 @@ class Model(nn.Module, ABC):
         """
         from .checkpoint import save_pretrained
 
-        save_pretrained(self, folder)
+        save_pretrained(self, folder, self.origin)

@@ -29,7 +29,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .checkpoint import Origin, save_pretrained, tensor_bytes
+from .checkpoint import Origin, name_of, save_pretrained, tensor_bytes
 from .config import DataConfig, OptimConfig, RunConfig, Score, TrainConfig
 from .data.dataset import Dataset
 from .evaluation import Evaluation, Pool, check_data, conditions_for, score
@@ -100,6 +100,8 @@ def train(
     held_out = None if held_out is None else held_out.subset(run.held_out_images)
     model.to(run.device).train()
     generator = torch.Generator().manual_seed(run.seed)
+    if run.folder is not None:
+        name_of(model)                                                    # refuses what could not be saved before any work
     record = None if run.folder is None else _Record(Path(run.folder), config, _with_data(origin or Origin(), data, held_out))
     clock = _Clock(run)
     with _noise(generator):
@@ -385,7 +387,7 @@ def _score(evaluation: Evaluation, origin: Origin) -> Score:
     return Score(
         value=round(evaluation.nats, 3),
         error=error,
-        unit="nats",
+        unit="loss" if evaluation.kind == "loss" else "nats",
         kind=evaluation.kind,
         images=evaluation.images,
         split=split,

@@ -29,7 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import OptimConfig
-from ..layers.attention import Window, place
+from ..layers.attention import Window, make_window
 from ..layers.lstm import cell, reorder_drawn_gates
 from ..model import Model
 from ..models.presets import check_config
@@ -168,7 +168,7 @@ class ReadingClassifier(Classifier):
         hidden, memory = (row.expand(len(unit), -1) for row in self.start)
         for bias in self.looks:
             parameters = self.where(hidden) + bias
-            window = place(parameters, self.config.read, self.spec.height, self.spec.width)
+            window = make_window(parameters, self.config.read, self.spec.height, self.spec.width)
             glimpse = window.read(unit)
             features = F.relu(self.features(torch.cat([glimpse.flatten(1) * window.gamma, parameters[:, :4]], dim=1)))
             hidden, memory = cell(self.memory(torch.cat([features, hidden], dim=1)), memory)

@@ -8,7 +8,7 @@ Source: Gregor, Danihelka, Graves, Rezende, Wierstra, "DRAW: A Recurrent Neural 
       └─▶ filters  F[i, a] = exp(−(a − μ_i)²/2σ²)/Z,  μ_i = g + (i − N/2 − ½)·δ                             (19, 20, 25, 26)
     read:  γ · F_Y · image · F_Xᵀ  (27)            write:  1/γ · F_Yᵀ · patch · F_X  (29)
 
-The paper counts pixels and filters from 1; here both are turned to 0-based coordinates once, in ``place``: the centre of the first
+The paper counts pixels and filters from 1; here both are turned to 0-based coordinates once, in ``make_window``: the centre of the first
 pixel is 0 and, with all parameters zero, the filters of a square image stand evenly from its first pixel to its last.
 What differs: rows of filters are normalised by a softmax, which cannot underflow as exp(·)/(sum + ε) does when σ is small; N = 1 is
 allowed (one filter, at the centre).
@@ -78,7 +78,7 @@ class Window:
         return torch.bmm(self.rows.mT, strips.view(b, n, c * w)).view(b, h, c, w)
 
 
-def place(parameters: Tensor, count: int, height: int, width: int) -> Window:
+def make_window(parameters: Tensor, count: int, height: int, width: int) -> Window:
     """The windows that parameters place on images.
 
     parameters: (B, 5), as (21) lists them.

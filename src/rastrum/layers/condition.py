@@ -72,6 +72,21 @@ class Condition(nn.Module):
         return program.condition_vector() if self.upsampling is None else self.upsampling.lower(program, program.condition_map())
 
 
+def global_projection(condition: ConditionSpec, outputs: int) -> nn.Embedding | nn.Linear:
+    """A linear map of a class (a learned row of it) or a vector, for models whose layers see the whole image at once.
+
+    condition: of kind "class" or "vector".
+    outputs: per image.
+    """
+    assert isinstance(condition.size, int)
+    return (nn.Embedding if condition.kind == "class" else nn.Linear)(condition.size, outputs)
+
+
+def project(projection: nn.Module, condition: Tensor, dtype: torch.dtype) -> Tensor:
+    """Outputs (B, outputs) of a ``global_projection`` for classes (B,) int64 or vectors (B, size), which are taken to ``dtype``."""
+    return projection(condition if condition.dtype == torch.int64 else condition.to(dtype))
+
+
 class ConditionProjection(nn.Module):
     """Linear projection V of the condition, added to the layer's pre-activations; None for an unconditional model.
 

@@ -36,6 +36,20 @@ def reorder_drawn_gates(layer: nn.Module, units: int) -> None:
         parameter.copy_(swap_output_and_input(parameter, units, gates_dim(layer)))
 
 
+def reorder_gates_of_format_1(model: nn.Module, layers: tuple[str, ...], units: int, tensors: dict[str, Tensor]) -> None:
+    """DRAW and conv-DRAW had their gates as [i f o g] in files of format 1; since format 2 they are [o f i g], as in all models.
+
+    model: the model that the tensors are for.
+    layers: names of the submodules whose outputs are gates; their own submodules count too.
+    units: of each LSTM whose gates a layer computes.
+    tensors: by name; changed in place.
+    """
+    for key, value in tensors.items():
+        layer, _, _ = key.rpartition(".")
+        if layer.partition(".")[0] in layers:
+            tensors[key] = swap_output_and_input(value, units, gates_dim(model.get_submodule(layer)))
+
+
 def gates_dim(layer: nn.Module) -> int:
     """The dimension of a layer's parameters that runs over its outputs."""
     return 1 if isinstance(layer, nn.Embedding) else 0

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ..checkpoint import CONFIG, CheckpointError, fill, find, one_line, read_config
+from ..checkpoint import CONFIG, CheckpointError, fill, find, one_line, read_config, read_origin
 from ..model import Model
 from ..protocol import ConditionSpec, ImageSpec
 from .conv_draw import ConvDRAW
@@ -89,4 +90,6 @@ def load(folder_or_name: str | Path) -> Model:
     except (TypeError, ValueError, AttributeError, RuntimeError, AssertionError) as error:
         raise CheckpointError(f"{folder / CONFIG}: does not describe a {name} ({one_line(error)})") from None
     fill(model, folder, saved["rastrum"])
+    with suppress(CheckpointError):                                       # a damaged note on its origin does not stand in a model's way
+        model.origin = read_origin(folder)
     return model.eval()

@@ -50,8 +50,9 @@ from torch import Tensor, nn
 
 from ..canvas import State
 from ..latents import DitheredNormal, Normal, Uniform
+from ..layers.condition import global_projection, project
 from ..layers.convolutional import ConvLSTM, convolution, from_blocks, to_blocks
-from ..layers.lstm import reorder_drawn_gates
+from ..layers.lstm import reorder_drawn_gates, reorder_gates_of_format_1
 from ..protocol import ArrayLike, ConditionSpec, ImageSpec, check_condition
 from .pixel_canvas import PixelCanvas
 from .presets import check_config, choose
@@ -123,9 +124,7 @@ class ConvDRAW(PixelCanvas):
             if above:
                 self.rises.append(convolution(features, 4 * features, kernel))
         if condition_spec is not None:
-            assert isinstance(condition_spec.size, int)
-            kind = nn.Embedding if condition_spec.kind == "class" else nn.Linear
-            self.condition = kind(condition_spec.size, 8 * features * config.layers)
+            self.condition = global_projection(condition_spec, 8 * features * config.layers)
             reorder_drawn_gates(self.condition, features)
         self.reset()
 
@@ -174,6 +173,10 @@ class ConvDRAW(PixelCanvas):
         """Whether posteriors are uniform."""
         return self.config.posterior == "uniform"
 
+    def upgrade(self, tensors: dict[str, Tensor], saved_format: int) -> None:
+        if saved_format == 1:
+            reorder_gates_of_format_1(self, ("encoders", "decoders", "condition"), self.config.features, tensors)
+
     # ── one decision ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def layer(self, t: int) -> int:
@@ -187,7 +190,7 @@ class ConvDRAW(PixelCanvas):
             for name, value in zip(("encoder", "encoder_cell", "decoder", "decoder_cell"), start, strict=True):
                 memory[f"{name}{layer}"] = value.expand(batch, *value.shape)
         if checked is not None:
-            gates = self.condition(checked if checked.dtype == torch.int64 else checked.to(self.dtype)).chunk(2 * self.config.layers, dim=1)
+            gates = project(self.condition, checked, self.dtype).chunk(2 * self.config.layers, dim=1)
             for layer in range(self.config.layers):
                 memory[f"encoder_gates{layer}"], memory[f"decoder_gates{layer}"] = gates[2 * layer : 2 * layer + 2]
         return State(to_blocks(self.canvas.unsqueeze(0), self.config.stride).expand(batch, -1, -1, -1), checked, **memory)

@@ -40,8 +40,9 @@ from torch import Tensor, nn
 
 from ..canvas import State
 from ..latents import Normal
-from ..layers.attention import place
-from ..layers.lstm import cell, reorder_drawn_gates
+from ..layers.attention import make_window
+from ..layers.condition import global_projection, project
+from ..layers.lstm import cell, reorder_drawn_gates, reorder_gates_of_format_1
 from ..protocol import ArrayLike, ConditionSpec, Distribution, ImageSpec, check_condition
 from .pixel_canvas import PixelCanvas
 from .presets import check_config, choose
@@ -111,9 +112,7 @@ class DRAW(PixelCanvas):
             reorder_drawn_gates(self.encoder_image, hidden)
             self.write_head = nn.Linear(hidden, self.canvas.numel())
         if condition_spec is not None:
-            assert isinstance(condition_spec.size, int)
-            kind = nn.Embedding if condition_spec.kind == "class" else nn.Linear
-            self.condition = kind(condition_spec.size, 8 * hidden)
+            self.condition = global_projection(condition_spec, 8 * hidden)
             reorder_drawn_gates(self.condition, hidden)
         self.reset()
 
@@ -176,6 +175,10 @@ class DRAW(PixelCanvas):
     def has_likelihood(self) -> bool:
         return self.spec.levels == 2 or self.config.likelihood == "exact"
 
+    def upgrade(self, tensors: dict[str, Tensor], saved_format: int) -> None:
+        if saved_format == 1:
+            reorder_gates_of_format_1(self, ("encoder", "encoder_image", "decoder", "condition"), self.config.hidden, tensors)
+
     # ── one step ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def init(self, batch: int, condition: ArrayLike | int | None = None) -> State:
@@ -183,7 +186,7 @@ class DRAW(PixelCanvas):
         names = ("encoder", "encoder_cell", "decoder", "decoder_cell")
         memory: dict[str, Tensor] = dict(zip(names, self.start.unsqueeze(1).expand(4, batch, -1), strict=True))
         if checked is not None:
-            gates = self.condition(checked if checked.dtype == torch.int64 else checked.to(self.dtype))
+            gates = project(self.condition, checked, self.dtype)
             memory["encoder_gates"], memory["decoder_gates"] = (gates + torch.cat([self.encoder.bias, self.decoder.bias])).chunk(2, dim=1)
         return State(self.canvas.expand(batch, *self.canvas.shape), checked, **memory)
 
@@ -197,7 +200,7 @@ class DRAW(PixelCanvas):
         decoder, unit = memory["decoder"], memory["unit"]
         error = unit - self.picture(state.canvas[:, :, : self.spec.channels])
         if self.config.attention:
-            window = place(self.read_head(decoder), self.config.read, self.spec.height, self.spec.width)
+            window = make_window(self.read_head(decoder), self.config.read, self.spec.height, self.spec.width)
             seen = window.read(torch.cat([unit, error], dim=2))
             glimpse = seen.flatten(1) * window.gamma
             look, miss = seen.detach().transpose(1, 2).chunk(2, dim=1)
@@ -220,7 +223,7 @@ class DRAW(PixelCanvas):
         head = self.write_head(memory["decoder"])
         if self.config.attention:
             n = self.config.write
-            window = place(head[:, :5], n, self.spec.height, self.spec.width)
+            window = make_window(head[:, :5], n, self.spec.height, self.spec.width)
             patch = head[:, 5:] / window.gamma
             stroke = window.write(patch.view(-1, n, self.canvas_channels, n))
             info = {"write_window": window.box}

@@ -286,6 +286,10 @@ class VideoPixelNetwork(RasterModel):
         """False for ``likelihood="cross-entropy"``."""
         return self.config.likelihood == "categorical"
 
+    def loss_floor(self, x: Tensor) -> Tensor | None:
+        """Of the cross-entropy of grey values; see ``cross_entropy_floor``."""
+        return None if self.has_likelihood else cross_entropy_floor(x, self.spec.levels)
+
     def loss_map(self, x: ArrayLike, condition: ArrayLike | int | None = None) -> Tensor:
         """−log p of each value given those before it, or the cross-entropy of grey values in [0, 1].
 

@@ -74,7 +74,7 @@ class _File(IndexDataCacheFile):
             with open(self.path(key), "rb") as file:
                 digest, data = file.read(DIGEST_SIZE), file.read()
         except OSError:                                                   # no such file, or one that cannot be read
-            self.trouble = f"{self._cache_path} holds no machine code yet"
+            self.trouble = f"{self._cache_path} holds no machine code of this function yet"
             return None
         if digest != self._digest(key, data):
             self.trouble = f"the machine code in {self._cache_path} is of another version, or damaged"

@@ -31,7 +31,7 @@ from torch import Tensor
 
 from ..checking import context_of
 from ..generation import complete, sample
-from ..layers.attention import Window, place
+from ..layers.attention import Window, make_window
 from ..model import Model
 from ..protocol import Frame, ImageSpec, bits_per_dim
 from ..raster import RasterModel
@@ -287,7 +287,7 @@ def window_of(filters: Sequence[Filters], count: int, spec: ImageSpec) -> Window
     unit = (max(spec.height, spec.width) - 1) / max(count - 1, 1)
     centre = [2 * (position + 1) / (side + 1) - 1 for position, side in ((column, spec.width), (row, spec.height))]
     shape = [2 * sigma.log(), (stride / (unit or 1.0)).log(), gamma.log()]  # an image of one pixel has no stride
-    return place(torch.stack([*centre, *shape], 1), count, spec.height, spec.width)
+    return make_window(torch.stack([*centre, *shape], 1), count, spec.height, spec.width)
 
 
 def filter_picture(image: Tensor) -> Picture:

@@ -19,6 +19,7 @@ RECIPES = (
         hardware=ONE_CORE,
         budget=(Budget(minutes=0.9, steps=1000, clock="wall"),),
         expected=Score(value=1.721, error=0.013, unit="bits/dim", kind="exact", images=360, split="test"),
+        tuned_on="test",
     ),
     Recipe(
         name="gated-pixelcnn-binarized-mnist",
