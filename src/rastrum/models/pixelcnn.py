@@ -24,14 +24,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..distributions import Bernoulli, Categorical
 from ..layers.causal import CausalConvolution
-from ..layers.condition import Condition, ConditionProjection
-from ..layers.output import LevelsOutput
+from ..layers.condition import ConditionProjection
 from ..program.builder import Program, View
-from ..protocol import ConditionSpec, Distribution, ImageSpec
-from ..raster import RasterModel
+from ..protocol import ConditionSpec, ImageSpec
 from .context import cone_context
+from .pixel_network import PixelNetwork
 from .presets import check_config, choose, multiple_of
 
 
@@ -96,7 +94,7 @@ class Block(nn.Module):
         return self.widen.lower(program, h, initial=x), skipped
 
 
-class PixelCNN(RasterModel):
+class PixelCNN(PixelNetwork):
     """PixelCNN.
 
     spec: of the images.
@@ -110,19 +108,11 @@ class PixelCNN(RasterModel):
     lower_reads_only_parameters = True
 
     def __init__(self, spec: ImageSpec, config: PixelCNNConfig, condition_spec: ConditionSpec | None = None, guide: int = 0) -> None:
-        super().__init__(spec, condition_spec)
-        self.config = config
-        self.groups = groups = spec.channels
         check_config(config, spec, grouped=("channels", "hidden"), kernels=("first_kernel", "kernel"))
-        reach = config.first_kernel // 2
-        self.first = CausalConvolution(
-            groups, 2 * config.channels, above=reach, columns=(-reach, reach), left=reach, centre="before", groups=groups
-        )
-        self.condition = Condition(condition_spec, spec, config.condition_channels)
-        condition_size = guide or self.condition.size
-        blocks = (Block(config.channels, config.kernel, groups, condition_size, config.skip) for _ in range(config.layers))
-        self.blocks = nn.ModuleList(blocks)
-        self.output = LevelsOutput(spec, 2 * config.channels, config.hidden, config.output_layers)
+        super().__init__(spec, config, condition_spec, guide, 2 * config.channels)
+
+    def block(self, condition_size: int) -> Block:
+        return Block(self.config.channels, self.config.kernel, self.groups, condition_size, self.config.skip)
 
     @classmethod
     def preset(cls, name: str, spec: ImageSpec, **overrides: Any) -> PixelCNNConfig:
@@ -148,38 +138,6 @@ class PixelCNN(RasterModel):
                 else dict(channels=rounded(128), layers=15, hidden=rounded(1024))
             ),
         )
-
-    def distribution(self, x: Tensor, condition: Tensor | None = None) -> Bernoulli | Categorical:
-        return self.output.head(self.logits(x, self.condition(condition, self.dtype)))
-
-    def logits(self, x: Tensor, condition: Tensor | None) -> Tensor:
-        """The logits of all values.
-
-        x: integer levels (B, C, H, W).
-        condition: (B, H, W, channels) or (B, 1, 1, size); None for an unconditional model.
-
-        Returns (B, C, H, W, logits per value).
-        """
-        h, skipped = self.first(self.spec.scale(x, self.dtype).permute(0, 2, 3, 1)), None
-        for block in self.blocks:
-            h, skipped = block(h, skipped, condition)
-        return self.output(h if skipped is None else skipped)
-
-    def lower(self, program: Program, guide: View | None = None) -> None:
-        """One step of the model.
-
-        program: takes the operations.
-        guide: feature map that stands in the condition's place; None (default) for none.
-        """
-        h, skipped = self.first.lower(program, program.values()), None
-        condition = self.condition.lower(program) if guide is None else guide
-        for block in self.blocks:
-            assert isinstance(block, Block)
-            h, skipped = block.lower(program, h, skipped, condition)
-        self.output.lower(program, h if skipped is None else skipped)
-
-    def head(self, parameters: Tensor, x: Tensor, index: int, previous: Distribution | None) -> Bernoulli | Categorical:
-        return self.output.head(parameters)
 
     def context(self) -> Tensor:
         """d rows up, from k₁ + N k columns left to k₁ + N' k right, with N' the blocks that can still move once d rows are climbed."""

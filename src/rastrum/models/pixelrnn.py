@@ -23,13 +23,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..distributions import Bernoulli, Categorical
 from ..layers.causal import CausalConvolution
-from ..layers.condition import Condition
-from ..layers.output import LevelsOutput
 from ..program.builder import Program, View
-from ..protocol import ConditionSpec, Distribution, ImageSpec
-from ..raster import RasterModel
+from ..protocol import ConditionSpec, ImageSpec
+from .pixel_network import PixelNetwork
 from .presets import check_config, choose, multiple_of
 
 
@@ -123,7 +120,7 @@ class Block(nn.Module):
         return self.widen.lower(program, h, x if self.residual else None), skipped
 
 
-class PixelRNN(RasterModel):
+class PixelRNN(PixelNetwork):
     """A PixelRNN of the recurrent layer that a subclass names.
 
     spec: of the images.
@@ -138,19 +135,12 @@ class PixelRNN(RasterModel):
     recurrence: type[Recurrence]
 
     def __init__(self, spec: ImageSpec, config: PixelRNNConfig, condition_spec: ConditionSpec | None = None, guide: int = 0) -> None:
-        super().__init__(spec, condition_spec)
-        self.config = config
-        self.groups = groups = spec.channels
         check_config(config, spec, grouped=("units", "hidden"), kernels=("first_kernel",))
-        reach = config.first_kernel // 2
-        self.first = CausalConvolution(
-            groups, 2 * config.units, above=reach, columns=(-reach, reach), left=reach, centre="before", groups=groups
-        )
-        self.condition = Condition(condition_spec, spec, config.condition_channels)
-        condition_size = guide or self.condition.size
-        layers = (self.recurrence(2 * config.units, config.units, groups, condition_size) for _ in range(config.layers))
-        self.blocks = nn.ModuleList(Block(layer, config, groups) for layer in layers)
-        self.output = LevelsOutput(spec, 2 * config.units, config.hidden, config.output_layers)
+        super().__init__(spec, config, condition_spec, guide, 2 * config.units)
+
+    def block(self, condition_size: int) -> Block:
+        recurrence = self.recurrence(2 * self.config.units, self.config.units, self.groups, condition_size)
+        return Block(recurrence, self.config, self.groups)
 
     @classmethod
     def preset(cls, name: str, spec: ImageSpec, **overrides: Any) -> PixelRNNConfig:
@@ -174,38 +164,6 @@ class PixelRNN(RasterModel):
             | (dict(units=16, layers=7, hidden=32) if spec.channels == 1 else dict(units=rounded(128), layers=12, hidden=rounded(1024))),
         )
 
-    def distribution(self, x: Tensor, condition: Tensor | None = None) -> Bernoulli | Categorical:
-        return self.output.head(self.logits(x, self.condition(condition, self.dtype)))
-
-    def logits(self, x: Tensor, condition: Tensor | None) -> Tensor:
-        """The logits of all values.
-
-        x: integer levels (B, C, H, W).
-        condition: (B, H, W, channels) or (B, 1, 1, size); None for an unconditional model.
-
-        Returns (B, C, H, W, logits per value).
-        """
-        h, skipped = self.first(self.spec.scale(x, self.dtype).permute(0, 2, 3, 1)), None
-        for block in self.blocks:
-            h, skipped = block(h, skipped, condition)
-        return self.output(h if skipped is None else skipped)
-
-    def lower(self, program: Program, guide: View | None = None) -> None:
-        """One step of the model.
-
-        program: takes the operations.
-        guide: feature map that stands in the condition's place; None (default) for none.
-        """
-        h, skipped = self.first.lower(program, program.values()), None
-        condition = self.condition.lower(program) if guide is None else guide
-        for block in self.blocks:
-            assert isinstance(block, Block)
-            h, skipped = block.lower(program, h, skipped, condition)
-        self.output.lower(program, h if skipped is None else skipped)
-
     def guide_context(self) -> Tensor:
         """(H·W, H·W) bool: [i, j] = pixel i sees the guide at j, which enters the gates of every layer."""
         raise NotImplementedError
-
-    def head(self, parameters: Tensor, x: Tensor, index: int, previous: Distribution | None) -> Bernoulli | Categorical:
-        return self.output.head(parameters)
