@@ -177,11 +177,11 @@ def test_a_gates_factor_stays_out_of_a_map_that_others_read() -> None:
         program = Program(spec)
         x = program.values()
         with program.phase("row"):
-            sums = program.linear(x, weight, bias)
-            program.linear(x, again, initial=sums, destination=sums)
-            opened = program.apply("gate", sums)
+            gates = program.linear(x, weight, bias)
+            program.linear(x, again, initial=gates, destination=gates)
+            opened = program.apply("gate", gates)
         for _ in program.each_group():
-            program.output(0, program.linear(opened, out, initial=sums if shown else None))
+            program.output(0, program.linear(opened, out, initial=gates if shown else None))
         run = TorchInterpreter(program, 1, torch.float64, torch.device("cpu"))
         assert len(run._folded) == (0 if shown else 3)
         for t, value in enumerate((3, 0, 2)):

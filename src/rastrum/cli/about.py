@@ -117,7 +117,7 @@ RECIPES_LEGEND = (
 
 
 def recipe_line(name: str, time: str, score: str, published: str) -> str:
-    """80 columns; a score's mark stands behind its number, so that numbers line up."""
+    """At most 80 columns; a score's mark follows its value, so that values line up."""
     number, mark = (score[:-1], "*") if score.endswith("*") else (score, " ")
     return f"  {name:<50} {time:>6} {number:>8}{mark} {published:>9}".rstrip()
 

@@ -54,7 +54,7 @@ def still(animation: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of text, its columns right-aligned but for the first; strong: numbers of the rows that are emphasised."""
+    """A table of text, with right-aligned columns except for the first; strong: indices of the rows that are emphasised."""
 
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
