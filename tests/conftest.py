@@ -1,4 +1,4 @@
-"""One torch thread a test process (two run at once), and no deadlines: the machine may be busy."""
+"""One torch thread per test process (two run at once), and no deadlines, because the machine may be busy."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Two models as an author would add them: a MADE that says only its ``distribution``, and a VAE that draws in one stroke.
+"""Two models as an author would add them: a MADE with only ``distribution``, and a VAE that draws in one stroke.
 
 Germain, Gregor, Murray, Larochelle 2015, "MADE: Masked Autoencoder for Distribution Estimation"; Kingma & Welling 2014, "Auto-Encoding
 Variational Bayes".

@@ -26,7 +26,7 @@ def images_of(spec: ImageSpec, count: int = 3) -> torch.Tensor:
 
 @pytest.mark.parametrize("channels, levels", [(1, 2), (1, 17), (1, 256), (1, 1000), (3, 256), (2, 16), (3, 2)])
 def test_the_length_is_that_of_files_that_hold_the_image(channels: int, levels: int) -> None:
-    """Reading the files back gives the levels, whatever there is of them; PIL is asked for the files again, picture by picture."""
+    """The files hold the levels, for any number of levels, and the length is that of files written one by one with PIL."""
     spec = ImageSpec(channels, 5, 4, levels)
     x = images_of(spec)
     for image, bits in zip(x.numpy(), png_bits(spec, x).tolist(), strict=True):
@@ -42,7 +42,7 @@ def test_the_length_is_that_of_files_that_hold_the_image(channels: int, levels: 
 
 
 def test_frames_count_too() -> None:
-    """A video is as complex as its frames below each other: a frame that is noise makes it longer."""
+    """A video is as complex as its frames below each other: a frame of noise makes it longer."""
     spec = ImageSpec(1, 8, 8, 256, frames=2)
     still = torch.zeros(1, *spec.shape, dtype=torch.int64)
     noisy = still.clone()
@@ -51,7 +51,7 @@ def test_frames_count_too() -> None:
 
 
 def test_the_correction_takes_the_file_out() -> None:
-    """bits − PNG bits, in bits; of nats that are −log p."""
+    """bits − PNG bits, in bits, computed from nats that are −log p."""
     spec = ImageSpec(1, 6, 6, 16)
     x = images_of(spec)
     of = scores(spec, x, np.array([1.0, 2.0, 3.0]) * np.log(2))
@@ -59,7 +59,7 @@ def test_the_correction_takes_the_file_out() -> None:
 
 
 def test_z_scores_of_a_reference_itself() -> None:
-    """Mean 0 and deviation 1 for the reference, and numpy's numbers for others."""
+    """Mean 0 and deviation 1 for the reference, and numpy's values for others."""
     reference = np.random.RandomState(0).normal(5, 3, 50)
     own = z_scores(reference, reference)
     assert own.mean().item() == pytest.approx(0, abs=1e-12) and own.std().item() == pytest.approx(1)
@@ -91,13 +91,14 @@ def test_auroc_is_the_share_of_pairs() -> None:
     ],
 )
 def test_bad_input(call, message: str) -> None:
-    """A line that names the argument."""
+    """Each is refused with a line that names the argument."""
     with pytest.raises(ValueError, match=message):
         call()
 
 
-def test_score_beside_a_reference(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """`rastrum score --reference`: z, corrected z and ranks are those of the library; noise stands out from digits of any model."""
+def test_score_with_a_reference(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`rastrum score --reference`: z, corrected z and ranks are those of the library; any model finds noise unusual compared with
+    digits."""
     import json
 
     folder = tmp_path / "model"
@@ -128,7 +129,7 @@ def test_score_beside_a_reference(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 
 def test_a_reference_keeps_its_own_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """`--class` says what the images scored are, not what the reference is: else a wrong class would be as usual as a right one."""
+    """`--class` is the class of the scored images, not of the reference; otherwise a wrong class would look as usual as a right one."""
     import json
 
     from rastrum.config import DataOptions

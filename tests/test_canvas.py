@@ -1,4 +1,4 @@
-"""The canvas walk on a small user model: bounds, noise, frames, states and refusals, apart from any built-in system."""
+"""The canvas walk on a small user model: bounds, noise, frames, states and refusals, independent of any built-in system."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def test_big_samples_are_split(model, monkeypatch):
 
 
 def test_reconstruct_frames(model, x):
-    """The KL of every stroke is told, equal to the bound's; patches show the strokes."""
+    """Frames give the KL of every stroke, equal to the bound's, and patches show the strokes."""
     frames = list(model.reconstruct(x, seed=6))
     _, kl = model.bound(x, seed=6, terms=True)
     assert torch.allclose(torch.stack([f.info["kl"] for f in frames[1:]], 1), kl)
@@ -161,13 +161,13 @@ def test_reconstruct_frames(model, x):
 
 
 def test_temperature(model):
-    """Near zero, latents stand at the prior's mean and pixels at their likelier level."""
+    """Near zero, latents are at the prior's mean and pixels at their more likely level."""
     cold = model.sample(20, temperature=1e-6, seed=0)
     assert (cold == cold[0]).all()
 
 
 def test_states(model, x):
-    """A copy goes its own way; selected and repeated images continue as they would have."""
+    """A copy is independent; selected and repeated images continue as they would have."""
     state = model.init(3)
     z = torch.randn(3, 3, 3, dtype=torch.float64)
     model.write(state, z[0])
@@ -182,7 +182,7 @@ def test_states(model, x):
 
 
 def test_arrays_and_refusals(model, x):
-    """numpy in, torch out; each wrong call is named."""
+    """numpy arrays give torch tensors; each wrong call is refused with its cause."""
     assert torch.equal(model.bound(x.numpy().astype(np.uint8), seed=0), model.bound(x, seed=0))
     for call, message in [
         (lambda: model.bound(x.float()), "integer levels"),
@@ -202,7 +202,8 @@ def test_arrays_and_refusals(model, x):
 
 
 def test_decode_continues_what_encode_began(model, x):
-    """All latents give the canvas they came from; after a part of them the prior goes on, drawn or at its mean; a batch is its parts."""
+    """All latents give the canvas they came from; after a part of them the prior continues, sampled or at its mean; a batch gives the same
+    as its parts."""
     latents = model.encode(x, seed=3)
     assert [tuple(z.shape) for z in latents] == [(7, model.config.latent)] * model.steps
     whole = list(model.reconstruct(x, seed=3))[-1].images
@@ -217,7 +218,7 @@ def test_decode_continues_what_encode_began(model, x):
     assert torch.allclose(model.decode(latents[:1], rest="mean"), model.image(state))
 
 
-def test_decode_refuses_what_it_cannot_be(model, x):
+def test_decode_refuses_bad_latents(model, x):
     latents = model.encode(x)
     with pytest.raises(ValueError, match="at most"):
         model.decode([*latents, latents[0]])
@@ -235,7 +236,7 @@ def test_decode_refuses_what_it_cannot_be(model, x):
 
 @pytest.mark.parametrize("name", ["draw", "conv-draw"])
 def test_queries_do_not_move_the_state(name: str) -> None:
-    """Prior and posterior give the same however often they are asked; the look alone moves the encoder."""
+    """Prior and posterior give the same however often they are called; only ``look`` moves the encoder."""
     model = rastrum.build(name, ImageSpec(1, 6, 5, 2), preset="tiny")
     assert isinstance(model, CanvasModel)
     state, x = model.init(3), torch.randint(2, (3, 1, 6, 5), generator=torch.Generator().manual_seed(0))

@@ -34,7 +34,7 @@ LAYERS = {
 @pytest.mark.parametrize("name", LAYERS)
 @pytest.mark.parametrize("size", [(4, 5), (1, 1), (1, 6), (6, 1), (2, 2)])
 def test_products_of_shifted_rows_equal_one_dense_convolution(name: str, size: tuple[int, int]) -> None:
-    """The fast form and its hand-written gradient are the convolution that the taps describe."""
+    """The fast form and its hand-written gradient equal the convolution that the taps describe."""
     torch.manual_seed(0)
     layer = LAYERS[name]().double()
     x = torch.randn(3, *size, layer.inputs, dtype=torch.float64, requires_grad=True)
@@ -83,7 +83,7 @@ def test_compiled_float32_equals_float64(name: str, size: tuple[int, int], condi
 
 
 def test_compiled_rows_see_no_rows_below() -> None:
-    """Bit for bit: rounding errors of Toom-Cook stay within the rows that an output may see."""
+    """Bit for bit: even rounding errors of Toom-Cook stay within the rows that an output may see."""
     layer = VerticalConvolution(16, 16, rows=2, columns=3)
     x = torch.randn(1, 6, 9, 16)
     y = x.clone()
@@ -182,7 +182,7 @@ def test_weight_norm_initialises_on_data() -> None:
 
 
 def test_rounding_alone_is_no_variation() -> None:
-    """Inputs of nothing but rounding, the same whatever the size of the noise: a gain that made it 1 would be that of no image."""
+    """Inputs that differ only by rounding keep their gain, whatever the size of the noise: it says nothing about images."""
     for noise in (1e-8, 1e-16, 1e-25):                                    # the last one's square is 0 in float32
         torch.manual_seed(0)
         layer = CausalConvolution(3, 5, left=1, weight_norm=True)

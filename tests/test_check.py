@@ -61,7 +61,7 @@ class MaskedConvolution(nn.Conv2d):
 
 
 class MaskedStack(RasterModel):
-    """The usual PixelCNN. masks: one a layer; mixed: the second layer's colour groups are interleaved where the others' are blocks."""
+    """The usual PixelCNN. masks: one per layer; mixed: the second layer's colour groups are interleaved where the others' are blocks."""
 
     def __init__(self, spec: ImageSpec, masks: str = "ABB", mixed: bool = False, norm: bool = False, dropout: float = 0.0) -> None:
         super().__init__(spec)
@@ -81,7 +81,8 @@ Fault = Literal["row left out in each layer", "row left out and shifted", "right
 
 
 class GatedStack(RasterModel):
-    """The usual Gated PixelCNN for grey images: the vertical stack leaves its own row out in the first layer alone. Promises all before."""
+    """The usual Gated PixelCNN for grey images: the vertical stack leaves out its own row in the first layer only. It promises to see all
+    earlier pixels."""
 
     def __init__(self, fault: Fault | None = None, layers: int = 3, width: int = 6, spec: ImageSpec = GREY) -> None:
         super().__init__(spec)
@@ -129,7 +130,7 @@ def test_mask_b_first_lets_a_pixel_see_itself(spec: ImageSpec) -> None:
 
 
 class Promising(MaskedStack):
-    """Promises what two layers of 3x3 reach, the first without the pixel itself; a blind spot to the right above is part of it."""
+    """It promises what two layers of 3x3 reach, the first without the pixel itself, with the blind spot to the upper right."""
 
     def context(self) -> Tensor:
         index = torch.arange(self.spec.size)
@@ -139,7 +140,7 @@ class Promising(MaskedStack):
 
 
 def test_mask_a_twice_loses_the_neighbour() -> None:
-    """Not a leak: the second layer leaves out the pixel's own maps, and with them the pixel to the left."""
+    """This is not a leak: the second layer leaves out the features of the pixel itself, and with them the pixel to the left."""
     assert check(Promising(GREY, "AB")).ok
     report = check(Promising(GREY, "AA"))
     assert faults(report) == {"context"}
@@ -148,7 +149,7 @@ def test_mask_a_twice_loses_the_neighbour() -> None:
 
 
 def test_colour_groups_mixed_up() -> None:
-    """A layer that counts its groups interleaved where its neighbours lie in blocks."""
+    """One layer interleaves its colour groups; its neighbours have them in blocks."""
     report = check(MaskedStack(RGB, mixed=True))
     assert {"causality, evaluation", "causality, training"} <= faults(report)
     assert "channel +" in line(report, "causality, evaluation").text
@@ -167,7 +168,7 @@ def test_sound_stacks_pass() -> None:
 
 
 def test_blind_spot_of_a_row_left_out_in_each_layer() -> None:
-    """Causal, and yet wrong: the row above is seen only as far as one kernel reaches."""
+    """It is causal and still wrong: the row above is seen only as far as one kernel reaches."""
     report = check(GatedStack("row left out in each layer"))
     assert faults(report) == {"context"}
     assert "promised but never seen" in line(report, "context").text
@@ -211,7 +212,7 @@ def test_any_order_passes(kind: type[BottomUp], spec: ImageSpec) -> None:
 
 
 def test_wrong_order() -> None:
-    """A network that draws from the bottom up and says that it draws from the top down."""
+    """A network that draws from the bottom up but declares an order from the top down."""
 
     class Upside(BottomUp):
         def __init__(self, spec: ImageSpec) -> None:
@@ -269,7 +270,7 @@ def test_images_that_see_one_another_in_evaluation(kind: type[Wrapped], what: st
 
 
 def test_leak_that_only_one_level_opens() -> None:
-    """Each decision sees its own value, but only when that has the highest of 16 levels: other levels hide it behind a unit at rest."""
+    """Each decision sees its own value, but only when that has the highest of 16 levels: for other levels a ReLU unit at zero hides it."""
 
     class Saturated(Wrapped):
         def logits(self, logits: Tensor, x: Tensor, condition: Tensor | None) -> Tensor:
@@ -351,7 +352,7 @@ def test_distribution_of_the_wrong_shape_or_numbers() -> None:
 
 
 def test_model_that_casts_to_a_type_of_its_own() -> None:
-    """A user's ``x.float()`` cannot be followed in float64; it is checked as it is."""
+    """A user's ``x.float()`` prevents float64; the model is checked in its own precision."""
 
     class Cast(MaskedStack):
         def distribution(self, x: Tensor, condition: Tensor | None = None) -> Categorical:
@@ -423,8 +424,8 @@ def test_unpromised_and_impossible_promises() -> None:
     assert "expected bool (9, 9)" in line(check(Confused(spec)), "context").text
 
 
-def test_promise_kept_by_units_at_rest() -> None:
-    """Fresh zero weights hide what a model can see; livelier parameters show it. Zeros within a mask stay zeros."""
+def test_promise_that_inactive_units_hide() -> None:
+    """Initial zero weights hide what a model can see; random parameters show it. Zeros of a mask stay zeros."""
     model = GatedStack()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -472,13 +473,13 @@ def test_large_image_is_checked_at_a_stated_subset() -> None:
 
 
 @pytest.mark.parametrize("model", [nn.Linear(1, 1), None], ids=str)
-def test_what_is_no_raster_model(model: Any) -> None:
+def test_only_raster_models_are_checked(model: Any) -> None:
     with pytest.raises(ValueError, match="expected a raster model"):
         check(model)
 
 
 def test_strengths_of_dependence() -> None:
-    """Only earlier values that vary have one, and what weighs more is stronger."""
+    """Only earlier values that vary have a strength, and a larger weight gives a larger one."""
     spec = ImageSpec(1, 3, 4, 4)
     model = BottomUp(spec)
     with torch.no_grad():
@@ -509,7 +510,7 @@ def test_strength_is_the_probability_that_moves() -> None:
     torch.testing.assert_close(strength.flatten(), torch.stack([expected, torch.zeros_like(expected)]))
 
 
-def test_strengths_refuse_what_they_cannot_use() -> None:
+def test_strengths_refuse_bad_input() -> None:
     model = BottomUp(ImageSpec(1, 2, 2, 2))
     for images, position, words in (
         (torch.zeros(1, 1, 2, 2, dtype=torch.int64), (0, 0), "at least two"),

@@ -1,4 +1,4 @@
-"""Saved models come back bit for bit; what is not a whole one of ours is refused by name; a failed save leaves the old one."""
+"""Saved models load bit for bit; damaged or foreign folders are refused with the cause; a failed save leaves the old model."""
 
 import errno
 import json
@@ -58,7 +58,8 @@ LSTMS = {
 @pytest.mark.parametrize("kind", ["class", "vector"])
 @pytest.mark.parametrize(("name", "options"), [("draw", {"hidden": 6}), ("draw", {"attention": False}), ("conv-draw", {"layers": 2})])
 def test_format_1_had_gates_in_another_order(name: str, options: dict[str, Any], kind: Any, tmp_path: Path) -> None:
-    """Input, forget, output, content; of a condition for all LSTMs, one after another, a class along the columns of its embedding."""
+    """Format 1 has gates in the order input, forget, output, content; projections of a condition have those of all LSTMs one after another,
+    and a class has them along the columns of its embedding."""
     model: Any = rastrum.build(name, ImageSpec(1, 6, 5, 2), "tiny", condition=ConditionSpec(kind, 3), seed=1, **options)
     model.save_pretrained(tmp_path)
     units, tensors = options.get("hidden", 16) if name == "draw" else model.config.features, load_file(tmp_path / "model.safetensors")
@@ -99,7 +100,7 @@ ORIGIN = Origin(
 
 
 def test_a_folder_says_where_its_model_comes_from(tmp_path: Path) -> None:
-    """config.json gives back what it was given, and the card tells it; the digits are credited; a plain model has none of it."""
+    """config.json returns the origin, and the card prints it and credits the digits; a model without an origin has none of this."""
     save_pretrained(tiny(), tmp_path / "m", ORIGIN)
     assert read_origin(tmp_path / "m") == ORIGIN
     text, parameters = (tmp_path / "m" / "README.md").read_text(), sum(p.numel() for p in tiny().parameters())
@@ -129,7 +130,7 @@ def test_names_are_those_of_the_classes() -> None:
 
 
 def test_a_class_without_a_name_of_its_own_is_not_saved(tmp_path: Path) -> None:
-    """Neither a user's class nor one derived from a model here; one with a name of its own is, for its user to enter in MODELS."""
+    """Neither a user's class nor a subclass of a built-in model is saved, except under its own name, which its user enters in MODELS."""
 
     class Mine(rastrum.RasterModel):
         def distribution(self, x: Any, condition: Any = None) -> Any:
@@ -203,7 +204,7 @@ def first_renamed(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         (spoil_tensors(lambda t: {k: v[..., :1].clone() if v.dim() > 1 else v for k, v in t.items()}), "the model needs"),
     ],
 )
-def test_what_is_not_a_whole_model_of_ours_is_refused(spoil: Any, says: str, tmp_path: Path) -> None:
+def test_damaged_and_foreign_folders_are_refused(spoil: Any, says: str, tmp_path: Path) -> None:
     save_pretrained(tiny(), tmp_path)
     spoil(tmp_path)
     with pytest.raises(CheckpointError, match=says) as error:

@@ -38,19 +38,19 @@ def draw_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def fresh(*argv: str) -> subprocess.CompletedProcess[str]:
-    """The command in a process of its own."""
+    """The command in a separate process."""
     return subprocess.run([sys.executable, "-m", "rastrum.cli", *argv], capture_output=True, text=True, check=False)
 
 
 def answered(capsys: pytest.CaptureFixture[str], *argv: object) -> dict:
-    """What a command says with --json: one object, and nothing else, on stdout."""
+    """The answer of a command with --json: one object, and nothing else, on stdout."""
     capsys.readouterr()
     assert main([*map(str, argv), "--json"]) == 0
     return json.loads(capsys.readouterr().out)
 
 
 def complaint(capsys: pytest.CaptureFixture[str], *argv: object) -> tuple[int, str]:
-    """Exit code and stderr, which is one line, of a command that must fail and say nothing on stdout."""
+    """Exit code and stderr, which is one line, of a command that must fail and print nothing on stdout."""
     capsys.readouterr()
     code = main(list(map(str, argv)))
     out, err = capsys.readouterr()
@@ -110,7 +110,7 @@ def test_train_leaves_model_metrics_and_samples(run_folder: Path) -> None:
 
 
 def test_sample(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Pictures appear, and the images are those of the library at this seed, by class in turn."""
+    """Pictures are written, and the images are those of the library at this seed, with classes 0, 1, 2, …"""
     said = answered(capsys, "sample", run_folder, "--count", 3, "--seed", 5)
     assert said["classes"] == [0, 1, 2]
     expected = rastrum.sample(rastrum.load(run_folder), 3, said["classes"], seed=5)
@@ -127,7 +127,7 @@ def test_sample(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
 
 @pytest.mark.parametrize(("known", "share"), [("top", 0.5), ("right", 0.5), ("0.25", 0.25), ("mask.png", 1 / 64)])
 def test_complete(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], known: str, share: float) -> None:
-    """What is known comes back, as `rastrum.complete` would have it."""
+    """Known values are kept, and the result is that of `rastrum.complete`."""
     mask = Image.new("L", (8, 8))
     mask.putpixel((3, 2), 255)
     mask.save(tmp_path / "mask.png")
@@ -147,7 +147,7 @@ def test_complete(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 def test_complete_by_particles(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The library's completions at this seed, how many particles carry them, and the likelihood of what is known."""
+    """The library's completions at this seed, their effective sample size, and the likelihood of the known values."""
     out = tmp_path / "x.png"
     argv = ["complete", run_folder, "--data", "digits", "--count", 2, "--num-samples", 2, "--known", "bottom", "--particles", 3]
     said = answered(capsys, *argv)
@@ -174,7 +174,7 @@ def test_complete_and_reconstruct_write_pictures(run_folder: Path, draw_folder: 
 
 
 def test_scores_agree(run_folder: Path, draw_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """`score` and `evaluate` say the same of the same images, with the right units and kind."""
+    """`score` and `evaluate` agree on the same images, with the right units and kind."""
     for folder, kind in ((run_folder, "exact"), (draw_folder, "bound")):
         images = answered(capsys, "score", folder, "--data", "digits", "--count", 20)
         mean = answered(capsys, "evaluate", folder, "--data", "digits", "--count", 20)
@@ -189,7 +189,7 @@ def test_scores_agree(run_folder: Path, draw_folder: Path, tmp_path: Path, capsy
 
 
 def test_own_images(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A folder of pictures of another size, and one picture alone, are brought to the model's size and levels."""
+    """A folder of pictures of another size, and one picture alone, are converted to the model's size and levels."""
     for i in range(2):
         Image.new("RGB", (30, 20), (90 * i, 80, 70)).save(tmp_path / f"{i}.png")
     said = answered(capsys, "score", run_folder, "--images", tmp_path, "--class", 4)
@@ -217,7 +217,7 @@ def test_check(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_lists(capsys: pytest.CaptureFixture[str]) -> None:
-    """What is listed is what there is, with what a user needs to choose."""
+    """Everything is listed, with what a user needs to choose."""
     from rastrum.recipes import RECIPES
 
     found = answered(capsys, "recipes")
@@ -323,14 +323,14 @@ def test_io_errors_are_1(run_folder: Path, tmp_path: Path, capsys: pytest.Captur
     assert list(tmp_path.iterdir()) == [folder]
 
 
-def test_fresh_process_says_it_in_one_line() -> None:
-    """No traceback and no warning from any library on the way to a complaint."""
+def test_a_fresh_process_complains_in_one_line() -> None:
+    """A complaint comes without a traceback and without warnings of libraries."""
     done = fresh("evaluate", "no/such/folder", "--data", "digits")
     assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1
 
 
 def test_interrupt_saves(tmp_path: Path) -> None:
-    """Ctrl-C: exit 130, the model is whole, and a line says where it is."""
+    """Ctrl-C: exit 130, the saved model is complete, and a line says where it is."""
     folder = tmp_path / "run"
     argv = ["train", "gated-pixelcnn-digits", *TINY, "--run.steps", "1000000", "--run.log-every", "1", "--run.folder", str(folder)]
     child = subprocess.Popen([sys.executable, "-m", "rastrum.cli", *argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -1,4 +1,4 @@
-"""The range coder: golden bytes, round trips under extreme intervals, length, and any bytes at all as input."""
+"""The range coder: golden bytes, round trips under extreme intervals, length, and arbitrary bytes as input."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def bits(intervals: Intervals) -> float:
 
 
 def exact(intervals: Intervals) -> bytes:
-    """The same coder with numbers as long as they must be, no carries and no bytes: an independent statement of what it computes."""
+    """The same coder with integers of any length, without carries and bytes: an independent definition of its result."""
     low, size, scale = 0, (1 << 64) - 1, 0                                # the value is low / 2^(64 + scale)
     for cdf_low, cdf_high in intervals:
         unit = size >> 24
@@ -71,13 +71,13 @@ def test_golden_bytes() -> None:
 def one_interval() -> st.SearchStrategy[tuple[int, int]]:
     """Intervals of every size: one count, nearly all, at either end, across the middle (where carries come from)."""
     size = st.one_of(st.just(1), st.just(TOTAL), st.integers(1, 300), st.integers(1, TOTAL), st.integers(TOTAL - 300, TOTAL))
-    place = st.one_of(st.just(0.0), st.just(1.0), st.floats(0, 1), st.just(0.5))
-    return st.builds(lambda n, at: (low := round(at * (TOTAL - n)), low + n), size, place)
+    position = st.one_of(st.just(0.0), st.just(1.0), st.floats(0, 1), st.just(0.5))
+    return st.builds(lambda n, at: (low := round(at * (TOTAL - n)), low + n), size, position)
 
 
 @settings(max_examples=300)
 @given(st.lists(one_interval(), max_size=60), st.integers(1, 20))
-def test_round_trip_equals_exact_arithmetic_and_costs_what_it_should(intervals: Intervals, repeats: int) -> None:
+def test_round_trip_equals_exact_arithmetic_and_has_the_ideal_length(intervals: Intervals, repeats: int) -> None:
     """Streams decode, equal long arithmetic byte for byte, and are at most 2 bytes above −log2 of the intervals."""
     intervals = intervals * repeats
     data = encode(intervals)
@@ -101,7 +101,7 @@ def test_any_bytes_decode_to_some_symbols(data: bytes, weights: list[int]) -> No
 
 
 def test_the_end_of_the_range_decodes() -> None:
-    """All ones lies above the range, which is a little less than 2^64: the threshold is clamped and decoding goes on."""
+    """A value of all ones lies above the range, which is a little less than 2^64: the threshold is clamped and decoding goes on."""
     decoder = Decoder(b"\xff" * 40)
     assert decoder.threshold() == TOTAL - 1
     for _ in range(60):

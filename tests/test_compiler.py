@@ -1,4 +1,4 @@
-"""Machine code on disk: fresh after any change of the compiled sources, replaced if damaged, and not needed if nothing can be written."""
+"""Machine code on disk: compiled again after any change of its sources, replaced if damaged, not required where nothing can be written."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ print(memory[2], y[0, 0], *(sum(gate.stats.cache_hits.values()) for gate in (ele
 
 
 def test_a_change_in_a_called_function_of_another_file_is_compiled(tmp_path: Path) -> None:
-    """With the old machine code in place, whose own source files have not changed."""
+    """The old machine code is in place, and the file of the compiled function itself has not changed."""
     package = tmp_path / "rastrum"
     shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("pretrained", "__pycache__", "*.npz"))
     environment = {**os.environ, "PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONDONTWRITEBYTECODE": "1"}
@@ -56,7 +56,7 @@ def test_a_change_in_a_called_function_of_another_file_is_compiled(tmp_path: Pat
 
 
 def test_the_digest_covers_all_that_compiled_code_is_made_of() -> None:
-    """Files in native/ import each other, and of the package only what the digest covers too; nothing above them, lazily or not."""
+    """Files in native/ import only each other and files that the digest covers, lazily or not."""
     covered = {path.stem for path in (PACKAGE / "native").glob("*.py")}
     for path in (PACKAGE / "native").glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -147,7 +147,7 @@ def test_machine_code_of_another_version_or_function_is_not_used(folder: Path, m
         assert (hits(total(folder)), hits(total(folder))) == (0, 1)
     cache.sources.cache_clear()
     assert hits(total(folder)) == 0
-    path, other = only_file(folder), folder / "cache" / "of_integers"
+    path, other = only_file(folder), folder / "cache" / "integers"
     assert total(folder)(np.arange(5)) == 10
     (other,) = {*(folder / "cache").rglob("*.nbc")} - {path}
     other.replace(path)
@@ -155,7 +155,7 @@ def test_machine_code_of_another_version_or_function_is_not_used(folder: Path, m
 
 
 def test_without_room_or_folder_work_goes_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A disk that is full when the file is written or takes its name, a folder in its place, no folder at all."""
+    """The disk is full when the file is written or renamed, a folder is in its place, or there is no folder at all."""
 
     def full(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -177,7 +177,7 @@ def test_without_room_or_folder_work_goes_on(folder: Path, monkeypatch: pytest.M
 
 
 def test_compiling_is_announced_when_it_happens(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Once per process, with the cause; not for what compiles at once, and not when machine code is loaded."""
+    """It is printed once per process, with the cause; not for functions that compile quickly, and not when machine code is loaded."""
 
     def says(**options: Any) -> str:
         monkeypatch.setattr(cache, "_announced", False)

@@ -40,31 +40,31 @@ def sigmoid(a):
     return 1 / (1 + np.exp(-a))
 
 
-def convolve(maps: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
-    """Sum over taps of a kernel whose middle lies on the place, zeros outside."""
-    _, height, width = maps.shape
+def convolve(features: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    """Sum over the taps of a kernel centred on each position, with zeros outside."""
+    _, height, width = features.shape
     out, middle = np.zeros((len(weight), height, width)), weight.shape[2] // 2
     for i, j in itertools.product(range(height), range(width)):
         for a, b in itertools.product(range(weight.shape[2]), range(weight.shape[3])):
             row, column = i + a - middle, j + b - middle
             if 0 <= row < height and 0 <= column < width:
-                out[:, i, j] += weight[:, :, a, b] @ maps[:, row, column]
+                out[:, i, j] += weight[:, :, a, b] @ features[:, row, column]
         out[:, i, j] += bias
     return out
 
 
-def blocks(maps: np.ndarray, s: int) -> np.ndarray:
-    c, height, width = maps.shape
+def blocks(features: np.ndarray, s: int) -> np.ndarray:
+    c, height, width = features.shape
     out = np.zeros((c * s * s, -(-height // s), -(-width // s)))
-    for k, i, j in np.ndindex(maps.shape):
-        out[k * s * s + (i % s) * s + j % s, i // s, j // s] = maps[k, i, j]
+    for k, i, j in np.ndindex(features.shape):
+        out[k * s * s + (i % s) * s + j % s, i // s, j // s] = features[k, i, j]
     return out
 
 
-def unblocks(maps: np.ndarray, s: int, height: int, width: int) -> np.ndarray:
-    out = np.zeros((len(maps) // s**2, height, width))
+def unblocks(features: np.ndarray, s: int, height: int, width: int) -> np.ndarray:
+    out = np.zeros((len(features) // s**2, height, width))
     for k, i, j in np.ndindex(out.shape):
-        out[k, i, j] = maps[k * s * s + (i % s) * s + j % s, i // s, j // s]
+        out[k, i, j] = features[k * s * s + (i % s) * s + j % s, i // s, j // s]
     return out
 
 
@@ -72,7 +72,7 @@ def reference_terms(model: ConvDRAW, x: np.ndarray, noise: list[np.ndarray]) -> 
     """Final canvas (halves·C, H, W) and KL of every decision for one image; the flow of one and two layers, normal posteriors."""
     w = {name: value.detach().numpy() for name, value in model.state_dict().items()}
     config, spec = model.config, model.spec
-    conv = lambda name, maps: convolve(np.concatenate(maps), w[f"{name}.weight"], w[f"{name}.bias"])  # noqa: E731
+    conv = lambda name, features: convolve(np.concatenate(features), w[f"{name}.weight"], w[f"{name}.bias"])  # noqa: E731
     layers, noise = config.layers, list(noise)
     e, ec, d, dc = ([w[f"start.{layer}"][k] for layer in range(layers)] for k in range(4))
 
@@ -118,7 +118,7 @@ def log_prob(canvas: np.ndarray, index: tuple[int, ...], value: int, spec: Image
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize(("spec", "stride"), [(ImageSpec(1, 5, 4, 2), 2), (ImageSpec(3, 3, 7, 17), 3)], ids=str)
 def test_bound_follows_the_equations(layers, spec, stride):
-    """Reconstruction and KL of every decision equal the equations written out, sizes that no stride divides included."""
+    """Reconstruction and KL of every decision equal the equations written out, including sizes that the stride does not divide."""
     model = make(spec, layers=layers, stride=stride, features=3)
     x = images(spec, 2)
     reconstruction, kl = model.bound(x, seed=7, terms=True, first=5)
@@ -146,7 +146,7 @@ def test_blocks_are_a_strided_convolution():
 
 
 def toy(**config) -> ConvDRAW:
-    """Two steps of one latent each that matters, a prior that moves, a posterior that is wrong but wide."""
+    """Two steps with one latent each that matters, a prior that changes, and a posterior that is wrong but wide."""
     model = make(TOY, seed=3, gain=0.4, steps=2, latent=1, features=3, stride=3, **config)
     with torch.no_grad():
         model.write_head.weight.mul_(4)
@@ -192,7 +192,7 @@ def test_many_trajectories_give_the_likelihood_and_samples_follow_it():
 
 @pytest.mark.parametrize("config", [{"layers": 2, "stride": 1}, {"posterior": "uniform"}], ids=str)
 def test_bounds_sum_to_at_most_one(config):
-    """Two layers reach one. Uniform posteriors do not cover the prior: at most one, and one where they hold all of it."""
+    """Two layers reach one. Uniform posteriors do not cover the prior, so they reach at most one, and one if they cover all of it."""
     spec = ImageSpec(1, 2, 2, 2)
     model, x = make(spec, **config), all_images(spec)
     with torch.no_grad():
@@ -213,7 +213,8 @@ def test_bounds_sum_to_at_most_one(config):
 
 
 def test_the_prior_does_not_see_what_it_predicts():
-    """Before the write it is a function of the latents so far: the image moves posteriors only, and uniforms' widths are the decoder's."""
+    """Before the write it depends only on the latents so far: the image changes posteriors only, and uniform widths come from the
+    decoder."""
     spec = ImageSpec(3, 4, 4, 256)
     for posterior in ("normal", "uniform"):
         model = make(spec, layers=2, posterior=posterior)
@@ -264,7 +265,7 @@ def test_beta_weighs_the_reconstruction_of_the_loss_only():
 
 
 def test_the_kl_warms_up_in_training_only():
-    """Of a fifth of the training the weight rises from a twentieth to one; the bound never hears of it."""
+    """Over a fifth of the training the weight rises from a twentieth to one; the bound does not use it."""
     spec = ImageSpec(1, 4, 4, 2)
     model, x = make(spec), images(spec, 3)
     reconstruction, kl = model.bound(x, seed=1, terms=True)
@@ -296,8 +297,9 @@ def test_any_size(spec, layers, posterior):
     assert model.decode(latents[:1], rest="mean").shape == x.shape
 
 
-def test_more_latents_draw_it_better_after_training():
-    """Bars after a few optimiser steps: half of the steps carry nats, all latents redraw better than half, half better than none."""
+def test_more_latents_reconstruct_better_after_training():
+    """Bars after a few optimiser steps: half of the steps have a KL, and all latents reconstruct better than half of them, half better than
+    none."""
     spec = ImageSpec(1, 6, 6, 2)
     torch.manual_seed(0)
     model = ConvDRAW(spec, ConvDRAW.preset("tiny", spec, steps=4))
@@ -328,7 +330,7 @@ def test_initial_canvas_is_the_mean_image():
     assert torch.allclose(next(model.generate(2)).images[0], x.float().mean(0) / 16, atol=0.01)
 
 
-def test_a_condition_steers():
+def test_a_condition_matters():
     """Class and vector conditions reach both cores, one image at a time; a map is refused."""
     spec = ImageSpec(1, 4, 4, 2)
     x = images(spec, 4)
@@ -359,8 +361,8 @@ def test_presets_and_refusals():
         ConvDRAW.preset("tiny", ImageSpec(1, 3, 2, frames=2))
 
 
-def test_a_weighted_loss_is_not_told_as_a_likelihood() -> None:
-    """With beta, or while the KL warms up, the loss of a step is no bound; the bound itself knows neither."""
+def test_a_weighted_loss_is_not_reported_as_a_likelihood() -> None:
+    """With beta, or while the KL warms up, the loss of a step is not a bound; the bound itself uses neither."""
     spec = ImageSpec(1, 4, 4, 2)
     plain, weighted = (rastrum.build("conv-draw", spec, preset="tiny", beta=beta) for beta in (1.0, 0.5))
     assert isinstance(plain, ConvDRAW) and isinstance(weighted, ConvDRAW)

@@ -1,4 +1,4 @@
-"""Data sets become the integer levels they say they are, and bad ones are refused in one line."""
+"""Data sets have the integer levels of their spec, and bad ones are refused in one line."""
 
 import os
 from fractions import Fraction
@@ -30,7 +30,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def grey(values: list[int], levels: int = 256) -> Dataset:
-    """One pixel an image."""
+    """Images of one pixel each."""
     return Dataset("mine", "train", ImageSpec(1, 1, 1, levels), torch.tensor(values, dtype=torch.uint8).view(-1, 1, 1, 1))
 
 
@@ -53,7 +53,7 @@ def test_requantising_rounds_to_the_nearest_level() -> None:
         assert got.spec.levels == levels and np.array_equal(got.images.numpy(), expected)
 
 
-def test_three_binarisations_are_three_things() -> None:
+def test_three_binarisations_differ() -> None:
     """Static never changes, dynamic changes with the generator and has the intensities as its mean, threshold is half intensity."""
     source = load_dataset("digits").images
     static, again = (load_dataset("digits", options=DataOptions(binarise="static")) for _ in range(2))
@@ -91,7 +91,8 @@ def test_dead_leaves_are_disks_that_occlude_one_another() -> None:
 
 
 def test_patches_of_dead_leaves() -> None:
-    """Fixed for a split, of the size asked for, some of each picture; splits have different pictures; too large a size is refused."""
+    """Patches are fixed for a split, have the requested size, and come from every picture; splits have different pictures; too large a size
+    is refused."""
     options = DataOptions(size=12, limit=40)
     test = load_dataset("dead-leaves", "test", options)
     assert test.spec == ImageSpec(1, 12, 12, 256) and len(test) == 40
@@ -104,7 +105,7 @@ def test_patches_of_dead_leaves() -> None:
 
 @mirror
 def test_patches_of_bsds300() -> None:
-    """20 patches of each of 100 test photographs, colour or grey, each of them somewhere in its photograph."""
+    """20 patches of each of 100 test photographs, colour or grey, each contained in its photograph."""
     test = load_dataset("bsds300", "test", DataOptions(size=16))
     assert test.spec == ImageSpec(3, 16, 16, 256) and len(test) == 2000
     _, open_image = next(iter(hub("berkeley/bsds300", None, "image", "test").images))
@@ -121,7 +122,7 @@ def shapes(count: int, size: int = 28, seed: int = 0) -> np.ndarray:
 
 
 def test_placing_adds_light_or_covers_with_paint() -> None:
-    """Every pixel against the rule in exact fractions; outside the patches nothing changes; over the edge is refused."""
+    """Every pixel follows the rule in exact fractions; nothing changes outside the patches; patches over the edge are refused."""
     patches = shapes(2, 3)
     for paint in (None, np.array([[255, 7, 0], [0, 100, 30]], np.uint8)):
         ground = np.full((2, 3, 5, 6), 60, np.uint8)
@@ -140,8 +141,9 @@ def test_placing_adds_light_or_covers_with_paint() -> None:
 
 
 @pytest.mark.parametrize("colour", [False, True])
-def test_two_digits_stand_anywhere_and_repeat(colour: bool) -> None:
-    """Two stand-ins a picture, on their ground; corners of the canvas are reached; the seed decides, the number of a block does not."""
+def test_two_digits_lie_anywhere_and_repeat(colour: bool) -> None:
+    """Two stand-ins per picture, on their background; corners of the canvas are reached; the result depends on the seed, not on the
+    blocks."""
     count, size = 2100, 33
     pictures = np.concatenate(list(two_digits(shapes(5), count, size, seed=3, colour=colour)))
     assert pictures.shape == (count, 3 if colour else 1, size, size) and pictures.dtype == np.uint8
@@ -152,15 +154,15 @@ def test_two_digits_stand_anywhere_and_repeat(colour: bool) -> None:
         return
     covered = (pictures[:, 0] > 0).sum((1, 2))
     assert covered.min() == 28 * 28 and covered.max() == 28 * 28 + 5 * 28 + 5 * 23
-    corner = (pictures[:, 0, 0, 0] > 0).mean()                            # 1 − (35/36)² of two digits at 6x6 places
+    corner = (pictures[:, 0, 0, 0] > 0).mean()                            # 1 − (35/36)² of two digits at 6x6 positions
     assert abs(corner - (1 - (35 / 36) ** 2)) < 5 * (corner / count) ** 0.5
     both = covered == covered.max()                                       # in opposite corners: the free parts are a stand-in's
     parts = {shape[:5].tobytes() for shape in shapes(5)}
     assert all(max(picture[0, :5, :28].tobytes() in parts, picture[0, :5, 5:].tobytes() in parts) for picture in pictures[both])
 
 
-def test_clutter_hides_every_digit_in_its_order_among_scraps_of_others() -> None:
-    """4 scraps on 60 pixels, 8 on 100; digit i is whole in picture i but where a scrap lies on it; no scrap is of the digit itself."""
+def test_clutter_hides_every_digit_in_its_order_among_fragments_of_others() -> None:
+    """4 fragments on 60 pixels, 8 on 100; digit i is complete in picture i except under fragments, none of which is of the digit itself."""
     digits = np.zeros((40, 28, 28), np.uint8)
     digits += np.arange(1, 41, dtype=np.uint8)[:, None, None] * 6         # each of one grey level, of its own
     for size, scraps in ((60, 4), (100, 8), (28, 0)):
@@ -178,7 +180,7 @@ def test_clutter_hides_every_digit_in_its_order_among_scraps_of_others() -> None
 
 
 def test_placed_sets_are_made_of_their_own_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Train pictures of train digits, test of test digits; labels where there is one digit; options as for any set."""
+    """Training pictures have training digits, test pictures test digits; labels if there is one digit; options as for any set."""
     datasets = pytest.importorskip("datasets")
     features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=[str(i) for i in range(10)])})
     (tmp_path / "ylecun" / "mnist").mkdir(parents=True)
@@ -214,7 +216,7 @@ def test_placed_sets_are_made_of_their_own_split(tmp_path: Path, monkeypatch: py
 
 @mirror
 def test_omniglot_is_white_on_black_of_28_pixels() -> None:
-    """Area averages: the ink of a character is what the drawing of 105 pixels holds; levels and sizes are options as for any set."""
+    """Area averages: a character has as much ink as its drawing of 105 pixels; levels and sizes are options as for any set."""
     data = load_dataset("omniglot", "test")
     assert data.spec == ImageSpec(1, 28, 28, 256) and len(data) == 13_180 and data.labels is None
     _, open_image = next(iter(hub("brendenlake/omniglot", None, "image", "test").images))
@@ -224,7 +226,7 @@ def test_omniglot_is_white_on_black_of_28_pixels() -> None:
 
 
 def test_a_picture_opened_twice_or_late_is_the_same() -> None:
-    """Whatever was opened in between: of leaves, and of patches taken from a list at the end."""
+    """Whatever was opened in between, for leaves, and for patches selected from a list."""
     ((_, open_picture),) = leaves(1, 5)
     assert np.array_equal(np.asarray(open_picture()), np.asarray(open_picture()))
     plain = [Image.fromarray(np.full((4, 4), level, np.uint8)) for level in (10, 20)]
@@ -233,8 +235,8 @@ def test_a_picture_opened_twice_or_late_is_the_same() -> None:
 
 
 @pytest.mark.parametrize("binarise", [None, "dynamic"])
-def test_crops_are_drawn_afresh_in_training_and_fixed_otherwise(binarise: Literal["dynamic"] | None) -> None:
-    """Every place of an 8x8 digit has its share of 5x5 crops; a part of a set holds the crops of the whole; draws repeat with the seed."""
+def test_crops_are_drawn_again_in_training_and_fixed_otherwise(binarise: Literal["dynamic"] | None) -> None:
+    """All positions of 5x5 crops in an 8x8 digit occur equally often; a part of a set has the crops of the whole; the seed repeats them."""
     options = DataOptions(crop=5, binarise=binarise)
     data, whole = load_dataset("digits", "test", options), load_dataset("digits", "test", DataOptions(binarise=binarise))
     assert data.spec == ImageSpec(1, 5, 5, whole.spec.levels) and data.images.shape == (360, 1, 5, 5)
@@ -251,8 +253,8 @@ def test_crops_are_drawn_afresh_in_training_and_fixed_otherwise(binarise: Litera
     mean = source.unfold(2, 5, 1).unfold(3, 5, 1).mean((2, 3))
     assert (draws.float().mean(0) - mean[0]).abs().max() < 5 * (0.5 if binarise else 8) / 4000**0.5
     if binarise is None:
-        places = (windows[3].flatten(1, 2)[None] == draws[:, :, None]).flatten(-2).all(-1).sum(0)
-        assert places.shape == (1, 16) and int(places.min()) > 150 and int(places.max()) < 350
+        hits = (windows[3].flatten(1, 2)[None] == draws[:, :, None]).flatten(-2).all(-1).sum(0)
+        assert hits.shape == (1, 16) and int(hits.min()) > 150 and int(hits.max()) < 350
 
 
 def test_a_part_of_a_static_set_is_part_of_the_same_draw() -> None:
@@ -354,7 +356,7 @@ def test_without_the_extra_the_remedy_is_one_line(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_hub_repository_is_read_from_the_mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Images, labels and splits of a parquet repository as the Hub has it; no network is asked."""
+    """Images, labels and splits of a parquet repository as the Hub has it, without network access."""
     datasets = pytest.importorskip("datasets")
     home = tmp_path / "someone" / "spots" / "data"
     home.mkdir(parents=True)
@@ -373,7 +375,7 @@ def test_a_hub_repository_is_read_from_the_mirror(tmp_path: Path, monkeypatch: p
 
 
 @mirror
-def test_the_named_sets_are_what_they_should_be() -> None:
+def test_the_named_sets_have_their_published_size() -> None:
     """Sizes, classes and a checksum that does not depend on how files are read: the mean level."""
     for name, spec, classes, mean in (
         ("mnist", ImageSpec(1, 28, 28, 256), 10, 33.791225),

@@ -44,7 +44,7 @@ def test_everything_is_written(run):
 
 
 class Page(HTMLParser):
-    """Tags that stand open, and all that a page refers to."""
+    """Collects unclosed tags, and everything that a page refers to."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,14 +62,14 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_the_page_stands_alone(run):
-    """One file, no script, nothing fetched; every picture but no other is in it; every score stands in its table."""
+def test_the_page_is_self_contained(run):
+    """One file without scripts or external references; it contains every picture once, and every score in its table."""
     folder, result = run
     text = (folder / "report.html").read_text(encoding="utf-8")
     page = Page()
     page.feed(text)
     assert not page.open and not page.tags & {"script", "link", "iframe", "object"}
-    stills = sum(name.endswith(".gif") for name in FILES)                   # what paper shows in place of an animation
+    stills = sum(name.endswith(".gif") for name in FILES)                   # shown instead of an animation on paper
     assert len(page.references) == len(FILES) - 1 + stills and all(r.startswith("data:image/") for r in page.references)
     assert "@import" not in text and not re.search(r"url\(|https?://", text)
     assert "prefers-color-scheme: dark" in text and "@media print" in text
@@ -79,8 +79,8 @@ def test_the_page_stands_alone(run):
         assert years in text
 
 
-def test_baselines_are_what_they_say(run):
-    """Each baseline against a computation of its own: logarithm, counts, and files that decode to the images."""
+def test_baselines_against_direct_computation(run):
+    """Each baseline is computed again: logarithm, counts, and files that decode to the images."""
     scores = {score["name"]: score for score in run[1]["scores"]}
     digits, held_out = (load_dataset("digits", split).images.numpy()[:, 0] for split in ("train", "test"))
     assert scores["uniform: every level equally likely"]["bits"] == pytest.approx(4.087, abs=5e-4)
@@ -130,7 +130,7 @@ def test_completions_keep_the_upper_half(run):
 
 
 def test_text_is_escaped_and_wraps():
-    """A page shows text as it is written, whatever it holds."""
+    """A page shows any text as it was written."""
     film = animations.encode_animation([Image.new("RGB", (4, 4))])
     section = report.Section("a < b", ["x & y\n   <script>", report.Table(["<i>"], [["&"]]), report.Picture(film, '"', "<b>")])
     html = report.page("<t>", "&", [section])
@@ -146,7 +146,7 @@ def test_no_time_is_named():
 
 @pytest.mark.slow
 def test_the_whole_demo(tmp_path):
-    """In its own time the exact model beats every baseline and tells the digits apart."""
+    """In its default time the exact model beats every baseline and tells the digits apart."""
     result = run_demo(tmp_path)
     bits = {score["name"]: score["bits"] for score in result["scores"]}
     gated = bits.pop("Gated PixelCNN, given the class")

@@ -110,7 +110,7 @@ def test_pmf_sums_to_one(levels: int, dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("make", MAKERS)
 @pytest.mark.parametrize("shape", [(), (0,), (1,), (4,), (2, 3), (2, 0, 3), (2, 1, 3, 2)])
 def test_any_batch_shape(make: Make, shape: tuple[int, ...], dtype: torch.dtype) -> None:
-    """Shapes and types of every answer, an empty batch and a single value included; log_prob is log_pmf at the value."""
+    """Shapes and types of every result, including an empty batch and a single value; log_prob is log_pmf at the value."""
     d = make(shape, 7, dtype)
     value = torch.randint(0, d.levels, shape, generator=torch.Generator().manual_seed(1))
     pmf = d.log_pmf()
@@ -137,7 +137,7 @@ def test_bernoulli_and_categorical_against_their_definition() -> None:
 @pytest.mark.parametrize("levels", [2, 3, 17, 256, 4096])
 @pytest.mark.parametrize("spread", [0.2, 1, 3])
 def test_mixture_against_the_definition(levels: int, spread: float) -> None:
-    """Float64 to rounding, and float32 near it even where the probability is 1e-300: differences of sigmoids would be 0 there.
+    """Float64 up to rounding, and float32 near it even for a probability of 1e-300, where differences of sigmoids would be 0.
 
     Above 256 levels a float32 mean is known to 1e-4 of a bin, and the sharpest scales magnify that.
     """
@@ -181,25 +181,25 @@ def test_gaussians_against_the_definition(levels: int, spread: float) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_the_mass_between_two_edges(dtype: torch.dtype) -> None:
-    """One component over a grid of places and widths that crosses every border between the forms, against 60 digits."""
+    """One component over a grid of positions and widths that covers every change of formula, compared with 60 digits."""
     levels, tolerance = 65536, 1e-11 if dtype == torch.float64 else 2e-6
     half = (levels - 1) / 2
     for width in (1e-5, 1e-3, 0.05, 0.2, 0.49, 0.51, 1.0, 3.0, 11.0):
-        for place in (0.0, 1e-3, 0.3, 0.6, 1.0, 2.5, 7.0, 20.0):
+        for distance in (0.0, 1e-3, 0.3, 0.6, 1.0, 2.5, 7.0, 20.0):
             value = round(half)
-            mean = torch.tensor([(value - place / width) / half - 1], dtype=dtype)
+            mean = torch.tensor([(value - distance / width) / half - 1], dtype=dtype)
             log_scale = torch.tensor([-math.log(half * width)], dtype=dtype)
             d = GaussianMixture(torch.zeros(1, dtype=dtype), mean, log_scale, levels)
             centre, steepness = (float(x) for x in d._bins())
             with mpmath.workdps(60):
                 steps = (value - mpmath.mpf(centre)) * mpmath.mpf(steepness)
-                sign = -1 if steps > 0 else 1                            # into the lower tail, where nothing is near one
+                sign = -1 if steps > 0 else 1                            # into the lower tail, where values are not near one
                 edges = [sign * steps - mpmath.mpf(steepness) / 2, sign * steps + mpmath.mpf(steepness) / 2]
                 expected = float(mpmath.log(mpmath.ncdf(edges[1]) - mpmath.ncdf(edges[0])))
-            assert abs(float(d.log_prob(torch.tensor(value))) - expected) < tolerance * max(1.0, abs(expected)), (width, place)
+            assert abs(float(d.log_prob(torch.tensor(value))) - expected) < tolerance * max(1.0, abs(expected)), (width, distance)
 
 
-def test_density_is_what_levels_are_cut_from() -> None:
+def test_density_integrates_to_the_levels_probabilities() -> None:
     """log_density integrates to 1, over a level's bin to its probability, and is the sum of normal densities."""
     d = gaussians((), 9)
     edges = torch.arange(-1.0, 1.01, 0.25, dtype=torch.float64)[:-1] + 0.125
@@ -280,7 +280,7 @@ def test_gradients_are_right() -> None:
 
 
 def check_cdf(distribution: Distribution) -> None:
-    """0, strictly increasing, 2^24; search is its inverse at every edge, just below it and at random places."""
+    """0, strictly increasing, 2^24; search is its inverse at every edge, just below it and at random thresholds."""
     edges = table(distribution)
     assert bool((edges[..., 0] == 0).all()) and bool((edges[..., -1] == TOTAL).all())
     assert int(edges.diff(dim=-1).min()) >= 1
@@ -342,8 +342,9 @@ def test_cdf_is_the_stated_arithmetic(levels: int) -> None:
 
 
 @pytest.mark.parametrize("make", MAKERS)
-def test_the_same_numbers_wherever_a_value_stands(make: Make) -> None:
-    """cdf and search of one value equal those in any batch and memory layout: a file must be read with the numbers it was written with."""
+def test_results_do_not_depend_on_batch_or_layout(make: Make) -> None:
+    """cdf and search of one value equal those in any batch and memory layout: a file must be read with the same values with which it was
+    written."""
     d = make((7, 5, 3), 256, torch.float32)
     value = torch.randint(0, d.levels, (7, 5, 3), generator=torch.Generator().manual_seed(1))
     threshold = torch.randint(0, TOTAL, (7, 5, 3), generator=torch.Generator().manual_seed(2))
@@ -360,8 +361,8 @@ def test_the_same_numbers_wherever_a_value_stands(make: Make) -> None:
             assert torch.equal(one.search(threshold[i, j, 1:2]), found[i, j, 1:2])
 
 
-def test_exp_and_erfc_do_not_depend_on_the_place() -> None:
-    """What the integer CDF stands on: torch's exp and erfc give a number the same bits at any place of a tensor (its sigmoid does not)."""
+def test_exp_and_erfc_do_not_depend_on_the_position() -> None:
+    """The integer CDF relies on this: torch's exp and erfc give the same bits at any position in a tensor (its sigmoid does not)."""
     for dtype in DTYPES:
         random = torch.rand(3000, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(dtype)
         for x, f in ((-30 * random, torch.exp), (14 * random - 7, torch.special.erfc)):
@@ -374,7 +375,7 @@ def test_exp_and_erfc_do_not_depend_on_the_place() -> None:
 @pytest.mark.parametrize("make", MAKERS)
 @pytest.mark.parametrize("levels", [2, 17, 256])
 def test_code_length_from_the_integer_cdf(make: Make, levels: int) -> None:
-    """Coding with the integer CDF costs at most L/2^22 bits more than −log2 p on average, and never above 24 bits a value."""
+    """Coding with the integer CDF costs at most L/2^22 bits more than −log2 p on average, and never above 24 bits per value."""
     d = make((50,), levels)
     probability = d.log_pmf().exp()
     bits = -(table(d).diff(dim=-1).double() / TOTAL).log2()
@@ -438,7 +439,7 @@ def test_temperature_must_be_above_zero(temperature: float) -> None:
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 def test_non_finite_parameters_are_refused(bad: float, dtype: torch.dtype) -> None:
-    """Float → integer is undefined for them: without this a diverged model would write a file that nobody can read."""
+    """Converting them to integers is undefined: without this check a diverged model would write a file that cannot be read."""
     cases: list[Distribution] = [bernoulli(dtype=dtype), categorical(dtype=dtype)]
     for d in cases:
         d.logits[(3,) * d.logits.dim()] = bad  # pyright: ignore[reportAttributeAccessIssue]
@@ -484,7 +485,7 @@ def test_draws_inside_and_outside_autograd(make: Make) -> None:
 
 
 def test_compiled_log_prob_equals_log_softmax() -> None:
-    """Forward and back, float32 with a gradient against float64, far out too; logits that are not contiguous."""
+    """Forward and backward, float32 compared with float64, for large logits too, and for logits that are not contiguous."""
     torch.manual_seed(0)
     logits = (torch.randn(3, 4, 2, 37) * torch.tensor([0.1, 3.0, 40.0, 1.0])[:, None, None]).permute(0, 2, 1, 3).requires_grad_()
     value = torch.randint(37, (3, 2, 4))

@@ -110,7 +110,7 @@ def reference_log_prob(canvas: np.ndarray, index: tuple[int, ...], value: int, s
 @pytest.mark.parametrize("config", [{}, {"read": 1, "write": 1}, {"attention": False}], ids=str)
 @pytest.mark.parametrize(("channels", "height", "width", "levels"), [(1, 5, 4, 2), (3, 3, 6, 17)])
 def test_bound_follows_the_equations(config, channels, height, width, levels):
-    """Reconstruction and KL of every step equal the equations written out one number at a time; windows of one filter too."""
+    """Reconstruction and KL of every step equal the equations written out value by value; also for windows of one filter."""
     spec = ImageSpec(channels, height, width, levels)
     model = make(spec, gain=0.3, **config)
     x = images(spec, 3)
@@ -176,7 +176,7 @@ def test_bounds_sum_to_one_and_rise_to_the_likelihood(attention):
 
 @pytest.mark.parametrize("attention", [True, False])
 def test_colours_have_a_likelihood_too(attention):
-    """RGB under discretised logistics: p(x) of all images sums to 1, and many trajectories find it."""
+    """RGB with discretised logistics: p(x) of all images sums to 1, and many trajectories approach it."""
     model = toy(attention, COLOUR_TOY)
     p = integrated(model)
     assert p.sum().item() == pytest.approx(1, abs=1e-6) and len(p) == 27
@@ -200,7 +200,7 @@ def test_samples_follow_the_likelihood(attention):
 
 
 def test_zero_parameters_span_the_image():
-    """N = 5 on 28 pixels stands at 0, 6.75, 13.5, 20.25, 27: not off by one, nor by a stride."""
+    """N = 5 filters on 28 pixels lie at 0, 6.75, 13.5, 20.25, 27: not off by one, nor by a stride."""
     parameters = torch.zeros(1, 5, dtype=torch.float64)
     window = make_window(parameters, 5, 28, 28)
     pixels = torch.arange(28, dtype=torch.float64)
@@ -211,14 +211,14 @@ def test_zero_parameters_span_the_image():
     assert torch.allclose(window.rows.sum(2), torch.ones(1, 5, dtype=torch.float64))
 
 
-def test_one_filter_stands_at_the_centre():
+def test_one_filter_lies_at_the_centre():
     parameters = torch.tensor([[0.0, 0.0, -4.0, 3.0, 0.0]])
     window = make_window(parameters, 1, 9, 5)
     assert window.rows.argmax(2).item() == 4 and window.columns.argmax(2).item() == 2
 
 
-def test_windows_move_the_way_they_say():
-    """g̃X moves columns, g̃Y rows, the stride widens the box; the box tells where the filters look."""
+def test_windows_follow_their_parameters():
+    """g̃X moves columns, g̃Y rows, the stride widens the box, and the box shows where the filters are."""
     window = make_window(torch.tensor([[0.4, -0.3, 0.0, -1.0, 0.0]], dtype=torch.float64), 3, 21, 31)
     row, column = 11 * 0.7 - 1, 16 * 1.4 - 1
     assert window.box[0].tolist() == pytest.approx([row, column, 30 * math.exp(-1) + 1, 30 * math.exp(-1) + 1])
@@ -227,7 +227,7 @@ def test_windows_move_the_way_they_say():
 
 
 def test_attention_gradients():
-    """Read and write: gradients in float64 equal differences; on images of any shape."""
+    """Read and write: gradients in float64 equal finite differences, on images of any shape."""
     torch.manual_seed(0)
     parameters = (0.3 * torch.randn(2, 5, dtype=torch.float64)).requires_grad_()
     image = torch.randn(2, 4, 2, 6, dtype=torch.float64, requires_grad=True)
@@ -321,7 +321,7 @@ def test_training_lowers_the_loss():
 
 
 def test_initial_canvas_is_the_mean_image():
-    """The first frame shows the data's mean; the buffer that says so is saved; the scale starts at the data's spread."""
+    """The first frame shows the data's mean; the buffer ``initialised`` is saved; the scale starts at the data's spread."""
     spec = ImageSpec(1, 3, 2, 17)
     x = images(spec, 500)
     model = DRAW(spec, DRAW.preset("tiny", spec))
@@ -333,7 +333,7 @@ def test_initial_canvas_is_the_mean_image():
     assert model.loss(x, seed=0).mean() < flat
 
 
-def test_a_condition_steers():
+def test_a_condition_matters():
     """Class and vector conditions reach encoder and decoder, one image at a time; a map is refused."""
     spec = ImageSpec(1, 4, 4, 2)
     x = images(spec, 4)
@@ -352,7 +352,7 @@ def test_a_condition_steers():
 
 
 def test_cross_entropy_is_no_likelihood():
-    """By name only: it trains and draws, and refuses nats."""
+    """It trains and samples, but refuses to give nats."""
     spec = ImageSpec(1, 4, 4, 17)
     model = make(spec, likelihood="cross-entropy")
     x = images(spec, 2)

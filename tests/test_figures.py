@@ -1,4 +1,4 @@
-"""The figures of trained models: files are there, and their numbers and pixels are those of the model's own methods."""
+"""The figures of trained models: all files are written, and their values and pixels are those of the model's own methods."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ def opened(content: bytes) -> np.ndarray:
 @pytest.mark.parametrize("attention", [True, False])
 @pytest.mark.parametrize("spec", [ImageSpec(1, 6, 9, 2), ImageSpec(3, 8, 8, 256)], ids=["grey", "colour"])
 def test_files_of_a_canvas_model(spec: ImageSpec, attention: bool) -> None:
-    """Every file that the module promises, the two of windows only with attention; the sheet is what the prior draws at this seed."""
+    """Every file that the module promises is written, those of windows only with attention; the sheet shows the prior's samples at this
+    seed."""
     model = canvas(spec, attention=attention)
     files = dict(figures.canvas_figures(model, levels(spec, 3), seed=5))
     assert tuple(files) == figures.CANVAS_FIGURES[: 7 if attention else 5]
@@ -49,7 +50,7 @@ def test_files_of_a_canvas_model(spec: ImageSpec, attention: bool) -> None:
 
 
 def test_a_users_model_has_figures_too() -> None:
-    """A model of another file, with nothing but the methods of the contract, on images of 2 by 3."""
+    """A user's model with only the methods of the contract, on images of 2 by 3."""
     torch.manual_seed(0)
     model, x = Scribble(SPEC, ScribbleConfig()).double(), levels(SPEC, 5)
     assert tuple(dict(figures.canvas_figures(model, x))) == figures.CANVAS_FIGURES[:5]
@@ -57,7 +58,7 @@ def test_a_users_model_has_figures_too() -> None:
 
 
 class TwoLayers(Scribble):
-    """Two decisions a stroke; the canvas changes with the second."""
+    """Two decisions per stroke; the canvas changes with the second."""
 
     steps = 6
 
@@ -72,8 +73,8 @@ class TwoLayers(Scribble):
         return {}
 
 
-def test_layers_stand_apart() -> None:
-    """Steps count decisions: pictures have a column a stroke, not a decision, and each shows the whole stroke's change."""
+def test_a_stroke_of_several_decisions_has_one_column() -> None:
+    """Steps count decisions, but pictures have a column per stroke, which shows the change of the whole stroke."""
     torch.manual_seed(0)
     model, x = TwoLayers(SPEC, TwoLayers.Config()).double(), levels(SPEC, 2)
     assert figures.layers_of(model) == 2
@@ -92,12 +93,12 @@ def test_layers_stand_apart() -> None:
     assert wide == figures.hierarchy(canvas(SPEC, steps=3), x).width
 
 
-# ── numbers ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── measures ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("likelihood", ["exact", "cross-entropy"])
-def test_rate_and_psnr_are_what_they_say(likelihood: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Against the bound's own terms and an error computed value by value; batches change nothing; no bound without a likelihood."""
+def test_rate_and_psnr_against_direct_computation(likelihood: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They equal the bound's terms and an error computed value by value, in any batch; without a likelihood there is no bound."""
     spec = ImageSpec(1, 5, 4, 17)
     model, x = canvas(spec, likelihood=likelihood), levels(spec, 7)
     monkeypatch.setattr(figures, "BATCH", 3)
@@ -135,7 +136,7 @@ def test_nothing_lost_is_infinite() -> None:
 
 @pytest.mark.parametrize("columns", [1, 3, 12])
 def test_the_hierarchy_begins_with_the_prior_and_ends_in_the_reconstruction(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of two rows an image, cell t = 0 is a sample or the prior's mean, and cell T the reconstruction, however many lie between."""
+    """In the two rows of an image, cell t = 0 is a sample or the prior's mean, and the last is the reconstruction, whatever is between."""
     spec = ImageSpec(1, 6, 5, 2)
     model, x = canvas(spec, steps=5), levels(spec, 2)
     monkeypatch.setattr(figures, "COLUMNS", columns)
@@ -165,7 +166,7 @@ def test_the_hierarchy_begins_with_the_prior_and_ends_in_the_reconstruction(colu
 
 @pytest.mark.parametrize("size", [(7, 7), (4, 9)])
 @pytest.mark.parametrize("count", [1, 4])
-def test_chosen_windows_stand_where_they_are_told(size: tuple[int, int], count: int) -> None:
+def test_chosen_windows_lie_at_their_parameters(size: tuple[int, int], count: int) -> None:
     """Filters centred by hand, at pixel coordinates that begin with 0, whatever the shape of the image."""
     chosen = Filters(row=2.5, column=4.0, stride=1.5, sigma=0.8, gamma=0.5)
     window = figures.window_of([chosen], count, ImageSpec(1, *size))
@@ -182,7 +183,7 @@ def test_a_picture_of_windows_grows_with_them() -> None:
     assert two.width == one.width and two.height > one.height + 150
 
 
-def test_a_model_tells_the_filters_it_read_through() -> None:
+def test_a_frame_gives_the_filters_of_its_glimpse() -> None:
     """The glimpse of a step is the image under the filters of that step."""
     spec = ImageSpec(3, 6, 8, 4)
     model, x = canvas(spec), levels(spec, 2)
@@ -205,7 +206,7 @@ def test_files_of_a_raster_model() -> None:
 
 
 def test_models_stand_side_by_side() -> None:
-    """A sheet a model, of either kind; the label of one with a β makes room for its numbers."""
+    """One sheet per model, of either kind; the label of a model with a β makes room for its values."""
     raster = rastrum.build("pixelcnn", SPEC, "tiny")
     assert isinstance(raster, RasterModel)
     model, x = TwoLayers(SPEC, TwoLayers.Config()).double(), levels(SPEC, 2)
@@ -229,7 +230,7 @@ def test_models_stand_side_by_side() -> None:
         (lambda: plots.window_plot(torch.rand(2, 1, 2, 3), figures.window_of([Filters(1, 1, 1, 1)], 2, SPEC), ["a"]), "2, 1 and 1"),
     ],
 )
-def test_what_cannot_be_drawn_is_named(call, named: str) -> None:
+def test_bad_figures_are_refused_with_the_cause(call, named: str) -> None:
     with pytest.raises(ValueError, match=named):
         call()
 
@@ -239,7 +240,7 @@ def test_what_cannot_be_drawn_is_named(call, named: str) -> None:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A canvas and a raster model of the digits' size, the canvas model made for a part of the training set."""
+    """A canvas and a raster model of the digits' size; the canvas model was trained for a part of the training set."""
     folder, spec = tmp_path_factory.mktemp("runs"), ImageSpec(1, 8, 8, 17)
     from rastrum.checkpoint import Origin, save_pretrained
     from rastrum.config import DataConfig
@@ -261,8 +262,8 @@ def answered(capsys: pytest.CaptureFixture[str], *argv: object) -> dict:
     return json.loads(capsys.readouterr().out)
 
 
-def test_the_command_knows_what_was_held_out(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Without --data: the images that the model's run held out; the numbers are the library's on them."""
+def test_the_command_uses_the_held_out_images(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without --data it uses the images that the model's run held out, and gives the library's values for them."""
     from rastrum.config import DataOptions
     from rastrum.data.dataset import load_dataset
 
@@ -278,7 +279,7 @@ def test_the_command_knows_what_was_held_out(runs: Path, tmp_path: Path, capsys:
 
 
 def test_the_command_on_several_models(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A folder each, also for the same model twice, and one picture of all; for people, a table."""
+    """A folder for each, even for the same model twice, and one picture of all; without --json, a table."""
     from rastrum.cli import main
 
     asked = ("--data", "digits", "--count", "2", "--out", str(tmp_path))
@@ -315,7 +316,7 @@ def test_the_command_refuses_in_one_line(
 
 
 def test_over_time_each_model_has_its_own_number_of_strokes() -> None:
-    """A row an image, a column a stroke with the empty canvas first; the shorter walk ends in paper."""
+    """A row per image and a column per stroke, after the empty canvas; cells after the end of a shorter walk are blank."""
     one, many = canvas(SPEC, steps=2), canvas(SPEC, steps=4, attention=False)
     picture = np.asarray(figures.over_time({"two strokes": one, "four": many}, seed=1))
     alone = np.asarray(figures.over_time({"four": many}, seed=1))

@@ -1,4 +1,4 @@
-"""The house: which file may import which. Imports inside functions count; those under TYPE_CHECKING do not, as they never run."""
+"""Which file may import which. Imports inside functions count; those under TYPE_CHECKING do not, as they never run."""
 
 from __future__ import annotations
 
@@ -89,8 +89,8 @@ def circles(graph: Graph) -> list[list[str]]:
     return sorted(found.values())
 
 
-def rooms(graph: Graph) -> dict[str, set[str]]:
-    """The graph of folders, and of the files beside them."""
+def folders(graph: Graph) -> dict[str, set[str]]:
+    """The graph of folders, and of the files outside them."""
     between: dict[str, set[str]] = {name.split(".")[0]: set() for name in graph}
     for name, others in graph.items():
         between[name.split(".")[0]] |= {other.split(".")[0] for other in others} - {name.split(".")[0]}
@@ -105,22 +105,23 @@ def test_no_file_imports_itself_in_a_circle() -> None:
     assert [drawn(circle) for circle in circles(imports(ROOT))] == []
 
 
-def test_no_room_imports_itself_in_a_circle() -> None:
-    assert [drawn(circle) for circle in circles(rooms(imports(ROOT)))] == []
+def test_no_folder_imports_itself_in_a_circle() -> None:
+    assert [drawn(circle) for circle in circles(folders(imports(ROOT)))] == []
 
 
 def test_every_arrow_points_down() -> None:
     height = {name: level for level, names in enumerate(LAYERS) for name in names}
     graph = imports(ROOT)
     unplaced = {name for name in graph if name.split(".")[0] not in height}
-    assert not unplaced, f"give each a place in LAYERS: {sorted(unplaced)}"
+    assert not unplaced, f"add each to LAYERS: {sorted(unplaced)}"
     arrows = {(name, other) for name, others in graph.items() for other in others}
     upward = {(name, other) for name, other in arrows if height[name.split(".")[0]] < height[other.split(".")[0]]}
     assert sorted(upward) == sorted(UPWARD)
 
 
 def test_files_that_look_names_up_are_not_imported_by_what_they_find() -> None:
-    """``rastrum`` and ``rastrum.cli`` import by name when asked, which no graph shows: so nothing that they can find imports them."""
+    """``rastrum`` and ``rastrum.cli`` import lazily by name, which the graph does not show; so no file that they can import may import
+    them."""
     graph = imports(ROOT)
     assert {name for name in graph if "cli" in graph[name]} == {"cli.__main__"}
     found = {name for names in LAYERS[: next(i for i, names in enumerate(LAYERS) if "__init__" in names)] for name in names}
@@ -128,7 +129,7 @@ def test_files_that_look_names_up_are_not_imported_by_what_they_find() -> None:
 
 
 def test_the_graph_sees_every_kind_of_import(tmp_path: Path) -> None:
-    """On a small package: at the top, in a function, of a name and of a file, relative and not; under TYPE_CHECKING nothing."""
+    """On a small package: at the top, in a function, of a name and of a file, relative and absolute; not under TYPE_CHECKING."""
     files = {
         "__init__": "", "a": "from .room import b\nfrom .room.b import thing", "c": "def f():\n    import rastrum.a",
         "d": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from . import a\nelse:\n    from rastrum import c",
@@ -142,4 +143,4 @@ def test_the_graph_sees_every_kind_of_import(tmp_path: Path) -> None:
     assert graph == {"__init__": set(), "a": {"room.b"}, "c": {"a"}, "d": {"c"}, "room": set(), "room.b": {"c", "room"}}
     assert all(set(pairwise([*circle, circle[0]])) <= {(n, o) for n in graph for o in graph[n]} for circle in circles(graph))
     assert [drawn(circle) for circle in circles(graph)] == ["a → room.b → c → a"]
-    assert rooms(graph)["room"] == {"c"}
+    assert folders(graph)["room"] == {"c"}

@@ -12,7 +12,7 @@ from rastrum.latents import DitheredNormal, Normal, Uniform
 
 
 def reference_mass(z: float, mean: float, sd: float, width: float) -> float:
-    """Φ(upper) − Φ(lower) from the standard library, on the side where nothing cancels."""
+    """Φ(upper) − Φ(lower) from the standard library, computed in the tail, where nothing cancels."""
     low, high = sorted(abs((z + side * width / 2 - mean) / sd) * math.copysign(1, (z + side * width / 2 - mean)) for side in (-1, 1))
     if low > 0:
         low, high = -high, -low
@@ -20,7 +20,8 @@ def reference_mass(z: float, mean: float, sd: float, width: float) -> float:
 
 
 def test_the_kl_is_the_length_of_a_dithered_index():
-    """Sender writes k = round((m − d)/w), receiver reads k·w + d: uniform around m, of probability width times the prior's density."""
+    """The sender writes k = round((m − d)/w), the receiver reads k·w + d: uniform around m, of probability width times the prior's
+    density."""
     m, mean, sd, width = 0.73, -0.4, 0.6, 0.9
     dither = (np.random.default_rng(0).random(20_000) - 0.5) * width
     index = np.round((m - dither) / width)
@@ -40,7 +41,7 @@ def test_the_kl_is_the_length_of_a_dithered_index():
 
 
 def test_the_prior_is_a_density_and_its_draws_follow_it():
-    """Integrates to one; Kolmogorov–Smirnov of its draws, from two numbers of noise a component; temperature narrows them."""
+    """Integrates to one; Kolmogorov–Smirnov of its draws, from two noise values per component; a low temperature narrows them."""
     z = torch.linspace(-20, 20, 40_001, dtype=torch.float64).view(-1, 1)
     full = lambda value, like: torch.full_like(like, value)  # noqa: E731
     prior = DitheredNormal(full(0.5, z), full(-1.0, z), full(0.7, z))
@@ -77,8 +78,8 @@ def test_gradients_against_differences():
     assert torch.autograd.gradcheck(lambda m, s, w, z: DitheredNormal(m, s, w).log_prob(z), inputs)
 
 
-def test_a_uniform_is_nothing_outside():
-    """Density 1/w within, none outside, a draw at the very edge counted; temperature is no change; z follows noise monotonically."""
+def test_a_uniform_is_zero_outside():
+    """The density is 1/w within, including the edge, and 0 outside; temperature changes nothing; z is monotonic in the noise."""
     box = Uniform(torch.tensor([[2.0]]), torch.tensor([[math.log(0.5)]]))
     for z, expected in ((2.0, math.log(2)), (2.249, math.log(2)), (2.26, -math.inf), (1.7, -math.inf)):
         assert box.log_prob(torch.tensor([[z]])).item() == pytest.approx(expected)

@@ -1,4 +1,4 @@
-"""What every canvas model promises, and that every model of either kind is saved and loaded whole; new_models.py joins them."""
+"""The contract of every canvas model, and saving and loading for every model of both kinds, including those of new_models.py."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_the_bound_of_all_images_sums_to_one(name: str) -> None:
 @pytest.mark.parametrize("name", CANVAS)
 @pytest.mark.parametrize("spec", SPECS, ids=str)
 def test_samples_do_not_depend_on_the_batch(name: str, spec: ImageSpec) -> None:
-    """The first two of five images are the two drawn alone, and the Frames of a walk end in them."""
+    """The first two of five images are the two drawn alone, and the last Frame of a walk shows them."""
     model = canvas(name, spec)
     five = rastrum.sample(model, 5, seed=4)
     assert torch.equal(five[:2], rastrum.sample(model, 2, seed=4))
@@ -50,7 +50,7 @@ def test_samples_do_not_depend_on_the_batch(name: str, spec: ImageSpec) -> None:
 
 @pytest.mark.parametrize("name", CANVAS)
 @pytest.mark.parametrize("spec", SPECS, ids=str)
-def test_it_redraws_but_does_not_complete(name: str, spec: ImageSpec) -> None:
+def test_it_reconstructs_but_does_not_complete(name: str, spec: ImageSpec) -> None:
     model = canvas(name, spec)
     x = torch.randint(0, spec.levels, (2, *spec.shape), generator=torch.Generator().manual_seed(1))
     frames = list(rastrum.reconstruct(model, x, seed=5))
@@ -61,7 +61,7 @@ def test_it_redraws_but_does_not_complete(name: str, spec: ImageSpec) -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_saved_model_is_the_same_model(name: str, tmp_path: Path) -> None:
-    """Every tensor and setting comes back, and with them the score of an image."""
+    """Every tensor and setting is restored, and with them the score of an image."""
     spec = ImageSpec(3, 4, 5, 7)
     model = rastrum.build(name, spec, preset="tiny", seed=7)
     model.save_pretrained(tmp_path / "model")
@@ -73,7 +73,7 @@ def test_a_saved_model_is_the_same_model(name: str, tmp_path: Path) -> None:
 
 
 def test_the_example_for_authors_is_one_that_is_tested() -> None:
-    """The Python of CONTRIBUTING.md stands in new_models.py, and the names that it lists are where it says."""
+    """The Python of CONTRIBUTING.md is in new_models.py, and the names that it lists are in the files that it names."""
     text = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text()
     models = Path(new_models.__file__).read_text()
     examples = re.findall(r"```python\n(.*?)```", text, re.DOTALL)

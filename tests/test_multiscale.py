@@ -1,4 +1,4 @@
-"""Several resolutions: chains of factors, sizes they do not divide, each base, and that every value is charged once."""
+"""Several resolutions: chains of factors, sizes that they do not divide, each base; every value is scored once."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ def lively(spec: ImageSpec, **options: Any) -> MultiscalePixelRNN:
     "size, factors", [((1, 7, 6), (2, 2)), ((3, 4, 5), (3,)), ((1, 8, 5), (2, 3)), ((2, 5, 1), (2,))], ids=lambda value: str(value)
 )
 def test_any_base_and_chain(base: str, size: tuple[int, int, int], factors: tuple[int, ...]) -> None:
-    """Causal in its own order, context as promised, a proper distribution; its step, in both interpreters, is its forward."""
+    """It is causal in its own order, has the promised context and a normalised distribution; its step equals its forward in both
+    interpreters."""
     model = lively(ImageSpec(*size, 3), base=base, factors=factors, layers=2 if base == "pixelcnn" else 1)
     report = rastrum.check(model)
     assert report.ok, str(report)
@@ -37,7 +38,7 @@ def test_any_base_and_chain(base: str, size: tuple[int, int, int], factors: tupl
     assert torch.equal(native, exact)
 
 
-def test_a_value_is_charged_once() -> None:
+def test_a_value_is_scored_once() -> None:
     """log p(x) = log p(coarse) + log p(rest | coarse), each of them normalised by itself."""
     spec = ImageSpec(1, 2, 3, 2)
     model = lively(spec, factors=(2,)).double()
@@ -82,6 +83,6 @@ def test_walks_from_coarse_to_fine() -> None:
         ({"first_kernel": 4}, "^first_kernel: expected an odd number"),
     ],
 )
-def test_what_cannot_be_is_refused(options: dict[str, Any], says: str) -> None:
+def test_bad_settings_are_refused(options: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         rastrum.build("multiscale-pixelrnn", ImageSpec(3, 5, 4, 2), preset="tiny", **options)

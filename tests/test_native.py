@@ -39,7 +39,7 @@ from rastrum.walk import Decode, Encode, Force, Sample, walk
 CPU = torch.device("cpu")
 
 
-def numbers(*shape: int, seed: int = 0) -> Tensor:
+def values(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
@@ -152,12 +152,12 @@ def test_linear(batch: int, outputs: int) -> None:
     program = Program(ImageSpec(1, 2, 5, 4))
     x = program.values(ones=True)
     with program.phase("row"):
-        above = program.linear(x.window(-1, 1), numbers(6, outputs), numbers(outputs, seed=1))
+        above = program.linear(x.window(-1, 1), values(6, outputs), values(outputs, seed=1))
     with program.phase("channel"):
-        h = program.linear(x.window(-2, 0, leave_out=2), numbers(4, outputs, seed=2), None, above)
-        h = program.linear(h, numbers(outputs, outputs, seed=3) / outputs, numbers(outputs, seed=4), h)
-        h = program.linear(View(h.buffer, 0, 0), numbers(0, outputs), None, h)          # no inputs: a copy
-        program.linear(x.window(-1, -1), numbers(2, outputs, seed=6), numbers(outputs, seed=5), h, h)
+        h = program.linear(x.window(-2, 0, leave_out=2), values(4, outputs, seed=2), None, above)
+        h = program.linear(h, values(outputs, outputs, seed=3) / outputs, values(outputs, seed=4), h)
+        h = program.linear(View(h.buffer, 0, 0), values(0, outputs), None, h)          # no inputs: a copy
+        program.linear(x.window(-1, -1), values(2, outputs, seed=6), values(outputs, seed=5), h, h)
         program.output(0, h)
     compare(program, batch, 1e-5)
 
@@ -166,16 +166,16 @@ def test_linear(batch: int, outputs: int) -> None:
 @pytest.mark.parametrize("width", [3, 4, 5, 8, 11])
 @pytest.mark.parametrize("outputs", [1, 16, 40])
 def test_windows_of_three_columns(batch: int, width: int, outputs: int) -> None:
-    """By products at points where four columns fit, plain beside them; also with what a finished row left, and in place."""
+    """Toom–Cook products where four columns fit, plain ones for the rest; also with values of a finished row, and in place."""
     program = Program(ImageSpec(1, 3, width, 4))
     x = program.values()
     with program.phase("row"):
-        seen = program.history(program.apply("elu", program.linear(x.window(-1, 1), numbers(3, 19), numbers(19, seed=1))), 2)
-        base = program.linear(seen, numbers(38, outputs, seed=2) / 6)
-        above = program.linear(seen.window(-1, 1), numbers(114, outputs, seed=3) / 10, numbers(outputs, seed=4), base)
-        above = program.linear(seen.window(-2, 0), numbers(114, outputs, seed=5) / 10, None, above, above)
+        seen = program.history(program.apply("elu", program.linear(x.window(-1, 1), values(3, 19), values(19, seed=1))), 2)
+        base = program.linear(seen, values(38, outputs, seed=2) / 6)
+        above = program.linear(seen.window(-1, 1), values(114, outputs, seed=3) / 10, values(outputs, seed=4), base)
+        above = program.linear(seen.window(-2, 0), values(114, outputs, seed=5) / 10, None, above, above)
     with program.phase("channel"):
-        program.output(0, program.linear(x.window(-1, -1), numbers(1, outputs, seed=6), None, above))
+        program.output(0, program.linear(x.window(-1, -1), values(1, outputs, seed=6), None, above))
     compare(program, batch, 5e-6)
 
 
@@ -187,10 +187,10 @@ def test_elementwise_operations(kind: Any, width: int, scale: float) -> None:
     x = program.values()
     source = width * {"gate": 2, "glu": 2, "lstm": 4, "multiplicative": 4}.get(kind, 1)
     with program.phase("row"):
-        base = program.linear(x.window(-1, 1), numbers(3, width))
+        base = program.linear(x.window(-1, 1), values(3, width))
         program.apply("relu", base)
     with program.phase("channel"):
-        h = program.linear(x.window(-1, -1), numbers(1, source, seed=1) * scale, numbers(source, seed=2))
+        h = program.linear(x.window(-1, -1), values(1, source, seed=1) * scale, values(source, seed=2))
         if kind == "lstm":
             out = program.map(width)
             program.append("lstm", h, out, initial=base)
@@ -201,22 +201,22 @@ def test_elementwise_operations(kind: Any, width: int, scale: float) -> None:
 
 
 def test_levels_shifts_and_the_row_from_the_right() -> None:
-    """Coarser maps, a window with a step, a parity of columns, a recurrence from the right."""
+    """Coarser maps, a window with a stride, even and odd columns, a recurrence from the right."""
     program = Program(ImageSpec(2, 5, 7, 9), groups=2)
     x = program.values()
     with program.phase("row"):
-        coarse = program.linear(x.window(-1, 1, 2), numbers(6, 8), numbers(8), level=1)
+        coarse = program.linear(x.window(-1, 1, 2), values(6, 8), values(8), level=1)
         fine = program.map(4)
     for column in (0, 1):
         with program.phase("row"), program.grid(1, 0, column):
-            program.linear(coarse.window(0, column), numbers(8 * (1 + column), 4), None, None, View(fine.buffer, 0, 4, column, 2))
-    right, cell = program.map(4), program.map(4, initial=numbers(4))
+            program.linear(coarse.window(0, column), values(8 * (1 + column), 4), None, None, View(fine.buffer, 0, 4, column, 2))
+    right, cell = program.map(4), program.map(4, initial=values(4))
     with program.phase("row_reversed", 1, first_row=1):
-        gates = program.linear(right.window(1, 1), numbers(4, 16), None, program.linear(fine, numbers(4, 16, seed=7)))
+        gates = program.linear(right.window(1, 1), values(4, 16), None, program.linear(fine, values(4, 16, seed=7)))
         program.append("lstm", gates, right, initial=cell)
     for group in program.each_group():
         read = x.window(-1, 0, leave_out=2 - group)
-        program.output(group, program.linear(read, numbers(2 + group, 5), None, program.linear(right, numbers(4, 5))))
+        program.output(group, program.linear(read, values(2 + group, 5), None, program.linear(right, values(4, 5))))
     compare(program, 4)
 
 
@@ -224,7 +224,7 @@ def test_levels_shifts_and_the_row_from_the_right() -> None:
 
 
 def bits(model: RasterModel, count: int, threads: int = 1, every: Any = "row", first: int = 0) -> bytes:
-    """Levels drawn, and all maps at the end."""
+    """The levels drawn, and the contents of all maps at the end."""
     state = model.init(count, backend="native", threads=threads)
     with torch.inference_mode():
         for t in range(0, model.spec.size, every if isinstance(every, int) else model.spec.size):
@@ -247,7 +247,7 @@ def test_bits_do_not_depend_on_batch_threads_or_calls(case: Any) -> None:
 
 @pytest.mark.parametrize("case", MODELS[-2:], ids=str)
 def test_products_at_points_are_as_exact_as_the_forward(case: Any) -> None:
-    """Numbers of the program against float64, on random images and on its own samples."""
+    """Values of the program compared with float64, on random images and on its own samples."""
     model = built(*case)
     exact = deepcopy(model).double()
     noise = torch.randint(0, model.spec.levels, (4, *model.spec.shape), generator=torch.Generator().manual_seed(0))
@@ -263,7 +263,7 @@ def test_products_at_points_are_as_exact_as_the_forward(case: Any) -> None:
         assert error <= 3 * float((single - full).abs().max())
 
 
-def test_bits_survive_saving_copying_and_going_on(tmp_path: Path) -> None:
+def test_bits_survive_saving_copying_and_continuing(tmp_path: Path) -> None:
     model = built("pixelcnn++", ImageSpec(3, 5, 6, 256))
     model.save_pretrained(tmp_path)
     again = rastrum.load(tmp_path)
@@ -316,7 +316,7 @@ def digest(data: bytes) -> str:
     ids=["generic", "no fma"],
 )
 def test_other_processors_compute_the_same_and_decode(processor: dict[str, str], tmp_path: Path) -> None:
-    """Compiled without AVX or FMA: maps, draws and streams are the same bits, and files made here decode there."""
+    """Compiled without AVX or FMA, maps, samples and streams have the same bits, and files made here decode there."""
     names = []
     for number, case in enumerate(MODELS):
         model = built(*case)
@@ -357,7 +357,7 @@ def test_draws_are_those_of_float64(case: Any, temperature: float) -> None:
 def test_mixture_cdfs_increase_and_follow_the_definition(
     kind: Any, components: int, levels: int, spread: float, log_scale: float, seed: int
 ) -> None:
-    """Of logistics and Gaussians, and their masses before they are tempered."""
+    """For logistics and Gaussians, and their masses before the temperature."""
     generator = torch.Generator().manual_seed(seed)
     logits, means = (torch.randn(components, dtype=torch.float64, generator=generator) * spread for _ in range(2))
     log_scales = torch.randn(components, dtype=torch.float64, generator=generator) + log_scale
@@ -398,11 +398,11 @@ def test_softmax_cdfs_increase_and_are_searched(levels: int, spread: float, seed
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 2**24 - 1), st.integers(1, 2**24)), min_size=1, max_size=60), st.booleans())
 def test_the_coder_writes_the_bytes_of_the_definition(pairs: list[tuple[int, int]], carries: bool) -> None:
-    """Intervals of any width; ``carries`` makes long runs of 255, which a carry has to go through."""
+    """Intervals of any width; ``carries`` makes long runs of 255, through which a carry has to pass."""
     intervals = [(2**24 - 1, 2**24)] * 9 * carries + [(low, min(2**24, low + width)) for low, width in pairs]
     encoder = Encoder()
-    words, places = [np.zeros(1, np.uint64) for _ in range(3)], [np.zeros(1, np.int64) for _ in range(2)]
-    streams = coder.Streams(words[0], words[1], words[2], places[0], places[1], np.zeros((1, 400), np.uint8))
+    words, counts = [np.zeros(1, np.uint64) for _ in range(3)], [np.zeros(1, np.int64) for _ in range(2)]
+    streams = coder.Streams(words[0], words[1], words[2], counts[0], counts[1], np.zeros((1, 400), np.uint8))
     streams.range[0] = encoder.range
     for low, high in intervals:
         encoder.put(low, high)
@@ -445,12 +445,12 @@ def test_random_programs_run_or_are_refused(data: st.DataObject) -> None:
         size = data.draw(st.integers(0, 6))
         source = size * {"gate": 2, "glu": 2, "lstm": 4, "multiplicative": 4}.get(kind, 1)
         size = size * 2 if kind == "concat_elu" else size
-        weight = numbers(source + data.draw(st.sampled_from([0, 0, 0, 1])), size) if kind == "linear" else None
+        weight = values(source + data.draw(st.sampled_from([0, 0, 0, 1])), size) if kind == "linear" else None
         operations.append(Operation(kind, view(source), view(size), grid, view(size) if data.draw(st.booleans()) else None, weight))
     with program.phase("row"):
         pass
     with program.phase("channel"):
-        program.output(0, program.linear(maps[1], numbers(maps[1].size, 2)))
+        program.output(0, program.linear(maps[1], values(maps[1].size, 2)))
     kind = data.draw(st.sampled_from(["row", "channel"]))
     program.phases[kind, 0].operations[:0] = operations
     try:
@@ -482,8 +482,8 @@ def test_what_the_native_interpreter_refuses() -> None:
             rastrum.sample(model, 1, backend=backend)
 
 
-def test_a_subclass_with_another_head_is_heard() -> None:
-    """What the program says of its distribution holds only while nobody overrides it."""
+def test_a_subclass_with_another_head_is_respected() -> None:
+    """The program's head is used only if no subclass overrides ``head``."""
 
     class Certain(rastrum.MODELS["gated-pixelcnn"]):
         def head(self, parameters: Tensor, x: Tensor, index: int, previous: Any) -> Categorical:
@@ -496,8 +496,8 @@ def test_a_subclass_with_another_head_is_heard() -> None:
     assert torch.equal(drawn, drawn[:1].expand_as(drawn)) and not torch.equal(drawn, rastrum.sample(plain, 5, seed=1))
 
 
-def test_a_subclass_with_another_distribution_or_chooser_is_heard() -> None:
-    """A program says what its class said of ``distribution``, and ``native`` what its class said of choosing."""
+def test_a_subclass_with_another_distribution_or_chooser_is_respected() -> None:
+    """A program belongs to the ``distribution`` of its own class, and ``native`` to the ``__call__`` of its own class."""
 
     class White(rastrum.MODELS["gated-pixelcnn"]):
         def distribution(self, x: Tensor, condition: Tensor | None = None) -> Categorical:
@@ -514,7 +514,7 @@ def test_a_subclass_with_another_distribution_or_chooser_is_heard() -> None:
 
 
 def test_values_and_streams_that_do_not_fit_are_refused() -> None:
-    """The kernels do not look: whatever reaches them has been looked at."""
+    """The kernels do not check their input, so everything is checked before it reaches them."""
     model, size = built("gated-pixelcnn", ImageSpec(1, 3, 4, 4)), 12
 
     class Far:
@@ -560,7 +560,7 @@ def test_the_coldest_and_the_hottest_temperatures() -> None:
 
 
 def test_sums_in_place_change_nothing() -> None:
-    """A row map lends its memory only where nobody misses it: here the pixel phase first reads what the finished row left in the map."""
+    """The memory of a row map is reused only if nothing needs its values: here the pixel phase first reads those of the finished row."""
 
     class Recurrent(RasterModel):
         def distribution(self, x: Tensor, condition: Tensor | None = None) -> Categorical:
@@ -569,12 +569,12 @@ def test_sums_in_place_change_nothing() -> None:
         def lower(self, program: Program) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
             x, h = program.values(), program.map(16)
             with program.phase("row"):
-                row = program.linear(x.window(-1, 1), numbers(3, 16))
+                row = program.linear(x.window(-1, 1), values(3, 16))
             with program.phase("channel"):
-                above = program.linear(h, numbers(16, 16, seed=1) / 8)
-                program.linear(h.window(-1, 0, leave_out=16), numbers(16, 16, seed=2) / 8, None, row, h)
+                above = program.linear(h, values(16, 16, seed=1) / 8)
+                program.linear(h.window(-1, 0, leave_out=16), values(16, 16, seed=2) / 8, None, row, h)
                 program.linear(above, torch.eye(16), None, h, h)
-                program.output(0, program.linear(h, numbers(16, 5, seed=3)))
+                program.output(0, program.linear(h, values(16, 5, seed=3)))
 
     model = Recurrent(ImageSpec(1, 4, 5, 5))
     plain = Program(model.spec)
@@ -594,19 +594,19 @@ def test_sums_in_place_change_nothing() -> None:
 
 
 def test_an_operation_may_not_write_what_it_reads() -> None:
-    """How much of a product is done before its first result is written depends on the batch."""
+    """Such a product is refused: how much of it is done before its first result is written depends on the batch."""
     program = Program(ImageSpec(1, 3, 4, 4))
     x = program.values()
     with program.phase("channel"):
-        h = program.linear(x.window(-1, -1), numbers(1, 64))
-        program.linear(h, numbers(64, 64), None, None, h)
+        h = program.linear(x.window(-1, -1), values(1, 64))
+        program.linear(h, values(64, 64), None, None, h)
         program.output(0, h)
     with pytest.raises(ProgramError, match="writes over what it reads"):
         pack(program)
 
 
 def test_a_forked_process_draws_too() -> None:
-    """Threads do not survive a fork; the child makes its own."""
+    """Threads do not survive a fork; the child process makes its own."""
     script = (
         "import os, sys, torch, rastrum\n"
         "torch.set_num_threads(2)\n"
@@ -636,7 +636,7 @@ def test_without_numba_torch_draws_and_says_so_once(monkeypatch: pytest.MonkeyPa
 
 
 def test_flushed_denormals_are_noticed() -> None:
-    """Another library may switch them off: drawing goes on, coding is refused, and the golden program would show it."""
+    """Another library may switch them off: sampling continues, coding is refused, and the golden program would show it."""
     model = built("pixelcnn", ImageSpec(1, 4, 4, 2))
     images = rastrum.sample(model, 2)
     blob = rastrum.compress(model, images)

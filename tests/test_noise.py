@@ -50,7 +50,7 @@ def test_counter_and_key_are_as_stated() -> None:
 
 
 def test_golden_values() -> None:
-    """The draws of seed 0 and 1: a change here changes every sample anyone ever made."""
+    """The noise of seeds 0 and 1: a change here would change every sample of every user."""
     assert (uniform(0, [0, 1], 0, 3) * 2**24).tolist() == [[6694888, 7000261, 5832300], [16311500, 7184664, 12939839]]
     assert (uniform(1, [2], 783, 2) * 2**24).tolist() == [[6335593, 4127504]]
     expected = [[-0.9194449451040678, -0.49948851393839844, -1.5816414587071492, -0.034926804406688446]]
@@ -58,7 +58,7 @@ def test_golden_values() -> None:
 
 
 def test_noise_belongs_to_the_decision() -> None:
-    """Any split into batches and blocks, whatever its size, gives the same numbers."""
+    """Any split into batches and blocks, whatever its size, gives the same noise."""
     whole = uniform(3, np.arange(40), 0, 1100)
     assert np.array_equal(whole[5:9, 100:900], uniform(3, range(5, 9), 100, 800))
     assert np.array_equal(whole[[30, 2, 2], 7:8], uniform(3, [30, 2, 2], 7, 1))
@@ -114,6 +114,6 @@ def test_normal_is_the_inverse_cdf_at_the_middle_of_the_cell() -> None:
     ],
 )
 def test_numbers_that_do_not_fit_are_refused(arguments, message) -> None:
-    """A number that a word cannot hold would silently repeat other noise."""
+    """A value that does not fit its word would silently repeat other noise."""
     with pytest.raises(ValueError, match=message):
         uniform(*arguments)

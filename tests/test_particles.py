@@ -31,7 +31,7 @@ KINDS: dict[str, Callable[[], RasterModel]] = {
 
 
 def moved(name: str, spec: ImageSpec, by: float, seed: int) -> RasterModel:
-    """A tiny model whose values depend on each other, and are not quite certain."""
+    """A tiny model whose values depend on each other and are not nearly certain."""
     model = rastrum.build(name, spec, preset="tiny", seed=1).double()
     assert isinstance(model, RasterModel)
     model.initialise(images(spec, 8))
@@ -157,7 +157,8 @@ def test_all_and_nothing_known() -> None:
 
 
 def test_choosing_is_systematic() -> None:
-    """Of K particles chosen at (n + u) / K, particle k is there ⌊K w_k⌋ or ⌈K w_k⌉ times, and K w_k on average over u; none of weight 0."""
+    """Of K particles chosen at (n + u) / K, particle k occurs ⌊K w_k⌋ or ⌈K w_k⌉ times, and K w_k times on average over u; none of weight 0
+    occurs."""
     share = torch.tensor([[0.05, 0.0, 0.5, 0.15, 0.3], [0.2, 0.2, 0.2, 0.2, 0.2]], dtype=torch.float64)
     weights, total, count = share.log() - 700, torch.zeros(2, 5), 1000
     for n in range(count):
@@ -187,7 +188,7 @@ def test_bad_input_is_refused() -> None:
 
 @pytest.mark.parametrize("options", [{}, {"particles": 30}], ids=str)
 def test_frames_end_in_the_completions(options: dict[str, Any]) -> None:
-    """As walked, and by particles, two images at a time; what is known is there from the first frame on."""
+    """For the plain walk and for particles, two images at a time; known values are shown from the first frame on."""
     model = KINDS["gated"]()
     x, known = images(model.spec, 3), late(model)
     frames = list(complete_frames(model, x, known, num_samples=2, seed=5, **options))
@@ -196,7 +197,7 @@ def test_frames_end_in_the_completions(options: dict[str, Any]) -> None:
     assert [frame.fraction for frame in frames] == ([0, 2 / 3, 1] if options else [0, 1 / 2, 1])
     values = [frame.values.unflatten(0, (3, 2)) for frame in frames if frame.values is not None]
     assert torch.equal(values[-1], drawn.long())
-    assert torch.equal(values[0][:, :, known], x[:, None].expand_as(drawn)[:, :, known]) or not options   # a plain walk meets them later
+    assert torch.equal(values[0][:, :, known], x[:, None].expand_as(drawn)[:, :, known]) or not options   # a plain walk reaches them later
     assert all(bool(frame.info["known"][:, known].all()) for frame in frames)
     if options:
         assert torch.equal(frames[-1].info["log_weights"], expected[1]) and bool(frames[-1].info["known"].all())

@@ -1,4 +1,4 @@
-"""Pictures: pixels stand where they should, colours say what they should, files are whole or not there."""
+"""Pictures: pixels are where they should be, colours mean what they should, files are complete or absent."""
 
 import io
 import math
@@ -82,13 +82,13 @@ def test_labels_make_room_and_move_nothing_else():
     ],
 )
 def test_bad_input_is_named(call, named):
-    """A user reads what was wrong, not where it crashed."""
+    """The message says what was wrong."""
     with pytest.raises(ValueError, match=named):
         call()
 
 
 def test_unknown_is_hatched_and_known_is_not():
-    """Hatching stands exactly where a value is unknown, in sheets of completions and in walks under way."""
+    """Hatching covers exactly the unknown values, in sheets of completions and in unfinished walks."""
     known = torch.tensor([[True, False], [True, True]])
     cell = pixels(pictures.tiles(torch.zeros(1, 1, 2, 2), 12, known)[0])
     hatched = (cell.reshape(2, 12, 2, 12, 3).transpose(0, 2, 1, 3, 4) != 0).any(-1)
@@ -109,7 +109,7 @@ def test_a_walk_shows_what_is_decided_in_any_order():
 @settings(max_examples=30)
 @given(st.floats(-2, 10), st.floats(-2, 10), st.floats(1, 6), st.floats(1, 6), st.integers(4, 12))
 def test_a_window_is_outlined_where_it_is(row, column, height, width, scale):
-    """Red lies on the outline and nowhere else; its weighted middle is the centre of a window inside, to an enlarged pixel."""
+    """Only the outline is red; for a window inside, its weighted middle is the centre, up to one enlarged pixel."""
     picture = pictures.draw_window(Image.new("RGB", (9 * scale, 8 * scale)), (row, column, height, width), scale)
     red = pixels(picture)[..., 0] / pictures.RED[0]
     low, high = (np.array([row, column]) + 0.5 + sign * np.array([height, width]) / 2 for sign in (-1, 1))
@@ -125,7 +125,7 @@ def test_a_window_is_outlined_where_it_is(row, column, height, width, scale):
         assert red[int((row + 0.5) * scale), int((column + 0.5) * scale)] == 0 or min(height, width) * scale <= 2 * max(1, scale / 5) + 2
 
 
-def test_a_window_of_one_pixel_stands_on_that_pixel():
+def test_a_window_of_one_pixel_lies_on_that_pixel():
     """The centre of the first pixel is (0, 0): the convention of a Frame's window."""
     picture = pixels(pictures.draw_window(Image.new("RGB", (40, 40)), torch.tensor([1.0, 2.0, 1.0, 1.0]), 10))
     y, x = np.nonzero(picture[..., 0])
@@ -145,7 +145,7 @@ def test_strokes_have_two_colours_on_white():
 @pytest.mark.parametrize("attention", [True, False])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_reconstructions_are_drawn_with_and_without_windows(attention, channels):
-    """Real frames of a real model: every part where there is one, and none invented where there is not."""
+    """Real frames of a real model: every part that a frame has is drawn, and no other."""
     spec = ImageSpec(channels, 6, 8, 4)
     model = rastrum.build("draw", spec, preset="tiny", attention=attention)
     x = torch.randint(0, 4, (2, *spec.shape))
@@ -167,7 +167,7 @@ def test_reconstructions_are_drawn_with_and_without_windows(attention, channels)
 
 
 def test_a_context_picture_tells_the_five_kinds_apart():
-    """Each place has the colour of what it is; a decision that sees itself is shown as a fault and still marked."""
+    """Each pixel has the colour of its kind; a decision that sees itself is shown as a fault and still marked."""
     seen, promised = np.zeros((3, 3), bool), np.zeros((3, 3), bool)
     seen[0], promised[0] = [True, True, False], [True, True, True]
     seen[2, 2] = True
@@ -187,7 +187,7 @@ def test_a_context_picture_tells_the_five_kinds_apart():
 
 
 def test_plots_draw_and_leave_matplotlib_alone():
-    """Every plot is a picture of some size, and pyplot was never touched."""
+    """Every plot is a picture of some size, and pyplot is not used."""
     import sys
 
     loaded = "matplotlib.pyplot" in sys.modules
@@ -207,7 +207,7 @@ def test_plots_draw_and_leave_matplotlib_alone():
 
 
 def test_an_animation_loops_holds_and_keeps_its_pixels():
-    """What is decoded from the file is what went in: exactly up to 255 colours, closely above; the last frame stays."""
+    """The decoded file has the same pixels, exactly up to 255 colours and approximately above; the last frame is held."""
     x = torch.randint(0, 17, (6, 1, 8, 8)) / 16
     order = torch.arange(64)
     sheets = [animations.frame_sheet(Frame(x * (order < t).view(8, 8), None, t / 64), 3, 5, order) for t in range(0, 65, 4)]
@@ -230,8 +230,8 @@ def test_an_animation_loops_holds_and_keeps_its_pixels():
     assert len(frames_of(animations.encode_animation(noise))) == 2
 
 
-def test_files_are_whole_or_not_there(tmp_path):
-    """A picture replaces the old one at once; where writing fails the old one stays and nothing is left behind."""
+def test_files_are_complete_or_absent(tmp_path):
+    """A picture replaces the old one at once; if writing fails, the old one stays and no other file is left."""
     path = tmp_path / "a.png"
     x = torch.rand(1, 3, 5, 7)
     for _ in range(2):

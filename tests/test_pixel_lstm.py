@@ -15,7 +15,7 @@ from rastrum.models.pixel_lstm import Layer, PixelLSTM
 @pytest.mark.parametrize("spec", [ImageSpec(1, 3, 4, 2), ImageSpec(3, 2, 3, 5)], ids=str)
 @pytest.mark.parametrize("condition", [None, ConditionSpec("vector", 2)], ids=str)
 def test_it_is_torchs_lstm(spec: ImageSpec, condition: ConditionSpec | None) -> None:
-    """A one-hot of the channel and the value before it through ``nn.LSTMCell``, whose gates lie as i, f, g, o."""
+    """A one-hot of the channel and the value before it through ``nn.LSTMCell``, whose gates have the order i, f, g, o."""
     model, x, vector = lively("pixel-lstm", spec, condition), images(spec, 3), conditions(condition, 3)
     assert isinstance(model, PixelLSTM)
     units, channels, batch = model.config.units, spec.channels, len(x)
@@ -69,7 +69,7 @@ def test_some_units_begin_by_remembering_a_row() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_no_images_have_a_gradient(dtype: torch.dtype) -> None:
-    """In the compiled scan and in torch's: one of nothing."""
+    """For a batch of no images, in the compiled scan and in torch's, gradients are zero."""
     model = rastrum.build("pixel-lstm", ImageSpec(3, 2, 2, 4), preset="tiny").to(dtype)
     assert isinstance(model, PixelLSTM)
     logs = model.log_prob(torch.zeros(0, 3, 2, 2, dtype=torch.int64))

@@ -1,4 +1,4 @@
-"""The models in the package: small, with a card that says how they were made, and of use at once."""
+"""The bundled models: small, usable at once, with a card that says how they were made."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_a_card_is_made_of_config_json(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_model_in_the_package(name: str) -> None:
-    """At most 2 MB of weights, made by the recipe of its name, whose expected score it repeats; it draws and scores, as conditioned."""
+    """At most 2 MB of weights, trained by the recipe of its name, with its expected score; it samples and scores as its condition says."""
     folder = BUNDLED_FOLDER / name.removeprefix("rastrum/")
     assert (folder / "model.safetensors").stat().st_size <= 2e6 and (folder / "samples.png").exists()
     origin, recipe, model = read_origin(name), RECIPES[folder.name], rastrum.load(name)

@@ -1,4 +1,4 @@
-"""The step program by itself: phases in their order, recurrences in both directions, and what the builder refuses."""
+"""The step program on its own: phases in their order, recurrences in both directions, and what the builder refuses."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def lower(p: dict[str, Tensor], program: Program) -> None:
 
 @pytest.mark.parametrize("size", [(4, 5), (1, 4), (5, 1), (2, 2)])
 def test_diagonal_lstm_of_two_directions_equals_its_forward(size: tuple[int, int]) -> None:
-    """Row, reversed row, row, pixel: a bidirectional recurrence fits the phases, and its step is its forward."""
+    """Row, reversed row, row, pixel: a bidirectional recurrence fits the phases, and its step equals its forward."""
     p, batch, spec = parameters(0), 3, ImageSpec(1, *size, 5)
     x = torch.randint(0, 5, (batch, *size), generator=torch.Generator().manual_seed(1))
     program = Program(spec)
@@ -124,7 +124,7 @@ def test_diagonal_lstm_of_two_directions_equals_its_forward(size: tuple[int, int
 
 
 def test_an_unread_output_still_runs_its_phases() -> None:
-    """Known values are written without asking for the distribution: what follows is the same."""
+    """If known values are written without asking for the distribution, what follows is the same."""
     p, spec = parameters(3), ImageSpec(1, 3, 4, 5)
     x = torch.randint(0, 5, (2, 12), generator=torch.Generator().manual_seed(1))
     runs = []
@@ -168,19 +168,20 @@ def test_the_builder_refuses_what_does_not_fit() -> None:
         program.linear(x, torch.zeros(2, 2))
 
 
-def test_a_gate_whose_map_others_read_leaves_it_alone() -> None:
-    """Factors are folded into what writes a map only if gates alone read it; either way the numbers are tanh · σ, also on top of a bias."""
+def test_a_gates_factor_stays_out_of_a_map_that_others_read() -> None:
+    """Factors are folded into the weights that write a map only if gates alone read it; the result is tanh · σ either way, also with a
+    bias."""
     spec, generator = ImageSpec(1, 2, 3, 4), torch.Generator().manual_seed(0)
     weight, bias, again, out = (torch.randn(*shape, generator=generator, dtype=torch.float64) for shape in ((1, 6), (6,), (1, 6), (3, 6)))
     for shown in (False, True):
         program = Program(spec)
         x = program.values()
         with program.phase("row"):
-            sums = program.linear(x, weight, bias)
-            program.linear(x, again, initial=sums, destination=sums)
-            opened = program.apply("gate", sums)
+            gates = program.linear(x, weight, bias)
+            program.linear(x, again, initial=gates, destination=gates)
+            opened = program.apply("gate", gates)
         for _ in program.each_group():
-            program.output(0, program.linear(opened, out, initial=sums if shown else None))
+            program.output(0, program.linear(opened, out, initial=gates if shown else None))
         run = TorchInterpreter(program, 1, torch.float64, torch.device("cpu"))
         assert len(run._folded) == (0 if shown else 3)
         for t, value in enumerate((3, 0, 2)):
@@ -195,7 +196,8 @@ def test_a_gate_whose_map_others_read_leaves_it_alone() -> None:
 
 
 def test_a_map_of_its_own_pixel_keeps_one_column() -> None:
-    """Only where nothing looks at another column or row of it; half of x(left), twice that to the output, or twice what lies left of it."""
+    """Only if nothing reads another column or row of the map. The map is half of x(left); the output is twice it, or twice its left
+    neighbour."""
     spec, weight = ImageSpec(1, 2, 4, 5), torch.tensor([[0.5]], dtype=torch.float64)
     for read, columns in (("own", 1), ("left", 4), ("row", 4)):
         program = Program(spec)
@@ -220,8 +222,8 @@ def test_a_map_of_its_own_pixel_keeps_one_column() -> None:
         torch.testing.assert_close(torch.tensor(shown, dtype=torch.float64), expected)
 
 
-def test_the_documents_and_the_codes_say_what_the_table_of_operations_says() -> None:
-    """Operands of every operation, in the builder's order; a code of its own for each; arithmetic.md defines each."""
+def test_documents_and_codes_agree_with_the_table_of_operations() -> None:
+    """Operands of every operation in the builder's order, a distinct code for each, and a definition of each in arithmetic.md."""
     rows = re.findall(r"^\| `(\w+)` \| (\S+) \| (\S+) \| (\d) \| (\S*) \|", (DOCS / "program.md").read_text(), re.M)
     said = [(name, *(0 if parts == "any" else int(parts) for parts in sizes), place == "yes") for name, *sizes, place in rows]
     assert said == [(kind, rule.source, rule.destination, rule.base, rule.in_place) for kind, rule in OPERATIONS.items()]
@@ -231,7 +233,7 @@ def test_the_documents_and_the_codes_say_what_the_table_of_operations_says() -> 
     assert OPERATIONS.keys() <= {name.strip() for cell in cells for name in cell.split(",")}
 
 
-def test_a_program_is_kept_until_a_number_changes_and_a_subclass_is_asked_each_time() -> None:
+def test_a_program_is_kept_until_a_parameter_changes_and_not_for_a_subclass() -> None:
     model: Any = rastrum.build("gated-pixelcnn", ImageSpec(1, 4, 4, 4), "tiny", seed=0)
     first = model.lowered()
     assert model.lowered() is first

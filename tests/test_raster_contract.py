@@ -160,7 +160,8 @@ def test_program_equals_forward(case: tuple[str, str]) -> None:
 
 @pytest.mark.parametrize("case", LOWERED, ids=str)
 def test_the_native_interpreter_follows_the_forward(case: tuple[str, str]) -> None:
-    """Its float32 is as near to float64 as the float32 forward's, on random images and on its own samples; it draws what float64 draws."""
+    """Its float32 is as near to float64 as the float32 forward's, on random images and on its own samples; its samples are those of
+    float64."""
     exact, x, condition = make(case)
     model = deepcopy(exact).float()
     drawn = rastrum.sample(model, len(x), condition, seed=7, backend="native").long()
@@ -203,7 +204,7 @@ def test_all_images_sum_to_one_and_samples_follow(case: tuple[str, str]) -> None
 
 @pytest.mark.parametrize("case", TOYS, ids=str)
 def test_completion_keeps_what_is_known_and_follows_the_conditional(case: tuple[str, str]) -> None:
-    """With a known beginning, the rest has exactly the conditional distribution; the images differ among themselves."""
+    """With a known beginning, the rest has exactly the conditional distribution; the images differ from one another."""
     model, everything = toy(case)
     known = torch.zeros(model.spec.size, dtype=torch.bool)
     known[model.order[: model.spec.size // 2]] = True
@@ -238,8 +239,8 @@ def test_naive_and_cached_draw_the_same_whatever_the_split(case: tuple[str, str]
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_streams_decode_and_cost_what_they_should(case: tuple[str, str]) -> None:
-    """Encode → decode is exact for any image; the ideal length of sampled ones is −log2 p to 0.1 % + 1 byte an image."""
+def test_streams_decode_and_have_the_ideal_length(case: tuple[str, str]) -> None:
+    """Encode → decode is exact for any image; the ideal length of sampled ones is −log2 p up to 0.1 % + 1 byte per image."""
     model, x, condition = make(case)
     x = torch.cat([x, torch.zeros_like(x), rastrum.sample(model, 3, condition, seed=1).long()])
     condition = None if condition is None else condition.repeat(3, *([1] * (condition.dim() - 1)))
@@ -277,7 +278,7 @@ def test_a_few_steps_of_training_lower_the_loss(name: str) -> None:
 
 @pytest.mark.parametrize("name", RASTER)
 def test_forced_walk_and_frames(name: str) -> None:
-    """Forcing an image gives that image back; Frames run from empty to finished, one a row."""
+    """Forcing an image gives that image back; Frames go from empty to finished, one per row."""
     spec = ImageSpec(3, 3, 4, 5)
     model = lively(name, spec)
     x = images(spec, 2)
@@ -289,7 +290,7 @@ def test_forced_walk_and_frames(name: str) -> None:
 
 @pytest.mark.parametrize("name", RASTER)
 def test_a_distribution_outlives_its_step(name: str) -> None:
-    """Collected along the way, the conditionals are still those of the whole image at the end."""
+    """The conditionals collected during a walk still equal those of the whole image at its end."""
     spec = ImageSpec(3, 3, 2, 4)
     model, x = lively(name, spec), images(spec, 2)
     state, kept = model.init(2), []
@@ -342,14 +343,14 @@ def test_levels_of_any_integer_type(name: str) -> None:
         ("row-lstm", {"output_layers": 0}, "output_layers: expected a whole number of at least 1, got 0"),
     ],
 )
-def test_settings_that_cannot_be_are_refused(name: str, options: dict[str, Any], says: str) -> None:
+def test_bad_settings_are_refused(name: str, options: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         rastrum.build(name, ImageSpec(3, 4, 4, 4), preset="tiny", **options)
 
 
 @pytest.mark.parametrize("name", [name for name, _ in VARIANTS.values()])
 def test_the_paper_preset_is_the_published_network(name: str) -> None:
-    """Both options, 1,024 hidden channels for colour and 32 for grey; in smaller presets neither, and then no parameters for them."""
+    """Both options, 1,024 hidden channels for colour and 32 for grey; smaller presets have neither, and no parameters for them."""
     for channels, hidden in ((1, 32), (3, 1026)):                         # 1,024 rounded up to a multiple of 3
         config = MODELS[name].preset("paper", ImageSpec(channels, 28, 28, 256))
         assert (config.skip, config.output_layers, config.hidden) == (True, 2, hidden)
@@ -366,7 +367,7 @@ def test_a_still_model_refuses_a_video(name: str) -> None:
 
 
 def test_float32_initialises_as_float64_does() -> None:
-    """On eight tiny binary images much of the network sees nothing but rounding: it must not be normalised."""
+    """On eight tiny binary images much of the network differs only by rounding, which must not be normalised."""
     spec = ImageSpec(3, 1, 2, 2)
     for seed in range(3):
         x = images(spec, 8, seed)

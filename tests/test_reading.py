@@ -1,4 +1,4 @@
-"""Classifying by reading alone: against its equations, finite differences, and networks of the same size that see the whole image."""
+"""Classifying by glimpses: compared with its equations, finite differences, and networks of the same size that see the whole image."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ def reference_filters(parameters: np.ndarray, n: int, height: int, width: int) -
     stride = (max(height, width) - 1) / (n - 1) * math.exp(parameters[3])
     banks = []
     for tilde, size in ((parameters[1], height), (parameters[0], width)):
-        places = (size + 1) / 2 * (tilde + 1) + (np.arange(1, n + 1) - n / 2 - 0.5) * stride
-        bank = np.exp(-((np.arange(1, size + 1) - places[:, None]) ** 2) / (2 * math.exp(parameters[2])))
+        centres = (size + 1) / 2 * (tilde + 1) + (np.arange(1, n + 1) - n / 2 - 0.5) * stride
+        bank = np.exp(-((np.arange(1, size + 1) - centres[:, None]) ** 2) / (2 * math.exp(parameters[2])))
         banks.append(bank / bank.sum(1, keepdims=True))
     return banks[0], banks[1]
 
 
 @pytest.mark.parametrize("spec", [SPEC, ImageSpec(3, 5, 8, 17)], ids=str)
 def test_logits_follow_the_equations(spec: ImageSpec) -> None:
-    """Every look, one image at a time, in numpy; boxes say where the filters stand."""
+    """Every glimpse in numpy, one image at a time; boxes show where the filters are."""
     model = make(spec).double()
     with torch.no_grad():
         for parameter in model.parameters():
@@ -62,8 +62,8 @@ def test_logits_follow_the_equations(spec: ImageSpec) -> None:
             height = (max(spec.height, spec.width) - 1) * math.exp(p[3]) + 1
             assert boxes[b, t, 2].item() == pytest.approx(height)
             assert boxes[b, t, 0].item() == pytest.approx((spec.height + 1) / 2 * (p[1] + 1) - 1)
-            told = np.concatenate([math.exp(p[4]) * seen.transpose(1, 0, 2).ravel(), p[:4]])
-            features = np.maximum(w["features.weight"] @ told + w["features.bias"], 0)
+            inputs = np.concatenate([math.exp(p[4]) * seen.transpose(1, 0, 2).ravel(), p[:4]])
+            features = np.maximum(w["features.weight"] @ inputs + w["features.bias"], 0)
             o, f, i, g = np.split(w["memory.weight"] @ np.concatenate([features, hidden]) + w["memory.bias"], 4)
             memory = sigmoid(f) * memory + sigmoid(i) * np.tanh(g)
             hidden = sigmoid(o) * np.tanh(memory)
@@ -71,7 +71,7 @@ def test_logits_follow_the_equations(spec: ImageSpec) -> None:
 
 
 def test_the_error_moves_the_window() -> None:
-    """The gradient of the loss by what places the windows equals finite differences in float64, and none of it is zero."""
+    """The gradient of the loss by the window parameters equals finite differences in float64, and is nowhere zero."""
     model = make().double()
     x, labels = images(4), torch.tensor([0, 1, 2, 1])
     model.loss(x, labels).sum().backward()
@@ -88,7 +88,7 @@ def test_the_error_moves_the_window() -> None:
 
 
 def test_the_first_window_is_the_whole_image() -> None:
-    """From edge to edge with no pixel unseen, whatever the image; the later ones have half its side."""
+    """It reaches from edge to edge with no pixel unseen, for any image; later windows have half its side."""
     model = make(ImageSpec(1, 60, 60), ReadingConfig(), 10)
     boxes, glimpses = model.glimpses(images(3, ImageSpec(1, 60, 60)))
     assert torch.allclose(boxes[:, 0], torch.tensor([29.5, 29.5, 60.0, 60.0]))
@@ -103,7 +103,7 @@ def test_the_first_window_is_the_whole_image() -> None:
 @pytest.mark.parametrize("convolutional", [False, True])
 @pytest.mark.parametrize("size", [60, 100])
 def test_the_same_size_is_the_same_size(convolutional: bool, size: int) -> None:
-    """Within 5 % of the reading network's parameters; one that cannot come near says so."""
+    """Within 5 % of the reading network's parameters; a size that cannot be reached is refused."""
     spec = ImageSpec(1, size, size)
     count = sum(p.numel() for p in make(spec, ReadingConfig(), 10).parameters())
     whole = WholeImageClassifier(spec, 10, count, convolutional)
@@ -115,7 +115,7 @@ def test_the_same_size_is_the_same_size(convolutional: bool, size: int) -> None:
 
 @pytest.mark.parametrize("kind", ["reading", "perceptron", "convolutional"])
 def test_learning_lowers_the_loss(kind: str) -> None:
-    """Which corner is bright: a few steps from chance, for all three."""
+    """Which corner is bright: all three networks do better than chance after a few steps."""
     spec = ImageSpec(1, 8, 8, 16)
     torch.manual_seed(0)
     model = ReadingClassifier(spec, 2, SMALL) if kind == "reading" else WholeImageClassifier(spec, 2, 2800, kind == "convolutional")

@@ -1,4 +1,4 @@
-"""What the README shows works as it stands: the Python example, the commands in their order, the pictures."""
+"""What the README shows works: the Python example, the commands in their order, the pictures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_the_python_example_runs() -> None:
 
 
 def test_the_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In an empty folder, one after another; only the training is cut short."""
+    """They run in an empty folder, one after another; only the training is shortened."""
     monkeypatch.chdir(tmp_path)
     commands = [shlex.split(line, comments=True) for line in TEXT.splitlines() if line.startswith(".venv/bin/")]
     assert {"train", "sample", "check"} <= {command[0] for _, *command in commands}
@@ -37,6 +37,6 @@ def test_the_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert {"digits.png", "digits.gif", "context.png", "fives.png"} <= {path.name for path in tmp_path.iterdir()}
 
 
-def test_its_links_lead_somewhere() -> None:
+def test_its_links_exist() -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", TEXT):
         assert target.startswith("https://") or (ROOT / target).exists(), target

@@ -22,7 +22,7 @@ from rastrum.recipes.recipe import Budget, Published, Settings
 from rastrum.train import check_config
 
 SMALL = [name for name in RECIPES if not name.endswith(("-paper", "-large"))]
-# What data sets hold where the options say nothing.
+# Image shape and levels of the data sets without options.
 SHAPES: dict[str, tuple[int, int, int, int]] = {
     "digits": (1, 8, 8, 17), "mnist": (1, 28, 28, 256), "fashion-mnist": (1, 28, 28, 256), "binarized-mnist": (1, 28, 28, 2),
     "omniglot": (1, 28, 28, 256), "cifar10": (3, 32, 32, 256), "dead-leaves": (1, 32, 32, 256), "bsds300": (3, 32, 32, 256),
@@ -46,8 +46,8 @@ def test_a_recipe_names_its_system_its_images_and_a_budget(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_what_was_measured_is_said_as_a_whole(name: str) -> None:
-    """A score has an error, a budget and hardware; it is of images that were held out; its kind is the model's."""
+def test_measured_scores_are_complete(name: str) -> None:
+    """A score has an error, a budget and hardware, is of held-out images, and has the model's kind."""
     recipe = RECIPES[name]
     assert (recipe.expected is None) == (not recipe.budget)
     if recipe.expected is None:
@@ -60,7 +60,7 @@ def test_what_was_measured_is_said_as_a_whole(name: str) -> None:
     assert any(line.startswith("Settings") for line in recipe.facts()) == (recipe.tuned_on is not None)
 
 
-def test_scores_that_were_tuned_on_test_images_say_so(capsys: pytest.CaptureFixture[str]) -> None:
+def test_scores_that_were_tuned_on_test_images_are_marked(capsys: pytest.CaptureFixture[str]) -> None:
     tuned = {name for name, recipe in RECIPES.items() if recipe.tuned_on == "test"}
     videos = {name for name, recipe in RECIPES.items() if recipe.system == "video-pixel-network" and recipe.expected}
     assert videos | {"draw-digits", "conv-draw-cifar10", "row-lstm-mnist-classes", "row-lstm-placed-mnist"} <= tuned
@@ -72,7 +72,7 @@ def test_scores_that_were_tuned_on_test_images_say_so(capsys: pytest.CaptureFixt
 
 
 def test_a_line_per_recipe_at_80_columns(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Grouped by images, of one unit each; as they were measured."""
+    """Recipes are grouped by data set, each group has one unit, and scores are printed as measured."""
     monkeypatch.setenv("COLUMNS", "80")
     assert main(["recipes"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -149,7 +149,8 @@ def test_unchanged_settings_give_the_same_recipe(name: str) -> None:
 
 
 def test_a_run_may_begin_with_the_weights_of_another(tmp_path: Path) -> None:
-    """A class-conditional model begins with an unconditional one's weights; what only it has stays fresh; what does not fit is named."""
+    """A class-conditional model starts with an unconditional one's weights; its other parameters stay as initialised; a mismatch is
+    refused."""
     recipe, data = RECIPES["gated-pixelcnn-digits"], digits()
     first = build_model(replace(recipe, conditional=False, run=replace(recipe.run, seed=7)), data)
     first.save_pretrained(tmp_path)

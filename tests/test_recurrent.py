@@ -1,4 +1,4 @@
-"""Recurrences along lines: equal to their equations, pixel by pixel, forward and back, in torch and compiled."""
+"""Recurrences along lines: equal to their equations, pixel by pixel, forward and backward, in torch and compiled."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ State = dict[tuple[int, int], Tensor]
 
 
 def by_pixel(scan: Scan, gates: Tensor) -> Tensor:
-    """The scan as its equations say it: gates (B, H, W, 4n) → h (B, H, W, n)."""
+    """The scan as in its equations: gates (B, H, W, 4n) → h (B, H, W, n)."""
     batch, height, width, _ = gates.shape
     first_h, first_c = scan.first_h.expand(batch, -1), scan.first_c.expand(batch, -1)
     h: State = {}
@@ -26,8 +26,8 @@ def by_pixel(scan: Scan, gates: Tensor) -> Tensor:
             else:
                 seen, kept = [(i - 1, j + offset) for offset in scan.offsets], (i - 1, j)
             total = gates[:, i, j]
-            for place, weight in zip(seen, scan.weights, strict=True):
-                total = total + h.get(place, first_h) @ weight
+            for position, weight in zip(seen, scan.weights, strict=True):
+                total = total + h.get(position, first_h) @ weight
             o, f, *u, into, g = total.unflatten(1, (scan.groups, scan.cell.gates, -1)).unbind(2)
             cell = torch.sigmoid(f) * c.get(kept, first_c).unflatten(1, (scan.groups, -1)) + torch.sigmoid(into) * torch.tanh(g)
             if u:                                                         # a spatial LSTM: a second gate, for the cell above
@@ -55,7 +55,7 @@ def build(kind: str, units: int, groups: int, dtype: torch.dtype, generator: tor
 @pytest.mark.parametrize("size", [(4, 5), (1, 4), (5, 1), (6, 3)], ids=str)
 @pytest.mark.parametrize("kind", ["row", "from left", "from right", "lines", "spatial"])
 def test_a_scan_is_its_equations(kind: str, size: tuple[int, int], units: int, groups: int, dtype: torch.dtype) -> None:
-    """Values and every gradient, learned initial states among them; float64 by torch, float32 compiled."""
+    """Values and every gradient, including learned initial states; float64 in torch, float32 compiled."""
     generator = torch.Generator().manual_seed(0)
     scan = build(kind, units, groups, dtype, generator)
     gates = torch.randn(3, *size, scan.cell.gates * units, generator=generator, dtype=dtype, requires_grad=True)
@@ -70,7 +70,8 @@ def test_a_scan_is_its_equations(kind: str, size: tuple[int, int], units: int, g
 
 @pytest.mark.parametrize("kind", ["row", "from left", "from right", "spatial"])
 def test_images_do_not_meet_in_a_compiled_scan(kind: str) -> None:
-    """The same bits alone, in a batch, and where no gradient is asked for, when all images share an arena; the way back leaves it whole."""
+    """An image has the same bits alone, in a batch, and without a gradient, when all images share an arena; the backward pass keeps it
+    intact."""
     generator = torch.Generator().manual_seed(0)
     scan = build(kind, 6, 3, torch.float32, generator)
     gates = torch.randn(4, 3, 5, 6 * scan.cell.gates, generator=generator, requires_grad=True)
@@ -87,7 +88,7 @@ def test_images_do_not_meet_in_a_compiled_scan(kind: str) -> None:
 
 @pytest.mark.parametrize("size", [(3, 4), (1, 1), (4, 2)], ids=str)
 def test_a_skewed_map_has_diagonals_for_columns(size: tuple[int, int]) -> None:
-    """Row i stands i columns to the right, zeros elsewhere, and unskewing gives the map back."""
+    """Row i is moved i columns to the right, with zeros elsewhere, and unskewing restores the map."""
     height, width = size
     x = torch.arange(1.0, 1 + 2 * height * width).view(2, height, width, 1)
     skewed = skew(x)

@@ -1,4 +1,4 @@
-"""Commands score and draw on what a model was made for, and say so: preprocessing is part of a score."""
+"""Commands use the data and preprocessing that a model was made for, and name them, because they are part of a score."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def nats_of(folder: Path, data: Dataset) -> float:
 
 
 def test_a_model_is_scored_on_the_images_that_it_was_made_for(thresholded: Path, answered: Answered) -> None:
-    """Without flags: thresholded, since it learned thresholded images. Randomly binarised ones cost it nats, and are named."""
+    """Without flags images are thresholded, as in training. Randomly binarised images cost more nats, and the output names them."""
     nats = {how: nats_of(thresholded, load_dataset("digits", "test", DataOptions(binarise=how))) for how in ("threshold", "static")}
     assert nats["static"] > nats["threshold"] + 1
     own = answered("evaluate", thresholded)
@@ -100,7 +100,7 @@ def test_every_answer_names_the_preprocessing(
     assert facts["preprocessing"]["binarise"] == facts["trained_on"]["binarise"] == "threshold" and facts["as_trained"]
 
 
-def test_reconstructions_too(said: Callable[..., str], answered: Answered, tmp_path: Path) -> None:
+def test_reconstructions_use_the_same_preprocessing(said: Callable[..., str], answered: Answered, tmp_path: Path) -> None:
     folder = trained(tmp_path / "draw", DataOptions(binarise="dynamic"), system="draw")
     out = ("--count", 2, "--out", tmp_path / "x.png")
     assert "digits test, dynamic binarisation (one fixed draw), as in training" in said("reconstruct", folder, *out)
@@ -108,7 +108,8 @@ def test_reconstructions_too(said: Callable[..., str], answered: Answered, tmp_p
 
 
 def test_own_images_are_preprocessed_as_in_training(thresholded: Path, answered: Answered, tmp_path: Path) -> None:
-    """A grey digit of the test set as a picture costs what it costs in the data set; of another size and in colour it is made to fit."""
+    """A grey digit of the test set as a picture costs what it costs in the data set; a picture of another size and in colour is
+    converted."""
     digit = load_dataset("digits", "test", DataOptions(levels=256)).images[0, 0]
     Image.fromarray(digit.numpy()).save(tmp_path / "grey.png")
     test = load_dataset("digits", "test", DataOptions(binarise="threshold"))
@@ -120,7 +121,7 @@ def test_own_images_are_preprocessed_as_in_training(thresholded: Path, answered:
 
 
 def test_crops_are_cropped_again(said: Callable[..., str], answered: Answered, tmp_path: Path) -> None:
-    """Own data and other images: a part of each, where a model learned parts."""
+    """Images of its own data set and others are cropped, if the model was trained on crops."""
     folder = trained(tmp_path / "crops", DataOptions(crop=5))
     expected = nats_of(folder, load_dataset("digits", "test", DataOptions(crop=5)))
     assert answered("evaluate", folder)["nats"] == pytest.approx(expected)
@@ -131,14 +132,14 @@ def test_crops_are_cropped_again(said: Callable[..., str], answered: Answered, t
 
 
 @pytest.mark.parametrize(("held_out", "split"), [("train[1400:]", "train[1400:]"), ("test[:50]", "test[:50]"), ("test", "test")])
-def test_the_split_is_what_was_held_out(held_out: str, split: str, answered: Answered, tmp_path: Path) -> None:
+def test_the_split_is_the_held_out_one(held_out: str, split: str, answered: Answered, tmp_path: Path) -> None:
     folder = trained(tmp_path / "m", DataOptions(), held_out=held_out)
     assert answered("evaluate", folder)["split"] == split
     assert answered("evaluate", folder, "--split", "train[:7]")["images"] == 7
 
 
 def test_validation_images_are_not_the_test() -> None:
-    """Training was watched on them, so the score is of the test images."""
+    """They were evaluated during training, so the score is of the test images."""
     from rastrum.cli.source import held_out
 
     assert held_out(DataConfig(name="binarized-mnist", held_out="validation")) == "test"
@@ -146,7 +147,7 @@ def test_validation_images_are_not_the_test() -> None:
     assert held_out(DataConfig(name="mnist", train="test[:9000]", held_out="test[9000:]")) == "test[9000:]"
 
 
-def test_an_old_folder_behaves_as_before_and_says_what_it_does_not_know(
+def test_an_old_folder_behaves_as_before_and_names_what_is_unknown(
     old: Path, said: Callable[..., str], answered: Answered, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = answered("evaluate", old, "--data", "digits", "--count", 20)
@@ -156,7 +157,7 @@ def test_an_old_folder_behaves_as_before_and_says_what_it_does_not_know(
     assert "does not say how its images were made; give --data NAME or --images PATH" in capsys.readouterr().err
 
 
-def test_what_does_not_fit_is_refused(thresholded: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_conflicting_flags_are_refused(thresholded: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     folder = tmp_path / "grey"
     save_pretrained(rastrum.build("pixelcnn", ImageSpec(1, 8, 8, 17), "tiny"), folder, Origin(data=DataConfig(name="digits")))
     for argv, says in (

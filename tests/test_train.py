@@ -1,4 +1,4 @@
-"""The training loop: what a step is, that it repeats, that it learns, what it saves, and how it ends."""
+"""The training loop: its steps, reproducibility, learning, saved files, and how it ends."""
 
 import copy
 import errno
@@ -28,7 +28,7 @@ SPEC = ImageSpec(1, 4, 4, 3)
 
 
 def stripes(count: int = 64, spec: ImageSpec = SPEC) -> Dataset:
-    """Images whose columns are constant, told by their class: easy to learn."""
+    """Images whose columns are constant and given by their class: easy to learn."""
     generator = torch.Generator().manual_seed(0)
     columns = torch.randint(spec.levels, (count, spec.channels, 1, spec.width), generator=generator)
     images = columns.expand(count, *spec.shape).to(torch.uint8).contiguous()
@@ -70,7 +70,7 @@ def test_pieces_and_workers_change_nothing_but_rounding(micro_batch: int | None,
 
 @pytest.mark.parametrize("optimizer", ["adam", "rmsprop"])
 def test_a_step_is_that_of_the_optimizer_on_the_mean_loss(optimizer: str) -> None:
-    """Against the textbook formulas written out here, with clipping and the average, on the batches that the seed gives."""
+    """Compared with the textbook formulas, with clipping and averaging, on the batches that the seed gives."""
     data, model = stripes(), build("pixelcnn").double()
     theirs = copy.deepcopy(model)
     settings = config(4, ema=0.5, clip=0.7, betas=(0.8, 0.95), eps=1e-6, schedule="constant", micro_batch=None, optimizer=optimizer)
@@ -108,7 +108,7 @@ def test_a_step_is_that_of_the_optimizer_on_the_mean_loss(optimizer: str) -> Non
     [("gated-pixelcnn", SPEC, {}), ("pixelcnn++", ImageSpec(1, 4, 4, 16), {"dropout": 0.5}), ("draw", ImageSpec(1, 4, 4, 2), {})],
 )
 def test_the_same_seed_gives_the_same_run(name: str, spec: ImageSpec, overrides: dict[str, Any]) -> None:
-    """Bit for bit, noise of dropout and latents included, whatever torch's own stream holds, which is left as it was."""
+    """Bit for bit, including dropout and latents, whatever the state of torch's generator, which is left unchanged."""
     data = stripes(spec=spec)
     runs = []
     for own, seed in ((1, 0), (2, 0), (1, 1)):
@@ -129,7 +129,7 @@ def test_two_workers_repeat_themselves() -> None:
     assert torch.equal(weights(one), weights(other))
 
 
-def test_dynamic_binarisation_draws_afresh_and_repeats() -> None:
+def test_dynamic_binarisation_draws_again_and_repeats() -> None:
     data = load_dataset("digits", "train[:40]", DataOptions(binarise="dynamic"))
     losses = [[s.loss for s in train(build(spec=data.spec), data, config(3))] for _ in range(2)]
     assert losses[0] == losses[1]
@@ -137,12 +137,12 @@ def test_dynamic_binarisation_draws_afresh_and_repeats() -> None:
 
 @pytest.mark.parametrize("name", ["gated-pixelcnn", "pixelcnn", "pixelcnn++", "draw"])
 def test_training_lowers_the_held_out_loss(name: str) -> None:
-    """Every model learns stripes, told the class where it can be."""
+    """Every model learns stripes, conditioned on the class if it can be."""
     condition = None if name == "pixelcnn" else ConditionSpec("class", 3)
     data = stripes()
     overrides: dict[str, Any] = {"dropout": 0.0} if name == "pixelcnn++" else {}
     model = build(name, condition=condition, **overrides)
-    steps = 15 if name == "pixelcnn++" else 40  # ten gated blocks a step
+    steps = 15 if name == "pixelcnn++" else 40  # ten gated blocks per step
     states = finish(model, data, config(steps, {"held_out_images": None}, ema=0.5, clip=10.0, micro_batch=None), data)
     after = states[-1].evaluation
     assert after is not None and after.nats < 0.9 * states[0].loss
@@ -200,7 +200,7 @@ def test_evaluations_are_evenly_spaced_and_the_last_state_has_one() -> None:
 
 
 def test_interrupt_ends_after_the_step_saves_and_yields_a_last_state(tmp_path: Path) -> None:
-    """Ctrl-C while the caller works on a state; the handler of before is back afterwards."""
+    """Ctrl-C while the caller works on a state; afterwards the previous handler is restored."""
     before = signal.getsignal(signal.SIGINT)
     states = []
     for state in train(build(), stripes(), config(1000, {"folder": str(tmp_path / "run")}), stripes()):
@@ -214,7 +214,7 @@ def test_interrupt_ends_after_the_step_saves_and_yields_a_last_state(tmp_path: P
 
 
 def test_a_second_interrupt_is_the_usual_one() -> None:
-    """Also where the tests themselves run in the background of a shell, which ignores the signal."""
+    """Also if the tests themselves run in the background of a shell, where the signal is ignored."""
     outer = signal.signal(signal.SIGINT, signal.default_int_handler)
     run = train(build(), stripes(), config(1000))
     next(run)

@@ -1,4 +1,4 @@
-"""Models as a user writes them, with nothing but ``distribution`` and an order of their own, through everything that the walk serves."""
+"""Models as a user writes them, with only ``distribution`` and their own order, in everything that uses the walk."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_it_checks(model: RasterModel) -> None:
 
 
 def test_it_draws_in_its_own_order(model: RasterModel) -> None:
-    """A Frame after each decision shows one more value, where the order says; a batch split changes nothing."""
+    """A Frame after each decision shows one more value, at the position that the order gives; splitting the batch changes nothing."""
     frames = list(rastrum.generate(model, 3, seed=4, every="decision"))
     assert len(frames) == model.spec.size + 1
     finished = frames[-1].values
@@ -60,7 +60,7 @@ def test_it_draws_in_its_own_order(model: RasterModel) -> None:
 
 
 def test_it_completes(model: RasterModel) -> None:
-    """Known values stay wherever they lie; what comes first in its order steers the rest."""
+    """Known values are kept at any position; those that come first in the order influence the rest."""
     x = torch.randint(0, model.spec.levels, (2, *model.spec.shape), generator=torch.Generator().manual_seed(1))
     known = torch.rand(model.spec.shape, generator=torch.Generator().manual_seed(2)) < 0.5
     drawn = rastrum.complete(model, x, known, num_samples=3, seed=1).long()
@@ -70,7 +70,7 @@ def test_it_completes(model: RasterModel) -> None:
 
 
 def test_it_codes(model: RasterModel) -> None:
-    """Any image comes back; sampled ones cost −log2 p to 0.1 % + 1 byte by the CDF, and at most 2 bytes more as streams."""
+    """Any image is decoded exactly; sampled ones cost −log2 p to 0.1 % + 1 byte by the CDF, and at most 2 bytes more as streams."""
     random = torch.randint(0, model.spec.levels, (2, *model.spec.shape), generator=torch.Generator().manual_seed(1))
     x = torch.cat([random, torch.full_like(random, model.spec.levels - 1), rastrum.sample(model, 4, seed=2).long()])
     streams = [Encoder() for _ in x]

@@ -1,4 +1,4 @@
-"""Videos: the Video Pixel Network beyond the contract, moving digits, what is known of a video, and its pictures and commands."""
+"""Videos: the Video Pixel Network beyond the contract, moving digits, known frames, and pictures and commands for videos."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ def test_a_multiplicative_unit_is_its_equation() -> None:
 
 
 @pytest.mark.parametrize("memory", ["before", "behind"])
-def test_what_is_known_is_its_equations(memory: str) -> None:
-    """Encoder and ConvLSTM written out in float64: dilations, residuals, two units a block, a state kept from frame to frame."""
+def test_encoder_and_memory_follow_their_equations(memory: str) -> None:
+    """Encoder and ConvLSTM written out in float64: dilations, residuals, two units per block, a state kept from frame to frame."""
     model, x = network(dilations=(1, 2), memory=memory), videos(SPEC, 2)
     frames = SPEC.scale(x, torch.float64)
 
@@ -104,8 +104,8 @@ def test_what_is_known_is_its_equations(memory: str) -> None:
     torch.testing.assert_close(found, torch.stack(expected, 1), rtol=0, atol=1e-12)
 
 
-def test_every_unit_is_told_of_earlier_frames() -> None:
-    """Two units in each block of the decoder; moving what one is told moves the video."""
+def test_every_unit_is_conditioned_on_earlier_frames() -> None:
+    """Both units in each block of the decoder are conditioned; changing a projection changes the distribution."""
     model, x = network(layers=2), videos(SPEC, 2)
     weights = [module.weight for module in model.modules() if isinstance(module, ConditionProjection)]
     assert len(weights) == 4
@@ -119,7 +119,7 @@ def test_every_unit_is_told_of_earlier_frames() -> None:
 
 
 def test_dilations_reach_as_far_as_promised() -> None:
-    """One row of 21 pixels, wider than its context: what is not reached and what is promised and not seen are both faults."""
+    """One row of 21 pixels, wider than its context: pixels that are seen but not promised, or promised but not seen, are faults."""
     model = network(ImageSpec(1, 1, 21, 2, frames=2), dilations=(1, 2), layers=1)
     report = rastrum.check(model)
     context = model.context()
@@ -128,8 +128,8 @@ def test_dilations_reach_as_far_as_promised() -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"memory": "behind"}, {"recurrent": False}, {"dependent": False}], ids=str)
-def test_switches_are_what_they_say_and_programs_follow_them(options: dict[str, Any]) -> None:
-    """Which frames a frame depends on, and step = forward natively and through torch, of whole and of broken known frames."""
+def test_switches_have_their_effect_and_programs_follow_them(options: dict[str, Any]) -> None:
+    """Which frames a frame depends on, and step = forward, native and in torch, for completely and partly known frames."""
     model, x, size = network(**options), videos(SPEC, 3), SPEC.size // SPEC.frames
     report = rastrum.check(model)
     assert report.ok, str(report)
@@ -151,8 +151,8 @@ def test_switches_are_what_they_say_and_programs_follow_them(options: dict[str, 
                 torch.testing.assert_close(found, full[:, index], rtol=0, atol=error)
 
 
-def test_known_frames_are_taken_without_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of two whole frames and two values of the third, two values are stepped; the encoder has run once a frame."""
+def test_known_frames_need_no_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If two frames and two values of the third are known, two values are stepped; the encoder runs once per frame."""
     from rastrum.program.torch_interpreter import TorchInterpreter
 
     ran: list[tuple[str, int]] = []
@@ -166,7 +166,7 @@ def test_known_frames_are_taken_without_a_step(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_completions_do_not_depend_on_the_batch_or_on_what_runs_them() -> None:
-    """More videos than a block holds, natively together and alone, bit for bit; the torch interpreter and a full forward draw the same."""
+    """More videos than a block holds, native, together and alone, bit for bit; the torch interpreter and a full forward give the same."""
     model = network().float()
     x, known = continued(SPEC, videos(SPEC, 18), 2)
     drawn = rastrum.complete(model, x, known, seed=5)
@@ -182,7 +182,7 @@ def test_completions_do_not_depend_on_the_batch_or_on_what_runs_them() -> None:
 
 
 def test_cross_entropy_is_a_loss_and_no_likelihood(tmp_path: Path) -> None:
-    """It is the sum written out, never below its floor, which it meets where the prediction is the grey value; nothing exact is offered."""
+    """It equals its formula and is never below its lower limit, which a prediction equal to the grey value reaches; log_prob is refused."""
     model, x = network(likelihood="cross-entropy"), videos(SPEC, 3)
     with torch.no_grad():
         q, grey = model.logits(x).squeeze(-1).sigmoid(), x.double() / 2
@@ -207,7 +207,7 @@ def test_cross_entropy_is_a_loss_and_no_likelihood(tmp_path: Path) -> None:
 
 
 def test_nats_per_frame_are_those_of_the_frames_after_the_context() -> None:
-    """−log p(later frames | known frames), by listing all that could follow them; of the cross-entropy the sum written out."""
+    """−log p(later frames | known frames), by enumerating all continuations; for the cross-entropy by its formula."""
     spec = ImageSpec(1, 1, 2, 2, frames=3)
     everything = torch.tensor([[i >> bit & 1 for bit in range(6)] for i in range(64)]).view(-1, *spec.shape)
     x = everything[[5, 18, 44, 63]]
@@ -245,7 +245,7 @@ def test_nats_per_frame_are_those_of_the_frames_after_the_context() -> None:
         ({"first_kernel": 4}, "first_kernel"),
     ],
 )
-def test_settings_that_cannot_be_are_refused(options: dict[str, Any], says: str) -> None:
+def test_bad_settings_are_refused(options: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         network(**options)
 
@@ -255,7 +255,8 @@ def test_settings_that_cannot_be_are_refused(options: dict[str, Any], says: str)
 
 @pytest.mark.parametrize("paths", ["folded", "clipped"])
 def test_moving_digits_go_straight_and_bounce(paths: Any) -> None:
-    """Against paths walked a step at a time, folded or clipped at the walls; a tenth of the room per frame, the brighter pixel in front.
+    """Compared with paths computed step by step, folded or clipped at the walls; a tenth of the range per frame; the brighter pixel is
+    shown.
 
     Clipped, as the published set's own program walks: a step before the first frame, one that leaves the room ends at the wall.
     """
@@ -288,7 +289,7 @@ def test_moving_digits_go_straight_and_bounce(paths: Any) -> None:
 
 @pytest.fixture(scope="module")
 def mirror(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny MNIST whose digits are squares of one level, another one a split."""
+    """A tiny MNIST whose digits are squares of one level, a different one for each split."""
     datasets: Any = pytest.importorskip("datasets")
     folder = tmp_path_factory.mktemp("mirror")
     features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=[str(i) for i in range(10)])})
@@ -309,7 +310,8 @@ def mnist(mirror: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("mnist")
 def test_moving_mnist_is_fixed_but_for_training() -> None:
-    """Each split of its own digits, the same every time; training draws new sequences by its seed; a part of the set is only that part."""
+    """Each split has its own digits, the same every time; training draws new sequences by its seed; a part of the set uses only that
+    part."""
     options = DataOptions(size=16, frames=3)
     data, again = load_dataset("moving-mnist", "train", options), load_dataset("moving-mnist", "train", options)
     assert data.spec == ImageSpec(1, 16, 16, 256, frames=3) and torch.equal(data.images, again.images)
@@ -352,8 +354,8 @@ def test_bad_settings_of_videos_are_one_clear_line(name: str, split: str, option
         load_dataset(name, split, DataOptions(**options))
 
 
-def test_no_videos_and_a_condition_that_is_not_taken() -> None:
-    """A batch of none has no log-probabilities and no loss; what the model is not told is refused by its loss, too."""
+def test_an_empty_batch_and_a_condition_that_is_not_taken() -> None:
+    """An empty batch gives empty log-probabilities and losses; a condition that the model does not take is refused by its loss, too."""
     for likelihood in ("categorical", "cross-entropy"):
         model = network(likelihood=likelihood)
         assert model.loss(videos(SPEC, 0)).shape == (0,)
@@ -382,7 +384,7 @@ def test_a_short_video_is_continued_and_too_short_a_one_refused() -> None:
 
 
 def test_pictures_of_videos() -> None:
-    """A strip has a column a frame, an animation a picture a frame; surprise is brightest where a value was least expected."""
+    """A strip has a column per frame, an animation a picture per frame; surprise is brightest where a value was least expected."""
     x = videos(SPEC, 3) / 2
     logs = torch.zeros(3, *SPEC.shape)
     logs[1, 2, 0, 3, 1] = -5.0
@@ -399,7 +401,7 @@ def test_pictures_of_videos() -> None:
 
 @pytest.mark.usefixtures("mnist")
 def test_evaluate_counts_the_frames_after_a_context(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """``evaluate --context``: exact nats per frame, or the published cross-entropy beside its floor, on either kind of paths."""
+    """``evaluate --context``: exact nats per frame, or the published cross-entropy with its lower limit, for both kinds of paths."""
     spec, model = ImageSpec(1, 8, 8, 256, frames=3), str(tmp_path / "model")
     for likelihood in ("categorical", "cross-entropy"):
         rastrum.build("video-pixel-network", spec, "tiny", likelihood=likelihood).save_pretrained(model)
@@ -429,7 +431,7 @@ def test_evaluate_counts_the_frames_after_a_context(tmp_path: Path, capsys: pyte
 
 @pytest.mark.usefixtures("mnist")
 def test_commands_play_videos(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """``sample``, ``complete`` and the surprise of ``score`` write a strip and an animation of as many pictures as frames."""
+    """``sample``, ``complete`` and the surprise of ``score`` write a strip and an animation with one picture per frame."""
     model = str(tmp_path / "model")
     rastrum.build("video-pixel-network", ImageSpec(1, 8, 8, 2, frames=3), "tiny").save_pretrained(model)
     source = ["--data", "moving-mnist", "--count", "2", "--binarise", "threshold"]

@@ -11,7 +11,7 @@ from rastrum.raster import raster_order
 
 
 class BottomUp(RasterModel):
-    """Draws the bottom row first. A decision has its own small network over the values before it: causal for any ``order``."""
+    """Draws the bottom row first. Each decision has its own small network over the earlier values, which is causal for any ``order``."""
 
     def __init__(self, spec: ImageSpec, order: Tensor | None = None, hidden: int = 3, seed: int = 0) -> None:
         super().__init__(spec, order=rows_reversed(spec) if order is None else order)

@@ -124,7 +124,7 @@ RECIPES_LEGEND = (
 
 
 def recipe_line(name: str, time: str, score: str, published: str) -> str:
-    """A line of ``rastrum recipes``, at most 80 columns; a score's mark stands behind its number, so that numbers line up.
+    """A line of ``rastrum recipes``, at most 80 columns; a score's mark follows its value, so that values line up.
 
     name, time, score, published: its cells.
     """

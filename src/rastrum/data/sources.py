@@ -328,7 +328,7 @@ def _pixels(name: str, open_image: Callable[[], Image.Image], options: DataOptio
         said = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(f"data: {name} is not a whole image ({said}); remove or replace it") from None
     if image.mode.startswith("I") or image.mode == "F":
-        raise ValueError(f"data: {name} has more than 8 bits a channel (mode {image.mode}); convert it to 8 bits")
+        raise ValueError(f"data: {name} has more than 8 bits per channel (mode {image.mode}); convert it to 8 bits")
     if image.mode not in ("1", "L", "RGB"):
         image = image.convert("L" if image.mode in ("LA", "La") else "RGB")
     if options.grey and image.mode == "RGB":

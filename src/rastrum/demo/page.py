@@ -1,4 +1,4 @@
-"""The text of the demo's page: what each picture shows, for readers who do not know these models. All numbers come from the run."""
+"""The text of the demo's page: what each picture shows, for readers who do not know these models. All figures come from the run."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def write_page(
         Section("What one decision means", _decisions(files, digits, minutes, spec, trained["draw"].model.steps)),
         Section("Pixel by pixel: Gated PixelCNN", _pixels(files, held_out)),
         Section("Stroke by stroke: DRAW", _strokes(files)),
-        Section("The numbers", _numbers(files, scores, right, trained, held_out, spec.size)),
+        Section("The scores", _scores(files, scores, right, trained, held_out, spec.size)),
         Section("Read on", PAPERS),
     ]
     footer = [
@@ -107,7 +107,7 @@ def _decisions(files: Mapping[str, bytes], digits: int, minutes: float, spec: An
         given the pixels above it and to its left. Multiply the probabilities of the levels that came, and you have the probability of the
         whole picture, exactly.""",
         f"""For DRAW a decision is one stroke. In {strokes} strokes it adds light to a canvas and takes light away. What it decides is a
-        handful of hidden numbers, so the probability of a picture is only known to be at least some number: a bound.""",
+        handful of latent values, so the probability of a picture is only known to be at least some number: a bound.""",
         Picture(
             files["decision.png"],
             "One decision",
@@ -173,7 +173,7 @@ def _strokes(files: Mapping[str, bytes]) -> list[Picture]:
     ]
 
 
-def _numbers(
+def _scores(
     files: Mapping[str, bytes], scores: Sequence[Score], right: float, trained: Mapping[str, Trained], held_out: int, size: int
 ) -> list[str | Picture | Table]:
     gated, draw = trained["gated"], trained["draw"]
