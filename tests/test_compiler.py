@@ -186,7 +186,7 @@ def test_compiling_is_announced_when_it_happens(folder: Path, monkeypatch: pytes
 
     assert says() == ""
     only_file(folder).unlink()
-    assert "holds no machine code yet" in says(slow=True) and says(slow=True) == ""
+    assert "holds no machine code of this function yet" in says(slow=True) and says(slow=True) == ""
     only_file(folder).write_bytes(b"x")
     text = says(slow=True)
     assert text.startswith("rastrum: compiling for this processor") and "another version, or damaged" in text and text.count("\n") == 1
