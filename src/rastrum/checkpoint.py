@@ -120,6 +120,8 @@ def _typed(instance: Any) -> Any:
             return isinstance(value, tuple) and all(fits(each, inside[0]) for each in value)
         if kind is not None:
             return isinstance(value, kind) and all(fits(each, inside[1]) for each in value.values())
+        if isinstance(value, str) and not value.replace("\n", "").isprintable():
+            return False                                                  # it gives no orders to a terminal
         return isinstance(value, (int, float) if hint is float else hint) and (hint is bool or not isinstance(value, bool))
 
     hints = get_type_hints(type(instance), globals() | {"Mapping": Mapping})
