@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def test_format_1_had_gates_in_another_order(name: str, options: dict[str, Any],
             rows[lstm], rows[lstm + 2] = rows[lstm + 2], rows[lstm]
         tensors[key] = (torch.cat(rows).t() if across else torch.cat(rows)).contiguous()
     save_file(tensors, tmp_path / "model.safetensors")
-    spoil_config(rastrum=1)(tmp_path)
+    spoil_config(rastrum=1, weights="gone")(tmp_path)
     assert same(load(tmp_path), model)
     spoil_config(rastrum=2)(tmp_path)
     assert not same(load(tmp_path), model)
@@ -112,11 +113,13 @@ def test_a_folder_says_where_its_model_comes_from(tmp_path: Path) -> None:
     assert config["data"]["binarise"] == "threshold" and config["data"]["class_names"] == ["zero", "one"]
     assert config["recipe"]["name"] == "pixelcnn-digits" and same(load(tmp_path / "m"), tiny())
     tiny().save_pretrained(tmp_path / "plain")
-    assert set(json.loads((tmp_path / "plain" / "config.json").read_text())) == {"rastrum", "model", "spec", "condition_spec", "config"}
+    assert set(json.loads((tmp_path / "plain" / "config.json").read_text())) == {"rastrum", "model", "spec", "condition_spec", "config", "weights"}
     assert read_origin(tmp_path / "plain") == Origin()
 
 
-@pytest.mark.parametrize("entry", [{"data": {"nam": "digits"}}, {"data": 3}, {"results": [{"value": 1}]}, {"recipe": "x"}, {"card": [1]}])
+@pytest.mark.parametrize("entry", [{"data": {"nam": "digits"}}, {"data": 3}, {"results": [{"value": 1}]}, {"recipe": "x"}, {"card": [1]},
+                                   {"training": 3}, {"data": {"name": 3}}, {"data": {"class_names": "ab"}}, {"data": {"size": 1e9}},
+                                   {"card": {"rows": {"a": 1}}}, {"results": 7}])  # fmt: skip
 def test_damaged_entries_are_named_and_the_model_still_loads(entry: dict[str, Any], tmp_path: Path) -> None:
     save_pretrained(tiny(), tmp_path)
     spoil_config(**entry)(tmp_path)
@@ -170,6 +173,7 @@ def spoil_tensors(change: Any) -> Any:
     def spoil(folder: Path) -> None:
         tensors = load_file(folder / "model.safetensors")
         save_file(change(tensors), folder / "model.safetensors")
+        spoil_config(weights="gone")(folder)
 
     return spoil
 
@@ -212,12 +216,122 @@ def test_damaged_and_foreign_folders_are_refused(spoil: Any, says: str, tmp_path
     assert "\n" not in str(error.value) and str(tmp_path) in str(error.value)
 
 
-def test_no_folder_no_bundled_model(tmp_path: Path) -> None:
+def test_a_flipped_byte_of_the_weights_is_noticed(tmp_path: Path) -> None:
+    """Wherever it is; folders of versions that did not say what their weights are load as before."""
+    save_pretrained(tiny(), tmp_path)
+    path = tmp_path / "model.safetensors"
+    whole = path.read_bytes()
+    for place in range(0, len(whole), len(whole) // 50):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 16]) + whole[place + 1 :])
+        with pytest.raises(CheckpointError, match=r"model\.safetensors: is (not the file|truncated)"):
+            load(tmp_path)
+    path.write_bytes(whole)
+    assert same(load(tmp_path), tiny())
+    spoil_config(weights="gone")(tmp_path)
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert not same(load(tmp_path), tiny())
+
+
+def test_a_save_that_is_killed_between_two_files_leaves_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After each number of renamed files the folder loads: with the weights before, then with those after."""
+    replace, found = os.replace, []
+    for stop in range(4):
+        folder = tmp_path / str(stop)
+        for seed in (1, 2):
+            save_pretrained(tiny(seed), folder)
+        calls = iter(range(stop))
+        monkeypatch.setattr(files.os, "replace", lambda *paths, calls=calls: replace(*paths) if next(calls, None) is not None else None)
+        save_pretrained(tiny(3), folder)
+        monkeypatch.undo()
+        found.append([seed for seed in (1, 2, 3) if same(load(folder), tiny(seed))])
+    assert found == [[2], [2], [3], [3]]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"spec": {"channels": 1, "height": 10**6, "width": 10**6, "levels": 2, "frames": 1}},
+        {"spec": {"channels": 10**30, "height": 1, "width": 1, "levels": 2, "frames": 1}},
+        {"spec": {"channels": 1, "height": 4, "width": 4, "levels": 2, "frames": 10**15}},
+        {"config": {"channels": 10**5}},
+        {"config": {"channels": 10**40}},
+        {"config": {"layers": 10**9}},
+        {"config": {"first_kernel": 10**9 + 1}},
+        {"condition_spec": {"kind": "class", "size": 10**12}},
+        {"condition_spec": {"kind": "vector", "size": 10**9}},
+    ],
+    ids=str,
+)
+def test_shapes_beyond_the_weights_are_refused_before_memory_is_taken(changes: Any, tmp_path: Path) -> None:
+    save_pretrained(tiny(), tmp_path)
+    spoil_config(**{key: json.loads((tmp_path / "config.json").read_text())[key] | value if key == "config" else value
+                    for key, value in changes.items()})(tmp_path)  # fmt: skip
+    started, before = time.perf_counter(), peak()
+    with pytest.raises(CheckpointError, match=r"config\.json: d(oes not describe a pixelcnn|escribes a pixelcnn that is larger)") as error:
+        load(tmp_path)
+    assert time.perf_counter() - started < 20 and peak() - before < 400e6 and "\n" not in str(error.value)
+
+
+def peak() -> int:
+    """Largest memory of this process so far, in bytes."""
+    resource = pytest.importorskip("resource")
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[" * 100_000 + "]" * 100_000, "is nested too deeply"),
+        ('{"a":' * 900 + "1" + "}" * 900, "is nested too deeply|is not Rastrum's"),
+        ('{"rastrum": ' + "[" * 800 + "]" * 800 + "}", "is nested too deeply|format"),
+        ('{"rastrum": ' + "1" * 5000 + "}", "is not JSON"),
+        ('{"rastrum": 2, "model": "' + "x" * 2**20 + '"}', "a model's has at most"),
+    ],
+    ids=["deep list", "deep object", "deep entry", "long number", "long text"],
+)
+def test_a_config_of_any_nesting_and_length_is_one_line(text: str, says: str, tmp_path: Path) -> None:
+    save_pretrained(tiny(), tmp_path)
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(CheckpointError, match=says) as error:
+        load(tmp_path)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 600
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with names")
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_pipe_is_not_waited_for(name: str, tmp_path: Path) -> None:
+    save_pretrained(tiny(), tmp_path)
+    (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(CheckpointError, match="is not a regular file"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_named(value: float, tmp_path: Path) -> None:
+    model = tiny()
+    name = next(key for key, _ in model.named_parameters())
+    model.get_parameter(name).data.view(-1)[:2] = value
+    save_pretrained(model, tmp_path)
+    with pytest.raises(CheckpointError, match=rf"{name} holds 2 values that are NaN or infinite"):
+        load(tmp_path)
+
+
+def test_no_folder_no_bundled_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder in the working directory does not stand in for a bundled model of its name."""
     (tmp_path / "file").write_text("")
     cases = {tmp_path / "nothing": "is not there", tmp_path / "file": "is a file", "rastrum/nothing": "bundled with the package; there are"}
+    cases |= {"rastrum/..": "there are", "rastrum/": "there are", "rastrum/../pretrained/draw-binarized-mnist": "there are"}
     for name, says in cases.items():
         with pytest.raises(CheckpointError, match=says):
             load(name)
+    monkeypatch.chdir(tmp_path)
+    for name in ("draw-binarized-mnist", "mine"):
+        save_pretrained(tiny(), tmp_path / "rastrum" / name)
+    assert type(load("rastrum/draw-binarized-mnist")) is MODELS["draw"]
+    with pytest.raises(CheckpointError, match=r"the folder here is \./rastrum/mine"):
+        load("rastrum/mine")
+    assert same(load("./rastrum/mine"), tiny()) and same(load(Path("rastrum/mine")), tiny())
 
 
 def test_a_full_disk_leaves_the_old_model_and_no_litter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from base64 import b64decode
 from typing import Any
 
@@ -109,26 +110,91 @@ def sealed(blob: bytes) -> bytes:
     return blob[:6] + container._digest(8, blob[:6] + blob[14:]) + blob[14:]
 
 
-def test_a_forged_blob_gives_an_error_or_the_same_images_never_a_crash() -> None:
-    """Random bodies with a correct digest: lengths beyond the end, wrong counts, streams that decode to other images."""
-    model = CASES["gated"][0]()
-    images = rastrum.sample(model, 3, seed=5)
-    blob = rastrum.compress(model, images)
+@pytest.mark.parametrize("name", ["gated", "a user's, bottom up"])
+def test_a_forged_blob_is_refused_whatever_was_changed(name: str) -> None:
+    """Under a right digest: lengths beyond the end, wrong counts, padding, and streams that decode to the same or other images."""
+    model = CASES[name][0]()
+    blob = rastrum.compress(model, rastrum.sample(model, 3, seed=5))
 
-    def attempt(forged: bytes) -> None:
-        try:
-            assert torch.equal(rastrum.decompress(model, sealed(forged)), images)   # a last bit that nothing reads
-        except FileError as error:
-            assert str(error).startswith("blob: ")
+    def refused(forged: bytes) -> None:
+        with pytest.raises(FileError, match="^blob: "):
+            rastrum.decompress(model, sealed(forged))
 
     generator = torch.Generator().manual_seed(0)
-    for position in list(range(22, 40)) + list(range(40, len(blob), 9)):
-        for _ in range(4):
+    for position in [*range(22, 40), *range(40, len(blob), 5), len(blob) - 1]:
+        for flip in {1, 128, *torch.randint(1, 256, (3,), generator=generator).tolist()}:
             changed = bytearray(blob)
-            changed[position] = int(torch.randint(0, 256, (1,), generator=generator))
-            attempt(bytes(changed))
+            changed[position] ^= flip
+            refused(bytes(changed))
     for length in range(26, len(blob)):
-        attempt(blob[:length])
+        refused(blob[:length])
+    for more in (b"\0", b"\1", b"\0\0\0"):
+        refused(blob + more)
+
+
+def body(count: int, least: bytes, bits: int, rest: bytes, pixels: bytes, model: RasterModel) -> bytes:
+    """A blob of arithmetic 1 from its parts."""
+    head = b"RSTM" + bytes([2, container.NATIVE])
+    return sealed(head + bytes(8) + container._fingerprint(model) + pixels + container._varint(count) + least + bytes([bits]) + rest)
+
+
+def test_images_have_one_encoding() -> None:
+    """The same images with longer numbers, wider lengths, padding bits or longer streams: refused, though they would decode."""
+    model = CASES["gated"][0]()
+    images = rastrum.sample(model, 3, seed=5)
+    encoded = rastrum.compress(model, images)
+    streams = container._split(encoded, 27, 3)
+    least = min(map(len, streams))
+    bits = max(len(stream) - least for stream in streams).bit_length()
+
+    def made(lengths: bytes, count: bytes = b"\3", each: list[bytes] = streams) -> bytes:
+        return sealed(encoded[:26] + count + lengths + b"".join(each))
+
+    def packed(least: int, bits: int, each: list[bytes] = streams, spoil: int = 0) -> bytes:
+        number = 0
+        for i, stream in enumerate(each):
+            number |= sum((len(stream) - least >> bit & 1) << (8 * ((3 * bits + 7) // 8) - 1 - i * bits - bit) for bit in range(bits))
+        return container._varint(least) + bytes([bits]) + (number | spoil).to_bytes((3 * bits + 7) // 8)
+
+    assert made(packed(least, bits)) == encoded
+    longer = [streams[0] + b"\0", *streams[1:]]
+    more = max(len(stream) - min(map(len, longer)) for stream in longer).bit_length()
+    forged = [
+        made(packed(least, bits), b"\x83\0"),
+        made(bytes([least & 127 | 128, least >> 7 | 128, 0]) + packed(least, bits)[len(container._varint(least)) :]),
+        made(packed(least, bits + 1)),
+        made(packed(least - 1, 6)),
+        made(packed(min(map(len, longer)), more, longer), each=longer),
+    ]
+    forged += [made(packed(least, bits, spoil=1))] if 3 * bits % 8 else []
+    for blob in forged:
+        assert blob != encoded
+        with pytest.raises(FileError, match="^blob: "):
+            rastrum.decompress(model, blob)
+
+
+def test_a_header_cannot_ask_for_more_than_its_blob_holds() -> None:
+    """30 bytes asked for gigabytes and for minutes; empty streams are black images, decoded without a step, as many as a file may hold."""
+    model = built("gated-pixelcnn", ImageSpec(1, 28, 28, 2))
+    most = container._most_images(model, bytes(31))
+    for count, least, bits in ((1 << 32, b"\0", 0), (1 << 31, b"\0", 1), (most + 1000, b"\0", 0), (4, b"\x80\x80\1", 0), (3, b"\0", 255)):
+        started = time.perf_counter()
+        with pytest.raises(FileError, match="^blob: "):
+            rastrum.decompress(model, body(count, least, bits, b"", bytes(4), model))
+        assert time.perf_counter() - started < 1
+    black = torch.zeros(300, 1, 28, 28, dtype=torch.uint8)
+    blob = rastrum.compress(model, black)
+    assert len(blob) < 32 and torch.equal(rastrum.decompress(model, blob), black)
+    many = torch.zeros(most, 1, 28, 28, dtype=torch.uint8)
+    blob = body(most, b"\0", 0, b"", container._images_digest(many), model)
+    assert len(blob) == 31 and torch.equal(rastrum.decompress(model, blob), many)
+
+
+def test_what_could_not_be_read_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = CASES["pixelcnn"][0]()
+    monkeypatch.setattr(container, "VALUES_PER_BYTE", 1)
+    with pytest.raises(ValueError, match=r"compress at most \d+ at a time"):
+        rastrum.compress(model, torch.zeros(200, 1, 6, 5, dtype=torch.uint8))
 
 
 def test_files_of_earlier_versions_decode() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -401,8 +402,8 @@ def test_the_coder_writes_the_bytes_of_the_definition(pairs: list[tuple[int, int
     """Intervals of any width; ``carries`` makes long runs of 255, through which a carry has to pass."""
     intervals = [(2**24 - 1, 2**24)] * 9 * carries + [(low, min(2**24, low + width)) for low, width in pairs]
     encoder = Encoder()
-    words, counts = [np.zeros(1, np.uint64) for _ in range(3)], [np.zeros(1, np.int64) for _ in range(2)]
-    streams = coder.Streams(words[0], words[1], words[2], counts[0], counts[1], np.zeros((1, 400), np.uint8))
+    words, positions = [np.zeros(1, np.uint64) for _ in range(3)], [np.zeros(1, np.int64) for _ in range(2)]
+    streams = coder.Streams(words[0], words[1], words[2], positions[0], positions[1], np.zeros(1, np.bool_), np.zeros((1, 400), np.uint8))
     streams.range[0] = encoder.range
     for low, high in intervals:
         encoder.put(low, high)
@@ -418,6 +419,13 @@ def test_the_coder_writes_the_bytes_of_the_definition(pairs: list[tuple[int, int
         decoder.advance(low, high)
         coder.take(streams, 0, low, high)
     assert (int(streams.code[0]), int(streams.range[0]), int(streams.position[0])) == (decoder.code, decoder.range, decoder.position)
+    assert not streams.outside[0] and decoder.is_canonical()
+    for other in (stream + b"\0", stream + b"\1", stream[:-1]):
+        again = Decoder(other)
+        with contextlib.suppress(AssertionError):                         # the interval does not hold the threshold
+            for low, high in intervals:
+                again.advance(low, high)
+            assert other == stream or not again.is_canonical()
 
 
 # ── what cannot be run ───────────────────────────────────────────────────────────────────────────────────────────────

@@ -1,8 +1,10 @@
 """Saved models: a folder with model.safetensors, config.json and README.md (the card), without pickle. ``models.load`` rebuilds them.
 
 config.json {rastrum, model, spec, condition_spec, config} says what to build; ``rastrum`` is the version of this format. Further entries
-say where the model comes from (``Origin``), as far as it is known:
+say which weights belong to it, and where the model comes from (``Origin``), as far as it is known:
 
+    weights   sha256 of model.safetensors; and ``before``, that of the weights that this save replaced, since a kill between the renaming
+              of two files leaves them beside the new config.json. Folders of older versions lack it, and are not compared
     data      the images that it was made for: name, splits, preprocessing, number of training images, names of the classes
     recipe    name, commands, what its settings were chosen on          training    in words          results    scores
     card      what only the card shows: rows, a picture, lines of Python
@@ -12,13 +14,15 @@ The card is written from these entries and the model alone.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from types import UnionType
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
 
 FORMAT, READABLE = 2, (1, 2)
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
+MOST_CONFIG = 1 << 20          # bytes of config.json
 BUNDLED = "rastrum/"  # "rastrum/NAME" is a model bundled with the package
 BUNDLED_FOLDER = Path(__file__).with_name("pretrained")
 
@@ -88,22 +93,48 @@ class Origin:
 
     @staticmethod
     def of(config: Mapping[str, Any]) -> Origin:
-        """The origin in the entries of a config.json, ``config``."""
+        """From the entries of a config.json. Raises ``TypeError`` or ``ValueError`` for entries of another kind."""
         data, recipe, card = (dict(config.get(key) or {}) for key in ("data", "recipe", "card"))
         images, class_names = data.pop("images", None), data.pop("class_names", ())
-        return Origin(
-            data=DataConfig(**data) if data else None,
-            images=images,
-            class_names=tuple(class_names),
-            recipe=recipe.get("name"),
-            commands=tuple(recipe.get("commands", ())),
-            tuned_on=recipe.get("tuned_on"),
-            training=config.get("training", ""),
-            results=tuple(Score(**score) for score in config.get("results", ())),
-            rows=card.get("rows", {}),
-            samples=card.get("samples"),
-            example=tuple(card.get("example", ())),
+        return _typed(
+            Origin(
+                data=_typed(DataConfig(**data)) if data else None,
+                images=images,
+                class_names=class_names,
+                recipe=recipe.get("name"),
+                commands=recipe.get("commands", ()),
+                tuned_on=recipe.get("tuned_on"),
+                training=config.get("training", ""),
+                results=tuple(_typed(Score(**score)) for score in config.get("results", ())),
+                rows=card.get("rows", {}),
+                samples=card.get("samples"),
+                example=card.get("example", ()),
+            )
         )
+
+
+def _typed(instance: Any) -> Any:
+    """The same dataclass; ``TypeError`` naming a field whose value is not of the kind that its annotation says."""
+
+    def fits(value: Any, hint: Any) -> bool:
+        kind, inside = get_origin(hint), get_args(hint)
+        if kind is Literal:
+            return value in inside
+        if kind is UnionType or (kind is not None and not isinstance(kind, type)):
+            return any(fits(value, each) for each in inside)
+        if kind is tuple:
+            return isinstance(value, tuple) and all(fits(each, inside[0]) for each in value)
+        if kind is not None:
+            return isinstance(value, kind) and all(fits(each, inside[1]) for each in value.values())
+        if isinstance(value, str) and not value.replace("\n", "").isprintable():
+            return False                                                  # it gives no orders to a terminal
+        return isinstance(value, (int, float) if hint is float else hint) and (hint is bool or not isinstance(value, bool))
+
+    hints = get_type_hints(type(instance), globals() | {"Mapping": Mapping})
+    for name in (each.name for each in fields(instance)):
+        if not fits(value := getattr(instance, name), hints[name]):
+            raise TypeError(f"{name} cannot be {str(value)[:50]!r}")
+    return instance
 
 
 # ── writing ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -134,13 +165,22 @@ def save_pretrained(
         "condition_spec": None if model.condition_spec is None else asdict(model.condition_spec),
         "config": asdict(model.config),  # pyright: ignore[reportArgumentType]
     }
-    files = {
-        WEIGHTS: tensor_bytes(model.state_dict()),
-        CONFIG: (json.dumps(config | origin.entries(), indent=2, ensure_ascii=False) + "\n").encode(),
+    weights, path = tensor_bytes(model.state_dict()), Path(folder) / WEIGHTS
+    digests = {"sha256": hashlib.sha256(weights).hexdigest()}
+    if path.is_file() and (before := _digest_of(path)) != digests["sha256"]:
+        digests["before"] = before
+    files = {  # config.json is renamed first: it knows the weights before and after
+        CONFIG: (json.dumps(config | {"weights": digests} | origin.entries(), indent=2, ensure_ascii=False) + "\n").encode(),
+        WEIGHTS: weights,
         CARD: card(model, origin).encode(),
     }
     _refuse_foreign(Path(folder), files)
     write_files(folder, {**files, **(more or {})})
+
+
+def _digest_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def tensor_bytes(tensors: Mapping[str, Tensor]) -> bytes:
@@ -233,22 +273,31 @@ def bundled() -> list[str]:
 
 
 def find(folder_or_name: str | Path) -> Path:
-    """The folder of a saved model.
+    """The folder of a saved model. The text "rastrum/NAME" always means a bundled one; a folder of that name here is "./rastrum/NAME".
 
     folder_or_name: a folder, or "rastrum/NAME" for a model bundled with the package.
 
     Raises ``CheckpointError`` if there is none.
     """
     folder = Path(folder_or_name).expanduser()
+    if isinstance(folder_or_name, str) and folder_or_name.startswith(BUNDLED):
+        if folder_or_name in (names := bundled()):
+            return BUNDLED_FOLDER / folder_or_name.removeprefix(BUNDLED)
+        here = f"; the folder here is ./{folder_or_name}" if folder.is_dir() else ""
+        raise CheckpointError(f"no model {folder_or_name!r} is bundled with the package; there are {', '.join(names)}{here}")
     if folder.is_dir():
         return folder
-    if str(folder_or_name).startswith(BUNDLED):
-        inside = BUNDLED_FOLDER / str(folder_or_name).removeprefix(BUNDLED)
-        if inside.is_dir() and inside.parent == BUNDLED_FOLDER:
-            return inside
-        raise CheckpointError(f"no model {str(folder_or_name)!r} is bundled with the package; there are {', '.join(bundled())}")
     what = "is a file, not a folder" if folder.exists() else "is not there"
     raise CheckpointError(f"model: {str(folder_or_name)!r} {what}; expected a folder with {CONFIG} and {WEIGHTS}, or rastrum/NAME")
+
+
+def _require_file(path: Path) -> None:
+    """A pipe would be waited for, and a device read without end."""
+    if not path.exists():
+        hint = "; is it the folder of a saved model?" if path.name == CONFIG else ""
+        raise CheckpointError(f"{path.parent}: has no {path.name}{hint}")
+    if not path.is_file():
+        raise CheckpointError(f"{path}: is not a regular file")
 
 
 def read_config(folder_or_name: str | Path) -> dict[str, Any]:
@@ -260,21 +309,23 @@ def read_config(folder_or_name: str | Path) -> dict[str, Any]:
     """
     folder = find(folder_or_name)
     path = folder / CONFIG
+    _require_file(path)
+    if (size := path.stat().st_size) > MOST_CONFIG:
+        raise CheckpointError(f"{path}: has {size:,} bytes, a model's has at most {MOST_CONFIG:,}")
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(f"{folder}: has no {CONFIG}; is it the folder of a saved model?") from None
+        config = _tuples(json.loads(path.read_text(encoding="utf-8")))
+    except RecursionError:
+        raise CheckpointError(f"{path}: is nested too deeply") from None
     except ValueError as error:  # not JSON, or not UTF-8
         raise CheckpointError(f"{path}: is not JSON ({one_line(error)})") from None
     if not isinstance(config, dict) or "rastrum" not in config:
         raise CheckpointError(f"{path}: is not Rastrum's (no entry 'rastrum')")
     if config["rastrum"] not in READABLE:
         reads = " and ".join(map(str, READABLE))
-        raise CheckpointError(f"{path}: format {config['rastrum']!r}, this Rastrum reads formats {reads}; install a matching version")
+        raise CheckpointError(f"{path}: format {one_line(config['rastrum'])}, this Rastrum reads formats {reads}; install a matching version")
     missing = [key for key in ("model", "spec", "condition_spec", "config") if key not in config]
     if missing:
         raise CheckpointError(f"{path}: has no entry {missing[0]!r}")
-    config = _tuples(config)
     if config["rastrum"] == 1 and isinstance(config["config"], dict):
         config["config"] = {RENAMED_OPTIONS.get(option, option): value for option, value in config["config"].items()}
     return config
@@ -295,18 +346,50 @@ def read_origin(folder_or_name: str | Path) -> Origin:
         raise CheckpointError(f"{path}: data, recipe, training, results or card cannot be read ({one_line(error)})") from None
 
 
-def read_tensors(folder: Path, saved_format: int) -> dict[str, Tensor]:
-    """The weights of the model saved in ``folder``, by their present names; ``CheckpointError`` if there is no whole file of them."""
+def read_shapes(folder: Path, saved_format: int) -> dict[str, tuple[int, ...]]:
+    """Shapes of the weights of a saved model, by their present names, from a header that agrees with the length of the file.
+
+    folder: of the saved model.
+    saved_format: the entry ``rastrum`` of its config.json.
+
+    Raises ``CheckpointError`` if there is no whole file of them.
+    """
     path = folder / WEIGHTS
-    if not path.is_file():
-        raise CheckpointError(f"{path.parent}: has no {path.name}")
+    _require_file(path)
+    try:
+        with safe_open(path, "pt") as file:
+            return {_present(key, saved_format): tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118, its own method
+    except (SafetensorError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path}: is truncated or not a safetensors file ({one_line(error)})") from None
+
+
+def read_tensors(folder: Path, saved_format: int) -> dict[str, Tensor]:
+    """The weights of a saved model, by their present names; parameters and errors are as for ``read_shapes``."""
+    path = folder / WEIGHTS
+    _require_file(path)
     try:
         tensors = load_file(path)
-    except SafetensorError as error:
+    except (SafetensorError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path}: is truncated or not a safetensors file ({one_line(error)})") from None
-    if saved_format > 1:
-        return tensors
-    return {".".join(RENAMED_PARAMETERS.get(part, part) for part in key.split(".")): value for key, value in tensors.items()}
+    return {_present(key, saved_format): value for key, value in tensors.items()}
+
+
+def check_digest(folder: Path, config: Mapping[str, Any]) -> None:
+    """Raises ``CheckpointError`` if the weights are not those that config.json was saved with; an old one does not say.
+
+    folder: of the saved model.
+    config: its config.json.
+    """
+    known = config.get("weights", {})
+    if not isinstance(known, dict) or ("weights" in config and not isinstance(known.get("sha256"), str)):
+        raise CheckpointError(f"{folder / CONFIG}: weights must hold the sha256 of {WEIGHTS}")
+    if known and _digest_of(folder / WEIGHTS) not in (known["sha256"], known.get("before")):
+        raise CheckpointError(f"{folder / WEIGHTS}: is not the file that {CONFIG} was saved with (its sha256 differs); fetch the folder again")
+
+
+def _present(key: str, saved_format: int) -> str:
+    """The present name of a parameter."""
+    return ".".join(RENAMED_PARAMETERS.get(part, part) for part in key.split(".")) if saved_format == 1 else key
 
 
 def fill(model: Model, folder: Path, saved_format: int) -> None:
@@ -316,16 +399,22 @@ def fill(model: Model, folder: Path, saved_format: int) -> None:
     folder: of the saved model.
     saved_format: the entry ``rastrum`` of its config.json.
 
-    Raises ``CheckpointError`` naming a tensor that is missing or does not fit.
+    Raises ``CheckpointError`` naming a tensor that is missing, does not fit or is not finite.
     """
-    path, tensors, expected = folder / WEIGHTS, read_tensors(folder, saved_format), model.state_dict()
-    if missing := sorted(expected.keys() - tensors.keys()):
+    path, shapes, expected = folder / WEIGHTS, read_shapes(folder, saved_format), model.state_dict()
+    if missing := sorted(expected.keys() - shapes.keys()):
         raise CheckpointError(f"{path}: lacks the tensor {missing[0]!r} ({len(missing)} missing); it belongs to another model")
-    if extra := sorted(tensors.keys() - expected.keys()):
-        raise CheckpointError(f"{path}: has a tensor {extra[0]!r} ({len(extra)} too many); it belongs to another model")
+    if extra := sorted(shapes.keys() - expected.keys()):
+        raise CheckpointError(f"{path}: has a tensor {one_line(extra[0])!r} ({len(extra)} too many); it belongs to another model")
     for key, value in expected.items():
-        if tensors[key].shape != value.shape:
-            raise CheckpointError(f"{path}: {key} has shape {tuple(tensors[key].shape)}, the model needs {tuple(value.shape)}")
+        if shapes[key] != value.shape:
+            raise CheckpointError(f"{path}: {key} has shape {shapes[key]}, the model needs {tuple(value.shape)}")
+    tensors = read_tensors(folder, saved_format)
+    for key, value in tensors.items():
+        if value.is_floating_point() != expected[key].is_floating_point() or value.is_complex():
+            raise CheckpointError(f"{path}: {key} holds {value.dtype}, the model needs {expected[key].dtype}")
+        if value.is_floating_point() and (broken := value.numel() - int(value.isfinite().sum())):
+            raise CheckpointError(f"{path}: {key} holds {broken} values that are NaN or infinite; nothing can be computed with them")
     if saved_format < FORMAT:
         model.upgrade(tensors, saved_format)
     kinds = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}
@@ -334,8 +423,8 @@ def fill(model: Model, folder: Path, saved_format: int) -> None:
     model.load_state_dict(tensors)
 
 
-def one_line(error: BaseException) -> str:
-    """What an ``error`` says, on one line of at most 200 characters."""
+def one_line(error: object) -> str:
+    """What an ``error`` says, or another thing as text, on one line of at most 200 characters."""
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 

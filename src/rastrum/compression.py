@@ -10,6 +10,11 @@ for models without a step program or not in float32: such a file decodes only wi
 
 Version 1 has the same layout, but its fingerprint depends on names that have changed since; that its images were decoded by the right model
 is seen from their digest alone.
+
+Images have one encoding: lengths with more bytes or bits than they need, padding that is not zero and streams that ``compress`` would have
+ended otherwise are refused, and so are more images than a file of this length can hold, before any of them is made. An empty stream is an
+image of level 0 everywhere, since the interval of level 0 begins at 0; such images cost nothing, so a file holds at most VALUES_PER_BYTE
+values for each of its bytes and SPARE_BYTES more, and 1,024 images.
 """
 
 from __future__ import annotations
@@ -27,7 +32,7 @@ import torch
 from torch import Tensor
 
 from .program import Program, suits_native
-from .protocol import ArrayLike, check_condition, check_images, to_levels
+from .protocol import ArrayLike, check_condition, check_images
 from .range_coder import Decoder, Encoder
 from .raster import Backend, RasterModel
 from .walk import Decode, Encode, walk
@@ -35,6 +40,8 @@ from .walk import Decode, Encode, walk
 MAGIC, VERSION, READABLE = b"RSTM", 2, (1, 2)
 TORCH, NATIVE = 0, 1
 BATCH = 64
+VALUES_PER_BYTE, SPARE_BYTES = 1 << 18, 64
+DIFFERENT = "blob: the images come out differently, was it made with another condition or by another model?"
 
 
 class FileError(ValueError):
@@ -49,7 +56,8 @@ def compress(model: RasterModel, images: ArrayLike, condition: ArrayLike | int |
     condition: one per image, or one for all; None for an unconditional model. It is not stored.
 
     Returns the file as bytes.
-    Raises ``ValueError`` for images or a condition of another spec, ``PortabilityError`` where this machine does not compute as specified.
+    Raises ``ValueError`` for images or a condition of another spec, and for so many empty images that their file would be far too short for
+    them; ``PortabilityError`` where this machine does not compute as specified.
     """
     _check_model(model)
     x = check_images(model.spec, images, model.device)
@@ -62,13 +70,14 @@ def compress(model: RasterModel, images: ArrayLike, condition: ArrayLike | int |
         chooser = Encode(part, model.order, encoders)
         _run(model, len(part), chooser, None if checked is None else checked[start : start + BATCH], arithmetic)
         streams += [encoder.finish() for encoder in encoders]
-    body = fingerprint + _digest(4, _bytes(x)) + _varint(len(x))
-    if arithmetic == TORCH:
-        version = torch.__version__.split("+")[0].encode()[:8]
-        body += bytes([BATCH, len(version)]) + version + _environment(model)
+    body = fingerprint + _images_digest(x) + _varint(len(x))
+    body += _machine(model) if arithmetic == TORCH else b""
     body += _lengths(streams) + b"".join(streams)
     head = MAGIC + bytes([VERSION, arithmetic])
-    return head + _digest(8, head + body) + body
+    blob = head + _digest(8, head + body) + body
+    if len(x) > (most := _most_images(model, blob)):
+        raise ValueError(f"images: {len(x)} images of almost nothing but level 0 do not go into one file; compress at most {most} at a time")
+    return blob
 
 
 def decompress(model: RasterModel, blob: bytes, condition: ArrayLike | int | None = None) -> Tensor:
@@ -104,26 +113,33 @@ def decompress(model: RasterModel, blob: bytes, condition: ArrayLike | int | Non
     if arithmetic == TORCH != ours:
         raise FileError("blob: coded by torch, where this model now runs natively; decode it where numba is not installed")
     pixels, count, position = blob[22:26], *_read_varint(blob, 26)
-    if count >= 1 << 32:
-        raise FileError(f"blob: {count} images are too many")
+    if count > _most_images(model, blob):
+        raise FileError(f"blob: {len(blob)} bytes cannot hold {count} images of {model.spec.size} values")
     if arithmetic == TORCH:
-        batch, size = _byte(blob, position), _byte(blob, position + 1)
-        torch_version = blob[position + 2 : position + 2 + size].decode(errors="replace")
-        environment = blob[position + 2 + size : position + 6 + size]
-        position += 6 + size
-        if environment != _environment(model) or batch != BATCH:
-            raise FileError(f"blob: coded by torch {torch_version} on another processor, build or type of number; it decodes only there")
-    checked = check_condition(model.condition_spec, condition, count, model.device)
+        ours, size = _machine(model), _byte(blob, position + 1)
+        if blob[position : position + len(ours)] != ours:
+            theirs = blob[position + 2 : position + 2 + size].decode(errors="replace")
+            raise FileError(f"blob: coded by torch {theirs} on another processor, build or type of number; it decodes only there")
+        position += len(ours)
     streams = _split(blob, position, count)
-    parts = []
-    for start in range(0, count, BATCH):
-        decoders = [Decoder(stream) for stream in streams[start : start + BATCH]]
-        part = None if checked is None else checked[start : start + BATCH]
-        parts.append(_run(model, len(decoders), Decode(decoders), part, arithmetic))
-    x = torch.cat(parts) if parts else torch.zeros(0, *model.spec.shape, dtype=torch.int64)
-    if _digest(4, _bytes(x)) != pixels:
-        raise FileError("blob: the images come out differently, was it made with another condition or by another model?")
-    return to_levels(x, model.spec)
+    checked = check_condition(model.condition_spec, condition, count, model.device)
+    x = torch.zeros(count, *model.spec.shape, dtype=torch.uint8 if model.spec.levels <= 256 else torch.int64)
+    coded = [i for i, stream in enumerate(streams) if stream]
+    for start in range(0, len(coded), BATCH):
+        index = coded[start : start + BATCH]
+        decoders = [Decoder(streams[i]) for i in index]
+        part = None if checked is None else checked[index]
+        x[index] = _run(model, len(index), Decode(decoders), part, arithmetic).to(x.dtype).cpu()
+        if not all(decoder.is_canonical() for decoder in decoders):
+            raise FileError(DIFFERENT)
+    if _images_digest(x) != pixels:
+        raise FileError(DIFFERENT)
+    return x
+
+
+def _most_images(model: RasterModel, blob: bytes) -> int:
+    """How many images a file of this length may hold; one of any size."""
+    return max(1, VALUES_PER_BYTE * (SPARE_BYTES + len(blob)) // max(model.spec.size, VALUES_PER_BYTE >> 10))
 
 
 def _check_model(model: object) -> None:
@@ -163,8 +179,11 @@ def _digest(size: int, data: bytes) -> bytes:
     return blake2b(data, digest_size=size).digest()
 
 
-def _bytes(x: Tensor) -> bytes:
-    return x.cpu().numpy().astype("<u2").tobytes()
+def _images_digest(x: Tensor) -> bytes:
+    digest = blake2b(digest_size=4)
+    for part in x.split(BATCH):
+        digest.update(part.cpu().numpy().astype("<u2").tobytes())
+    return digest.digest()
 
 
 def _fingerprint(model: RasterModel) -> bytes:
@@ -192,6 +211,12 @@ def _environment(model: RasterModel) -> bytes:
     return _digest(4, f"{torch.__version__} {processor} {model.device} {model.dtype}".encode())
 
 
+def _machine(model: RasterModel) -> bytes:
+    """What a file of arithmetic 0 says about where it decodes."""
+    version = torch.__version__.split("+")[0].encode()[:8]
+    return bytes([BATCH, len(version)]) + version + _environment(model)
+
+
 def _varint(number: int) -> bytes:
     """Seven bits per byte, lowest first; the top bit is set in all but the last."""
     out = bytearray()
@@ -202,14 +227,17 @@ def _varint(number: int) -> bytes:
 
 
 def _read_varint(blob: bytes, position: int) -> tuple[int, int]:
+    """A number below 2^35 and the position after it."""
     number = shift = 0
-    while shift < 64:
+    while shift < 35:
         byte = _byte(blob, position)
         number |= (byte & 127) << shift
         position, shift = position + 1, shift + 7
         if byte < 128:
-            break
-    return number, position
+            if byte == 0 and shift > 7:
+                break
+            return number, position
+    raise FileError("blob: its header holds a number that is too large, or written with more bytes than it needs")
 
 
 def _byte(blob: bytes, position: int) -> int:
@@ -221,23 +249,24 @@ def _byte(blob: bytes, position: int) -> int:
 def _lengths(streams: list[bytes]) -> bytes:
     least = min(map(len, streams), default=0)
     bits = max((len(stream) - least for stream in streams), default=0).bit_length()
-    above = np.array([[len(stream) - least >> bit & 1 for bit in range(bits)] for stream in streams], np.uint8)
-    return _varint(least) + bytes([bits]) + np.packbits(above).tobytes()
+    above = np.array([len(stream) - least for stream in streams], np.int64)[:, None] >> np.arange(bits) & 1
+    return _varint(least) + bytes([bits]) + np.packbits(above.astype(np.uint8)).tobytes()
 
 
 def _split(blob: bytes, position: int, count: int) -> list[bytes]:
-    least, position = _read_varint(blob, position)
-    bits = _byte(blob, position)
-    position += 1
-    if count * max(bits, 8 * least) > 8 * len(blob):
+    least, at = _read_varint(blob, position)
+    bits, first = _byte(blob, at), at + 1
+    size = (count * bits + 7) // 8
+    if bits > 32 or size + count * least > len(blob) - first:
         raise FileError(f"blob: {len(blob)} bytes cannot hold {count} streams")
-    packed = np.frombuffer(blob[position : position + (count * bits + 7) // 8], np.uint8)
+    packed = np.frombuffer(blob[first : first + size], np.uint8)
     above = np.unpackbits(packed, count=count * bits).reshape(count, bits) @ (1 << np.arange(bits, dtype=np.int64))
-    position += len(packed)
-    streams = []
+    streams, begin = [], first + size
     for length in above.tolist():
-        streams.append(blob[position : position + least + length])
-        position += least + length
-    if position != len(blob):
+        streams.append(blob[begin : begin + least + length])
+        begin += least + length
+    if begin != len(blob):
         raise FileError("blob: its length does not match its streams")
+    if _lengths(streams) != blob[position : first + size]:
+        raise FileError("blob: the lengths of its streams are not as compress writes them")
     return streams

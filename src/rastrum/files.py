@@ -1,12 +1,15 @@
 """Atomic writing: all files of a folder, or none of them.
 
 A folder is written file by file to temporary names next to the final ones, synced, then renamed: a full disk or a kill leaves what was
-there before, whole.
+there before, whole. Temporary names are random, and made only where nothing is, so that no link that someone left there is followed; a file
+that is replaced keeps its mode, and a link at its name is replaced itself.
 """
 
 from __future__ import annotations
 
 import os
+import secrets
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,24 +20,32 @@ def write_files(folder: str | Path, files: Mapping[str, bytes]) -> None:
     folder: path, made if need be.
     files: content by name.
 
-    Raises ``OSError`` (one line) if writing fails, with nothing changed; ``ValueError`` if ``folder`` is a file.
+    Raises ``OSError`` (one line) if writing fails, with nothing changed; ``ValueError`` if ``folder`` is a file, or a name that of a folder,
+    a pipe or a device.
     """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"save: {str(folder)!r} is a file, not a folder; choose another name")
     made = [path for path in (folder, *folder.parents) if not path.exists()]
-    temporary = {name: folder / f".{name}.{os.getpid()}.new" for name in files}
+    for name in files:
+        if (folder / name).exists() and not (folder / name).is_file():
+            raise ValueError(f"save: {str(folder / name)!r} is not a regular file; choose another name")
+    temporary = {name: folder / f".{secrets.token_hex(16)}.new" for name in files}
+    written: list[Path] = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
-            with open(temporary[name], "wb") as file:
+            with open(temporary[name], "xb") as file:                     # x: O_EXCL, which follows no link
+                written.append(temporary[name])
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
+            if (folder / name).is_file():
+                os.chmod(temporary[name], stat.S_IMODE((folder / name).stat().st_mode))
         for name, path in temporary.items():
             os.replace(path, folder / name)
     except BaseException as error:
-        for path in temporary.values():
+        for path in written:
             path.unlink(missing_ok=True)
         for path in made:  # from the inside out; a folder that holds something stays
             if path.is_dir() and not any(path.iterdir()):

@@ -12,7 +12,8 @@ renormalisation by bytes; 64-bit arithmetic:
                  threshold = min(⌊code / unit⌋, 2^24 − 1);  code −= unit · cdf_low;  range and renormalisation as above, code taking bytes
 
 So range stays in [2^48, 2^64), unit ≥ 2^24, and the division loses at most 2^-24 of an interval: below 10^-7 bits per symbol. Any bytes
-decode to some symbols; only a checksum can tell whether they are the right ones.
+decode to some symbols; only a checksum can tell whether they are the right ones. But some bytes are no encoding of what they decode to, or not
+the shortest: the bytes that were read less ``code`` are ``low`` of the encoder, whose ``finish`` gives the bytes that it would have written.
 """
 
 from __future__ import annotations
@@ -77,6 +78,7 @@ class Decoder:
         self.position = 8
         self.code = int.from_bytes(data[:8].ljust(8, b"\0"))
         self.range = FULL
+        self.outside = False                                              # whether code was beyond the last interval, in what is lost
 
     def threshold(self) -> int:
         """A point of the next symbol's interval, 0 … 2^24 − 1."""
@@ -92,8 +94,19 @@ class Decoder:
         self.code -= unit * cdf_low
         assert self.code >= 0, "the interval does not hold the threshold"
         self.range = unit * (cdf_high - cdf_low)
+        self.outside |= self.code >= self.range
         while self.range < LEAST_RANGE:
             byte = self.data[self.position] if self.position < len(self.data) else 0
             self.code = (self.code << 8 | byte) & FULL
             self.range <<= 8
             self.position += 1
+
+    def is_canonical(self) -> bool:
+        """Whether an encoder of the symbols read so far would have written these very bytes."""
+        low = int.from_bytes(self.data[: self.position].ljust(self.position, b"\0")) - self.code
+        if self.outside or low < 0:
+            return False
+        encoder = Encoder()
+        encoder.data = bytearray((low >> 64).to_bytes(self.position - 8))
+        encoder.low, encoder.range = low & FULL, self.range
+        return encoder.finish() == self.data

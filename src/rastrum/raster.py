@@ -116,11 +116,15 @@ class RasterModel(Model):
 
     def __init__(self, spec: ImageSpec, condition_spec: ConditionSpec | None = None, order: ArrayLike | None = None) -> None:
         super().__init__(spec, None, condition_spec)
-        order = raster_order(spec) if order is None else torch.as_tensor(order, dtype=torch.int64)
-        if order.shape != (spec.size,) or not torch.equal(order.sort().values, torch.arange(spec.size)):
-            raise ValueError(f"order: expected a permutation of 0 … {spec.size - 1}, got shape {tuple(order.shape)}")
-        self.register_buffer("order", order, persistent=False)
-        self._order_list: list[int] = order.tolist()
+        if order is not None:
+            order = torch.as_tensor(order, dtype=torch.int64)
+            if order.shape != (spec.size,) or not torch.equal(order.sort().values, torch.arange(spec.size)):
+                raise ValueError(f"order: expected a permutation of 0 … {spec.size - 1}, got shape {tuple(order.shape)}")
+        self.register_buffer("order", raster_order(spec) if order is None else order, persistent=False)
+
+    @cached_property
+    def _order_list(self) -> list[int]:
+        return self.order.tolist()
 
     # ── what a model defines ────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -1,11 +1,13 @@
 """The command line. Each command is a typed function in a module of this folder; here commands are looked up, parsed and run.
 
-Exit codes: 0 done · 1 reading or writing failed, or a check found a fault · 2 bad input · 130 interrupted. Nothing heavy is imported
+Exit codes: 0 done · 1 reading or writing failed, or a check found a fault · 2 bad input · 130 interrupted. With --json, stdout holds one
+object of standard JSON, whatever happens: the answer, or {"error": "…", "code": 2} with the line that stderr has. Nothing heavy is imported
 before a command runs, so that every help answers at once.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -38,10 +40,14 @@ def usage() -> str:
     return "\n".join(lines)
 
 
-def complain(error: BaseException) -> None:
-    """Print an ``error`` as one line on stderr."""
+def complain(error: BaseException, code: int, as_json: bool = False) -> int:
+    """Print an error as one line on stderr, and as an object on stdout if it is to hold JSON. Returns the exit code."""
     text = " ".join(str(error).split()) or type(error).__name__
+    text = "".join(letter if letter.isprintable() else "?" for letter in text)   # a file's text gives no orders to a terminal
     print(f"rastrum: {text}", file=sys.stderr)
+    if as_json:
+        print(json.dumps({"error": text, "code": code}), flush=True)
+    return code
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,6 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(usage())
         return 0 if arguments else 2
     name, *rest = arguments
+    as_json = "--json" in rest
     try:
         if name == "--version":
             from .. import __version__
@@ -70,14 +77,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as stop:                                            # after help
         return int(stop.code or 0)
     except ValueError as error:
-        complain(error)
-        return 2
+        return complain(error, 2, as_json)
     except BrokenPipeError:                                               # the reader of our output has gone, as with `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (OSError, ImportError) as error:
-        complain(error)
-        return 1
+    except (OSError, ImportError, MemoryError) as error:
+        return complain(error, 1, as_json)
+    except RuntimeError as error:
+        from ..program.native import PortabilityError  # here, since it is slow to import
+
+        if isinstance(error, PortabilityError) or "not enough memory" in str(error):
+            return complain(error, 1, as_json)
+        raise
     except KeyboardInterrupt:
-        print("rastrum: interrupted", file=sys.stderr)
-        return 130
+        return complain(KeyboardInterrupt("interrupted"), 130, as_json)

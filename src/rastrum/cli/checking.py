@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -74,7 +78,8 @@ def check(
         return strengths(model, network, data, images, split, count, binarise, flags, at, out, json)
     import rastrum
 
-    report = rastrum.check(network)  # pyright: ignore[reportArgumentType]
+    with reported(model):
+        report = rastrum.check(network)  # pyright: ignore[reportArgumentType]
     if out is not None:
         import torch
 
@@ -144,12 +149,41 @@ def users_model(file: Path, class_name: str, spec: ImageSpec, condition: Conditi
     found = importlib.util.spec_from_file_location(file.stem, file)
     assert found is not None and found.loader is not None
     module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
+    with reported(str(file)):
+        found.loader.exec_module(module)
     model_class = getattr(module, class_name, None)
     if not (isinstance(model_class, type) and issubclass(model_class, RasterModel)):
         classes = [name for name, value in vars(module).items() if isinstance(value, type) and issubclass(value, RasterModel)]
         raise ValueError(f"check: {file} has no raster model {class_name!r}; {nearest(class_name, classes)}")
-    return model_class(spec) if condition is None else model_class(spec, condition_spec=condition)
+    with reported(f"{file}:{class_name}"):
+        return model_class(spec) if condition is None else model_class(spec, condition_spec=condition)
+
+
+@contextmanager
+def reported(what: str) -> Iterator[None]:
+    """Meanwhile a user's code runs: whatever ends it is a ``ValueError`` that says so and where, also an exit, which is no proof."""
+    process, leave = os.getpid(), os._exit
+
+    def leave_noticed(code: int) -> None:
+        if os.getpid() != process:
+            leave(code)
+        raise SystemExit(code)
+
+    try:
+        os._exit = leave_noticed                                          # it would end this process with a code of the file's choice
+        yield
+    except ValueError:
+        raise
+    except SystemExit as stop:
+        raise ValueError(f"check: {what} exits ({stop.code!r}), so nothing was proved") from None
+    except MemoryError:
+        raise
+    except Exception as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{Path(last.filename).name}, line {last.lineno}"
+        raise ValueError(f"check: {what} fails in {where}: {type(error).__name__}: {error}") from None
+    finally:
+        os._exit = leave
 
 
 def strengths(

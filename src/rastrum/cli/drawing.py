@@ -293,6 +293,8 @@ def known_mask(known: str, spec: ImageSpec) -> Tensor:
         import numpy as np
         from PIL import Image, UnidentifiedImageError
 
+        if Path(known).exists() and not Path(known).is_file():
+            raise ValueError(f"--known: {known!r} is not a regular file")
         try:
             with Image.open(known) as picture:
                 painted = np.asarray(picture.convert("L")) > 127

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -78,11 +79,20 @@ def answer(result: dict[str, Any], as_json: bool, *lines: RenderableType) -> Non
     lines: text or tables for people.
     """
     if as_json:
-        print(json.dumps(result, ensure_ascii=False, default=str))
+        print(json.dumps(standard(result), ensure_ascii=False, default=str, allow_nan=False))
         return
     console = Console(highlight=False)
     for line in lines:
         console.print(line, soft_wrap=isinstance(line, str), markup=False)
+
+
+def standard(value: Any) -> Any:
+    """The same for JSON, which has no NaN and no infinity: they become null."""
+    if isinstance(value, dict):
+        return {key: standard(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [standard(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @contextmanager

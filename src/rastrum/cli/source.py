@@ -139,7 +139,9 @@ def load_images(
     flag: what named the data set, in messages; "--data" by default.
     paths: of moving digits; None (default) = as in training.
 
-    Raises ``ValueError`` for two sources, for none where the model's folder does not name one, and images that cannot be made to fit.
+    A folder or a Hub set that only the model's folder names is not opened: that is text of whoever wrote it.
+
+    Raises ``ValueError`` for two sources, for none where the model's folder does not name one of ours, and images that cannot be made to fit.
     """
     from ..checkpoint import read_origin
     from ..data.dataset import load_dataset
@@ -150,6 +152,8 @@ def load_images(
         raise ValueError("expected one of --data NAME and --images PATH, got both")
     if name is None and images is None and own is None:
         raise ValueError(f"the folder of {model} does not say how its images were made; give --data NAME or --images PATH")
+    if name is None and images is None and own is not None and own.name not in NAMES:
+        raise ValueError(f"the folder of {model} says that its images are {own.name}; to have them read, give {flag} {own.name}")
     if count is not None and count < 1:
         raise ValueError(f"--count: expected at least 1, got {count}")
     if binarise is not None and spec.levels != 2:

@@ -167,6 +167,8 @@ def load_dataset(name: str, split: str = "train", options: DataOptions | None = 
     if match is None:
         raise ValueError(f"data: expected a split like train or test[:9000], got {split!r}")
     part, start, stop = match[1], match[2], match[3]
+    if name.startswith("hub:") and {".", ".."} & set(re.split("[/:]", name)):
+        raise ValueError(f"data: expected hub:OWNER/NAME, got {name!r}")  # it would leave the mirror
     check_options(options)
     dataset = _video(name, split, part, options) if name in VIDEOS else _images(name, split, part, options, progress)
     total = len(dataset)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
@@ -9,7 +10,8 @@ from typing import Any
 
 import torch
 
-from ..checkpoint import CONFIG, CheckpointError, fill, find, one_line, read_config, read_origin
+from ..checkpoint import CONFIG, WEIGHTS, CheckpointError, check_digest, fill, find, one_line, read_config, read_origin, read_shapes
+from ..memory import Allowance, TooLarge, available
 from ..model import Model
 from ..protocol import ConditionSpec, ImageSpec
 from .conv_draw import ConvDRAW
@@ -39,6 +41,11 @@ MODELS: dict[str, Any] = {
 }
 
 
+TEMPORARY = 3                  # parameters are at most a third of what is made while a model is built
+MOST_VALUES = 1 << 24          # of an image of a saved model: 4096 x 4096 grey pixels
+ROOM = 1 << 26                 # bytes that building a saved model may take beside those for its weights and its image
+
+
 def build(
     name: str, spec: ImageSpec, preset: str = "small", condition: ConditionSpec | None = None, seed: int = 0, **overrides: Any
 ) -> Model:
@@ -51,7 +58,7 @@ def build(
     seed: of the initial parameters; default 0.
     overrides: options of the model's config that replace those of the preset.
 
-    Raises ``ValueError`` naming an unknown model, preset or option, or a spec that the model does not support.
+    Raises ``ValueError`` naming an unknown model, preset or option, a spec that the model does not support, or a size beyond the memory.
     """
     if name not in MODELS:
         raise ValueError(f"model: expected one of {', '.join(MODELS)}, got {name!r}")
@@ -61,9 +68,13 @@ def build(
         raise ValueError(f"condition: expected a ConditionSpec, got {condition!r}")
     model_class = MODELS[name]
     config = model_class.preset(preset, spec, **overrides)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return model_class(spec, config, condition).eval()
+    free = available()
+    try:
+        with torch.random.fork_rng(devices=[]), Allowance(math.inf if free is None else TEMPORARY * free):
+            torch.manual_seed(seed)
+            return model_class(spec, config, condition).eval()
+    except TooLarge as error:
+        raise ValueError(f"build: {name} of this size does not fit the memory, {error}; choose a smaller preset or images") from None
 
 
 def load(folder_or_name: str | Path) -> Model:
@@ -71,23 +82,30 @@ def load(folder_or_name: str | Path) -> Model:
 
     folder_or_name: what ``save_pretrained`` wrote, or "rastrum/NAME" for a model bundled with the package.
 
-    Raises ``CheckpointError`` (a ``ValueError``) naming what is wrong with the folder.
+    Raises ``CheckpointError`` (a ``ValueError``) naming what is wrong with the folder, before more memory is taken than its weights need.
     """
     folder = find(folder_or_name)
     saved = read_config(folder)
+    read_shapes(folder, saved["rastrum"])
+    check_digest(folder, saved)
     name = saved["model"]
     if not isinstance(name, str) or name not in MODELS:
         raise CheckpointError(f"{folder / CONFIG}: unknown model {name!r}; this Rastrum has {', '.join(MODELS)}")
     model_class = MODELS[name]
     try:
         spec = ImageSpec(**saved["spec"])
+        if spec.size > MOST_VALUES:
+            raise ValueError(f"images of {spec.size:,} values, at most {MOST_VALUES:,} are possible")
         condition = None if saved["condition_spec"] is None else ConditionSpec(**saved["condition_spec"])
         unknown = set(saved["config"]) - {field.name for field in fields(model_class.config_class)}
         if unknown:
             raise ValueError(f"{name} has no option {min(unknown)!r}")
-        with torch.random.fork_rng(devices=[]):
+        allowed = ROOM + 64 * spec.size + 8 * (folder / WEIGHTS).stat().st_size
+        with torch.random.fork_rng(devices=[]), Allowance(allowed):
             model = model_class(spec, model_class.config_class(**saved["config"]), condition)
-    except (TypeError, ValueError, AttributeError, RuntimeError, AssertionError) as error:
+    except TooLarge as error:
+        raise CheckpointError(f"{folder / CONFIG}: describes a {name} that is larger than its weights ({error})") from None
+    except (TypeError, ValueError, AttributeError, RuntimeError, AssertionError, ArithmeticError, LookupError, MemoryError) as error:
         raise CheckpointError(f"{folder / CONFIG}: does not describe a {name} ({one_line(error)})") from None
     fill(model, folder, saved["rastrum"])
     with suppress(CheckpointError):                                       # a damaged note on its origin does not stand in a model's way

@@ -33,13 +33,16 @@ def choose(config_class: type[Config], name: str, overrides: dict[str, Any], **p
     return config_class(**{**presets[name], **overrides})
 
 
+MOST, MOST_KERNEL = 1 << 20, 255   # the taps of a kernel are listed, so a senseless one would take time and memory before any tensor does
+
+
 def check_config(config: Any, spec: ImageSpec, grouped: tuple[str, ...] = (), kernels: tuple[str, ...] = ()) -> None:
     """Raises ``ValueError`` for values that no model supports, and for videos.
 
-    config: a dataclass; options whose default is an int are counts of at least 1, those whose default is a bool are switches.
+    config: a dataclass; options whose default is an int are counts, 1 … MOST; those whose default is a bool are switches.
     spec: of the images.
     grouped: options that must be multiples of the colour channels.
-    kernels: options that must be odd, 3 or more.
+    kernels: options that must be odd, 3 … MOST_KERNEL.
     """
     if spec.frames > 1:
         raise ValueError(f"frames: this model draws still images, got {spec.frames} frames")
@@ -47,14 +50,16 @@ def check_config(config: Any, spec: ImageSpec, grouped: tuple[str, ...] = (), ke
         value = getattr(config, field.name)
         if type(field.default) is int and (type(value) is not int or value < 1):
             raise ValueError(f"{field.name}: expected a whole number of at least 1, got {value!r}")
+        if type(field.default) is int and value > MOST:
+            raise ValueError(f"{field.name}: expected at most {MOST:,}, got {value:,}")
         if type(field.default) is bool and type(value) is not bool:
             raise ValueError(f"{field.name}: expected True or False, got {value!r}")
     for name in grouped:
         if getattr(config, name) % spec.channels:
             raise ValueError(f"{name}: images of {spec.channels} channels need a multiple of {spec.channels}, got {getattr(config, name)}")
     for name in kernels:
-        if getattr(config, name) % 2 == 0 or getattr(config, name) < 3:
-            raise ValueError(f"{name}: expected an odd number of at least 3, got {getattr(config, name)}")
+        if getattr(config, name) % 2 == 0 or not 3 <= getattr(config, name) <= MOST_KERNEL:
+            raise ValueError(f"{name}: expected an odd number from 3 to {MOST_KERNEL}, got {getattr(config, name)}")
 
 
 def multiple_of(groups: int) -> Callable[[int], int]:

@@ -10,13 +10,14 @@ from .exact import i64, u8, u64
 
 
 class Streams(NamedTuple):
-    """Range coder states of a batch; ``code`` and ``ends`` are for reading only."""
+    """Range coder states of a batch; ``code``, ``ends`` and ``outside`` are for reading only."""
 
     low: Any                   # (B,) uint64
     range: Any                 # (B,) uint64
     code: Any                  # (B,) uint64
     position: Any              # (B,) int64
     ends: Any                  # (B,) int64
+    outside: Any               # (B,) bool
     data: Any                  # (B, capacity) uint8
 
 
@@ -50,6 +51,8 @@ def threshold_of(streams, b):
 def take(streams, b, cdf_low, cdf_high):
     unit = streams.range[b] >> u64(CDF_BITS)
     code, left, position = streams.code[b] - unit * u64(cdf_low), unit * u64(cdf_high - cdf_low), streams.position[b]
+    if code >= left:
+        streams.outside[b] = True
     while left < u64(LEAST_RANGE):
         byte = u64(streams.data[b, position]) if position < streams.ends[b] else u64(0)
         code = (code << u64(8)) | byte

@@ -239,6 +239,7 @@ class _Streams:
         self.data = np.zeros((len(self.coders), width), np.uint8)
         self.low, self.range, self.code = (np.zeros(len(self.coders), np.uint64) for _ in range(3))
         self.position, self.ends = (np.zeros(len(self.coders), np.int64) for _ in range(2))
+        self.outside = np.array([isinstance(coder, Decoder) and coder.outside for coder in self.coders], np.bool_)
         for b, coder in enumerate(self.coders):
             self.data[b, : len(coder.data)] = np.frombuffer(coder.data, np.uint8)
             self.range[b], self.ends[b] = coder.range, len(coder.data)
@@ -248,7 +249,7 @@ class _Streams:
                 self.code[b], self.position[b] = coder.code, coder.position
 
     def of(self, block: slice) -> Streams:
-        return Streams(*(array[block] for array in (self.low, self.range, self.code, self.position, self.ends, self.data)))
+        return Streams(*(array[block] for array in (self.low, self.range, self.code, self.position, self.ends, self.outside, self.data)))
 
     def store(self) -> None:
         for b, coder in enumerate(self.coders):
@@ -257,7 +258,7 @@ class _Streams:
             if isinstance(coder, Encoder):
                 coder.low, coder.data = int(self.low[b]), bytearray(self.data[b, : self.position[b]].tobytes())
             else:
-                coder.code, coder.position = int(self.code[b]), int(self.position[b])
+                coder.code, coder.position, coder.outside = int(self.code[b]), int(self.position[b]), bool(self.outside[b])
 
 
 @lru_cache
