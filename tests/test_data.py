@@ -34,6 +34,43 @@ def grey(values: list[int], levels: int = 256) -> Dataset:
     return Dataset("mine", "train", ImageSpec(1, 1, 1, levels), torch.tensor(values, dtype=torch.uint8).view(-1, 1, 1, 1))
 
 
+@pytest.mark.parametrize("x", [torch.rand(3, 1, 4, 4), np.random.rand(3, 1, 4, 4)])
+def test_images_in_01_are_refused_where_a_data_set_is_made(x: torch.Tensor) -> None:
+    """Training cut them to zeros without a word."""
+    with pytest.raises(ValueError, match=r"data 'mine': images: expected integer levels 0 … 255, got torch\.float.*round to levels first"):
+        Dataset("mine", "train", ImageSpec(1, 4, 4), x)
+
+
+@pytest.mark.parametrize(
+    ("what", "says"),
+    [
+        ({"images": torch.zeros(3, 4, 4, dtype=torch.uint8)}, r"images: expected shape \(batch, 1, 4, 4\), got \(3, 4, 4\)"),
+        ({"images": torch.zeros(3, 4, 4, 1, dtype=torch.uint8)}, "images: expected shape"),
+        ({"images": torch.full((3, 1, 4, 4), 17)}, "images: levels must lie in 0 … 16, got 17 … 17"),
+        ({"images": torch.full((3, 1, 4, 4), -1)}, "images: levels must lie in 0 … 16, got -1 … -1"),
+        ({"labels": torch.zeros(2, dtype=torch.int64), "classes": 3}, "labels: expected 3 whole numbers"),
+        ({"labels": torch.zeros(3), "classes": 3}, "labels: expected 3 whole numbers"),
+        ({"labels": torch.tensor([0, 1, 3]), "classes": 3}, "labels must lie in 0 … classes − 1, got 0 … 3 with classes=3"),
+        ({"conditions": torch.zeros(2, 5)}, "conditions: expected 3 vectors"),
+        ({"conditions": torch.zeros(3, 5, dtype=torch.int64)}, "conditions: expected 3 vectors"),
+        ({"originals": torch.zeros(2, 1, 4, 4, dtype=torch.uint8)}, "originals: expected 3"),
+        ({"originals": torch.rand(3, 1, 4, 4)}, "originals: expected integer levels"),
+        ({"originals": tuple(torch.full((1, 5, 5 + i), 7) for i in range(3)), "original_levels": 7}, "originals: levels must lie in 0 … 6"),
+    ],
+)
+def test_other_arrays_are_refused_where_a_data_set_is_made(what: dict, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        Dataset("mine", "train", **{"spec": ImageSpec(1, 4, 4, 17), "images": torch.zeros(3, 1, 4, 4, dtype=torch.uint8)} | what)
+
+
+def test_whole_numbers_of_any_type_are_images() -> None:
+    for kind in (np.uint8, np.int64, np.uint16, bool):
+        data = Dataset("mine", "train", ImageSpec(1, 2, 2, 2), np.ones((3, 1, 2, 2), kind))  # pyright: ignore[reportArgumentType]
+        assert data.images.dtype == torch.uint8 and data.images.unique().tolist() == [1]
+    deep = Dataset("mine", "train", ImageSpec(1, 2, 2, 65536), np.full((3, 1, 2, 2), 65535, np.uint16))  # pyright: ignore[reportArgumentType]
+    assert deep.images.dtype == torch.int32 and deep.images.unique().tolist() == [65535]
+
+
 def test_digits_are_complete_and_the_split_is_balanced_and_disjoint() -> None:
     train, test, every = (load_dataset("digits", split) for split in ("train", "test", "all"))
     assert (len(train), len(test), len(every)) == (1437, 360, 1797)
@@ -199,7 +236,7 @@ def test_placed_sets_are_made_of_their_own_split(tmp_path: Path, monkeypatch: py
         placed = load_dataset("placed-mnist", split, DataOptions(binarise="dynamic"))
         assert placed.spec == ImageSpec(1, 32, 32, 2) and placed.condition_spec == ConditionSpec("map", (10, 4, 4))
         assert placed.labels is not None and placed.conditions is not None and placed.conditions.sum((2, 3)).argmax(1).equal(placed.labels)
-        assert placed.originals is not None and set(placed.originals.unique().tolist()) == {0, max(levels) // 2}
+        assert isinstance(placed.originals, torch.Tensor) and set(placed.originals.unique().tolist()) == {0, max(levels) // 2}
         part = load_dataset("placed-mnist", f"{split}[1:3]", DataOptions(size=20))
         assert part.spec == ImageSpec(1, 20, 20, 256) and part.conditions is not None and len(part.conditions) == 2
     with pytest.raises(ValueError, match="a crop would move what it shows; leave crop out, got 8"):
@@ -292,13 +329,101 @@ def test_a_folder_with_split_subfolders_uses_them(tmp_path: Path) -> None:
         load_dataset(f"folder:{tmp_path}", "validation")
 
 
+def picture(path: Path, level: int, size: tuple[int, int] = (3, 2)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", size, level).save(path)
+
+
+@pytest.mark.parametrize("names", [("train", "val", "test"), ("Training", "Validation", "Testing"), ("TRAIN", "valid", "Test")])
+def test_splits_have_the_names_that_people_give_them(tmp_path: Path, names: tuple[str, str, str]) -> None:
+    for level, name in enumerate(names):
+        picture(tmp_path / name / "a" / "0.png", level)
+        picture(tmp_path / name / "train" / "0.PNG", 10 + level)         # a class
+    (tmp_path / "labels.csv").write_text("hello")
+    (tmp_path / ".DS_Store").write_text("hidden")
+    picture(tmp_path / "overview.png", 99)
+    for level, asked in enumerate((("train", "training"), ("validation", "val", "dev"), ("test", "Test"))):
+        for split in (*asked, names[level]):
+            data = load_dataset(str(tmp_path), split)
+            assert data.images[:, 0, 0, 0].tolist() == [level, 10 + level] and data.class_names == ("a", "train")
+    assert data.notes[0] == "files passed over, since they are not images: 1 (1 .csv)"
+    assert data.notes[1] == f"images passed over, since they lie beside the folders {', '.join(names)}: 1"
+    picture(tmp_path / "testing" / "0.png", 0)
+    picture(tmp_path / "test" / "0.png", 0)
+    with pytest.raises(ValueError, match="has two folders for"):
+        load_dataset(str(tmp_path), "train")
+
+
+def test_a_class_may_be_called_train(tmp_path: Path) -> None:
+    """One split's name among other classes is a class; alone it is a split."""
+    for level, name in enumerate(("bus", "car", "train")):
+        for i in range(10):
+            picture(tmp_path / "three" / name / f"{i}.png", 20 * level + i)
+    picture(tmp_path / "one" / "train" / "0.png", 7)
+    three = load_dataset(str(tmp_path / "three"), "train")
+    assert three.class_names == ("bus", "car", "train") and len(three) == 27 and three.labels is not None
+    assert three.labels.bincount().tolist() == [9, 9, 9]
+    assert load_dataset(str(tmp_path / "one"), "train").images.unique().tolist() == [7]
+    with pytest.raises(ValueError, match="has the splits train, got 'test'"):
+        load_dataset(str(tmp_path / "one"), "test")
+
+
+def test_a_path_is_the_name_of_a_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Relative or whole, of a folder or a picture; a set of the package goes before a folder of its name."""
+    picture(tmp_path / "mine" / "0.png", 5)
+    picture(tmp_path / "digits" / "0.png", 6)
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine", "./mine", "mine/", str(tmp_path / "mine"), "folder:mine", "mine/0.png"):
+        assert load_dataset(name, "all").images.unique().tolist() == [5]
+    assert load_dataset("digits").spec.levels == 17 and load_dataset("./digits", "all").images.unique().tolist() == [6]
+    for name in ("./nowhere", "a/b", "none.npy"):
+        with pytest.raises(ValueError, match=r"there is no (folder|file)"):
+            load_dataset(name)
+
+
+def test_images_of_several_sizes_are_cropped(tmp_path: Path) -> None:
+    """Each crop is a part of its image, fixed in ``images`` and fresh in batches, at every place alike; part of the set holds the same."""
+    random = np.random.RandomState(0)
+    wholes = [random.randint(0, 256, size).astype(np.uint8) for size in ((6, 9), (8, 5), (5, 5), (7, 7))]
+    for i, whole in enumerate(wholes):
+        Image.fromarray(whole).save(tmp_path / f"{i}.png")
+    with pytest.raises(ValueError, match="set size to resize all, or crop to cut parts"):
+        load_dataset(str(tmp_path), "all")
+    with pytest.raises(ValueError, match="has only 5 pixels on a side, crop must be at most that, got 6"):
+        load_dataset(str(tmp_path), "all", DataOptions(crop=6))
+    data = load_dataset(str(tmp_path), "all", DataOptions(crop=5))
+    assert data.spec == ImageSpec(1, 5, 5, 256)
+    places = [torch.from_numpy(whole).unfold(0, 5, 1).unfold(1, 5, 1).flatten(0, 1) for whole in wholes]
+    for of, crop in zip(places, data.images, strict=True):
+        assert bool((of == crop).flatten(1).all(1).any())
+    assert torch.equal(load_dataset(str(tmp_path), "all[1:3]", DataOptions(crop=5)).images, data.images[1:3])
+    one = data.select(slice(0, 1))
+    draws = torch.cat([x for (x, _), _ in zip(one.batches(1, torch.Generator().manual_seed(0)), range(2000), strict=False)])
+    counts = (draws[:, 0, None] == places[0][None]).flatten(2).all(2).sum(0)
+    assert int(counts.sum()) == 2000 and int(counts.min()) > 150          # 10 places
+    x, _ = next(data.select(torch.tensor([3, 1])).batches(4, torch.Generator().manual_seed(0)))
+    assert x.shape == (4, 1, 5, 5)
+    for how in ("static", "threshold", "dynamic"):
+        two = load_dataset(str(tmp_path), "all", DataOptions(crop=5, binarise=how))
+        x, _ = next(two.batches(4, torch.Generator().manual_seed(0)))
+        assert two.spec.levels == 2 and set(x.unique().tolist()) == set(two.images.unique().tolist()) == {0, 1}
+    assert load_dataset(str(tmp_path), "all", DataOptions(crop=5, levels=4)).images.max() == 3
+
+
+def test_grey_images_for_a_model_of_colours_and_back(folder: Path) -> None:
+    colour = load_dataset(str(folder), "all", DataOptions(colour=True))
+    assert colour.spec == ImageSpec(3, 4, 4, 256) and colour.images[3].unique().tolist() == [60]
+    with pytest.raises(ValueError, match="grey and colour exclude each other"):
+        load_dataset(str(folder), "all", DataOptions(colour=True, grey=True))
+
+
 def test_colours_sizes_and_modes_come_to_one_shape(tmp_path: Path) -> None:
     Image.new("RGB", (6, 4), (255, 0, 0)).save(tmp_path / "a.png")
     Image.new("1", (4, 4), 1).save(tmp_path / "b.png")
     Image.new("LA", (4, 4), (7, 100)).save(tmp_path / "c.png")
     both = load_dataset(f"folder:{tmp_path}", "all", DataOptions(size=4))
     assert both.spec == ImageSpec(3, 4, 4, 256)
-    assert [image[:, 0, 0].tolist() for image in both.images] == [[255, 0, 0], [255, 255, 255], [7, 7, 7]]
+    assert [image[:, 0, 0].tolist() for image in both.images] == [[255, 0, 0], [255, 255, 255], [158, 158, 158]]
     assert load_dataset(f"folder:{tmp_path}", "all", DataOptions(size=2, grey=True)).images[0].unique().tolist() == [76]
     with pytest.raises(ValueError, match=r"b\.png has 4x4 pixels, .*a\.png has 6x4; set size"):
         load_dataset(f"folder:{tmp_path}", "all")
@@ -312,7 +437,7 @@ def test_two_level_images_have_two_levels_until_resized(tmp_path: Path) -> None:
 
 
 def test_broken_images_are_named(folder: Path) -> None:
-    """Truncated, not an image at all, 16 bits: one line with the file's name."""
+    """Truncated, not an image at all: one line with the file's name; or left out, counted and named."""
     path = folder / "kind0" / "zz.png"
     whole = (folder / "kind0" / "00.png").read_bytes()
     for content in (whole[: len(whole) // 2], b"hello", b""):
@@ -320,9 +445,27 @@ def test_broken_images_are_named(folder: Path) -> None:
         with pytest.raises(ValueError, match=r"zz\.png is not a whole image") as error:
             load_dataset(f"folder:{folder}", "all")
         assert "\n" not in str(error.value)
-    Image.fromarray(np.full((4, 4), 1000, np.uint16)).save(path)
-    with pytest.raises(ValueError, match=r"zz\.png has more than 8 bits"):
-        load_dataset(f"folder:{folder}", "all")
+    data = load_dataset(f"folder:{folder}", "all", DataOptions(skip_broken=True))
+    assert len(data) == 20 and data.labels is not None and data.labels.tolist() == [0] * 10 + [1] * 10
+    assert data.notes[0] == "1 of 21 images cannot be read and are left out:" and "zz.png is not a whole image" in data.notes[1]
+
+
+def test_16_bits_are_65536_levels_or_as_many_as_asked_for(folder: Path) -> None:
+    """Beside images of 8 bits, whose 255 is then 65,535; drawn in batches, cropped and binarised like any."""
+    deep = np.arange(16, dtype=np.uint16).reshape(4, 4) * 4000
+    Image.fromarray(deep).save(folder / "kind0" / "zz.png")
+    every = load_dataset(str(folder), "all")
+    assert every.spec == ImageSpec(1, 4, 4, 65536) and every.images.dtype == torch.int32
+    assert every.images[10, 0].tolist() == deep.tolist() and every.images[9, 0, 0, 0] == 180 * 257
+    x, _ = next(every.batches(21, torch.Generator().manual_seed(0)))
+    assert x.dtype == torch.int32 and int(x.sum()) == int(every.images.sum())
+    few = load_dataset(str(folder), "all", DataOptions(levels=1024))
+    nearest = [round(Fraction(int(v) * 1023, 65535)) for v in deep.flatten()]
+    assert few.spec.levels == 1024 and few.images[10].flatten().tolist() == nearest
+    two = load_dataset(str(folder), "all", DataOptions(binarise="threshold", crop=3))
+    assert two.spec == ImageSpec(1, 3, 3, 2) and two.images.dtype == torch.uint8
+    drawn, _ = next(load_dataset(str(folder), "all", DataOptions(binarise="dynamic", crop=3)).batches(4, torch.Generator().manual_seed(0)))
+    assert drawn.shape == (4, 1, 3, 3) and set(drawn.unique().tolist()) <= {0, 1}
 
 
 @pytest.mark.parametrize(
@@ -332,7 +475,7 @@ def test_broken_images_are_named(folder: Path) -> None:
         ("digits", "validation", {}, "has the splits train, test, all"),
         ("digits", "train[1", {}, "expected a split like"),
         ("digits", "train[5000:]", {}, "is empty"),
-        ("digits", "train", {"levels": 1}, "levels must be between 2 and 256"),
+        ("digits", "train", {"levels": 1}, "levels must be between 2 and 65536"),
         ("digits", "train", {"levels": 2, "binarise": "static"}, "exclude each other"),
         ("digits", "train", {"binarise": "often"}, "static, dynamic or threshold"),
         ("digits", "train", {"size": 0}, "size must be at least 1"),
@@ -370,6 +513,56 @@ def test_a_hub_repository_is_read_from_the_mirror(tmp_path: Path, monkeypatch: p
     assert data.class_names == ("dark", "light")
     with pytest.raises(ValueError, match=r"someone/spots has the splits \['test'\], got 'train'"):
         load_dataset("hub:someone/spots", "train")
+
+
+def test_hub_sets_with_holes_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Null labels and images, columns that hold no files or differ between files, scripts: the row or the reason."""
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setenv("RASTRUM_HUB_MIRROR", str(tmp_path))
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    image = Image.new("L", (3, 2), 7)
+    kinds = {"image": datasets.Image(), "label": datasets.ClassLabel(names=["dark", "light"]), "array": datasets.Array2D((2, 2), "uint8"),
+             "text": datasets.Value("string"), "list": datasets.List(datasets.Value("int64"))}    # fmt: skip
+
+    def write(name: str, file: str = "test-0", **columns: list) -> str:
+        home = tmp_path / "someone" / name / "data"
+        home.mkdir(parents=True, exist_ok=True)
+        table = datasets.Dataset.from_dict(columns, features=datasets.Features({column: kinds[column] for column in columns}))
+        table.to_parquet(str(home / f"{file}.parquet"))
+        return f"hub:someone/{name}"
+
+    def refusal(name: str, **options: bool) -> str:
+        with pytest.raises(ValueError) as error:
+            load_dataset(name, "test", DataOptions(**options))  # pyright: ignore[reportArgumentType]
+        assert "\n" not in str(error.value)
+        return str(error.value)
+
+    assert "null-label test, row 1 has no label" in refusal(write("null-label", image=[image] * 3, label=[0, None, 1]))
+    holes = write("null-image", image=[image, image, None], label=[0, 0, 1])
+    assert "null-image test, row 2" in refusal(holes) and "there is no image in it" in refusal(holes)
+    part = load_dataset(holes, "test", DataOptions(skip_broken=True))
+    assert len(part) == 2 and part.labels is not None and part.labels.tolist() == [0, 0] and "1 of 3" in part.notes[0]
+    assert "has no column of images, only array" in refusal(write("arrays", array=[[[1, 2], [3, 4]]]))
+    assert "has no column of images, only text (string), list" in refusal(write("lists", text=["a"], list=[[1]]))
+    write("differing", image=[image])
+    assert "its files have different columns" in refusal(write("differing", "test-1", image=[image], text=["a"]))
+    write("script", image=[image])
+    (tmp_path / "someone" / "script" / "script.py").write_text("import datasets")
+    assert "made by a script" in refusal("hub:someone/script")
+
+
+def test_image_files_in_plain_columns_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bytes, or bytes and path, of a parquet file whose columns carry no type of their own."""
+    datasets, table = pytest.importorskip("datasets"), pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    monkeypatch.setenv("RASTRUM_HUB_MIRROR", str(tmp_path))
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    Image.new("L", (3, 2), 7).save(tmp_path / "x.png")
+    content = (tmp_path / "x.png").read_bytes()
+    for name, cell in (("bare", content), ("both", {"bytes": content, "path": "x.png"})):
+        (tmp_path / "someone" / name).mkdir(parents=True)
+        parquet.write_table(table.table({"image": [cell, cell]}), tmp_path / "someone" / name / "test-0.parquet")
+        assert load_dataset(f"hub:someone/{name}", "test").images.unique().tolist() == [7]
 
 
 @mirror

@@ -11,10 +11,12 @@ from typing import Literal
 
 @dataclass(frozen=True, kw_only=True)
 class DataOptions:
-    """Preprocessing of a data set, in this order: grey, size, levels or binarise, crop, the slice of the split, limit."""
+    """Preprocessing of a data set, in this order: background, grey or colour, size, levels or binarise, crop, the slice of the split,
+    limit."""
 
     size: int | None = None
-    """Cut each image to a square about its middle and resize it to this many pixels a side (area averages; levels become 256).
+    """Cut each image to a square about its middle and resize it to this many pixels a side (area averages; fewer than 256 levels become
+    256).
     For dead-leaves and bsds300: the side of the patches; for two-digit-mnist, two-digit-mnist-colour, cluttered-mnist and placed-mnist:
     the side of the canvas; nothing is resized there. For moving-mnist: the side of the canvas, with digits in proportion."""
     frames: int | None = None
@@ -22,9 +24,15 @@ class DataOptions:
     paths: Literal["folded", "clipped"] | None = None
     """For moving-mnist: digits whose paths are clipped at the walls, as published, or folded there (default). Two different sets."""
     levels: int | None = None
-    """Requantise to this many levels, 2 … 256, by rounding to the nearest."""
+    """Requantise to this many levels, 2 … 65,536, by rounding to the nearest. Images of 16 bits have 65,536, of fewer bits 256 or 2."""
     grey: bool = False
     """Turn colours into grey (luma of ITU-R 601)."""
+    colour: bool = False
+    """Give grey images three equal channels, for a model of colours."""
+    background: Literal["white", "black"] = "white"
+    """What transparent images are laid on."""
+    skip_broken: bool = False
+    """Leave out files that cannot be read, counted and named, instead of refusing the data set at the first of them."""
     binarise: Literal["static", "dynamic", "threshold"] | None = None
     """Two levels: one fixed draw, a fresh draw per use of an image, or intensity of at least one half. Three different benchmarks."""
     crop: int | None = None
@@ -39,6 +47,8 @@ class DataOptions:
             self.frames and f"{self.frames} frames",
             self.paths and f"{self.paths} paths",
             self.grey and "grey",
+            self.colour and "colour",
+            self.background != "white" and f"on {self.background}",
             self.levels and f"{self.levels} levels",
             self.binarise and f"{self.binarise} binarisation",
             self.crop and f"crops of {self.crop}x{self.crop}",
@@ -52,7 +62,7 @@ class DataConfig(DataOptions):
 
     name: str
     """digits, mnist, fashion-mnist, binarized-mnist, cifar10, omniglot, dead-leaves, bsds300, two-digit-mnist, two-digit-mnist-colour,
-    cluttered-mnist, placed-mnist, moving-mnist, folder:PATH, or hub:OWNER/NAME."""
+    cluttered-mnist, placed-mnist, moving-mnist, hub:OWNER/NAME, or the path of a folder of images, of an image or of an array."""
     train: str = "train"
     """Split to train on; part of a split is written test[:9000]."""
     held_out: str = "test"

@@ -204,14 +204,22 @@ def to_levels(x: Tensor, spec: ImageSpec) -> Tensor:
 
 def check_images(spec: ImageSpec, x: ArrayLike, device: torch.device | str | None = None, what: str = "images") -> Tensor:
     """Integer levels (B, *spec.shape), torch or numpy → int64 on ``device``; ``ValueError`` naming what is wrong."""
+    return check_levels(spec, x, what).to(device=device, dtype=torch.int64)
+
+
+def check_levels(spec: ImageSpec, x: ArrayLike, what: str = "images") -> Tensor:
+    """The same images as a tensor of the type that they came in."""
     x = as_tensor(what, x)
     if x.is_floating_point():
         raise ValueError(f"{what}: expected integer levels 0 … {spec.levels - 1}, got {x.dtype}; round to levels first")
     if x.shape[1:] != torch.Size(spec.shape):
         raise ValueError(f"{what}: expected shape (batch, {', '.join(map(str, spec.shape))}), got {tuple(x.shape)}")
-    x = x.to(device=device, dtype=torch.int64)
-    if x.numel() and (int(x.min()) < 0 or int(x.max()) >= spec.levels):
-        raise ValueError(f"{what}: levels must lie in 0 … {spec.levels - 1}, got {int(x.min())} … {int(x.max())}")
+    if x.dtype in (torch.bool, torch.uint16, torch.uint32):               # types that torch does little with
+        x = x.to(torch.int64)
+    if x.numel() and not (x.dtype == torch.uint8 and spec.levels >= 256):
+        low, high = (int(value) for value in x.aminmax())
+        if low < 0 or high >= spec.levels:
+            raise ValueError(f"{what}: levels must lie in 0 … {spec.levels - 1}, got {low} … {high}")
     return x
 
 

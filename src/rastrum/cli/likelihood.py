@@ -21,7 +21,7 @@ from .show import (
     load_model,
     progress,
 )
-from .source import Binarise, Count, Data, Images, Paths, Split, load_images
+from .source import Binarise, Count, Data, Images, Paths, SkipBroken, Split, load_images
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,6 +42,7 @@ def score(
     data: Data = None,
     images: Images = None,
     split: Split = None,
+    skip_broken: SkipBroken = False,
     count: Count = 16,
     binarise: Binarise = None,
     num_samples: Trajectories = 1,
@@ -80,7 +81,7 @@ def score(
         raise ValueError("--surprise: an ensemble scores whole images only; leave out one of --surprise and --ensemble")
     if reference_count < 2:
         raise ValueError(f"--reference-count: a mean and a deviation need at least 2 images, got {reference_count}")
-    loaded, usual = load_images(network, model, data, images, split, count, binarise), None
+    loaded, usual = load_images(network, model, data, images, split, count, binarise, skip_broken=skip_broken), None
     dataset = loaded.dataset
     if reference is not None:
         usual = load_images(network, model, reference, None, reference_split, None, binarise, flag="--reference").dataset
@@ -184,6 +185,7 @@ def evaluate(
     data: Data = None,
     images: Images = None,
     split: Split = None,
+    skip_broken: SkipBroken = False,
     count: Annotated[int | None, arg(help="a fixed random subset of this many images; default: all")] = None,
     binarise: Binarise = None,
     num_samples: Trajectories = 1,
@@ -211,7 +213,7 @@ def evaluate(
         raise ValueError(f"--context: {model} draws still images; leave it out")
     if context is not None and ensemble:
         raise ValueError("--context: an ensemble scores whole videos only; leave out one of --context and --ensemble")
-    loaded = load_images(network, model, data, images, split, count, binarise, crop, paths=paths)
+    loaded = load_images(network, model, data, images, split, count, binarise, crop, paths=paths, skip_broken=skip_broken)
     dataset = loaded.dataset
     condition = condition_for(network, len(dataset), conditions, dataset)
     if condition is not None and condition.is_floating_point():

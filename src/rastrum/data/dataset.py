@@ -1,9 +1,9 @@
-"""Data sets as integer levels: small ones held whole, as uint8 tensors.
+"""Data sets as integer levels: small ones held whole, as uint8 tensors, or int32 where there are more than 256 levels.
 
     digits             bundled with the package: 1,797 digits of 8x8 pixels and 17 levels
     mnist, fashion-mnist, binarized-mnist, cifar10, hub:OWNER/NAME, hub:OWNER/NAME:CONFIG    through HF ``datasets`` (extra ``data``)
-    omniglot           handwritten characters, white on black, area-averaged from 105 to ``size`` pixels a side (default 28);
-                       also through ``data``. Train: the background alphabets, test: the evaluation ones, no labels
+    omniglot           handwritten characters, white on black, area-averaged from 105 to ``size`` pixels a side (default 28).
+                       Train: the background alphabets, test: the evaluation ones, no labels
     two-digit-mnist, two-digit-mnist-colour, cluttered-mnist    digits of MNIST at random positions on canvases of ``size`` pixels a side
                        (default 60), as many as MNIST has; train and test pictures are made of train and test digits
     placed-mnist       one digit of MNIST, 14x14, on a canvas of ``size`` pixels a side (default 32); conditions: a spatial map of 4x4
@@ -11,7 +11,8 @@
     dead-leaves, bsds300    patches of ``size`` pixels a side (default 32) at fixed random positions: of generated pictures of disks that
                        occlude one another, and of the Berkeley segmentation set's photographs (train: 200, test: 100; through ``data``)
     moving-mnist       videos of two moving digits (``moving_digits.py``), generated: 1,000 fixed ones, and without end in training
-    folder:PATH        images of any common format, of one size, or resized; or one image, which is every split
+    PATH, folder:PATH  a folder of images of any common format, of one size, or resized, or cropped; one image, which is every split;
+                       or an array X.npy, X.npz (``arrays.py``)
 
 **Binarised MNIST is three benchmarks**, whose nats cannot be compared:
 - static: one draw, each pixel 1 with the probability of its intensity, fixed for all time. The published set is Larochelle's draw,
@@ -24,7 +25,8 @@ split, so its nats cannot be compared with theirs.
 
 **Crops** are drawn in the same way: a fresh position each time a training image is used; a held-out image has one, with a fixed seed.
 
-Folders, the Hub and how the digits are split: ``sources.py``. The arithmetic of preprocessing: ``options.py``.
+Folders: ``folders.py``. The Hub and how the digits are split: ``sources.py``. What of a file becomes levels: ``reading.py``. The arithmetic
+of preprocessing: ``options.py``.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
+from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -39,7 +42,7 @@ import torch
 from torch import Tensor
 
 from ..config import DataOptions
-from ..protocol import ConditionSpec, ImageSpec
+from ..protocol import ConditionSpec, ImageSpec, as_tensor, check_levels
 from .moving_digits import CANVAS as SCREEN
 from .moving_digits import FRAMES, SMALLEST, moving_digits, shrunk
 from .options import binarise, check_options, cut, random_corners, requantise
@@ -53,13 +56,17 @@ class Dataset:
     """Images of one split.
 
     name, split: as ``load_dataset`` takes them. spec: of the images.
-    images: uint8 levels (N, *spec.shape).
+    images: levels (N, *spec.shape), whole numbers of any type; kept as uint8, or as int32 where there are more than 256 levels.
     labels: class numbers, int64 (N,), or None. classes: their number, 0 without labels. class_names: by number, empty if unknown.
     conditions: what else is known of each image: float32 vectors (N, size) or spatial maps (N, c, h, w), or None.
-    originals: only for dynamic binarisation and crops, what ``batches`` draws from: uint8 (N, C, H', W') below ``original_levels``, larger
-    than ``spec`` where it crops and of more levels where it binarises; ``images`` is one fixed draw.
+    originals: only for dynamic binarisation and crops, what ``batches`` draws from: (N, C, H', W') below ``original_levels``, larger
+    than ``spec`` where it crops and of more levels where it binarises; a tuple of N images where their sizes differ. ``images`` is one
+    fixed draw.
     fresh: only for images that are generated without end: makes images of a number of images and a seed, for ``batches``.
     options: the preprocessing that was applied, None = unknown.
+    notes: what was passed over when the images were read, a line each.
+
+    Raises ``ValueError`` for images, labels, conditions or originals of another type, shape or range, naming it.
     """
 
     name: str
@@ -68,12 +75,39 @@ class Dataset:
     images: Tensor
     labels: Tensor | None = None
     classes: int = 0
-    originals: Tensor | None = None
+    originals: Tensor | tuple[Tensor, ...] | None = None
     original_levels: int = 256
     conditions: Tensor | None = None
     fresh: Callable[[int, int], Tensor] | None = None
     class_names: tuple[str, ...] = ()
     options: DataOptions | None = None
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        where, count = f"data {self.name!r}", len(self.images)
+        images = check_levels(self.spec, self.images, f"{where}: images").to(kept_as(self.spec.levels))
+        object.__setattr__(self, "images", images)
+        if self.labels is not None:
+            labels = as_tensor(f"{where}: labels", self.labels)
+            if labels.shape != (count,) or labels.is_floating_point() or labels.dtype == torch.bool:
+                expected = f"expected {count} whole numbers, one per image"
+                raise ValueError(f"{where}: labels: {expected}, got {labels.dtype} of shape {tuple(labels.shape)}")
+            labels = labels.to(torch.int64)
+            if count and (int(labels.min()) < 0 or int(labels.max()) >= self.classes):
+                found = f"{int(labels.min())} … {int(labels.max())}"
+                raise ValueError(f"{where}: labels must lie in 0 … classes − 1, got {found} with classes={self.classes}")
+            object.__setattr__(self, "labels", labels)
+        if self.conditions is not None and (len(self.conditions) != count or not self.conditions.is_floating_point()):
+            found = f"{self.conditions.dtype} of shape {tuple(self.conditions.shape)}"
+            raise ValueError(f"{where}: conditions: expected {count} vectors or spatial maps of floats, got {found}")
+        if self.originals is not None:
+            if len(self.originals) != count or self.spec.frames > 1:
+                raise ValueError(f"{where}: originals: expected {count} still images, one per image, got {len(self.originals)}")
+            whole = self.originals if isinstance(self.originals, tuple) else (self.originals,)
+            for each in whole if count else ():
+                height, width = each.shape[-2:]
+                spec = ImageSpec(self.spec.channels, height, width, self.original_levels)
+                check_levels(spec, each[None] if isinstance(self.originals, tuple) else each, f"{where}: originals")
 
     def __len__(self) -> int:
         return len(self.images)
@@ -91,7 +125,7 @@ class Dataset:
         if isinstance(index, slice) and index == slice(None):
             return self
         every = {name: getattr(self, name) for name in ("images", "labels", "originals", "conditions")}
-        return replace(self, fresh=None, **{name: None if values is None else values[index] for name, values in every.items()})
+        return replace(self, fresh=None, **{name: None if values is None else _at(values, index) for name, values in every.items()})
 
     def subset(self, count: int | None, seed: int = 0) -> Dataset:
         """A random subset of ``count`` images in the order of the set, the same for the same seed; all of them for None."""
@@ -122,13 +156,17 @@ class Dataset:
             while len(waiting) < batch:
                 waiting = torch.cat([waiting, torch.randperm(len(self), generator=generator)])
             index, waiting = waiting[:batch], waiting[batch:]
-            x = self.images[index] if self.originals is None else self._draw(self.originals[index], generator)
+            x = self.images[index] if self.originals is None else self._draw(_at(self.originals, index), generator)
             yield x, None if conditions is None else conditions[index]
 
-    def _draw(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """Fresh images of ``spec`` from originals x (B, C, H', W')."""
+    def _draw(self, x: Tensor | tuple[Tensor, ...], generator: torch.Generator) -> Tensor:
+        """Fresh images of ``spec`` from originals x (B, C, H', W'), or B of several sizes."""
         size = (self.spec.height, self.spec.width)
-        if x.shape[-2:] != size:
+        if isinstance(x, tuple):
+            rooms = [(image.shape[1] - size[0] + 1, image.shape[2] - size[1] + 1) for image in x]
+            corners = [[int(torch.randint(room, (), generator=generator)) for room in both] for both in rooms]
+            x = cut(x, corners, size)
+        elif x.shape[-2:] != size:
             rooms = [whole - part + 1 for whole, part in zip(x.shape[-2:], size, strict=True)]
             corners = torch.stack([torch.randint(room, (len(x),), generator=generator) for room in rooms], 1)
             x = cut(x, corners, size)
@@ -138,10 +176,23 @@ class Dataset:
         return x
 
 
+def kept_as(levels: int) -> torch.dtype:
+    """The type of the images of a data set."""
+    return torch.uint8 if levels <= 256 else torch.int32
+
+
+def _at(values: Tensor | tuple[Tensor, ...], index: Tensor | slice) -> Any:
+    """Those at ``index``, of a tensor or a tuple."""
+    if not isinstance(values, tuple):
+        return values[index]
+    return values[index] if isinstance(index, slice) else tuple(values[i] for i in torch.arange(len(values))[index].tolist())
+
+
 def load_dataset(name: str, split: str = "train", options: DataOptions | None = None, progress: Progress | None = None) -> Dataset:
     """Read a data set and preprocess it.
 
-    name: as listed at the head of this file. split: "train", "test", "test[:9000]"; a set may have others.
+    name: as listed at the head of this file, or the path of a folder, an image or an array.
+    split: "train", "test", "test[:9000]"; a set may have others.
     options: preprocessing; default: none. progress: is called with the fraction read, 0 … 1.
 
     A split's slice and ``limit`` are taken after a static draw, so a part of a set holds the same images as the whole.
@@ -150,23 +201,27 @@ def load_dataset(name: str, split: str = "train", options: DataOptions | None = 
     ``ImportError`` where the extra ``data`` is needed.
     """
     options = options or DataOptions()
-    match = re.fullmatch(r"([\w.-]+)(?:\[(-?\d*):(-?\d*)\])?", split)
-    if match is None:
-        raise ValueError(f"data: expected a split like train or test[:9000], got {split!r}")
-    part, start, stop = match[1], match[2], match[3]
+    part, chosen = parse_split(split)
     check_options(options)
     dataset = _video(name, split, part, options) if name in VIDEOS else _images(name, split, part, options, progress)
-    total = len(dataset)
-    if options.binarise is not None and name not in VIDEOS:               # a video has two levels already
-        dataset = _binarised(dataset, options.binarise, crc32(part.encode()))
-    if options.crop is not None:
-        dataset = _cropped(dataset, options.crop, crc32(f"crop {part}".encode()))
-    chosen = slice(int(start) if start else None, int(stop) if stop else None)
+    total, done = len(dataset), dataset.originals is not None             # done: images of several sizes are cropped already
+    if options.binarise is not None and name not in VIDEOS and not done:  # a video has two levels already
+        dataset = _binarised(dataset, options.binarise, _binary_seed(part))
+    if options.crop is not None and not done:
+        dataset = _cropped(dataset, options.crop, _crop_seed(part))
     applied = DataOptions(**{field.name: getattr(options, field.name) for field in fields(DataOptions)})
     dataset = replace(dataset.select(chosen).subset(options.limit), options=applied)
     if len(dataset) == 0:
         raise ValueError(f"data: {name} {split} is empty, {part} has {total} images")
     return dataset
+
+
+def parse_split(split: str) -> tuple[str, slice]:
+    """The split and the part of it that is meant by a name such as train or test[:9000]."""
+    match = re.fullmatch(r"([\w.-]+)(?:\[(-?\d*):(-?\d*)\])?", split)
+    if match is None:
+        raise ValueError(f"data: expected a split like train or test[:9000], got {split!r}")
+    return match[1], slice(*(int(number) if number else None for number in match.groups()[1:]))
 
 
 def _images(name: str, split: str, part: str, options: DataOptions, progress: Progress | None) -> Dataset:
@@ -177,15 +232,50 @@ def _images(name: str, split: str, part: str, options: DataOptions, progress: Pr
     if name == "omniglot" and options.size is None:
         options = replace(options, size=OMNIGLOT)
     source = source_of(name, part, options.size)
-    pixels, levels = stack(source, options, progress)
-    if len(pixels) == 0:
-        raise ValueError(f"data: {name} {part} holds no image")
+    found, levels, kept, notes = stack(source, options, progress)
+    if len(found) == 0:
+        raise ValueError(f"data: {name} {part} holds no image" + (f"; {notes[1]}" if notes else ""))
     if options.levels is not None:
-        pixels, levels = requantise(pixels, levels, options.levels), options.levels
-    images = torch.from_numpy(pixels)
+        found, levels = [requantise(image, levels, options.levels) for image in found], options.levels
+    labels, conditions = (None if of is None else of[kept] for of in (source.labels, source.conditions))
+    facts = {"classes": source.classes, "conditions": conditions, "class_names": source.class_names, "notes": (*source.notes, *notes)}
+    if len({image.shape for image in found}) > 1:
+        images, originals, original_levels = _cropped_sizes(found, levels, options, part)
+        levels = levels if options.binarise is None else 2
+        facts |= {"originals": originals, "original_levels": original_levels}
+    else:
+        images = _tensor(np.stack(found))
     channels, height, width = images.shape[1:]
-    spec = ImageSpec(channels, height, width, levels)
-    return Dataset(name, split, spec, images, source.labels, source.classes, conditions=source.conditions, class_names=source.class_names)
+    return Dataset(name, split, ImageSpec(channels, height, width, levels), images, labels, **facts)
+
+
+def _tensor(values: np.ndarray) -> Tensor:
+    """As the images of a data set are kept."""
+    kept = np.uint8 if values.dtype == np.uint8 else np.int32
+    return torch.from_numpy(values.astype(kept, copy=values.dtype != kept or not values.flags.writeable))
+
+
+def _binary_seed(part: str) -> int:
+    return crc32(part.encode())
+
+
+def _crop_seed(part: str) -> int:
+    return crc32(f"crop {part}".encode())
+
+
+def _cropped_sizes(found: list[np.ndarray], levels: int, options: DataOptions, part: str) -> tuple[Tensor, tuple[Tensor, ...], int]:
+    """Binarised if asked for, and cropped, where sizes differ: the images, what they are drawn from, and the levels of that."""
+    size, how = options.crop, options.binarise
+    assert size is not None
+    smallest = min(min(image.shape[1:]) for image in found)
+    if size > smallest:
+        raise ValueError(f"data: one of the images has only {smallest} pixels on a side, crop must be at most that, got {size}")
+    drawn = found if how is None else binarise(found, levels, how, _binary_seed(part))
+    rooms = np.array([(image.shape[1] - size + 1, image.shape[2] - size + 1) for image in found])
+    corners = np.random.RandomState(_crop_seed(part)).randint(0, rooms)
+    images = cut([_tensor(image) for image in drawn], corners, (size, size))
+    fixed = how in ("static", "threshold")
+    return images, tuple(_tensor(image) for image in (drawn if fixed else found)), 2 if fixed else levels
 
 
 def _video(name: str, split: str, part: str, options: DataOptions) -> Dataset:
@@ -199,7 +289,7 @@ def _video(name: str, split: str, part: str, options: DataOptions) -> Dataset:
         raise ValueError(f"data: {name} is not cropped; leave out crop, got {options.crop}")
     if options.binarise in ("static", "dynamic"):
         raise ValueError(f"data: {name} is binarised by threshold only, noise would hide what moves; got {options.binarise!r}")
-    pixels, _ = stack(hub(HUB["mnist"][0], None, HUB["mnist"][1], part), DataOptions(), None)
+    pixels = stack(hub(HUB["mnist"][0], None, HUB["mnist"][1], part), DataOptions(), None).together
     digits, levels = shrunk(pixels[:, 0], size), 2 if options.binarise else options.levels or 256
     paths = options.paths or "folded"
 
@@ -216,7 +306,7 @@ def _video(name: str, split: str, part: str, options: DataOptions) -> Dataset:
 def _binarised(dataset: Dataset, how: str, seed: int) -> Dataset:
     """With two levels; a dynamic set keeps its originals."""
     levels = dataset.spec.levels
-    images = torch.from_numpy(binarise(dataset.images.numpy(), levels, how, seed))
+    images = torch.from_numpy(np.stack(binarise(dataset.images.numpy(), levels, how, seed)))
     dynamic = {"originals": dataset.images, "original_levels": levels} if how == "dynamic" else {}
     return replace(dataset, spec=replace(dataset.spec, levels=2), images=images, **dynamic)
 

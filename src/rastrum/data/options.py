@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -16,8 +18,12 @@ def check_options(options: DataOptions) -> None:
     for name, value in at_least_one.items():
         if value is not None and value < 1:
             raise ValueError(f"data: {name} must be at least 1, got {value}")
-    if options.levels is not None and not 2 <= options.levels <= 256:
-        raise ValueError(f"data: levels must be between 2 and 256, got {options.levels}")
+    if options.levels is not None and not 2 <= options.levels <= 65536:
+        raise ValueError(f"data: levels must be between 2 and 65536, got {options.levels}")
+    if options.grey and options.colour:
+        raise ValueError("data: grey and colour exclude each other; leave one out")
+    if options.background not in ("white", "black"):
+        raise ValueError(f"data: background must be white or black, got {options.background!r}")
     if options.levels is not None and options.binarise is not None:
         raise ValueError(f"data: levels={options.levels} and binarise={options.binarise!r} exclude each other; leave one out")
     if options.binarise not in (None, "static", "dynamic", "threshold"):
@@ -27,20 +33,20 @@ def check_options(options: DataOptions) -> None:
 
 
 def requantise(values: np.ndarray, levels: int, to: int) -> np.ndarray:
-    """Levels 0 … levels − 1 → the nearest of 0 … to − 1 as uint8, exact: halves go up."""
-    table = [(2 * value * (to - 1) + levels - 1) // (2 * (levels - 1)) for value in range(levels)]
-    return np.array(table, np.uint8)[values.astype(np.uint8)]
+    """Levels 0 … levels − 1 → the nearest of 0 … to − 1, exact: halves go up. uint8, or uint16 above 256 levels."""
+    table = (2 * np.arange(levels, dtype=np.int64) * (to - 1) + levels - 1) // (2 * (levels - 1))
+    return table.astype(np.uint8 if to <= 256 else np.uint16)[values.astype(np.uint16)]
 
 
-def binarise(values: np.ndarray, levels: int, how: str, seed: int) -> np.ndarray:
-    """Images (N, …) below ``levels`` → 0 and 1 as uint8.
+def binarise(values: Sequence[np.ndarray] | np.ndarray, levels: int, how: str, seed: int) -> list[np.ndarray]:
+    """Images below ``levels`` → 0 and 1 as uint8.
 
     how: "threshold" = 1 from half intensity on; "static" or "dynamic" = one draw by ``seed``, 1 with the probability of the intensity.
     """
     if how == "threshold":
-        return (2 * values.astype(np.int32) >= levels - 1).astype(np.uint8)
+        return [(2 * image.astype(np.int32) >= levels - 1).astype(np.uint8) for image in values]
     stream = np.random.RandomState(seed)
-    return np.stack([stream.random_sample(image.shape) * (levels - 1) < image for image in values]).astype(np.uint8)
+    return [(stream.random_sample(image.shape) * (levels - 1) < image).astype(np.uint8) for image in values]
 
 
 def random_corners(count: int, whole: tuple[int, int], part: tuple[int, int], seed: int) -> np.ndarray:
@@ -49,8 +55,8 @@ def random_corners(count: int, whole: tuple[int, int], part: tuple[int, int], se
     return np.random.RandomState(seed).randint(0, rooms, (count, 2))
 
 
-def cut(images: Tensor, corners: Tensor | np.ndarray, size: tuple[int, int]) -> Tensor:
-    """The part of ``size`` = (height, width) of each of images (N, C, H, W), from the row and column in corners (N, 2) on."""
+def cut(images: Tensor | Sequence[Tensor], corners: Tensor | np.ndarray | list[list[int]], size: tuple[int, int]) -> Tensor:
+    """The part of ``size`` = (height, width) of each of images (N, C, H, W), or N of several sizes, from the corners (row, column) on."""
     height, width = size
-    parts = zip(images, corners.tolist(), strict=True)
+    parts = zip(images, corners if isinstance(corners, list) else corners.tolist(), strict=True)
     return torch.stack([image[:, top : top + height, left : left + width] for image, (top, left) in parts])

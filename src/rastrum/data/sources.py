@@ -6,8 +6,8 @@ Hub sets are read from the folder named by the environment variable RASTRUM_HUB_
 (the repository's test part, unchanged, as scikit-learn ships it). Held out ("test"): 360 of them, 36 of each class, evenly spaced in
 the order of the file; "train": the other 1,437.
 
-**Folders**: labels are the names of subfolders, if all images lie in one. ``train``, ``validation`` and ``test`` are subfolders if
-there are any; else "test" is every tenth image in the order of the names, "train" the others and "all" all of them.
+Three sets are read from where they are published if the mirror does not have them: ``published.py``. Folders: ``folders.py``. Arrays:
+``arrays.py``. What of an image file becomes levels: ``reading.py``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from zlib import crc32
 
 import numpy as np
@@ -26,8 +26,12 @@ import torch
 from torch import Tensor
 
 from ..config import DataOptions
+from .arrays import SUFFIXES, levels_of, read_arrays
+from .folders import file_split, read_folder
 from .options import requantise
 from .placed_digits import cluttered, halved, one_digit, spatial_maps, two_digits
+from .published import FILES, published
+from .reading import Opener, UnreadableImage, open_image, read_image
 from .textures import crops, leaves
 
 if TYPE_CHECKING:
@@ -40,11 +44,12 @@ HUB = {
     "binarized-mnist": ("larochelle/binarized_mnist", "image"),
     "cifar10": ("uoft-cs/cifar10", "img"),
     "omniglot": ("brendenlake/omniglot", "image"),
+    "bsds300": ("berkeley/bsds300", "image"),
 }
-# name: (Hub repository and column, or None = generated; generated pictures per split; patches per picture of each split)
-PATCHES: dict[str, tuple[tuple[str, str] | None, dict[str, int], dict[str, int]]] = {
-    "dead-leaves": (None, {"train": 32, "validation": 4, "test": 4}, {"train": 250, "validation": 500, "test": 500}),
-    "bsds300": (("berkeley/bsds300", "image"), {}, {"train": 100, "test": 20}),
+# name: (generated pictures per split, empty = photographs; patches per picture of each split)
+PATCHES: dict[str, tuple[dict[str, int], dict[str, int]]] = {
+    "dead-leaves": ({"train": 32, "validation": 4, "test": 4}, {"train": 250, "validation": 500, "test": 500}),
+    "bsds300": ({}, {"train": 100, "test": 20}),
 }
 PATCH = 32                     # pixels a side of a patch
 OMNIGLOT = 28                  # of a character
@@ -52,7 +57,7 @@ OMNIGLOT = 28                  # of a character
 PLACED = {"two-digit-mnist": 60, "two-digit-mnist-colour": 60, "cluttered-mnist": 60, "placed-mnist": 32}
 VIDEOS = ("moving-mnist",)
 THRESHOLDED = ("placed-mnist", *VIDEOS)    # binarised from half intensity on by default
-NAMES = ("digits", *HUB, *PATCHES, *PLACED, *VIDEOS)
+NAMES = tuple(dict.fromkeys(("digits", *HUB, *PATCHES, *PLACED, *VIDEOS)))
 HELD_OUT_DIGITS = 36           # of each class
 # What a card must say about the data.
 NOTICES = {
@@ -68,16 +73,17 @@ class Source:
     """Images of a split, not opened yet.
 
     images: pairs of a name for messages and a function that opens the image. count: how many.
-    labels, classes, conditions, class_names: as a data set's. levels: of an 8-bit channel, 0 = as the image says.
+    labels, classes, conditions, class_names, notes: as a data set's. levels: of an 8-bit channel, 0 = as the image says.
     """
 
-    images: Iterable[tuple[str, Callable[[], Image.Image]]]
+    images: Iterable[tuple[str, Opener]]
     count: int
     labels: Tensor | None
     classes: int
     levels: int = 0
     conditions: Tensor | None = None
     class_names: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def source_of(name: str, split: str, size: int | None) -> Source:
@@ -88,15 +94,23 @@ def source_of(name: str, split: str, size: int | None) -> Source:
         return _placed(name, split, PLACED[name] if size is None else size)
     if name == "digits":
         return _digits(split)
-    if name.startswith("folder:"):
-        return _folder(Path(name.removeprefix("folder:")).expanduser(), split)
     if name in HUB:
-        repository, column = HUB[name]
-        source = hub(repository, None, column, split)
+        source = _named(name, split)
         return _inverted(source) if name == "omniglot" else source
+    if (path := as_path(name)) is not None:
+        return _path(path, split)
     if match := re.fullmatch(r"hub:([\w.-]+/[\w.-]+)(?::([\w.-]+))?", name):
         return hub(match[1], match[2], None, split)
-    raise ValueError(f"data: unknown data set {name!r}; there are {', '.join(NAMES)}, folder:PATH and hub:OWNER/NAME")
+    raise ValueError(f"data: unknown data set {name!r}; there are {', '.join(NAMES)}, hub:OWNER/NAME and the path of a folder")
+
+
+def _named(name: str, split: str) -> Source:
+    """From the mirror if it has the set, else from where it is published, else from the Hub."""
+    repository, column = HUB[name]
+    if name in FILES and mirrored(repository) is None:
+        images = published(name, split)
+        return Source(images, len(images), None, 0)
+    return hub(repository, None, column, split)
 
 
 def _digits(split: str) -> Source:
@@ -117,15 +131,16 @@ def _digits(split: str) -> Source:
 
 
 def _patches(name: str, split: str, size: int) -> Source:
-    repository, made, each = PATCHES[name]
+    made, each = PATCHES[name]
     if split not in each:
         raise ValueError(f"data: {name} has the splits {', '.join(each)}, got {split!r}")
     seed = crc32(f"{name} {split}".encode())
-    if repository is None:
+    if made:
         pictures, count = leaves(made[split], seed), made[split]
     else:
-        source = hub(repository[0], None, repository[1], split)
+        source = _named(name, split)
         pictures, count = source.images, source.count
+    pictures = ((name, lambda opener=opener: _picture(opener)) for name, opener in pictures)
     return Source(crops(pictures, size, each[split], seed), count * each[split], None, 0)
 
 
@@ -135,7 +150,7 @@ def _placed(name: str, split: str, size: int) -> Source:
     if split not in ("train", "test"):
         raise ValueError(f"data: {name} has the splits train, test, got {split!r}")
     source = hub(HUB["mnist"][0], None, HUB["mnist"][1], split)
-    pixels, _ = stack(source, DataOptions(), None)
+    pixels = stack(source, DataOptions(), None).together
     digits = halved(pixels[:, 0]) if name == "placed-mnist" else pixels[:, 0]
     if size < digits.shape[1]:
         raise ValueError(f"data: {name} places digits of {digits.shape[1]} pixels a side, size must be at least that, got {size}")
@@ -158,45 +173,53 @@ def _inverted(source: Source) -> Source:
     """Ink that is dark on white becomes white on black."""
     from PIL import ImageOps
 
-    inverted = ((name, lambda opened=opened: ImageOps.invert(opened().convert("L"))) for name, opened in source.images)
+    inverted = ((name, lambda opened=opened: ImageOps.invert(_picture(opened).convert("L"))) for name, opened in source.images)
     return replace(source, images=inverted)
 
 
-def _folder(root: Path, split: str) -> Source:
-    from PIL import Image
+def _picture(opener: Opener) -> Image.Image:
+    picture = opener()
+    assert not isinstance(picture, np.ndarray)
+    return picture
 
-    if root.is_file():
-        return Source([(str(root), lambda: Image.open(root))], 1, None, 0)
-    if not root.is_dir():
-        raise ValueError(f"data: there is no folder {str(root)!r}")
-    splits = [name for name in ("train", "validation", "test") if (root / name).is_dir()]
-    if splits and split not in splits:
-        raise ValueError(f"data: folder {str(root)!r} has the splits {', '.join(splits)}, got {split!r}")
-    if split not in (*splits, "train", "test", "all"):
-        raise ValueError(f"data: a folder without subfolders train and test has the splits train, test, all, got {split!r}")
-    known = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
 
-    def files(base: Path) -> list[Path]:
-        found = (path.relative_to(base) for path in base.rglob("*") if path.suffix.lower() in known and path.is_file())
-        return sorted(path for path in found if not any(part.startswith(".") for part in path.parts))
+def as_path(name: str) -> Path | None:
+    """The folder or file that the name of a data set stands for; None for the name of a set. Sets go before folders of the same name."""
+    if name.startswith("folder:"):
+        return Path(name.removeprefix("folder:")).expanduser()
+    if name in NAMES or name.startswith("hub:"):
+        return None
+    path = Path(name).expanduser()
+    return path if path.exists() or path.suffix.lower() in SUFFIXES or "/" in name or os.sep in name else None
 
-    base = root / split if splits else root
-    paths = files(base)
-    if not paths:
-        raise ValueError(f"data: folder {str(base)!r} holds no image")
-    classes: dict[str, int] = {}
-    decimal = False
-    if all(len(path.parts) > 1 for path in paths):
-        every = [path for name in splits for path in files(root / name)] if splits else paths
-        names = sorted({path.parts[0] for path in every if len(path.parts) > 1})
-        decimal = all(name.isdecimal() for name in names)                 # folders 3 and 7 are the classes 3 and 7
-        classes = {name: int(name) if decimal else number for number, name in enumerate(names)}
-    if not splits and split != "all":
-        paths = [path for i, path in enumerate(paths) if (i % 10 == 0) == (split == "test")]
-    labels = torch.tensor([classes[path.parts[0]] for path in paths]) if classes else None
-    opened = ((str(base / path), lambda path=path: Image.open(base / path)) for path in paths)
-    count = max(classes.values(), default=-1) + 1
-    return Source(opened, len(paths), labels, count, class_names=tuple(map(str, range(count))) if decimal else tuple(classes))
+
+def _path(path: Path, split: str) -> Source:
+    if path.suffix.lower() in SUFFIXES and not path.is_dir():
+        return _arrays(path, split)
+    if path.is_file():
+        return Source([(str(path), lambda: open_image(path))], 1, None, 0)
+    if not path.is_dir():
+        raise ValueError(f"data: there is no folder {str(path)!r}")
+    folder = read_folder(path, split)
+    opened = ((str(file), lambda file=file: open_image(file)) for file in folder.files)
+    labels = None if folder.labels is None else torch.tensor(folder.labels)
+    return Source(opened, len(folder.files), labels, folder.classes, class_names=folder.class_names, notes=folder.notes)
+
+
+def _arrays(path: Path, split: str) -> Source:
+    found = read_arrays(path)
+    levels, labels, chosen = levels_of(path, found), found.labels, file_split(str(path), len(found.images), split)
+    images = found.images.astype(bool if levels == 2 else np.uint8 if levels <= 256 else np.uint16)
+    opened = ((f"{path}, image {i}", lambda i=i: images[i].transpose(1, 2, 0)) for i in chosen)
+    classes = 0 if labels is None else int(labels.max(initial=0)) + 1
+    return Source(opened, len(chosen), None if labels is None else torch.from_numpy(labels[chosen]), classes, levels)
+
+
+def mirrored(repository: str) -> Path | None:
+    """The folder of a Hub repository in the mirror, if it is there."""
+    mirror = os.environ.get("RASTRUM_HUB_MIRROR")
+    local = Path(mirror).expanduser() / repository if mirror else None
+    return local if local is not None and local.is_dir() else None
 
 
 def hub(repository: str, config: str | None, column: str | None, split: str) -> Source:
@@ -205,51 +228,80 @@ def hub(repository: str, config: str | None, column: str | None, split: str) -> 
         import datasets
     except ImportError:
         raise ImportError(f"data: {repository} needs the extra data: pip install 'rastrum[data]'") from None
-    mirror = os.environ.get("RASTRUM_HUB_MIRROR")
-    local = Path(mirror).expanduser() / repository if mirror else None
-    mirrored = local is not None and local.is_dir()
+    local = mirrored(repository)
     quiet = datasets.are_progress_bars_disabled()
-    if mirrored:
+    if local is not None:
         datasets.disable_progress_bars()  # copying takes a second, and is no news to the user
     try:
-        table: Any = datasets.load_dataset(str(local) if mirrored else repository, config, split=split)
-    except (ValueError, OSError) as error:  # the library's own errors are of both kinds
-        raise _explain(error, repository, split, local) from None
+        table: Any = datasets.load_dataset(repository if local is None else str(local), config, split=split)
+    except Exception as error:  # the library's own errors are of many kinds
+        raise _explain(error, repository, split) from None
     finally:
-        if mirrored and not quiet:
+        if local is not None and not quiet:
             datasets.enable_progress_bars()
     features = table.features
-    column = column or next((name for name, kind in features.items() if isinstance(kind, datasets.Image)), None)
+    column = column or next((name for name, kind in features.items() if _holds_images(kind)), None)
     if column is None or column not in features:
-        raise ValueError(f"data: {repository} has no column of images, only {', '.join(features)}")
+        kinds = ", ".join(f"{name} ({_kind_of(kind)})" for name, kind in features.items())
+        raise ValueError(f"data: {repository} has no column of images{f' {column!r}' if column else ''}, only {kinds}")
+    if not _holds_images(features[column]):
+        raise ValueError(f"data: column {column} of {repository} holds {_kind_of(features[column])}, not image files; save it as .npy")
     labels, class_names = None, ()
     label = "label" if "label" in features else next((n for n, kind in features.items() if isinstance(kind, datasets.ClassLabel)), None)
     if label is not None and isinstance(features[label], datasets.ClassLabel):
-        labels, class_names = torch.tensor(table[label][:]), tuple(features[label].names)
+        values, class_names = table[label][:], tuple(features[label].names)
+        missing = next((row for row, value in enumerate(values) if value is None), None)
+        if missing is not None:
+            raise ValueError(f"data: {repository} {split}, row {missing} has no {label}; leave out such rows in a copy of the set")
+        labels = torch.tensor(values)
         if int(labels.min()) < 0:  # a test split whose labels are kept secret
             labels, class_names = None, ()
     raw = table.select_columns([column]).cast_column(column, datasets.Image(decode=False))
     return Source(_hub_images(raw, column, f"{repository} {split}"), len(table), labels, len(class_names), class_names=class_names)
 
 
-def _hub_images(table: Any, column: str, where: str) -> Iterator[tuple[str, Callable[[], Image.Image]]]:
-    from PIL import Image
+def _holds_images(kind: Any) -> bool:
+    """Whether a column's type is that of image files, decoded by ``datasets`` or as they are."""
+    import datasets
 
+    bare = isinstance(kind, datasets.Value) and kind.dtype in ("binary", "large_binary")
+    return isinstance(kind, datasets.Image) or bare or (isinstance(kind, dict) and kind.keys() == {"bytes", "path"})
+
+
+def _kind_of(kind: Any) -> str:
+    return str(getattr(kind, "dtype", None) or type(kind).__name__)
+
+
+def _hub_images(table: Any, column: str, where: str) -> Iterator[tuple[str, Opener]]:
     row = 0
     for batch in table.iter(1000):
         for cell in batch[column]:
-            file = cell["path"] if cell["bytes"] is None else io.BytesIO(cell["bytes"])
-            yield f"{where}, row {row}", lambda file=file: Image.open(file)
+            yield f"{where}, row {row}", lambda cell=cell: _hub_image(cell)
             row += 1
 
 
-def _explain(error: Exception, repository: str, split: str, local: Path | None) -> Exception:
+def _hub_image(cell: dict[str, Any] | None) -> Image.Image:
+    if cell is None or (cell["bytes"] is None and not cell["path"]):
+        raise UnreadableImage("there is no image in it")
+    return open_image(Path(cell["path"]) if cell["bytes"] is None else io.BytesIO(cell["bytes"]))
+
+
+def _explain(error: Exception, repository: str, split: str) -> Exception:
     """The error of HF ``datasets`` in one line, with a remedy."""
+    mirror = os.environ.get("RASTRUM_HUB_MIRROR")
+    local = Path(mirror).expanduser() / repository if mirror else None
+    if type(error).__name__ == "DatasetGenerationError" and isinstance(error.__cause__, Exception):
+        error = error.__cause__
     said = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
     if match := re.search(r'Unknown split "[^"]*"\. Should be one of (\[.*?\])', str(error)):
         return ValueError(f"data: {repository} has the splits {match[1]}, got {split!r}")
     if "Config name is missing" in str(error):
         return ValueError(f"data: {repository} has several parts, name one as hub:{repository}:PART ({' '.join(str(error).split())[:200]})")
+    if "scripts are no longer supported" in str(error):
+        script = "it is made by a script, which the library no longer runs"
+        return ValueError(f"data: {repository}: {script}; ask for a copy as parquet (its branch refs/convert/parquet), or save it as .npy")
+    if type(error).__name__ in ("CastError", "DatasetGenerationCastError") or "column names don't match" in str(error):
+        return ValueError(f"data: {repository}: its files have different columns ({' '.join(str(error).split())[:300]})")
     remedy = f"not in the mirror ({local}) either" if local is not None else "a local copy can stand under RASTRUM_HUB_MIRROR"
     if isinstance(error, ConnectionError) or "offline" in said.lower():
         return OSError(f"data: cannot reach {repository} on the Hub, {remedy} ({said})")
@@ -257,60 +309,56 @@ def _explain(error: Exception, repository: str, split: str, local: Path | None) 
         return OSError(f"data: the cache of HF datasets is not writable, set HF_HOME to a folder that is ({said})")
     if isinstance(error, FileNotFoundError):
         return ValueError(f"data: there is no data set {repository} on the Hub; {remedy} ({said})")
-    return type(error)(f"data: {repository}: {said}") if type(error) in (ValueError, OSError) else OSError(f"data: {repository}: {said}")
+    kind = OSError if isinstance(error, OSError) else ValueError
+    return kind(f"data: {repository}: {said}")
 
 
 # ── pixels ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def stack(source: Source, options: DataOptions, progress: Progress | None) -> tuple[np.ndarray, int]:
-    """All images as uint8 (N, C, H, W), and their levels."""
+class Stacked(NamedTuple):
+    """images: uint8, or uint16 above 256 levels, (C, H, W), of one size unless they are to be cropped. levels: of all of them.
+    kept: numbers of the images that could be read. notes: those that could not, a line each."""
+
+    images: list[np.ndarray]
+    levels: int
+    kept: list[int]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def together(self) -> np.ndarray:
+        """All of one size, (N, C, H, W)."""
+        return np.stack(self.images)
+
+
+def stack(source: Source, options: DataOptions, progress: Progress | None) -> Stacked:
+    """All images, with as many channels and levels as the one that has most."""
     found: list[np.ndarray] = []
     depths: list[int] = []
+    kept, broken = [], []
     shape, first = (0, 0), ""
-    for i, (name, open_image) in enumerate(source.images):
-        pixels, depth = _pixels(name, open_image, options, source.levels)
-        if not found:
-            shape, first = pixels.shape[1:], name
-        if pixels.shape[1:] != shape:
-            ours, theirs = ("{1}x{0}".format(*size) for size in (pixels.shape[1:], shape))
-            raise ValueError(f"data: {name} has {ours} pixels, {first} has {theirs}; set size to resize all")
-        found.append(pixels)
-        depths.append(depth)
+    for i, (name, opener) in enumerate(source.images):
         if progress is not None and (i % 100 == 99 or i + 1 == source.count):
             progress((i + 1) / source.count)
-    if not found:
-        return np.zeros((0, 1, 1, 1), np.uint8), 2
-    levels = max(depths)
-    out = np.empty((len(found), max(map(len, found)), *shape), np.uint8)
-    for to, pixels, depth in zip(out, found, depths, strict=True):
-        to[:] = pixels if depth == levels else requantise(pixels, depth, levels)
-    return out, levels
-
-
-def _pixels(name: str, open_image: Callable[[], Image.Image], options: DataOptions, levels: int) -> tuple[np.ndarray, int]:
-    """One image as uint8 (C, H, W), and its levels. Transparency is dropped."""
-    from PIL import Image, ImageOps
-
-    try:
-        image = open_image()
-        if image.format in ("JPEG", "MPO", "TIFF"):
-            image = ImageOps.exif_transpose(image)
-        image.load()
-    except (FileNotFoundError, PermissionError):
-        raise
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        said = (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(f"data: {name} is not a whole image ({said}); remove or replace it") from None
-    if image.mode.startswith("I") or image.mode == "F":
-        raise ValueError(f"data: {name} has more than 8 bits a channel (mode {image.mode}); convert it to 8 bits")
-    if image.mode not in ("1", "L", "RGB"):
-        image = image.convert("L" if image.mode in ("LA", "La") else "RGB")
-    if options.grey and image.mode == "RGB":
-        image = image.convert("L")
-    levels = levels or (2 if image.mode == "1" else 256)
-    if options.size is not None and image.size != (options.size, options.size):
-        if levels < 256:
-            image, levels = Image.fromarray(requantise(np.asarray(image), levels, 256)), 256
-        image = ImageOps.fit(image, (options.size, options.size), Image.Resampling.BOX)
-    return np.atleast_3d(np.asarray(image)).transpose(2, 0, 1), levels
+        try:
+            pixels, depth = read_image(name, opener, options, source.levels)
+        except UnreadableImage as error:
+            if not options.skip_broken:
+                raise UnreadableImage(f"{error}; replace or remove it, or set skip_broken") from None
+            broken.append(str(error).removeprefix("data: "))
+            continue
+        if not found:
+            shape, first = pixels.shape[1:], name
+        if pixels.shape[1:] != shape and options.crop is None:
+            ours, theirs = ("{1}x{0}".format(*size) for size in (pixels.shape[1:], shape))
+            raise ValueError(f"data: {name} has {ours} pixels, {first} has {theirs}; set size to resize all, or crop to cut parts")
+        found.append(pixels)
+        depths.append(depth)
+        kept.append(i)
+    levels, channels = max(depths, default=2), max(map(len, found), default=1)
+    for i, (pixels, depth) in enumerate(zip(found, depths, strict=True)):
+        pixels = pixels if depth == levels else requantise(pixels, depth, levels)
+        pixels = pixels.astype(np.uint8 if levels <= 256 else np.uint16, copy=False)
+        found[i] = np.broadcast_to(pixels, (channels, *pixels.shape[1:]))
+    notes = (f"{len(broken)} of {source.count} images cannot be read and are left out:", *broken) if broken else ()
+    return Stacked(found, levels, kept, notes)
