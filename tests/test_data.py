@@ -34,6 +34,43 @@ def grey(values: list[int], levels: int = 256) -> Dataset:
     return Dataset("mine", "train", ImageSpec(1, 1, 1, levels), torch.tensor(values, dtype=torch.uint8).view(-1, 1, 1, 1))
 
 
+@pytest.mark.parametrize("x", [torch.rand(3, 1, 4, 4), np.random.rand(3, 1, 4, 4)])
+def test_images_in_01_are_refused_where_a_data_set_is_made(x: torch.Tensor) -> None:
+    """Training cut them to zeros without a word."""
+    with pytest.raises(ValueError, match=r"data 'mine': images: expected integer levels 0 … 255, got torch\.float.*round to levels first"):
+        Dataset("mine", "train", ImageSpec(1, 4, 4), x)
+
+
+@pytest.mark.parametrize(
+    ("what", "says"),
+    [
+        ({"images": torch.zeros(3, 4, 4, dtype=torch.uint8)}, r"images: expected shape \(batch, 1, 4, 4\), got \(3, 4, 4\)"),
+        ({"images": torch.zeros(3, 4, 4, 1, dtype=torch.uint8)}, "images: expected shape"),
+        ({"images": torch.full((3, 1, 4, 4), 17)}, "images: levels must lie in 0 … 16, got 17 … 17"),
+        ({"images": torch.full((3, 1, 4, 4), -1)}, "images: levels must lie in 0 … 16, got -1 … -1"),
+        ({"labels": torch.zeros(2, dtype=torch.int64), "classes": 3}, "labels: expected 3 whole numbers"),
+        ({"labels": torch.zeros(3), "classes": 3}, "labels: expected 3 whole numbers"),
+        ({"labels": torch.tensor([0, 1, 3]), "classes": 3}, "labels must lie in 0 … classes − 1, got 0 … 3 with classes=3"),
+        ({"conditions": torch.zeros(2, 5)}, "conditions: expected 3 vectors"),
+        ({"conditions": torch.zeros(3, 5, dtype=torch.int64)}, "conditions: expected 3 vectors"),
+        ({"originals": torch.zeros(2, 1, 4, 4, dtype=torch.uint8)}, "originals: expected 3"),
+        ({"originals": torch.rand(3, 1, 4, 4)}, "originals: expected integer levels"),
+        ({"originals": tuple(torch.full((1, 5, 5 + i), 7) for i in range(3)), "original_levels": 7}, "originals: levels must lie in 0 … 6"),
+    ],
+)
+def test_other_arrays_are_refused_where_a_data_set_is_made(what: dict, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        Dataset("mine", "train", **{"spec": ImageSpec(1, 4, 4, 17), "images": torch.zeros(3, 1, 4, 4, dtype=torch.uint8)} | what)
+
+
+def test_whole_numbers_of_any_type_are_images() -> None:
+    for kind in (np.uint8, np.int64, np.uint16, bool):
+        data = Dataset("mine", "train", ImageSpec(1, 2, 2, 2), np.ones((3, 1, 2, 2), kind))  # pyright: ignore[reportArgumentType]
+        assert data.images.dtype == torch.uint8 and data.images.unique().tolist() == [1]
+    deep = Dataset("mine", "train", ImageSpec(1, 2, 2, 65536), np.full((3, 1, 2, 2), 65535, np.uint16))  # pyright: ignore[reportArgumentType]
+    assert deep.images.dtype == torch.int32 and deep.images.unique().tolist() == [65535]
+
+
 def test_digits_are_complete_and_the_split_is_balanced_and_disjoint() -> None:
     train, test, every = (load_dataset("digits", split) for split in ("train", "test", "all"))
     assert (len(train), len(test), len(every)) == (1437, 360, 1797)
@@ -311,7 +348,8 @@ def test_splits_have_the_names_that_people_give_them(tmp_path: Path, names: tupl
         for split in (*asked, names[level]):
             data = load_dataset(str(tmp_path), split)
             assert data.images[:, 0, 0, 0].tolist() == [level, 10 + level] and data.class_names == ("a", "train")
-    assert data.notes[0].endswith("1 files that are not images are passed over (1 .csv)") and "1 images beside" in data.notes[1]
+    assert data.notes[0] == "files passed over, since they are not images: 1 (1 .csv)"
+    assert data.notes[1] == f"images passed over, since they lie beside the folders {', '.join(names)}: 1"
     picture(tmp_path / "testing" / "0.png", 0)
     picture(tmp_path / "test" / "0.png", 0)
     with pytest.raises(ValueError, match="has two folders for"):
@@ -477,6 +515,56 @@ def test_a_hub_repository_is_read_from_the_mirror(tmp_path: Path, monkeypatch: p
     assert data.class_names == ("dark", "light")
     with pytest.raises(ValueError, match=r"someone/spots has the splits \['test'\], got 'train'"):
         load_dataset("hub:someone/spots", "train")
+
+
+def test_hub_sets_with_holes_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Null labels and images, columns that hold no files or differ between files, scripts: the row or the reason."""
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setenv("RASTRUM_HUB_MIRROR", str(tmp_path))
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    image = Image.new("L", (3, 2), 7)
+    kinds = {"image": datasets.Image(), "label": datasets.ClassLabel(names=["dark", "light"]), "array": datasets.Array2D((2, 2), "uint8"),
+             "text": datasets.Value("string"), "list": datasets.List(datasets.Value("int64"))}    # fmt: skip
+
+    def write(name: str, file: str = "test-0", **columns: list) -> str:
+        home = tmp_path / "someone" / name / "data"
+        home.mkdir(parents=True, exist_ok=True)
+        table = datasets.Dataset.from_dict(columns, features=datasets.Features({column: kinds[column] for column in columns}))
+        table.to_parquet(str(home / f"{file}.parquet"))
+        return f"hub:someone/{name}"
+
+    def refusal(name: str, **options: bool) -> str:
+        with pytest.raises(ValueError) as error:
+            load_dataset(name, "test", DataOptions(**options))  # pyright: ignore[reportArgumentType]
+        assert "\n" not in str(error.value)
+        return str(error.value)
+
+    assert "null-label test, row 1 has no label" in refusal(write("null-label", image=[image] * 3, label=[0, None, 1]))
+    holes = write("null-image", image=[image, image, None], label=[0, 0, 1])
+    assert "null-image test, row 2" in refusal(holes) and "there is no image in it" in refusal(holes)
+    part = load_dataset(holes, "test", DataOptions(skip_broken=True))
+    assert len(part) == 2 and part.labels is not None and part.labels.tolist() == [0, 0] and "1 of 3" in part.notes[0]
+    assert "has no column of images, only array" in refusal(write("arrays", array=[[[1, 2], [3, 4]]]))
+    assert "has no column of images, only text (string), list" in refusal(write("lists", text=["a"], list=[[1]]))
+    write("differing", image=[image])
+    assert "its files have different columns" in refusal(write("differing", "test-1", image=[image], text=["a"]))
+    write("script", image=[image])
+    (tmp_path / "someone" / "script" / "script.py").write_text("import datasets")
+    assert "made by a script" in refusal("hub:someone/script")
+
+
+def test_image_files_in_plain_columns_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bytes, or bytes and path, of a parquet file whose columns carry no type of their own."""
+    datasets, table = pytest.importorskip("datasets"), pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    monkeypatch.setenv("RASTRUM_HUB_MIRROR", str(tmp_path))
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    Image.new("L", (3, 2), 7).save(tmp_path / "x.png")
+    content = (tmp_path / "x.png").read_bytes()
+    for name, cell in (("bare", content), ("both", {"bytes": content, "path": "x.png"})):
+        (tmp_path / "someone" / name).mkdir(parents=True)
+        parquet.write_table(table.table({"image": [cell, cell]}), tmp_path / "someone" / name / "test-0.parquet")
+        assert load_dataset(f"hub:someone/{name}", "test").images.unique().tolist() == [7]
 
 
 @mirror

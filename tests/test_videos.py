@@ -479,7 +479,13 @@ def test_commands_play_videos(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert main(["complete", model, "--images", str(tmp_path)]) == 2 and "give an array X.npy" in capsys.readouterr().err
     rastrum.build("pixelcnn", ImageSpec(1, 8, 8, 2), "tiny").save_pretrained(tmp_path / "still")
     assert main(["score", str(tmp_path / "still"), "--images", own]) == 2
-    assert "is an array, as models of videos take" in capsys.readouterr().err
+    assert "has the shape (2, 2, 1, 8, 8), expected (N, H, W)" in capsys.readouterr().err
+    np.save(own, truth.numpy())
+    capsys.readouterr()
+    for split, images in (("test", 1), ("train", 1), ("all[:2]", 2)):
+        assert main(["score", model, "--images", own, "--split", split, "--json"]) == 0
+        answer = json.loads(capsys.readouterr().out)
+        assert (answer["images"], answer["split"]) == (images, split)
     np.save(own, truth[:, :1].numpy())
     for command, needed in (["complete", model, "--images", own, "--context", "2"], 2), (["score", model, "--images", own], 3):
         assert main(command) == 2

@@ -251,9 +251,8 @@ def check_data(model: Model, data: Dataset) -> None:
         frames = [f"{s.frames} frames of " if s.frames > 1 else "" for s in (model.spec, data.spec)]
         sizes = [f"{s.channels}x{s.height}x{s.width} with {s.levels} levels" for s in (model.spec, data.spec)]
         (ours, theirs), change = map("".join, zip(frames, sizes, strict=True)), "frames, " if any(frames) else ""
-        raise ValueError(
-            f"data: the model is for {ours}, {data.name} {data.split} is {theirs}; change {change}size, levels, grey or binarise to match"
-        )
+        change += "size, levels, grey, colour or binarise"
+        raise ValueError(f"data: the model is for {ours}, {data.name} {data.split} is {theirs}; change {change} to match")
     spec = model.condition_spec
     if spec is None:
         return

@@ -15,7 +15,7 @@ from tyro.conf import Positional, arg
 
 from .names import nearest
 from .show import Classes, ConditionFlags, Json, Maps, Out, answer, check_suffix, condition_for, load_model
-from .source import Binarise, Count, Data, Images, Split, load_images
+from .source import Binarise, Count, Data, Images, SkipBroken, Split, load_images
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,6 +54,7 @@ def check(
     data: Data = None,
     images: Images = None,
     split: Split = None,
+    skip_broken: SkipBroken = False,
     count: Count = 16,
     binarise: Binarise = None,
     classes: Classes = (),
@@ -75,7 +76,7 @@ def check(
         raise ValueError(f"{flag}: it shows what is seen of one image, this model draws videos; leave it out")
     if weights:
         flags = ConditionFlags(classes, None if condition is None else Path(condition), map)
-        return strengths(model, network, data, images, split, count, binarise, flags, at, out, json)
+        return strengths(model, network, data, images, split, count, binarise, skip_broken, flags, at, out, json)
     import rastrum
 
     with reported(model):
@@ -194,6 +195,7 @@ def strengths(
     split: str | None,
     count: int,
     binarise: Binarise,
+    skip_broken: bool,
     flags: ConditionFlags,
     at: tuple[int, int] | None,
     out: Path | None,
@@ -218,7 +220,7 @@ def strengths(
         raise ValueError(f"--weights: {model} draws stroke by stroke, its pixels do not depend on earlier ones; use a raster model")
     spec = network.spec
     row, column = (2 * spec.height // 3, spec.width // 2) if at is None else at
-    loaded = load_images(network, model, data, images, split, count, binarise)
+    loaded = load_images(network, model, data, images, split, count, binarise, skip_broken=skip_broken)
     dataset = loaded.dataset
     condition = condition_for(network, len(dataset), flags, dataset)
     strength: Tensor = dependency_strengths(network, dataset.images, row, column, condition)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import arg
 
 from .show import NO_CONDITION, Backend, Conditions, Json, ModelName, Out, Trace, answer, check_suffix, condition_for, load_model, progress
-from .source import Binarise, Count, Data, Images, Loaded, Split, load_images, load_videos
+from .source import Binarise, Count, Data, Images, Loaded, SkipBroken, Split, load_images, load_videos
 
 if TYPE_CHECKING:
     import numpy as np
@@ -75,6 +75,7 @@ def complete(
     data: Data = None,
     images: Images = None,
     split: Split = None,
+    skip_broken: SkipBroken = False,
     count: Count = 8,
     binarise: Binarise = None,
     known: Annotated[str | None, arg(metavar="KNOWN", help="what is kept: top, left, bottom or right half, a fraction of the rows such as "
@@ -119,10 +120,10 @@ def complete(
     if particles is not None and trace is not None:
         raise ValueError("--trace: particles are resampled on their way, so there is no single walk to show; leave out one of the two")
     if video and known is None and images is not None and data is None:
-        dataset, whole = load_videos(network.spec, images, context, count, binarise)  # they may end where the model is to go on
+        dataset, whole = load_videos(network.spec, images, context, count, binarise, split)  # they may end where the model is to go on
         loaded = Loaded(dataset, read_origin(model).data)
     else:
-        loaded, whole = load_images(network, model, data, images, split, count, binarise), True
+        loaded, whole = load_images(network, model, data, images, split, count, binarise, skip_broken=skip_broken), True
     dataset = loaded.dataset
     x = dataset.images.long()
     condition = condition_for(network, len(x), conditions, dataset)
@@ -206,6 +207,7 @@ def reconstruct(
     data: Data = None,
     images: Images = None,
     split: Split = None,
+    skip_broken: SkipBroken = False,
     count: Count = 8,
     binarise: Binarise = None,
     seed: Annotated[int, arg(help="same seed, same strokes")] = 0,
@@ -231,7 +233,7 @@ def reconstruct(
     network = load_model(model)
     if not isinstance(network, CanvasModel):
         raise ValueError(f"{model} decides pixel by pixel and cannot reconstruct; use complete, or a canvas model such as draw")
-    loaded = load_images(network, model, data, images, split, count, binarise)
+    loaded = load_images(network, model, data, images, split, count, binarise, skip_broken=skip_broken)
     dataset = loaded.dataset
     x = dataset.images.long()
     condition = condition_for(network, len(x), conditions, dataset)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, arg
 
 from .show import NO_CONDITION, ConditionFlags, Conditions, Json, answer, condition_for, load_model, progress
-from .source import Binarise, Count, Data, Images, Split, load_images
+from .source import Binarise, Count, Data, Images, SkipBroken, Split, load_images
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -25,6 +25,7 @@ def figures(
     data: Data = None,
     images: Images = None,
     split: Split = None,
+    skip_broken: SkipBroken = False,
     count: Count = 64,
     binarise: Binarise = None,
     seed: Annotated[int, arg(help="same seed, same pictures")] = 0,
@@ -56,7 +57,7 @@ def figures(
     found, measures, imagined, loaded = {}, {}, {}, {}
     for name, model in zip(names, models, strict=True):
         network = networks[name]
-        loaded[name] = load_images(network, model, data, images, split, count, binarise)
+        loaded[name] = load_images(network, model, data, images, split, count, binarise, skip_broken=skip_broken)
         dataset = loaded[name].dataset
         condition = condition_for(network, len(dataset), conditions, dataset)
         folder = out if len(models) == 1 else out / name

@@ -21,7 +21,7 @@ from .show import (
     load_model,
     progress,
 )
-from .source import Binarise, Count, Data, Images, Paths, Split, load_images
+from .source import Binarise, Count, Data, Images, Paths, SkipBroken, Split, load_images
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,6 +41,7 @@ def score(
     data: Data = None,
     images: Images = None,
     split: Split = None,
+    skip_broken: SkipBroken = False,
     count: Count = 16,
     binarise: Binarise = None,
     num_samples: Trajectories = 1,
@@ -80,9 +81,11 @@ def score(
         raise ValueError("--surprise: an ensemble scores whole images only; leave out one of --surprise and --ensemble")
     if reference_count < 2:
         raise ValueError(f"--reference-count: a mean and a deviation need at least 2 images, got {reference_count}")
-    loaded, compared = load_images(network, model, data, images, split, count, binarise), None
+    loaded, compared = load_images(network, model, data, images, split, count, binarise, skip_broken=skip_broken), None
     if reference is not None:
-        compared = load_images(network, model, reference, None, reference_split, None, binarise, flag="--reference")
+        compared = load_images(
+            network, model, reference, None, reference_split, None, binarise, flag="--reference", skip_broken=skip_broken
+        )
     dataset = conditioned(network, loaded.dataset, conditions)
     x = dataset.images.long()
 
@@ -181,6 +184,7 @@ def evaluate(
     data: Data = None,
     images: Images = None,
     split: Split = None,
+    skip_broken: SkipBroken = False,
     count: Annotated[int | None, arg(help="a fixed random subset of this many images; default: all")] = None,
     binarise: Binarise = None,
     num_samples: Trajectories = 1,
@@ -207,7 +211,7 @@ def evaluate(
         raise ValueError(f"--context: {model} draws still images; leave it out")
     if context is not None and ensemble:
         raise ValueError("--context: an ensemble scores whole videos only; leave out one of --context and --ensemble")
-    loaded = load_images(network, model, data, images, split, count, binarise, crop, paths=paths)
+    loaded = load_images(network, model, data, images, split, count, binarise, crop, paths=paths, skip_broken=skip_broken)
     dataset = conditioned(network, loaded.dataset, conditions)
     with progress("evaluating", len(dataset), "images") as report:
         if context is not None and isinstance(network, RasterModel):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 from tyro.conf import arg
 
 from .names import nearest
-from .show import progress, saved_array
+from .show import messages, progress, saved_array
 
 if TYPE_CHECKING:
     from ..config import DataConfig, DataOptions
@@ -24,16 +24,19 @@ if TYPE_CHECKING:
 Data: TypeAlias = Annotated[
     str | None, arg(metavar="NAME", help="data set: digits, mnist, fashion-mnist, binarized-mnist, cifar10, omniglot, dead-leaves, "
                                          "bsds300, two-digit-mnist, two-digit-mnist-colour, cluttered-mnist, placed-mnist, moving-mnist, "
-                                         "hub:OWNER/NAME; default: the one that the model was made for. Other images are cut about the "
-                                         "middle and resized to the model's size")
+                                         "hub:OWNER/NAME, or the path of a folder of images, of an image or of an array; default: the one "
+                                         "that the model was made for. Other images are cut about the middle and resized to the model's "
+                                         "size")
 ]  # fmt: skip
 Images: TypeAlias = Annotated[
-    Path | None, arg(metavar="PATH", help="instead of a data set: a folder of images, or one image; for a model of videos X.npy, levels "
-                                          "(N, T, C, H, W) as numpy.save writes them")
+    Path | None, arg(metavar="PATH", help="instead of a data set: a folder of images, one image, or an array X.npy or X.npz of the model's "
+                                          "levels, (N, H, W) or (N, C, H, W), for a model of videos (N, T, C, H, W)")
 ]  # fmt: skip
 Split: TypeAlias = Annotated[
-    str | None, arg(help="of the data set: train, test, test[:100], …; default: what was held out in training, but test for validation")
+    str | None, arg(help="of data set or images: train, validation, test, all, test[:100], …; default: what was held out in training, but "
+                  "test for validation; of other images all, or the split test where their folder has one")
 ]
+SkipBroken: TypeAlias = Annotated[bool, arg(help="leave out image files that cannot be read, counted and named, instead of stopping")]
 Count: TypeAlias = Annotated[int, arg(help="a fixed random subset of this many images")]
 How: TypeAlias = Literal["static", "threshold"]
 Binarise: TypeAlias = Annotated[
@@ -76,7 +79,11 @@ class Loaded:
     def as_trained(self) -> bool:
         """Whether data set and preprocessing are those of the model's training."""
         own, options = self.made_for, self.dataset.options
-        return own is not None and options is not None and own.name == self.dataset.name and replace(options, limit=own.limit) == plain(own)
+        if own is None or options is None or not same_set(own.name, self.dataset.name):
+            return False
+        return replace(
+            options, limit=own.limit, skip_broken=own.skip_broken
+        ) == plain(own)
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -89,6 +96,14 @@ class Loaded:
             "trained_on": None if self.made_for is None else asdict(self.made_for),
             "as_trained": self.as_trained if self.made_for is not None else None,
         }
+
+
+def same_set(one: str, other: str) -> bool:
+    """Whether two names are of the same data set: equal, or paths of the same folder or file."""
+    from ..data.sources import as_path
+
+    paths = as_path(one), as_path(other)
+    return one == other or (paths[0] is not None and paths[1] is not None and paths[0].resolve() == paths[1].resolve())
 
 
 def described(name: str, split: str, options: DataOptions | None) -> str:
@@ -125,6 +140,7 @@ def load_images(
     crop: bool = False,
     flag: str = "--data",
     paths: Literal["folded", "clipped"] | None = None,
+    skip_broken: bool = False,
 ) -> Loaded:
     """Images as a model takes them.
 
@@ -138,14 +154,17 @@ def load_images(
     crop: cut a part of each image instead of resizing; False by default.
     flag: what named the data set, in messages; "--data" by default.
     paths: of moving digits; None (default) = as in training.
+    skip_broken: leave out files that cannot be read; False by default.
 
     A folder or a Hub set that only the model's folder names is not opened: that is text of whoever wrote it.
 
     Raises ``ValueError`` for two sources, for none where the model's folder does not name one of ours, and images that cannot be made to fit.
     """
     from ..checkpoint import read_origin
+    from ..data.arrays import SUFFIXES
     from ..data.dataset import load_dataset
-    from ..data.sources import NAMES, VIDEOS
+    from ..data.folders import has_split
+    from ..data.sources import NAMES, VIDEOS, as_path
 
     spec, own = network.spec, read_origin(model).data
     if name is not None and images is not None:
@@ -160,29 +179,35 @@ def load_images(
         raise ValueError(f"--binarise: it makes two levels, this model has {spec.levels}; leave it out")
     if paths is not None and images is not None:
         raise ValueError(f"--paths: it is for --data moving-mnist, not for {str(images)!r}; leave it out")
-    if images is not None and spec.frames > 1:
-        return Loaded(load_videos(spec, images, spec.frames, count, binarise)[0], own)
     if images is not None:
         if not images.exists():
             raise ValueError(f"--images: there is no {str(images)!r}")
-        if images.suffix == ".npy":
-            raise ValueError(f"--images: {str(images)!r} is an array, as models of videos take; give a picture, or a folder of them")
-        name = f"folder:{images}"
-        split = split or ("test" if any((images / part).is_dir() for part in ("train", "validation", "test")) else "all")
-    elif own is not None and name in (None, own.name):
-        name, split = own.name, split or held_out(own)
+        name, flag = f"folder:{images}", "--images"
+    path = None if name is None else as_path(name)
+    if own is not None and (name is None or same_set(own.name, name)):    # the model's own, under the name that it was trained with
+        name, split, path = own.name, split or held_out(own), None
+    if path is not None and spec.frames > 1:
+        return Loaded(load_videos(spec, path, spec.frames, count, binarise, split)[0], own)
+    if path is not None and path.suffix.lower() in SUFFIXES and path.is_file():
+        levels = load_levels(spec, path, split, binarise, flag)
+        if levels is not None:
+            return Loaded(levels.subset(count), own)
+    if path is not None:
+        split = split or ("test" if path.is_dir() and has_split(path, "test") else "all")
     assert name is not None
     if spec.frames > 1 and name not in VIDEOS:
         have = f"{name} holds still images, this model wants videos of {spec.frames} frames"
         raise ValueError(f"{flag}: {have}; there are {', '.join(VIDEOS)}")
-    if name not in NAMES and ":" not in name:
+    if name not in NAMES and ":" not in name and as_path(name) is None:
         raise ValueError(f"{flag}: unknown data set {name!r}; {nearest(name, NAMES)}")
     if crop and spec.height != spec.width:
         raise ValueError(f"--crop: crops are square, this model wants {spec.width}x{spec.height} pixels")
     options = replace(preprocessing(spec, name, own, binarise, crop), limit=count)
+    options = replace(options, skip_broken=skip_broken)
     options = options if paths is None else replace(options, paths=paths)
     with progress(f"reading {name}", 1, "images") as report:
         dataset = load_dataset(name, split or "test", options, report)
+    show_notes(dataset)
     if dataset.spec != spec:
         have, want = (f"{s.channels}x{s.height}x{s.width}, {s.levels} levels" for s in (dataset.spec, spec))
         raise ValueError(f"{name}: its images are {have}, this model wants {want}")
@@ -202,7 +227,7 @@ def preprocessing(spec: ImageSpec, name: str, own: DataConfig | None, binarise: 
     from ..data.sources import THRESHOLDED, VIDEOS
 
     cropped = crop or (own is not None and own.crop is not None)
-    if own is not None and own.name == name:
+    if own is not None and same_set(own.name, name):
         options = plain(own)
         options = options if binarise is None else replace(options, binarise=binarise, levels=None)
         return replace(options, size=None, crop=spec.height) if crop else options
@@ -213,14 +238,69 @@ def preprocessing(spec: ImageSpec, name: str, own: DataConfig | None, binarise: 
         size=None if cropped else size,
         crop=size if cropped else None,
         grey=spec.channels == 1,
+        colour=spec.channels == 3,
+        background="white" if own is None else own.background,
         frames=spec.frames if name in VIDEOS else None,
         binarise=(binarise or trained or usual) if spec.levels == 2 else None,
         levels=None if spec.levels == 2 else spec.levels,
     )
 
 
-def load_videos(spec: ImageSpec, path: Path, frames: int, count: int | None, binarise: How | None) -> tuple[Dataset, bool]:
-    """Videos in a .npy file; missing frames are dark.
+def show_notes(*datasets: Dataset) -> None:
+    """Say what was passed over when images were read, each thing once."""
+    for note in dict.fromkeys(note for dataset in datasets for note in dataset.notes):
+        messages.print(note)
+
+
+def load_levels(spec: ImageSpec, path: Path, split: str | None, binarise: How | None, flag: str) -> Dataset | None:
+    """Levels of the model in a .npy or .npz file, which are used as they are; None where the file says that it has other levels.
+
+    Raises ``ValueError`` for another shape or level, and for ``binarise``.
+    """
+    from ..data.arrays import read_arrays
+    from ..data.dataset import Dataset
+
+    found = read_arrays(path)
+    if found.levels not in (None, spec.levels) or (found.levels is None and binarise is not None):
+        return None
+    shape = found.images.shape[1:]
+    if found.levels is None and (shape != spec.shape or int(found.images.max()) >= spec.levels or int(found.images.min()) < 0):
+        want = f"levels 0 … {spec.levels - 1} of shape (N, {', '.join(map(str, spec.shape))})"
+        have = f"{int(found.images.min())} … {int(found.images.max())} of shape {found.images.shape}"
+        remedy = "save an .npz with levels=256 (or how many they have) to have them resized and requantised"
+        raise ValueError(f"{flag}: this model takes {want}, {str(path)!r} holds {have}; {remedy}")
+    if shape != spec.shape:
+        return None
+    labels = None if found.labels is None else torch_of(found.labels)
+    classes = 0 if found.labels is None else int(found.labels.max(initial=0)) + 1
+    dataset = Dataset(str(path), split or "all", spec, torch_of(found.images), labels, classes)
+    return part_of(dataset, split)
+
+
+def torch_of(values: Any) -> Any:
+    import numpy as np
+    import torch
+
+    return torch.from_numpy(np.ascontiguousarray(values, np.int64))
+
+
+def part_of(dataset: Dataset, split: str | None) -> Dataset:
+    """A split such as test or all[:10] of images in a file: every tenth is test, the others train."""
+    from ..data.dataset import parse_split
+    from ..data.folders import file_split
+
+    part, chosen = parse_split(split or "all")
+    index = torch_of(file_split(dataset.name, len(dataset), part))
+    found = dataset.select(index).select(chosen)
+    if len(found) == 0:
+        raise ValueError(f"--split: {split} of {dataset.name} is empty, {part} has {len(index)} images")
+    return found
+
+
+def load_videos(
+    spec: ImageSpec, path: Path, frames: int, count: int | None, binarise: How | None, split: str | None = None
+) -> tuple[Dataset, bool]:
+    """Levels (N, T, C, H, W) in a .npy file, at least ``frames`` of them; missing frames are dark.
 
     spec: of the model.
     path: of the file, integer levels (N, T, C, H, W).
@@ -240,4 +320,4 @@ def load_videos(spec: ImageSpec, path: Path, frames: int, count: int | None, bin
     if found.size == 0:
         raise ValueError(f"--images: {str(path)!r} holds no video")
     videos = to_levels(pad_frames(spec, found, frames, "--images"), spec)
-    return Dataset(str(path), "all", spec, videos).subset(count), found.shape[1] >= spec.frames
+    return part_of(Dataset(str(path), split or "all", spec, videos), split).subset(count), found.shape[1] >= spec.frames

@@ -15,6 +15,7 @@ from tyro.conf import arg
 from .names import nearest
 from .parsing import bind, parse
 from .show import Json, answer, messages, progress
+from .source import show_notes
 
 if TYPE_CHECKING:
     from ..data.dataset import Dataset
@@ -81,6 +82,7 @@ def follow(recipe: Recipe, command: list[str], tensorboard: bool, as_json: bool)
     with progress(f"reading {split.name}", 1, "images") as report:
         data = load_dataset(split.name, split.train, split, report)
         held_out = load_dataset(split.name, split.held_out, split, report)
+    show_notes(data, held_out)
     model = build_model(recipe, data)
     parameters = sum(p.numel() for p in model.parameters())
     condition = "" if model.condition_spec is None else f", conditioned on a {model.condition_spec.kind}"

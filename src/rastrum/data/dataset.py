@@ -104,8 +104,14 @@ class Dataset:
         if self.conditions is not None and (len(self.conditions) != count or not self.conditions.is_floating_point()):
             found = f"{self.conditions.dtype} of shape {tuple(self.conditions.shape)}"
             raise ValueError(f"{where}: conditions: expected {count} vectors or spatial maps of floats, got {found}")
-        if self.originals is not None and len(self.originals) != count:
-            raise ValueError(f"{where}: originals: expected {count}, one per image, got {len(self.originals)}")
+        if self.originals is not None:
+            if len(self.originals) != count or self.spec.frames > 1:
+                raise ValueError(f"{where}: originals: expected {count} still images, one per image, got {len(self.originals)}")
+            whole = self.originals if isinstance(self.originals, tuple) else (self.originals,)
+            for each in whole if count else ():
+                height, width = each.shape[-2:]
+                spec = ImageSpec(self.spec.channels, height, width, self.original_levels)
+                check_levels(spec, each[None] if isinstance(self.originals, tuple) else each, f"{where}: originals")
 
     def __len__(self) -> int:
         return len(self.images)
@@ -207,12 +213,9 @@ def load_dataset(name: str, split: str = "train", options: DataOptions | None = 
     ``ImportError`` where the extra ``data`` is needed.
     """
     options = options or DataOptions()
-    match = re.fullmatch(r"([\w.-]+)(?:\[(-?\d*):(-?\d*)\])?", split)
-    if match is None:
-        raise ValueError(f"data: expected a split like train or test[:9000], got {split!r}")
-    part, start, stop = match[1], match[2], match[3]
     if name.startswith("hub:") and {".", ".."} & set(re.split("[/:]", name)):
         raise ValueError(f"data: expected hub:OWNER/NAME, got {name!r}")  # it would leave the mirror
+    part, chosen = parse_split(split)
     check_options(options)
     dataset = _video(name, split, part, options) if name in VIDEOS else _images(name, split, part, options, progress)
     total, done = len(dataset), dataset.originals is not None             # done: images of several sizes are cropped already
@@ -220,12 +223,19 @@ def load_dataset(name: str, split: str = "train", options: DataOptions | None = 
         dataset = _binarised(dataset, options.binarise, _binary_seed(part))
     if options.crop is not None and not done:
         dataset = _cropped(dataset, options.crop, _crop_seed(part))
-    chosen = slice(int(start) if start else None, int(stop) if stop else None)
     applied = DataOptions(**{field.name: getattr(options, field.name) for field in fields(DataOptions)})
     dataset = replace(dataset.select(chosen).subset(options.limit), options=applied)
     if len(dataset) == 0:
         raise ValueError(f"data: {name} {split} is empty, {part} has {total} images")
     return dataset
+
+
+def parse_split(split: str) -> tuple[str, slice]:
+    """The split and the part of it that is meant by a name such as train or test[:9000]."""
+    match = re.fullmatch(r"([\w.-]+)(?:\[(-?\d*):(-?\d*)\])?", split)
+    if match is None:
+        raise ValueError(f"data: expected a split like train or test[:9000], got {split!r}")
+    return match[1], slice(*(int(number) if number else None for number in match.groups()[1:]))
 
 
 def _images(name: str, split: str, part: str, options: DataOptions, progress: Progress | None) -> Dataset:
@@ -255,7 +265,8 @@ def _images(name: str, split: str, part: str, options: DataOptions, progress: Pr
 
 def _tensor(values: np.ndarray) -> Tensor:
     """As the images of a data set are kept."""
-    return torch.from_numpy(values if values.dtype == np.uint8 else values.astype(np.int32))
+    kept = np.uint8 if values.dtype == np.uint8 else np.int32
+    return torch.from_numpy(values.astype(kept, copy=values.dtype != kept or not values.flags.writeable))
 
 
 def _binary_seed(part: str) -> int:

@@ -27,11 +27,11 @@ from torch import Tensor
 
 from ..config import DataOptions
 from .arrays import SUFFIXES, levels_of, read_arrays
-from .folders import SPLITS, read_folder
+from .folders import file_split, read_folder
 from .options import requantise
 from .placed_digits import cluttered, halved, one_digit, spatial_maps, two_digits
 from .published import FILES, published
-from .reading import Opener, UnreadableImage, open_image, read_image, suffixes
+from .reading import Opener, UnreadableImage, open_image, read_image
 from .textures import crops, leaves
 
 if TYPE_CHECKING:
@@ -209,18 +209,15 @@ def _path(path: Path, split: str) -> Source:
         return Source([(str(path), lambda: open_image(path))], 1, None, 0)
     if not path.is_dir():
         raise ValueError(f"data: there is no folder {str(path)!r}")
-    folder = read_folder(path, split, suffixes())
+    folder = read_folder(path, split)
     opened = ((str(file), lambda file=file: open_image(file)) for file in folder.files)
     labels = None if folder.labels is None else torch.tensor(folder.labels)
     return Source(opened, len(folder.files), labels, folder.classes, class_names=folder.class_names, notes=folder.notes)
 
 
 def _arrays(path: Path, split: str) -> Source:
-    found, wanted = read_arrays(path), SPLITS.get(split.lower(), split)
-    if wanted not in ("train", "test", "all"):
-        raise ValueError(f"data: {str(path)!r} has the splits train, test, all, got {split!r}")
-    levels, labels = levels_of(path, found), found.labels
-    chosen = [i for i in range(len(found.images)) if wanted == "all" or (i % 10 == 0) == (wanted == "test")]
+    found = read_arrays(path)
+    levels, labels, chosen = levels_of(path, found), found.labels, file_split(str(path), len(found.images), split)
     images = found.images.astype(bool if levels == 2 else np.uint8 if levels <= 256 else np.uint16)
     opened = ((f"{path}, image {i}", lambda i=i: images[i].transpose(1, 2, 0)) for i in chosen)
     classes = 0 if labels is None else int(labels.max(initial=0)) + 1
@@ -377,7 +374,7 @@ def stack(source: Source, options: DataOptions, progress: Progress | None) -> St
             pixels, depth = read_image(name, opener, options, source.levels)
         except UnreadableImage as error:
             if not options.skip_broken:
-                raise
+                raise UnreadableImage(f"{error}; replace or remove it, or set skip_broken") from None
             broken.append(str(error).removeprefix("data: "))
             continue
         if not found:
