@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from .denormals import keeping
 from .model import Model
 from .protocol import ArrayLike, ConditionSpec, Distribution, ImageSpec, Work, check_condition, check_images, mro_index
 
@@ -204,6 +205,7 @@ class RasterModel(Model):
         """Whether ``lower`` describes ``distribution``: in a subclass that overrides only the latter it does not."""
         return self.lower is not None and mro_index(self, "lower") <= mro_index(self, "distribution")
 
+    @keeping
     def program(self) -> Program:
         """The step program, from the parameters as they are now."""
         from .program import Program

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from .canvas import Canvas, State
+from .denormals import each_kept, keeping
 from .noise import LATENT, PIXEL, normal, uniform
 from .protocol import ArrayLike, Frame, as_tensor, check_condition, check_images
 
@@ -138,6 +139,7 @@ class CanvasModel(Canvas):
     # ── drawing ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     @torch.no_grad()
+    @keeping
     def sample(
         self, count: int, condition: ArrayLike | int | None = None, temperature: float = 1.0, seed: int = 0, first: int = 0
     ) -> Tensor:
@@ -183,7 +185,7 @@ class CanvasModel(Canvas):
             raise ValueError(f"every: expected 'row', 'decision' or a number of strokes of at least 1, got {every!r}")
         stride = every if isinstance(every, int) else 1
         _check_count(count, temperature)
-        yield from self._frames(self.init(count, condition), self._noise(count, seed), stride, seed, temperature)
+        yield from each_kept(self._frames(self.init(count, condition), self._noise(count, seed), stride, seed, temperature))
 
     @torch.no_grad()
     def reconstruct(self, images: ArrayLike, condition: ArrayLike | int | None = None, seed: int = 0, first: int = 0) -> Iterator[Frame]:
@@ -198,11 +200,12 @@ class CanvasModel(Canvas):
         the stroke in nats.
         """
         x, condition = self._check(images, condition)
-        yield from self._frames(self.init(len(x), condition), self._noise(len(x), seed, first), 1, seed, 1.0, x, first)
+        yield from each_kept(self._frames(self.init(len(x), condition), self._noise(len(x), seed, first), 1, seed, 1.0, x, first))
 
     # ── latent code ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     @torch.no_grad()
+    @keeping
     def encode(self, images: ArrayLike, condition: ArrayLike | int | None = None, seed: int = 0, first: int = 0) -> list[Tensor]:
         """The latents of images, drawn from the posterior.
 
@@ -215,6 +218,7 @@ class CanvasModel(Canvas):
         return [stroke.z for stroke in strokes]
 
     @torch.no_grad()
+    @keeping
     def decode(
         self,
         latents: Sequence[ArrayLike],
