@@ -34,9 +34,10 @@ def faint() -> RasterModel:
     model = rastrum.build("pixelcnn", SPEC, "tiny", seed=1)
     assert isinstance(model, RasterModel)
     with kept(), torch.no_grad():
-        for name, factor in {"hidden.weights.0": 2.0**-128, "hidden.bias": 2.0**-128, "logits.weights.0": 2.0**127, "logits.bias": 0.0}.items():
-            model.get_parameter(f"output.{name}").mul_(factor)
-        model.get_parameter("output.logits.weights.0").mul_(4)
+        for name, powers in {"hidden.weights.0": [-128], "hidden.bias": [-128], "logits.weights.0": [127, 2]}.items():
+            for power in powers:
+                model.get_parameter(f"output.{name}").mul_(2.0**power)
+        model.get_parameter("output.logits.bias").zero_()
     return model.eval()
 
 

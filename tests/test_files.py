@@ -61,8 +61,8 @@ def test_folders_pipes_and_devices_are_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "device").symlink_to("/dev/null")
-    for name, error, says in (("folder", OSError, "could not save"), *((name, ValueError, "is not a regular") for name in ("pipe", "device"))):
-        with pytest.raises(error, match=says):
+    for name in ("folder", "pipe", "device"):
+        with pytest.raises((OSError, ValueError), match="is a folder" if name == "folder" else "is not a regular file"):
             write_files(tmp_path, {"first": b"", name: b"new"})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["device", "folder", "pipe"]
 

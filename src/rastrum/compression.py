@@ -78,7 +78,7 @@ def compress(model: RasterModel, images: ArrayLike, condition: ArrayLike | int |
     head = MAGIC + bytes([VERSION, arithmetic])
     blob = head + _digest(8, head + body) + body
     if len(x) > (most := _most_images(model, blob)):
-        raise ValueError(f"images: {len(x)} images of almost nothing but level 0 do not go into one file; compress at most {most} at a time")
+        raise ValueError(f"images: {len(x)} images that are almost all of level 0 do not go into one file; compress at most {most} at a time")
     return blob
 
 
@@ -202,7 +202,8 @@ def _fingerprint(model: RasterModel) -> bytes:
     digest = blake2b(json.dumps(about).encode() + model.order.cpu().numpy().astype("<i8").tobytes(), digest_size=8)
     for tensor in model.state_dict().values():
         digest.update(f"{tuple(tensor.shape)}".encode())
-        digest.update((tensor.detach().cpu() + 0 if tensor.is_floating_point() else tensor.cpu()).contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        values = tensor.detach().cpu() + 0 if tensor.is_floating_point() else tensor.cpu()
+        digest.update(values.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.digest()
 
 

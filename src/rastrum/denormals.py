@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
-from typing import ParamSpec, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
 
-P, T = ParamSpec("P"), TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 SMALLEST_NORMAL = np.array([0x00800000], np.uint32).view(np.float32)     # from bits: a conversion would be flushed too
 DENORMAL = np.array([0x00400000], np.uint32).view(np.float32)
@@ -38,7 +39,8 @@ def kept() -> Iterator[None]:
         return
     torch.set_flush_denormal(False)
     if flushed():
-        raise PortabilityError("arithmetic: this process flushes denormal numbers to zero and cannot be set not to, so nothing is drawn or coded")
+        message = "this process flushes denormal numbers to zero and cannot be set not to, so nothing is drawn or coded"
+        raise PortabilityError(f"arithmetic: {message}")
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(1)                                          # torch's other threads may flush as this one did
@@ -48,15 +50,15 @@ def kept() -> Iterator[None]:
         torch.set_flush_denormal(True)
 
 
-def keeping(function: Callable[P, T]) -> Callable[P, T]:
+def keeping(function: F) -> F:
     """``function`` inside ``kept``."""
 
     @wraps(function)
-    def inside(*args: P.args, **kwargs: P.kwargs) -> T:
+    def inside(*args: Any, **options: Any) -> Any:
         with kept():
-            return function(*args, **kwargs)
+            return function(*args, **options)
 
-    return inside
+    return cast(F, inside)
 
 
 def each_kept(items: Iterator[T]) -> Iterator[T]:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from .canvas import Canvas, State
 from .denormals import each_kept, keeping
+from .memory import ask_graph
 from .noise import LATENT, PIXEL, normal, uniform
 from .protocol import ArrayLike, Frame, as_tensor, check_condition, check_images
 
@@ -101,6 +102,7 @@ class CanvasModel(Canvas):
         if terms and num_samples > 1:
             raise ValueError(f"bound: the terms stand apart for num_samples=1 only, got {num_samples}")
         x, condition = self._check(x, condition)
+        ask_graph("bound", self, x, lambda i: self._terms(x[i], None if condition is None else condition[i], 0, first)[0])
         if num_samples == 1:
             reconstruction, kl = self._terms(x, condition, seed, first)
             return (reconstruction, kl) if terms else reconstruction - kl.sum(1)

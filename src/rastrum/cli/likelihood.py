@@ -85,8 +85,8 @@ def score(
     if reference is not None:
         usual = load_images(network, model, reference, None, reference_split, None, binarise, flag="--reference").dataset
         usual = without(usual, dataset).subset(reference_count)
-    settings = Scoring(num_samples, seed, conditions, ensemble)
-    x = dataset.images.long()
+    settings = Scoring(num_samples, seed, conditions, ensemble, surprise is not None)
+    x = dataset.images
     nats, maps = score_images(network, dataset, settings, "scoring")
     if surprise is not None:
         pictures, nats_of_values = x / (network.spec.levels - 1), torch.cat(maps)
@@ -117,6 +117,7 @@ def score(
         of = scores(network.spec, x, nats)
         if conditions_in(network, usual) is not None:                # flags are for the images that are scored
             settings = settings._replace(conditions=NO_CONDITION)
+        settings = settings._replace(maps=False)
         normal = scores(network.spec, usual.images, score_images(network, usual, settings, "scoring the reference")[0])
         z, corrected = z_scores(of.bits, normal.bits), z_scores(of.corrected, normal.corrected)
         areas = {"bits": auroc(normal.bits, of.bits), "corrected": auroc(normal.corrected, of.corrected)}
@@ -152,16 +153,17 @@ class Scoring(NamedTuple):
     seed: int
     conditions: ConditionFlags
     ensemble: bool
+    maps: bool = False             # whether the map of every image is kept
 
 
 def score_images(network: Model, dataset: Dataset, how: Scoring, what: str) -> tuple[Tensor, list[Tensor]]:
-    """−log p of each image or a bound on it, (N,) float64 nats; and for a raster model log-probabilities of values, a map per batch."""
+    """−log p of each image or a bound on it, (N,) float64 nats; and, if asked for, log-probabilities of values, a map per batch."""
     import torch
 
     from ..evaluation import ensemble_log_prob
     from ..raster import RasterModel
 
-    x = dataset.images.long()
+    x = dataset.images
     condition = condition_for(network, len(x), how.conditions, dataset)
     parts, maps = [], []
     with progress(what, len(x), "images") as report, torch.inference_mode():
@@ -171,8 +173,9 @@ def score_images(network: Model, dataset: Dataset, how: Scoring, what: str) -> t
             if how.ensemble:
                 parts.append(ensemble_log_prob(network, x[at], given))
             elif isinstance(network, RasterModel):
-                maps.append(network.log_prob_map(x[at], given))
-                parts.append(maps[-1].double().flatten(1).sum(1))
+                nats = network.log_prob_map(x[at], given)
+                maps += [nats] if how.maps else []
+                parts.append(nats.double().flatten(1).sum(1))
             else:
                 parts.append(-network.nats(x[at], given, how.num_samples, how.seed, start))
             report(min(start + BATCH, len(x)))
