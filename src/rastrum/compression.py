@@ -78,7 +78,7 @@ def compress(model: RasterModel, images: ArrayLike, condition: ArrayLike | int |
     head = MAGIC + bytes([VERSION, arithmetic])
     blob = head + _digest(8, head + body) + body
     if len(x) > (most := _most_images(model, blob)):
-        raise ValueError(f"images: {len(x)} images that are almost all of level 0 do not go into one file; compress at most {most} at a time")
+        raise ValueError(f"images: {len(x)} images of little but level 0 do not go into one file; compress at most {most} at a time")
     return blob
 
 
