@@ -113,7 +113,8 @@ def test_a_folder_says_where_its_model_comes_from(tmp_path: Path) -> None:
     assert config["data"]["binarise"] == "threshold" and config["data"]["class_names"] == ["zero", "one"]
     assert config["recipe"]["name"] == "pixelcnn-digits" and same(load(tmp_path / "m"), tiny())
     tiny().save_pretrained(tmp_path / "plain")
-    assert set(json.loads((tmp_path / "plain" / "config.json").read_text())) == {"rastrum", "model", "spec", "condition_spec", "config", "weights"}
+    entries = {"rastrum", "model", "spec", "condition_spec", "config", "weights"}
+    assert set(json.loads((tmp_path / "plain" / "config.json").read_text())) == entries
     assert read_origin(tmp_path / "plain") == Origin()
 
 

@@ -117,7 +117,7 @@ def test_a_forged_blob_is_refused_whatever_was_changed(name: str) -> None:
     blob = rastrum.compress(model, rastrum.sample(model, 3, seed=5))
 
     def refused(forged: bytes) -> None:
-        with pytest.raises(FileError, match="^blob: "):
+        with pytest.raises(FileError, match=r"^blob: "):
             rastrum.decompress(model, sealed(forged))
 
     generator = torch.Generator().manual_seed(0)
@@ -169,7 +169,7 @@ def test_images_have_one_encoding() -> None:
     forged += [made(packed(least, bits, spoil=1))] if 3 * bits % 8 else []
     for blob in forged:
         assert blob != encoded
-        with pytest.raises(FileError, match="^blob: "):
+        with pytest.raises(FileError, match=r"^blob: "):
             rastrum.decompress(model, blob)
 
 
@@ -179,7 +179,7 @@ def test_a_header_cannot_ask_for_more_than_its_blob_holds() -> None:
     most = container._most_images(model, bytes(31))
     for count, least, bits in ((1 << 32, b"\0", 0), (1 << 31, b"\0", 1), (most + 1000, b"\0", 0), (4, b"\x80\x80\1", 0), (3, b"\0", 255)):
         started = time.perf_counter()
-        with pytest.raises(FileError, match="^blob: "):
+        with pytest.raises(FileError, match=r"^blob: "):
             rastrum.decompress(model, body(count, least, bits, b"", bytes(4), model))
         assert time.perf_counter() - started < 1
     black = torch.zeros(300, 1, 28, 28, dtype=torch.uint8)

@@ -17,6 +17,7 @@ from rastrum.checkpoint import Origin, save_pretrained
 from rastrum.cli import main
 from rastrum.config import DataConfig
 
+MINE = "import rastrum\nclass Mine(rastrum.RasterModel):\n"
 Said = Callable[..., tuple[int, str, str]]
 
 
@@ -27,7 +28,8 @@ def said(capsys: pytest.CaptureFixture[str]) -> Said:
     def ask(*argv: object) -> tuple[int, str, str]:
         capsys.readouterr()
         code = main([*map(str, argv)])
-        return code, *capsys.readouterr()
+        out, err = capsys.readouterr()
+        return code, out, err
 
     return ask
 
@@ -91,8 +93,8 @@ def test_text_of_a_folder_gives_no_orders_to_a_terminal(folder: Path, said: Said
 
 def test_errors_with_json_are_one_object_too(folder: Path, tmp_path: Path, said: Said) -> None:
     """The same line as on stderr, and the exit code."""
-    wrong = [("sample", "nowhere"), ("sample", folder, "--count", "0"), ("sample", folder, "--cuont", 1), ("nonsense",), ("check", "pixelcnm")]
-    for argv in wrong:
+    flags = [("sample", folder, "--count", "0"), ("sample", folder, "--cuont", 1)]
+    for argv in (("sample", "nowhere"), *flags, ("nonsense",), ("check", "pixelcnm")):
         code, out, err = said(*argv, "--json")
         answer = strict(out)
         assert code == 2 and answer["code"] == 2 and err == f"rastrum: {answer['error']}\n"
@@ -119,10 +121,9 @@ def test_numbers_that_json_lacks_become_null(capsys: pytest.CaptureFixture[str])
         ("1 / 0", r"fails in mine\.py, line 1: ZeroDivisionError"),
         ("def f(:", "fails in .*SyntaxError"),
         ("import nonexistent_module", "ModuleNotFoundError"),
-        ("import rastrum\nclass Mine(rastrum.RasterModel):\n    def distribution(self, x, condition=None):\n        exit(0)", "exits"),
-        ("import rastrum\nclass Mine(rastrum.RasterModel):\n    def distribution(self, x, condition=None):\n        return x.y",
-         r"fails in .*: AttributeError"),
-        ("import rastrum\nclass Mine(rastrum.RasterModel):\n    def __init__(self, spec):\n        exit(0)\n    distribution = None", "exits"),
+        (MINE + "    def distribution(self, x, condition=None):\n        exit(0)", "exits"),
+        (MINE + "    def distribution(self, x, condition=None):\n        return x.y", r"fails in .*: AttributeError"),
+        (MINE + "    def __init__(self, spec):\n        exit(0)\n    distribution = None", "exits"),
     ],
 )  # fmt: skip
 def test_check_says_what_a_users_file_does(text: str, says: str, tmp_path: Path, said: Said) -> None:

@@ -23,6 +23,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from .memory import ask
 from .protocol import ConditionSpec, Distribution, ImageSpec
 from .raster import RasterModel
 
@@ -178,6 +179,9 @@ class _Subject:
     def __init__(self, model: RasterModel, seed: int) -> None:
         self.spec, self.seed = model.spec, seed
         self.generator = torch.Generator().manual_seed(seed)
+        channels = max((max(parameter.shape) for parameter in model.parameters() if parameter.dim()), default=1)
+        needed = 8 * 4 * self.spec.size * (8 * min(self.spec.levels, MAX_LEVELS) + 16 * channels)
+        ask(f"check: images of {self.spec.size:,} values", needed, "check the model on smaller images, the same layers run there")
         self.rank = model.order.cpu().argsort()
         self.probes = torch.linspace(0, self.spec.levels - 1, PROBES).round().long() if self.spec.levels > MAX_LEVELS else None
         x = self.images(2)

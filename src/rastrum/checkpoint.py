@@ -322,7 +322,8 @@ def read_config(folder_or_name: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: is not Rastrum's (no entry 'rastrum')")
     if config["rastrum"] not in READABLE:
         reads = " and ".join(map(str, READABLE))
-        raise CheckpointError(f"{path}: format {one_line(config['rastrum'])}, this Rastrum reads formats {reads}; install a matching version")
+        found = one_line(config["rastrum"])
+        raise CheckpointError(f"{path}: format {found}, this Rastrum reads formats {reads}; install a matching version")
     missing = [key for key in ("model", "spec", "condition_spec", "config") if key not in config]
     if missing:
         raise CheckpointError(f"{path}: has no entry {missing[0]!r}")
@@ -384,7 +385,8 @@ def check_digest(folder: Path, config: Mapping[str, Any]) -> None:
     if not isinstance(known, dict) or ("weights" in config and not isinstance(known.get("sha256"), str)):
         raise CheckpointError(f"{folder / CONFIG}: weights must hold the sha256 of {WEIGHTS}")
     if known and _digest_of(folder / WEIGHTS) not in (known["sha256"], known.get("before")):
-        raise CheckpointError(f"{folder / WEIGHTS}: is not the file that {CONFIG} was saved with (its sha256 differs); fetch the folder again")
+        differs = f"is not the file that {CONFIG} was saved with (its sha256 differs)"
+        raise CheckpointError(f"{folder / WEIGHTS}: {differs}; fetch the folder again")
 
 
 def _present(key: str, saved_format: int) -> str:

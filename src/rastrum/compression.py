@@ -31,6 +31,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .denormals import keeping
 from .program import Program, suits_native
 from .protocol import ArrayLike, check_condition, check_images
 from .range_coder import Decoder, Encoder
@@ -48,6 +49,7 @@ class FileError(ValueError):
     """A file that is truncated, changed, or made by another model or another arithmetic."""
 
 
+@keeping
 def compress(model: RasterModel, images: ArrayLike, condition: ArrayLike | int | None = None) -> bytes:
     """Codes images losslessly, in −log2 p bits per image plus at most 48 bytes and 3 bytes per image.
 
@@ -76,10 +78,11 @@ def compress(model: RasterModel, images: ArrayLike, condition: ArrayLike | int |
     head = MAGIC + bytes([VERSION, arithmetic])
     blob = head + _digest(8, head + body) + body
     if len(x) > (most := _most_images(model, blob)):
-        raise ValueError(f"images: {len(x)} images of almost nothing but level 0 do not go into one file; compress at most {most} at a time")
+        raise ValueError(f"images: {len(x)} images of little but level 0 do not go into one file; compress at most {most} at a time")
     return blob
 
 
+@keeping
 def decompress(model: RasterModel, blob: bytes, condition: ArrayLike | int | None = None) -> Tensor:
     """Decodes the images that ``compress`` coded.
 
@@ -189,7 +192,8 @@ def _images_digest(x: Tensor) -> bytes:
 def _fingerprint(model: RasterModel) -> bytes:
     """A digest of all that the conditionals depend on: class, spec, config, order and weights.
 
-    Of the config only what differs from its defaults, and of the weights no names, so that it outlives new options and other names.
+    Of the config only what differs from its defaults, and of the weights no names, so that it outlives new options and other names. The
+    weights −0 and 0 give the same images and are the same here.
     """
     config = model.config
     options = {field.name: getattr(config, field.name) for field in fields(config)} if is_dataclass(config) else {}
@@ -198,7 +202,8 @@ def _fingerprint(model: RasterModel) -> bytes:
     digest = blake2b(json.dumps(about).encode() + model.order.cpu().numpy().astype("<i8").tobytes(), digest_size=8)
     for tensor in model.state_dict().values():
         digest.update(f"{tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        values = tensor.detach().cpu() + 0 if tensor.is_floating_point() else tensor.cpu()
+        digest.update(values.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.digest()
 
 

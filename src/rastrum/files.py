@@ -7,6 +7,7 @@ that is replaced keeps its mode, and a link at its name is replaced itself.
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import stat
@@ -20,14 +21,16 @@ def write_files(folder: str | Path, files: Mapping[str, bytes]) -> None:
     folder: path, made if need be.
     files: content by name.
 
-    Raises ``OSError`` (one line) if writing fails, with nothing changed; ``ValueError`` if ``folder`` is a file, or a name that of a folder,
-    a pipe or a device.
+    Raises ``OSError`` (one line) if writing fails, with nothing changed; ``ValueError`` if ``folder`` is a file, or a name that of a
+    pipe or a device.
     """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"save: {str(folder)!r} is a file, not a folder; choose another name")
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     for name in files:
+        if (folder / name).is_dir():
+            raise IsADirectoryError(errno.EISDIR, f"could not save, {str(folder / name)!r} is a folder")
         if (folder / name).exists() and not (folder / name).is_file():
             raise ValueError(f"save: {str(folder / name)!r} is not a regular file; choose another name")
     temporary = {name: folder / f".{secrets.token_hex(16)}.new" for name in files}

@@ -9,17 +9,21 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterator
+from itertools import chain
 from typing import Literal, overload
 
 import torch
 from torch import Tensor
 
+from .memory import ask
 from .model import Model
 from .particles import completions
 from .protocol import ArrayLike, Frame, as_tensor, check_condition, check_images, to_levels
 from .raster import Backend, RasterModel
-from .strokes import CanvasModel
+from .strokes import ROWS, CanvasModel
 from .walk import MAX_BATCH, Sample, walk
+
+WALK = 48                      # bytes per value of an image that is being drawn: values, masks and Frames of them
 
 Every = Literal["row", "decision"] | int
 
@@ -67,19 +71,58 @@ def sample(
     Returns integer levels (count, *spec.shape), uint8 up to 256 levels, else int64.
     Raises ``ValueError`` for a count below 1, a temperature not above 0 or a wrong condition.
     """
+    drawn = samples(model, count, condition, temperature, seed, backend)
+    return _filled(model, count, drawn)
+
+
+def samples(
+    model: Model,
+    count: int,
+    condition: ArrayLike | int | None = None,
+    temperature: float = 1.0,
+    seed: int = 0,
+    backend: Backend = None,
+) -> Iterator[Tensor]:
+    """The images of ``sample``, some at a time; parameters and errors are those of ``sample``."""
     _check_call(model, "count", count, seed, temperature)
     _check_backend(backend)
+    _ask(model, "count", count)
     checked = check_condition(model.condition_spec, condition, count, model.device)
-    if isinstance(model, CanvasModel):
-        return to_levels(model.sample(count, checked, temperature, seed), model.spec)
-    assert isinstance(model, RasterModel)
-    parts = []
-    for start in range(0, count, MAX_BATCH):
-        size = min(MAX_BATCH, count - start)
-        part = None if checked is None else checked[start : start + size]
-        frames = walk(model, size, Sample(seed, temperature, start), part, every=model.spec.size, backend=backend)
-        parts.append(_last(frames))
-    return to_levels(torch.cat(parts), model.spec)
+
+    def parts() -> Iterator[Tensor]:
+        step = MAX_BATCH if isinstance(model, RasterModel) else ROWS
+        for start in range(0, count, step):
+            size = min(step, count - start)
+            part = None if checked is None else checked[start : start + size]
+            if isinstance(model, CanvasModel):
+                values = model.sample(size, part, temperature, seed, start)
+            else:
+                assert isinstance(model, RasterModel)
+                values = _last(walk(model, size, Sample(seed, temperature, start), part, every=model.spec.size, backend=backend))
+            yield to_levels(values, model.spec)
+
+    return parts()
+
+
+def _filled(model: Model, count: int, parts: Iterator[Tensor]) -> Tensor:
+    """The images of all parts, which are not kept besides: a large count takes no more than its images."""
+    first = next(parts)
+    images = torch.empty(count, *model.spec.shape, dtype=first.dtype, device=first.device)
+    done = 0
+    for part in chain([first], parts):
+        images[done : done + len(part)] = part
+        done += len(part)
+    return images
+
+
+def _ask(model: Model, name: str, count: int, at_once: int = 0) -> None:
+    """Raises ``ValueError`` if the images that a call returns do not fit the memory.
+
+    count: images. at_once: how many of them are walked at the same time, and kept in every Frame.
+    """
+    size = model.spec.size * (1 if model.spec.levels <= 256 else 8)
+    needed = count * size + at_once * WALK * model.spec.size
+    ask(f"{name}: {count:,} images", needed, "ask for fewer at a time; the noise belongs to an image's number")
 
 
 @overload
@@ -150,15 +193,16 @@ def complete(
         drawn = torch.cat([values for values, _ in chunks]) if chunks else x[:, None].expand(-1, num_samples, *model.spec.shape)
         weights = torch.cat([weights for _, weights in chunks]) if chunks else torch.zeros(0, particles, dtype=torch.float64)
         return to_levels(drawn.squeeze(1) if num_samples == 1 else drawn, model.spec), weights
-    index = torch.arange(len(x)).repeat_interleave(num_samples)
-    parts = []
-    for start in range(0, len(index), MAX_BATCH):
-        at = index[start : start + MAX_BATCH]
-        part = None if condition is None else condition[at]
-        chooser = Sample(seed, temperature, start)
-        frames = walk(model, len(at), chooser, part, mask[at], x[at], every=model.spec.size, backend=backend)
-        parts.append(_last(frames))
-    out = to_levels(torch.cat(parts) if parts else x, model.spec)
+    count = len(x) * num_samples
+
+    def parts() -> Iterator[Tensor]:
+        for start in range(0, count, MAX_BATCH):
+            at = torch.arange(start, min(start + MAX_BATCH, count)) // num_samples
+            part = None if condition is None else condition[at]
+            chooser = Sample(seed, temperature, start)
+            yield to_levels(_last(walk(model, len(at), chooser, part, mask[at], x[at], every=model.spec.size, backend=backend)), model.spec)
+
+    out = _filled(model, count, parts()) if count else to_levels(x, model.spec)
     return out if num_samples == 1 else out.unflatten(0, (len(x), num_samples))
 
 
@@ -186,6 +230,7 @@ def complete_frames(
     if particles is not None:
         parts = completions(model, x, mask, condition, num_samples, particles, temperature, seed, backend)
         return _particle_frames(model, x[index], mask[index], parts, num_samples, particles)
+    _ask(model, "num_samples", len(index), at_once=len(index))
     each = None if condition is None else condition[index]
     return walk(model, len(index), Sample(seed, temperature), each, mask[index], x[index], backend=backend)
 
@@ -226,6 +271,8 @@ def _check_completion(
     _check_call(model, "num_samples", num_samples, seed, temperature)
     _check_call(model, "particles", 1 if particles is None else particles, seed, temperature)
     _check_backend(backend)
+    if particles is not None:
+        _ask(model, "particles", particles, at_once=particles)
     x = check_images(model.spec, images, model.device)
     mask = as_tensor("known", known)
     if mask.dtype != torch.bool:
@@ -234,6 +281,7 @@ def _check_completion(
         mask = mask.to(model.device).expand(x.shape)
     except RuntimeError:
         raise ValueError(f"known: shape {tuple(mask.shape)} does not broadcast to {tuple(x.shape)}") from None
+    _ask(model, "num_samples", len(x) * num_samples)
     return x, mask, check_condition(model.condition_spec, condition, len(x), model.device)
 
 
@@ -256,6 +304,7 @@ def generate(
     """
     _check_call(model, "count", count, seed, temperature)
     _check_backend(backend)
+    _ask(model, "count", count, at_once=count)
     checked = check_condition(model.condition_spec, condition, count, model.device)
     if isinstance(model, CanvasModel):
         return model.generate(count, checked, temperature, seed, every)

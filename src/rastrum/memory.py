@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 CGROUP = (("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
           ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"))  # fmt: skip
+MANY, NOTABLE = 64, 1 << 30    # images, and bytes kept for gradients, from which on this is said
 SMALLEST = 1 << 14             # bytes that a tensor counts for at least, with the Python objects around it
 
 
@@ -39,13 +42,12 @@ def available() -> int | None:
 
 def size_text(count: float) -> str:
     """A number of bytes for people: 1.5 GiB."""
-    for unit in ("bytes", "KiB", "MiB", "GiB", "TiB"):
-        if count < 1024:
-            break
-        count /= 1024
-    else:
-        return f"{count:,.0f} PiB" if count < 1e6 else "more than a billion TiB"
-    return f"{count:.0f} {unit}" if unit == "bytes" or count >= 10 else f"{count:.1f} {unit}"
+    units = ("bytes", "KiB", "MiB", "GiB", "TiB")
+    power = next((n for n in range(len(units)) if count < 1024 ** (n + 1)), len(units) - 1)
+    value = count / 1024**power
+    if value > 1e9:
+        return "more than a billion TiB"
+    return f"{value:,.{1 if power and value < 10 else 0}f} {units[power]}"
 
 
 def ask(what: str, needed: float, remedy: str) -> None:
@@ -53,6 +55,36 @@ def ask(what: str, needed: float, remedy: str) -> None:
     free = available()
     if free is not None and needed > free:
         raise ValueError(f"{what} would need about {size_text(needed)} of memory, {size_text(free)} are free; {remedy}")
+
+
+def graph_bytes(run: Callable[[], Tensor], owned: Iterable[Tensor] = ()) -> int:
+    """Bytes that autograd keeps for the result of ``run``, besides the tensors ``owned``."""
+    kept: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        made = run()
+    del made
+    without = {tensor.untyped_storage().data_ptr() for tensor in owned}
+    return sum(size for pointer, size in kept.items() if pointer not in without)
+
+
+def ask_graph(what: str, model: torch.nn.Module, x: Tensor, run: Callable[[slice], Tensor]) -> None:
+    """Says what many images ``x`` take with gradients, found from one of them: a warning, or ``ValueError`` if it does not fit.
+
+    run: of a part of x. Nothing is said of few images, in training mode and without gradients.
+    """
+    if len(x) < MANY or model.training or not torch.is_grad_enabled():
+        return
+    with torch.random.fork_rng(devices=[]):
+        needed = len(x) * graph_bytes(lambda: run(slice(0, 1)), [*model.parameters(), *model.buffers()])
+    remedy = "call it under torch.no_grad(), which keeps nothing, or with fewer images"
+    ask(f"{what} of {len(x)} images with gradients", needed, remedy)
+    if needed > NOTABLE:
+        warnings.warn(f"{what} of {len(x)} images keeps about {size_text(needed)} for gradients; {remedy}", stacklevel=3)
 
 
 class TooLarge(ValueError):
@@ -92,6 +124,6 @@ class Allowance(TorchDispatchMode):
         args, kwargs = tree_map(lambda x: x.to("meta") if isinstance(x, Tensor) else x, (args, kwargs))
         try:
             made = func(*args, **(kwargs | {"device": torch.device("meta")} if takes_device else kwargs))
-        except (RuntimeError, NotImplementedError):                       # its size depends on values, as that of nonzero: not what a shape asks for
+        except (RuntimeError, NotImplementedError):                       # its size depends on values, as that of nonzero
             return SMALLEST
         return sum(max(SMALLEST, x.numel() * x.element_size()) for x in tree_leaves(made) if isinstance(x, Tensor))

@@ -16,6 +16,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from .denormals import keeping
+from .memory import ask_graph
 from .model import Model
 from .protocol import ArrayLike, ConditionSpec, Distribution, ImageSpec, Work, check_condition, check_images, mro_index
 
@@ -164,8 +166,12 @@ class RasterModel(Model):
         x: integer levels (B, *spec.shape), torch or numpy.
         condition: one per image, or one for all; None for an unconditional model.
 
-        Returns nats (B,), float64. Raises ``ValueError`` for images of another spec, and for a model without a likelihood.
+        Returns nats (B,), float64. Where gradients are on, a warning says what many images take. Raises ``ValueError`` for images of
+        another spec, for a model without a likelihood, and for gradients that do not fit the memory.
         """
+        x = check_images(self.spec, x, self.device)
+        checked = check_condition(self.condition_spec, condition, len(x), self.device)
+        ask_graph("log_prob", self, x, lambda i: self.log_prob_map(x[i], None if checked is None else checked[i]))
         return self.log_prob_map(x, condition).double().flatten(1).sum(1)
 
     def loss_map(self, x: ArrayLike, condition: ArrayLike | int | None = None) -> Tensor:
@@ -236,6 +242,7 @@ class RasterModel(Model):
         """Whether ``lower`` describes ``distribution``: in a subclass that overrides only the latter it does not."""
         return self.lower is not None and mro_index(self, "lower") <= mro_index(self, "distribution")
 
+    @keeping
     def program(self) -> Program:
         """The step program, from the parameters as they are now."""
         from .program import Program

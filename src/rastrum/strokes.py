@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 
 from .canvas import Canvas, State
+from .denormals import each_kept, keeping
+from .memory import ask_graph
 from .noise import LATENT, PIXEL, normal, uniform
 from .protocol import ArrayLike, Frame, as_tensor, check_condition, check_images
 
@@ -100,6 +102,7 @@ class CanvasModel(Canvas):
         if terms and num_samples > 1:
             raise ValueError(f"bound: the terms stand apart for num_samples=1 only, got {num_samples}")
         x, condition = self._check(x, condition)
+        ask_graph("bound", self, x, lambda i: self._terms(x[i], None if condition is None else condition[i], 0, first)[0])
         if num_samples == 1:
             reconstruction, kl = self._terms(x, condition, seed, first)
             return (reconstruction, kl) if terms else reconstruction - kl.sum(1)
@@ -146,6 +149,7 @@ class CanvasModel(Canvas):
     # ── drawing ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     @torch.no_grad()
+    @keeping
     def sample(
         self, count: int, condition: ArrayLike | int | None = None, temperature: float = 1.0, seed: int = 0, first: int = 0
     ) -> Tensor:
@@ -191,7 +195,7 @@ class CanvasModel(Canvas):
             raise ValueError(f"every: expected 'row', 'decision' or a number of strokes of at least 1, got {every!r}")
         stride = every if isinstance(every, int) else 1
         _check_count(count, temperature)
-        yield from self._frames(self.init(count, condition), self._noise(count, seed), stride, seed, temperature)
+        yield from each_kept(self._frames(self.init(count, condition), self._noise(count, seed), stride, seed, temperature))
 
     @torch.no_grad()
     def reconstruct(self, images: ArrayLike, condition: ArrayLike | int | None = None, seed: int = 0, first: int = 0) -> Iterator[Frame]:
@@ -206,11 +210,12 @@ class CanvasModel(Canvas):
         the stroke in nats.
         """
         x, condition = self._check(images, condition)
-        yield from self._frames(self.init(len(x), condition), self._noise(len(x), seed, first), 1, seed, 1.0, x, first)
+        yield from each_kept(self._frames(self.init(len(x), condition), self._noise(len(x), seed, first), 1, seed, 1.0, x, first))
 
     # ── latent code ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     @torch.no_grad()
+    @keeping
     def encode(self, images: ArrayLike, condition: ArrayLike | int | None = None, seed: int = 0, first: int = 0) -> list[Tensor]:
         """The latents of images, drawn from the posterior.
 
@@ -223,6 +228,7 @@ class CanvasModel(Canvas):
         return [stroke.z for stroke in strokes]
 
     @torch.no_grad()
+    @keeping
     def decode(
         self,
         latents: Sequence[ArrayLike],

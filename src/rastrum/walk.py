@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .denormals import kept
 from .distributions import CDF_TOTAL
 from .noise import PIXEL, uniform
 from .protocol import ArrayLike, Chooser, Distribution, Frame, Work, check_images, mro_index
@@ -149,7 +150,7 @@ class Decode:
 
 @contextmanager
 def quiet(model: torch.nn.Module) -> Iterator[int]:
-    """Evaluation mode, no autograd, and one thread on a CPU, because two slow down a loop of small calls.
+    """Evaluation mode, no autograd, denormal numbers, and one thread on a CPU, because two slow down a loop of small calls.
 
     model: put back as it was at the end.
 
@@ -159,7 +160,7 @@ def quiet(model: torch.nn.Module) -> Iterator[int]:
     model.eval()
     torch.set_num_threads(1)
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), kept():
             yield threads
     finally:
         torch.set_num_threads(threads)

@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (OSError, ImportError, MemoryError) as error:
         return complain(error, 1, as_json)
     except RuntimeError as error:
-        from ..program.native import PortabilityError  # here, since it is slow to import
+        from ..denormals import PortabilityError  # here, since it is slow to import
 
         if isinstance(error, PortabilityError) or "not enough memory" in str(error):
             return complain(error, 1, as_json)

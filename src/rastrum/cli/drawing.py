@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from ..protocol import Frame, ImageSpec
     from ..raster import RasterModel
 
+MAX_BATCH = 64                 # more images are drawn in parts, where no animation needs every frame of all
+BYTES, BYTES_OF_JSON = 16, 40  # per value: of an image with its picture, and of one that is written out
+
 
 def sample(
     model: ModelName,
@@ -38,6 +41,7 @@ def sample(
     """
     import rastrum
 
+    from ..memory import ask
     from ..pictures.animations import frame_sheet, save_animation
     from ..pictures.sheets import save_picture, sheet
     from ..pictures.videos import animate_grid, film_strips, save_video
@@ -45,6 +49,7 @@ def sample(
     check_suffix("--out", out, ".png")
     check_suffix("--trace", trace, ".gif")
     network = load_model(model)
+    ask(f"--count {count:,}", count * network.spec.size * (BYTES if out or trace or not json else BYTES_OF_JSON), "draw fewer")
     condition = condition_for(network, max(count, 0), conditions, in_turn=True)
     classes = None if condition is None or condition.is_floating_point() else condition.tolist()
     labels = None
@@ -52,9 +57,13 @@ def sample(
         labels = [str(label) for label in range(max(classes) + 1)]
         columns = len(labels)
     video = network.spec.frames > 1
-    walked = rastrum.generate(network, count, condition, temperature, seed, backend=backend)
-    frames = draw(walked, count, trace is not None and not video)
-    values = last_values(frames)
+    frames: list[Frame] = []
+    if count > MAX_BATCH and (trace is None or video):
+        values = draw_in_parts(network, count, condition, temperature, seed, backend)
+    else:
+        walked = rastrum.generate(network, count, condition, temperature, seed, backend=backend)
+        frames = draw(walked, count, trace is not None and not video)
+        values = last_values(frames)
     pictures = values / (network.spec.levels - 1)
     if out is not None:
         save_picture(film_strips(pictures) if video else sheet(pictures, columns, column_labels=labels), out)
@@ -64,7 +73,7 @@ def sample(
         save_animation((frame_sheet(frame, columns, order=order_of(network)) for frame in frames), trace)
     result = {"model": model, "count": count, "seed": seed, "temperature": temperature, **paths(out, trace)}
     result["classes"] = classes
-    if out is None:
+    if out is None and json:
         result["images"] = values.tolist()
     shown = written(f"{count} image{'s' * (count > 1)}", out, trace) if out or trace else [as_text(values[0], network.spec)]
     answer(result, json, *shown)
@@ -98,8 +107,11 @@ def complete(
     Videos of your own (--images X.npy) may end with the frames that are known.
     With particles it also reports the effective sample size of each image's K, and the estimated log-probability of what is known.
     """
+    import rastrum
+
     from ..checkpoint import read_origin
     from ..generation import complete_frames
+    from ..memory import ask
     from ..particles import effective_size, log_evidence
     from ..pictures.animations import frame_sheet, save_animation
     from ..pictures.sheets import completion_sheet, save_picture
@@ -127,9 +139,18 @@ def complete(
     dataset = loaded.dataset
     x = dataset.images.long()
     condition = condition_for(network, len(x), conditions, dataset)
-    walked = complete_frames(network, x, mask, condition, num_samples, temperature, seed, particles, backend=backend)
-    frames = draw(walked, len(x) * num_samples, trace is not None and not video)
-    values = last_values(frames).unflatten(0, (len(x), num_samples))
+    ask(f"--num-samples {num_samples:,}", len(x) * num_samples * network.spec.size * BYTES, "ask for fewer")
+    frames, log_weights = [], None
+    if len(x) * num_samples > MAX_BATCH and (trace is None or video):
+        with progress("drawing", len(x), "images"):
+            found = rastrum.complete(network, x, mask, condition, num_samples, temperature, seed, particles, backend)  # pyright: ignore
+        values, log_weights = found if isinstance(found, tuple) else (found, None)
+        values = values.long().unflatten(0, (len(x), num_samples)) if num_samples == 1 else values.long()
+    else:
+        walked = complete_frames(network, x, mask, condition, num_samples, temperature, seed, particles, backend=backend)
+        frames = draw(walked, len(x) * num_samples, trace is not None and not video)
+        values = last_values(frames).unflatten(0, (len(x), num_samples))
+        log_weights = frames[-1].info.get("log_weights")
     if video:
         draw_videos(network, x, values, condition, "truth" if whole else "known", context, out, trace)
     else:
@@ -141,11 +162,11 @@ def complete(
     result = {"model": model, **loaded.facts, "count": len(x), "num_samples": num_samples, "known": share, "seed": seed}
     result |= {**paths(out, trace), "particles": particles}
     title = f"{len(x)} images ({loaded.text}), {num_samples} completions of each, {share:.0%} known"
-    if particles is not None:
-        sizes, evidence = (measure(frames[-1].info["log_weights"]) for measure in (effective_size, log_evidence))
+    if log_weights is not None:
+        sizes, evidence = (measure(log_weights) for measure in (effective_size, log_evidence))
         result |= {"effective_size": sizes.tolist(), "log_evidence": evidence.tolist()}
         title += f"; {particles} particles (effective sample size {sizes.mean():.1f}); log p(known) about {evidence.mean():.2f} nats"
-    if out is None:
+    if out is None and json:
         result["images"] = values.tolist()
     answer(result, json, *written(title, out, trace), *([] if out or trace else [as_text(values[0, 0], network.spec)]))
 
@@ -272,6 +293,24 @@ def draw(frames: Iterator[Frame], count: int, keep: bool) -> list[Frame]:
             report(frame.fraction * count)
             kept = [*kept, frame] if keep else [frame]
     return kept
+
+
+def draw_in_parts(
+    network: Model, count: int, condition: Tensor | None, temperature: float, seed: int, backend: Backend
+) -> Tensor:
+    """Many images, drawn some at a time with a progress bar."""
+    import torch
+
+    from ..generation import samples
+
+    drawn = samples(network, count, condition, temperature, seed, backend)
+    values, done = torch.empty(count, *network.spec.shape, dtype=torch.int64 if network.spec.levels > 256 else torch.uint8), 0
+    with progress("drawing", count, "images") as report:
+        for part in drawn:
+            values[done : done + len(part)] = part
+            done += len(part)
+            report(done)
+    return values
 
 
 def known_mask(known: str, spec: ImageSpec) -> Tensor:

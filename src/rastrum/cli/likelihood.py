@@ -87,7 +87,7 @@ def score(
             network, model, reference, None, reference_split, None, binarise, flag="--reference", skip_broken=skip_broken
         )
     dataset = conditioned(network, loaded.dataset, conditions)
-    x = dataset.images.long()
+    x = dataset.images
 
     def nats_of(images: Dataset, what: str) -> Tensor:
         with progress(what, len(images), "images") as report:

@@ -158,7 +158,7 @@ def load_images(
 
     A folder or a Hub set that only the model's folder names is not opened: that is text of whoever wrote it.
 
-    Raises ``ValueError`` for two sources, for none where the model's folder does not name one of ours, and images that cannot be made to fit.
+    Raises ``ValueError`` for two sources, where the model's folder names none of ours, and for images that cannot be made to fit.
     """
     from ..checkpoint import read_origin
     from ..data.arrays import SUFFIXES

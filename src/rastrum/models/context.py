@@ -5,7 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..memory import ask
 from ..protocol import ImageSpec
+
+CELLS = 1 << 21                # entries of a context that are computed at a time
 
 
 def raster_context(spec: ImageSpec, rows: int, left: list[int], right: list[int]) -> Tensor:
@@ -15,17 +18,30 @@ def raster_context(spec: ImageSpec, rows: int, left: list[int], right: list[int]
     rows: how many rows above are seen.
     left, right: rows + 1 counts each: u rows up, the columns −left[u] … right[u] from the pixel's are seen; of its own row ``left[0]``.
 
-    Returns (D, D) bool: [i, j] = value i sees value j, which may be an earlier channel of its own pixel.
+    Returns (D, D) bool: [i, j] = value i sees value j, which may be an earlier channel of its own pixel. It is computed a few rows at a
+    time, so that it takes no more memory than itself. Raises ``ValueError`` if it does not fit.
     """
-    index = torch.arange(spec.size)
-    channel, row, column = (i.to(torch.int64) for i in torch.unravel_index(index, spec.shape))
-    up = row[:, None] - row[None]
-    over = column[None] - column[:, None]
-    at = up.clamp(0, rows)
-    wide = (over >= -torch.tensor(left)[at]) & (over <= torch.tensor(right)[at])
-    above = (up > 0) & (up <= rows) & wide
-    own = (up == 0) & (over < 0) & (over >= -left[0])
-    return above | own | ((up == 0) & (over == 0) & (channel[None] < channel[:, None]))
+    ask_context(spec.size)
+    channel, row, column = torch.unravel_index(torch.arange(spec.size), spec.shape)
+    farthest_left, farthest_right = -torch.tensor(left), torch.tensor(right)
+    context = torch.empty(spec.size, spec.size, dtype=torch.bool)
+    step = max(1, CELLS // spec.size)
+    for start in range(0, spec.size, step):
+        i = slice(start, start + step)
+        up = row[i, None] - row
+        over = column - column[i, None]
+        at = up.clamp(0, rows)
+        wide = (over >= farthest_left[at]) & (over <= farthest_right[at])
+        above = (up > 0) & (up <= rows) & wide
+        own = (up == 0) & (over < 0) & (over >= -left[0])
+        context[i] = above | own | ((up == 0) & (over == 0) & (channel < channel[i, None]))
+    return context
+
+
+def ask_context(size: int, copies: int = 1) -> None:
+    """Raises ``ValueError`` if (D, D) bool of ``size`` = D values does not fit the memory; copies: how many it takes at a time."""
+    remedy = "rastrum.checking.context_of finds what one decision sees"
+    ask(f"context: the table of {size:,} x {size:,} values", copies * size * size, remedy)
 
 
 def cone_context(spec: ImageSpec, first: int, layers: int, step: int) -> Tensor:

@@ -28,6 +28,7 @@ from ..layers.upsampling import Upsampling
 from ..program.builder import Program
 from ..protocol import ConditionSpec, Distribution, ImageSpec
 from ..raster import RasterModel, raster_order
+from .context import ask_context
 from .diagonal_bilstm import DiagonalBiLSTM
 from .pixelcnn import PixelCNN
 from .presets import check_config, choose, multiple_of
@@ -155,6 +156,7 @@ class MultiscalePixelRNN(RasterModel):
     def context(self) -> Tensor:
         """Of each scale: what its base sees of its own raster, and through the guide 3x3 coarse values around what its layers see."""
         spec = self.spec
+        ask_context(spec.size, copies=16)
         index = torch.arange(spec.size).view(spec.shape)
         context = torch.zeros(spec.size, spec.size, dtype=torch.bool)
         decided = torch.zeros(spec.shape, dtype=torch.bool)

@@ -41,6 +41,7 @@ from ..layers.condition import Condition, ConditionProjection
 from ..program.builder import Head, Program, View
 from ..protocol import ConditionSpec, Distribution, ImageSpec
 from ..raster import RasterModel
+from .context import ask_context
 from .presets import check_config, choose
 
 RESOLUTIONS = 3
@@ -427,6 +428,7 @@ class PixelCNNPlusPlus(RasterModel):
         Sets of pixels, (rows, columns, pixels) bool, are propagated like the features.
         """
         height, width = self.spec.height, self.spec.width
+        ask_context(self.spec.size, copies=16)
         around = [(down, right) for down in (-1, 0) for right in (-1, 0, 1)]
         before = [(down, right) for down in (-1, 0) for right in (-1, 0)]
         pixels = torch.eye(height * width, dtype=torch.bool).view(height, width, -1)

@@ -27,7 +27,7 @@ class Task(NamedTuple):
     seed: Any                  # uint64
     image: int                 # number of the first image
     temperature: float
-    tiny: Any                  # 1e-38 float32, to detect flushed denormals
+    tiny: Any                  # the smallest normal float32, to detect flushed denormals
 
 
 class Scratch(NamedTuple):
@@ -52,7 +52,7 @@ class Tables(NamedTuple):
 
 @compiled(slow=True)
 def walk(program, lowest, memory, task, values, active, counts, chain, seen, streams, mixture, scratch):
-    """Runs a program over decisions for a batch; returns DONE, NOT_FINITE, or FLUSHED if this thread flushes denormals and is to code.
+    """Runs a program over decisions for a batch; returns DONE, NOT_FINITE, or FLUSHED if this thread flushes denormals.
 
     program: its ``Tables``.
     lowest: the least log scale of a mixture's component.
@@ -71,7 +71,7 @@ def walk(program, lowest, memory, task, values, active, counts, chain, seen, str
     per_group = layout.channels // layout.groups
     levels, sums = layout.levels, scratch.sums
     ran = task.ran
-    if task.mode >= ENCODE and not (task.tiny * f32(0.1)) * f32(1e20) > f32(0.0):
+    if not (task.tiny * f32(0.1)) * f32(1e20) > f32(0.0):
         return FLUSHED
     taken = task.first                                                    # the frames before this decision were taken whole
     for t in range(task.first, task.last):

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..denormals import SMALLEST_NORMAL, PortabilityError, keeping
 from ..distributions import clamp_temperature, lowest_log_scale, not_finite
 from ..native import codes
 from ..native.cdf import LANES, Mixture
@@ -28,13 +29,9 @@ from ..protocol import Work
 from ..range_coder import FULL, Decoder, Encoder
 from .tables import BLOCK, Packed
 
-TINY = np.float32(1e-38)       # a tenth of it is denormal
+TINY = SMALLEST_NORMAL[0]      # a tenth of it is denormal
 CALL_SECONDS = 0.2             # about as long as Ctrl-C has to wait
 MODES = {"draw": DRAW, "force": FORCE, "encode": ENCODE, "decode": DECODE, "weigh": WEIGH}
-
-
-class PortabilityError(RuntimeError):
-    """This machine, as it is set now, does not compute what docs/arithmetic.md specifies: its files would not decode on others."""
 
 
 class NativeInterpreter:
@@ -176,6 +173,7 @@ class NativeInterpreter:
         task = Task(mode, t, stop, self._ran, np.uint64(work.seed), work.first, clamp_temperature(work.temperature), TINY)
         lowest = lowest_log_scale(packed.tables.layout.levels)
 
+        @keeping
         def run(workspace: _Workspace, block: slice) -> int:
             return walk(
                 packed.tables,
@@ -202,7 +200,7 @@ class NativeInterpreter:
         if NOT_FINITE in ends:
             raise not_finite("logits, means or log scales")
         if FLUSHED in ends:
-            raise PortabilityError("arithmetic: denormal numbers are flushed to zero, so nothing is coded; torch.set_flush_denormal(False)")
+            raise PortabilityError("arithmetic: denormal numbers are flushed to zero, so nothing is drawn or coded")
         if stop > t:
             self._ran = max(self._ran, int(packed.tables.steps[(stop - 1) // self._channels]) + 1)
 
