@@ -133,9 +133,9 @@ def save_pretrained(
     write_files(folder, {**files, **(more or {})})
 
 
-def tensor_bytes(tensors: Mapping[str, Tensor]) -> bytes:
-    """A safetensors file."""
-    return to_bytes({key: value.detach().to("cpu", copy=True).contiguous() for key, value in tensors.items()})
+def tensor_bytes(tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> bytes:
+    """A safetensors file, with ``metadata`` in its header."""
+    return to_bytes({key: value.detach().to("cpu", copy=True).contiguous() for key, value in tensors.items()}, metadata)
 
 
 def name_of(model: nn.Module) -> str:

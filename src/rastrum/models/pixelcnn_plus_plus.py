@@ -41,6 +41,7 @@ from ..layers.condition import Condition, ConditionProjection
 from ..program.builder import Head, Program, View
 from ..protocol import ConditionSpec, Distribution, ImageSpec
 from ..raster import RasterModel
+from ..training_noise import Dropout
 from .presets import check_config, choose
 
 RESOLUTIONS = 3
@@ -93,7 +94,7 @@ class Block(nn.Module):
         self.shortcut = Shortcut(filters, sources) if sources else None
         self.second = stream_convolution(2 * filters, 2 * filters, vertical, scale=0.1)
         self.condition = ConditionProjection(condition_size, 2 * filters)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, sources: list[Tensor], condition: Tensor | None) -> Tensor:
         added = None if self.shortcut is None else self.shortcut(torch.cat([concat_elu(source) for source in sources], -1))
