@@ -223,10 +223,13 @@ def _steps(
             if due and not interrupted:
                 position.due = int(fraction * run.evaluations) + 1
                 if held_out is not None:
-                    if position.held_out_images is None:
+                    count = position.held_out_images
+                    if count is None:
                         most = min(len(held_out), run.held_out_images or len(held_out))
-                        position.held_out_images = clock.images_to_evaluate(speed * optim.batch, most)
-                    few = held_out.subset(position.held_out_images)
+                        count = clock.images_to_evaluate(speed * optim.batch, most)
+                        if clock.steady:                                  # the first steps may have compiled
+                            position.held_out_images = count
+                    few = held_out.subset(count)
                     evaluation = score(averaged, few, workers.pool, run.num_samples, run.seed)
                     if not math.isfinite(evaluation.nats) or evaluation.nats > DIVERGED * uniform:
                         raise ValueError(_diverged(f"by step {step} (held out {evaluation.nats:.4g} nats)", optim))

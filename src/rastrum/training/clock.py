@@ -9,6 +9,7 @@ from collections.abc import Callable
 from ..config import RunConfig
 
 RECENT = 20                    # steps that throughput is measured over
+STEADY = 5                     # steps after which it is trusted
 EVALUATING = 0.07              # share of a budget of time that evaluations may take; pictures take 0.03 (cli/training.py)
 FORWARD = 0.4                  # cost of scoring an image, compared with a training step on it
 
@@ -49,6 +50,11 @@ class Clock:
         self.recent.append((self.wall(), step))
         (start, first), (end, last) = self.recent[0], self.recent[-1]
         return (last - first) / (end - start) if end > start else 0.0
+
+    @property
+    def steady(self) -> bool:
+        """Whether throughput is that of several steps."""
+        return len(self.recent) > STEADY
 
     def pause(self, step: int) -> None:
         """What was done since the step was not training."""
