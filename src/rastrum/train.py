@@ -285,7 +285,7 @@ def _diverged(where: str, optim: OptimConfig) -> str:
 @contextmanager
 def _torch_noise(seed: int, step: int) -> Iterator[None]:
     """What a model draws from torch's own stream comes from seed and step, and the stream is put back."""
-    low, high = words(seed, [step % 2**32], 2, 0, TRAINING)[0].tolist()   # component 0: training_noise.py counts from 1
+    low, high = words(seed, [step % 2**32], 2, 0, TRAINING)[0].tolist()   # component 0: training_noise.py counts refills from 1
     streams = [torch.default_generator, *(torch.cuda.default_generators if torch.cuda.is_initialized() else ())]
     before = [stream.get_state() for stream in streams]
     try:

@@ -22,21 +22,29 @@ from torch import Tensor, nn
 
 from .noise import TRAINING, words
 
+SUPPLY = 1 << 12               # words of an image that are computed at once, for small draws
+
 _thread = threading.local()
 
 
 class _Draws:
-    """Words for images at ``positions``; every call takes new ones."""
+    """Words for images at ``positions``; every call takes new ones, small ones of a supply, whose size does not depend on the piece."""
 
     def __init__(self, seed: int, positions: np.ndarray) -> None:
-        self.seed, self.positions, self.calls = seed, positions % 2**32, 0
+        self.seed, self.positions, self.refills = seed, positions % 2**32, 0
+        self.supply = np.empty((len(positions), 0), np.uint32)
 
     def words(self, shape: torch.Size, share: int = 1) -> np.ndarray:
         """As many words as ``shape`` (B · n, …) has values, or a ``share`` of them, image by image: (B, …) uint32."""
         each, left = divmod(shape.numel(), len(self.positions))
         assert not left, f"noise of shape {tuple(shape)} for {len(self.positions)} images"
-        self.calls += 1
-        return words(self.seed, self.positions, -(-each // share), self.calls, TRAINING)
+        each = -(-each // share)
+        if self.supply.shape[1] < each:
+            self.refills += 1
+            size = each * max(1, min(16, SUPPLY // max(each, 1)))
+            self.supply = words(self.seed, self.positions, size, self.refills, TRAINING)
+        taken, self.supply = self.supply[:, :each], self.supply[:, each:]
+        return taken
 
 
 @contextmanager
@@ -59,8 +67,9 @@ def standard_normal(shape: torch.Size, dtype: torch.dtype, device: torch.device)
     each = drawn.shape[1]
     if each % 2:                                                          # a pair for the last one too
         drawn = np.concatenate([drawn, draws.words(shape)[:, :1]], 1)
-    one, two = (torch.from_numpy(part.astype(np.float64)) for part in np.split(drawn, 2, 1))
-    radius = one.add_(0.5).mul_(2.0**-32).log_().mul_(-2).sqrt_()
+    precision = np.float32 if dtype.itemsize <= 4 else np.float64
+    one, two = (torch.from_numpy(part.astype(precision)) for part in np.split(drawn, 2, 1))
+    radius = one.add_(0.5).mul_(2.0**-32).log_().mul_(-2).clamp_(min=0).sqrt_()
     angle = two.mul_(2 * torch.pi * 2.0**-32)
     return torch.cat([radius * angle.cos(), radius * angle.sin()], 1)[:, :each].to(device, dtype).view(shape)
 

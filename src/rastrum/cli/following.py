@@ -12,9 +12,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .scores import as_dict, said
 from .show import answer, messages, progress
 from .streams import unbreakable
-from .training import as_dict, said
 
 if TYPE_CHECKING:
     from ..config import DataConfig, RunConfig

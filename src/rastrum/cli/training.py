@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,7 +16,6 @@ from .show import Json
 
 if TYPE_CHECKING:
     from ..config import RunConfig
-    from ..evaluation import Evaluation
     from ..recipes import Recipe
 
 USAGE = """usage: rastrum train RECIPE [OPTIONS]
@@ -132,23 +129,3 @@ def _recipes_of(system: str) -> str:
     from ..recipes import RECIPES
 
     return ", ".join(name for name, recipe in RECIPES.items() if recipe.system == system)
-
-
-# ── scores in words ──────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def said(evaluation: Evaluation) -> str:
-    """A score in words, with its kind."""
-    error = "" if math.isnan(evaluation.standard_error) else f" ± {evaluation.standard_error:.2f}"
-    text = f"{evaluation.nats:.2f}{error} nats"
-    if evaluation.kind == "loss":
-        return f"loss {evaluation.nats:.2f}{error} (no likelihood), {evaluation.images:,} images"
-    error = "" if math.isnan(evaluation.standard_error) else f" ± {evaluation.bits_standard_error:.4f}"
-    bound = ", a bound" if evaluation.kind == "bound" else ""
-    return f"{text}, {evaluation.bits_per_dim:.4f}{error} bits/dim ({evaluation.images:,} images{bound})"
-
-
-def as_dict(evaluation: Evaluation) -> dict[str, Any]:
-    bits = {"bits_per_dim": evaluation.bits_per_dim, "bits_standard_error": evaluation.bits_standard_error}
-    result = {**dataclasses.asdict(evaluation), **bits}
-    return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in result.items()}
