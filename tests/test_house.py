@@ -13,7 +13,7 @@ ROOT = Path(rastrum.__file__).parent
 
 # Bottom to top: a file imports from its own line and from lines before it. A folder stands for all of its files.
 LAYERS = (
-    ("protocol", "config", "noise", "files", "memory", "denormals", "range_coder"),
+    ("protocol", "config", "noise", "files", "memory", "denormals", "range_coder", "training_noise"),
     ("data",),
     ("native",),
     ("distributions", "latents"),
@@ -27,7 +27,8 @@ LAYERS = (
     ("particles",),
     ("generation", "compression"),
     ("evaluation",),
-    ("train", "checking"),
+    ("training", "checking"),
+    ("train",),
     ("recipes", "applications", "pictures"),
     ("__init__",),
     ("demo",),

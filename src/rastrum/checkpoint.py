@@ -183,9 +183,9 @@ def _digest_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def tensor_bytes(tensors: Mapping[str, Tensor]) -> bytes:
-    """The bytes of a safetensors file of ``tensors`` by name."""
-    return to_bytes({key: value.detach().to("cpu", copy=True).contiguous() for key, value in tensors.items()})
+def tensor_bytes(tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> bytes:
+    """The bytes of a safetensors file of ``tensors`` by name, with ``metadata`` in its header."""
+    return to_bytes({key: value.detach().to("cpu", copy=True).contiguous() for key, value in tensors.items()}, metadata)
 
 
 def name_of(model: nn.Module) -> str:

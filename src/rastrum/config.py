@@ -110,19 +110,21 @@ class RunConfig:
     evaluations: int = 10
     """Held-out evaluations, and checkpoints, evenly spaced over the budget."""
     held_out_images: int | None = 1000
-    """Evaluate on a fixed random subset of this many; None = all."""
+    """Evaluate on a fixed random subset of this many; None = all. Of fewer where a budget of time would lose more than a tenth."""
     num_samples: int = 1
     """Trajectories per image when a canvas model is evaluated."""
+    checkpoint_minutes: float = 2.0
+    """Minutes between checkpoints, besides those at evaluations; more where writing one takes more than a twentieth of them."""
     log_every: int = 20
     """Steps between lines of metrics.jsonl."""
     workers: int | None = None
     """Threads that share the pieces of a step; None = as many as torch uses."""
     seed: int = 0
-    """Of the parameters, the order of the images, dynamic binarisation, dropout and latents."""
+    """Of the parameters, the order of the images, dynamic binarisation, dropout and latents: 0 … 2^64 − 1."""
     device: str = "cpu"
     """Where to train, such as cpu or cuda."""
     folder: str | None = None
-    """Where checkpoint and metrics go; None = nowhere."""
+    """Where checkpoint and metrics go: a new folder, or an empty one; None = nowhere."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,16 +5,21 @@ products turn a counter of four 32-bit words into four random ones under a key o
 
     counter = (number of the image, t, component, purpose)    key = (low, high) half of the 64-bit seed
     u = top 24 bits of the first word / 2^24
+
+Training draws in the same way (``words``), so that a step needs nothing of those before it: the order of the images and what is drawn for
+one (crop, binarisation) belong to (seed, epoch, image); what a model draws for it is in ``training_noise.py``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
 
 PIXEL, LATENT, PARTICLE = 0, 1, 2   # purposes: a level of a pixel, a latent variable, a choice among particles
+ORDER, CROP, BINARISATION, VIDEO, TRAINING = 3, 4, 5, 6, 7   # of training: order of the images, how one is made, what a model draws
 
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
@@ -94,3 +99,38 @@ def normal(seed: int, images: Images, first: int, count: int, component: int = 0
     """
     middle = uniform(seed, images, first, count, component, purpose) + 2.0**-25
     return torch.special.ndtri(torch.from_numpy(middle)).numpy()
+
+
+def words(seed: int, images: Images, count: int, component: int | np.ndarray = 0, purpose: int = TRAINING) -> np.ndarray:
+    """Random 32-bit words, all four of each counter: t counts blocks of four words.
+
+    seed: 0 … 2^64 − 1.
+    images: their numbers, 0 … 2^32 − 1.
+    count: words per image.
+    component: a number 0 … 2^32 − 1, or one per image.
+    purpose: what the words are for.
+
+    Returns (len(images), count) uint32.
+    """
+    rows = np.asarray(images, np.uint64).reshape(-1, 1)
+    components = np.broadcast_to(np.asarray(component, np.uint64).reshape(-1, 1), rows.shape)
+    blocks = -(-count // 4)
+    out = np.empty((len(rows), blocks, 4), np.uint32)
+    width = min(blocks, BLOCK) or 1
+    height = max(1, BLOCK // width)
+    for row in range(0, len(rows), height):
+        part = slice(row, row + height)
+        for column in range(0, blocks, width):
+            t = np.arange(column, min(column + width, blocks), dtype=np.uint64)
+            for i, word in enumerate(philox((rows[part], t, components[part], purpose), (seed & WORD, seed >> 32))):
+                out[part, column : column + width, i] = word
+    return out.reshape(len(rows), 4 * blocks)[:, :count]
+
+
+@lru_cache(2)
+def permutation(seed: int, epoch: int, count: int) -> np.ndarray:
+    """The order of ``count`` images in an epoch, int64 (count,), read-only: every image once, all orders equally likely."""
+    high, low = words(seed, np.arange(count), 2, epoch, ORDER).astype(np.uint64).T
+    order = np.argsort(high << np.uint64(32) | low, kind="stable")
+    order.flags.writeable = False
+    return order

@@ -20,6 +20,7 @@ from .denormals import each_kept, keeping
 from .memory import ask_graph
 from .noise import LATENT, PIXEL, normal, uniform
 from .protocol import ArrayLike, Frame, as_tensor, check_condition, check_images
+from .training_noise import standard_normal
 
 # Rows of one importance-weighted pass: bounds the memory, not the number of trajectories.
 ROWS = 2048
@@ -90,7 +91,8 @@ class CanvasModel(Canvas):
         condition: one per image, or one for all; None for an unconditional model.
         num_samples: trajectories, 1 by default. 1: reconstruction − KL, the KL analytic; more: log-mean-exp of p(x, z) / q(z | x) over as
             many whole trajectories, which is tighter.
-        seed: None (default) draws the noise from torch's generator, as in training; a number makes it that of image number ``first`` + i.
+        seed: None (default) draws the noise from torch's generator, or as training does (``training_noise``); a number makes it that of
+            image number ``first`` + i.
         terms: True gives the pair (reconstruction (B,), KL of each stroke (B, steps)) instead of their difference; for num_samples=1.
         first: number of the first image, 0 by default; so splitting a batch changes nothing.
 
@@ -320,7 +322,7 @@ class CanvasModel(Canvas):
     def _noise(self, batch: int, seed: int | None, first: int = 0, trajectory: int = 0, count: int = 1) -> Noise:
         """Standard normal noise of a stroke for (batch · count, *S): images ``first`` …, each with ``count`` trajectories."""
         if seed is None:
-            return lambda t, shape: torch.randn(shape, dtype=self.dtype, device=self.device)
+            return lambda t, shape: standard_normal(shape, self.dtype, self.device)
         images = np.arange(first, first + batch)
 
         def draw(t: int, shape: torch.Size) -> Tensor:

@@ -21,7 +21,8 @@ COMMANDS = {
     "demo": ("about", "train three small models on the embedded digits and write demo/report.html"),
     "models": ("about", "the models, with sizes and the conditions they take"),
     "recipes": ("about", "the recipes: one for each reported number, with time and score"),
-    "train": ("training", "train a recipe; any of its settings can be changed"),
+    "train": ("training", "train a recipe, or any model on any data; resume a run"),
+    "plot": ("curves", "learning curves of one or more runs"),
     "evaluate": ("likelihood", "held-out score of a model: nats per image and bits/dim ± standard error"),
     "sample": ("drawing", "draw images"),
     "complete": ("drawing", "fill in the unknown part of images"),
@@ -72,7 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         module = import_module(f".{COMMANDS[name][0]}", __name__)
         command = getattr(module, name)
         code = command(rest) if name == "train" else parse(bind(command), rest, f"rastrum {name}")()   # train's flags are its recipe's
-        sys.stdout.flush()
+        if sys.__stdout__ is not None:                                    # it was closed before we began
+            sys.stdout.flush()
         return code or 0
     except SystemExit as stop:                                            # after help
         return int(stop.code or 0)

@@ -204,7 +204,7 @@ def evaluate(
     from ..evaluation import evaluate as over_all
     from ..evaluation import evaluate_frames
     from ..raster import RasterModel
-    from .training import as_dict, said
+    from .scores import as_dict, said
 
     network = load_model(model)
     if context is not None and (not isinstance(network, RasterModel) or network.spec.frames == 1):

@@ -34,6 +34,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
+from itertools import count
 from typing import Any
 from zlib import crc32
 
@@ -42,6 +43,7 @@ import torch
 from torch import Tensor
 
 from ..config import DataOptions
+from ..noise import BINARISATION, CROP, VIDEO, permutation, words
 from ..protocol import ConditionSpec, ImageSpec, as_tensor, check_levels
 from .moving_digits import CANVAS as SCREEN
 from .moving_digits import FRAMES, SMALLEST, moving_digits, shrunk
@@ -148,42 +150,38 @@ class Dataset:
         return self.select(torch.from_numpy(np.sort(chosen)))
 
     def batches(
-        self, batch: int, generator: torch.Generator, conditions: Tensor | None = None
+        self, batch: int, seed: int, conditions: Tensor | None = None, first: int = 0
     ) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """Batches without end, in random order: every image once before any is repeated.
+        """Batches without end, in random order: every image once before any is repeated. Batch n needs none of those before it.
 
         batch: images per batch B.
-        generator: the only source of randomness.
+        seed: of the order and of what is drawn for an image: crop, binarisation, a generated video.
         conditions: one per image of the set, (N, …), such as its labels; None (default) for none.
+        first: number of the first batch that is yielded, 0 by default.
 
         Yields images (B, *spec.shape) uint8 and their conditions (B, …) or None.
         """
         if batch < 1:
             raise ValueError(f"data: expected a batch of at least 1, got {batch}")
-        while self.fresh is not None:
-            yield self.fresh(batch, int(torch.randint(2**31, (), generator=generator))), None
-        waiting = torch.empty(0, dtype=torch.int64)
-        while True:
-            while len(waiting) < batch:
-                waiting = torch.cat([waiting, torch.randperm(len(self), generator=generator)])
-            index, waiting = waiting[:batch], waiting[batch:]
-            x = self.images[index] if self.originals is None else self._draw(_at(self.originals, index), generator)
-            yield x, None if conditions is None else conditions[index]
+        for number in count(first):
+            if self.fresh is not None:
+                yield self.fresh(batch, int(words(seed, [number % 2**32], 1, number // 2**32, VIDEO)[0, 0])), None
+                continue
+            epochs, places = np.divmod(np.arange(number * batch, (number + 1) * batch), len(self))
+            index = np.concatenate([permutation(seed, int(epoch), len(self))[places[epochs == epoch]] for epoch in np.unique(epochs)])
+            chosen = torch.from_numpy(index)
+            x = self.images[chosen] if self.originals is None else self._draw(_at(self.originals, chosen), seed, index, epochs)
+            yield x, None if conditions is None else conditions[chosen]
 
-    def _draw(self, x: Tensor | tuple[Tensor, ...], generator: torch.Generator) -> Tensor:
-        """Fresh images of ``spec`` from originals x (B, C, H', W'), or B of several sizes."""
+    def _draw(self, x: Tensor | tuple[Tensor, ...], seed: int, index: np.ndarray, epochs: np.ndarray) -> Tensor:
+        """Fresh images of ``spec`` from originals x (B, C, H', W') or B of several sizes, which are the images ``index`` of the set."""
         size = (self.spec.height, self.spec.width)
-        if isinstance(x, tuple):
-            rooms = [(image.shape[1] - size[0] + 1, image.shape[2] - size[1] + 1) for image in x]
-            corners = [[int(torch.randint(room, (), generator=generator)) for room in both] for both in rooms]
-            x = cut(x, corners, size)
-        elif x.shape[-2:] != size:
-            rooms = [whole - part + 1 for whole, part in zip(x.shape[-2:], size, strict=True)]
-            corners = torch.stack([torch.randint(room, (len(x),), generator=generator) for room in rooms], 1)
-            x = cut(x, corners, size)
+        rooms = np.array([image.shape[-2:] for image in x], np.uint64) - np.array(size, np.uint64) + np.uint64(1)
+        if isinstance(x, tuple) or (rooms > 1).any():
+            x = cut(x, (words(seed, index, 2, epochs, CROP) * rooms >> np.uint64(32)).astype(np.int64), size)
         if self.original_levels > self.spec.levels:
-            chance = x.float() / (self.original_levels - 1)
-            x = (torch.rand(chance.shape, generator=generator) < chance).to(torch.uint8)
+            drawn = words(seed, index, x[0].numel(), epochs, BINARISATION).astype(np.uint64) * np.uint64(self.original_levels - 1)
+            x = torch.from_numpy((drawn >> np.uint64(32)).astype(np.uint8)).view(x.shape).lt(x).to(torch.uint8)
         return x
 
 

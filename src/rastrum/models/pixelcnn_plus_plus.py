@@ -41,6 +41,7 @@ from ..layers.condition import Condition, ConditionProjection
 from ..program.builder import Head, Program, View
 from ..protocol import ConditionSpec, Distribution, ImageSpec
 from ..raster import RasterModel
+from ..training_noise import Dropout
 from .context import ask_context
 from .presets import check_config, choose
 
@@ -109,7 +110,7 @@ class Block(nn.Module):
         self.shortcut = Shortcut(filters, sources) if sources else None
         self.second = stream_convolution(2 * filters, 2 * filters, vertical, scale=0.1)
         self.condition = ConditionProjection(condition_size, 2 * filters)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, sources: list[Tensor], condition: Tensor | None) -> Tensor:
         """The block on whole images.

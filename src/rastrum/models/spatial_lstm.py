@@ -52,6 +52,7 @@ from ..noise import uniform
 from ..program.builder import Head, Program, View
 from ..protocol import ArrayLike, ConditionSpec, Distribution, ImageSpec, as_tensor, check_condition, check_images
 from ..raster import RasterModel
+from ..training_noise import uniform_noise
 from .context import raster_context
 from .presets import check_config, choose
 
@@ -210,7 +211,7 @@ class SpatialLSTM(RasterModel):
         x = check_images(self.spec, x, self.device)
         condition = check_condition(self.condition_spec, condition, len(x), self.device)
         if seed is None:
-            noise = torch.rand(x.shape, dtype=self.dtype, device=x.device)
+            noise = uniform_noise(x.shape, self.dtype, x.device)
         else:
             noise = torch.from_numpy(uniform(seed, np.arange(len(x)), 0, self.spec.size)).view(x.shape).to(x.device, self.dtype)
         return -self.log_density_map(x + noise, condition).flatten(1).sum(1)

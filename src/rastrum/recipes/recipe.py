@@ -11,11 +11,12 @@ Nothing heavy is imported here: a recipe names its system and options, and the m
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..config import DataConfig, Score, TrainConfig
+from ..config import DataConfig, OptimConfig, RunConfig, Score, TrainConfig
 
 if TYPE_CHECKING:
     from ..data.dataset import Dataset
@@ -171,6 +172,22 @@ class Recipe(TrainConfig):
         if self.tuned_on is not None:
             lines.append(TUNED[self.tuned_on])
         return [*lines, *([f"Published: {'; '.join(map(str, self.published))}"] if self.published else [])]
+
+
+def recipe_for(system: str, images: tuple[int, ...] = (1, 28, 28, 2), minutes: float = 10.0) -> Recipe:
+    """Settings for any model on any data: usual ones, which no run was tuned by.
+
+    system: the model's name in ``rastrum.MODELS``.
+    images: (channels, height, width, levels), or with frames as a fifth.
+    minutes: of training, 10 by default.
+    """
+    channels, height, width, levels, *frames = images
+    bits = channels * height * width * math.prod(frames) * math.log2(levels)
+    canvas = system in ("draw", "conv-draw")                              # their layers are small: a whole batch at once
+    clip = max(20.0, float(round(bits / 40)))
+    optim = OptimConfig(learning_rate=2e-3, warm_up=100, clip=clip, **({"batch": 64, "micro_batch": None} if canvas else {}))
+    run, about = RunConfig(minutes=minutes), f"{system} on images of your choice, given by --data."
+    return Recipe(name=system, about=about, system=system, images=images, data=DataConfig(name=""), optim=optim, run=run)
 
 
 TUNED = {

@@ -1,0 +1,285 @@
+"""What ``train`` shows and writes while a run goes on: progress, curves, sheets of samples, and how it ended."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+import signal
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .scores import as_dict, said
+from .show import answer, messages, progress
+from .source import show_notes
+from .streams import unbreakable
+
+if TYPE_CHECKING:
+    from ..config import DataConfig, RunConfig
+    from ..data.dataset import Dataset
+    from ..model import Model
+    from ..pictures.sheets import Picture
+    from ..recipes import Recipe
+    from ..train import TrainState
+
+SAMPLES, VIDEOS = 16, 4
+FIRST = 6.0                    # seconds to expect of the first sheet, which may have to compile
+SHEETS = 0.03                  # share of a budget of time that sheets may take; evaluations take the rest of a tenth (training/clock.py)
+
+
+def read(data: DataConfig) -> tuple[Dataset, Dataset]:
+    """The images to train on and those that are held out."""
+    from ..data.dataset import load_dataset
+
+    with progress(f"reading {data.name}", 1, "images") as report:
+        train, held_out = load_dataset(data.name, data.train, data, report), load_dataset(data.name, data.held_out, data, report)
+    show_notes(train, held_out)
+    return train, held_out
+
+
+def follow(
+    recipe: Recipe,
+    settled: Callable[[tuple[int, ...]], Recipe],
+    command: list[str],
+    tensorboard: bool,
+    as_json: bool,
+) -> int:
+    """Start a run and show its progress; exit code 130 after Ctrl-C.
+
+    recipe: what to train, on which data.
+    settled: the recipe with its settings for images of a shape (C, H, W, levels), or with frames as a fifth.
+    command: the words that were typed, for the model's folder.
+    tensorboard: write its curves too.
+    as_json: answer with JSON.
+    """
+    from ..checkpoint import Origin
+    from ..recipes import RECIPES, build_model
+    from ..train import check_config, train
+
+    check_config(recipe)
+    with unbreakable(), _ends_as_ctrl_c(), _claimed(recipe) as folder:
+        data, held_out = read(recipe.data)
+        spec = data.spec
+        recipe = settled((*dataclasses.astuple(spec)[:4], *([spec.frames] if spec.frames > 1 else [])))
+        recipe = dataclasses.replace(recipe, run=dataclasses.replace(recipe.run, folder=str(folder)))
+        model = build_model(recipe, data)
+        ours = recipe.name in RECIPES
+        tuned_on = recipe.tuned_on if ours else None
+        origin = Origin(recipe=recipe.name if ours else None, commands=(shlex.join(command),), tuned_on=tuned_on)
+        steps = train(model, data, recipe, held_out, origin)
+        return _shown(recipe.name, steps, model, data, held_out, folder, recipe.run, tensorboard, as_json)
+
+
+def go_on(folder: Path, budget: dict[str, Any], tensorboard: bool, as_json: bool) -> int:
+    """Resume the run in ``folder`` and show its progress. budget: a further one, as ``rastrum.train.resume`` takes it."""
+    from ..checkpoint import read_origin
+    from ..models import load
+    from ..train import resume, resumed
+
+    with unbreakable(), _ends_as_ctrl_c():
+        config = resumed(folder, **budget)
+        origin = read_origin(folder)
+        if origin.data is None:
+            raise ValueError(f"resume: {str(folder)!r} does not say what data it was trained on; use rastrum.train.resume in Python")
+        data, held_out = read(origin.data)
+        model = load(folder)
+        more = [word for name, value in budget.items() if value is not None for word in (f"--{name.replace('_', '-')}", str(value))]
+        command = shlex.join(["rastrum", "train", "--resume", str(folder), *more])
+        origin = dataclasses.replace(origin, commands=(*origin.commands, command))
+        steps = resume(folder, data, held_out, **budget, model=model, origin=origin)
+        return _shown(origin.recipe or folder.name, steps, model, data, held_out, folder, config.run, tensorboard, as_json)
+
+
+def _shown(
+    name: str,
+    steps: Generator[TrainState, None, None],
+    model: Model,
+    data: Dataset,
+    held_out: Dataset,
+    folder: Path,
+    run: RunConfig,
+    tensorboard: bool,
+    as_json: bool,
+) -> int:
+    """Show a run until it ends."""
+    parameters = sum(p.numel() for p in model.parameters())
+    condition = "" if model.condition_spec is None else f", conditioned on a {model.condition_spec.kind}"
+    what = f"{type(model).__name__}{condition}, {parameters:,} parameters"
+    budgets = ((run.minutes, "minutes"), (run.cpu_minutes, "CPU-minutes"), (run.steps, "steps"))
+    budget = " or ".join(f"{value:,.4g} {unit}" if isinstance(value, float) else f"{value:,} {unit}" for value, unit in budgets if value)
+    messages.print(f"{name}: {what}; {len(data):,} images of {data.name}; {budget}; into {folder}")
+    sheets = Sheets(model, held_out, folder, run)
+    state, last = None, None
+    with training_bar() as show, scalars(folder if tensorboard else None) as write:
+        for state in steps:
+            show(state)
+            picture = None
+            if state.evaluation is not None:
+                last = state.evaluation
+                messages.print(f"step {state.step:,}: held out {said(last)}")
+                picture = sheets.draw(state)
+            write(state, picture)
+    assert state is not None
+    again = shlex.join(["rastrum", "train", "--resume", str(folder)])
+    result = {"recipe": name, "folder": str(folder), "steps": state.step, "seconds": state.elapsed, "loss": state.loss,
+              "interrupted": state.interrupted, "resume": again, "held_out": last and as_dict(last)}  # fmt: skip
+    ended = f"interrupted at step {state.step:,}; saved" if state.interrupted else f"{state.step:,} steps in {state.elapsed:.0f} s; saved"
+    lines = [f"{ended} in {folder}" + (f"; held out {said(last)}" if last else "")]
+    answer(result, as_json, *lines, *([f"go on with: {again}"] if state.interrupted else []))
+    return 130 if state.interrupted else 0
+
+
+@contextmanager
+def _claimed(recipe: Recipe) -> Iterator[Path]:
+    """A folder for the run that no other run has: the one that it asks for, or the first of runs/NAME, runs/NAME-2, … that is free.
+
+    Left as it was where the run ends before it writes anything.
+    """
+    from ..training.record import make_folder
+
+    folder = Path(recipe.run.folder) if recipe.run.folder else Path("runs") / recipe.name
+    there, number = folder.exists(), 1
+    if recipe.run.folder:
+        make_folder(folder)
+    else:
+        folder.parent.mkdir(exist_ok=True)
+        while True:
+            try:
+                folder.mkdir()
+                break
+            except FileExistsError:
+                number += 1
+                folder = folder.with_name(f"{recipe.name}-{number}")
+        there = False
+    try:
+        yield folder
+    finally:
+        if not there:
+            with suppress(OSError):                                       # not empty: there is a run in it
+                folder.rmdir()
+
+
+@contextmanager
+def _ends_as_ctrl_c() -> Iterator[None]:
+    """SIGTERM and SIGHUP end what is not training yet as Ctrl-C does, so that nothing is left behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in numbers}
+    for number, handler in before.items():
+        if handler == signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if handler == signal.SIG_DFL:
+                signal.signal(number, handler)
+
+
+@contextmanager
+def training_bar() -> Iterator[Any]:
+    """A bar on stderr with loss, images/s and time left, or a line per minute without a terminal; yields a function of the state."""
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    texts = ("step {task.fields[step]}", "{task.percentage:>3.0f}%", "{task.fields[values]}")
+    step, percent, values = (TextColumn(text) for text in texts)
+    with Progress(step, BarColumn(), percent, values, console=messages, transient=True, disable=not messages.is_terminal) as bar:
+        task = bar.add_task("training", total=1.0, step=0, values="")
+        lines = None
+
+        def show(state: TrainState) -> None:
+            nonlocal lines
+            bits = "" if state.bits_per_dim is None else f" {state.bits_per_dim:.3f} bits/dim"
+            minutes, seconds = divmod(int(state.time_left), 60)
+            line = f"loss {state.loss:.2f}{bits}  {state.images_per_second:,.0f} images/s  {minutes}:{seconds:02d} left"
+            bar.update(task, completed=state.fraction, step=f"{state.step:,}", values=line)
+            minute = state.elapsed // 60
+            if bar.disable and lines is not None and minute > lines:
+                messages.print(f"step {state.step:,}: {line}")
+            lines = minute
+
+        yield show
+
+
+@contextmanager
+def scalars(folder: Path | None) -> Iterator[Any]:
+    """TensorBoard's curves in ``folder``; yields a function of state and sheet, which does nothing if ``folder`` is None."""
+    if folder is None:
+        yield lambda state, picture: None
+        return
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise ImportError("--tensorboard needs the extra train: pip install 'rastrum[train]'") from None
+
+    writer: SummaryWriter | None = None                                   # a run finds its folder empty, so it is made after the first step
+
+    def write(state: TrainState, picture: Picture | None) -> None:
+        nonlocal writer
+        import numpy as np
+
+        writer = writer or SummaryWriter(folder, purge_step=state.step)
+        values = {"nats": state.loss, "bits_per_dim": state.bits_per_dim, "images_per_second": state.images_per_second,
+                  "learning_rate": state.learning_rate, "gradient_norm": state.gradient_norm}  # fmt: skip
+        for name, value in values.items():
+            if value is not None:
+                writer.add_scalar(f"train/{name}", value, state.step)
+        if state.evaluation is not None:
+            writer.add_scalar("held_out/nats", state.evaluation.nats, state.step)
+            if state.evaluation.bits_per_dim is not None:
+                writer.add_scalar("held_out/bits_per_dim", state.evaluation.bits_per_dim, state.step)
+        if picture is not None:
+            writer.add_image("samples", np.asarray(picture.convert("RGB")), state.step, dataformats="HWC")
+
+    try:
+        yield write
+    finally:
+        if writer is not None:
+            writer.close()
+
+
+class Sheets:
+    """Writes samples-STEP.png of the averaged model, under each class in turn, or under the conditions of held-out images.
+
+    What cannot be drawn is found out before training. Where there is a budget of time, sheets that would take more than ``SHEETS`` of it
+    are left out, but for the last.
+    """
+
+    def __init__(self, model: Model, held_out: Dataset, folder: Path, run: RunConfig) -> None:
+        from ..raster import RasterModel
+        from .show import NO_CONDITION, condition_for
+
+        self.folder, self.timed = folder, run.minutes is not None or run.cpu_minutes is not None
+        self.drawable = model.spec.channels in (1, 3) and not (isinstance(model, RasterModel) and not model.has_likelihood)
+        still = self.drawable and model.spec.frames == 1
+        self.condition = condition_for(model, SAMPLES, NO_CONDITION, held_out, in_turn=True) if still else None
+        self.spent, self.last = 0.0, FIRST
+
+    def draw(self, state: TrainState) -> Picture | None:
+        """The sheet, where there is one."""
+        budget = state.elapsed / max(state.fraction, 1e-9)
+        if not self.drawable or (self.timed and not state.finished and self.spent + self.last > SHEETS * budget):
+            return None
+        import rastrum
+
+        from ..pictures.sheets import save_picture, sheet
+        from ..pictures.videos import film_strips
+
+        begin, model, scale = time.perf_counter(), state.model, state.model.spec.levels - 1
+        try:
+            if model.spec.frames > 1:
+                picture = film_strips(rastrum.sample(model, VIDEOS) / scale)
+            else:
+                picture = sheet(rastrum.sample(model, SAMPLES, self.condition) / scale)
+            save_picture(picture, self.folder / f"samples-{state.step:06d}.png")
+        except (OSError, MemoryError, RuntimeError) as error:             # the run matters more than a picture of it
+            messages.print(f"step {state.step:,}: no sheet of samples ({' '.join(str(error).split())[:200]})")
+            return None
+        self.last = time.perf_counter() - begin
+        self.spent += self.last
+        return picture

@@ -1,0 +1,1 @@
+"""Parts of a training run: workers, optimiser, clock, signals, and the folder that it can be resumed from. The loop: ``train.py``."""

@@ -1,0 +1,77 @@
+"""How much of a run's budget is used, and how fast it goes. No division by a clock that stands still, none runs backwards."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+
+from ..config import RunConfig
+
+RECENT = 20                    # steps that throughput is measured over
+STEADY = 5                     # steps after which it is trusted
+EVALUATING = 0.07              # share of a budget of time that evaluations may take; pictures take 0.03 (cli/training.py)
+FORWARD = 0.4                  # cost of scoring an image, compared with a training step on it
+
+
+class Stopwatch:
+    """Seconds by a clock, which may start with some; never less than before."""
+
+    def __init__(self, read: Callable[[], float], seconds: float = 0.0) -> None:
+        self.read, self.seconds, self.last = read, seconds, read()
+
+    def __call__(self) -> float:
+        now = self.read()
+        self.seconds += max(0.0, now - self.last)
+        self.last = now
+        return self.seconds
+
+
+class Clock:
+    """Of one run.
+
+    run: its budgets.
+    seconds, cpu_seconds: used before, by the run that this one resumes.
+    step: steps done before.
+    """
+
+    def __init__(self, run: RunConfig, seconds: float = 0.0, cpu_seconds: float = 0.0, step: int = 0) -> None:
+        self.run = run
+        self.wall, self.cpu = Stopwatch(time.perf_counter, seconds), Stopwatch(time.process_time, cpu_seconds)
+        self.recent = deque([(self.wall(), step)], RECENT + 1)
+
+    def fraction(self, step: int) -> float:
+        """0 … 1, of the budget that is nearest its end, after ``step`` steps."""
+        spent = ((step, self.run.steps), (self.wall() / 60, self.run.minutes), (self.cpu() / 60, self.run.cpu_minutes))
+        return min(1.0, max(done / budget for done, budget in spent if budget is not None))
+
+    def steps_per_second(self, step: int) -> float:
+        """Over the last steps; 0 where the clock has not moved."""
+        self.recent.append((self.wall(), step))
+        (start, first), (end, last) = self.recent[0], self.recent[-1]
+        return (last - first) / (end - start) if end > start else 0.0
+
+    @property
+    def steady(self) -> bool:
+        """Whether throughput is that of several steps."""
+        return len(self.recent) > STEADY
+
+    def pause(self, step: int) -> None:
+        """What was done since the step was not training."""
+        self.recent.clear()
+        self.recent.append((self.wall(), step))
+
+    def budget(self) -> float | None:
+        """Seconds of wall time that the whole run may take, about; None without a budget of time."""
+        found = [] if self.run.minutes is None else [60 * self.run.minutes]
+        if self.run.cpu_minutes is not None and self.cpu() > 0:
+            found.append(60 * self.run.cpu_minutes * self.wall() / self.cpu())
+        return min(found, default=None)
+
+    def images_to_evaluate(self, images_per_second: float, most: int) -> int:
+        """How many held-out images an evaluation may have, so that all of them take less than ``EVALUATING`` of the budget."""
+        budget = self.budget()
+        if budget is None or not images_per_second:
+            return most
+        per_image = FORWARD * self.run.num_samples / images_per_second
+        return max(min(most, 16), min(most, int(EVALUATING * budget / self.run.evaluations / per_image)))

@@ -1,0 +1,42 @@
+"""Signals that end a run after its step: Ctrl-C, SIGTERM (of a scheduler or a shutdown), SIGHUP (of a terminal that closes)."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
+@contextmanager
+def deferred_interrupt() -> Iterator[threading.Event]:
+    """The first of these signals sets the event; the next one does what it did before. Only the main thread hears of them.
+
+    SIGHUP stays ignored where it was, as under nohup.
+    """
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+    before = {number: signal.getsignal(number) or signal.SIG_DFL for number in ENDING}
+    if len(ENDING) > 2 and before[ENDING[2]] == signal.SIG_IGN:
+        del before[ENDING[2]]
+
+    def note(*_: object) -> None:
+        event.set()
+        restore()
+
+    def restore() -> None:
+        for number, handler in before.items():
+            if signal.getsignal(number) is note:
+                signal.signal(number, handler)
+
+    for number in before:
+        signal.signal(number, note)
+    try:
+        yield event
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            restore()

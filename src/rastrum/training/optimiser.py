@@ -1,0 +1,71 @@
+"""From a gradient to the next weights: clipping, the learning rate, the optimiser and its state, the average of the weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from ..config import OptimConfig
+from ..model import Model
+
+SCHEDULES: dict[str, Callable[[OptimConfig, int, float], float]] = {
+    "constant": lambda optim, step, fraction: 1.0,
+    "cosine": lambda optim, step, fraction: 0.5 * (1 + math.cos(math.pi * fraction)),
+    "exponential": lambda optim, step, fraction: optim.decay**step,
+}
+OPTIMIZERS: dict[str, Callable[[list[nn.Parameter], OptimConfig], torch.optim.Optimizer]] = {
+    "adam": lambda parameters, optim: torch.optim.Adam(parameters, optim.learning_rate, optim.betas, optim.eps, fused=True),
+    "rmsprop": lambda parameters, optim: torch.optim.RMSprop(parameters, optim.learning_rate, optim.betas[1], optim.eps),
+}
+STATE = ("exp_avg", "exp_avg_sq", "square_avg", "step")                   # what they keep of a parameter: Adam all but the third
+
+
+def learning_rate(optim: OptimConfig, step: int, fraction: float) -> float:
+    """The learning rate of one step.
+
+    optim: the optimiser's settings.
+    step: number of steps before this one, of the current stage where a model learns in stages.
+    fraction: how much of the budget, or of the stage, is done, 0 … 1.
+    """
+    rise = min(1.0, (step + 1) / optim.warm_up) if optim.warm_up else 1.0
+    return optim.learning_rate * rise * SCHEDULES[optim.schedule](optim, step, fraction)
+
+
+def clip(parameters: list[nn.Parameter], limit: float | None) -> float:
+    """Scales the gradient to a norm of at most ``limit``; → its norm before."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    norm = nn.utils.get_total_norm(gradients).item()
+    if limit is not None and norm > limit:
+        torch._foreach_mul_(gradients, limit / norm)  # pyright: ignore[reportPrivateImportUsage]
+    return norm
+
+
+def average(averaged: Model, model: Model, decay: float, step: int) -> None:
+    """Exponential average of the weights; a short one at first, so that it forgets where they began."""
+    keep = min(decay, step / (10 + step))
+    with torch.no_grad():
+        torch._foreach_lerp_(list(averaged.parameters()), list(model.parameters()), 1 - keep)  # pyright: ignore[reportPrivateImportUsage]
+        for kept, buffer in zip(averaged.buffers(), model.buffers(), strict=True):
+            kept.copy_(buffer)
+
+
+def optimiser_state(optimiser: torch.optim.Optimizer, model: Model) -> dict[str, Tensor]:
+    """Moments and counts of steps as STATE.PARAMETER; none of a parameter that has had no gradient yet."""
+    return {
+        f"{part}.{name}": optimiser.state[parameter][part]
+        for name, parameter in model.named_parameters()
+        for part in STATE
+        if part in optimiser.state.get(parameter, {})
+    }
+
+
+def restore_optimiser(optimiser: torch.optim.Optimizer, model: Model, tensors: Mapping[str, Tensor]) -> None:
+    """The inverse of ``optimiser_state``: moments laid out in memory as their parameters are."""
+    for name, parameter in model.named_parameters():
+        for part in STATE:
+            if (saved := tensors.get(f"{part}.{name}")) is not None:
+                like = parameter.detach() if saved.shape == parameter.shape and part != "step" else saved
+                optimiser.state[parameter][part] = torch.empty_like(like, dtype=saved.dtype, device=parameter.device).copy_(saved)

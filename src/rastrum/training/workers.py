@@ -1,0 +1,79 @@
+"""Loss and gradient of a batch, in pieces on threads."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..config import TrainConfig
+from ..evaluation import Pool
+from ..model import Model
+from ..training_noise import drawing
+
+
+class Workers:
+    """Loss and gradient of a batch: worker w takes the pieces w, w + count, …; the sums of the workers are added in their order.
+
+    model: on its device.
+    config: gives the sizes of batch and pieces, and the number of workers.
+    """
+
+    def __init__(self, model: Model, config: TrainConfig) -> None:
+        optim = config.optim
+        self.model = model
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.piece = min(optim.micro_batch or optim.batch, optim.batch) if model.device.type == "cpu" else optim.batch
+        self.pool = Pool(min(config.run.workers or torch.get_num_threads(), -(-optim.batch // self.piece)))
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.pool.__exit__()
+
+    def gradients(self, x: Tensor, condition: Tensor | None, seed: int | None = None, first: int = 0) -> float:
+        """Set the parameters' gradients of the mean loss; a parameter without one gets None, which Adam then skips.
+
+        x: integer levels (B, *spec.shape).
+        condition: one per image, or None.
+        seed: of the noise that the model draws; None (default) = from torch's generator.
+        first: position of the first image in the training, 0 by default.
+
+        Returns the mean loss.
+        """
+
+        device = self.model.device
+
+        def work(worker: int) -> tuple[list[Tensor | None], Tensor]:
+            total: list[Tensor | None] = []
+            mean = torch.zeros((), dtype=torch.float64, device=device)
+            for start in range(worker * self.piece, len(x), self.pool.count * self.piece):
+                part = slice(start, start + self.piece)
+                images, given = x[part].to(device, torch.int64), None if condition is None else condition[part].to(device)
+                with nullcontext() if seed is None else drawing(seed, first + np.arange(start, start + len(images))):
+                    loss = self.model.loss(images, given).sum() / len(x)
+                gradients = torch.autograd.grad(loss, self.parameters, allow_unused=True)
+                total = _add(total, gradients) if total else list(gradients)
+                mean += loss.detach()
+            return total, mean
+
+        (total, mean), *others = self.pool.map(work, range(self.pool.count))
+        for gradients, loss in others:
+            if gradients:
+                total = _add(total, gradients)
+            mean += loss
+        for parameter, gradient in zip(self.parameters, total, strict=True):
+            parameter.grad = gradient
+        return mean.item()
+
+
+def _add(total: list[Tensor | None], other: Any) -> list[Tensor | None]:
+    """total + other, None where both are."""
+    both = [(one, two) for one, two in zip(total, other, strict=True) if one is not None and two is not None]
+    if both:
+        torch._foreach_add_(*zip(*both, strict=True))  # pyright: ignore[reportPrivateImportUsage]
+    return [two if one is None else one for one, two in zip(total, other, strict=True)]
