@@ -181,7 +181,7 @@ class Dataset:
             x = cut(x, (words(seed, index, 2, epochs, CROP) * rooms >> np.uint64(32)).astype(np.int64), size)
         if self.original_levels > self.spec.levels:
             drawn = words(seed, index, x[0].numel(), epochs, BINARISATION).astype(np.uint64) * np.uint64(self.original_levels - 1)
-            x = torch.from_numpy((drawn >> np.uint64(32)).astype(np.uint8)).view(x.shape).lt(x).to(torch.uint8)
+            x = torch.from_numpy((drawn >> np.uint64(32)).astype(np.int32)).view(x.shape).lt(x).to(torch.uint8)
         return x
 
 

@@ -7,7 +7,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+HANG_UP: signal.Signals | None = getattr(signal, "SIGHUP", None)          # Windows has none
+ENDING = [signal.SIGINT, signal.SIGTERM, *([] if HANG_UP is None else [HANG_UP])]
 
 
 @contextmanager
@@ -21,8 +22,7 @@ def deferred_interrupt() -> Iterator[threading.Event]:
         yield event
         return
     before = {number: signal.getsignal(number) or signal.SIG_DFL for number in ENDING}
-    if len(ENDING) > 2 and before[ENDING[2]] == signal.SIG_IGN:
-        del before[ENDING[2]]
+    before = {number: handler for number, handler in before.items() if number != HANG_UP or handler != signal.SIG_IGN}
 
     def note(*_: object) -> None:
         event.set()
