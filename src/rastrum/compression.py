@@ -137,7 +137,7 @@ def decompress(model: RasterModel, blob: bytes, condition: ArrayLike | int | Non
             raise FileError(DIFFERENT)
     if _images_digest(x) != pixels:
         raise FileError(DIFFERENT)
-    return x
+    return x.to(model.device)
 
 
 def _most_images(model: RasterModel, blob: bytes) -> int:
