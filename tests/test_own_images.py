@@ -74,10 +74,14 @@ def test_split_with_images_means_what_it_says(photographs: Path, tmp_path: Path,
 
 
 def test_a_model_of_a_folder_is_scored_on_what_was_held_out(photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """However the folder is named: not on the images that it was trained on, and with the preprocessing of its training."""
+    """However the folder is named: not on the images that it was trained on, and with the preprocessing of its training.
+
+    It has to be named: a path in a model's folder is text of whoever wrote it.
+    """
     flat, options = photographs / "Training", DataOptions(levels=4, grey=True)
     model = trained(tmp_path / "model", load_dataset(str(flat), "train", options), load_dataset(str(flat), "test", options))
-    for source in ([], ["--images", flat], ["--data", f"folder:{flat}"], ["--data", f"{flat}/../Training"]):
+    assert f"give --data {flat}" in refusal(capsys, "evaluate", model)
+    for source in (["--images", flat], ["--data", flat], ["--data", f"folder:{flat}"], ["--data", f"{flat}/../Training"]):
         found, _ = ask(capsys, "evaluate", model, *source)
         assert found["as_trained"] and (found["images"], found["split"]) == (1, "test")
 
@@ -124,6 +128,6 @@ def test_training_on_16_bits(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         model = trained(tmp_path / f"model{levels}", data, held_out, "pixelcnn++")
         found, _ = ask(capsys, "evaluate", model, "--images", tmp_path / "scans", "--split", "all")
         assert found["images"] == 12 and np.isfinite(found["nats"])
-        ask(capsys, "score", model, "--reference", tmp_path / "scans", "--reference-split", "train")
+        ask(capsys, "score", model, "--data", tmp_path / "scans", "--reference", tmp_path / "scans", "--reference-split", "train")
         ask(capsys, "sample", model, "--count", 1, "--out", tmp_path / "x.png")
         assert Image.open(tmp_path / "x.png").size[0] > 0
