@@ -46,6 +46,8 @@ def test_any_model_on_any_data() -> None:
     assert rastrum.load("runs/draw-digits").config == rastrum.MODELS["draw"].preset("tiny", ImageSpec(1, 8, 8, 2))
     assert main(["train", "draw", "--data.name", "digits", "--preset", "tiny", "--run.steps", "1"]) == 0
     assert Path("runs/draw-digits-2/samples-000001.png").exists()
+    origins = [rastrum.load(folder).origin for folder in ("runs/draw-digits", "runs/draw-digits-2")]
+    assert [origin and origin.recipe for origin in origins] == ["draw-digits", None]      # of the same name, but no recipe
 
 
 @pytest.mark.parametrize(

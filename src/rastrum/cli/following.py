@@ -18,6 +18,7 @@ from .source import show_notes
 from .streams import unbreakable
 
 if TYPE_CHECKING:
+    from ..checkpoint import Origin
     from ..config import DataConfig, RunConfig
     from ..data.dataset import Dataset
     from ..model import Model
@@ -43,20 +44,19 @@ def read(data: DataConfig) -> tuple[Dataset, Dataset]:
 def follow(
     recipe: Recipe,
     settled: Callable[[tuple[int, ...]], Recipe],
-    command: list[str],
+    origin: Origin,
     tensorboard: bool,
     as_json: bool,
 ) -> int:
-    """Start a run and show its progress; exit code 130 after Ctrl-C.
+    """Start a run and show its progress; returns the exit code, 130 after Ctrl-C.
 
     recipe: what to train, on which data.
     settled: the recipe with its settings for images of a shape (C, H, W, levels), or with frames as a fifth.
-    command: the words that were typed, for the model's folder.
-    tensorboard: write its curves too.
-    as_json: answer with JSON.
+    origin: recipe and command, for the model's folder.
+    tensorboard: whether to write its curves too.
+    as_json: whether to answer with JSON.
     """
-    from ..checkpoint import Origin
-    from ..recipes import RECIPES, build_model
+    from ..recipes import build_model
     from ..train import check_config, train
 
     check_config(recipe)
@@ -66,9 +66,6 @@ def follow(
         recipe = settled((*dataclasses.astuple(spec)[:4], *([spec.frames] if spec.frames > 1 else [])))
         recipe = dataclasses.replace(recipe, run=dataclasses.replace(recipe.run, folder=str(folder)))
         model = build_model(recipe, data)
-        ours = recipe.name in RECIPES
-        tuned_on = recipe.tuned_on if ours else None
-        origin = Origin(recipe=recipe.name if ours else None, commands=(shlex.join(command),), tuned_on=tuned_on)
         steps = train(model, data, recipe, held_out, origin)
         return _shown(recipe.name, steps, model, data, held_out, folder, recipe.run, tensorboard, as_json)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -46,6 +47,7 @@ def train(argv: Sequence[str]) -> int | None:
         return 0
     if any(word.partition("=")[0] == "--resume" for word in argv):
         return parse(bind(resume), argv, "rastrum train")()
+    from ..checkpoint import Origin
     from ..recipes import RECIPES, recipe_for
     from .following import follow
 
@@ -77,7 +79,10 @@ def train(argv: Sequence[str]) -> int | None:
             return replace(again, name=changed.name, data=changed.data, run=changed.run)
         return changed
 
-    return follow(changed, settled, ["rastrum", "train", *argv], tensorboard, json)
+    ours = changed.name == name                                           # a recipe, on its own data
+    command = shlex.join(["rastrum", "train", *argv])
+    origin = Origin(recipe=name if ours else None, commands=(command,), tuned_on=recipe.tuned_on if ours else None)
+    return follow(changed, settled, origin, tensorboard, json)
 
 
 def resume(

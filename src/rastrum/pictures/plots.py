@@ -161,7 +161,8 @@ def learning_curve(
     for side in ("top", "right"):
         axis.spines[side].set_visible(False)
     if curves:
-        figure.legend(loc="outside upper left", ncols=3, frameon=False, fontsize=9)
+        widest = max(map(len, curves))                                    # about 90 characters fit into a row
+        figure.legend(loc="outside upper left", ncols=max(1, min(3, 90 // (widest + 8))), frameon=False, fontsize=9)
     return _render(figure)
 
 
