@@ -374,7 +374,8 @@ def stack(source: Source, options: DataOptions, progress: Progress | None) -> St
             pixels, depth = read_image(name, opener, options, source.levels)
         except UnreadableImage as error:
             if not options.skip_broken:
-                raise UnreadableImage(f"{error}; replace or remove it, or set skip_broken") from None
+                remedy = "replace or remove it, or set skip_broken (--skip-broken; for train --data.skip-broken)"
+                raise UnreadableImage(f"{error}; {remedy}") from None
             broken.append(str(error).removeprefix("data: "))
             continue
         if not found:
