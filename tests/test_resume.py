@@ -12,8 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 import rastrum
@@ -115,6 +117,21 @@ def test_a_run_in_two_parts_is_one_run(case: str, tmp_path: Path, monkeypatch: p
     assert [state.loss for state in rest] == [state.loss for state in whole[5:]]
     assert_same(tmp_path / "parts", tmp_path / "whole")
     assert torch.equal(next(model.parameters()), next(rastrum.load(tmp_path / "whole").parameters()))
+
+
+@pytest.mark.parametrize("binarise", [None, "dynamic"])
+def test_crops_of_images_of_several_sizes_go_on(binarise: Any, tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    for i in range(9):
+        pixels = np.random.RandomState(i).randint(0, 256, (8 + i % 3, 9 + i % 2)).astype(np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "images" / f"{i}.png")
+    data = load_dataset(str(tmp_path / "images"), "all", DataOptions(crop=6, levels=None if binarise else 4, binarise=binarise))
+    list(train(build("gated-pixelcnn", data), data, config(tmp_path / "whole", 6)))
+    run = train(build("gated-pixelcnn", data), data, config(tmp_path / "parts", 6))
+    next(run)
+    run.close()
+    list(resume(tmp_path / "parts", data))
+    assert_same(tmp_path / "parts", tmp_path / "whole")
 
 
 @pytest.mark.parametrize("name", ["draw", "pixelcnn++", "spatial-lstm"])
