@@ -107,7 +107,7 @@ def test_the_message_says_how_to_go_on(number: signal.Signals, capsys: pytest.Ca
     run.send_signal(number)
     out, _ = run.communicate(timeout=60)
     assert run.returncode == 130
-    words = shlex.split(out.splitlines()[-1].partition("go on with: ")[2])
+    words = shlex.split(out.splitlines()[-1].partition("continue with: ")[2])
     assert words == ["rastrum", "train", "--resume", str(folder)]
     step = read_checkpoint(folder)[0].step
     assert main([*words[1:], "--steps", "3", "--json"]) == 0

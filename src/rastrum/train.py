@@ -128,12 +128,12 @@ def resume(
     model: Model | None = None,
     origin: Origin | None = None,
 ) -> Generator[TrainState, None, None]:
-    """Go on with a run from its last checkpoint; the rest is as if it had never stopped, bit for bit.
+    """Continue a run from its last checkpoint; the rest is as if it had never stopped, bit for bit.
 
     folder: of the run.
     data, held_out: as the run was started with.
-    minutes, cpu_minutes, steps: a budget of so much more in place of the run's own; its schedule then falls over all of the run, what was
-        done before included. Default: what is left of its own.
+    minutes, cpu_minutes, steps: a further budget instead of the run's own; the schedule then covers the whole run, including what was
+        done before. Default: what is left of its own.
     model: of a class that ``rastrum.load`` does not know, built as it was; its weights are replaced. Default: the folder says.
     origin: for the model's folder; default: as it was.
 
@@ -163,7 +163,7 @@ def resume(
 def resumed(
     folder: Path, *, minutes: float | None = None, cpu_minutes: float | None = None, steps: int | None = None
 ) -> TrainConfig:
-    """The settings of a run as ``resume`` goes on with them; ``ValueError`` where there is nothing to go on with."""
+    """The settings with which ``resume`` continues a run; ``ValueError`` if there is nothing to continue."""
     config, position = read_settings(folder)["config"], read_checkpoint(folder)[0]
     if minutes is None and cpu_minutes is None and steps is None:
         if Clock(config.run, position.seconds, position.cpu_seconds).fraction(position.step) >= 1:

@@ -125,7 +125,7 @@ def _shown(
               "interrupted": state.interrupted, "resume": again, "held_out": last and as_dict(last)}  # fmt: skip
     ended = f"interrupted at step {state.step:,}; saved" if state.interrupted else f"{state.step:,} steps in {state.elapsed:.0f} s; saved"
     lines = [f"{ended} in {folder}" + (f"; held out {said(last)}" if last else "")]
-    answer(result, as_json, *lines, *([f"go on with: {again}"] if state.interrupted else []))
+    answer(result, as_json, *lines, *([f"continue with: {again}"] if state.interrupted else []))
     return 130 if state.interrupted else 0
 
 

@@ -26,7 +26,7 @@ USAGE = """usage: rastrum train RECIPE [OPTIONS]
 Train a recipe, or any model on any data; `rastrum recipes` and `rastrum models` list them. Writes the model, metrics and a sheet of samples
 after every evaluation into runs/NAME, or a folder of your own, which must be empty. Ctrl-C lets the step finish, saves and stops.
 
---resume goes on with a run from its last checkpoint, as if it had never stopped; with --minutes for so many more, also after its end.
+--resume continues a run from its last checkpoint as if it had never stopped; with --minutes, for that many more, even if it had finished.
 
 rastrum train NAME --help shows a recipe's facts and all settings, --model.… --data.… --optim.… --run.…; each can be changed.
 A budget that is given (--minutes, --run.minutes, --run.cpu-minutes, --run.steps) replaces the recipe's."""
@@ -87,15 +87,15 @@ def train(argv: Sequence[str]) -> int | None:
 
 def resume(
     resume: Annotated[Path, arg(metavar="RUN", help="folder of the run")],
-    minutes: Annotated[float | None, arg(metavar="M", help="a budget of so many more minutes in place of what is left of its own")] = None,
+    minutes: Annotated[float | None, arg(metavar="M", help="train this many minutes more, instead of the rest of its budget")] = None,
     cpu_minutes: Annotated[float | None, arg(metavar="M", help="the same of CPU time")] = None,
     steps: Annotated[int | None, arg(metavar="N", help="the same in steps")] = None,
     tensorboard: Tensorboard = False,
     json: Json = False,
 ) -> int:
-    """Go on with a run from its last checkpoint, bit for bit as if it had never stopped.
+    """Continue a run from its last checkpoint, bit for bit as if it had never stopped.
 
-    With a further budget the schedule of the learning rate falls over all of the run, what was done before included.
+    With a further budget the schedule of the learning rate covers the whole run, including what was done before.
     """
     from .following import go_on
 

@@ -234,7 +234,7 @@ def _step_of(line: bytes) -> int:
 
 
 def fingerprint(data: Dataset) -> dict[str, Any]:
-    """Number and checksum of training images, so that a run goes on with the data that it began with."""
+    """Number and checksum of training images, so that a run is continued on the data that it began with."""
     checksum = 0
     originals = data.originals if isinstance(data.originals, tuple) else (data.originals,)
     for values in (data.images, *originals, data.labels, data.conditions):
