@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from rastrum.cli import main
 from rastrum.cli.surprise import picture_names
 from rastrum.config import DataOptions
 from rastrum.data.dataset import Dataset, load_dataset
+from rastrum.pictures.plots import surprise_map
 
 SPEC = ImageSpec(1, 8, 8, 17)
 USUAL = ("--reference", "digits", "--reference-split", "train", "--reference-count", 40)
@@ -143,6 +145,7 @@ def test_names_follow_the_images(own: Path) -> None:
         assert len(data.names) == len(data) and "inner/a.png" not in data.names
         for name, image in zip(data.names, data.images, strict=True):
             assert (np.asarray(Image.open(own / name)) == image[0].numpy()).all()
+    assert load_dataset("digits", "test[5:]", DataOptions(limit=354)).names[:2] == ("5", "6")
     single = load_dataset(str(own / "inner" / "z.png"), "all")
     assert single.names == ("z.png",)
     with pytest.raises(ValueError, match="names: expected 1, one per image, got 2"):
@@ -221,6 +224,15 @@ def test_a_picture_of_each_image(model: Path, own: Path, tmp_path: Path, capsys:
     assert not (own / "maps").exists()
     assert main(["score", str(model), "--data", "digits", "--count", "70", "--surprise", str(tmp_path / "x.png")]) == 0
     assert "the sheet has the first 64 images" in capsys.readouterr().out
+
+
+def test_a_sheet_of_an_image_without_probability() -> None:
+    """Is drawn as others are."""
+    maps = torch.full((2, *SPEC.shape), -1.0)
+    maps[0, 0, 3, 3] = -torch.inf
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert surprise_map(torch.zeros(2, *SPEC.shape), maps).width > 100
 
 
 def test_a_video_has_a_picture_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

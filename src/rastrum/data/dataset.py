@@ -71,7 +71,7 @@ class Dataset:
     class_names: by class number; empty (default) if unknown.
     options: the preprocessing that was applied; None (default) = unknown.
     notes: what was left out when the images were read, a line each.
-    names: of the images, such as their paths below the folder that they are from; empty (default) if they have none.
+    names: of the images: their paths below the folder that they are from, or their numbers in the split; empty (default) if unknown.
 
     Raises ``ValueError`` for images, labels, conditions, originals or names of another type, shape, range or number, naming it.
     """
@@ -257,7 +257,7 @@ def _images(name: str, split: str, part: str, options: DataOptions, progress: Pr
         found, levels = [requantise(image, levels, options.levels) for image in found], options.levels
     labels, conditions = (None if of is None else of[kept] for of in (source.labels, source.conditions))
     facts = {"classes": source.classes, "conditions": conditions, "class_names": source.class_names, "notes": (*source.notes, *notes)}
-    facts["names"] = tuple(source.names[i] for i in kept) if source.names else ()
+    facts["names"] = tuple(source.names[i] if source.names else str(i) for i in kept)
     if len({image.shape for image in found}) > 1:
         images, originals, original_levels = _cropped_sizes(found, levels, options, part)
         levels = levels if options.binarise is None else 2
