@@ -82,7 +82,7 @@ def test_auroc_is_the_share_of_pairs() -> None:
         (lambda: z_scores(n(1), n(2)), "at least two"),
         (lambda: z_scores(n(1), n(2, 2)), "all values are the same"),
         (lambda: auroc(n(), n(1)), "0 and 1"),
-        (lambda: auroc(n(1, float("nan")), n(2, 3)), "usual: expected finite"),
+        (lambda: auroc(n(1, float("nan")), n(2, 3)), "usual: expected numbers"),
         (lambda: z_scores(n(1), n(2, 3, float("nan"))), "reference: expected finite"),
         (lambda: scores(ImageSpec(1, 2, 2, 2), torch.zeros(2, 1, 2, 2, dtype=torch.int64), n(1)), "one value for each of 2"),
         (lambda: png_bits(ImageSpec(1, 2, 2, 2), torch.zeros(2, 1, 3, 2, dtype=torch.int64)), "shape"),

@@ -135,7 +135,7 @@ def test_a_forged_blob_is_refused_whatever_was_changed(name: str) -> None:
 def body(count: int, least: bytes, bits: int, rest: bytes, pixels: bytes, model: RasterModel) -> bytes:
     """A blob of arithmetic 1 from its parts."""
     head = b"RSTM" + bytes([2, container.NATIVE])
-    return sealed(head + bytes(8) + container._fingerprint(model) + pixels + container._varint(count) + least + bytes([bits]) + rest)
+    return sealed(head + bytes(8) + container.fingerprint(model) + pixels + container._varint(count) + least + bytes([bits]) + rest)
 
 
 def test_images_have_one_encoding() -> None:

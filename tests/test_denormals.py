@@ -117,7 +117,7 @@ def test_zero_has_no_sign() -> None:
         for one, other in zip(plus.parameters(), minus.parameters(), strict=True):
             zeros = torch.rand(one.shape, generator=torch.Generator().manual_seed(0)) < 0.5
             one[zeros], other[zeros] = 0.0, -0.0
-    assert container._fingerprint(plus) == container._fingerprint(minus)
+    assert container.fingerprint(plus) == container.fingerprint(minus)
     images = rastrum.sample(plus, 8, seed=1)
     assert torch.equal(images, rastrum.sample(minus, 8, seed=1))
     assert torch.equal(rastrum.decompress(minus, rastrum.compress(plus, images)), images)

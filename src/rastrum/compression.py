@@ -32,6 +32,7 @@ import torch
 from torch import Tensor
 
 from .denormals import keeping
+from .model import Model
 from .program import Program, suits_native
 from .protocol import ArrayLike, check_condition, check_images
 from .range_coder import Decoder, Encoder
@@ -64,7 +65,7 @@ def compress(model: RasterModel, images: ArrayLike, condition: ArrayLike | int |
     _check_model(model)
     x = check_images(model.spec, images, model.device)
     checked = check_condition(model.condition_spec, condition, len(x), model.device)
-    arithmetic, fingerprint = _identity(model)
+    arithmetic, identity = _identity(model)
     streams: list[bytes] = []
     for start in range(0, len(x), BATCH):
         part = x[start : start + BATCH]
@@ -72,7 +73,7 @@ def compress(model: RasterModel, images: ArrayLike, condition: ArrayLike | int |
         chooser = Encode(part, model.order, encoders)
         _run(model, len(part), chooser, None if checked is None else checked[start : start + BATCH], arithmetic)
         streams += [encoder.finish() for encoder in encoders]
-    body = fingerprint + _images_digest(x) + _varint(len(x))
+    body = identity + _images_digest(x) + _varint(len(x))
     body += _machine(model) if arithmetic == TORCH else b""
     body += _lengths(streams) + b"".join(streams)
     head = MAGIC + bytes([VERSION, arithmetic])
@@ -108,10 +109,10 @@ def decompress(model: RasterModel, blob: bytes, condition: ArrayLike | int | Non
         raise FileError("blob: the digest does not match, it is truncated or changed")
     if arithmetic not in (TORCH, NATIVE):
         raise FileError(f"blob: unknown arithmetic {arithmetic}")
-    ours, fingerprint = _identity(model)
+    ours, identity = _identity(model)
     if arithmetic == NATIVE != ours:
         raise FileError("blob: coded by the native interpreter, which needs numba and a float32 model on a CPU")
-    if version == VERSION and blob[14:22] != fingerprint:
+    if version == VERSION and blob[14:22] != identity:
         raise FileError("blob: made by another model, or by this one with other weights")
     if arithmetic == TORCH != ours:
         raise FileError("blob: coded by torch, where this model now runs natively; decode it where numba is not installed")
@@ -156,15 +157,15 @@ def _identity(model: RasterModel) -> tuple[int, bytes]:
     Hashing the weights takes as long as drawing half an image, so it is done once for each program that they are lowered to.
     """
     if not model.has_program or not suits_native(model.dtype, model.device):
-        return TORCH, _fingerprint(model)
+        return TORCH, fingerprint(model)
     from .program.golden import verify
 
     program = model.lowered()
     if program.head is None:
-        return TORCH, _fingerprint(model)
+        return TORCH, fingerprint(model)
     verify()
     if program not in _fingerprints:
-        _fingerprints[program] = _fingerprint(model)
+        _fingerprints[program] = fingerprint(model)
     return NATIVE, _fingerprints[program]
 
 
@@ -189,8 +190,10 @@ def _images_digest(x: Tensor) -> bytes:
     return digest.digest()
 
 
-def _fingerprint(model: RasterModel) -> bytes:
-    """A digest of all that the conditionals depend on: class, spec, config, order and weights.
+def fingerprint(model: Model) -> bytes:
+    """A digest of all that the scores of a model depend on: class, spec, config, order and weights; 8 bytes.
+
+    model: any model.
 
     Of the config only what differs from its defaults, and of the weights no names, so that it outlives new options and other names. The
     weights −0 and 0 give the same images and are the same here.
@@ -199,7 +202,8 @@ def _fingerprint(model: RasterModel) -> bytes:
     options = {field.name: getattr(config, field.name) for field in fields(config)} if is_dataclass(config) else {}
     changed = {name: value for name, value in options.items() if value != getattr(type(config), name, None)}
     about = [type(model).__name__, str(model.spec), str(model.condition_spec), sorted(map(str, changed.items()))]
-    digest = blake2b(json.dumps(about).encode() + model.order.cpu().numpy().astype("<i8").tobytes(), digest_size=8)
+    order = model.order.cpu().numpy().astype("<i8").tobytes() if isinstance(model, RasterModel) else b""
+    digest = blake2b(json.dumps(about).encode() + order, digest_size=8)
     for tensor in model.state_dict().values():
         digest.update(f"{tuple(tensor.shape)}".encode())
         values = tensor.detach().cpu() + 0 if tensor.is_floating_point() else tensor.cpu()

@@ -48,11 +48,11 @@ def scores(spec: ImageSpec, images: ArrayLike, nats: ArrayLike) -> Scores:
 
     spec: of the model.
     images: levels (N, *spec.shape).
-    nats: −log p of each, (N,).
+    nats: −log p of each, (N,); infinite where the model gives an image no probability.
 
-    Raises ``ValueError`` for images of another spec, and nats that are not finite or not one per image.
+    Raises ``ValueError`` for images of another spec, and nats that are NaN or not one per image.
     """
-    values = _finite("nats", nats)
+    values = _ordered("nats", nats)
     complexity = png_bits(spec, images)
     if values.shape != complexity.shape:
         raise ValueError(f"nats: expected one value for each of {len(complexity)} images, got shape {tuple(values.shape)}")
@@ -91,12 +91,12 @@ def _pictures(image: np.ndarray, levels: int) -> list[Picture]:
 def z_scores(values: ArrayLike, reference: ArrayLike) -> Tensor:
     """How many standard deviations each value lies above the mean of a reference.
 
-    values: (N,).
-    reference: (M,), at least two.
+    values: (N,); infinite ones are infinitely far.
+    reference: (M,), at least two, finite.
 
     Returns (N,) float64. Raises ``ValueError`` for fewer than two reference values, or ones that are all the same.
     """
-    scored, usual = _finite("values", values), _finite("reference", reference)
+    scored, usual = _ordered("values", values), _finite("reference", reference)
     if usual.ndim != 1 or len(usual) < 2:
         raise ValueError(f"reference: expected at least two values, got shape {tuple(usual.shape)}")
     deviation = usual.std()
@@ -113,7 +113,7 @@ def auroc(usual: ArrayLike, unusual: ArrayLike) -> float:
 
     Returns 1 for a perfect score, 0.5 for a useless one, less where usual images score higher. Raises ``ValueError`` where either is empty.
     """
-    low, high = _finite("usual", usual).flatten(), _finite("unusual", unusual).flatten()
+    low, high = _ordered("usual", usual).flatten(), _ordered("unusual", unusual).flatten()
     if not len(low) or not len(high):
         raise ValueError(f"auroc: expected values on both sides, got {len(low)} and {len(high)}")
     ordered = low.sort().values
@@ -121,8 +121,33 @@ def auroc(usual: ArrayLike, unusual: ArrayLike) -> float:
     return float(below.double().mean()) / (2 * len(low))
 
 
+def p_values(values: ArrayLike, reference: ArrayLike) -> Tensor:
+    """How often a usual image scores as high as each value, by rank: (1 + number of reference values at least as high) / (1 + M).
+
+    values: scores (N,), high where an image is unusual; infinite ones are above all finite ones.
+    reference: scores of M usual images, at least one, finite.
+
+    One-sided: images that surprise less than usual ones get values near 1. For an image drawn as those of the reference were, the chance
+    of a value of at most α is at most α, whatever the distribution of scores (exactly k / (1 + M) at α = k / (1 + M), without ties).
+
+    Returns (N,) float64 in [1 / (1 + M), 1]. Raises ``ValueError`` for no reference values, and values that are NaN.
+    """
+    scored, usual = _ordered("values", values), _finite("reference", reference)
+    if usual.ndim != 1 or len(usual) < 1:
+        raise ValueError(f"reference: expected at least one value, got shape {tuple(usual.shape)}")
+    below = torch.searchsorted(usual.sort().values, scored.contiguous(), side="left")
+    return (1 + len(usual) - below).double() / (1 + len(usual))
+
+
 def _finite(what: str, values: ArrayLike) -> Tensor:
     tensor = as_tensor(what, values).double()
     if not bool(torch.isfinite(tensor).all()):
         raise ValueError(f"{what}: expected finite values, got some that are not")
+    return tensor
+
+
+def _ordered(what: str, values: ArrayLike) -> Tensor:
+    tensor = as_tensor(what, values).double()
+    if bool(tensor.isnan().any()):
+        raise ValueError(f"{what}: expected numbers, got some that are NaN")
     return tensor

@@ -28,7 +28,7 @@ COMMANDS = {
     "complete": ("drawing", "fill in the unknown part of images"),
     "reconstruct": ("drawing", "let a canvas model redraw images stroke by stroke"),
     "figures": ("figures", "the pictures that explain trained models, with rate and distortion"),
-    "score": ("likelihood", "nats and bits/dim of each image, and where it surprises"),
+    "score": ("scoring", "nats and bits/dim of each image, where it surprises, and whether it is unusual"),
     "check": ("checking", "prove causality, context and normalisation of a model"),
 }
 

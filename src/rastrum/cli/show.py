@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -249,3 +250,19 @@ def check_suffix(flag: str, path: Path | None, *suffixes: str) -> None:
         raise ValueError(f"{flag}: expected a name that ends in {' or '.join(suffixes)}, got {str(path)!r}")
     if not path.parent.is_dir():
         raise ValueError(f"{flag}: there is no folder {str(path.parent)!r}")
+
+
+def check_writable(flag: str, path: Path | None, suffix: str) -> None:
+    """Check before any work that a file can be written.
+
+    flag: that named the file, for messages.
+    path: of the file; None where there is none.
+    suffix: that it must have, such as ".csv".
+
+    Raises ``ValueError`` for another suffix, for a folder, and where the folder is not there or may not be written to.
+    """
+    check_suffix(flag, path, suffix)
+    if path is not None and path.exists() and not path.is_file():
+        raise ValueError(f"{flag}: {str(path)!r} is not a regular file; choose another name")
+    if path is not None and not os.access(path.parent, os.W_OK):
+        raise ValueError(f"{flag}: the folder {str(path.parent)!r} cannot be written to")

@@ -259,6 +259,7 @@ def load_levels(spec: ImageSpec, path: Path, split: str | None, binarise: How | 
     """
     from ..data.arrays import read_arrays
     from ..data.dataset import Dataset
+    from ..data.sources import array_names
 
     found = read_arrays(path)
     if found.levels not in (None, spec.levels) or (found.levels is None and binarise is not None):
@@ -273,7 +274,8 @@ def load_levels(spec: ImageSpec, path: Path, split: str | None, binarise: How | 
         return None
     labels = None if found.labels is None else torch_of(found.labels)
     classes = 0 if found.labels is None else int(found.labels.max(initial=0)) + 1
-    dataset = Dataset(str(path), split or "all", spec, torch_of(found.images), labels, classes)
+    names = array_names(path, range(len(found.images)))
+    dataset = Dataset(str(path), split or "all", spec, torch_of(found.images), labels, classes, names=names)
     return part_of(dataset, split)
 
 
@@ -311,6 +313,7 @@ def load_videos(
     Returns the videos, and whether all frames were there. Raises ``ValueError`` for another file, shape or level.
     """
     from ..data.dataset import Dataset
+    from ..data.sources import array_names
     from ..pictures.videos import pad_frames
     from ..protocol import to_levels
 
@@ -320,4 +323,5 @@ def load_videos(
     if found.size == 0:
         raise ValueError(f"--images: {str(path)!r} holds no video")
     videos = to_levels(pad_frames(spec, found, frames, "--images"), spec)
-    return part_of(Dataset(str(path), split or "all", spec, videos), split).subset(count), found.shape[1] >= spec.frames
+    dataset = Dataset(str(path), split or "all", spec, videos, names=array_names(path, range(len(videos))))
+    return part_of(dataset, split).subset(count), found.shape[1] >= spec.frames

@@ -71,8 +71,9 @@ class Dataset:
     class_names: by class number; empty (default) if unknown.
     options: the preprocessing that was applied; None (default) = unknown.
     notes: what was left out when the images were read, a line each.
+    names: of the images: their paths below the folder that they are from, or their numbers in the split; empty (default) if unknown.
 
-    Raises ``ValueError`` for images, labels, conditions or originals of another type, shape or range, naming it.
+    Raises ``ValueError`` for images, labels, conditions, originals or names of another type, shape, range or number, naming it.
     """
 
     name: str
@@ -88,6 +89,7 @@ class Dataset:
     class_names: tuple[str, ...] = ()
     options: DataOptions | None = None
     notes: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         where, count = f"data {self.name!r}", len(self.images)
@@ -106,6 +108,8 @@ class Dataset:
         if self.conditions is not None and (len(self.conditions) != count or not self.conditions.is_floating_point()):
             found = f"{self.conditions.dtype} of shape {tuple(self.conditions.shape)}"
             raise ValueError(f"{where}: conditions: expected {count} vectors or spatial maps of floats, got {found}")
+        if self.names and len(self.names) != count:
+            raise ValueError(f"{where}: names: expected {count}, one per image, got {len(self.names)}")
         if self.originals is not None:
             if len(self.originals) != count or self.spec.frames > 1:
                 raise ValueError(f"{where}: originals: expected {count} still images, one per image, got {len(self.originals)}")
@@ -134,7 +138,9 @@ class Dataset:
         if isinstance(index, slice) and index == slice(None):
             return self
         every = {name: getattr(self, name) for name in ("images", "labels", "originals", "conditions")}
-        return replace(self, fresh=None, **{name: None if values is None else _at(values, index) for name, values in every.items()})
+        names = tuple(self.names[i] for i in torch.arange(len(self))[index].tolist()) if self.names else ()
+        chosen = {name: None if values is None else _at(values, index) for name, values in every.items()}
+        return replace(self, fresh=None, names=names, **chosen)
 
     def subset(self, count: int | None, seed: int = 0) -> Dataset:
         """A random subset in the order of the set, the same for the same seed.
@@ -251,6 +257,7 @@ def _images(name: str, split: str, part: str, options: DataOptions, progress: Pr
         found, levels = [requantise(image, levels, options.levels) for image in found], options.levels
     labels, conditions = (None if of is None else of[kept] for of in (source.labels, source.conditions))
     facts = {"classes": source.classes, "conditions": conditions, "class_names": source.class_names, "notes": (*source.notes, *notes)}
+    facts["names"] = tuple(source.names[i] if source.names else str(i) for i in kept)
     if len({image.shape for image in found}) > 1:
         images, originals, original_levels = _cropped_sizes(found, levels, options, part)
         levels = levels if options.binarise is None else 2

@@ -74,7 +74,7 @@ class Source:
 
     images: pairs of a name for messages and a function that opens the image.
     count: number of images N.
-    labels, classes, conditions, class_names, notes: as for ``Dataset``.
+    labels, classes, conditions, class_names, notes, names: as for ``Dataset``.
     levels: of an 8-bit channel; 0 (default) = as the image says.
     """
 
@@ -86,6 +86,7 @@ class Source:
     conditions: Tensor | None = None
     class_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
 
 
 def source_of(name: str, split: str, size: int | None) -> Source:
@@ -206,13 +207,19 @@ def _path(path: Path, split: str) -> Source:
     if path.suffix.lower() in SUFFIXES and not path.is_dir():
         return _arrays(path, split)
     if path.is_file():
-        return Source([(str(path), lambda: open_image(path))], 1, None, 0)
+        return Source([(str(path), lambda: open_image(path))], 1, None, 0, names=(printed(path.name),))
     if not path.is_dir():
         raise ValueError(f"data: there is no folder {str(path)!r}")
     folder = read_folder(path, split)
     opened = ((str(file), lambda file=file: open_image(file)) for file in folder.files)
     labels = None if folder.labels is None else torch.tensor(folder.labels)
-    return Source(opened, len(folder.files), labels, folder.classes, class_names=folder.class_names, notes=folder.notes)
+    names = tuple(printed(file.relative_to(path).as_posix()) for file in folder.files)
+    return Source(opened, len(folder.files), labels, folder.classes, class_names=folder.class_names, notes=folder.notes, names=names)
+
+
+def printed(name: str) -> str:
+    """The name of a file as UTF-8 can hold it: bytes that are not UTF-8 become such as \\xff."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _arrays(path: Path, split: str) -> Source:
@@ -221,7 +228,13 @@ def _arrays(path: Path, split: str) -> Source:
     images = found.images.astype(bool if levels == 2 else np.uint8 if levels <= 256 else np.uint16)
     opened = ((f"{path}, image {i}", lambda i=i: images[i].transpose(1, 2, 0)) for i in chosen)
     classes = 0 if labels is None else int(labels.max(initial=0)) + 1
-    return Source(opened, len(chosen), None if labels is None else torch.from_numpy(labels[chosen]), classes, levels)
+    labels = None if labels is None else torch.from_numpy(labels[chosen])
+    return Source(opened, len(chosen), labels, classes, levels, names=array_names(path, chosen))
+
+
+def array_names(path: Path, rows: Iterable[int]) -> tuple[str, ...]:
+    """The names of images in the file of an array: X.npy[0], …"""
+    return tuple(f"{printed(path.name)}[{row}]" for row in rows)
 
 
 def mirrored(repository: str) -> Path | None:

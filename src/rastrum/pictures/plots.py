@@ -51,7 +51,7 @@ def surprise_map(images: ArrayLike, log_probs: ArrayLike, columns: int = 8) -> P
     x, nats = pixels_of(images), as_array(log_probs, "log_probs")
     if nats.ndim != 4 or (nats.shape[0], *nats.shape[2:]) != x.shape[:3]:
         raise ValueError(f"log_probs: expected shape (N, C, H, W) of {x.shape[0]} images of {x.shape[1]}x{x.shape[2]}, got {nats.shape}")
-    bits = -nats.sum(1) / math.log(2)
+    bits = np.minimum(-nats.sum(1) / math.log(2), 1e6)                     # infinite at a level of no probability
     count, columns = len(x), min(columns, len(x))
     rows = -(-count // columns)
     figure = _figure(1.05 * columns + 0.9, 2.3 * rows + 0.1)

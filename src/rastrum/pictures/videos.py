@@ -77,17 +77,18 @@ def pad_frames(spec: ImageSpec, videos: ArrayLike, frames: int, what: str = "vid
     return check_images(spec, padded, what=what)
 
 
-def surprise_colours(log_probs: ArrayLike) -> np.ndarray:
-    """Surprise as colours, summed over channels; the largest is brightest.
+def surprise_colours(log_probs: ArrayLike, brightest: float | None = None) -> np.ndarray:
+    """Surprise as colours, summed over channels.
 
     log_probs: nats (…, C, H, W), from ``log_prob_map``.
+    brightest: the surprise of a pixel, in nats, that is brightest, for one scale of several pictures; None (default): the largest here.
 
     Returns (…, 3, H, W) in [0, 1].
     """
     from matplotlib import colormaps
 
     nats = np.minimum(-as_array(log_probs, "log_probs").astype(float).sum(-3), 1e6)       # infinite at a level of no probability
-    return np.moveaxis(colormaps["magma"](nats / max(nats.max(initial=0.0), 1e-9))[..., :3], -1, -3)
+    return np.moveaxis(colormaps["magma"](nats / max(nats.max(initial=0.0) if brightest is None else brightest, 1e-9))[..., :3], -1, -3)
 
 
 def film_strips(videos: ArrayLike, row_labels: Sequence[str] | None = None, context: int = 0) -> Picture:
