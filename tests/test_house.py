@@ -33,6 +33,7 @@ LAYERS = (
     ("__init__",),
     ("demo",),
     ("cli",),
+    ("__main__",),
 )
 UPWARD: set[tuple[str, str]] = set()                # arrows that break the rule: (file that imports, file imported); best none
 
@@ -59,7 +60,7 @@ def imports(root: Path) -> dict[str, set[str]]:
 
     def imported(name: str, path: Path) -> Iterator[str]:
         folder = [] if name == "__init__" else name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
-        for statement in statements(ast.parse(path.read_text())):
+        for statement in statements(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(statement, ast.Import):
                 wanted = [alias.name.split(".") for alias in statement.names]
             else:
