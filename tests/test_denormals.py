@@ -17,6 +17,7 @@ from rastrum import ImageSpec, RasterModel
 from rastrum import compression as container
 from rastrum.denormals import PortabilityError, flushed, kept
 from rastrum.program import golden
+from rastrum.walk import quiet
 
 SPEC = ImageSpec(1, 6, 6, 4)
 
@@ -121,3 +122,38 @@ def test_zero_has_no_sign() -> None:
     images = rastrum.sample(plus, 8, seed=1)
     assert torch.equal(images, rastrum.sample(minus, 8, seed=1))
     assert torch.equal(rastrum.decompress(minus, rastrum.compress(plus, images)), images)
+
+
+def test_two_threads_draw_at_once() -> None:
+    """Each gets its bits, and torch's settings are as before: in these threads, in those that begin later, and of the model."""
+
+    def settings() -> tuple[Any, ...]:
+        return torch.get_num_threads(), torch.is_grad_enabled(), torch.get_default_dtype(), flushed()
+
+    threads, random = torch.get_num_threads(), torch.get_rng_state()
+    models = [rastrum.build("pixelcnn++", SPEC, "tiny", seed=1).train(), rastrum.build("draw", ImageSpec(1, 6, 6, 2), "tiny", seed=1)]
+    expected = [rastrum.sample(model, 3, seed=2) for model in models]
+    try:
+        torch.set_num_threads(2)
+        before = settings()
+        with quiet(models[0]):                                            # the second thread begins while this one is in a walk
+            inside, leave, found = threading.Event(), threading.Event(), []
+
+            def work() -> None:
+                found.append(torch.equal(rastrum.sample(models[1], 3, seed=2), expected[1]))
+                with quiet(models[0]):
+                    inside.set()
+                    leave.wait(60)
+                    found.append(not any(module.training for module in models[0].modules()))
+                found.append(settings() == before)
+
+            thread = threading.Thread(target=work)
+            thread.start()
+            assert inside.wait(60)
+            assert torch.equal(rastrum.sample(models[0], 3, seed=2), expected[0])
+        leave.set()
+        thread.join()
+        assert found == [True, True, True] and settings() == before == in_thread(settings)
+        assert all(module.training for module in models[0].modules()) and torch.equal(torch.get_rng_state(), random)
+    finally:
+        torch.set_num_threads(threads)

@@ -74,8 +74,8 @@ def test_a_saved_model_is_the_same_model(name: str, tmp_path: Path) -> None:
 
 def test_the_example_for_authors_is_one_that_is_tested() -> None:
     """The Python of CONTRIBUTING.md is in new_models.py, and the names that it lists are in the files that it names."""
-    text = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text()
-    models = Path(new_models.__file__).read_text()
+    text = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    models = Path(new_models.__file__).read_text(encoding="utf-8")
     examples = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     assert examples and all(example in models for example in examples)
     listed = re.findall(r"^\| ((?:`[\w.]+`(?:, )?)+)[^|]*\| `([\w/]+\.py)` \|", text, re.MULTILINE)

@@ -79,7 +79,7 @@ def test_what_was_downloaded_is_checked_whenever_it_is_read(site: Path, tmp_path
     (site / "binarized_mnist_test.amat").write_bytes(content)
     load_dataset("binarized-mnist", "test")
     kept = tmp_path / "data" / "binarized-mnist" / "binarized_mnist_test.amat"
-    assert Path(f"{kept}.sha256").read_text().strip() == hashlib.sha256(content).hexdigest()
+    assert Path(f"{kept}.sha256").read_text(encoding="utf-8").strip() == hashlib.sha256(content).hexdigest()
     kept.write_bytes(content.replace(b"0", b"1", 1))
     with pytest.raises(ValueError, match=r"has the SHA-256 .* expected"):
         load_dataset("binarized-mnist", "test")

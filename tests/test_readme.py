@@ -22,7 +22,8 @@ def test_the_python_example_runs() -> None:
 def test_the_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They run in an empty folder, one after another; only the training is shortened."""
     monkeypatch.chdir(tmp_path)
-    commands = [shlex.split(line, comments=True) for line in TEXT.splitlines() if line.startswith(".venv/bin/")]
+    text = TEXT[TEXT.index("## On the command line") :]                    # what is above sets up
+    commands = [shlex.split(line, comments=True) for line in text.splitlines() if line.startswith(".venv/bin/")]
     assert {"train", "sample", "check"} <= {command[0] for _, *command in commands}
     for program, *command in commands:
         if program.endswith("python"):

@@ -32,7 +32,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def settings(folder: str) -> dict[str, Any]:
-    return json.loads(Path(folder, "run.json").read_text())["run"]
+    return json.loads(Path(folder, "run.json").read_text(encoding="utf-8"))["run"]
 
 
 def test_any_model_on_any_data() -> None:
@@ -41,7 +41,7 @@ def test_any_model_on_any_data() -> None:
     model = rastrum.load("runs/pixelcnn-digits")
     assert model.spec == ImageSpec(1, 8, 8, 17)
     assert model.config == rastrum.MODELS["pixelcnn"].preset("tiny", model.spec, channels=4)
-    assert "rastrum train pixelcnn --data digits" in Path("runs/pixelcnn-digits/README.md").read_text()
+    assert "rastrum train pixelcnn --data digits" in Path("runs/pixelcnn-digits/README.md").read_text(encoding="utf-8")
     assert main(["train", "draw-digits", "--preset", "tiny", "--data.limit", "20", "--run.steps", "1", "--data.binarise", "static"]) == 0
     assert rastrum.load("runs/draw-digits").config == rastrum.MODELS["draw"].preset("tiny", ImageSpec(1, 8, 8, 2))
     assert main(["train", "draw", "--data.name", "digits", "--preset", "tiny", "--run.steps", "1"]) == 0
@@ -84,7 +84,7 @@ def test_a_budget_that_is_given_replaces_the_recipes(flags: list[str], budget: t
 def test_what_can_be_refused_is_refused_before_training(argv: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
     """One line, exit code 2, and nothing is left behind."""
     Path("taken").mkdir()
-    Path("taken/notes.txt").write_text("mine")
+    Path("taken/notes.txt").write_text("mine", encoding="utf-8")
     assert main(["train", *argv]) == 2
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1 and says in err, err
@@ -171,7 +171,7 @@ def test_plot(capsys: pytest.CaptureFixture[str]) -> None:
     assert Image.open("curves.png").width > 400
     assert main(["plot", "one", "two", "--out", "both.png", "--over", "minutes", "--json"]) == 0
     assert list(json.loads(capsys.readouterr().out)["last"]) == ["one, held out", "two, held out"]
-    with open("one/metrics.jsonl", "a") as file:                          # a line that was cut off
+    with open("one/metrics.jsonl", "a", encoding="utf-8") as file:                          # a line that was cut off
         file.write('{"step": 9, "lo')
     assert main(["plot", "one"]) == 0
     Path("empty").mkdir()

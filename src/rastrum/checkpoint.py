@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -29,7 +30,7 @@ from torch import Tensor, nn
 
 from .config import DataConfig, Score
 from .data.sources import NOTICES
-from .files import write_files
+from .files import SURROGATES, check_name, write_files
 
 if TYPE_CHECKING:
     from .model import Model
@@ -126,7 +127,7 @@ def _typed(instance: Any) -> Any:
             return isinstance(value, tuple) and all(fits(each, inside[0]) for each in value)
         if kind is not None:
             return isinstance(value, kind) and all(fits(each, inside[1]) for each in value.values())
-        if isinstance(value, str) and not value.replace("\n", "").isprintable():
+        if isinstance(value, str) and not re.sub("[\n\ud800-\udfff]", "", value).isprintable():
             return False                                                  # it gives no orders to a terminal
         return isinstance(value, (int, float) if hint is float else hint) and (hint is bool or not isinstance(value, bool))
 
@@ -157,6 +158,7 @@ def save_pretrained(
     Raises ``ValueError`` for a class without a name of its own and for a folder with foreign files of these names; ``OSError``
     (one line) if writing fails, with nothing changed.
     """
+    check_name(folder)
     origin = origin or Origin()
     config = {
         "rastrum": FORMAT,
@@ -169,10 +171,11 @@ def save_pretrained(
     digests = {"sha256": hashlib.sha256(weights).hexdigest()}
     if path.is_file() and (before := _digest_of(path)) != digests["sha256"]:
         digests["before"] = before
+    about = json.dumps(config | {"weights": digests} | origin.entries(), indent=2, ensure_ascii=False) + "\n"
     files = {  # config.json is renamed first: it knows the weights before and after
-        CONFIG: (json.dumps(config | {"weights": digests} | origin.entries(), indent=2, ensure_ascii=False) + "\n").encode(),
+        CONFIG: about.encode(errors=SURROGATES),
         WEIGHTS: weights,
-        CARD: card(model, origin).encode(),
+        CARD: card(model, origin).encode(errors=SURROGATES),
     }
     _refuse_foreign(Path(folder), files)
     write_files(folder, {**files, **(more or {})})

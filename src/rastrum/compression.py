@@ -216,7 +216,8 @@ def _environment(model: RasterModel) -> bytes:
     processor = platform.processor() or platform.machine()
     information = Path("/proc/cpuinfo")
     if information.exists():
-        processor = next((line for line in information.read_text().splitlines() if line.startswith("model name")), processor)
+        lines = information.read_text(encoding="utf-8").splitlines()
+        processor = next((line for line in lines if line.startswith("model name")), processor)
     return _digest(4, f"{torch.__version__} {processor} {model.device} {model.dtype}".encode())
 
 

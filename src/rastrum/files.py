@@ -14,6 +14,17 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
+SURROGATES = "backslashreplace"      # of a path that is not UTF-8: JSON reads it back as it was
+NO_SYNC = (errno.EINVAL, errno.EBADF, errno.EACCES, errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)   # of folders
+
+
+def check_name(folder: str | Path) -> None:
+    """Raises ``ValueError`` for a folder whose name is not UTF-8 on the disk: safetensors cannot read what is saved there."""
+    try:
+        os.fsencode(folder).decode()
+    except UnicodeError:
+        raise ValueError(f"save: the name of {str(folder)!r} is not UTF-8; choose another name") from None
+
 
 def write_files(folder: str | Path, files: Mapping[str, bytes]) -> None:
     """Write all files, or none of them; files of other names stay.
@@ -57,7 +68,19 @@ def write_files(folder: str | Path, files: Mapping[str, bytes]) -> None:
             message = f"could not save to {str(folder)!r}, what was there is unchanged: {error.strerror or error}"
             raise OSError(error.errno, message) from None
         raise
-    if hasattr(os, "O_DIRECTORY"):
+    _sync(folder)
+
+
+def _sync(folder: Path) -> None:
+    """The names in a folder reach the disk, where its system can do this: Windows and some network folders cannot."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    try:
         directory = os.open(folder, os.O_DIRECTORY)
-        os.fsync(directory)
-        os.close(directory)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except OSError as error:
+        if error.errno not in NO_SYNC:
+            raise OSError(error.errno, f"saved to {str(folder)!r}, but it may not be on the disk yet: {error.strerror or error}") from None

@@ -25,14 +25,14 @@ def available() -> int | None:
     found = []
     information = Path("/proc/meminfo")
     if information.exists():
-        fields = dict(line.split(":", 1) for line in information.read_text().splitlines() if ":" in line)
+        fields = dict(line.split(":", 1) for line in information.read_text(encoding="utf-8").splitlines() if ":" in line)
         if "MemAvailable" in fields:
             found.append(1024 * int(fields["MemAvailable"].split()[0]))
     elif hasattr(os, "sysconf") and {"SC_PHYS_PAGES", "SC_PAGE_SIZE"} <= set(os.sysconf_names):
         found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     for limit, usage in CGROUP:                                           # of a container
         try:
-            most, used = Path(limit).read_text().strip(), Path(usage).read_text().strip()
+            most, used = Path(limit).read_text(encoding="utf-8").strip(), Path(usage).read_text(encoding="utf-8").strip()
         except OSError:
             continue
         if most.isdecimal() and used.isdecimal() and int(most) < 1 << 60:

@@ -9,6 +9,7 @@ The walk clamps, not the chooser: known values stay, and a decision that is know
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -148,6 +149,28 @@ class Decode:
         return Work("decode", streams=self.streams)
 
 
+class _Walks:
+    """What walks in several threads at once have to know of each other; read and changed under its lock."""
+
+    def __init__(self) -> None:
+        self.lock, self.known = threading.Lock(), threading.local()
+        self.models: dict[int, tuple[int, list[torch.nn.Module]]] = {}    # by id: its walks, and its modules that were in training mode
+        self.outside = 1                                                  # torch's threads before the first walk of those that go on
+
+    def threads(self) -> int:
+        """torch's threads in this thread outside of walks; torch begins a thread with the last setting of any, so with 1 during a walk."""
+        found = torch.get_num_threads()
+        if not self.models:
+            self.outside = found
+        elif found == 1 and not hasattr(self.known, "before"):
+            found = self.outside
+        self.known.before = True
+        return found
+
+
+_walks = _Walks()
+
+
 @contextmanager
 def quiet(model: torch.nn.Module) -> Iterator[int]:
     """Evaluation mode, no autograd, denormal numbers, and one thread on a CPU, because two slow down a loop of small calls.
@@ -156,16 +179,24 @@ def quiet(model: torch.nn.Module) -> Iterator[int]:
 
     Yields the number of threads outside.
     """
-    training, threads = [module for module in model.modules() if module.training], torch.get_num_threads()
-    model.eval()
-    torch.set_num_threads(1)
+    with _walks.lock:
+        threads = _walks.threads()
+        count, training = _walks.models.get(id(model), (0, [module for module in model.modules() if module.training]))
+        _walks.models[id(model)] = count + 1, training
+        model.eval()
+        torch.set_num_threads(1)
     try:
         with torch.inference_mode(), kept():
             yield threads
     finally:
-        torch.set_num_threads(threads)
-        for module in training:
-            module.training = True
+        with _walks.lock:
+            torch.set_num_threads(threads)
+            count, training = _walks.models.pop(id(model))
+            if count > 1:
+                _walks.models[id(model)] = count - 1, training
+            else:                                                         # the last walk of this model, in whichever thread
+                for module in training:
+                    module.training = True
 
 
 def walk(

@@ -1,8 +1,8 @@
 """The command line. Each command is a typed function in a module of this folder; here commands are looked up, parsed and run.
 
 Exit codes: 0 done · 1 reading or writing failed, or a check found a fault · 2 bad input · 130 interrupted. With --json, stdout holds one
-object of standard JSON, whatever happens: the answer, or {"error": "…", "code": 2} with the line that stderr has. Nothing heavy is imported
-before a command runs, so that every help answers at once.
+object of standard JSON in ASCII, whatever happens: the answer, or {"error": "…", "code": 2} with the line that stderr has. Other output has
+the characters that the terminal has (streams.py). Nothing heavy is imported before a command runs, so that every help answers at once.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from importlib import import_module
 
 from .names import nearest
 from .parsing import bind, parse
+from .streams import any_characters
 
 # name: (module, what it does)
 COMMANDS = {
@@ -56,7 +57,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     argv: the arguments; None (default): those of the process.
     """
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    with any_characters():
+        return _run(list(sys.argv[1:] if argv is None else argv))
+
+
+def _run(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage())
         return 0 if arguments else 2

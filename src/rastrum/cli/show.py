@@ -80,7 +80,7 @@ def answer(result: dict[str, Any], as_json: bool, *lines: RenderableType) -> Non
     lines: text or tables for people.
     """
     if as_json:
-        print(json.dumps(standard(result), ensure_ascii=False, default=str, allow_nan=False))
+        print(json.dumps(standard(result), default=str, allow_nan=False))
         return
     console = Console(highlight=False)
     for line in lines:

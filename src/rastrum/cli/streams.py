@@ -1,12 +1,18 @@
-"""Output that may go away: a terminal that is closed, a pipe whose reader has ended. A run goes on without it."""
+"""Output on any terminal: one that lacks characters, one that is closed, a pipe whose reader has ended. A command goes on all the same."""
 
 from __future__ import annotations
 
+import codecs
 import os
 import sys
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
+
+PLAIN = {"−": "-", "–": "-", "—": "-", "‖": "||", "×": "x", "·": "-", "•": "*", "±": "+/-", "≤": "<=", "≥": ">=", "≈": "~", "∞": "inf",
+         "√": "sqrt", "→": "->", "←": "<-", "⇔": "<=>", "↑": "^", "↓": "v", "▲": "^", "▼": "v", "▶": ">", "◀": "<", "█": "#",
+         "⁄": "/", "‘": "'", "’": "'", "“": '"', "”": '"', "⌈": "[", "⌉": "]", "⌊": "[", "⌋": "]"}  # fmt: skip
 
 
 class Stream:
@@ -41,6 +47,57 @@ class Stream:
                 os.dup2(nowhere, self.stream.fileno())
                 os.close(nowhere)
             self.stream = None
+
+
+def plain(text: str) -> str:
+    """``text`` in ASCII, for terminals that have no more: what looks or sounds alike, else "?"."""
+    return "".join(character if character.isascii() else _plain(character) for character in text)
+
+
+def _plain(character: str) -> str:
+    if character in PLAIN:
+        return PLAIN[character]
+    if unicodedata.combining(character):
+        return ""
+    whole = unicodedata.normalize("NFKD", character)                      # … is three dots, ² is 2, à is a with an accent
+    if whole != character:
+        return plain(whole)
+    name = unicodedata.name(character, "")
+    if name.startswith("BOX DRAWINGS"):
+        across, down = ("HORIZONTAL", "LEFT", "RIGHT"), ("VERTICAL", "UP", "DOWN")
+        ways = [any(way in name for way in ways) for ways in (across, down)]
+        return "+" if all(ways) else "-" if ways[0] else "|"
+    if name.startswith(("GREEK SMALL LETTER ", "GREEK CAPITAL LETTER ")):
+        letter = name.split()[3]
+        return letter.lower() if "SMALL" in name else letter.capitalize()
+    return "?"
+
+
+def _replace(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return plain(error.object[error.start : error.end]), error.end
+
+
+codecs.register_error("rastrum.plain", _replace)
+
+
+@contextmanager
+def any_characters() -> Iterator[None]:
+    """While it lasts, stdout and stderr take every character; those that their encoding lacks are written as ``plain`` has them."""
+    changed = []
+    for stream in (sys.stdout, sys.stderr):
+        if reconfigure := getattr(stream, "reconfigure", None):           # other streams, such as a notebook's, take every character
+            with suppress(OSError, ValueError):                           # gone, or closed
+                errors = stream.errors
+                reconfigure(errors="rastrum.plain")
+                changed.append((reconfigure, errors))
+    try:
+        yield
+    finally:
+        for reconfigure, errors in changed:
+            with suppress(OSError, ValueError):
+                reconfigure(errors=errors)
 
 
 @contextmanager

@@ -29,7 +29,7 @@ from ..checkpoint import CARD, CONFIG, WEIGHTS, Origin, read_origin, save_pretra
 from ..config import DataConfig, OptimConfig, RunConfig, Score, TrainConfig
 from ..data.dataset import Dataset
 from ..evaluation import Evaluation
-from ..files import write_files
+from ..files import SURROGATES, check_name, write_files
 from ..model import Model
 from ..protocol import bits_per_dim
 from .clock import Clock
@@ -70,6 +70,7 @@ def holds_run(folder: Path) -> bool:
 
 def make_folder(folder: Path) -> None:
     """Make ``folder``, or accept an empty one. Raises ``ValueError`` for one that holds anything, ``OSError`` where it cannot be made."""
+    check_name(folder)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"train: {str(folder)!r} is a file; choose another run.folder")
     folder.mkdir(parents=True, exist_ok=True)
@@ -98,7 +99,7 @@ class Record:
         made = not folder.exists()
         make_folder(folder)
         try:
-            with open(folder / RUN, "x", encoding="utf-8") as file:
+            with open(folder / RUN, "xb") as file:
                 file.write(_settings(config, data))
                 file.flush()
                 os.fsync(file.fileno())
@@ -148,7 +149,7 @@ class Record:
     def change(self, config: TrainConfig, data: Dataset) -> None:
         """Keep other settings, such as a new budget."""
         self.config = config
-        write_files(self.folder, {RUN: _settings(config, data).encode()})
+        write_files(self.folder, {RUN: _settings(config, data)})
 
     def log(self, state: TrainState, position: Position) -> None:
         """A line of metrics where one is due: the mean loss since the last, and an evaluation. One of an interrupted run is provisional."""
@@ -243,9 +244,9 @@ def fingerprint(data: Dataset) -> dict[str, Any]:
     return {"images": len(data), "checksum": f"{checksum:08x}"}
 
 
-def _settings(config: TrainConfig, data: Dataset) -> str:
+def _settings(config: TrainConfig, data: Dataset) -> bytes:
     settings = {"optim": asdict(config.optim), "run": asdict(config.run), "data": fingerprint(data)}
-    return json.dumps(settings, indent=2, ensure_ascii=False) + "\n"
+    return (json.dumps(settings, indent=2, ensure_ascii=False) + "\n").encode(errors=SURROGATES)
 
 
 def _finite(line: Any) -> Any:
