@@ -12,8 +12,8 @@ renormalisation by bytes; 64-bit arithmetic:
                  threshold = min(⌊code / unit⌋, 2^24 − 1);  code −= unit · cdf_low;  range and renormalisation as above, code taking bytes
 
 So range stays in [2^48, 2^64), unit ≥ 2^24, and the division loses at most 2^-24 of an interval: below 10^-7 bits per symbol. Any bytes
-decode to some symbols; only a checksum can tell whether they are the right ones. Whether they are what an encoder of these symbols writes
-can be told: the bytes that were read less ``code`` are the encoder's ``low``, from which ``finish`` gives what it would have written.
+decode to some symbols; only a checksum can tell whether they are the right ones. The decoder can tell whether an encoder of these symbols
+writes them: the bytes that were read less ``code`` are the encoder's ``low``, from which ``finish`` gives what it would have written.
 """
 
 from __future__ import annotations

@@ -161,8 +161,9 @@ def learning_curve(
     for side in ("top", "right"):
         axis.spines[side].set_visible(False)
     if curves:
-        widest = max(map(len, curves))                                    # about 90 characters fit into a row
-        figure.legend(loc="outside upper left", ncols=max(1, min(3, 90 // (widest + 8))), frameon=False, fontsize=9)
+        # as many columns as fit: about 86 characters, of which a line and its gap take 8
+        fits = [n for n in (3, 2) if sum(max(map(len, part), default=0) + 8 for part in np.array_split(list(curves), n)) <= 86]
+        figure.legend(loc="outside upper left", ncols=[*fits, 1][0], frameon=False, fontsize=9)
     return _render(figure)
 
 
