@@ -51,7 +51,10 @@ def kept() -> Iterator[None]:
 
 
 def keeping(function: F) -> F:
-    """``function`` inside ``kept``."""
+    """``function`` inside ``kept``.
+
+    function: any.
+    """
 
     @wraps(function)
     def inside(*args: Any, **options: Any) -> Any:
@@ -62,7 +65,10 @@ def keeping(function: F) -> F:
 
 
 def each_kept(items: Iterator[T]) -> Iterator[T]:
-    """The same items, each made inside ``kept``."""
+    """The same items, each made inside ``kept``.
+
+    items: an iterator that computes them.
+    """
     while True:
         with kept():
             try:

@@ -19,7 +19,12 @@ NO_SYNC = (errno.EINVAL, errno.EBADF, errno.EACCES, errno.EPERM, errno.ENOTSUP, 
 
 
 def check_name(folder: str | Path) -> None:
-    """Raises ``ValueError`` for a folder whose name is not UTF-8 on the disk: safetensors cannot read what is saved there."""
+    """Refuse a folder whose name is not UTF-8 on the disk: safetensors cannot read what is saved there.
+
+    folder: path of the folder, which need not exist.
+
+    Raises ``ValueError`` for such a name.
+    """
     try:
         os.fsencode(folder).decode()
     except UnicodeError:

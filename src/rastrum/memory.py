@@ -41,7 +41,10 @@ def available() -> int | None:
 
 
 def size_text(count: float) -> str:
-    """A number of bytes for people: 1.5 GiB."""
+    """A number of bytes for people: 1.5 GiB.
+
+    count: number of bytes.
+    """
     units = ("bytes", "KiB", "MiB", "GiB", "TiB")
     power = next((n for n in range(len(units)) if count < 1024 ** (n + 1)), len(units) - 1)
     value = count / 1024**power
@@ -51,14 +54,25 @@ def size_text(count: float) -> str:
 
 
 def ask(what: str, needed: float, remedy: str) -> None:
-    """Raises ``ValueError`` (one line) if ``needed`` bytes are more than are free. what: the request, such as "--count 7"."""
+    """Refuse a request that does not fit into the free memory.
+
+    what: the request, such as "--count 7".
+    needed: bytes.
+    remedy: what to do instead.
+
+    Raises ``ValueError`` (one line) for it.
+    """
     free = available()
     if free is not None and needed > free:
         raise ValueError(f"{what} would need about {size_text(needed)} of memory, {size_text(free)} are free; {remedy}")
 
 
 def graph_bytes(run: Callable[[], Tensor], owned: Iterable[Tensor] = ()) -> int:
-    """Bytes that autograd keeps for the result of ``run``, besides the tensors ``owned``."""
+    """Bytes that autograd keeps for a result.
+
+    run: makes the result.
+    owned: tensors that are not counted, such as parameters; none by default.
+    """
     kept: dict[int, int] = {}
 
     def note(tensor: Tensor) -> Tensor:
@@ -73,9 +87,14 @@ def graph_bytes(run: Callable[[], Tensor], owned: Iterable[Tensor] = ()) -> int:
 
 
 def ask_graph(what: str, model: torch.nn.Module, x: Tensor, run: Callable[[slice], Tensor]) -> None:
-    """Says what many images ``x`` take with gradients, found from one of them: a warning, or ``ValueError`` if it does not fit.
+    """Warn of the memory that many images take with gradients, estimated from one of them.
 
-    run: of a part of x. Nothing is said of few images, in training mode and without gradients.
+    what: the request, for the message.
+    model: that is run.
+    x: images (B, …).
+    run: of a part of x.
+
+    Nothing is said of few images, in training mode, and without gradients. Raises ``ValueError`` if it does not fit.
     """
     if len(x) < MANY or model.training or not torch.is_grad_enabled():
         return

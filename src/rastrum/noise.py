@@ -129,7 +129,14 @@ def words(seed: int, images: Images, count: int, component: int | np.ndarray = 0
 
 @lru_cache(2)
 def permutation(seed: int, epoch: int, count: int) -> np.ndarray:
-    """The order of ``count`` images in an epoch, int64 (count,), read-only: every image once, all orders equally likely."""
+    """The order of the images in an epoch: every image once, all orders equally likely.
+
+    seed: of the training.
+    epoch: its number.
+    count: number of images.
+
+    Returns int64 (count,), read-only.
+    """
     high, low = words(seed, np.arange(count), 2, epoch, ORDER).astype(np.uint64).T
     order = np.argsort(high << np.uint64(32) | low, kind="stable")
     order.flags.writeable = False

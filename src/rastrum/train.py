@@ -163,7 +163,13 @@ def resume(
 def resumed(
     folder: Path, *, minutes: float | None = None, cpu_minutes: float | None = None, steps: int | None = None
 ) -> TrainConfig:
-    """The settings with which ``resume`` continues a run; ``ValueError`` if there is nothing to continue."""
+    """The settings with which ``resume`` continues a run.
+
+    folder: of the run.
+    minutes, cpu_minutes, steps: a further budget; None (default) for what is left of its own.
+
+    Raises ``ValueError`` if there is nothing to continue.
+    """
     config, position = read_settings(folder)["config"], read_checkpoint(folder)[0]
     if minutes is None and cpu_minutes is None and steps is None:
         if Clock(config.run, position.seconds, position.cpu_seconds).fraction(position.step) >= 1:
@@ -181,7 +187,11 @@ def resumed(
 
 
 def replace_run(config: TrainConfig, run: RunConfig) -> TrainConfig:
-    """Only what training reads: a recipe's other fields are not of the run."""
+    """A config with another budget, of what training reads: a recipe's other fields are left out.
+
+    config: optimiser and budget, or a recipe.
+    run: the new budget.
+    """
     return TrainConfig(optim=config.optim, run=run)
 
 

@@ -49,7 +49,11 @@ class _Draws:
 
 @contextmanager
 def drawing(seed: int, positions: np.ndarray) -> Iterator[None]:
-    """In this thread, what models draw belongs to the images at these positions of the training with this seed."""
+    """In this thread, what models draw belongs to the images at these positions of the training with this seed.
+
+    seed: of the training.
+    positions: whole numbers, one per image.
+    """
     before = getattr(_thread, "draws", None)
     _thread.draws = _Draws(seed, positions)
     try:
@@ -59,7 +63,11 @@ def drawing(seed: int, positions: np.ndarray) -> Iterator[None]:
 
 
 def standard_normal(shape: torch.Size, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Standard normal noise, the first dimension over images; by Box & Muller's pairs."""
+    """Standard normal noise, the first dimension over images; by Box & Muller's pairs.
+
+    shape: (B · n, …) for B images.
+    dtype, device: of the result.
+    """
     draws: _Draws | None = getattr(_thread, "draws", None)
     if draws is None:
         return torch.randn(shape, dtype=dtype, device=device)
@@ -75,7 +83,11 @@ def standard_normal(shape: torch.Size, dtype: torch.dtype, device: torch.device)
 
 
 def uniform_noise(shape: torch.Size, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Uniform noise in [0, 1), the first dimension over images."""
+    """Uniform noise in [0, 1), the first dimension over images.
+
+    shape: (B · n, …) for B images.
+    dtype, device: of the result.
+    """
     draws: _Draws | None = getattr(_thread, "draws", None)
     if draws is None:
         return torch.rand(shape, dtype=dtype, device=device)

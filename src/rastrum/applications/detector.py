@@ -78,7 +78,10 @@ class Detector:
         return p_values(new.corrected, self.usual.corrected)
 
     def z_scores(self, new: Scores) -> tuple[Tensor, Tensor]:
-        """Standard deviations above the mean of the usual images, by bits and by bits less PNG bits; needs two usual images."""
+        """Standard deviations above the mean of the usual images, by bits and by bits less PNG bits; needs two usual images.
+
+        new: scores of the images.
+        """
         return z_scores(new.bits, self.usual.bits), z_scores(new.corrected, self.usual.corrected)
 
     def check(self, model: Model, settings: Mapping[str, Any] | None = None) -> None:

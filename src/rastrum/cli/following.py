@@ -32,7 +32,10 @@ SHEETS = 0.03                  # share of a budget of time that sheets may take;
 
 
 def read(data: DataConfig) -> tuple[Dataset, Dataset]:
-    """The images to train on and those that are held out."""
+    """The images to train on and those that are held out.
+
+    data: names the splits.
+    """
     from ..data.dataset import load_dataset
 
     with progress(f"reading {data.name}", 1, "images") as report:
@@ -71,7 +74,12 @@ def follow(
 
 
 def go_on(folder: Path, budget: dict[str, Any], tensorboard: bool, as_json: bool) -> int:
-    """Resume the run in ``folder`` and show its progress. budget: a further one, as ``rastrum.train.resume`` takes it."""
+    """Resume a run and show its progress.
+
+    folder: of the run.
+    budget: a further one, as ``rastrum.train.resume`` takes it.
+    tensorboard, as_json: as for ``follow``.
+    """
     from ..checkpoint import read_origin
     from ..models import load
     from ..train import resume, resumed
@@ -258,7 +266,10 @@ class Sheets:
         self.spent, self.last = 0.0, FIRST
 
     def draw(self, state: TrainState) -> Picture | None:
-        """The sheet, where there is one."""
+        """The sheet of samples, if one is drawn.
+
+        state: after an evaluation.
+        """
         budget = state.elapsed / max(state.fraction, 1e-9)
         if not self.drawable or (self.timed and not state.finished and self.spent + self.last > SHEETS * budget):
             return None

@@ -99,7 +99,10 @@ class Loaded:
 
 
 def same_set(one: str, other: str) -> bool:
-    """Whether two names are of the same data set: equal, or paths of the same folder or file."""
+    """Whether two names are of the same data set: equal, or paths of the same folder or file.
+
+    one, other: names as ``--data`` takes them.
+    """
     from ..data.sources import as_path
 
     paths = as_path(one), as_path(other)
@@ -253,9 +256,15 @@ def show_notes(*datasets: Dataset) -> None:
 
 
 def load_levels(spec: ImageSpec, path: Path, split: str | None, binarise: How | None, flag: str) -> Dataset | None:
-    """Levels of the model in a .npy or .npz file, which are used as they are; None where the file says that it has other levels.
+    """Levels of the model in a .npy or .npz file, which are used as they are; None if the file says that it has other levels.
 
-    Raises ``ValueError`` for another shape or level, and for ``binarise``.
+    spec: of the model.
+    path: of the file.
+    split: of the images; None = all.
+    binarise: how, if the file is to be binarised; None = not.
+    flag: what named the file, in messages.
+
+    Raises ``ValueError`` for another shape or level.
     """
     from ..data.arrays import read_arrays
     from ..data.dataset import Dataset
@@ -280,6 +289,10 @@ def load_levels(spec: ImageSpec, path: Path, split: str | None, binarise: How | 
 
 
 def torch_of(values: Any) -> Any:
+    """The same as an int64 tensor.
+
+    values: whole numbers.
+    """
     import numpy as np
     import torch
 
@@ -287,7 +300,13 @@ def torch_of(values: Any) -> Any:
 
 
 def part_of(dataset: Dataset, split: str | None) -> Dataset:
-    """A split such as test or all[:10] of images in a file: every tenth is test, the others train."""
+    """A split such as test or all[:10] of images in a file: every tenth is test, the others train.
+
+    dataset: all images of the file.
+    split: its name; None = all.
+
+    Raises ``ValueError`` for an empty split.
+    """
     from ..data.dataset import parse_split
     from ..data.folders import file_split
 
@@ -309,6 +328,7 @@ def load_videos(
     frames: how many must be there at least.
     count: a random subset of so many videos; None = all.
     binarise: None; ``ValueError`` for anything else.
+    split: of the videos; None (default) = all.
 
     Returns the videos, and whether all frames were there. Raises ``ValueError`` for another file, shape or level.
     """

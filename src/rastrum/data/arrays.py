@@ -27,7 +27,12 @@ class Arrays:
 
 
 def read_arrays(path: Path) -> Arrays:
-    """What a .npy or .npz file holds. Raises ``ValueError`` for any other array."""
+    """What a .npy or .npz file holds.
+
+    path: of the file.
+
+    Raises ``ValueError`` for any other array.
+    """
     if not path.is_file():
         raise ValueError(f"data: there is no file {str(path)!r}")
     try:
@@ -74,7 +79,13 @@ def _levels(path: Path, levels: np.ndarray | None) -> int | None:
 
 
 def levels_of(path: Path, arrays: Arrays) -> int:
-    """How many levels the images have, by what the file says or by their type. Raises ``ValueError`` where neither says."""
+    """How many levels the images have, by what the file says or by their type.
+
+    path: of the file, for messages.
+    arrays: what it holds.
+
+    Raises ``ValueError`` where neither says.
+    """
     images, levels = arrays.images, arrays.levels or LEVELS.get(arrays.images.dtype.name)
     lowest, highest = int(images.min()), int(images.max())
     if levels is None:

@@ -192,7 +192,10 @@ class Dataset:
 
 
 def kept_as(levels: int) -> torch.dtype:
-    """The type of the images of a data set."""
+    """The type of the images of a data set.
+
+    levels: number of levels.
+    """
     return torch.uint8 if levels <= 256 else torch.int32
 
 
@@ -235,7 +238,12 @@ def load_dataset(name: str, split: str = "train", options: DataOptions | None = 
 
 
 def parse_split(split: str) -> tuple[str, slice]:
-    """The split and the part of it that is meant by a name such as train or test[:9000]."""
+    """The split and the part of it that is meant by a name such as train or test[:9000].
+
+    split: the name.
+
+    Raises ``ValueError`` for another form.
+    """
     match = re.fullmatch(r"([\w.-]+)(?:\[(-?\d*):(-?\d*)\])?", split)
     if match is None:
         raise ValueError(f"data: expected a split like train or test[:9000], got {split!r}")

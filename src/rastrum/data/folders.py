@@ -24,7 +24,14 @@ SPLITS = {
 
 
 def file_split(name: str, count: int, split: str) -> list[int]:
-    """The numbers of the images of a split where there are no folders for splits: every tenth is held out."""
+    """The numbers of the images of a split where there are no folders for splits: every tenth is held out.
+
+    name: of the set, for messages.
+    count: number of images.
+    split: "train", "test" or "all".
+
+    Raises ``ValueError`` for another split.
+    """
     wanted = SPLITS.get(split.lower(), split)
     if wanted not in ("train", "test", "all"):
         raise ValueError(f"data: {name!r} has no folders for splits, so its splits are train, test, all, got {split!r}")
@@ -32,7 +39,11 @@ def file_split(name: str, count: int, split: str) -> list[int]:
 
 
 def has_split(root: Path, split: str) -> bool:
-    """Whether a folder has a subfolder for a split."""
+    """Whether a folder has a subfolder for a split.
+
+    root: the folder.
+    split: its name, as people write it.
+    """
     return split in split_folders(root, _images(root, suffixes())[1])
 
 
@@ -52,7 +63,11 @@ class Folder:
 
 
 def split_folders(root: Path, images: list[Path]) -> dict[str, str]:
-    """The subfolder of each split; empty where the subfolders are classes, or there are none. images: below root, relative."""
+    """The subfolder of each split; empty if the subfolders are classes, or there are none.
+
+    root: the folder.
+    images: the files below it, as relative paths.
+    """
     found: dict[str, str] = {}
     holding = sorted({path.parts[0] for path in images if len(path.parts) > 1})
     for name in holding:
@@ -74,7 +89,13 @@ def _images(root: Path, endings: frozenset[str]) -> tuple[list[Path], list[Path]
 
 
 def read_folder(root: Path, split: str) -> Folder:
-    """The images of ``split``. Raises ``ValueError`` where there are none."""
+    """The images of a split.
+
+    root: the folder.
+    split: "train", "val", "test" or "all".
+
+    Raises ``ValueError`` if there are none.
+    """
     endings = suffixes()
     every, images = _images(root, endings)
     splits, wanted = split_folders(root, images), SPLITS.get(split.lower(), split)

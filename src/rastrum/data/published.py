@@ -54,7 +54,10 @@ MINUTE = 60.0
 
 
 def published(name: str, split: str) -> list[tuple[str, Opener]]:
-    """The images of a split of one of ``FILES``: a name for messages and what opens it, in the order of the set.
+    """The images of a split of a published set: a name for messages and what opens it, in the order of the set.
+
+    name: one of ``FILES``.
+    split: of that set.
 
     Raises ``ValueError`` for another split and a file of another digest, ``OSError`` where it cannot be downloaded.
     """

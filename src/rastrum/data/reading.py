@@ -55,7 +55,12 @@ def _formats() -> list[str]:
 
 
 def open_image(file: Path | BytesIO) -> Image.Image:
-    """Opens an image file, without decoding it. Raises ``UnreadableImage`` for samples of more bits than Pillow gives."""
+    """Open an image file, without decoding it.
+
+    file: a path, or the bytes.
+
+    Raises ``UnreadableImage`` for samples of more bits than Pillow gives.
+    """
     with _pillow_limit:        # Pillow's own limit is 179 megapixels, one setting for all of a process; ``read_image`` has ours
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
@@ -92,12 +97,15 @@ def _places(head: bytes, word: bytes) -> Iterator[int]:
 
 
 def read_image(name: str, opener: Opener, options: DataOptions, levels: int = 0) -> tuple[np.ndarray, int]:
-    """An image, prepared as far as ``options`` say: background, grey or colour, size.
+    """An image, prepared as the options say.
 
-    name: for messages. opener: opens it, every time anew; or gives unsigned integers (H, W, C). levels: 0 = as the image says.
+    name: for messages.
+    opener: opens it, every time anew; or gives unsigned integers (H, W, C).
+    options: background, grey or colour, and size are applied.
+    levels: of an 8-bit channel; 0 (default) = as the image says.
 
-    Returns uint8, or uint16 above 256 levels, (C, H, W), and the number of levels.
-    Raises ``UnreadableImage`` naming it; ``FileNotFoundError`` and ``PermissionError``.
+    Returns uint8, or uint16 above 256 levels, (C, H, W), and the number of levels. Raises ``UnreadableImage`` naming it;
+    ``FileNotFoundError`` and ``PermissionError``.
     """
     try:
         image = opener()

@@ -194,7 +194,10 @@ def _picture(opener: Opener) -> Image.Image:
 
 
 def as_path(name: str) -> Path | None:
-    """The folder or file that the name of a data set stands for; None for the name of a set. Sets go before folders of the same name."""
+    """The folder or file that the name of a data set stands for; None for the name of a set. Sets go before folders of the same name.
+
+    name: of the data set.
+    """
     if name.startswith("folder:"):
         return Path(name.removeprefix("folder:")).expanduser()
     if name in NAMES or name.startswith("hub:"):
@@ -233,12 +236,19 @@ def _arrays(path: Path, split: str) -> Source:
 
 
 def array_names(path: Path, rows: Iterable[int]) -> tuple[str, ...]:
-    """The names of images in the file of an array: X.npy[0], …"""
+    """The names of images in the file of an array: X.npy[0], ….
+
+    path: of the file.
+    rows: numbers of the images in it.
+    """
     return tuple(f"{printed(path.name)}[{row}]" for row in rows)
 
 
 def mirrored(repository: str) -> Path | None:
-    """The folder of a Hub repository in the mirror, if it is there."""
+    """The folder of a Hub repository in the mirror, if it is there.
+
+    repository: OWNER/NAME.
+    """
     mirror = os.environ.get("RASTRUM_HUB_MIRROR")
     local = Path(mirror).expanduser() / repository if mirror else None
     return local if local is not None and local.is_dir() else None

@@ -39,7 +39,13 @@ def raster_context(spec: ImageSpec, rows: int, left: list[int], right: list[int]
 
 
 def ask_context(size: int, copies: int = 1) -> None:
-    """Raises ``ValueError`` if (D, D) bool of ``size`` = D values does not fit the memory; copies: how many it takes at a time."""
+    """Refuse a table (D, D) of bool that does not fit into the memory.
+
+    size: number of values D.
+    copies: how many tables it takes at a time, 1 by default.
+
+    Raises ``ValueError`` for it.
+    """
     remedy = "rastrum.checking.context_of finds what one decision sees"
     ask(f"context: the table of {size:,} x {size:,} values", copies * size * size, remedy)
 

@@ -41,12 +41,18 @@ class Clock:
         self.recent = deque([(self.wall(), step)], RECENT + 1)
 
     def fraction(self, step: int) -> float:
-        """0 … 1, of the budget that is nearest its end, after ``step`` steps."""
+        """How much of the budget is used, 0 … 1, of the one that is nearest its end.
+
+        step: number of steps done.
+        """
         spent = ((step, self.run.steps), (self.wall() / 60, self.run.minutes), (self.cpu() / 60, self.run.cpu_minutes))
         return min(1.0, max(done / budget for done, budget in spent if budget is not None))
 
     def steps_per_second(self, step: int) -> float:
-        """Over the last steps; 0 where the clock has not moved."""
+        """The speed of the last steps; 0 if the clock has not moved.
+
+        step: number of steps done.
+        """
         self.recent.append((self.wall(), step))
         (start, first), (end, last) = self.recent[0], self.recent[-1]
         return (last - first) / (end - start) if end > start else 0.0
@@ -57,7 +63,10 @@ class Clock:
         return len(self.recent) > STEADY
 
     def pause(self, step: int) -> None:
-        """What was done since the step was not training."""
+        """What was done since the step was not training.
+
+        step: number of steps done.
+        """
         self.recent.clear()
         self.recent.append((self.wall(), step))
 
@@ -69,7 +78,11 @@ class Clock:
         return min(found, default=None)
 
     def images_to_evaluate(self, images_per_second: float, most: int) -> int:
-        """How many held-out images an evaluation may have, so that all of them take less than ``EVALUATING`` of the budget."""
+        """How many held-out images an evaluation may have, so that all of them take less than ``EVALUATING`` of the budget.
+
+        images_per_second: speed of training.
+        most: how many there are.
+        """
         budget = self.budget()
         if budget is None or not images_per_second:
             return most

@@ -35,7 +35,13 @@ def learning_rate(optim: OptimConfig, step: int, fraction: float) -> float:
 
 
 def clip(parameters: list[nn.Parameter], limit: float | None) -> float:
-    """Scales the gradient to a norm of at most ``limit``; → its norm before."""
+    """Scale the gradient to a norm of at most ``limit``.
+
+    parameters: with their gradients.
+    limit: largest norm; None for no limit.
+
+    Returns its norm before.
+    """
     gradients = [p.grad for p in parameters if p.grad is not None]
     norm = nn.utils.get_total_norm(gradients).item()
     if limit is not None and norm > limit:
@@ -44,7 +50,13 @@ def clip(parameters: list[nn.Parameter], limit: float | None) -> float:
 
 
 def average(averaged: Model, model: Model, decay: float, step: int) -> None:
-    """Exponential average of the weights; a short one at first, so that it forgets where they began."""
+    """Move the exponential average of the weights; it is short at first, so that it forgets the initial weights.
+
+    averaged: is moved.
+    model: towards its weights.
+    decay: share that is kept, 0 … 1.
+    step: number of steps done.
+    """
     keep = min(decay, step / (10 + step))
     with torch.no_grad():
         torch._foreach_lerp_(list(averaged.parameters()), list(model.parameters()), 1 - keep)  # pyright: ignore[reportPrivateImportUsage]
@@ -53,7 +65,11 @@ def average(averaged: Model, model: Model, decay: float, step: int) -> None:
 
 
 def optimiser_state(optimiser: torch.optim.Optimizer, model: Model) -> dict[str, Tensor]:
-    """Moments and counts of steps as STATE.PARAMETER; none of a parameter that has had no gradient yet."""
+    """Moments and counts of steps by name, STATE.PARAMETER; none of a parameter that has had no gradient yet.
+
+    optimiser: after some steps.
+    model: gives the names of the parameters.
+    """
     return {
         f"{part}.{name}": optimiser.state[parameter][part]
         for name, parameter in model.named_parameters()
@@ -63,7 +79,12 @@ def optimiser_state(optimiser: torch.optim.Optimizer, model: Model) -> dict[str,
 
 
 def restore_optimiser(optimiser: torch.optim.Optimizer, model: Model, tensors: Mapping[str, Tensor]) -> None:
-    """The inverse of ``optimiser_state``: moments laid out in memory as their parameters are."""
+    """The inverse of ``optimiser_state``: moments laid out in memory as their parameters are.
+
+    optimiser: a new one.
+    model: gives the names of the parameters.
+    tensors: what ``optimiser_state`` gave.
+    """
     for name, parameter in model.named_parameters():
         for part in STATE:
             if (saved := tensors.get(f"{part}.{name}")) is not None:

@@ -47,9 +47,13 @@ WRITING = 0.05                 # largest share of the time that checkpoints betw
 class Position:
     """Where a run stands: all that a checkpoint keeps besides tensors.
 
-    step: steps done. seconds, cpu_seconds: used so far.
-    due: number of the next evaluation. stage, done: first step of the present stage of the learning rate, and how much of it is done.
-    logged: step of the last line of metrics. losses: of the steps since.
+    step: number of steps done.
+    seconds, cpu_seconds: used so far.
+    due: number of the next evaluation.
+    stage: first step of the current stage of the learning rate.
+    done: how much of that stage is done, 0 … 1.
+    logged: step of the last line of metrics.
+    losses: of the steps since that line.
     held_out_images: how many an evaluation has; None before the first.
     """
 
@@ -65,11 +69,20 @@ class Position:
 
 
 def holds_run(folder: Path) -> bool:
+    """Whether there is a run in the folder.
+
+    folder: any path.
+    """
     return any((folder / name).exists() for name in (RUN, "state.json"))  # state.json: of runs before they could be resumed
 
 
 def make_folder(folder: Path) -> None:
-    """Make ``folder``, or accept an empty one. Raises ``ValueError`` for one that holds anything, ``OSError`` where it cannot be made."""
+    """Make ``folder``, or accept an empty one.
+
+    folder: of a new run.
+
+    Raises ``ValueError`` for one that holds anything, ``OSError`` where it cannot be made.
+    """
     check_name(folder)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"train: {str(folder)!r} is a file; choose another run.folder")
@@ -83,7 +96,9 @@ def make_folder(folder: Path) -> None:
 class Record:
     """The folder of a run, held until ``close``.
 
-    folder: of the run. config: its settings. origin: of the model, for its card.
+    folder: of the run.
+    config: its settings.
+    origin: of the model, for its card.
     """
 
     def __init__(self, folder: Path, config: TrainConfig, origin: Origin) -> None:
@@ -95,7 +110,16 @@ class Record:
 
     @staticmethod
     def create(folder: Path, config: TrainConfig, origin: Origin, data: Dataset, held_out: Dataset | None) -> Record:
-        """Of a new run. Raises ``ValueError`` where the folder holds anything, ``OSError`` where it cannot be written."""
+        """The record of a new run.
+
+        folder: new or empty.
+        config: optimiser and budget.
+        origin: of the model.
+        data: the training images.
+        held_out: those of the evaluations, or None.
+
+        Raises ``ValueError`` if the folder holds anything, ``OSError`` if it cannot be written.
+        """
         made = not folder.exists()
         make_folder(folder)
         try:
@@ -116,7 +140,13 @@ class Record:
 
     @staticmethod
     def reopen(folder: Path, data: Dataset) -> tuple[Record, Position, dict[str, Tensor]]:
-        """Of a run to resume, with its last checkpoint. Raises ``ValueError`` for other data, and where nothing can be resumed."""
+        """The record of a run to resume, with its last checkpoint.
+
+        folder: of the run.
+        data: its training images.
+
+        Raises ``ValueError`` for other data, and if nothing can be resumed.
+        """
         settings = read_settings(folder)
         if settings["data"] != fingerprint(data):
             have, had = fingerprint(data), settings["data"]
@@ -147,12 +177,20 @@ class Record:
             self.lock = None
 
     def change(self, config: TrainConfig, data: Dataset) -> None:
-        """Keep other settings, such as a new budget."""
+        """Keep other settings, such as a new budget.
+
+        config: the new settings.
+        data: the training images.
+        """
         self.config = config
         write_files(self.folder, {RUN: _settings(config, data)})
 
     def log(self, state: TrainState, position: Position) -> None:
-        """A line of metrics where one is due: the mean loss since the last, and an evaluation. One of an interrupted run is provisional."""
+        """A line of metrics where one is due: the mean loss since the last, and an evaluation. One of an interrupted run is provisional.
+
+        state: after a step.
+        position: of the run, which is updated.
+        """
         position.losses.append(state.loss)
         if state.evaluation is None and not state.finished and state.step % self.config.run.log_every:
             return
@@ -174,7 +212,14 @@ class Record:
         return time.perf_counter() - self.saved >= wait
 
     def save(self, model: Model, averaged: Model, optimiser: torch.optim.Optimizer, position: Position, clock: Clock) -> None:
-        """Write the averaged model, then the checkpoint."""
+        """Write the averaged model, then the checkpoint.
+
+        model: raw weights.
+        averaged: their average.
+        optimiser: its state.
+        position: of the run, which is updated.
+        clock: of the run.
+        """
         begin = time.perf_counter()
         position.seconds, position.cpu_seconds = clock.wall(), clock.cpu()
         training = f"{position.step:,} steps of {self.config.optim.batch}, {clock.cpu() / 60:.1f} CPU-minutes"
@@ -193,7 +238,12 @@ class Record:
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
-    """What run.json says: "config" as a ``TrainConfig``, "data" as ``fingerprint``. ``ValueError`` if there is no run to resume."""
+    """What run.json says: "config" as a ``TrainConfig``, "data" as ``fingerprint``.
+
+    folder: of the run.
+
+    Raises ``ValueError`` if there is no run to resume.
+    """
     if not folder.is_dir():
         raise ValueError(f"resume: there is no folder {str(folder)!r}")
     try:
@@ -209,7 +259,12 @@ def read_settings(folder: Path) -> dict[str, Any]:
 
 
 def read_checkpoint(folder: Path) -> tuple[Position, dict[str, Tensor]]:
-    """The position and the tensors of the last checkpoint; ``ValueError`` if there is none."""
+    """The position and the tensors of the last checkpoint.
+
+    folder: of the run.
+
+    Raises ``ValueError`` if there is none.
+    """
     path = folder / TRAINING
     try:
         with safe_open(path, "pt") as file:
@@ -222,7 +277,10 @@ def read_checkpoint(folder: Path) -> tuple[Position, dict[str, Tensor]]:
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The whole lines of metrics.jsonl."""
+    """The whole lines of metrics.jsonl.
+
+    folder: of the run.
+    """
     return [json.loads(line) for line in (folder / METRICS).read_bytes().splitlines() if _step_of(line) > 0]
 
 
@@ -235,7 +293,10 @@ def _step_of(line: bytes) -> int:
 
 
 def fingerprint(data: Dataset) -> dict[str, Any]:
-    """Number and checksum of training images, so that a run is continued on the data that it began with."""
+    """Number and checksum of training images, so that a run is continued on the data that it began with.
+
+    data: the training images.
+    """
     checksum = 0
     originals = data.originals if isinstance(data.originals, tuple) else (data.originals,)
     for values in (data.images, *originals, data.labels, data.conditions):
@@ -278,7 +339,12 @@ def _lock(folder: Path) -> int | None:
 
 
 def with_data(origin: Origin, data: Dataset, held_out: Dataset | None) -> Origin:
-    """``origin`` with the images that the model is trained on, where the data sets know how they were made."""
+    """``origin`` with the images that the model is trained on, where the data sets know how they were made.
+
+    origin: of the model.
+    data: the training images.
+    held_out: those of the evaluations, or None.
+    """
     if data.options is None:
         return origin
     names = {option.name: getattr(data.options, option.name) for option in fields(data.options)}
@@ -288,7 +354,11 @@ def with_data(origin: Origin, data: Dataset, held_out: Dataset | None) -> Origin
 
 
 def score_of(evaluation: Evaluation, origin: Origin) -> Score:
-    """An evaluation as the folder keeps it."""
+    """An evaluation as the folder keeps it.
+
+    evaluation: the last one.
+    origin: of the model, which names the split.
+    """
     error = None if math.isnan(evaluation.standard_error) else round(evaluation.standard_error, 3)
     split = "held-out" if origin.data is None else origin.data.held_out
     return Score(
