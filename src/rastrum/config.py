@@ -5,7 +5,7 @@ The command line makes its flags from them. Nothing heavy is imported here, so t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 
@@ -54,6 +54,10 @@ class DataOptions:
             self.crop and f"crops of {self.crop}x{self.crop}",
         )
         return ", ".join(part for part in parts if part)
+
+    def plain(self) -> DataOptions:
+        """The preprocessing alone, without what a subclass adds, such as the name of the data set."""
+        return DataOptions(**{option.name: getattr(self, option.name) for option in fields(DataOptions)})
 
 
 @dataclass(frozen=True, kw_only=True)

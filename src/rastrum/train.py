@@ -35,7 +35,7 @@ from .noise import TRAINING, words
 from .training.clock import Clock
 from .training.interrupt import deferred_interrupt
 from .training.optimiser import OPTIMIZERS, SCHEDULES, average, clip, learning_rate, restore_optimiser
-from .training.record import AVERAGE, RAW, Position, Record, read_checkpoint, read_settings
+from .training.record import AVERAGE, RAW, Position, Record, read_position, read_settings
 from .training.workers import Workers
 from .training_noise import drawing
 
@@ -170,7 +170,7 @@ def resumed(
 
     Raises ``ValueError`` if there is nothing to continue.
     """
-    config, position = read_settings(folder)["config"], read_checkpoint(folder)[0]
+    config, position = read_settings(folder)["config"], read_position(folder)
     if minutes is None and cpu_minutes is None and steps is None:
         if Clock(config.run, position.seconds, position.cpu_seconds).fraction(position.step) >= 1:
             raise ValueError(f"resume: {str(folder)!r} has finished, at step {position.step:,}; give it a further budget with --minutes")

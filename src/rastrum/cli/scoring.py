@@ -13,7 +13,7 @@ from tyro.conf import arg
 
 from .likelihood import Ensemble, Trajectories, conditioned
 from .show import NO_CONDITION, Conditions, Json, ModelName, answer, check_writable, conditions_in, load_model, progress
-from .source import Binarise, Data, Images, SkipBroken, Split, load_images, plain
+from .source import Binarise, Data, Images, SkipBroken, Split, load_images
 from .surprise import ON_A_SHEET, check_folder, is_folder, picture_names, save_each, save_sheet
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def score(
         raise ValueError("--alarm: it needs usual images to compare with; give --reference NAME or --detector X.json")
     if save_detector is not None and reference is None:
         raise ValueError("--save-detector: there are no scores of usual images to keep; give --reference NAME")
-    settings = {"binarise": binarise, "num_samples": num_samples, "ensemble": ensemble, "trained_on": own and asdict(plain(own))}
+    settings = {"binarise": binarise, "num_samples": num_samples, "ensemble": ensemble, "trained_on": own and asdict(own.plain())}
     usual = None
     if alarm is not None:
         check_alarm(alarm)

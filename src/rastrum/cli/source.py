@@ -6,7 +6,7 @@ every answer names that preprocessing: a model of thresholded digits gives 110 n
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
@@ -81,9 +81,7 @@ class Loaded:
         own, options = self.made_for, self.dataset.options
         if own is None or options is None or not same_set(own.name, self.dataset.name):
             return False
-        return replace(
-            options, limit=own.limit, skip_broken=own.skip_broken
-        ) == plain(own)
+        return replace(options, limit=own.limit, skip_broken=own.skip_broken) == own.plain()
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -118,13 +116,6 @@ def described(name: str, split: str, options: DataOptions | None) -> str:
     if options is None:
         return f"{name} {split}, levels as saved"
     return f"{name} {split}, {str(options) or 'no preprocessing'}"
-
-
-def plain(config: DataOptions) -> DataOptions:
-    """The preprocessing in ``config`` alone."""
-    from ..config import DataOptions
-
-    return DataOptions(**{field.name: getattr(config, field.name) for field in fields(DataOptions)})
 
 
 def held_out(own: DataConfig) -> str:
@@ -231,7 +222,7 @@ def preprocessing(spec: ImageSpec, name: str, own: DataConfig | None, binarise: 
 
     cropped = crop or (own is not None and own.crop is not None)
     if own is not None and same_set(own.name, name):
-        options = plain(own)
+        options = own.plain()
         options = options if binarise is None else replace(options, binarise=binarise, levels=None)
         return replace(options, size=None, crop=spec.height) if crop else options
     size = spec.height if spec.height == spec.width else None

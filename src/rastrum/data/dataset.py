@@ -33,7 +33,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 from zlib import crc32
@@ -230,8 +230,7 @@ def load_dataset(name: str, split: str = "train", options: DataOptions | None = 
         dataset = _binarised(dataset, options.binarise, _binary_seed(part))
     if options.crop is not None and not done:
         dataset = _cropped(dataset, options.crop, _crop_seed(part))
-    applied = DataOptions(**{field.name: getattr(options, field.name) for field in fields(DataOptions)})
-    dataset = replace(dataset.select(chosen).subset(options.limit), options=applied)
+    dataset = replace(dataset.select(chosen).subset(options.limit), options=options.plain())
     if len(dataset) == 0:
         raise ValueError(f"data: {name} {split} is empty, {part} has {total} images")
     return dataset

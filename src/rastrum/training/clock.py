@@ -10,7 +10,7 @@ from ..config import RunConfig
 
 RECENT = 20                    # steps that throughput is measured over
 STEADY = 5                     # steps after which it is trusted
-EVALUATING = 0.07              # share of a budget of time that evaluations may take; pictures take 0.03 (cli/training.py)
+EVALUATING = 0.07              # share of a budget of time that evaluations may take; pictures take 0.03 (cli/following.py)
 FORWARD = 0.4                  # cost of scoring an image, compared with a training step on it
 
 

@@ -15,8 +15,9 @@ import json
 import math
 import os
 import time
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
@@ -265,11 +266,26 @@ def read_checkpoint(folder: Path) -> tuple[Position, dict[str, Tensor]]:
 
     Raises ``ValueError`` if there is none.
     """
+    with _checkpoint(folder) as (position, file):
+        return position, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+
+def read_position(folder: Path) -> Position:
+    """The position alone, which is in the header of the checkpoint; errors are as for ``read_checkpoint``.
+
+    folder: of the run.
+    """
+    with _checkpoint(folder) as (position, _):
+        return position
+
+
+@contextmanager
+def _checkpoint(folder: Path) -> Iterator[tuple[Position, Any]]:
+    """The position, and the open file of tensors."""
     path = folder / TRAINING
     try:
         with safe_open(path, "pt") as file:
-            position = Position(**json.loads((file.metadata() or {})["position"]))
-            return position, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            yield Position(**json.loads((file.metadata() or {})["position"])), file
     except FileNotFoundError:
         raise ValueError(f"resume: {str(folder)!r} has no checkpoint yet; remove it and start again") from None
     except (SafetensorError, ValueError, TypeError, KeyError) as error:
@@ -347,8 +363,7 @@ def with_data(origin: Origin, data: Dataset, held_out: Dataset | None) -> Origin
     """
     if data.options is None:
         return origin
-    names = {option.name: getattr(data.options, option.name) for option in fields(data.options)}
-    config = DataConfig(name=data.name, train=data.split, **names)
+    config = DataConfig(name=data.name, train=data.split, **asdict(data.options.plain()))
     config = config if held_out is None else replace(config, held_out=held_out.split)
     return replace(origin, data=config, images=len(data) if data.fresh is None else None, class_names=data.class_names)
 
