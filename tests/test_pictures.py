@@ -1,7 +1,11 @@
 """Pictures: pixels are where they should be, colours mean what they should, files are complete or absent."""
 
+import base64
 import io
+import json
 import math
+import re
+from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -14,6 +18,7 @@ import rastrum
 from rastrum import Frame, ImageSpec
 from rastrum.pictures import animations, plots
 from rastrum.pictures import sheets as pictures
+from rastrum.pictures.player import player_html
 
 
 def pixels(picture: Image.Image) -> np.ndarray:
@@ -242,3 +247,40 @@ def test_files_are_complete_or_absent(tmp_path):
     with pytest.raises(OSError):
         pictures.save_picture(pictures.sheet(x), tmp_path / "b.png")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.gif", "a.png", "b.png"]
+
+
+class Player(HTMLParser):
+    """The parts of a player: its frames, the picture that stands without a script, names of its controls, whether all tags are closed."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.names, self.frames, self.alone = [], [], [], ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        values = dict(attrs)
+        self.names.append(values.get("aria-label"))
+        self.frames += [base64.b64decode(frame) for frame in json.loads(values.get("data-frames") or "[]")]
+        if tag == "img":
+            self.alone = values["src"] or ""
+        elif tag not in ("input", "path"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_a_player_holds_every_frame_and_can_be_stepped():
+    """In a page or notebook an animation can be paused; each of its frames is there pixel for pixel, the last where no script runs."""
+    shapes = [Image.new("RGB", (9, 5), colour) for colour in ((255, 0, 0), (0, 0, 255), (1, 2, 3))]
+    text = player_html(iter(shapes), fps=4, title='a "title" <b>')
+    player = Player(text)
+    assert not player.open and 'a "title" <b>' in player.names
+    assert {"Step back", "Play", "Step forward", "Frame"} <= set(player.names)
+    frames = [Image.open(io.BytesIO(frame)).convert("RGB") for frame in player.frames]
+    assert [np.asarray(frame).tolist() for frame in frames] == [np.asarray(shape).tolist() for shape in shapes]
+    assert base64.b64decode(player.alone.removeprefix("data:image/png;base64,")) == player.frames[-1]
+    assert not re.search(r"https?://|@import|url\(", text)
+    for pictures_, fps in (([], 8), ([shapes[0], Image.new("RGB", (5, 9))], 8), (shapes, 0), (shapes, math.nan)):
+        with pytest.raises(ValueError):
+            player_html(pictures_, fps)

@@ -145,6 +145,23 @@ def encode_animation(pictures: Iterable[Picture], fps: float = 8, hold: float = 
     All frames share one palette, exact up to 255 colours; what does not change is stored once.
     Raises ``ValueError`` for no pictures, pictures of different sizes, or a rate outside 0 … 50.
     """
+    frames = indexed(check_animation(pictures, fps, hold))
+    step = max(20, round(100 / fps) * 10)
+    durations = [step] * (len(frames) - 1) + [max(step, round(100 * hold) * 10)]
+    file = io.BytesIO()
+    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0, optimize=True, disposal=1)
+    return file.getvalue()
+
+
+def check_animation(pictures: Iterable[Picture], fps: float, hold: float) -> list[Picture]:
+    """The frames of an animation in RGB.
+
+    pictures: one per frame, of one size.
+    fps: frames per second, up to 50.
+    hold: seconds that the last picture stays.
+
+    Raises ``ValueError`` for no pictures, pictures of different sizes, or a rate outside 0 … 50.
+    """
     frames = [picture.convert("RGB") for picture in pictures]
     if not frames:
         raise ValueError("animation: expected at least one picture, got none")
@@ -155,16 +172,14 @@ def encode_animation(pictures: Iterable[Picture], fps: float = 8, hold: float = 
         raise ValueError(f"fps: expected a rate above 0 and up to {MAX_FPS} frames a second, got {fps!r}")
     if not hold >= 0:
         raise ValueError(f"hold: expected seconds of at least 0, got {hold!r}")
-    indexed = _indexed(frames)
-    step = max(20, round(100 / fps) * 10)
-    durations = [step] * (len(frames) - 1) + [max(step, round(100 * hold) * 10)]
-    file = io.BytesIO()
-    indexed[0].save(file, "GIF", save_all=True, append_images=indexed[1:], duration=durations, loop=0, optimize=True, disposal=1)
-    return file.getvalue()
+    return frames
 
 
-def _indexed(frames: Sequence[Picture]) -> list[Picture]:
-    """Frames with a common palette: their own colours, rounded to fewer bits until 255 are enough, or else the best 255 of a sample."""
+def indexed(frames: Sequence[Picture]) -> list[Picture]:
+    """Frames with a common palette: their own colours, rounded to fewer bits until 255 are enough, or else the best 255 of a sample.
+
+    frames: in RGB.
+    """
     for bits in range(8, 3, -1):
         top = 2**bits - 1
         rounded = np.rint(np.rint(np.arange(256) / 255 * top) * 255 / top).astype(np.int32)
