@@ -263,7 +263,7 @@ class Player(HTMLParser):
         self.frames += [base64.b64decode(frame) for frame in json.loads(values.get("data-frames") or "[]")]
         if tag == "img":
             self.alone = values["src"] or ""
-        elif tag not in ("input", "path"):
+        elif tag != "input":
             self.open.append(tag)
 
     def handle_endtag(self, tag):
