@@ -18,6 +18,7 @@ from rastrum import ImageSpec
 from rastrum.applications.anomaly import Scores, p_values, scores, z_scores
 from rastrum.applications.detector import Detector, check_alarm
 from rastrum.cli import main
+from rastrum.cli.scoring import write_csv
 from rastrum.cli.surprise import picture_names
 from rastrum.config import DataOptions
 from rastrum.data.dataset import Dataset, load_dataset
@@ -180,6 +181,13 @@ def test_every_image_in_order(model: Path, own: Path, tmp_path: Path, capsys: py
     np.save(tmp_path / "x.npy", np.zeros((3, 8, 8), np.uint8))
     found = ask(capsys, "score", model, "--images", tmp_path / "x.npy", "--split", "all[1:]")
     assert [r["name"] for r in found["records"]] == ["x.npy[1]", "x.npy[2]"] and "p" not in found["records"][0]
+
+
+def test_a_table_holds_no_formulas(tmp_path: Path) -> None:
+    """A file's name that a spreadsheet would run is written as a path to the same file; numbers stay numbers."""
+    write_csv(tmp_path / "x.csv", [{"name": name, "z": -1.5} for name in ("=1+1.png", "@a.png", "-b.png", "a=b.png")])
+    rows = read_csv(tmp_path / "x.csv")
+    assert [row["name"] for row in rows] == ["./=1+1.png", "./@a.png", "./-b.png", "a=b.png"] and rows[0]["z"] == "-1.5"
 
 
 def test_p_of_the_command_is_that_of_the_library(model: Path, capsys: pytest.CaptureFixture[str]) -> None:

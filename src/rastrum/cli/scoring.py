@@ -218,8 +218,15 @@ def write_csv(path: Path, records: Sequence[dict[str, Any]]) -> None:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(records[0])
     for record in records:
-        writer.writerow([str(value).lower() if isinstance(value, bool) else value for value in record.values()])
+        writer.writerow([_cell(value) for value in record.values()])
     write_files(path.parent, {path.name: text.getvalue().encode()})
+
+
+def _cell(value: Any) -> Any:
+    """A value of a record as it stands in the table."""
+    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return f"./{value}"                                               # the same file, and no formula for a spreadsheet
+    return str(value).lower() if isinstance(value, bool) else value
 
 
 def without(reference: Dataset, scored: Dataset) -> Dataset:
