@@ -190,6 +190,18 @@ def test_a_table_holds_no_formulas(tmp_path: Path) -> None:
     assert [row["name"] for row in rows] == ["./=1+1.png", "./@a.png", "./-b.png", "a=b.png"] and rows[0]["z"] == "-1.5"
 
 
+def test_images_can_be_ranked_by_their_bits_alone(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An image that is as complex as it is surprising is unusual by its bits only."""
+    found = [ask(capsys, "score", model, "--data", "digits", *USUAL, "--alarm", 0.1, "--rank-by", rank) for rank in ("less-png", "bits")]
+    for answer, score in zip(found, ("z_corrected", "z"), strict=True):
+        order = np.argsort(answer[score], kind="stable")
+        assert (np.diff(np.array(answer["p"])[order]) <= 0).all()          # the higher the score that is compared, the lower p
+    assert [answer["rank_by"] for answer in found] == ["less-png", "bits"] and found[0]["p"] != found[1]["p"]
+    new = Scores(torch.tensor([9.0, 1.0]), torch.tensor([8.0, 1.0]))
+    detector = Detector(Scores(torch.tensor([2.0, 3.0, 4.0]), torch.tensor([0.0, 0.0, 0.0])), "")
+    assert detector.p_values(new).tolist() == [1.0, 1.0] and detector.p_values(new, "bits").tolist() == [0.25, 1.0]
+
+
 def test_p_of_the_command_is_that_of_the_library(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = ask(capsys, "score", model, "--data", "digits", "--count", 50, *USUAL, "--alarm", 0.3)
     network = rastrum.load(str(model)).eval()

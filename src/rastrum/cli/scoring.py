@@ -7,7 +7,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import arg
 
@@ -28,6 +28,7 @@ COLUMNS = {
     "nats": ("nats", "{:.2f}"), "bits_per_dim": ("bits/dim", "{:.4f}"), "z": ("z", "{:+.2f}"), "png_bits": ("PNG bits", "{:.0f}"),
     "z_corrected": ("z less PNG", "{:+.2f}"), "p": ("p", "{:.4f}"),
 }  # fmt: skip
+RANKS = {"less-png": "bits less PNG bits", "bits": "bits"}
 
 
 def score(
@@ -48,10 +49,13 @@ def score(
     table: Annotated[Path | None, arg(name="csv", metavar="X.csv", help="write a row per image, in order: name and all scores")] = None,
     reference: Annotated[str | None, arg(metavar="NAME", help="data set of usual images: each image also gets z, its distance from their "
                                          "mean in their standard deviations, by its bits and by its bits less those of its PNG, and p, the "
-                                         "share of usual images that surprise at least as much: (1 + their number) / (1 + all), by bits "
-                                         "less PNG bits, one-sided")] = None,
+                                         "share of usual images that surprise at least as much: (1 + their number) / (1 + all), "
+                                         "one-sided, by what --rank-by says")] = None,
     reference_split: Annotated[str, arg(help="of the reference set: train, test, test[:100], …")] = "test",
     reference_count: Annotated[int, arg(help="a fixed random subset of the reference set of this many images")] = 500,
+    rank_by: Annotated[Literal["less-png", "bits"], arg(help="what p and the alarm compare: bits less PNG bits, which finds images of "
+                                                        "another kind whether they are simple or complex, or bits alone, which finds "
+                                                        "those that are more complex than usual")] = "less-png",
     alarm: Annotated[float | None, arg(metavar="RATE", help="decide: an image is unusual where its p is at most RATE, such as 0.05, which "
                                        "is then the rate of false alarms; needs --reference or --detector")] = None,
     save_detector: Annotated[Path | None, arg(metavar="X.json", help="keep the scores of the reference, to be used again")] = None,
@@ -139,16 +143,16 @@ def score(
         new = scores(network.spec, x, nats)
         if len(usual) > 1:
             columns["z"], columns["z_corrected"] = (z.tolist() for z in usual.z_scores(new))
-        columns |= {"png_bits": new.complexity.tolist(), "p": usual.p_values(new).tolist()}
+        columns |= {"png_bits": new.complexity.tolist(), "p": usual.p_values(new, rank_by).tolist()}
         areas = {"bits": auroc(usual.usual.bits, new.bits), "corrected": auroc(usual.usual.corrected, new.corrected)}
-        result |= {"reference_images": len(usual), "auroc": areas}
+        result |= {"reference_images": len(usual), "auroc": areas, "rank_by": rank_by}
         unusual = (
             f"z: standard deviations above the mean of {len(usual)} images of {usual.reference}; an image here scores above one "
             f"there with chance {areas['bits']:.3f} by bits, {areas['corrected']:.3f} less PNG"
         )
         if alarm is not None:
             columns["alarm"] = [p <= alarm for p in columns["p"]]
-            order = new.corrected.argsort(descending=True, stable=True).tolist()
+            order = new.ranked(rank_by).argsort(descending=True, stable=True).tolist()
             result |= {"alarm_rate": alarm, "alarms": sum(columns["alarm"])}
     if surprise is not None and isinstance(network, RasterModel):
         if pictures_of_each:
@@ -177,7 +181,7 @@ def score(
     lines = [f"{model} on {loaded.text}", average]
     lines += [unusual] if unusual else []
     if usual is not None and alarm is not None:
-        lines.append(f"{result['alarms']} of {len(x)} images are unusual: p at most {alarm:g}, one-sided, by bits less PNG bits")
+        lines.append(f"{result['alarms']} of {len(x)} images are unusual: p at most {alarm:g}, one-sided, by {RANKS[rank_by]}")
     more = len(x) - ROWS
     if more > 0:
         lines.insert(0, f"… and {more:,} more{'' if table is not None else '; --csv X.csv writes all of them'}")
