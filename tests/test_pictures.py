@@ -12,7 +12,7 @@ from PIL import Image, ImageSequence
 
 import rastrum
 from rastrum import Frame, ImageSpec
-from rastrum.pictures import animations, plots
+from rastrum.pictures import animations, formats, plots
 from rastrum.pictures import sheets as pictures
 
 
@@ -202,7 +202,7 @@ def test_plots_draw_and_leave_matplotlib_alone():
         plots.learning_curve({"a": ([1, 2, 3], [3.0, math.inf, 1.0]), "b": ([], [])}, levels={"uniform": 4.0}),
         plots.learning_curve({}),
     ]
-    assert all(min(picture.size) >= 50 for picture in drawn)
+    assert all(min(formats.picture_of(drawing).size) >= 50 for drawing in drawn)
     assert ("matplotlib.pyplot" in sys.modules) == loaded
 
 
