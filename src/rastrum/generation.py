@@ -217,20 +217,22 @@ def complete_frames(
     particles: int | None = None,
     backend: Backend = None,
     probabilities: bool = False,
+    every: Every = "row",
 ) -> Iterator[Frame]:
     """The same completions as ``complete``, as Frames while they are drawn.
 
     model, images, known, condition, num_samples, temperature, seed, particles, backend: as for ``complete``, with its errors.
     probabilities: as for ``generate``: a Frame per decision, with what it was drawn from; not with particles.
+    every: as for ``generate``; of no account with particles.
 
-    Yields Frames of (B · num_samples, *shape), the completions of one image next to each other: a Frame per row, or with particles one per
-    finished group of images. ``info["known"]`` is the mask of what was given, with particles also of the images that are finished; with
+    Yields Frames of (B · num_samples, *shape), the completions of one image next to each other: with particles one per finished group of
+    images. ``info["known"]`` is the mask of what was given, with particles also of the images that are finished; with
     particles, ``info["log_weights"]`` are the weights (b, K) of the b finished images.
     """
     x, mask, condition = _check_completion(model, images, known, condition, num_samples, temperature, seed, particles, backend)
     index = torch.arange(len(x)).repeat_interleave(num_samples)
     if probabilities and particles is not None:
-        raise ValueError("probabilities: particles are resampled on their way, so there is no single walk to watch; leave out one of the two")
+        raise ValueError("probabilities: particles are resampled on their way, there is no single walk to watch; leave out one of the two")
     if particles is not None:
         parts = completions(model, x, mask, condition, num_samples, particles, temperature, seed, backend)
         return _particle_frames(model, x[index], mask[index], parts, num_samples, particles)
@@ -238,7 +240,7 @@ def complete_frames(
     each = None if condition is None else condition[index]
     if probabilities:
         return _watch(model, len(index), Watched(seed, temperature), each, mask[index], x[index], backend)
-    return walk(model, len(index), Sample(seed, temperature), each, mask[index], x[index], backend=backend)
+    return walk(model, len(index), Sample(seed, temperature), each, mask[index], x[index], every, backend)
 
 
 def _particle_frames(
@@ -307,7 +309,7 @@ def generate(
     every: a Frame per row of a raster model or stroke of a canvas model ("row", default), per decision ("decision"), or per that many
         decisions.
     probabilities: of a raster model, what each decision was drawn from, in Frames per decision: in ``info`` its flat index "decision",
-        "probabilities" (count, levels) at this temperature, and the values "drawn" (count,). Every step then runs one by one. Default False.
+        "probabilities" (count, levels) at this temperature, and the values "drawn" (count,). Default False.
 
     Yields Frames, the first empty, the last finished.
     """

@@ -28,6 +28,7 @@ from ..files import write_files
 from ..generation import complete, generate, reconstruct, sample
 from ..pictures import animations, plots
 from ..pictures import sheets as pictures
+from ..pictures.formats import Drawing
 from ..protocol import bits_per_dim
 from ..raster import RasterModel
 from ..recipes import RECIPES, Recipe, build_model
@@ -230,7 +231,7 @@ def _completions(model: RasterModel, held_out: Dataset, seed: int) -> pictures.P
 
 
 @torch.no_grad()
-def _decision(model: RasterModel, held_out: Dataset) -> pictures.Picture:
+def _decision(model: RasterModel, held_out: Dataset) -> Drawing:
     """The decision in the middle rows of a held-out three with the highest entropy."""
     labels, spec = held_out.labels, held_out.spec
     assert labels is not None
@@ -269,7 +270,7 @@ def _draw_pictures(draw: CanvasModel, plain: CanvasModel, held_out: Dataset, see
     return files
 
 
-def _learning(trained: dict[str, Trained], scores: list[Score]) -> pictures.Picture:
+def _learning(trained: dict[str, Trained], scores: list[Score]) -> Drawing:
     by_name = {score.name: score.bits for score in scores}
     levels = {"zlib": by_name["zlib, one stream of them all"], "histogram": by_name["histogram of each pixel, from the training digits"]}
     curves: dict[str, Any] = {NAMES[name] + (" (bound)" if name != "gated" else ""): t.curve for name, t in trained.items()}

@@ -17,7 +17,6 @@ from .films import encode_animation as encode_animation
 from .films import save_animation as save_animation
 from .sheets import GREEN, Picture, arrange, as_array, draw_window, image_scale, signed_strokes, tiles, unit_of
 
-
 # ── frames of a walk ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

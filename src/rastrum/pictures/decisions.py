@@ -179,8 +179,8 @@ def _bars(chances: np.ndarray, drawn: int, channel: int, spec: ImageSpec, size: 
         shown.pop(-2)
     for level in shown:
         at = int(edges[level] + edges[level + 1]) / 2
-        half = type_face.getlength(str(level)) / 2
-        pen.text((min(max(at, left + half), right - half), bottom + thin + ramp + round(2 * unit)), str(level), TEXT, type_face, anchor="ma")
+        half, below = type_face.getlength(str(level)) / 2, bottom + thin + ramp + round(2 * unit)
+        pen.text((min(max(at, left + half), right - half), below), str(level), TEXT, type_face, anchor="ma")
     return page
 
 

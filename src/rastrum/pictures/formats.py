@@ -32,7 +32,7 @@ SMALLEST_TEXT = 0.7            # a figure is not made smaller than this; below, 
 TITLE_TEXT = 13                # points
 WEBP_SIDE = 16383              # pixels
 PIXELS = "pixels"              # gid of axes that show an image
-STYLE = {"svg.hashsalt": "rastrum", "svg.fonttype": "none", "pdf.fonttype": 42,
+STYLE: Any = {"svg.hashsalt": "rastrum", "svg.fonttype": "none", "pdf.fonttype": 42,
          "font.sans-serif": ["DejaVu Sans", "Bitstream Vera Sans", "Verdana", "Arial", "Helvetica", "sans-serif"]}  # fmt: skip
 
 
@@ -70,7 +70,8 @@ def natural_size(figure: Figure, dpi: float = DPI) -> tuple[int, int]:
 def _inches(figure: Figure) -> tuple[float, float]:
     """The size that a figure was drawn with, kept when it is first rendered."""
     if not hasattr(figure, "rastrum_inches"):
-        figure.rastrum_inches = tuple(map(float, figure.get_size_inches()))  # pyright: ignore[reportAttributeAccessIssue]
+        width, height = figure.get_size_inches()
+        figure.rastrum_inches = float(width), float(height)  # pyright: ignore[reportAttributeAccessIssue]
     return figure.rastrum_inches  # pyright: ignore[reportAttributeAccessIssue]
 
 

@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
+from typing import Any
 
 from PIL import Image
 
@@ -106,7 +107,7 @@ class Page:
         zoom, _ = self._zoom(lambda scale, unit: next(iter(draw(scale, unit))), usual, 1)
         return (self._finished(picture, zoom[1]) for picture in draw(*zoom))
 
-    def frames(self, draw: Callable[[object, int | None, float | None], Picture], moments: Iterator, usual: int) -> Iterator[Picture]:
+    def frames(self, draw: Callable[[Any, int | None, float | None], Picture], moments: Iterator[Any], usual: int) -> Iterator[Picture]:
         """The same where moments come one after another, and each is drawn once.
 
         draw: makes a picture of a moment, a scale and a unit.
