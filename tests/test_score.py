@@ -22,6 +22,7 @@ from rastrum.cli.scoring import write_csv
 from rastrum.cli.surprise import picture_names
 from rastrum.config import DataOptions
 from rastrum.data.dataset import Dataset, load_dataset
+from rastrum.pictures.formats import picture_of
 from rastrum.pictures.plots import surprise_map
 
 SPEC = ImageSpec(1, 8, 8, 17)
@@ -252,7 +253,7 @@ def test_a_sheet_of_an_image_without_probability() -> None:
     maps[0, 0, 3, 3] = -torch.inf
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert surprise_map(torch.zeros(2, *SPEC.shape), maps).width > 100
+        assert picture_of(surprise_map(torch.zeros(2, *SPEC.shape), maps)).width > 100
 
 
 def test_a_video_has_a_picture_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from tyro.conf import arg
 
 from .likelihood import Ensemble, Trajectories, conditioned
+from .output import AS_USUAL, Look
 from .show import NO_CONDITION, Conditions, Json, ModelName, answer, check_writable, conditions_in, load_model, progress
 from .source import Binarise, Data, Images, SkipBroken, Split, load_images
 from .surprise import ON_A_SHEET, check_folder, is_folder, picture_names, save_each, save_sheet
@@ -44,7 +45,8 @@ def score(
     conditions: Conditions = NO_CONDITION,
     ensemble: Ensemble = False,
     surprise: Annotated[Path | None, arg(metavar="X.png|FOLDER", help="write where each image surprises a raster model: a sheet of up to "
-                                         f"{ON_A_SHEET} images, in bits per pixel, for videos also X.gif, which plays them; or a folder "
+                                         f"{ON_A_SHEET} images, in bits per pixel, as .png, .webp, .svg or .pdf, for videos also X.gif, "
+                                         "X.webp or X.mp4, which plays them; or a folder "
                                          "with a picture of every image, named after it, all on one colour scale")] = None,
     table: Annotated[Path | None, arg(name="csv", metavar="X.csv", help="write a row per image, in order: name and all scores")] = None,
     reference: Annotated[str | None, arg(metavar="NAME", help="data set of usual images: each image also gets z, its distance from their "
@@ -61,6 +63,7 @@ def score(
     save_detector: Annotated[Path | None, arg(metavar="X.json", help="keep the scores of the reference, to be used again")] = None,
     detector: Annotated[Path | None, arg(metavar="X.json", help="instead of --reference: what --save-detector wrote, with the same model "
                                          "and preprocessing")] = None,
+    look: Look = AS_USUAL,
     json: Json = False,
 ) -> None:
     """Log-probability of each image: exact nats for a raster model, a lower bound for a canvas model; and bits/dim.
@@ -75,10 +78,15 @@ def score(
     from ..protocol import bits_per_dim
     from ..raster import RasterModel
 
+    page = look.page()
     network = load_model(model)
     own, size = read_origin(model).data, network.spec.size
     pictures_of_each = surprise is not None and is_folder(surprise, network.spec.frames > 1)
     network.require_likelihood()
+    if surprise is not None:
+        page.check(2 * network.spec.frames, network.spec.height, network.spec.width)
+    elif look != AS_USUAL:
+        raise ValueError("--scale, --size and --title: they are for a picture; give --surprise X.png")
     if surprise is not None and not isinstance(network, RasterModel):
         raise ValueError(f"--surprise: {model} has a bound for whole images only; a surprise map needs a raster model")
     if surprise is not None and ensemble:
@@ -156,12 +164,12 @@ def score(
             result |= {"alarm_rate": alarm, "alarms": sum(columns["alarm"])}
     if surprise is not None and isinstance(network, RasterModel):
         if pictures_of_each:
-            save_each(network, dataset, surprise, pictures)
+            save_each(network, dataset, surprise, pictures, page)
             columns["surprise"] = [str(surprise / picture) for picture in pictures]
         else:
             import torch
 
-            save_sheet(network, dataset.select(torch.tensor(order[:ON_A_SHEET])), surprise)
+            save_sheet(network, dataset.select(torch.tensor(order[:ON_A_SHEET])), surprise, page)
     records = [{"name": name, **dict(zip(columns, row, strict=True))} for name, *row in zip(names, *columns.values(), strict=True)]
     if table is not None:
         write_csv(table, records)
