@@ -1,6 +1,7 @@
 """Sheets of images: grids with labels, completions, windows, strokes, and the context of a decision.
 
-Images are torch or numpy, float in [0, 1], (N, C, H, W) with 1 or 3 channels, as in a ``Frame``. Every function returns a ``PIL.Image``;
+Images are torch or numpy, float in [0, 1], (N, C, H, W) with 1 or 3 channels, as in a ``Frame``, or levels that know how many there are,
+``Images``, as ``sample`` returns them. Every function returns a ``PIL.Image``;
 files are written whole or not at all. Enlarging is nearest-neighbour: a pixel stays a square. Colours are distinct for every kind of
 colour vision (Okabe and Ito's palette). Hatching always means "not known"; a window is outlined red where a model reads, green where it
 writes.
@@ -20,6 +21,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from ..images import Images
 from ..protocol import ArrayLike
 
 Picture = Image.Image
@@ -56,13 +58,15 @@ def font(size: int) -> ImageFont.FreeTypeFont:
 
 
 def as_array(values: ArrayLike, what: str) -> np.ndarray:
-    """An array of numbers as numpy.
+    """An array of numbers as numpy; of ``Images`` their pictures in [0, 1].
 
     values: torch or numpy, any shape.
     what: its name in the message.
 
     Raises ``ValueError`` for anything else.
     """
+    if isinstance(values, Images):
+        values = values.pictures()
     array = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
     if array.dtype.kind not in "fiub":
         raise ValueError(f"{what}: expected an array of numbers, got {array.dtype}")
@@ -80,7 +84,8 @@ def pixels_of(images: ArrayLike) -> np.ndarray:
     if x.ndim != 4 or x.shape[1] not in (1, 3) or 0 in x.shape:
         raise ValueError(f"images: expected shape (N, C, H, W) with 1 or 3 channels and at least one image, got {x.shape}")
     if x.dtype.kind != "f":
-        raise ValueError(f"images: expected floats in [0, 1], got {x.dtype}; divide levels by (levels - 1) first")
+        remedy = "of levels, spec.pictures(x) makes them, and rastrum.Images(x, levels=…) is taken as it is"
+        raise ValueError(f"images: expected floats in [0, 1], got {x.dtype}; {remedy}")
     if not (x.min() >= -1e-3 and x.max() <= 1 + 1e-3):                    # also catches nan
         raise ValueError(f"images: expected values in [0, 1], got {x.min():g} … {x.max():g}")
     pixels = np.rint(x.clip(0, 1) * 255).astype(np.uint8).transpose(0, 2, 3, 1)
