@@ -156,7 +156,7 @@ def check(model: RasterModel, seed: int = 0, values: int | None = None, *, progr
     if values is not None and values < 1:
         raise ValueError(f"values: expected a whole number of at least 1, got {values!r}")
     count = min(spec.size, values or (spec.size if spec.size <= SMALL else SUBSET))
-    with _own_random_state(model), torch.no_grad(), bars.bar("checking", STAGES, "stages", progress) as report:
+    with _own_random_state(model), torch.no_grad(), bars.bar("checking", STAGES, "", progress) as report:
         subject = _Subject(model, seed)
         subject.report = report
         picked = _pick(spec, model.order.cpu(), count, subject.generator)
@@ -187,6 +187,7 @@ def check(model: RasterModel, seed: int = 0, values: int | None = None, *, progr
         subject.begin(6, 1)
         faulty = {line.name.split(",")[0] for line in lines if line.ok is False}
         lines.append(_sum(subject, proved=not faulty & {"conditionals", "log_prob", "images apart", "causality"}))
+        report(STAGES)
     return Report(type(model).__name__, spec, tuple(lines), picked, seen, promised, before)
 
 
@@ -198,7 +199,7 @@ class _Subject:
 
     def __init__(self, model: RasterModel, seed: int) -> None:
         self.spec, self.seed = model.spec, seed
-        self.report: Callable[..., object] = lambda done, text="": None
+        self.report: Callable[..., object] = lambda done: None
         self.stage, self.width, self.changed = 0.0, 0.0, 0
         self.generator = torch.Generator().manual_seed(seed)
         channels = max((max(parameter.shape) for parameter in model.parameters() if parameter.dim()), default=1)
@@ -231,12 +232,12 @@ class _Subject:
     def begin(self, stage: float, width: float) -> None:
         """A stage of the check begins, for its progress."""
         self.stage, self.width, self.changed = stage, width, 0
-        self.report(stage, text="")
+        self.report(stage)
 
     def advance(self, values: int) -> None:
         """So many more values were changed; each stage changes all of them three times or so."""
         self.changed += values
-        self.report(self.stage + self.width * min(1.0, self.changed / (3 * min(self.spec.size, SMALL))), text="")
+        self.report(self.stage + self.width * min(1.0, self.changed / (3 * min(self.spec.size, SMALL))))
 
     def use(self, model: RasterModel) -> None:
         """Test this copy from now on, in evaluation mode."""

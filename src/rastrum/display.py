@@ -36,6 +36,7 @@ from .protocol import ArrayLike, Frame, ImageSpec
 MOST = 64                      # images of a sheet, unless more are asked for
 POINTS = 2_000_000             # pixels of the images of a notebook's own sheet
 MARGIN = 5
+CONTROLS = 320                 # pixels of width for the buttons of a player
 LINE = 15                      # height of a line of text
 
 Levels: TypeAlias = int | ImageSpec | Model | None
@@ -148,9 +149,12 @@ def _sheet(x: Shown, levels: Levels, scale: int | None, most: int | None) -> She
 
 def _read(name: str | Path) -> Dataset:
     """A data set by its name or path; of one that has no "all", the training images."""
-    from .data.sources import as_path
+    from .data.sources import NAMES, as_path
 
-    return load_dataset(str(name), "train" if as_path(str(name)) is None else "all")
+    path = as_path(str(name))
+    if path is None and str(name) not in NAMES and ":" not in str(name):
+        raise ValueError(f"show: there is no file and no data set {str(name)!r}")
+    return load_dataset(str(name), "train" if path is None else "all")
 
 
 def _enlarged(picture: Picture, scale: int | None) -> Picture:
@@ -345,7 +349,8 @@ class Animation:
 
     @safe
     def _repr_html_(self) -> str:
-        return player_html(self.pictures, self.fps, self.title)
+        width = max(self.pictures[0].width, CONTROLS)                     # not larger than it is: it would blur
+        return f'<div style="max-width: {width}px">{player_html(self.pictures, self.fps, self.title)}</div>'
 
 
 def animate(
@@ -379,13 +384,13 @@ def animate(
 
     Raises ``ValueError`` for no frames, and as ``show`` does.
     """
-    with bar("drawing", 1.0, "animations", progress) as report:
+    with bar("drawing", 1.0, "", progress) as report:
 
         def counted(found: Iterable[Any], total: int | None) -> Iterator[Any]:
             for done, each in enumerate(found, 1):
                 yield each
                 fraction = each.fraction if isinstance(each, Frame) else done / total if total else 0.0
-                report(fraction, text="")
+                report(fraction)
 
         steps = _steps(frames, levels)
         steps = counted(steps, len(steps) if isinstance(steps, Sized) else None)

@@ -83,7 +83,10 @@ class Images(Tensor):
         whole = not (values.is_floating_point() or values.is_complex() or values.dtype == torch.bool)
         return with_levels(values, self.levels, video) if whole and self.levels - 1 <= torch.iinfo(values.dtype).max else values
 
-    def __getitem__(self, index: Any) -> Tensor:
+    def __init__(self, x: Tensor | np.ndarray, levels: int, video: bool = False) -> None:
+        pass                                                              # all is done; this is for those who read types
+
+    def __getitem__(self, index: Any) -> Any:
         values = self.plain[index]
         last = _last_axes(index, self.dim(), 3 + self.video)
         if last is None or any(not isinstance(item, slice) for item in last[-3:]):
@@ -93,7 +96,7 @@ class Images(Tensor):
             return values
         return self._like(values, isinstance(of_time, slice))
 
-    def __iter__(self) -> Iterator[Tensor]:
+    def __iter__(self) -> Iterator[Any]:
         return (self[i] for i in range(len(self)))
 
     def __repr__(self, *, tensor_contents: Any = None) -> str:

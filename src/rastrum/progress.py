@@ -129,7 +129,7 @@ class Report:
 
     what: text before the bar.
     total: how much there is to do.
-    unit: of the throughput, per second.
+    unit: of the throughput, per second; "" for no throughput.
     open: makes the display, when there is something to draw; None for no bar.
     forward: called too, with how much is done; None for nothing.
     delay: seconds before the bar appears.
@@ -184,9 +184,9 @@ class Report:
         if not done > 0 or not elapsed > 0:
             return ""
         speed = done / elapsed
-        number = f"{speed:,.0f}" if speed >= 100 else f"{speed:,.3g}"
+        throughput = f"{speed:,.0f} {self.unit}/s  " if speed >= 100 else f"{speed:,.3g} {self.unit}/s  "
         left = elapsed * (1 - fraction) / fraction if fraction > 0 else 0
-        return f"{number} {self.unit}/s  " + (f"{clock(left)} left" if fraction < 1 else f"in {clock(elapsed)}")
+        return (throughput if self.unit else "") + (f"{clock(left)} left" if fraction < 1 else f"in {clock(elapsed)}")
 
     def close(self) -> None:
         """Draw what is due, and end."""
@@ -236,7 +236,7 @@ def bar(what: str, total: float, unit: str, progress: Progress = None, console: 
 
     what: text before the bar.
     total: how much there is to do.
-    unit: of the throughput, per second.
+    unit: of the throughput, per second; "" for no throughput.
     progress: as users pass it, None by default.
     console: of the terminal; None (default) = stderr.
 

@@ -314,7 +314,8 @@ def check_levels(spec: ImageSpec, x: ArrayLike, what: str = "images") -> Tensor:
     """The same images as a tensor of the type that they came in; parameters and errors are as for ``check_images``."""
     x = as_tensor(what, x)
     if x.is_floating_point():
-        raise ValueError(f"{what}: expected integer levels 0 … {spec.levels - 1}, got {x.dtype}; round to levels first")
+        remedy = "round to levels first, of pictures with spec.levels_of"
+        raise ValueError(f"{what}: expected integer levels 0 … {spec.levels - 1}, got {x.dtype}; {remedy}")
     if x.shape[1:] != torch.Size(spec.shape):
         raise ValueError(f"{what}: expected shape (batch, {', '.join(map(str, spec.shape))}), got {tuple(x.shape)}")
     if x.dtype in (torch.bool, torch.uint16, torch.uint32):               # types that torch does little with

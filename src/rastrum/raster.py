@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .program import Interpreter
     from .program.builder import Program
 
-MAX_SHOWN = 1024               # of more decisions, a model's text does not say how many values they see
+MAX_SHOWN = 784                # of more decisions, a model's text does not say how many values they see
 # What runs a step: an interpreter of the step program ("native", "torch") or a full forward pass ("naive"); None = the fastest that can.
 Backend: TypeAlias = Literal["native", "torch", "naive"] | None
 

@@ -87,9 +87,11 @@ class TrainState:
 
     @property
     def text(self) -> str:
-        """Loss, throughput and time left in words."""
+        """Loss, throughput and time in words."""
         bits = "" if self.bits_per_dim is None else f" {self.bits_per_dim:.3f} bits/dim"
-        return f"loss {self.loss:.2f}{bits}  {self.images_per_second:,.0f} images/s  {clock(self.time_left)} left"
+        return f"loss {self.loss:.2f}{bits}  {self.images_per_second:,.0f} images/s  " + (
+            f"in {clock(self.elapsed)}" if self.finished else f"{clock(self.time_left)} left"
+        )
 
     @safe
     def _repr_html_(self) -> str:

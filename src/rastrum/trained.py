@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -32,6 +33,7 @@ from .pictures.sheets import Picture, encode_picture
 from .progress import Progress, bar, clock
 from .protocol import ArrayLike, ImageSpec
 from .recipes import RECIPES, Recipe, build_model, recipe_for
+from .train import TrainState
 from .training.record import score_of, with_data
 
 POINTS = 400                   # of a curve
@@ -115,7 +117,7 @@ def train(
     held_out: Dataset | ArrayLike | str | Literal[False] | None = None,
     minutes: float | None = None,
     steps: int | None = None,
-    preset: str = "small",
+    preset: str | None = None,
     conditional: bool | None = None,
     levels: int | None = None,
     options: DataOptions | None = None,
@@ -132,7 +134,7 @@ def train(
     held_out: images that are scored ten times on the way: a Dataset, levels, or a split of ``data`` by its name. None (default): what is
         held out of a data set that is given by name, else nothing. False for nothing.
     minutes, steps: the budget, in place of that of ``config``; by default ten minutes, or the recipe's.
-    preset: of a model that is given by its name, "small" by default.
+    preset: of a model that is given by its name: "tiny", "small", "paper" or another that it has; None (default) = "small".
     conditional: whether a model that is given by its name is conditioned on what the data know of each image; None (default): as the recipe
         says, else not.
     levels: number of levels, of data that are an array; None (default): that of the model, or what ``Images`` know.
@@ -153,8 +155,8 @@ def train(
     images = (spec.channels, spec.height, spec.width, spec.levels, *([spec.frames] if spec.frames > 1 else []))
     if recipe is None:
         system = model if isinstance(model, str) else str(getattr(type(model), "name", ""))
-        settled, name = replace(recipe_for(system, images), preset=preset), None
-    elif preset != "small":
+        settled, name = replace(recipe_for(system, images), preset=preset or "small"), None
+    elif preset is not None:
         raise ValueError(f"preset: {recipe.name} is a recipe and has a model of its own; leave it out, or name the model {recipe.system!r}")
     else:
         settled, name = replace(recipe, images=images), recipe.name
@@ -184,7 +186,9 @@ def _recipe(model: Model | str) -> Recipe | None:
     if not isinstance(model, str):
         raise ValueError(f"train: expected a Model, or the name of a model or a recipe, got {type(model).__name__}")
     if model not in RECIPES and model not in MODELS:
-        raise ValueError(f"train: unknown model or recipe {model!r}; models: {', '.join(MODELS)}; recipes: {', '.join(RECIPES)}")
+        near = get_close_matches(model, [*MODELS, *RECIPES], 3)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"models: {', '.join(MODELS)}; recipes: {', '.join(RECIPES)}"
+        raise ValueError(f"train: unknown model or recipe {model!r}; {hint}")
     return RECIPES.get(model)
 
 
@@ -255,25 +259,33 @@ def _run(
     """Train, with a bar."""
     curve: list[Point] = []
     evaluations: list[tuple[int, Evaluation]] = []
-    losses: list[float] = []
-    state = None
-    with bar("training", 1.0, "runs", progress) as report:
+    states: list[TrainState] = []
+    state, stride = None, 1
+    with bar("training", 1.0, "", progress) as report:
         for state in loop.train(model, data, config, held_out, origin):
             report(state.fraction, text=f"step {state.step:,}  {state.text}")
-            losses.append(state.loss)
+            states.append(state)
             if state.evaluation is not None:
                 evaluations.append((state.step, state.evaluation))
-            if state.finished or state.fraction * POINTS >= len(curve) + 1:
-                mean = sum(losses) / len(losses)
-                bits = None if state.bits_per_dim is None else mean * state.bits_per_dim / state.loss if state.loss else 0.0
-                curve.append(Point(state.step, state.elapsed, mean, bits))
-                losses.clear()
+            if len(states) == stride or state.finished:
+                bits = [each.bits_per_dim for each in states if each.bits_per_dim is not None]
+                loss = sum(each.loss for each in states) / len(states)
+                curve.append(Point(state.step, state.elapsed, loss, sum(bits) / len(bits) if len(bits) == len(states) else None))
+                states.clear()
+            if len(curve) == POINTS:
+                curve, stride = [_merged(*pair) for pair in zip(curve[::2], curve[1::2], strict=True)], 2 * stride
     assert state is not None
     results = (score_of(evaluations[-1][1], origin),) if evaluations else ()
     training = f"{state.step:,} steps of {config.optim.batch} in {clock(state.elapsed)}"
     model.origin = replace(origin, training=training, results=results)
     folder = None if config.run.folder is None else Path(config.run.folder)
     return Trained(model, state.step, state.elapsed, tuple(curve), tuple(evaluations), state.interrupted, folder)
+
+
+def _merged(first: Point, second: Point) -> Point:
+    """Two points, of as many steps each, as one."""
+    bits = None if first.bits_per_dim is None or second.bits_per_dim is None else (first.bits_per_dim + second.bits_per_dim) / 2
+    return replace(second, loss=(first.loss + second.loss) / 2, bits_per_dim=bits)
 
 
 class TrainModule(ModuleType):
