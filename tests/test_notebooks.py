@@ -259,6 +259,7 @@ def test_everything_that_can_be_shown(tmp_path: Any) -> None:
         (torch.zeros(2, 1, 8, 8, dtype=torch.uint8), {}, "how many levels"),
         (torch.zeros(2, 2, 8, 8), {}, "1 or 3 channels"),
         (np.zeros((5, 8, 8)), {}, r"x\[:, None\]"),
+        (np.zeros((8, 8, 3)), {}, "moveaxis"),
         (torch.full((2, 1, 8, 8), 3), {"levels": 3}, "0 … 2"),
         (torch.full((2, 1, 8, 8), 3.0), {}, r"\[0, 1\]"),
         (torch.zeros(2, 1, 8, 8), {"labels": ["a"]}, "expected 2, one per image, got 1"),

@@ -87,7 +87,7 @@ def test_every_call_shows_a_bar_when_asked_and_gives_the_same(watched: list[Watc
         fractions = [fraction for _, fraction, _ in display.drawn]
         assert fractions == sorted(fractions) and display.closed == 1, name
         assert fractions[-1] == 1 or name == "check", name
-        assert name in ("draw", "evaluate", "particles") or len(fractions) > 4, (name, fractions)
+        assert name in ("evaluate", "particles") or len(fractions) > 3, (name, fractions)
         watched.clear()
 
 

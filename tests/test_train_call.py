@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import pickle
 import signal
@@ -38,6 +39,10 @@ def test_the_name_is_the_function_and_the_module_in_any_order(imports: str) -> N
     code += "assert isinstance(rastrum.train, types.ModuleType)\nfrom rastrum import train\nassert train is rastrum.train\n"
     code += "try: rastrum.train('nope')\nexcept ValueError as error: assert 'nope' in str(error)\nelse: raise SystemExit(1)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_it_says_what_it_takes() -> None:
+    assert list(inspect.signature(rastrum.train).parameters)[:4] == ["model", "data", "config", "held_out"]
 
 
 def test_it_can_be_pickled() -> None:

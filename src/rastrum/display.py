@@ -198,7 +198,8 @@ def _array_sheet(x: ArrayLike, levels: Levels, scale: int | None, most: int | No
     video = shown.video if isinstance(shown, Images) else isinstance(levels, ImageSpec | Model) and _spec(levels).frames > 1
     shape = tuple(shown.shape)
     if len(shape) < 3 or shape[-3] not in (1, 3):
-        hint = "; add the channel axis with x[:, None]" if len(shape) == 3 else ""
+        last = len(shape) > 2 and shape[-1] in (1, 3)
+        hint = "; channels come first, np.moveaxis(x, -1, -3)" if last else "; x[:, None] adds their axis" if len(shape) == 3 else ""
         raise ValueError(f"show: expected (H, W), (C, H, W) or (N, C, H, W) with 1 or 3 channels, got {shape}{hint}")
     if len(shape) == 3 or (len(shape) == 4 and not video):                # images one by one
         first = _reshaped(shown, (-1, *shape[-3:])) if len(shape) == 3 else shown if most is None else shown[:most]

@@ -122,9 +122,10 @@ def samples(
             size = min(step, count - start)
             part = None if checked is None else checked[start : start + size]
             if isinstance(model, CanvasModel):
-                values = model.sample(size, part, temperature, seed, start)
-                if report is not None:
-                    report(start + size)
+                if report is not None and report.wanted and type(model).sample is CanvasModel.sample:
+                    values = _last(model.generate(size, part, temperature, seed, first=start), report, start)
+                else:
+                    values = model.sample(size, part, temperature, seed, start)
             else:
                 assert isinstance(model, RasterModel)
                 frames = walk(model, size, Sample(seed, temperature, start), part, every=_every(model, report), backend=backend)

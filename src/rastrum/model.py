@@ -163,8 +163,8 @@ class Model(nn.Module, ABC):
             "images": self.spec.text,
             "condition": "none" if condition is None else f"{condition.kind}, size {condition.size}",
             "parameters": self._parameter_count(),
-            "score": {"exact": "exact likelihood", "bound": "bound on the likelihood", "loss": "loss, no likelihood"}[self.kind],
-            "sees": self._sees(),
+            "likelihood": {"exact": "exact", "bound": "a lower bound", "loss": "none, only a loss"}[self.kind],
+            "receptive field": self._sees(),
             "options": ", ".join(f"{option.name}={getattr(self.config, option.name)!r}" for option in options),
             "where": f"{self.device}, {str(self.dtype).removeprefix('torch.')}",
         }

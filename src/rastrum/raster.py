@@ -156,7 +156,7 @@ class RasterModel(Model):
         middle = (spec.frames // 2, spec.channels - 1, spec.height // 2, spec.width // 2)
         index = int(torch.arange(spec.size).view(spec.frames, spec.channels, spec.height, spec.width)[middle])
         before = int(self.order.argsort()[index])
-        return f"{int(promised[index].sum()):,} of the {before:,} values decided before the middle one"
+        return f"{int(promised[index].sum()):,} of the {before:,} values before the middle one"
 
     # ── likelihood ───────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -1,5 +1,7 @@
 """Training as a generator: ``for state in train(model, data, config): …`` yields after every step and prints nothing.
 
+Called, this module is a run in one go, with names for model and data and a progress bar: ``rastrum.train(model, data)`` (``trained.py``).
+
     images ─▶ pieces of micro_batch ─▶ threads: loss and gradient of each piece ─▶ summed in a fixed order ─▶ clip ─▶ step ─▶ average
                                                                                           evaluate and save the average ◀───┘
 
@@ -15,6 +17,7 @@ cannot be repeated exactly, because they end after as many steps as fit into it.
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 import sys
 from collections.abc import Generator, Iterator
@@ -383,6 +386,10 @@ class _CallableModule(ModuleType):
 
     def __call__(self, *args: Any, **keywords: Any) -> Any:
         return above("trained", "train")(*args, **keywords)
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        return inspect.signature(above("trained", "train"))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return import_module, (self.__name__,)
