@@ -68,10 +68,11 @@ class Terminal:
         after = TextColumn("{task.fields[text]}", markup=False)
         self.bar = Bar(*columns, after, console=console, transient=True, auto_refresh=False)
         self.task = self.bar.add_task("", total=1.0, text="")
-        self.bar.start()
 
     def draw(self, what: str, fraction: float, text: str) -> None:
-        self.bar.update(self.task, completed=fraction, description=what, text=text, refresh=True)
+        self.bar.update(self.task, completed=fraction, description=what, text=text)
+        self.bar.start()                                                  # does nothing where it has begun
+        self.bar.refresh()
 
     def close(self) -> None:
         self.bar.stop()
