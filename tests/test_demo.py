@@ -1,9 +1,11 @@
 """The demo: a page in one file, whose figures are those of the run."""
 
+import json
 import math
 import re
 import zlib
 from html.parser import HTMLParser
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -17,12 +19,15 @@ from rastrum.data.dataset import load_dataset
 from rastrum.demo import html as report
 from rastrum.demo import run as demo
 from rastrum.demo.run import run_demo
-from rastrum.pictures import animations
+from rastrum.pictures.films import encode_animation
 
 FILES = [
-    "samples.png", "pixels.gif", "completions.png", "decision.png", "surprise.png",
-    "draw-attention.gif", "draw-no-attention.gif", "strokes.png", "learning.png", "report.html",
+    "bundled-samples.png", "bundled-rows.gif", "bundled-copies.gif", "bundled-strokes.png",
+    "samples.png", "pixels.gif", "completions.png", "decision.svg", "surprise.svg",
+    "draw-attention.gif", "draw-no-attention.gif", "strokes.png", "learning.svg", "report.html",
 ]  # fmt: skip
+LINKS = ("src", "href", "xlink:href", "srcset", "action", "data", "poster")
+SCALE, GAP, TOP = 22, 6, 56    # of the sheet of completions: pixels per pixel, gutter, height of the labels
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +43,11 @@ def test_everything_is_written(run):
     for path in folder.glob("*.[pg][ni][gf]"):
         with Image.open(path) as picture:
             picture.load()
-            assert min(picture.size) > 40
+            assert picture.width > (600 if path.name == "strokes.png" else 1200)       # as wide as the page; fewer strokes in a quick run
             assert (getattr(picture, "n_frames", 1) > 3) == (path.suffix == ".gif")
-    assert sum(path.stat().st_size for path in folder.iterdir()) < 2_000_000
+    for path in folder.glob("*.svg"):
+        assert ElementTree.parse(path).getroot().tag.endswith("svg")
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 3_000_000
 
 
 class Page(HTMLParser):
@@ -50,12 +57,17 @@ class Page(HTMLParser):
         super().__init__()
         self.open: list[str] = []
         self.references: list[str] = []
-        self.tags: set[str] = set()
+        self.tags: list[str] = []
+        self.frames: list[str] = []
+        self.names: list[str | None] = []
 
     def handle_starttag(self, tag, attrs):
-        self.tags.add(tag)
-        self.references += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "action", "data", "poster")]
-        if tag not in ("meta", "img"):
+        self.tags.append(tag)
+        values = dict(attrs)
+        self.references += [value or "" for name, value in attrs if name in LINKS]
+        self.frames += json.loads(values.get("data-frames") or "[]")
+        self.names += [values["id"]] if "id" in values else []
+        if tag not in ("meta", "img", "input"):
             self.open.append(tag)
 
     def handle_endtag(self, tag):
@@ -63,15 +75,23 @@ class Page(HTMLParser):
 
 
 def test_the_page_is_self_contained(run):
-    """One file without scripts or external references; it contains every picture once, and every score in its table."""
+    """One file that loads nothing; it contains every picture once, and every score in its table. Its one script plays the animations, whose
+    frames are all there; charts are drawn in the page's colours, and their parts have names of their own."""
     folder, result = run
     text = (folder / "report.html").read_text(encoding="utf-8")
     page = Page()
     page.feed(text)
-    assert not page.open and not page.tags & {"script", "link", "iframe", "object"}
-    stills = sum(name.endswith(".gif") for name in FILES)                   # shown instead of an animation on paper
-    assert len(page.references) == len(FILES) - 1 + stills and all(r.startswith("data:image/") for r in page.references)
-    assert "@import" not in text and not re.search(r"url\(|https?://", text)
+    assert not page.open and page.tags.count("script") == 1 and not {"link", "iframe", "object"} & {*page.tags}
+    films = [name for name in FILES if name.endswith(".gif")]
+    drawn = [link for link in page.references if not link.startswith("#")]
+    assert all(link.startswith("data:image/") for link in drawn)
+    assert page.tags.count("img") == len([name for name in FILES if name.endswith((".png", ".gif"))])
+    assert text.count('class="rastrum-player"') == len(films)
+    assert len(page.frames) == sum(report.film((folder / name).read_bytes())[0].__len__() for name in films)
+    assert text.count('class="chart"') == 3 and len(page.names) == len({*page.names})
+    for chart in re.findall(r'<svg class="chart".*?</svg>', text, re.DOTALL):
+        assert "currentColor" in chart and "#ffffff" not in chart and "#000000" not in chart
+    assert "@import" not in text and not re.search(r"url\((?!#)|https?://", text)
     assert "prefers-color-scheme: dark" in text and "@media print" in text
     for score in result["scores"]:
         assert f"{score['bits']:.3f}" in text
@@ -123,19 +143,19 @@ def test_completions_keep_the_upper_half(run):
     picture = np.asarray(Image.open(run[0] / "completions.png").convert("RGB")).astype(int)
     held_out = load_dataset("digits", "test")
     assert held_out.labels is not None
-    digit = held_out.images[int((held_out.labels == 0).nonzero()[0])][0, :4].numpy().astype(float).repeat(6, 0).repeat(6, 1)
+    digit = held_out.images[int((held_out.labels == 0).nonzero()[0])][0, :4].numpy().astype(float).repeat(SCALE, 0).repeat(SCALE, 1)
     for k in range(6):
-        left = picture.shape[1] - (k + 1) * 50                            # cells of 8 · 6 pixels and a gutter, from the right
-        assert abs(picture[20:44, left : left + 48] - np.rint(digit * 255 / 16)[..., None]).max() == 0
+        left = picture.shape[1] - (k + 1) * (8 * SCALE + GAP)               # from the right
+        assert abs(picture[TOP : TOP + 4 * SCALE, left : left + 8 * SCALE] - np.rint(digit * 255 / 16)[..., None]).max() == 0
 
 
 def test_text_is_escaped_and_wraps():
     """A page shows any text as it was written."""
-    film = animations.encode_animation([Image.new("RGB", (4, 4))])
+    film = encode_animation([Image.new("RGB", (4, 4))])
     section = report.Section("a < b", ["x & y\n   <script>", report.Table(["<i>"], [["&"]]), report.Picture(film, '"', "<b>")])
     html = report.page("<t>", "&", [section])
-    assert "a &lt; b" in html and "x &amp; y &lt;script&gt;" in html and "image/gif" in html
-    assert "<script>" not in html and "<i>" not in html and "<t>" not in html
+    assert "a &lt; b" in html and "x &amp; y &lt;script&gt;" in html and "rastrum-player" in html
+    assert html.count("<script>") == 1 and "<i>" not in html and "<t>" not in html
 
 
 def test_no_time_is_named():

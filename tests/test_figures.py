@@ -16,7 +16,7 @@ from torch import Tensor
 import rastrum
 from rastrum import CanvasModel, ImageSpec, RasterModel
 from rastrum.layers.attention import filter_bank
-from rastrum.pictures import figures, plots
+from rastrum.pictures import figures, formats, plots
 from rastrum.pictures import sheets as pictures
 from rastrum.pictures.figures import Filters, Measures
 
@@ -179,7 +179,8 @@ def test_chosen_windows_lie_at_their_parameters(size: tuple[int, int], count: in
 
 def test_a_picture_of_windows_grows_with_them() -> None:
     spec, filters = ImageSpec(3, 4, 9), Filters(2.5, 4.0, 1.5, 0.8)
-    one, two = (plots.window_plot(torch.rand(n, 3, 4, 9), figures.window_of(n * [filters], 3, spec), n * ["a"]) for n in (1, 2))
+    drawn = (plots.window_plot(torch.rand(n, 3, 4, 9), figures.window_of(n * [filters], 3, spec), n * ["a"]) for n in (1, 2))
+    one, two = map(formats.picture_of, drawn)
     assert two.width == one.width and two.height > one.height + 150
 
 

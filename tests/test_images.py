@@ -23,6 +23,7 @@ import rastrum
 from rastrum import Images, ImageSpec
 from rastrum.data import load_dataset
 from rastrum.distributions import Bernoulli
+from rastrum.pictures.images import encode_array
 from rastrum.pictures.sheets import completion_sheet, sheet, tiles
 from rastrum.pictures.videos import animate_grid, film_strips
 
@@ -245,5 +246,7 @@ def test_everything_that_draws_takes_images_as_they_are() -> None:
     assert completion_sheet(x, known, completions).tobytes() == completion_sheet(floats, known, drawn).tobytes()
     assert film_strips(completions).tobytes() == film_strips(drawn).tobytes()
     assert next(animate_grid(completions)).tobytes() == next(animate_grid(drawn)).tobytes()
+    array = np.load(io.BytesIO(encode_array(x, ImageSpec(1, 6, 6, 5))))
+    assert np.array_equal(array, x.numpy())                               # what writes levels gets levels
     with pytest.raises(ValueError, match=r"spec\.pictures\(x\).*rastrum\.Images"):
         sheet(x.plain)

@@ -239,7 +239,9 @@ def test_everything_that_can_be_shown(tmp_path: Any) -> None:
     rastrum.show(data, most=10, columns=5, title="digits").save(path)
     assert Image.open(path).width == 5 * 66 + 2
     assert rastrum.show(path).width > 5 * 66
-    assert rastrum.show(Image.open(path), scale=2).width == 2 * Image.open(path).width + 4
+    assert rastrum.show(Image.open(path), scale=2).width == 2 * Image.open(path).width + 8
+    double = rastrum.show(data, most=10, columns=5, title="digits", scale=16)
+    assert double.size == (2 * Image.open(path).width, pytest.approx(2 * Image.open(path).height, abs=4))
     assert rastrum.show("digits", most=3).height == rastrum.show(data, most=3).height
     assert rastrum.show(x).size == (3 * 66 + 2, 2 * 66 + 2)               # completions: a row each
     named = rastrum.show(x, labels=["a", "b"])

@@ -16,7 +16,7 @@ from PIL import Image, ImageSequence
 
 import rastrum
 from rastrum import Frame, ImageSpec
-from rastrum.pictures import animations, plots
+from rastrum.pictures import animations, formats, plots
 from rastrum.pictures import sheets as pictures
 from rastrum.pictures.player import player_html
 
@@ -207,7 +207,7 @@ def test_plots_draw_and_leave_matplotlib_alone():
         plots.learning_curve({"a": ([1, 2, 3], [3.0, math.inf, 1.0]), "b": ([], [])}, levels={"uniform": 4.0}),
         plots.learning_curve({}),
     ]
-    assert all(min(picture.size) >= 50 for picture in drawn)
+    assert all(min(formats.picture_of(drawing).size) >= 50 for drawing in drawn)
     assert ("matplotlib.pyplot" in sys.modules) == loaded
 
 
@@ -279,7 +279,7 @@ def test_a_player_holds_every_frame_and_can_be_stepped():
     assert {"Step back", "Play", "Step forward", "Frame"} <= set(player.names)
     frames = [Image.open(io.BytesIO(frame)).convert("RGB") for frame in player.frames]
     assert [np.asarray(frame).tolist() for frame in frames] == [np.asarray(shape).tolist() for shape in shapes]
-    assert base64.b64decode(player.alone.removeprefix("data:image/png;base64,")) == player.frames[-1]
+    assert base64.b64decode(player.alone.removeprefix("data:image/webp;base64,")) == player.frames[-1]
     assert not re.search(r"https?://|@import|url\(", text)
     for pictures_, fps in (([], 8), ([shapes[0], Image.new("RGB", (5, 9))], 8), (shapes, 0), (shapes, math.nan)):
         with pytest.raises(ValueError):

@@ -18,9 +18,11 @@ from rastrum import ImageSpec
 from rastrum.applications.anomaly import Scores, p_values, scores, z_scores
 from rastrum.applications.detector import Detector, check_alarm
 from rastrum.cli import main
+from rastrum.cli.scoring import write_csv
 from rastrum.cli.surprise import picture_names
 from rastrum.config import DataOptions
 from rastrum.data.dataset import Dataset, load_dataset
+from rastrum.pictures.formats import picture_of
 from rastrum.pictures.plots import surprise_map
 
 SPEC = ImageSpec(1, 8, 8, 17)
@@ -182,6 +184,25 @@ def test_every_image_in_order(model: Path, own: Path, tmp_path: Path, capsys: py
     assert [r["name"] for r in found["records"]] == ["x.npy[1]", "x.npy[2]"] and "p" not in found["records"][0]
 
 
+def test_a_table_holds_no_formulas(tmp_path: Path) -> None:
+    """A file's name that a spreadsheet would run is written as a path to the same file; numbers stay numbers."""
+    write_csv(tmp_path / "x.csv", [{"name": name, "z": -1.5} for name in ("=1+1.png", "@a.png", "-b.png", "a=b.png")])
+    rows = read_csv(tmp_path / "x.csv")
+    assert [row["name"] for row in rows] == ["./=1+1.png", "./@a.png", "./-b.png", "a=b.png"] and rows[0]["z"] == "-1.5"
+
+
+def test_images_can_be_ranked_by_their_bits_alone(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An image that is as complex as it is surprising is unusual by its bits only."""
+    found = [ask(capsys, "score", model, "--data", "digits", *USUAL, "--alarm", 0.1, "--rank-by", rank) for rank in ("less-png", "bits")]
+    for answer, score in zip(found, ("z_corrected", "z"), strict=True):
+        order = np.argsort(answer[score], kind="stable")
+        assert (np.diff(np.array(answer["p"])[order]) <= 0).all()          # the higher the score that is compared, the lower p
+    assert [answer["rank_by"] for answer in found] == ["less-png", "bits"] and found[0]["p"] != found[1]["p"]
+    new = Scores(torch.tensor([9.0, 1.0]), torch.tensor([8.0, 1.0]))
+    detector = Detector(Scores(torch.tensor([2.0, 3.0, 4.0]), torch.tensor([0.0, 0.0, 0.0])), "")
+    assert detector.p_values(new).tolist() == [1.0, 1.0] and detector.p_values(new, "bits").tolist() == [0.25, 1.0]
+
+
 def test_p_of_the_command_is_that_of_the_library(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = ask(capsys, "score", model, "--data", "digits", "--count", 50, *USUAL, "--alarm", 0.3)
     network = rastrum.load(str(model)).eval()
@@ -232,7 +253,7 @@ def test_a_sheet_of_an_image_without_probability() -> None:
     maps[0, 0, 3, 3] = -torch.inf
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert surprise_map(torch.zeros(2, *SPEC.shape), maps).width > 100
+        assert picture_of(surprise_map(torch.zeros(2, *SPEC.shape), maps)).width > 100
 
 
 def test_a_video_has_a_picture_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

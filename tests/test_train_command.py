@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,9 @@ from PIL import Image
 
 import rastrum
 from rastrum.cli import following, main
+from rastrum.cli.source import held_out
 from rastrum.cli.streams import Stream
+from rastrum.data.sources import split_to_watch
 from rastrum.protocol import ImageSpec
 from rastrum.training.record import read_checkpoint, read_metrics
 
@@ -48,6 +51,25 @@ def test_any_model_on_any_data() -> None:
     assert Path("runs/draw-digits-2/samples-000001.png").exists()
     origins = [rastrum.load(folder).origin for folder in ("runs/draw-digits", "runs/draw-digits-2")]
     assert [origin and origin.recipe for origin in origins] == ["draw-digits", None]      # of the same name, but no recipe
+
+
+def test_a_run_is_watched_on_validation_images() -> None:
+    """The test images are kept for the end: a folder's validation images are evaluated while training, where there are any."""
+    for split, grey in (("train", 0), ("val", 128), ("test", 255)):
+        Path("photos", split).mkdir(parents=True)
+        for i in range(3):
+            Image.new("L", (4, 4), grey).save(f"photos/{split}/{i}.png")
+    assert main(["train", "pixelcnn", "--data", "photos", "--preset", "tiny", "--run.steps", "1"]) == 0
+    origin = rastrum.load("runs/pixelcnn-photos").origin
+    assert origin is not None and origin.data is not None and origin.data.held_out == "validation"
+    assert held_out(origin.data) == "test"
+    shutil.rmtree("photos/test")
+    assert held_out(origin.data) == "validation"
+    assert main(["evaluate", "runs/pixelcnn-photos", "--data", "photos"]) == 0
+    assert main(["train", "pixelcnn", "--data", "photos", "--preset", "tiny", "--run.steps", "1", "--data.held-out", "train[:2]"]) == 0
+    second = rastrum.load("runs/pixelcnn-photos-2").origin
+    assert second is not None and second.data is not None and second.data.held_out == "train[:2]"
+    assert [split_to_watch(name) for name in ("binarized-mnist", "dead-leaves", "mnist", "hub:a/b")] == ["validation"] * 2 + ["test"] * 2
 
 
 @pytest.mark.parametrize(

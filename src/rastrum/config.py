@@ -70,7 +70,7 @@ class DataConfig(DataOptions):
     train: str = "train"
     """Split to train on; part of a split is written test[:9000]."""
     held_out: str = "test"
-    """Split to evaluate on while training."""
+    """Split to evaluate on while training. With --data, the default is validation where the set has one, else test."""
 
 
 @dataclass(frozen=True, kw_only=True)

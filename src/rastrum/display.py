@@ -27,17 +27,16 @@ from .data.dataset import Dataset, load_dataset
 from .images import Images
 from .model import Model
 from .notebook import safe
-from .pictures.animations import frame_tiles, reconstruction_sheet, save_animation
+from .pictures.animations import frame_tiles, reconstruction_sheet
+from .pictures.films import save_animation
 from .pictures.player import player_html
-from .pictures.sheets import PAPER, TEXT, Picture, arrange, font, image_scale, tiles
+from .pictures.sheets import LETTERS, PAPER, TEXT, Picture, arrange, font, image_scale, tiles, titled, unit_of
 from .progress import Progress, bar
 from .protocol import ArrayLike, Frame, ImageSpec
 
 MOST = 64                      # images of a sheet, unless more are asked for
 POINTS = 2_000_000             # pixels of the images of a notebook's own sheet
-MARGIN = 5
 CONTROLS = 320                 # pixels of width for the buttons of a player
-LINE = 15                      # height of a line of text
 
 Levels: TypeAlias = int | ImageSpec | Model | None
 Shown: TypeAlias = Any         # what ``show`` takes; see there
@@ -52,6 +51,7 @@ class Sheet:
     columns: cells in a row, frames or completions of an image; None for about a square of single images.
     numbered: whether the columns are numbered, as frames of videos are.
     labels: below the cells, if any.
+    unit: of letters and gutters, as for ``arrange``.
     """
 
     cells: list[Picture]
@@ -59,6 +59,7 @@ class Sheet:
     columns: int | None = None
     numbered: bool = False
     labels: Sequence[str] = ()
+    unit: float = 1.0
 
     def page(self, columns: int | None = None, row_labels: Sequence[str] | None = None, title: str = "", note: str = "") -> Picture:
         """The cells in a grid, with a line below that says how many more there are.
@@ -68,12 +69,14 @@ class Sheet:
         title: above; "" (default) for none.
         note: below; "" (default) for none.
         """
-        cells = [_with_text(cell, below=label) for cell, label in zip(self.cells, self.labels, strict=False)] if self.labels else self.cells
+        cells = self.cells
+        if self.labels:
+            cells = [_captioned(cell, label, self.unit) for cell, label in zip(cells, self.labels, strict=False)]
         names = [str(n + 1) for n in range(self.columns)] if self.numbered and self.columns and columns is None else None
-        page = arrange(cells, columns or self.columns, row_labels, names)
+        page = arrange(cells, columns or self.columns, row_labels, names, self.unit)
         each, what = (self.columns, "videos") if self.numbered and self.columns else (1, "images")
         more = f"{len(cells) // each:,} of {self.total // each:,} {what}" if self.total > len(cells) else ""
-        return _with_text(page, title, ", ".join(part for part in (more, note) if part))
+        return titled(_captioned(page, ", ".join(part for part in (more, note) if part), self.unit), title, self.unit)
 
 
 def show(
@@ -108,6 +111,9 @@ def show(
     sheet = _sheet(x, levels, scale, most)
     if not sheet.cells:
         raise ValueError("show: there is no image")
+    if scale is not None:
+        cell = sheet.cells[0]
+        sheet.unit = unit_of(scale, cell.height // scale, cell.width // scale)
     row_labels = None
     if labels is not None:
         texts, rows = [str(label) for label in labels], sheet.total // (sheet.columns or sheet.total)
@@ -246,19 +252,16 @@ def _first(frame: Frame, count: int) -> Frame:
     return replace(frame, images=frame.images[:count], values=None, window=window, info=info)
 
 
-def _with_text(picture: Picture, above: str = "", below: str = "") -> Picture:
-    """A picture with lines of text above and below it."""
-    if not above and not below:
+def _captioned(picture: Picture, text: str, unit: float) -> Picture:
+    """A picture with a line of text below it; unit: as for ``arrange``."""
+    if not text:
         return picture
-    top, bottom = (LINE * len(text.split("\n")) + MARGIN if text else 0 for text in (above, below))
-    lines = [line for text in (above, below) for line in text.split("\n")]
-    width = max(picture.width, math.ceil(max(font(11).getlength(line) for line in lines)) + 2 * MARGIN)
-    page = Image.new("RGB", (width, top + picture.height + bottom), PAPER)
-    page.paste(picture, ((width - picture.width) // 2, top))
-    pen = ImageDraw.Draw(page)
-    for text, y in ((above, top / 2), (below, top + picture.height + bottom / 2)):
-        if text:
-            pen.text((width / 2, y), text, TEXT, font(11), anchor="mm", align="center")
+    type_face, room = font(round(LETTERS * unit)), round(5 * unit)
+    width = max(picture.width, math.ceil(type_face.getlength(text)) + 2 * room)
+    step = round(1.8 * LETTERS * unit)
+    page = Image.new("RGB", (width, picture.height + step), PAPER)
+    page.paste(picture, ((width - picture.width) // 2, 0))
+    ImageDraw.Draw(page).text((width / 2, picture.height + step / 2), text, TEXT, type_face, anchor="mm")
     return page
 
 
@@ -266,7 +269,7 @@ def _with_text(picture: Picture, above: str = "", below: str = "") -> Picture:
 
 
 @singledispatch
-def picture_of(value: Any) -> Picture | None:
+def own_picture(value: Any) -> Picture | None:
     """The picture that an object shows of itself in a notebook, quickly: at most 64 images, fewer or smaller ones if they are large.
 
     value: ``Images``, a Frame or a Dataset.
@@ -276,17 +279,17 @@ def picture_of(value: Any) -> Picture | None:
     return None
 
 
-@picture_of.register
+@own_picture.register
 def _(value: Images) -> Picture | None:
     return _quick(value, value.shape)
 
 
-@picture_of.register
+@own_picture.register
 def _(value: Frame) -> Picture | None:
     return _quick(value, value.images.shape)
 
 
-@picture_of.register
+@own_picture.register
 def _(value: Dataset) -> Picture | None:
     return _quick(value, value.images.shape)
 
@@ -304,11 +307,11 @@ def _quick(value: Any, shape: Sequence[int]) -> Picture | None:
 
 
 def png_of(value: Any) -> bytes | None:
-    """``picture_of`` as the bytes of a PNG file.
+    """``own_picture`` as the bytes of a PNG file.
 
     value: an object.
     """
-    picture = picture_of(value)
+    picture = own_picture(value)
     if picture is None:
         return None
     file = io.BytesIO()

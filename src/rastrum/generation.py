@@ -23,7 +23,7 @@ from .progress import Progress, Report, bar
 from .protocol import ArrayLike, Frame, as_tensor, check_condition, check_images, to_images, to_levels
 from .raster import Backend, RasterModel
 from .strokes import ROWS, CanvasModel
-from .walk import MAX_BATCH, Sample, walk
+from .walk import MAX_BATCH, Sample, Watched, walk
 
 REPORTS = 16                   # how often a batch says how far it is, where someone watches
 WALK = 48                      # bytes per value of an image that is being drawn: values, masks and Frames of them
@@ -272,23 +272,31 @@ def complete_frames(
     seed: int = 0,
     particles: int | None = None,
     backend: Backend = None,
+    probabilities: bool = False,
+    every: Every = "row",
 ) -> Iterator[Frame]:
     """The same completions as ``complete``, as Frames while they are drawn.
 
     model, images, known, condition, num_samples, temperature, seed, particles, backend: as for ``complete``, with its errors.
+    probabilities: as for ``generate``: a Frame per decision, with what it was drawn from; not with particles.
+    every: as for ``generate``; of no account with particles.
 
-    Yields Frames of (B · num_samples, *shape), the completions of one image next to each other: a Frame per row, or with particles one per
-    finished group of images. ``info["known"]`` is the mask of what was given, with particles also of the images that are finished; with
+    Yields Frames of (B · num_samples, *shape), the completions of one image next to each other: with particles one per finished group of
+    images. ``info["known"]`` is the mask of what was given, with particles also of the images that are finished; with
     particles, ``info["log_weights"]`` are the weights (b, K) of the b finished images.
     """
     x, mask, condition = _check_completion(model, images, known, condition, num_samples, temperature, seed, particles, backend)
     index = torch.arange(len(x)).repeat_interleave(num_samples)
+    if probabilities and particles is not None:
+        raise ValueError("probabilities: particles are resampled on their way, there is no single walk to watch; leave out one of the two")
     if particles is not None:
         parts = completions(model, x, mask, condition, num_samples, particles, temperature, seed, backend)
         return _particle_frames(model, x[index], mask[index], parts, num_samples, particles)
     _ask(model, "num_samples", len(index), at_once=len(index))
     each = None if condition is None else condition[index]
-    return walk(model, len(index), Sample(seed, temperature), each, mask[index], x[index], backend=backend)
+    if probabilities:
+        return _watch(model, len(index), Watched(seed, temperature), each, mask[index], x[index], backend)
+    return walk(model, len(index), Sample(seed, temperature), each, mask[index], x[index], every, backend)
 
 
 def _particle_frames(
@@ -349,12 +357,15 @@ def generate(
     seed: int = 0,
     every: Every = "row",
     backend: Backend = None,
+    probabilities: bool = False,
 ) -> Iterator[Frame]:
     """The same images as ``sample``, as Frames while they are drawn.
 
     model, count, condition, temperature, seed, backend: as for ``sample``, with its errors.
     every: a Frame per row of a raster model or stroke of a canvas model ("row", default), per decision ("decision"), or per that many
         decisions.
+    probabilities: of a raster model, what each decision was drawn from, in Frames per decision: in ``info`` its flat index "decision",
+        "probabilities" (count, levels) at this temperature, and the values "drawn" (count,). Default False.
 
     Yields Frames, the first empty, the last finished.
     """
@@ -363,9 +374,30 @@ def generate(
     _ask(model, "count", count, at_once=count)
     checked = check_condition(model.condition_spec, condition, count, model.device)
     if isinstance(model, CanvasModel):
+        if probabilities:
+            raise ValueError(f"probabilities: {type(model).__name__} draws stroke by stroke, its decisions are not values; leave it out")
         return model.generate(count, checked, temperature, seed, every)
     assert isinstance(model, RasterModel)
+    if probabilities:
+        return _watch(model, count, Watched(seed, temperature), checked, None, None, backend)
     return walk(model, count, Sample(seed, temperature), checked, every=every, backend=backend)
+
+
+def _watch(
+    model: RasterModel,
+    batch: int,
+    chooser: Watched,
+    condition: Tensor | None,
+    known: Tensor | None,
+    values: Tensor | None,
+    backend: Backend,
+) -> Iterator[Frame]:
+    """A Frame per decision, those that were drawn with their probabilities."""
+    for frame in walk(model, batch, chooser, condition, known, values, "decision", backend):
+        if chooser.last is not None and chooser.last[0] == frame.info["decisions"] - 1:
+            t, chances, drawn = chooser.last
+            frame.info |= {"decision": int(model.order[t]), "probabilities": chances, "drawn": drawn}
+        yield frame
 
 
 def reconstruct(model: CanvasModel, images: ArrayLike, condition: ArrayLike | int | None = None, seed: int = 0) -> Iterator[Frame]:

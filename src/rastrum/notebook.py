@@ -54,7 +54,7 @@ def safe(method: Callable[[Object], Shown]) -> Callable[[Object], Shown | None]:
 def png(value: Any) -> bytes | None:
     """A picture of an object as the bytes of a PNG file, or None if it has none.
 
-    value: images, a Frame, or what else ``display.picture_of`` draws.
+    value: images, a Frame, or what else ``display.own_picture`` draws.
     """
     return above("display", "png_of")(value)
 

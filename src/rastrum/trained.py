@@ -28,8 +28,8 @@ from .images import Images
 from .model import Model
 from .models import MODELS
 from .notebook import safe, table
+from .pictures.formats import Picture, encode_picture, picture_of
 from .pictures.plots import learning_curve
-from .pictures.sheets import Picture, encode_picture
 from .progress import Progress, bar, clock
 from .protocol import ArrayLike, ImageSpec
 from .recipes import RECIPES, Recipe, build_model, recipe_for
@@ -91,7 +91,7 @@ class Trained:
             scores = [score.bits_per_dim if bits else score.nats for _, score in self.evaluations]
             curves["held out"] = ([step for step, _ in self.evaluations], scores)
         name = "bits/dim" if bits else "nats per image" if self.model.has_likelihood else "loss"
-        return learning_curve(curves, "steps", name)
+        return picture_of(learning_curve(curves, "steps", name))
 
     def __repr__(self) -> str:
         end = " (interrupted)" if self.interrupted else ""

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from .denormals import kept
-from .distributions import CDF_TOTAL
+from .distributions import CDF_TOTAL, tempered
 from .noise import PIXEL, uniform
 from .protocol import ArrayLike, Chooser, Distribution, Frame, Work, check_images, mro_index
 from .range_coder import Decoder, Encoder
@@ -74,6 +74,21 @@ class Sample:
     def native(self, t: int, stop: int) -> Work:
         """The draws of decisions t … stop − 1, as for ``Chooser``."""
         return Work("draw", self.seed, self.first, self.temperature)
+
+
+class Watched(Sample):
+    """Draws as ``Sample`` does, one decision at a time, and keeps what the last decision was drawn from, for viewers.
+
+    ``last``: number of the decision, its probabilities (B, L) at this temperature, and the values drawn (B,); None before the first.
+    """
+
+    last: tuple[int, Tensor, Tensor] | None = None
+
+    def __call__(self, t: int, distribution: Distribution, active: Tensor) -> Tensor:
+        value = super().__call__(t, distribution, active)
+        log_pmf = distribution.log_pmf()
+        self.last = t, (log_pmf if self.temperature == 1 else tempered(log_pmf, self.temperature).log_pmf()).exp().clone(), value.clone()
+        return value
 
 
 class Force:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -25,6 +26,8 @@ from torch import Tensor
 from ..notebook import safe, table
 from ..pictures.sheets import Picture, encode_picture
 from ..protocol import ArrayLike, ImageSpec, as_tensor, check_images
+
+RankBy: TypeAlias = Literal["less-png", "bits"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,13 @@ class Scores:
     def corrected(self) -> Tensor:
         """Bits less complexity, (N,): may be negative; only differences between images are meaningful."""
         return self.bits - self.complexity
+
+    def ranked(self, by: RankBy) -> Tensor:
+        """What images are ranked by, (N,): the higher, the more unusual.
+
+        by: "less-png", bits less complexity, or "bits".
+        """
+        return self.bits if by == "bits" else self.corrected
 
     def __repr__(self) -> str:
         return f"Scores({len(self.bits):,} images, bits {_range(self.bits)}, bits less PNG bits {_range(self.corrected)})"

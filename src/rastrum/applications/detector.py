@@ -1,6 +1,6 @@
 """A calibrated detector of unusual images: a model, and what usual images score under it (docs/anomaly.md).
 
-    s(x) = bits(x) − PNG bits(x)                                   surprise beyond complexity (``anomaly.py``)
+    s(x) = bits(x) − PNG bits(x)                                   surprise beyond complexity (``anomaly.py``), or bits(x) alone
     p(x) = (1 + number of usual images with s ≥ s(x)) / (1 + N)    how often a usual image surprises as much
 
 An alarm where p ≤ α is false for at most a share α of usual images. The file holds scores only, no images and no weights.
@@ -24,7 +24,7 @@ from ..evaluation import image_nats
 from ..files import write_files
 from ..model import Model
 from ..notebook import safe, table
-from .anomaly import Scores, p_values, scores, z_scores
+from .anomaly import RankBy, Scores, p_values, scores, z_scores
 
 KIND, FORMAT = "rastrum detector", 1
 LARGEST = 2**28                # bytes of a file that is read
@@ -78,14 +78,15 @@ class Detector:
         of = scores(model.spec, usual.images, image_nats(model, usual, **scoring))
         return cls(of, fingerprint(model).hex(), f"{usual.name} {usual.split}".strip(), settings or {})
 
-    def p_values(self, new: Scores) -> Tensor:
+    def p_values(self, new: Scores, rank_by: RankBy = "less-png") -> Tensor:
         """How often a usual image surprises at least as much, by rank: one-sided, small where an image is unusual.
 
         new: scores of the images in question under the same model.
+        rank_by: "less-png" (default), bits less PNG bits, or "bits", which finds images that are also more complex than usual ones.
 
         Returns (N,) float64, at least 1 / (1 + number of usual images).
         """
-        return p_values(new.corrected, self.usual.corrected)
+        return p_values(new.ranked(rank_by), self.usual.ranked(rank_by))
 
     def z_scores(self, new: Scores) -> tuple[Tensor, Tensor]:
         """Standard deviations above the mean of the usual images, by bits and by bits less PNG bits; needs two usual images.

@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import Positional, arg
 
 from .names import nearest
-from .show import Classes, ConditionFlags, Json, Maps, Out, answer, check_suffix, condition_for, load_model
+from .output import AS_USUAL, Look, Out, check_out, save_figure, save_sheet
+from .show import Classes, ConditionFlags, Json, Maps, answer, condition_for, load_model
 from .source import Binarise, Count, Data, Images, SkipBroken, Split, load_images
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ..model import Model
+    from ..pictures.page import Page
     from ..protocol import ConditionSpec, ImageSpec
     from ..raster import RasterModel
 
@@ -60,6 +62,7 @@ def check(
     classes: Classes = (),
     map: Maps = None,
     out: Out = None,
+    look: Look = AS_USUAL,
     json: Json = False,
 ) -> int:
     """Prove by perturbation that a raster model is causal, sees what it promises, and that its probabilities sum to one.
@@ -67,16 +70,18 @@ def check(
     Exit code 1 if a fault is found. --out draws what one decision sees. With --weights MODEL --data NAME --out x.png: how strongly a
     trained model uses each earlier pixel.
     """
-    check_suffix("--out", out, ".png")
+    page = look.page()
+    check_out("--out", out)
     if not weights and (classes or map is not None or (condition is not None and condition.endswith(".npy"))):
         raise ValueError("check: the proof holds for every condition; --class, --map and --condition X.npy are for --weights")
     network = find(model, toy, None if weights else condition)
     if network.spec.frames > 1 and (weights or out is not None):
         flag = "--weights" if weights else "--out"
         raise ValueError(f"{flag}: it shows what is seen of one image, this model draws videos; leave it out")
+    page.check(network.spec.channels, network.spec.height, network.spec.width)
     if weights:
         flags = ConditionFlags(classes, None if condition is None else Path(condition), map)
-        return strengths(model, network, data, images, split, count, binarise, skip_broken, flags, at, out, json)
+        return strengths(model, network, data, images, split, count, binarise, skip_broken, flags, at, out, page, json)
     import rastrum
 
     with reported(model):
@@ -85,13 +90,14 @@ def check(
         import torch
 
         from ..checking import context_of
-        from ..pictures.sheets import context_picture, save_picture
+        from ..pictures.sheets import context_picture, context_scale
 
         spec = network.spec
         index = report.most_faulty() if at is None else flat_index(spec, at)
         seen, promised = context_of(network, index)  # pyright: ignore[reportArgumentType]
         here = [int(i) for i in torch.unravel_index(torch.tensor(index), spec.shape)]
-        save_picture(context_picture(seen, promised, here), out)
+        usual = context_scale(spec.height, spec.width)
+        save_sheet(out, page, lambda scale, unit: context_picture(seen, promised, here, scale, unit), usual)
     result = {"model": model, "ok": report.ok, "report": str(report), "out": out and str(out)}
     answer(result, json, str(report), *([f"  {out}"] if out else []))
     return 0 if report.ok else 1
@@ -199,6 +205,7 @@ def strengths(
     flags: ConditionFlags,
     at: tuple[int, int] | None,
     out: Path | None,
+    page: Page,
     json: bool,
 ) -> int:
     """How strongly a trained model uses each earlier pixel, as a picture and as the pixels that matter most.
@@ -209,11 +216,11 @@ def strengths(
     flags: the conditions.
     at: row and column of the decision; None for the default.
     out: file of the picture; None for none.
+    page: how large it is.
     json: whether to answer with JSON.
     """
     from ..applications.dependencies import dependency_strengths
     from ..pictures.plots import dependency_picture
-    from ..pictures.sheets import save_picture
     from ..raster import RasterModel
 
     if not isinstance(network, RasterModel):
@@ -225,7 +232,7 @@ def strengths(
     condition = condition_for(network, len(dataset), flags, dataset)
     strength: Tensor = dependency_strengths(network, dataset.images, row, column, condition)
     if out is not None:
-        save_picture(dependency_picture(strength, (0, row, column)), out)
+        save_figure(out, page, dependency_picture(strength, (0, row, column)))
     total = strength.sum(0)
     order = total.flatten().argsort(descending=True)[:8].tolist()
     strongest = [{"row": i // spec.width, "column": i % spec.width, "strength": float(total.flatten()[i])} for i in order]

@@ -7,14 +7,18 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from .show import Json, answer, check_suffix
+from .output import AS_USUAL, Look, check_out, save_figure
+from .show import Json, answer
+
+HEIGHT_WIDTH = 400, 700        # of the plot, in points, about
 
 
 def plot(
     runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN …", help="folders of runs")],
-    out: Annotated[Path, arg(metavar="X.png", help="write the picture here")] = Path("curves.png"),
+    out: Annotated[Path, arg(metavar="X.png", help="write the picture here: .png, .webp, .svg or .pdf")] = Path("curves.png"),
     over: Annotated[Literal["steps", "minutes"], arg(help="what the runs are compared over")] = "steps",
     training: Annotated[bool, arg(help="the loss on the training images too, also where there are several runs")] = False,
+    look: Look = AS_USUAL,
     json: Json = False,
 ) -> None:
     """Draw the learning curves of one or more runs: bits/dim, or nats where one of them has none.
@@ -22,12 +26,13 @@ def plot(
     One run: its training loss, and its score on held-out images. Several: the held-out score of each, or its loss where it has none.
     """
     from ..pictures.plots import learning_curve
-    from ..pictures.sheets import save_picture
     from ..training.record import METRICS, read_metrics
 
     if not runs:
         raise ValueError("plot: which runs? Give the folders of one or more")
-    check_suffix("--out", out, ".png")
+    page = look.page()
+    check_out("--out", out)
+    page.check(1, *HEIGHT_WIDTH)
     lines: dict[str, list[dict[str, Any]]] = {}
     for run in runs:
         if not (run / METRICS).is_file():
@@ -46,7 +51,7 @@ def plot(
             curves[f"{prefix}training"] = _columns([(_where(line, over), line[loss]) for line in each])
         if held_out:
             curves[f"{prefix}held out"] = _columns(held_out)
-    save_picture(learning_curve(curves, over, "bits/dim" if bits else "nats per image"), out)
+    save_figure(out, page, learning_curve(curves, over, "bits/dim" if bits else "nats per image"))
     last = {name: dict(zip((over, unit), (values[-1] for values in curve), strict=True)) for name, curve in curves.items()}
     text = [f"  {name}: {found[unit]:.4f} {'bits/dim' if bits else 'nats'} at {found[over]:,.4g} {over}" for name, found in last.items()]
     answer({"out": str(out), "last": last}, json, *text, str(out))

@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import arg
 
-from .show import NO_CONDITION, Backend, Conditions, Json, ModelName, Out, Trace, answer, check_suffix, condition_for, load_model, progress
+from .output import (
+    AS_USUAL,
+    EveryFlag,
+    Fps,
+    ImagesOut,
+    Look,
+    Trace,
+    check_folder,
+    check_images_out,
+    check_trace,
+    every_of,
+    keep_last,
+    rate_of,
+    save_film,
+    save_images,
+)
+from .show import NO_CONDITION, Backend, Conditions, Json, ModelName, answer, condition_for, load_model, messages, progress
 from .source import Binarise, Count, Data, Images, Loaded, SkipBroken, Split, load_images, load_videos
 
 if TYPE_CHECKING:
@@ -16,9 +32,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..model import Model
+    from ..pictures.decisions import Every
+    from ..pictures.formats import Picture
+    from ..pictures.page import Page
     from ..protocol import Frame, ImageSpec
     from ..raster import RasterModel
 
+WITH_BARS = 16                 # images at most that --every draws bars for
 MAX_BATCH = 64                 # more images are drawn in parts, where no animation needs every frame of all
 BYTES, BYTES_OF_JSON = 16, 40  # per value: of an image with its picture, and of one that is written out
 
@@ -31,8 +51,11 @@ def sample(
     conditions: Conditions = NO_CONDITION,
     backend: Backend = None,
     columns: Annotated[int | None, arg(help="columns of the picture; default: about square, or one per class")] = None,
-    out: Out = None,
+    out: ImagesOut = None,
     trace: Trace = None,
+    every: EveryFlag = None,
+    fps: Fps = None,
+    look: Look = AS_USUAL,
     json: Json = False,
 ) -> None:
     """Draw images, and look at them: `rastrum sample MODEL --out x.png --trace x.gif`.
@@ -42,13 +65,20 @@ def sample(
     import rastrum
 
     from ..memory import ask
-    from ..pictures.animations import frame_sheet, save_animation
-    from ..pictures.sheets import save_picture, sheet
-    from ..pictures.videos import animate_grid, film_strips, save_video
+    from ..pictures.sheets import image_scale, sheet
+    from ..pictures.videos import FPS, animate_grid, film_strips
 
-    check_suffix("--out", out, ".png")
-    check_suffix("--trace", trace, ".gif")
+    page = look.page()
+    check_images_out(out)
+    check_trace(trace, fps, every, page)
+    shown_every = every_of(every)
     network = load_model(model)
+    spec, video = network.spec, network.spec.frames > 1
+    check_folder(out, spec)
+    if out or trace:
+        page.check(max(count, 0) * spec.frames, spec.height, spec.width)
+    if every is not None and video:
+        raise ValueError("--every: of videos the animation plays them, frame by frame; leave it out")
     ask(f"--count {count:,}", count * network.spec.size * (BYTES if out or trace or not json else BYTES_OF_JSON), "draw fewer")
     condition = condition_for(network, max(count, 0), conditions, in_turn=True)
     classes = None if condition is None or condition.is_floating_point() else condition.tolist()
@@ -56,21 +86,28 @@ def sample(
     if columns is None and classes and not conditions.classes:
         labels = [str(label) for label in range(max(classes) + 1)]
         columns = len(labels)
-    video = network.spec.frames > 1
-    frames: list[Frame] = []
+    usual, grid = image_scale(None, spec.height, spec.width), columns or page.columns(max(count, 1), spec.height, spec.width)
     if count > MAX_BATCH and (trace is None or video):
         values = draw_in_parts(network, count, condition, temperature, seed, backend)
+    elif trace is None or video:
+        values = last_values(draw(rastrum.generate(network, count, condition, temperature, seed, backend=backend), count, keep=False))
     else:
-        walked = rastrum.generate(network, count, condition, temperature, seed, backend=backend)
-        frames = draw(walked, count, trace is not None and not video)
-        values = last_values(frames)
-    pictures = values / (network.spec.levels - 1)
+        bars = with_bars(network, shown_every, count)
+
+        def walk(stride: Any) -> Iterator[Frame]:
+            return rastrum.generate(network, count, condition, temperature, seed, stride, backend, probabilities=bars)
+
+        values = last_values(save_walk(network, walk, count, shown_every, bars, page, columns, grid, trace, fps))
+    pictures = values / (spec.levels - 1)
     if out is not None:
-        save_picture(film_strips(pictures) if video else sheet(pictures, columns, column_labels=labels), out)
+
+        def draw_sheet(scale: int | None, unit: float | None) -> Picture:
+            return film_strips(pictures, scale=scale, unit=unit) if video else sheet(pictures, grid, scale, None, labels, unit)
+
+        save_images(out, page, draw_sheet, usual, lambda: values, spec)
     if trace is not None and video:
-        save_video(animate_grid(pictures, columns), trace)
-    elif trace is not None:
-        save_animation((frame_sheet(frame, columns, order=order_of(network)) for frame in frames), trace)
+        films = page.animation(lambda scale, unit: animate_grid(pictures, grid, scale, unit), usual)
+        save_film(trace, films, fps or FPS, 1 / (fps or FPS))
     result = {"model": model, "count": count, "seed": seed, "temperature": temperature, **paths(out, trace)}
     result["classes"] = classes
     if out is None and json:
@@ -97,8 +134,11 @@ def complete(
                                                            "them; default: they steer only what comes after")] = None,
     conditions: Conditions = NO_CONDITION,
     backend: Backend = None,
-    out: Out = None,
+    out: ImagesOut = None,
     trace: Trace = None,
+    every: EveryFlag = None,
+    fps: Fps = None,
+    look: Look = AS_USUAL,
     json: Json = False,
 ) -> None:
     """Fill in the unknown part of images. A row of the picture: the image, what is known of it (the rest hatched), its completions.
@@ -113,14 +153,18 @@ def complete(
     from ..generation import complete_frames
     from ..memory import ask
     from ..particles import effective_size, log_evidence
-    from ..pictures.animations import frame_sheet, save_animation
-    from ..pictures.sheets import completion_sheet, save_picture
+    from ..pictures.sheets import completion_sheet, image_scale
     from ..raster import RasterModel
 
-    check_suffix("--out", out, ".png")
-    check_suffix("--trace", trace, ".gif")
+    page = look.page()
+    check_images_out(out)
+    check_trace(trace, fps, every, page)
+    shown_every = every_of(every)
     network = load_model(model)
-    video = network.spec.frames > 1
+    spec, video = network.spec, network.spec.frames > 1
+    check_folder(out, spec)
+    if every is not None and video:
+        raise ValueError("--every: of videos the animation plays them, frame by frame; leave it out")
     if context is not None and not video:
         raise ValueError(f"--context: {model} draws still images; use --known")
     context, mask = known_part(network.spec, known, context)
@@ -140,23 +184,36 @@ def complete(
     x = dataset.images.long()
     condition = condition_for(network, len(x), conditions, dataset)
     ask(f"--num-samples {num_samples:,}", len(x) * num_samples * network.spec.size * BYTES, "ask for fewer")
-    frames, log_weights = [], None
+    if out or trace:
+        page.check(len(x) * (2 + num_samples) * spec.frames, spec.height, spec.width)
+    log_weights, together = None, len(x) * num_samples
     if len(x) * num_samples > MAX_BATCH and (trace is None or video):
         found = rastrum.complete(network, x, mask, condition, num_samples, temperature, seed, particles, backend)  # pyright: ignore
         values, log_weights = found if isinstance(found, tuple) else (found, None)
         values = values.long().unflatten(0, (len(x), num_samples)) if num_samples == 1 else values.long()
     else:
-        walked = complete_frames(network, x, mask, condition, num_samples, temperature, seed, particles, backend=backend)
-        frames = draw(walked, len(x) * num_samples, trace is not None and not video)
+        bars = with_bars(network, shown_every, together)
+
+        def walk(stride: Any) -> Iterator[Frame]:
+            how = {"backend": backend, "probabilities": bars, "every": stride}
+            return complete_frames(network, x, mask, condition, num_samples, temperature, seed, particles, **how)  # pyright: ignore
+
+        if trace is None or video:
+            frames = draw(walk("row"), together, keep=False)
+        else:
+            frames = save_walk(network, walk, together, shown_every, bars, page, num_samples, num_samples, trace, fps)
         values = last_values(frames).unflatten(0, (len(x), num_samples))
         log_weights = frames[-1].info.get("log_weights")
     if video:
-        draw_videos(network, x, values, condition, "truth" if whole else "known", context, out, trace)
-    else:
-        if out is not None:
-            save_picture(completion_sheet(x / (network.spec.levels - 1), mask, values / (network.spec.levels - 1)), out)
-        if trace is not None:
-            save_animation((frame_sheet(frame, num_samples, order=network.order) for frame in frames), trace)
+        draw_videos(network, x, values, condition, "truth" if whole else "known", context, out, trace, page, fps)
+    elif out is not None:
+        given, drawn = x / (spec.levels - 1), values / (spec.levels - 1)
+        usual = image_scale(None, spec.height, spec.width)
+
+        def draw_sheet(scale: int | None, unit: float | None) -> Picture:
+            return completion_sheet(given, mask, drawn, scale, unit=unit)
+
+        save_images(out, page, draw_sheet, usual, lambda: values.flatten(0, 1), spec)
     share = float(mask.expand(1, *network.spec.shape).float().mean())
     result = {"model": model, **loaded.facts, "count": len(x), "num_samples": num_samples, "known": share, "seed": seed}
     result |= {**paths(out, trace), "particles": particles}
@@ -190,7 +247,16 @@ def known_part(spec: ImageSpec, known: str | None, context: int | None) -> tuple
 
 
 def draw_videos(
-    network: RasterModel, x: Tensor, values: Tensor, condition: Tensor | None, name: str, context: int, out: Path | None, trace: Path | None
+    network: RasterModel,
+    x: Tensor,
+    values: Tensor,
+    condition: Tensor | None,
+    name: str,
+    context: int,
+    out: str | None,
+    trace: Path | None,
+    page: Page,
+    fps: float | None,
 ) -> None:
     """Write pictures of completed videos.
 
@@ -200,26 +266,34 @@ def draw_videos(
     condition: one per video, or None.
     name: what x is called; "truth" if all of it is there.
     context: number of known frames.
-    out: file of the strips of frames; None for none.
+    out: of the strips of frames, or of the completions themselves; None for none.
     trace: file of the animation, with the surprise of x if all of it is there; None for none.
+    page: how large they are.
+    fps: of the animation; None for the usual.
     """
     import torch
 
-    from ..pictures.sheets import save_picture
-    from ..pictures.videos import animate_rows, film_strips, save_video, surprise_colours
+    from ..pictures.sheets import image_scale
+    from ..pictures.videos import FPS, animate_rows, film_strips, surprise_colours
 
-    given, drawn = x / (network.spec.levels - 1), values / (network.spec.levels - 1)
+    spec = network.spec
+    given, drawn, usual = x / (spec.levels - 1), values / (spec.levels - 1), image_scale(None, spec.height, spec.width)
     if out is not None:
         rows = torch.cat([given[:, None], drawn], 1).flatten(0, 1)
         names = [name, *(str(k + 1) for k in range(drawn.shape[1]))] * len(x)
-        save_picture(film_strips(rows, names, context), out)
+
+        def draw_strips(scale: int | None, unit: float | None) -> Picture:
+            return film_strips(rows, names, context, scale, unit)
+
+        save_images(out, page, draw_strips, usual, lambda: values.flatten(0, 1), spec)
     if trace is not None:
         columns: dict[str, Tensor | np.ndarray] = {name: given}
         columns |= {f"drawn {k + 1}": completion for k, completion in enumerate(drawn.unbind(1))}
         if name == "truth":
             with torch.inference_mode():
                 columns["surprise"] = surprise_colours(network.log_prob_map(x, condition))
-        save_video(animate_rows(list(columns.values()), list(columns)), trace)
+        films = page.animation(lambda scale, unit: animate_rows(list(columns.values()), list(columns), scale, unit), usual)
+        save_film(trace, films, fps or FPS, 1 / (fps or FPS))
 
 
 def reconstruct(
@@ -232,8 +306,10 @@ def reconstruct(
     binarise: Binarise = None,
     seed: Annotated[int, arg(help="same seed, same strokes")] = 0,
     conditions: Conditions = NO_CONDITION,
-    out: Out = None,
+    out: ImagesOut = None,
     trace: Trace = None,
+    fps: Fps = None,
+    look: Look = AS_USUAL,
     json: Json = False,
 ) -> None:
     """Let a canvas model redraw images. A row of the picture: the image, then its canvas over time.
@@ -244,30 +320,43 @@ def reconstruct(
 
     import rastrum
 
-    from ..pictures.animations import reconstruction_sheet, reconstruction_strip, save_animation
-    from ..pictures.sheets import save_picture, sheet
+    from ..pictures.animations import reconstruction_sheet, reconstruction_strip
+    from ..pictures.sheets import image_scale, sheet
     from ..strokes import CanvasModel
 
-    check_suffix("--out", out, ".png")
-    check_suffix("--trace", trace, ".gif")
+    page = look.page()
+    check_images_out(out)
+    check_trace(trace, fps, None, page)
     network = load_model(model)
+    check_folder(out, network.spec)
     if not isinstance(network, CanvasModel):
         raise ValueError(f"{model} decides pixel by pixel and cannot reconstruct; use complete, or a canvas model such as draw")
     loaded = load_images(network, model, data, images, split, count, binarise, skip_broken=skip_broken)
     dataset = loaded.dataset
     x = dataset.images.long()
+    if out or trace:
+        page.check(len(x) * 11, network.spec.height, network.spec.width)
     condition = condition_for(network, len(x), conditions, dataset)
     frames = draw(rastrum.reconstruct(network, x, condition, seed), len(x), keep=True)
-    target = x / (network.spec.levels - 1)
-    if out is not None and len(x) == 1:
-        save_picture(reconstruction_strip(target[0], frames, 0), out)
-    elif out is not None:
+    spec, target = network.spec, x / (network.spec.levels - 1)
+    usual = image_scale(None, spec.height, spec.width)
+    if out is not None:
         shown = sorted({round(i * (len(frames) - 1) / 9) for i in range(10)})
-        rows = torch.stack([target, *(frames[i].images for i in shown)], 1).float()
-        save_picture(sheet(rows.flatten(0, 1), len(shown) + 1, None, None, ["image", *map(str, shown)]), out)
+        rows = torch.stack([target, *(frames[i].images for i in shown)], 1).float().flatten(0, 1)
+
+        def draw_sheet(scale: int | None, unit: float | None) -> Picture:
+            if len(x) == 1:
+                return reconstruction_strip(target[0], frames, 0, scale, unit=unit)
+            return sheet(rows, len(shown) + 1, scale, None, ["image", *map(str, shown)], unit)
+
+        save_images(out, page, draw_sheet, usual, lambda: (frames[-1].images * (spec.levels - 1)).round().long(), spec)
     if trace is not None:
         limit = max(float(frame.info["write_patch"].mean(1).abs().max()) for frame in frames[1:])
-        save_animation((reconstruction_sheet(target, frame, limit) for frame in frames[1:]), trace, fps=6)
+
+        def draw_frame(frame: Any, scale: int | None, unit: float | None) -> Picture:
+            return reconstruction_sheet(target, frame, limit, scale, unit)
+
+        save_film(trace, page.frames(draw_frame, iter(frames[1:]), usual), fps or 6)
     error = float((frames[-1].images - target).square().mean())
     kl = sum(float(frame.info["kl"].mean()) for frame in frames if "kl" in frame.info)
     result = {"model": model, **loaded.facts, "count": len(x), "strokes": len(frames) - 1, "squared_error": error, "kl_nats": kl}
@@ -287,11 +376,98 @@ def draw(frames: Iterator[Frame], count: int, keep: bool) -> list[Frame]:
     keep: whether all frames are kept, or only the last.
     """
     kept: list[Frame] = []
+    for frame in reported(frames, count):
+        kept = [*kept, frame] if keep else [frame]
+    return kept
+
+
+def with_bars(network: Model, every: Every | None, count: int) -> bool:
+    """Whether an animation shows the probabilities of the values that are drawn; a line says why not, where they were asked for.
+
+    network: the model.
+    every: the flag, None for none.
+    count: number of images.
+    """
+    from ..pictures.decisions import MOST_LEVELS
+    from ..raster import RasterModel
+
+    if every is None:
+        return False
+    reason = None
+    if not isinstance(network, RasterModel):
+        reason = "the model draws stroke by stroke, its decisions are not values of pixels"
+    elif network.spec.levels > MOST_LEVELS:
+        reason = f"they are drawn for up to {MOST_LEVELS} levels, this model has {network.spec.levels}"
+    elif network.spec.channels not in (1, 3):
+        reason = f"they are drawn for grey and RGB, this model has {network.spec.channels} channels"
+    elif count > WITH_BARS:
+        reason = f"they are drawn for up to {WITH_BARS} images, these are {count}; ask for fewer"
+    if reason is not None:
+        messages.print(f"--every: without the bars of probabilities: {reason}")
+    return reason is None
+
+
+def save_walk(
+    network: Model,
+    walk: Callable[[Any], Iterator[Frame]],
+    count: int,
+    every: Every | None,
+    bars: bool,
+    page: Page,
+    columns: int | None,
+    grid: int | None,
+    trace: Path,
+    fps: float | None,
+) -> list[Frame]:
+    """Write the animation of a walk while it goes on.
+
+    network: the model.
+    walk: its Frames, for a value of ``every``.
+    count: number of images.
+    every: the flag, None for a frame per row or stroke.
+    bars: whether to show what each value was drawn from.
+    page: how large the animation is.
+    columns, grid: images per row with bars and without; None for the usual.
+    trace: the file.
+    fps: the flag.
+
+    Returns the last Frame.
+    """
+    from ..pictures.animations import frame_sheet
+    from ..pictures.decisions import WIDE, decision_sheet, moments, usual_scale
+    from ..pictures.sheets import image_scale
+    from ..raster import RasterModel
+
+    spec, kept = network.spec, []
+    stride = every if isinstance(every, int) else spec.channels * (1 if every == "pixel" else spec.width)
+    frames = -(-spec.size // stride)
+    if not isinstance(network, RasterModel):                              # strokes, not values
+        stride = every if isinstance(every, int) else 1
+        frames = -(-getattr(network, "steps", 1) // stride)
+    walked = keep_last(reported(walk(stride), count), kept)
+    if bars and every is not None:
+        across = columns or page.columns(count, spec.height, round(spec.width + WIDE * max(spec.height, spec.width)))
+
+        def draw_moment(moment: Any, scale: int | None, unit: float | None) -> Picture:
+            return decision_sheet(moment, spec, across, scale, unit)
+
+        pictures = page.frames(draw_moment, moments(walked, spec, every), usual_scale(spec))
+    else:
+
+        def draw_frame(frame: Any, scale: int | None, unit: float | None) -> Picture:
+            return frame_sheet(frame, grid, scale, order_of(network), unit)
+
+        pictures = page.frames(draw_frame, walked, image_scale(None, spec.height, spec.width))
+    save_film(trace, pictures, rate_of(frames, fps))
+    return kept
+
+
+def reported(frames: Iterator[Frame], count: int) -> Iterator[Frame]:
+    """The same frames, with a progress bar; count: number of images."""
     with progress("drawing", max(count, 1), "images") as report:
         for frame in frames:
             report(frame.fraction * count)
-            kept = [*kept, frame] if keep else [frame]
-    return kept
+            yield frame
 
 
 def draw_in_parts(
@@ -378,7 +554,7 @@ def as_text(image: Tensor, spec: ImageSpec) -> str:
     return "\n".join("".join(2 * shades[int(v * (len(shades) - 1) + 0.5)] for v in row) for row in grey.tolist())
 
 
-def paths(out: Path | None, trace: Path | None) -> dict[str, str | None]:
+def paths(out: str | None, trace: Path | None) -> dict[str, str | None]:
     """The files written, for JSON.
 
     out, trace: the flags, or None.
@@ -386,7 +562,7 @@ def paths(out: Path | None, trace: Path | None) -> dict[str, str | None]:
     return {"out": out and str(out), "trace": trace and str(trace)}
 
 
-def written(title: str, *files: Path | None) -> list[str]:
+def written(title: str, *files: str | Path | None) -> list[str]:
     """Lines that name the files written.
 
     title: the first line.

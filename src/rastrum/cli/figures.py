@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
+from .output import AS_USUAL, Look, named
 from .show import NO_CONDITION, ConditionFlags, Conditions, Json, answer, condition_for, load_model, progress
 from .source import Binarise, Count, Data, Images, SkipBroken, Split, load_images
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from ..data.dataset import Dataset
     from ..model import Model
+    from ..pictures.page import Page
 
 
 def figures(
@@ -30,20 +32,26 @@ def figures(
     binarise: Binarise = None,
     seed: Annotated[int, arg(help="same seed, same pictures")] = 0,
     conditions: Conditions = NO_CONDITION,
+    kind: Annotated[Literal["png", "webp", "svg", "pdf"], arg(name="format", help="of the pictures")] = "png",
+    animation: Annotated[Literal["gif", "webp", "mp4"], arg(help="format of the animation")] = "gif",
+    look: Look = AS_USUAL,
     json: Json = False,
 ) -> None:
     """Draw the pictures that explain trained models.
 
-    For a canvas model: steps.png, drawing.gif, kl.png, hierarchy.png, samples.png, and with attention filters.png and filter-banks.png.
-    For a raster model: samples.png, completions.png, surprise.png, context.png. Several models of one image size are also compared: in
-    betas.png if each has a β of its own, else in models.png, and canvas models, stroke by stroke, in over-time.png. The rate is the KL of
-    the latents, the PSNR that of images redrawn from them.
+    With the usual formats, for a canvas model: steps.png, drawing.gif, kl.png, hierarchy.png, samples.png, and with attention filters.png
+    and filter-banks.png; for a raster model: samples.png, completions.png, surprise.png, context.png. Several models of one image size are
+    also compared: in betas.png if each has a β of its own, else in models.png, and canvas models, stroke by stroke, in over-time.png. The
+    rate is the KL of the latents, the PSNR that of images redrawn from them.
     """
     from ..files import write_files
-    from ..pictures.figures import beta_of, by_beta, comparison, over_time
-    from ..pictures.sheets import encode_picture
+    from ..pictures.figures import beta_of, by_beta, draw_comparison, draw_over_time, large
+    from ..pictures.films import require_encoder
+    from ..pictures.sheets import image_scale
     from ..strokes import CanvasModel
 
+    page, ending = look.page(), f".{kind}"
+    require_encoder(f".{animation}")
     if not models:
         raise ValueError("figures: which models? Give folders of saved models, or rastrum/NAME")
     if out.exists() and not out.is_dir():
@@ -54,6 +62,8 @@ def figures(
     if len(set(sizes.values())) > 1:
         listed = ", ".join(f"{name} {size}" for name, size in sizes.items())
         raise ValueError(f"figures: models are compared on images of one size, these have {listed}; give them one at a time")
+    for network in networks.values():
+        page.check(64, network.spec.height, network.spec.width)
     found, measures, imagined, loaded = {}, {}, {}, {}
     for name, model in zip(names, models, strict=True):
         network = networks[name]
@@ -64,17 +74,21 @@ def figures(
         values, measured = measure_all(network, dataset, condition, seed)
         if measured is not None:
             measures[name] = measured
-        files = draw_all(network, dataset, condition, conditions, seed, measured)
+        with named():
+            files = draw_all(network, dataset, condition, conditions, seed, measured, page, ending, f".{animation}")
         write_files(folder, files)
         imagined[name] = condition_for(network, 64, conditions, dataset, in_turn=True)
         found[name] = {"model": model, **loaded[name].facts, "images": len(dataset), "beta": beta_of(network),
                        **values, "files": [str(folder / file) for file in files]}  # fmt: skip
     together: dict[str, bytes] = {}
     if len(models) > 1:
-        name = "betas.png" if by_beta(networks) else "models.png"
-        together[name] = encode_picture(comparison(networks, measures, imagined, seed))
+        name, spec = f"betas{ending}" if by_beta(networks) else f"models{ending}", next(iter(networks.values())).spec
+        with named():
+            draw = draw_comparison(networks, measures, imagined, seed)
+            together[name] = page.encode(draw, image_scale(None, spec.height, spec.width), ending)
         if canvas_models := {name: network for name, network in networks.items() if isinstance(network, CanvasModel)}:
-            together["over-time.png"] = encode_picture(over_time(canvas_models, imagined, seed))
+            with named():
+                together[f"over-time{ending}"] = page.encode(draw_over_time(canvas_models, imagined, seed), large(spec), ending)
         write_files(out, together)
     compared = [str(out / name) for name in together]
     files = [file for row in found.values() for file in row["files"]] + compared
@@ -92,7 +106,15 @@ def short_names(models: tuple[str, ...]) -> list[str]:
 
 
 def draw_all(
-    network: Model, dataset: Dataset, condition: Any, conditions: ConditionFlags, seed: int, measured: Any
+    network: Model,
+    dataset: Dataset,
+    condition: Any,
+    conditions: ConditionFlags,
+    seed: int,
+    measured: Any,
+    page: Page,
+    ending: str,
+    film: str,
 ) -> dict[str, bytes]:
     """The files by name, drawn with a progress bar.
 
@@ -102,6 +124,8 @@ def draw_all(
     conditions: flags that say the conditions of new images.
     seed: of all that is drawn.
     measured: ``Measures`` of a canvas model, else None.
+    page, ending: how large pictures are, and of which kind.
+    film: ending of the animation.
     """
     from ..pictures.figures import CANVAS_FIGURES, RASTER_FIGURES, RASTER_SHEET, SHEET, canvas_figures, raster_figures
     from ..raster import RasterModel
@@ -109,10 +133,12 @@ def draw_all(
 
     x, files = dataset.images.long(), {}
     if isinstance(network, RasterModel):
-        walk = raster_figures(network, x, condition, condition_for(network, RASTER_SHEET, conditions, dataset, in_turn=True), seed)
+        drawn = condition_for(network, RASTER_SHEET, conditions, dataset, in_turn=True)
+        walk = raster_figures(network, x, condition, drawn, seed, page, ending)
     else:
         assert isinstance(network, CanvasModel)
-        walk = canvas_figures(network, x, condition, condition_for(network, SHEET, conditions, dataset, in_turn=True), seed, measured)
+        drawn = condition_for(network, SHEET, conditions, dataset, in_turn=True)
+        walk = canvas_figures(network, x, condition, drawn, seed, measured, page, ending, film)
     with progress("drawing", len(RASTER_FIGURES if isinstance(network, RasterModel) else CANVAS_FIGURES), "figures") as report:
         for name, content in walk:
             files[name] = content

@@ -7,11 +7,12 @@ import io
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import arg
 
 from .likelihood import Ensemble, Trajectories, conditioned
+from .output import AS_USUAL, Look
 from .show import NO_CONDITION, Conditions, Json, ModelName, answer, check_writable, conditions_in, load_model, progress
 from .source import Binarise, Data, Images, SkipBroken, Split, load_images
 from .surprise import ON_A_SHEET, check_folder, is_folder, picture_names, save_each, save_sheet
@@ -28,6 +29,7 @@ COLUMNS = {
     "nats": ("nats", "{:.2f}"), "bits_per_dim": ("bits/dim", "{:.4f}"), "z": ("z", "{:+.2f}"), "png_bits": ("PNG bits", "{:.0f}"),
     "z_corrected": ("z less PNG", "{:+.2f}"), "p": ("p", "{:.4f}"),
 }  # fmt: skip
+RANKS = {"less-png": "bits less PNG bits", "bits": "bits"}
 
 
 def score(
@@ -43,20 +45,25 @@ def score(
     conditions: Conditions = NO_CONDITION,
     ensemble: Ensemble = False,
     surprise: Annotated[Path | None, arg(metavar="X.png|FOLDER", help="write where each image surprises a raster model: a sheet of up to "
-                                         f"{ON_A_SHEET} images, in bits per pixel, for videos also X.gif, which plays them; or a folder "
+                                         f"{ON_A_SHEET} images, in bits per pixel, as .png, .webp, .svg or .pdf, for videos also X.gif, "
+                                         "X.webp or X.mp4, which plays them; or a folder "
                                          "with a picture of every image, named after it, all on one colour scale")] = None,
     table: Annotated[Path | None, arg(name="csv", metavar="X.csv", help="write a row per image, in order: name and all scores")] = None,
     reference: Annotated[str | None, arg(metavar="NAME", help="data set of usual images: each image also gets z, its distance from their "
                                          "mean in their standard deviations, by its bits and by its bits less those of its PNG, and p, the "
-                                         "share of usual images that surprise at least as much: (1 + their number) / (1 + all), by bits "
-                                         "less PNG bits, one-sided")] = None,
+                                         "share of usual images that surprise at least as much: (1 + their number) / (1 + all), "
+                                         "one-sided, by what --rank-by says")] = None,
     reference_split: Annotated[str, arg(help="of the reference set: train, test, test[:100], …")] = "test",
     reference_count: Annotated[int, arg(help="a fixed random subset of the reference set of this many images")] = 500,
+    rank_by: Annotated[Literal["less-png", "bits"], arg(help="what p and the alarm compare: bits less PNG bits, which finds images of "
+                                                        "another kind whether they are simple or complex, or bits alone, which finds "
+                                                        "those that are more complex than usual")] = "less-png",
     alarm: Annotated[float | None, arg(metavar="RATE", help="decide: an image is unusual where its p is at most RATE, such as 0.05, which "
                                        "is then the rate of false alarms; needs --reference or --detector")] = None,
     save_detector: Annotated[Path | None, arg(metavar="X.json", help="keep the scores of the reference, to be used again")] = None,
     detector: Annotated[Path | None, arg(metavar="X.json", help="instead of --reference: what --save-detector wrote, with the same model "
                                          "and preprocessing")] = None,
+    look: Look = AS_USUAL,
     json: Json = False,
 ) -> None:
     """Log-probability of each image: exact nats for a raster model, a lower bound for a canvas model; and bits/dim.
@@ -71,10 +78,15 @@ def score(
     from ..protocol import bits_per_dim
     from ..raster import RasterModel
 
+    page = look.page()
     network = load_model(model)
     own, size = read_origin(model).data, network.spec.size
     pictures_of_each = surprise is not None and is_folder(surprise, network.spec.frames > 1)
     network.require_likelihood()
+    if surprise is not None:
+        page.check(2 * network.spec.frames, network.spec.height, network.spec.width)
+    elif look != AS_USUAL:
+        raise ValueError("--scale, --size and --title: they are for a picture; give --surprise X.png")
     if surprise is not None and not isinstance(network, RasterModel):
         raise ValueError(f"--surprise: {model} has a bound for whole images only; a surprise map needs a raster model")
     if surprise is not None and ensemble:
@@ -139,25 +151,25 @@ def score(
         new = scores(network.spec, x, nats)
         if len(usual) > 1:
             columns["z"], columns["z_corrected"] = (z.tolist() for z in usual.z_scores(new))
-        columns |= {"png_bits": new.complexity.tolist(), "p": usual.p_values(new).tolist()}
+        columns |= {"png_bits": new.complexity.tolist(), "p": usual.p_values(new, rank_by).tolist()}
         areas = {"bits": auroc(usual.usual.bits, new.bits), "corrected": auroc(usual.usual.corrected, new.corrected)}
-        result |= {"reference_images": len(usual), "auroc": areas}
+        result |= {"reference_images": len(usual), "auroc": areas, "rank_by": rank_by}
         unusual = (
             f"z: standard deviations above the mean of {len(usual)} images of {usual.reference}; an image here scores above one "
             f"there with chance {areas['bits']:.3f} by bits, {areas['corrected']:.3f} less PNG"
         )
         if alarm is not None:
             columns["alarm"] = [p <= alarm for p in columns["p"]]
-            order = new.corrected.argsort(descending=True, stable=True).tolist()
+            order = new.ranked(rank_by).argsort(descending=True, stable=True).tolist()
             result |= {"alarm_rate": alarm, "alarms": sum(columns["alarm"])}
     if surprise is not None and isinstance(network, RasterModel):
         if pictures_of_each:
-            save_each(network, dataset, surprise, pictures)
+            save_each(network, dataset, surprise, pictures, page)
             columns["surprise"] = [str(surprise / picture) for picture in pictures]
         else:
             import torch
 
-            save_sheet(network, dataset.select(torch.tensor(order[:ON_A_SHEET])), surprise)
+            save_sheet(network, dataset.select(torch.tensor(order[:ON_A_SHEET])), surprise, page)
     records = [{"name": name, **dict(zip(columns, row, strict=True))} for name, *row in zip(names, *columns.values(), strict=True)]
     if table is not None:
         write_csv(table, records)
@@ -177,7 +189,7 @@ def score(
     lines = [f"{model} on {loaded.text}", average]
     lines += [unusual] if unusual else []
     if usual is not None and alarm is not None:
-        lines.append(f"{result['alarms']} of {len(x)} images are unusual: p at most {alarm:g}, one-sided, by bits less PNG bits")
+        lines.append(f"{result['alarms']} of {len(x)} images are unusual: p at most {alarm:g}, one-sided, by {RANKS[rank_by]}")
     more = len(x) - ROWS
     if more > 0:
         lines.insert(0, f"… and {more:,} more{'' if table is not None else '; --csv X.csv writes all of them'}")
@@ -218,8 +230,15 @@ def write_csv(path: Path, records: Sequence[dict[str, Any]]) -> None:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(records[0])
     for record in records:
-        writer.writerow([str(value).lower() if isinstance(value, bool) else value for value in record.values()])
+        writer.writerow([_cell(value) for value in record.values()])
     write_files(path.parent, {path.name: text.getvalue().encode()})
+
+
+def _cell(value: Any) -> Any:
+    """A value of a record as it stands in the table."""
+    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return f"./{value}"                                               # the same file, and no formula for a spreadsheet
+    return str(value).lower() if isinstance(value, bool) else value
 
 
 def without(reference: Dataset, scored: Dataset) -> Dataset:

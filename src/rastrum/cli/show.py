@@ -67,8 +67,6 @@ Backend: TypeAlias = Annotated[
     Literal["native", "torch", "naive"] | None,
     arg(help="what runs a raster model's steps; naive: a whole forward pass per decision; default: the fastest that works for the model"),
 ]
-Out: TypeAlias = Annotated[Path | None, arg(metavar="X.png", help="write the picture here")]
-Trace: TypeAlias = Annotated[Path | None, arg(metavar="X.gif", help="write an animation of the walk here")]
 
 messages = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
 

@@ -119,8 +119,14 @@ def described(name: str, split: str, options: DataOptions | None) -> str:
 
 
 def held_out(own: DataConfig) -> str:
-    """The split of ``own`` to score: what was not trained on; the final test set where training was watched on a validation set."""
-    return "test" if own.held_out.split("[")[0] == "validation" else own.held_out
+    """The split of ``own`` to score: what was not trained on; the final test set, if there is one, where training was watched on a
+    validation set."""
+    from ..data.folders import has_split
+    from ..data.sources import as_path
+
+    path = as_path(own.name)
+    final = path is None or not path.is_dir() or has_split(path, "test")
+    return "test" if own.held_out.split("[")[0] == "validation" and final else own.held_out
 
 
 def load_images(

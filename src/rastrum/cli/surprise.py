@@ -6,12 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from .output import ANIMATIONS, PICTURES, named, save_figure, save_film
 from .show import check_suffix, progress
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
     from ..data.dataset import Dataset
+    from ..pictures.formats import Picture
+    from ..pictures.page import Page
     from ..raster import RasterModel
 
 ON_A_SHEET = 64                # images; more are too small to see, and take minutes to draw
@@ -20,14 +24,17 @@ ON_A_SHEET = 64                # images; more are too small to see, and take min
 def is_folder(path: Path, video: bool) -> bool:
     """Whether a picture of each image is asked for.
 
-    path: a folder, or a name without ending; or of a sheet, .png, or for videos .gif too.
+    path: a folder, or a name without ending; or of a sheet, .png, .webp, .svg or .pdf, or for videos an animation.
     video: whether the images are videos.
 
     Raises ``ValueError`` for any other ending.
     """
     if path.is_dir() or (not path.suffix and not path.exists()):
         return True
-    check_suffix("--surprise", path, ".png", *([".gif"] if video else []))
+    from ..pictures.films import require_encoder
+
+    check_suffix("--surprise", path, *dict.fromkeys((*PICTURES, *(ANIMATIONS if video else ()))))
+    require_encoder(path.suffix.lower())
     return False
 
 
@@ -85,38 +92,44 @@ def log_prob_maps(network: RasterModel, dataset: Dataset) -> Tensor:
     return torch.cat(parts)
 
 
-def save_sheet(network: RasterModel, dataset: Dataset, path: Path) -> None:
-    """Write images above their surprise, in bits per pixel on one scale; for videos X.gif plays them.
+def save_sheet(network: RasterModel, dataset: Dataset, path: Path, page: Page) -> None:
+    """Write images above their surprise, in bits per pixel on one scale; for videos X.gif, X.webp or X.mp4 plays them.
 
     network: the model.
     dataset: the images.
-    path: X.png or X.gif.
+    path: of the picture or the animation.
+    page: how large it is.
     """
     from ..pictures.plots import surprise_map
-    from ..pictures.sheets import save_picture
-    from ..pictures.videos import animate_rows, save_video, surprise_colours
+    from ..pictures.sheets import image_scale
+    from ..pictures.videos import FPS, animate_rows, surprise_colours
 
-    nats, pictures, frames = log_prob_maps(network, dataset), dataset.images / (network.spec.levels - 1), network.spec.frames
-    if path.suffix.lower() == ".gif":
-        save_video(animate_rows([pictures, surprise_colours(nats)], ["truth", "surprise"]), path)
-    elif frames > 1:
-        save_picture(surprise_map(pictures.flatten(0, 1), nats.flatten(0, 1), frames), path)
+    nats, pictures, spec = log_prob_maps(network, dataset), dataset.images / (network.spec.levels - 1), network.spec
+    if spec.frames > 1 and path.suffix.lower() in ANIMATIONS:
+        videos = [pictures, surprise_colours(nats)]
+        films = page.animation(
+            lambda scale, unit: animate_rows(videos, ["truth", "surprise"], scale, unit), image_scale(None, spec.height, spec.width)
+        )
+        save_film(path, films, FPS, 1 / FPS)
+    elif spec.frames > 1:
+        save_figure(path, page, surprise_map(pictures.flatten(0, 1), nats.flatten(0, 1), spec.frames))
     else:
-        save_picture(surprise_map(pictures, nats), path)
+        save_figure(path, page, surprise_map(pictures, nats, page.columns(len(pictures), 2 * spec.height, spec.width) or 8))
 
 
-def save_each(network: RasterModel, dataset: Dataset, folder: Path, pictures: Sequence[str]) -> None:
+def save_each(network: RasterModel, dataset: Dataset, folder: Path, pictures: Sequence[str], page: Page) -> None:
     """Write a picture of each image: beside it, or for a video below it, its surprise. All have one colour scale.
 
     network: the model.
     dataset: the images.
     folder: made if need be.
     pictures: their names.
+    page: how large they are.
     """
     import numpy as np
 
     from ..files import write_files
-    from ..pictures.sheets import encode_picture, sheet
+    from ..pictures.sheets import image_scale, sheet
     from ..pictures.videos import surprise_colours
 
     nats, (frames, channels, height, width) = log_prob_maps(network, dataset), (network.spec.frames, *network.spec.shape[-3:])
@@ -126,5 +139,10 @@ def save_each(network: RasterModel, dataset: Dataset, folder: Path, pictures: Se
         x = (image / (network.spec.levels - 1)).view(frames, channels, height, width).numpy()
         x = x if channels == 3 else np.repeat(x[:, :1], 3, 1)
         colours = surprise_colours(surprise.view(frames, 1, height, width), brightest)
-        path = folder / name
-        write_files(path.parent, {path.name: encode_picture(sheet(np.concatenate([x, colours.clip(0, 1)]), max(2, frames)))})
+        path, both = folder / name, np.concatenate([x, colours.clip(0, 1)])
+
+        def draw(scale: int | None, unit: float | None, both: np.ndarray = both) -> Picture:
+            return sheet(both, max(2, frames), scale, unit=unit)
+
+        with named():
+            write_files(path.parent, {path.name: page.encode(draw, image_scale(None, height, width), ".png")})

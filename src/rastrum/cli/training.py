@@ -67,6 +67,10 @@ def train(argv: Sequence[str]) -> int | None:
     if data is not None:
         changed = replace(changed, data=replace(changed.data, name=data))
     if plain or data is not None:
+        from ..data.sources import split_to_watch
+
+        if "--data.held-out" not in _flags(rest):
+            changed = replace(changed, data=replace(changed.data, held_out=split_to_watch(changed.data.name)))
         changed = replace(changed, name=f"{name}-{re.sub(r'[^A-Za-z0-9.]+', '-', Path(changed.data.name).name).strip('-.')}")
 
     def settled(images: tuple[int, ...]) -> Recipe:
@@ -122,7 +126,7 @@ def _parsed(recipe: Recipe, rest: Sequence[str], about: str) -> Any:
 
 def _budget(run: RunConfig, minutes: float | None, words: Sequence[str]) -> RunConfig:
     """The budgets that were given replace those that were not."""
-    flags = {word.partition("=")[0].replace("_", "-") for word in words}
+    flags = _flags(words)
     given = {name for name in BUDGETS if f"--run.{name.replace('_', '-')}" in flags}
     if minutes is not None:
         if "minutes" in given:
@@ -131,6 +135,11 @@ def _budget(run: RunConfig, minutes: float | None, words: Sequence[str]) -> RunC
     if not any(getattr(run, name) is not None for name in given):        # --run.steps None takes one away
         return run
     return replace(run, **{name: None for name in BUDGETS if name not in given})
+
+
+def _flags(words: Sequence[str]) -> set[str]:
+    """The flags that were given, without their values."""
+    return {word.partition("=")[0].replace("_", "-") for word in words}
 
 
 def _recipes_of(system: str) -> str:

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from ..config import DataOptions
 from .arrays import SUFFIXES, levels_of, read_arrays
-from .folders import file_split, read_folder
+from .folders import file_split, has_split, read_folder
 from .options import requantise
 from .placed_digits import cluttered, halved, one_digit, spatial_maps, two_digits
 from .published import FILES, published
@@ -204,6 +204,17 @@ def as_path(name: str) -> Path | None:
         return None
     path = Path(name).expanduser()
     return path if path.exists() or path.suffix.lower() in SUFFIXES or "/" in name or os.sep in name else None
+
+
+def split_to_watch(name: str) -> str:
+    """The split to evaluate on while training: "validation" where the set is known to have one, else "test".
+
+    name: of the data set.
+    """
+    path = as_path(name)
+    if path is not None:
+        return "validation" if path.is_dir() and has_split(path, "validation") else "test"
+    return "validation" if "validation" in {**FILES.get(name, {}), **PATCHES.get(name, ({}, {}))[1]} else "test"
 
 
 def _path(path: Path, split: str) -> Source:

@@ -1,17 +1,21 @@
 """A self-contained HTML page of text, tables and pictures, for light and dark screens and for print.
 
-It loads nothing and has no script. Text is plain: it is escaped, and line breaks in it count as spaces.
+It loads nothing; its one script plays the animations. Text is plain: it is escaped, and line breaks in it count as spaces.
 """
 
 from __future__ import annotations
 
 import io
+import re
 from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from PIL import Image
+from PIL import Image, ImageSequence
+
+from ..pictures import player as players
+from ..pictures.player import player
 
 
 def text(words: str) -> str:
@@ -21,7 +25,7 @@ def text(words: str) -> str:
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG or GIF file with its caption; on paper, or for readers who want no motion, a still frame replaces an animation.
+    """A picture with its caption: a PNG; a GIF, which gets a player; or a chart in SVG, whose text and lines take the page's colours.
 
     data: the bytes of the file.
     title: what it shows, in one line.
@@ -34,24 +38,41 @@ class Picture:
 
     def html(self) -> str:
         """The picture as HTML."""
-        if self.data.startswith(b"GIF8"):
-            shown = self._image("gif", "moving", self.data) + self._image("png", "still", still(self.data))
-        else:
-            shown = self._image("png", "whole", self.data)
         caption = f"<figcaption><b>{escape(self.title)}.</b> {text(self.text)}</figcaption>"
-        return f'<figure><div class="scroll">{shown}</div>{caption}</figure>'
+        return f"<figure>{self._shown()}{caption}</figure>"
 
-    def _image(self, kind: str, use: str, data: bytes) -> str:
-        return f'<img class="{use}" src="data:image/{kind};base64,{b64encode(data).decode()}" alt="{escape(self.title)}">'
+    def _shown(self) -> str:
+        if self.data.startswith(b"GIF8"):
+            return player(*film(self.data), self.title)
+        if b"<svg" in self.data[:1000]:
+            return chart(self.data.decode(), self.title)
+        return f'<img src="data:image/png;base64,{b64encode(self.data).decode()}" alt="{escape(self.title)}">'
 
 
-def still(animation: bytes) -> bytes:
-    """The frame at three fifths of an ``animation``, bytes of a GIF, as the bytes of a PNG."""
-    with Image.open(io.BytesIO(animation)) as film:
-        film.seek(3 * (film.n_frames - 1) // 5)  # pyright: ignore[reportAttributeAccessIssue]
-        file = io.BytesIO()
-        film.convert("RGB").save(file, "PNG", optimize=True)
-    return file.getvalue()
+def film(animation: bytes) -> tuple[list[Image.Image], float]:
+    """The frames of an ``animation``, bytes of a GIF, and how many of them are shown in a second."""
+    with Image.open(io.BytesIO(animation)) as opened:
+        frames = [frame.convert("RGB") for frame in ImageSequence.Iterator(opened)]
+        opened.seek(0)
+        return frames, 1000 / opened.info.get("duration", 100)
+
+
+# Colours of a chart, and what stands for them on the page, which may be light or dark.
+CHART_COLOURS = {"#ffffff": "none", "#000000": "currentColor", "#0062aa": "var(--mark)", "#868e96": "var(--soft)", "#b0b0b0": "var(--line)"}
+
+
+def chart(svg: str, title: str) -> str:
+    """A chart as part of the page.
+
+    svg: as ``pictures.formats`` writes it.
+    title: what it shows, for readers who cannot see it.
+    """
+    drawn = re.sub(r"<metadata>.*?</metadata>| xmlns(:xlink)?=\"[^\"]*\"|<!--.*?-->", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    for colour, of_page in CHART_COLOURS.items():
+        drawn = drawn.replace(colour, of_page)
+    name = re.sub(r"\W+", "-", title.lower())                             # two charts on a page have the same names of their parts
+    drawn = re.sub(r'( id="|url\(#|href="#)', rf"\1{name}-", drawn)
+    return drawn.replace("<svg", f'<svg class="chart" role="img" aria-label="{escape(title)}"', 1)
 
 
 @dataclass(frozen=True)
@@ -111,15 +132,18 @@ p { margin: .6rem 0; }
 .note, footer { font-size: .875rem; color: var(--soft); }
 .scroll { overflow-x: auto; }
 figure { margin: 1.25rem 0; padding: 1rem; background: var(--card); border: 1px solid var(--line); border-radius: .5rem; }
-figure img { display: block; margin: 0 auto; max-width: 100%; height: auto; border-radius: .2rem; }
+figure img, figure .chart { display: block; width: 100%; height: auto; border-radius: .2rem; }
+.chart text { fill: currentColor; }
 figcaption { margin-top: .75rem; font-size: .925rem; }
-figure img.still { display: none; }
-@media print, (prefers-reduced-motion: reduce) { figure img.still { display: block; } figure img.moving { display: none; } }
 table { border-collapse: collapse; width: 100%; margin: 1rem 0 .5rem; font-variant-numeric: tabular-nums; font-size: .95rem; }
 th, td { padding: .4rem .6rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; white-space: normal; }
 th { font-weight: 600; color: var(--soft); }
 .strong td { font-weight: 650; color: var(--mark); }
+@media (max-width: 32rem) {
+  body { padding: 1.25rem .75rem 2.5rem; }
+  figure { margin-inline: -.75rem; padding: .75rem; border-inline: 0; border-radius: 0; }
+  table { font-size: .85rem; } th, td { padding: .35rem .3rem; } td:last-child, th:last-child { white-space: normal; } }
 footer { margin-top: 3rem; padding-top: 1rem; border-top: 1px solid var(--line); }
 @media print {
   :root { --paper: #fff; --text: #000; --soft: #444; --line: #ccc; --card: #fff; --mark: #004a80; }
@@ -140,7 +164,7 @@ def page(title: str, lead: str, sections: Sequence[Section], footer: Sequence[st
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>\n{STYLE}\n</style>\n</head>\n<body>\n<header><h1>{escape(title)}</h1>"
+        f"<title>{escape(title)}</title>\n<style>\n{STYLE}\n{players.STYLE}\n</style>\n</head>\n<body>\n<header><h1>{escape(title)}</h1>"
         f'<p class="lead">{text(lead)}</p></header>\n<main>\n' + "\n".join(section.html() for section in sections) + "\n</main>\n"
-        f"<footer>{foot}</footer>\n</body>\n</html>\n"
+        f"<footer>{foot}</footer>\n<script>\n{players.SCRIPT}\n</script>\n</body>\n</html>\n"
     )

@@ -12,6 +12,7 @@ import torch
 
 from .. import __version__
 from ..data.sources import NOTICES
+from .bundled import CLASSES, DRAW, RASTER
 from .html import Picture, Section, Table, page
 
 NAMES = {"gated": "Gated PixelCNN", "draw": "DRAW", "plain": "DRAW without attention"}
@@ -83,6 +84,7 @@ def write_page(
     spec = trained["gated"].model.spec
     minutes = sum(t.seconds for t in trained.values()) / 60
     sections = [
+        Section("Models that come with the package", _bundled(files)),
         Section("What one decision means", _decisions(files, digits, minutes, spec, trained["draw"].model.steps)),
         Section("Pixel by pixel: Gated PixelCNN", _pixels(files, held_out)),
         Section("Stroke by stroke: DRAW", _strokes(files)),
@@ -98,6 +100,37 @@ def write_page(
     return page("Pictures, one decision at a time", lead, sections, footer)
 
 
+def _bundled(files: Mapping[str, bytes]) -> list[str | Picture]:
+    return [
+        f"""First, what longer training on one core gives: models of 28x28 black and white pixels that are bundled with Rastrum, and drew
+        these pictures just now. Below, the same from the beginning, on smaller pictures. ({", ".join((RASTER, CLASSES, DRAW))})""",
+        Picture(
+            files["bundled-rows.gif"],
+            "Pixel by pixel",
+            """A Row LSTM is given a class, nought to nine, and draws each digit row by row, one decision for every pixel. Pause, and step
+            through the rows: hatched pixels do not exist yet.""",
+        ),
+        Picture(
+            files["bundled-samples.png"],
+            "Fifty samples",
+            """A Gated PixelCNN that is given nothing. The samples are neither selected nor smoothed.""",
+        ),
+        Picture(
+            files["bundled-copies.gif"],
+            "Stroke by stroke",
+            """DRAW redraws the ten digits from above, which it never saw: it looks at each, and writes on an empty canvas through the green
+            window, 16 times. The canvas shows the probability of white.""",
+        ),
+        Picture(
+            files["bundled-strokes.png"],
+            "A four, stroke by stroke",
+            """From left to right: where the model looks (red), the glimpse that it gets there, what the canvas lacks (blue) or has too much
+            (orange), the stroke, and the canvas with the window of the stroke (green). The first strokes place the digit, the later ones
+            trace it.""",
+        ),
+    ]
+
+
 def _decisions(files: Mapping[str, bytes], digits: int, minutes: float, spec: Any, strokes: int) -> list[str | Picture]:
     return [
         f"""Two machines on this page make pictures the way a hand does: one decision after another, looking at what is already there.
@@ -109,7 +142,7 @@ def _decisions(files: Mapping[str, bytes], digits: int, minutes: float, spec: An
         f"""For DRAW a decision is one stroke. In {strokes} strokes it adds light to a canvas and takes light away. What it decides is a
         handful of latent values, so the probability of a picture is only known to be at least some number: a bound.""",
         Picture(
-            files["decision.png"],
+            files["decision.svg"],
             "One decision",
             """Left, a held-out digit as far as it is known; hatched pixels do not exist yet. Right, what the model expects of the pixel in
             red; the red bar is the level that it has in truth. To draw a picture, roll dice with these odds and go on to the next pixel. To
@@ -139,7 +172,7 @@ def _pixels(files: Mapping[str, bytes], held_out: int) -> list[Picture]:
             then draws the missing pixels. Where the upper half is ambiguous, the six differ.""",
         ),
         Picture(
-            files["surprise.png"],
+            files["surprise.svg"],
             "Where the surprise is",
             f"""The four likeliest and the four least likely of {held_out} held-out digits, and the bits that each of their pixels costs.
             Empty ground costs next to nothing; the edges of a stroke, which could as well lie elsewhere, cost most. A digit written in an
@@ -192,7 +225,7 @@ def _scores(
         f"""Exact probabilities do more than count bits. Ask under which of the ten classes a held-out digit is likeliest, and the Gated
         PixelCNN, which was never trained to tell digits apart, names the right one for {right:.1%} of them.""",
         Picture(
-            files["learning.png"],
+            files["learning.svg"],
             "Learning",
             f"""Held-out bits/dim while the models train: {gated.seconds:.0f} seconds for the Gated PixelCNN, {draw.seconds:.0f} for DRAW.
             Dotted: what zlib and the histogram need.""",

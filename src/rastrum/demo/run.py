@@ -28,12 +28,15 @@ from ..files import write_files
 from ..generation import complete, generate, reconstruct, sample
 from ..pictures import animations, plots
 from ..pictures import sheets as pictures
+from ..pictures.films import encode_animation
+from ..pictures.formats import Drawing, encode
 from ..progress import only
 from ..protocol import bits_per_dim
 from ..raster import RasterModel
 from ..recipes import RECIPES, Recipe, build_model
 from ..strokes import CanvasModel
 from ..train import train
+from .bundled import bundled_pictures
 from .page import NAMES, Score, Trained, write_page
 
 SHARE = {"gated": 0.35, "draw": 0.4, "plain": 0.25}  # of the time for training
@@ -63,8 +66,8 @@ def run_demo(folder: str | Path = "demo", minutes: float = 2.0, seed: int = 0, q
         gated, draw, plain = (trained[name].model for name in SHARE)
         per_class = -class_log_probs(gated, held_out.images, held_out.classes)
         scores, right = _scores(digits, held_out, per_class, draw, plain)
-        files = {**_gated_pictures(gated, held_out, per_class, seed), **_draw_pictures(draw, plain, held_out, seed)}
-        files["learning.png"] = pictures.encode_picture(_learning(trained, scores))
+        files = bundled_pictures(seed) | _gated_pictures(gated, held_out, per_class, seed) | _draw_pictures(draw, plain, held_out, seed)
+        files["learning.svg"] = encode(_learning(trained, scores), ".svg")
         bar.update(drawing, total=1, completed=1)
     seconds = time.perf_counter() - begin
     page = write_page(files, scores, right, trained, len(digits), len(held_out), seconds, seed)
@@ -202,17 +205,17 @@ def _gated_pictures(model: RasterModel, held_out: Dataset, per_class: Tensor, se
     drawn = sample(model, 10 * classes, torch.arange(classes).repeat_interleave(10), seed=seed)
     walk = list(generate(model, classes, torch.arange(classes), seed=seed + 1, every="decision"))
     files = {
-        "samples.png": pictures.encode_picture(pictures.sheet(drawn / top, 10, 6, row_labels=digit)),
-        "pixels.gif": animations.encode_animation((animations.frame_sheet(f, 5, 14, model.order) for f in walk), fps=12, hold=3),
+        "samples.png": pictures.encode_picture(pictures.sheet(drawn / top, 10, 18, row_labels=digit)),
+        "pixels.gif": encode_animation((animations.frame_sheet(f, 5, 36, model.order) for f in walk), fps=12, hold=3),
         "completions.png": pictures.encode_picture(_completions(model, held_out, seed)),
-        "decision.png": pictures.encode_picture(_decision(model, held_out)),
+        "decision.svg": encode(_decision(model, held_out), ".svg"),
     }
     nats = per_class.gather(1, held_out.labels[:, None]).squeeze(1)  # pyright: ignore[reportOptionalSubscript]
     rank = nats.argsort()
     chosen = held_out.select(torch.cat([rank[:4], rank[-4:]]))
     with torch.no_grad():
         log_probs = model.log_prob_map(chosen.images, chosen.labels)
-    files["surprise.png"] = pictures.encode_picture(plots.surprise_map(chosen.images / top, log_probs))
+    files["surprise.svg"] = encode(plots.surprise_map(chosen.images / top, log_probs), ".svg")
     return files
 
 
@@ -227,11 +230,11 @@ def _completions(model: RasterModel, held_out: Dataset, seed: int) -> pictures.P
     guesses = torch.multinomial(log_p.softmax(1), count, True, generator=torch.Generator().manual_seed(seed))
     filled = complete(model, x.repeat_interleave(count, 0), known, guesses.flatten(), seed=seed).unflatten(0, (len(x), count))
     top = spec.levels - 1
-    return pictures.completion_sheet(x / top, known, filled / top, 6, [str(c) for c in range(classes)])
+    return pictures.completion_sheet(x / top, known, filled / top, 22, [str(c) for c in range(classes)])
 
 
 @torch.no_grad()
-def _decision(model: RasterModel, held_out: Dataset) -> pictures.Picture:
+def _decision(model: RasterModel, held_out: Dataset) -> Drawing:
     """The decision in the middle rows of a held-out three with the highest entropy."""
     labels, spec = held_out.labels, held_out.spec
     assert labels is not None
@@ -257,20 +260,20 @@ def _one_of_each(data: Dataset) -> Dataset:
 def _draw_pictures(draw: CanvasModel, plain: CanvasModel, held_out: Dataset, seed: int) -> dict[str, bytes]:
     chosen = _one_of_each(held_out)
     x, top = chosen.images, held_out.spec.levels - 1
-    files, originals = {}, pictures.tiles(x / top, 8)
+    files, originals = {}, pictures.tiles(x / top, 17)
     for name, model in (("draw-attention", draw), ("draw-no-attention", plain)):
         labels = None if model.condition_spec is None else chosen.labels
         walks = zip(generate(model, len(x), labels, seed=seed), reconstruct(model, x, labels, seed), strict=True)
-        cells = ([*animations.frame_tiles(imagined, 8), *animations.frame_tiles(copied, 8), *originals] for imagined, copied in walks)
-        movie = (pictures.arrange(moment, len(x), ["imagined", "copied", "original"]) for moment in cells)
-        files[f"{name}.gif"] = animations.encode_animation(movie, fps=3, hold=3)
+        cells = ([*animations.frame_tiles(imagined, 17), *animations.frame_tiles(copied, 17), *originals] for imagined, copied in walks)
+        movie = (pictures.arrange(moment, len(x), ["imagined", "copied", "original"], unit=17 / 8) for moment in cells)
+        files[f"{name}.gif"] = encode_animation(movie, fps=3, hold=3)
     labels = None if draw.condition_spec is None else chosen.labels
     frames, digit = list(reconstruct(draw, x, labels, seed)), 2
-    files["strokes.png"] = pictures.encode_picture(animations.reconstruction_strip(x[digit] / top, frames, digit, 8))
+    files["strokes.png"] = pictures.encode_picture(animations.reconstruction_strip(x[digit] / top, frames, digit, 15))
     return files
 
 
-def _learning(trained: dict[str, Trained], scores: list[Score]) -> pictures.Picture:
+def _learning(trained: dict[str, Trained], scores: list[Score]) -> Drawing:
     by_name = {score.name: score.bits for score in scores}
     levels = {"zlib": by_name["zlib, one stream of them all"], "histogram": by_name["histogram of each pixel, from the training digits"]}
     curves: dict[str, Any] = {NAMES[name] + (" (bound)" if name != "gated" else ""): t.curve for name, t in trained.items()}

@@ -1,24 +1,21 @@
-"""Pictures of a walk, frame by frame, and GIF files of them: what is decided, where a model reads and writes.
+"""Pictures of a walk, frame by frame: what is decided, where a model reads and writes. films.py makes files of them.
 
 Images, colours and hatching are those of ``sheets``. Shapes: N images, C channels, H, W height and width; B images of a frame.
 """
 
 from __future__ import annotations
 
-import io
 import math
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from PIL import Image
 
 from ..protocol import ArrayLike, Frame
-from .sheets import GREEN, Picture, arrange, as_array, draw_window, image_scale, signed_strokes, tiles, write_picture
-
-MAX_FPS = 50  # viewers slow down a GIF that asks for more
-
+from .films import encode_animation as encode_animation
+from .films import save_animation as save_animation
+from .sheets import GREEN, Picture, arrange, as_array, as_pictures, draw_window, image_scale, signed_strokes, tiles, unit_of
 
 # ── frames of a walk ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -46,14 +43,22 @@ def frame_tiles(frame: Frame, scale: int | None = None, order: ArrayLike | None 
     return [draw_window(cell, window, scale, GREEN) for cell, window in zip(cells, frame.window, strict=True)]
 
 
-def frame_sheet(frame: Frame, columns: int | None = None, scale: int | None = None, order: ArrayLike | None = None) -> Picture:
+def frame_sheet(
+    frame: Frame,
+    columns: int | None = None,
+    scale: int | None = None,
+    order: ArrayLike | None = None,
+    unit: float | None = None,
+) -> Picture:
     """The images of a frame in a grid, drawn as ``frame_tiles`` does.
 
     frame: of a walk, B images with 1 or 3 channels.
     columns: images per row; None (default): about a square.
     scale, order: as for ``frame_tiles``.
+    unit: of the gutters; None (default): in proportion to the images.
     """
-    return arrange(frame_tiles(frame, scale, order), columns)
+    unit = unit_of(scale, *frame.images.shape[-2:]) if unit is None else unit
+    return arrange(frame_tiles(frame, scale, order), columns, unit=unit)
 
 
 def reconstruction_cells(
@@ -69,7 +74,7 @@ def reconstruction_cells(
     before: the frame before; a model without attention has no glimpses, then the error of that canvas is shown: what the image has more
         (blue) or less (orange) than the canvas. Default None.
     """
-    x = as_array(image, "image")[None]
+    x = as_pictures(image, "image")[None]
     scale = image_scale(scale, *x.shape[2:])
     side = (x.shape[3] * scale, x.shape[2] * scale)
 
@@ -93,7 +98,12 @@ def reconstruction_cells(
 
 
 def reconstruction_strip(
-    image: ArrayLike, frames: Sequence[Frame], index: int, scale: int | None = None, columns: int = 12
+    image: ArrayLike,
+    frames: Sequence[Frame],
+    index: int,
+    scale: int | None = None,
+    columns: int = 12,
+    unit: float | None = None,
 ) -> Picture:
     """How one image is redrawn: a column per stroke, a row for each of ``reconstruction_cells``.
 
@@ -102,6 +112,7 @@ def reconstruction_strip(
     index: which of the frames' images.
     scale: enlargement; None (default): to about ``CELL`` points.
     columns: at most so many, evenly spaced; 12 by default.
+    unit: of gutters and labels; None (default): in proportion to the images.
 
     Raises ``ValueError`` for fewer than two frames.
     """
@@ -112,95 +123,26 @@ def reconstruction_strip(
     shown = sorted({round(t) for t in np.linspace(1, len(frames) - 1, columns)})
     cells = [reconstruction_cells(image, frames[t], index, scale, limit, frames[t - 1]) for t in shown]
     names = list(cells[0])
-    return arrange([cell[name] for name in names for cell in cells], len(shown), names, [str(t) for t in shown])
+    unit = unit_of(scale, *np.shape(image)[-2:]) if unit is None else unit
+    return arrange([cell[name] for name in names for cell in cells], len(shown), names, [str(t) for t in shown], unit)
 
 
-def reconstruction_sheet(images: ArrayLike, frame: Frame, limit: float | None = None) -> Picture:
+def reconstruction_sheet(
+    images: ArrayLike, frame: Frame, limit: float | None = None, scale: int | None = None, unit: float | None = None
+) -> Picture:
     """A frame of ``reconstruct``: a row per image, a column for each of ``reconstruction_cells``.
 
     images: (N, C, H, W) in [0, 1].
     frame: of ``reconstruct``, with these images.
     limit: the change of the canvas that has full colour; None (default): the largest.
+    scale: enlargement; None (default): to about ``CELL`` points.
+    unit: of gutters and labels; None (default): in proportion to the images.
 
     Raises ``ValueError`` for images that are not those of the frame.
     """
-    x = as_array(images, "images")
+    x = as_pictures(images, "images")
     if x.ndim != 4 or len(x) != len(frame.images):
         raise ValueError(f"images: expected the {len(frame.images)} images of the frame, (N, C, H, W), got {x.shape}")
-    cells = [reconstruction_cells(x[i], frame, i, None, limit) for i in range(len(x))]
-    names = list(cells[0])
-    return arrange([cell[name] for cell in cells for name in names], len(names), None, names)
-
-
-# ── files ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def encode_animation(pictures: Iterable[Picture], fps: float = 8, hold: float = 2.0) -> bytes:
-    """Pictures of one size as the bytes of a GIF file that loops.
-
-    pictures: one per frame.
-    fps: frames per second, up to 50.
-    hold: seconds that the last picture stays.
-
-    All frames share one palette, exact up to 255 colours; what does not change is stored once.
-    Raises ``ValueError`` for no pictures, pictures of different sizes, or a rate outside 0 … 50.
-    """
-    frames = indexed(check_animation(pictures, fps, hold))
-    step = max(20, round(100 / fps) * 10)
-    durations = [step] * (len(frames) - 1) + [max(step, round(100 * hold) * 10)]
-    file = io.BytesIO()
-    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0, optimize=True, disposal=1)
-    return file.getvalue()
-
-
-def check_animation(pictures: Iterable[Picture], fps: float, hold: float) -> list[Picture]:
-    """The frames of an animation in RGB.
-
-    pictures: one per frame, of one size.
-    fps: frames per second, up to 50.
-    hold: seconds that the last picture stays.
-
-    Raises ``ValueError`` for no pictures, pictures of different sizes, or a rate outside 0 … 50.
-    """
-    frames = [picture.convert("RGB") for picture in pictures]
-    if not frames:
-        raise ValueError("animation: expected at least one picture, got none")
-    sizes = {frame.size for frame in frames}
-    if len(sizes) > 1:
-        raise ValueError(f"animation: expected pictures of one size, got {sorted(sizes)}")
-    if not 0 < fps <= MAX_FPS:
-        raise ValueError(f"fps: expected a rate above 0 and up to {MAX_FPS} frames a second, got {fps!r}")
-    if not hold >= 0:
-        raise ValueError(f"hold: expected seconds of at least 0, got {hold!r}")
-    return frames
-
-
-def indexed(frames: Sequence[Picture]) -> list[Picture]:
-    """Frames with a common palette: their own colours, rounded to fewer bits until 255 are enough, or else the best 255 of a sample.
-
-    frames: in RGB.
-    """
-    for bits in range(8, 3, -1):
-        top = 2**bits - 1
-        rounded = np.rint(np.rint(np.arange(256) / 255 * top) * 255 / top).astype(np.int32)
-        packed = [rounded[np.asarray(frame)] @ np.array([65536, 256, 1], np.int32) for frame in frames]
-        colours = np.unique(np.concatenate([np.unique(p) for p in packed]))
-        if len(colours) <= 255:
-            pictures = [Image.fromarray(np.searchsorted(colours, p).astype(np.uint8), "P") for p in packed]
-            for picture in pictures:
-                picture.putpalette(np.stack([colours >> 16, colours >> 8 & 255, colours & 255], 1).astype(np.uint8).tobytes())
-            return pictures
-    montage = np.concatenate([np.asarray(frame) for frame in frames[:: -(-len(frames) // 8)]])
-    palette = Image.fromarray(montage).quantize(255, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-    return [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
-
-
-def save_animation(pictures: Iterable[Picture], path: str | Path, fps: float = 8, hold: float = 2.0) -> None:
-    """Writes a GIF as ``encode_animation`` makes it.
-
-    pictures: one per frame, of one size.
-    path: ends in .gif, else ``ValueError``.
-    fps: frames per second, up to 50; 8 by default.
-    hold: seconds that the last picture stays, 2 by default.
-    """
-    write_picture(path, ".gif", encode_animation(pictures, fps, hold))
+    cells = [reconstruction_cells(x[i], frame, i, scale, limit) for i in range(len(x))]
+    names, unit = list(cells[0]), unit_of(scale, *x.shape[-2:]) if unit is None else unit
+    return arrange([cell[name] for cell in cells for name in names], len(names), None, names, unit)

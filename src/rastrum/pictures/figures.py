@@ -22,7 +22,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -33,12 +33,14 @@ from ..checking import context_of
 from ..generation import complete, sample
 from ..layers.attention import Window, make_window
 from ..model import Model
-from ..protocol import Frame, ImageSpec, bits_per_dim
+from ..protocol import ArrayLike, Frame, ImageSpec, bits_per_dim
 from ..raster import RasterModel
 from ..strokes import CanvasModel
 from .animations import encode_animation, frame_tiles, reconstruction_strip
+from .formats import Drawing, Picture
+from .page import AS_IT_IS, Draw, Page
 from .plots import kl_plot, surprise_map, window_plot
-from .sheets import PAPER, Picture, arrange, completion_sheet, context_picture, draw_window, encode_picture, sheet, tiles
+from .sheets import PAPER, arrange, completion_sheet, context_picture, context_scale, draw_window, image_scale, sheet, tiles, unit_of
 
 BATCH = 64                     # images measured at once
 SHEET, RASTER_SHEET = 64, 16   # images of samples.png
@@ -139,6 +141,9 @@ def canvas_figures(
     imagined: Tensor | None = None,
     seed: int = 0,
     measures: Measures | None = None,
+    page: Page = AS_IT_IS,
+    ending: str = ".png",
+    film: str = ".gif",
 ) -> Iterator[tuple[str, bytes]]:
     """Draws the figures of a canvas model, one after another.
 
@@ -148,6 +153,8 @@ def canvas_figures(
     condition: of these images.
     imagined: conditions of the ``SHEET`` images that are drawn from the prior.
     measures: of these images, where they have been measured already.
+    page, ending: how large pictures are, and of which kind their files; as they are and ".png" by default.
+    film: ending of the animation, ".gif" by default.
 
     Yields name and content of each file. Raises ``ValueError`` for images that are neither grey nor RGB.
     """
@@ -155,14 +162,21 @@ def canvas_figures(
     x, shown = images[:SHOWN], None if condition is None else condition[:SHOWN]
     frames = list(strokes(model.reconstruct(x, shown, seed), layers_of(model)))
     target = x / (model.spec.levels - 1)
-    yield "steps.png", encode_picture(reconstruction_strip(target[0], frames, 0, large(model.spec), COLUMNS))
-    yield "drawing.gif", drawing(model, target, frames, None if imagined is None else imagined[: len(x)], seed)
-    yield "kl.png", encode_picture(kl_plot((measures or measure(model, images, condition, seed)).kl, layers_of(model)))
-    yield "hierarchy.png", encode_picture(hierarchy(model, x[:4], None if shown is None else shown[:4], seed))
-    yield "samples.png", encode_picture(sheet(model.decode([], "sample", imagined, seed, count=SHEET)))
+    usual, spec = large(model.spec), model.spec
+
+    def steps(scale: int | None, unit: float | None) -> Picture:
+        return reconstruction_strip(target[0], frames, 0, scale or usual, COLUMNS, unit or max(1.0, (scale or usual) / usual))
+
+    yield f"steps{ending}", page.encode(steps, usual, ending)
+    yield f"drawing{film}", drawing(model, target, frames, None if imagined is None else imagined[: len(x)], seed, page, film)
+    yield f"kl{ending}", page.encode_figure(kl_plot((measures or measure(model, images, condition, seed)).kl, layers_of(model)), ending)
+    levels = hierarchy_levels(model, x[:4], None if shown is None else shown[:4], seed)
+    yield f"hierarchy{ending}", page.encode(lambda scale, unit: hierarchy_sheet(spec, levels, scale, unit), usual, ending)
+    drawn = model.decode([], "sample", imagined, seed, count=SHEET)
+    yield f"samples{ending}", samples_file(drawn, spec, page, ending)
     if "read_rows" in frames[-1].info:
-        yield "filters.png", encode_picture(chosen_windows(target[0], frames))
-        yield "filter-banks.png", encode_picture(filter_picture(target[0]))
+        yield f"filters{ending}", page.encode_figure(chosen_windows(target[0], frames), ending)
+        yield f"filter-banks{ending}", page.encode_figure(filter_picture(target[0]), ending)
 
 
 def strokes(frames: Iterator[Frame], layers: int) -> Iterator[Frame]:
@@ -179,7 +193,26 @@ def strokes(frames: Iterator[Frame], layers: int) -> Iterator[Frame]:
             yield replace(frame, info={**frame.info, **change})
 
 
-def drawing(model: CanvasModel, target: Tensor, frames: Sequence[Frame], imagined: Tensor | None, seed: int) -> bytes:
+def samples_file(drawn: ArrayLike, spec: ImageSpec, page: Page, ending: str) -> bytes:
+    """A sheet of samples as a file.
+
+    drawn: images (N, C, H, W) in [0, 1].
+    spec: of the images.
+    page, ending: as for ``canvas_figures``.
+    """
+    columns, usual = page.columns(len(drawn), spec.height, spec.width), image_scale(None, spec.height, spec.width)
+    return page.encode(lambda scale, unit: sheet(drawn, columns, scale, unit=unit), usual, ending)
+
+
+def drawing(
+    model: CanvasModel,
+    target: Tensor,
+    frames: Sequence[Frame],
+    imagined: Tensor | None,
+    seed: int,
+    page: Page = AS_IT_IS,
+    film: str = ".gif",
+) -> bytes:
     """An animation of three rows: images drawn from the prior, images redrawn, and those images.
 
     model: a canvas model.
@@ -187,47 +220,82 @@ def drawing(model: CanvasModel, target: Tensor, frames: Sequence[Frame], imagine
     frames: their redrawing, one per stroke, the initial canvas first.
     imagined: conditions of the N images drawn from the prior; None for an unconditional model.
     seed: of the images drawn from the prior.
+    page: how large it is; as it is by default.
+    film: ending of the file, ".gif" by default.
 
-    Returns the bytes of a GIF.
+    Returns the bytes of the animation.
     """
-    scale = max(1, -(-LARGE // 2 // max(target.shape[2:])))
-    originals, moments = tiles(target, scale), []
+    usual = max(1, -(-LARGE // 2 // max(target.shape[2:])))
     walk = model.generate(len(target), imagined, seed=seed, every=layers_of(model))
-    for dreamt, copied in zip(walk, frames, strict=True):
-        seen = copied.info.get("read_window")
+
+    def draw(moment: tuple[Frame, Frame], scale: int | None, unit: float | None) -> Picture:
+        dreamt, copied = moment
+        scale = scale or usual
+        originals, seen = tiles(target, scale), copied.info.get("read_window")
         looks = originals if seen is None else [draw_window(o, box, scale) for o, box in zip(originals, seen, strict=True)]
         cells = [*frame_tiles(dreamt, scale), *frame_tiles(copied, scale), *looks]
-        moments.append(arrange(cells, len(target), ["imagined", "redrawn", "image"]))
-    return encode_animation(moments, fps=min(max(len(frames) / 5, 3), 12), hold=3)
+        return arrange(cells, len(target), ["imagined", "redrawn", "image"], unit=unit or max(1.0, scale / usual))
+
+    moments = page.frames(draw, zip(walk, frames, strict=True), usual)
+    return encode_animation(moments, fps=min(max(len(frames) / 5, 3), 12), hold=3, ending=film)
 
 
-def hierarchy(model: CanvasModel, images: Tensor, condition: Tensor | None = None, seed: int = 0) -> Picture:
-    """What the first t = 0, …, T strokes determine of images.
+@dataclass(frozen=True)
+class Levels:
+    """images: (N, C, H, W) in [0, 1]. shown: values of t. drawn: by how the rest is made, the images for each t."""
 
-    Two rows per image: the later latents drawn from the prior, or at its mean. At most ``COLUMNS`` + 1 values of t, evenly spaced from 0 to
-    T; the last shows the whole reconstruction.
+    images: Tensor
+    shown: list[int]
+    drawn: dict[str, list[Tensor]]
+
+
+def hierarchy_levels(model: CanvasModel, images: Tensor, condition: Tensor | None = None, seed: int = 0) -> Levels:
+    """What the first t = 0, …, T strokes determine of images: the later latents drawn from the prior ("sample"), or at its "mean".
+
+    At most ``COLUMNS`` + 1 values of t, evenly spaced from 0 to T.
 
     model: a canvas model.
     images: integer levels (N, *shape).
     condition: one per image; None (default) for an unconditional model.
     seed: of the latents, 0 by default.
     """
-    layers, count = layers_of(model), len(images)
+    layers = layers_of(model)
     latents = model.encode(images, condition, seed)
     shown = sorted({round(t) for t in np.linspace(0, model.steps // layers, COLUMNS + 1)})
-    scale = large(model.spec)
-    originals = tiles(images / (model.spec.levels - 1), scale)
+
+    def decoded(rest: Literal["sample", "mean"]) -> list[Tensor]:
+        return [model.decode(latents[: t * layers], rest, condition, seed, count=len(images)) for t in shown]
+
+    return Levels(images / (model.spec.levels - 1), shown, {"sample": decoded("sample"), "mean": decoded("mean")})
+
+
+def hierarchy(model: CanvasModel, images: Tensor, condition: Tensor | None = None, seed: int = 0) -> Picture:
+    """What the first t = 0, …, T strokes determine of images; parameters as for ``hierarchy_levels``.
+
+    Two rows per image: the later latents drawn from the prior, or at its mean. The last t shows the whole reconstruction.
+    """
+    return hierarchy_sheet(model.spec, hierarchy_levels(model, images, condition, seed))
+
+
+def hierarchy_sheet(spec: ImageSpec, levels: Levels, scale: int | None = None, unit: float | None = None) -> Picture:
+    """The picture of ``hierarchy``.
+
+    spec: of the images.
+    levels: what is shown.
+    scale: enlargement; None (default): as in other strips.
+    unit: of gutters and labels; None (default): in proportion to the images.
+    """
+    usual = large(spec)
+    scale = scale or usual
+    originals = tiles(levels.images, scale)
+    drawn = {rest: [tiles(images, scale) for images in column] for rest, column in levels.drawn.items()}
     blank = Image.new("RGB", originals[0].size, PAPER)
-    drawn = {
-        rest: [tiles(model.decode(latents[: t * layers], rest, condition, seed, count=count), scale) for t in shown]
-        for rest in ("sample", "mean")
-    }
     cells = []
-    for i in range(count):
-        for first, rest in ((originals[i], "sample"), (blank, "mean")):
+    for i, original in enumerate(originals):
+        for first, rest in ((original, "sample"), (blank, "mean")):
             cells += [first, *(column[i] for column in drawn[rest])]
-    heads = ["image", *(f"t = {t}" if t == 0 else str(t) for t in shown)]
-    return arrange(cells, len(heads), ["rest drawn", "rest at mean"] * count, heads)
+    heads = ["image", *(f"t = {t}" if t == 0 else str(t) for t in levels.shown)]
+    return arrange(cells, len(heads), ["rest drawn", "rest at mean"] * len(originals), heads, unit or max(1.0, scale / usual))
 
 
 # ── windows ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -290,7 +358,7 @@ def window_of(filters: Sequence[Filters], count: int, spec: ImageSpec) -> Window
     return make_window(torch.stack([*centre, *shape], 1), count, spec.height, spec.width)
 
 
-def filter_picture(image: Tensor) -> Picture:
+def filter_picture(image: Tensor) -> Drawing:
     """Filter banks of some windows, with the patch that they read from an image and write back.
 
     image: (C, H, W) in [0, 1].
@@ -304,7 +372,7 @@ def filter_picture(image: Tensor) -> Picture:
     return window_plot(image.double().expand(len(filters), *image.shape), window_of(filters, FILTERS, spec), [*map(str, filters)])
 
 
-def chosen_windows(image: Tensor, frames: Sequence[Frame]) -> Picture:
+def chosen_windows(image: Tensor, frames: Sequence[Frame]) -> Drawing:
     """The windows through which a model read an image at ``ROWS`` of its strokes, evenly spaced.
 
     image: (C, H, W) in [0, 1], the first of the frames' images.
@@ -326,7 +394,13 @@ def chosen_windows(image: Tensor, frames: Sequence[Frame]) -> Picture:
 
 @torch.no_grad()
 def raster_figures(
-    model: RasterModel, images: Tensor, condition: Tensor | None = None, imagined: Tensor | None = None, seed: int = 0
+    model: RasterModel,
+    images: Tensor,
+    condition: Tensor | None = None,
+    imagined: Tensor | None = None,
+    seed: int = 0,
+    page: Page = AS_IT_IS,
+    ending: str = ".png",
 ) -> Iterator[tuple[str, bytes]]:
     """Draws the figures of a raster model, one after another.
 
@@ -335,22 +409,33 @@ def raster_figures(
     condition: one per image; None (default) for an unconditional model.
     imagined: conditions of the ``RASTER_SHEET`` samples; None (default) for an unconditional model.
     seed: of all that is drawn, 0 by default.
+    page, ending: as for ``canvas_figures``.
 
     Yields name and content of each file. Raises ``ValueError`` for images that are neither grey nor RGB.
     """
     spec = model.spec
     check_spec(spec)
-    top = spec.levels - 1
-    yield "samples.png", encode_picture(sheet(sample(model, RASTER_SHEET, imagined, seed=seed) / top))
+    top, usual = spec.levels - 1, image_scale(None, spec.height, spec.width)
+    yield f"samples{ending}", samples_file(sample(model, RASTER_SHEET, imagined, seed=seed) / top, spec, page, ending)
     x, shown = images[:SHOWN], None if condition is None else condition[:SHOWN]
     known = torch.zeros(spec.shape, dtype=torch.bool)
     known[:, : spec.height // 2] = True
     filled = complete(model, x[:6], known, None if shown is None else shown[:6], num_samples=4, seed=seed)
-    yield "completions.png", encode_picture(completion_sheet(x[:6] / top, known, filled / top))
-    yield "surprise.png", encode_picture(surprise_map(x / top, model.log_prob_map(x, shown)))
+
+
+    def completions(scale: int | None, unit: float | None) -> Picture:
+        return completion_sheet(x[:6] / top, known, filled / top, scale, unit=unit)
+
+    yield f"completions{ending}", page.encode(completions, usual, ending)
+    columns = page.columns(len(x), 2 * spec.height, spec.width) or 8
+    yield f"surprise{ending}", page.encode_figure(surprise_map(x / top, model.log_prob_map(x, shown), columns), ending)
     middle = (spec.channels - 1, spec.height // 2, spec.width // 2)
     seen, promised = context_of(model, int(np.ravel_multi_index(middle, spec.shape)))
-    yield "context.png", encode_picture(context_picture(seen, promised, middle))
+
+    def context(scale: int | None, unit: float | None) -> Picture:
+        return context_picture(seen, promised, middle, scale, unit)
+
+    yield f"context{ending}", page.encode(context, context_scale(spec.height, spec.width), ending)
 
 
 # ── several models ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -359,6 +444,13 @@ def raster_figures(
 def comparison(
     models: Mapping[str, Model], measures: Mapping[str, Measures], imagined: Mapping[str, Tensor | None] | None = None, seed: int = 0
 ) -> Picture:
+    """The picture that ``draw_comparison`` draws, at its usual scale; parameters and errors are the same."""
+    return draw_comparison(models, measures, imagined, seed)(None, None)
+
+
+def draw_comparison(
+    models: Mapping[str, Model], measures: Mapping[str, Measures], imagined: Mapping[str, Tensor | None] | None = None, seed: int = 0
+) -> Draw:
     """A sheet of ``COMPARED`` samples of each model, side by side, each under its β (or its name), rate and PSNR.
 
     models: by name.
@@ -366,28 +458,39 @@ def comparison(
     imagined: conditions of the samples, by name; None (default) for none.
     seed: of the samples, 0 by default.
 
-    Raises ``ValueError`` for models of images of different sizes.
+    Returns what draws it at a scale and a unit, None for the usual ones. Raises ``ValueError`` for models of images of different sizes.
     """
     sizes = {name: model.spec.shape for name, model in models.items()}
     if len(set(sizes.values())) > 1:
         raise ValueError(f"figures: models are compared on images of one size, these are of {sizes}; give them one at a time")
-    cells, heads = [], []
+    sheets, heads = [], []
     for name, model in models.items():
         condition = conditions_of(imagined, name, COMPARED)
         if isinstance(model, CanvasModel):
             drawn = model.decode([], "sample", condition, seed, count=COMPARED)
         else:
             drawn = sample(model, COMPARED, condition, seed=seed) / (model.spec.levels - 1)
-        cells.append(ImageOps.expand(sheet(drawn, 4), 5, PAPER))
+        sheets.append(drawn)
         beta = beta_of(model)
         head = f"β = {beta:g}" if by_beta(models) else name
         if name in measures:
             head += f"\n{measures[name].rate:,.0f} bits, {measures[name].psnr:.1f} dB"
         heads.append(head)
-    return arrange(cells, len(cells), None, heads)
+
+    def draw(scale: int | None, unit: float | None) -> Picture:
+        unit = unit_of(scale, *sheets[0].shape[-2:]) if unit is None else unit
+        cells = [ImageOps.expand(sheet(drawn, 4, scale, unit=unit), round(5 * unit), PAPER) for drawn in sheets]
+        return arrange(cells, len(cells), None, heads, unit)
+
+    return draw
 
 
 def over_time(models: Mapping[str, CanvasModel], imagined: Mapping[str, Tensor | None] | None = None, seed: int = 0) -> Picture:
+    """The picture that ``draw_over_time`` draws, at its usual scale; parameters are the same."""
+    return draw_over_time(models, imagined, seed)(None, None)
+
+
+def draw_over_time(models: Mapping[str, CanvasModel], imagined: Mapping[str, Tensor | None] | None = None, seed: int = 0) -> Draw:
     """Images while they are drawn from the prior, with the windows they are written through: ``OVER_TIME`` rows per model.
 
     A column per stroke, at most ``COLUMNS`` + 1, evenly spaced from the empty canvas to the last stroke.
@@ -395,21 +498,27 @@ def over_time(models: Mapping[str, CanvasModel], imagined: Mapping[str, Tensor |
     models: canvas models by name.
     imagined: conditions of the images, by name; None (default) for none.
     seed: of the images, 0 by default.
+
+    Returns what draws it at a scale and a unit, None for the usual ones.
     """
-    scale = max(large(model.spec) for model in models.values())
+    usual = max(large(model.spec) for model in models.values())
     walks = []
     for name, model in models.items():
         frames = list(model.generate(OVER_TIME, conditions_of(imagined, name, OVER_TIME), seed=seed, every=layers_of(model)))
         walks.append([frames[t] for t in sorted({round(t) for t in np.linspace(0, len(frames) - 1, COLUMNS + 1)})])
     columns = max(map(len, walks))
-    cells, names = [], []
-    for name, walk in zip(models, walks, strict=True):
-        moments = [frame_tiles(frame, scale) for frame in walk]
-        blank = Image.new("RGB", moments[0][0].size, PAPER)
-        for i in range(OVER_TIME):
-            cells += [*(tile[i] for tile in moments), *(blank for _ in range(columns - len(moments)))]
-            names.append("" if i else name)
-    return arrange(cells, columns, names)
+
+    def draw(scale: int | None, unit: float | None) -> Picture:
+        scale, cells, names = scale or usual, [], []
+        for name, walk in zip(models, walks, strict=True):
+            moments = [frame_tiles(frame, scale) for frame in walk]
+            blank = Image.new("RGB", moments[0][0].size, PAPER)
+            for i in range(OVER_TIME):
+                cells += [*(tile[i] for tile in moments), *(blank for _ in range(columns - len(moments)))]
+                names.append("" if i else name)
+        return arrange(cells, columns, names, unit=unit or max(1.0, scale / usual))
+
+    return draw
 
 
 def conditions_of(imagined: Mapping[str, Tensor | None] | None, name: str, count: int) -> Tensor | None:

@@ -1,7 +1,7 @@
 """An animation as a fragment of HTML: it can be paused, stepped and scrubbed, in a page, a notebook or on a projector.
 
-The fragment loads nothing. It holds each picture once, as a PNG. Where scripts do not run, and on paper, the last picture stands alone; for
-readers who want no motion it does not start by itself. It takes the width of what it stands in.
+The fragment loads nothing. It holds each picture once, as a lossless WebP. Where scripts do not run, and on paper, the last picture
+stands alone; for readers who want no motion it does not start by itself. It takes the width of what it stands in.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ from base64 import b64encode
 from collections.abc import Iterable
 from html import escape
 
-from .animations import check_animation, indexed
-from .sheets import Picture, encode_picture
+from PIL import Image
+
+from .films import check_rate, rgb_frames
+from .formats import Picture, encode
 
 STYLE = """
 .rastrum-player { max-width: 100%; }
@@ -33,7 +35,7 @@ SCRIPT = """
 for (const player of document.querySelectorAll(".rastrum-player:not([data-ready])")) {
   const [image, bar] = player.children, [back, play, next] = bar.querySelectorAll("button");
   const slider = bar.querySelector("input"), count = bar.querySelector("output");
-  const frames = JSON.parse(player.dataset.frames).map(data => "data:image/png;base64," + data);
+  const frames = JSON.parse(player.dataset.frames).map(data => "data:image/webp;base64," + data);
   const last = frames.length - 1, wait = 1000 / player.dataset.fps, hold = Math.max(wait, 1000 * player.dataset.hold);
   let at = last, timer = null;
   const show = frame => {
@@ -73,17 +75,27 @@ def player_html(pictures: Iterable[Picture], fps: float = 8, title: str = "", ho
 
     Raises ``ValueError`` as ``encode_animation`` does.
     """
-    frames = [b64encode(encode_picture(frame)).decode() for frame in indexed(check_animation(pictures, fps, hold))]
+    return f"<style>{STYLE}</style>{player(pictures, fps, title, hold)}<script>{SCRIPT}</script>"
+
+
+def player(pictures: Iterable[Picture], fps: float = 8, title: str = "", hold: float = 2.0) -> str:
+    """The player alone, for a page that has ``STYLE``, and ``SCRIPT`` at its end, once for all its players.
+
+    pictures, fps, title, hold: as for ``player_html``, with its errors.
+    """
+    check_rate(fps, hold)
+    frames = [b64encode(encode(Image.fromarray(frame), ".webp")).decode() for frame in rgb_frames(pictures)]
+    last, name = len(frames) - 1, escape(title or "animation")
 
     def button(name: str, path: str) -> str:
         return f'<button type="button" aria-label="{name}" title="{name}"><svg viewBox="0 0 16 16"><path d="{path}"/></svg></button>'
 
-    return (
-        f'<style>{STYLE}</style><div class="rastrum-player" role="group" aria-label="{escape(title or "animation")}" data-fps="{fps:g}" '
-        f"data-hold=\"{hold:g}\" data-frames='{json.dumps(frames)}'>"
-        f'<img src="data:image/png;base64,{frames[-1]}" alt="{escape(title)}">'
-        f'<div class="bar">{button("Step back", "M12 2L6 8l6 6zM3 2h2v12H3z")}{button("Play", "M4 2l10 6-10 6z")}'
-        f'{button("Step forward", "M4 2l6 6-6 6zM11 2h2v12h-2z")}'
-        f'<input type="range" min="0" max="{len(frames) - 1}" value="{len(frames) - 1}" aria-label="Frame"><output></output></div></div>'
-        f"<script>{SCRIPT}</script>"
+    controls = (
+        button("Step back", "M12 2L6 8l6 6zM3 2h2v12H3z"),
+        button("Play", "M4 2l10 6-10 6z"),
+        button("Step forward", "M4 2l6 6-6 6zM11 2h2v12h-2z"),
+        f'<input type="range" min="0" max="{last}" value="{last}" aria-label="Frame"><output></output>',
     )
+    data = f"data-fps=\"{fps:g}\" data-hold=\"{hold:g}\" data-frames='{json.dumps(frames)}'"
+    picture = f'<img src="data:image/webp;base64,{frames[-1]}" alt="{name}">'
+    return f'<div class="rastrum-player" role="group" aria-label="{name}" {data}>{picture}<div class="bar">{"".join(controls)}</div></div>'

@@ -1,6 +1,7 @@
 """Pictures that need axes, drawn with matplotlib but without pyplot, whose global state stays untouched.
 
-Images are those of ``sheets``: torch or numpy, float in [0, 1], (N, C, H, W) with 1 or 3 channels. Every function returns a ``PIL.Image``.
+Images are those of ``sheets``: torch or numpy, float in [0, 1], (N, C, H, W) with 1 or 3 channels. Every function returns a figure of
+matplotlib; formats.py makes pixels or a file of it, at any size.
 
 Shapes: N images, C channels, H, W height and width in pixels.
 """
@@ -13,35 +14,42 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from PIL import Image
 
 from ..layers.attention import Window
 from ..protocol import ArrayLike
-from .sheets import INK, RED, Picture, as_array, draw_window, pixels_of, tiles
+from .formats import DPI, PIXELS, columns_that_fit
+from .sheets import INK, RED, as_array, as_pictures, draw_window, pixels_of, tiles
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
+SIDE = 256                     # points of an embedded image, at least about this many
 COLOURS = ("#0062aa", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#000000")
 
 
 def _figure(width: float, height: float, layout: Literal["constrained"] | None = "constrained") -> Figure:
     """A matplotlib figure of this size in inches that pyplot does not know."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), dpi=110, layout=layout, facecolor="white")
-    FigureCanvasAgg(figure)
-    return figure
+    return Figure(figsize=(width, height), dpi=DPI, layout=layout, facecolor="white")
 
 
-def _render(figure: Figure) -> Picture:
-    canvas: Any = figure.canvas
-    canvas.draw()
-    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+def _show(axis: Axes, pixels: np.ndarray, **how: Any) -> AxesImage:
+    """An image on axes, in coordinates of its own pixels, enlarged so that every viewer shows them as squares.
+
+    pixels: values (H, W), or colours (H, W, 3).
+    how: for ``imshow``.
+    """
+    height, width = pixels.shape[:2]
+    factor = max(1, SIDE // max(height, width))
+    large = pixels.repeat(factor, 0).repeat(factor, 1)
+    axis.set_gid(PIXELS)
+    return axis.imshow(large, interpolation="none", extent=(-0.5, width - 0.5, height - 0.5, -0.5), **how)
 
 
-def surprise_map(images: ArrayLike, log_probs: ArrayLike, columns: int = 8) -> Picture:
+def surprise_map(images: ArrayLike, log_probs: ArrayLike, columns: int = 8) -> Figure:
     """Where images surprise a model: each image above its bits per pixel, on one colour scale.
 
     images: (N, C, H, W) in [0, 1].
@@ -62,15 +70,15 @@ def surprise_map(images: ArrayLike, log_probs: ArrayLike, columns: int = 8) -> P
         for axis in (above, below):
             axis.set_axis_off()
         if i < count:
-            above.imshow(x[i], interpolation="nearest")
-            drawn = below.imshow(bits[i], interpolation="nearest", cmap="magma", vmin=0, vmax=float(bits.max()) or 1.0)
+            _show(above, x[i])
+            drawn = _show(below, bits[i], cmap="magma", vmin=0, vmax=float(bits.max()) or 1.0)
             below.set_title(f"{bits[i].sum():.0f} bits", fontsize=8)
     assert drawn is not None
     figure.colorbar(drawn, ax=axes, label="bits per pixel", shrink=0.8)
-    return _render(figure)
+    return figure
 
 
-def dependency_picture(strength: ArrayLike, index: Sequence[int]) -> Picture:
+def dependency_picture(strength: ArrayLike, index: Sequence[int]) -> Figure:
     """How strongly one decision uses each earlier pixel: a heat map on a logarithmic scale of three decades, the decision marked.
 
     strength: (C, H, W) or (H, W), at least 0, summed over channels; nothing is drawn at 0.
@@ -88,14 +96,14 @@ def dependency_picture(strength: ArrayLike, index: Sequence[int]) -> Picture:
     from matplotlib.colors import LogNorm
 
     axis.set_facecolor("#e9ecef")
-    drawn = axis.imshow(relative, norm=LogNorm(1e-3, 1), cmap="viridis", interpolation="nearest")
+    drawn = _show(axis, relative, norm=LogNorm(1e-3, 1), cmap="viridis")
     axis.plot(index[-1], index[-2], "s", color="white", markeredgecolor=np.array(RED) / 255, markeredgewidth=2, markersize=7)
     axis.set(xlabel="column", ylabel="row")
     figure.colorbar(drawn, ax=axis, label="strength, relative to the strongest", extend="min")
-    return _render(figure)
+    return figure
 
 
-def decision_picture(image: ArrayLike, known: ArrayLike, position: Sequence[int], probabilities: ArrayLike, actual: int) -> Picture:
+def decision_picture(image: ArrayLike, known: ArrayLike, position: Sequence[int], probabilities: ArrayLike, actual: int) -> Figure:
     """One decision: what is known of an image, the next pixel in red, and the probability of each of its levels.
 
     image: (C, H, W) in [0, 1].
@@ -107,12 +115,12 @@ def decision_picture(image: ArrayLike, known: ArrayLike, position: Sequence[int]
     p = as_array(probabilities, "probabilities")
     if p.ndim != 1 or not 0 <= actual < len(p):
         raise ValueError(f"probabilities: expected one per level, with level {actual} among them, got shape {p.shape}")
-    x = as_array(image, "image")[None]
-    scale = max(1, 240 // max(x.shape[2:]))
+    x = as_pictures(image, "image")[None]
+    scale = max(1, SIDE // max(x.shape[2:]))
     picture = draw_window(tiles(x, scale, known)[0], (*position, 1, 1), scale)
     figure = _figure(7.2, 2.5)
     left, right = figure.subplots(1, 2, width_ratios=[1, 2.2])
-    left.imshow(np.asarray(picture))
+    _show(left, np.asarray(picture))
     left.set_axis_off()
     colours = [np.array(RED if level == actual else INK) / 255 for level in range(len(p))]
     right.bar(np.arange(len(p)), p, color=colours, width=0.85 if len(p) < 64 else 1.0)
@@ -122,7 +130,7 @@ def decision_picture(image: ArrayLike, known: ArrayLike, position: Sequence[int]
     right.set_title(f"it is {actual}: {bits:.1f} bits of surprise", fontsize=10, color=np.array(RED) / 255)
     for side in ("top", "right"):
         right.spines[side].set_visible(False)
-    return _render(figure)
+    return figure
 
 
 def learning_curve(
@@ -130,7 +138,7 @@ def learning_curve(
     xlabel: str = "steps",
     ylabel: str = "bits/dim",
     levels: dict[str, float] | None = None,
-) -> Picture:
+) -> Figure:
     """A plot of learning curves; its vertical range ignores the first fifth of each curve.
 
     curves: by name, each (x, y).
@@ -161,13 +169,11 @@ def learning_curve(
     for side in ("top", "right"):
         axis.spines[side].set_visible(False)
     if curves:
-        # as many columns as fit: about 86 characters, of which a line and its gap take 8
-        fits = [n for n in (3, 2) if sum(max(map(len, part), default=0) + 8 for part in np.array_split(list(curves), n)) <= 86]
-        figure.legend(loc="outside upper left", ncols=[*fits, 1][0], frameon=False, fontsize=9)
-    return _render(figure)
+        figure.legend(loc="outside upper left", ncols=columns_that_fit(list(curves), 6.4), frameon=False, fontsize=9)
+    return figure
 
 
-def kl_plot(kl: ArrayLike, layers: int = 1) -> Picture:
+def kl_plot(kl: ArrayLike, layers: int = 1) -> Figure:
     """KL of each latent, stroke by stroke: the mean over images, and one standard deviation on either side, shaded.
 
     kl: (N, steps) nats.
@@ -198,10 +204,10 @@ def kl_plot(kl: ArrayLike, layers: int = 1) -> Picture:
         axis.spines[side].set_visible(False)
     if layers > 1:
         axis.legend(frameon=False, fontsize=9)
-    return _render(figure)
+    return figure
 
 
-def window_plot(images: ArrayLike, windows: Window, titles: Sequence[str]) -> Picture:
+def window_plot(images: ArrayLike, windows: Window, titles: Sequence[str]) -> Figure:
     """What windows read and write, a row per window: the image with the filters' centres, the filters, the patch, and what is written back.
 
     images: (N, C, H, W) in [0, 1], one per window.
@@ -213,7 +219,7 @@ def window_plot(images: ArrayLike, windows: Window, titles: Sequence[str]) -> Pi
     """
     from matplotlib.ticker import MaxNLocator
 
-    x = torch.from_numpy(as_array(images, "images")).to(windows.rows)
+    x = torch.from_numpy(as_pictures(images, "images")).to(windows.rows)
     pixels = pixels_of(images)
     if len(titles) != len(x) or len(windows.rows) != len(x):
         raise ValueError(f"images: expected as many images as windows and titles, got {len(x)}, {len(windows.rows)} and {len(titles)}")
@@ -232,18 +238,18 @@ def window_plot(images: ArrayLike, windows: Window, titles: Sequence[str]) -> Pi
     for i, (title, picture, down, across, patch, written) in enumerate(axes):
         title.set_axis_off()
         title.text(0, 0.5, titles[i], fontsize=8.5, va="center", ha="left", transform=title.transAxes)
-        picture.imshow(pixels[i], interpolation="nearest")
+        _show(picture, pixels[i])
         at = [np.linspace(c - (s - 1) / 2, c + (s - 1) / 2, rows.shape[1]) for c, s in zip(box[i, :2], box[i, 2:], strict=True)]
         grid = np.stack(np.meshgrid(*at, indexing="ij")).reshape(2, -1)
         picture.plot(grid[1], grid[0], ".", color=np.array(RED) / 255, markersize=3, clip_on=True)
         picture.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
-        down.imshow(rows[i].T, interpolation="nearest", cmap="magma", aspect="auto", vmin=0)
-        across.imshow(columns[i], interpolation="nearest", cmap="magma", aspect="auto", vmin=0)
+        _show(down, rows[i].T, cmap="magma", aspect="auto", vmin=0)
+        _show(across, columns[i], cmap="magma", aspect="auto", vmin=0)
         for axis, values, brightest in ((patch, patches[i], max(1.0, patches[i].max())), (written, back[i], np.quantile(back[i], 0.995))):
-            axis.imshow((values / max(brightest, 1e-12)).clip(0, 1), interpolation="nearest", cmap="gray", vmin=0, vmax=1)
+            _show(axis, (values / max(brightest, 1e-12)).clip(0, 1), cmap="gray", vmin=0, vmax=1)
         for axis in (picture, down, across, patch, written):
             axis.set_box_aspect(height / width if axis in (picture, written) else 1)
             axis.tick_params(labelsize=6.5, length=2)
             for ticks in (axis.xaxis, axis.yaxis):
                 ticks.set_major_locator(MaxNLocator(5, integer=True))
-    return _render(figure)
+    return figure

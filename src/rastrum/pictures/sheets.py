@@ -1,17 +1,18 @@
 """Sheets of images: grids with labels, completions, windows, strokes, and the context of a decision.
 
 Images are torch or numpy, float in [0, 1], (N, C, H, W) with 1 or 3 channels, as in a ``Frame``, or levels that know how many there are,
-``Images``, as ``sample`` returns them. Every function returns a ``PIL.Image``;
-files are written whole or not at all. Enlarging is nearest-neighbour: a pixel stays a square. Colours are distinct for every kind of
-colour vision (Okabe and Ito's palette). Hatching always means "not known"; a window is outlined red where a model reads, green where it
-writes.
+``Images``, as ``sample`` returns them. Every function returns a ``PIL.Image``; files are written whole or not at all (formats.py).
+Enlarging is nearest-neighbour: a pixel stays a square. Colours are distinct for every kind of colour vision (Okabe and Ito's palette).
+Hatching always means "not known"; a window is outlined red where a model reads, green where it writes.
+
+Labels, gutters and lines are laid out in units: one point where images have their usual size, and as many more as images are larger
+(``unit_of``), so that a sheet keeps its proportions at every scale. page.py chooses scale and unit for a picture of a given size.
 
 Shapes: N images, C channels, H, W height and width in pixels.
 """
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
 from functools import cache
@@ -23,8 +24,11 @@ from torch import Tensor
 
 from ..images import Images
 from ..protocol import ArrayLike
+from .formats import Picture
+from .formats import encode_picture as encode_picture
+from .formats import save_picture as save_picture
+from .formats import write_picture as write_picture
 
-Picture = Image.Image
 Colour = tuple[int, int, int]
 
 PAPER: Colour = (233, 236, 239)
@@ -42,7 +46,7 @@ CONTEXT: dict[str, Colour] = {
     "seen, though forbidden": (213, 94, 0),
     "not to be seen": PAPER,
 }
-GUTTER = 2
+GUTTER, LETTERS, TITLE = 2, 11, 15   # between cells, height of labels and of titles, in units
 CELL = 64                      # without a scale, an image is enlarged to about this many points
 
 
@@ -58,19 +62,28 @@ def font(size: int) -> ImageFont.FreeTypeFont:
 
 
 def as_array(values: ArrayLike, what: str) -> np.ndarray:
-    """An array of numbers as numpy; of ``Images`` their pictures in [0, 1].
+    """An array of numbers as numpy.
 
     values: torch or numpy, any shape.
     what: its name in the message.
 
     Raises ``ValueError`` for anything else.
     """
-    if isinstance(values, Images):
-        values = values.pictures()
     array = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
     if array.dtype.kind not in "fiub":
         raise ValueError(f"{what}: expected an array of numbers, got {array.dtype}")
     return array
+
+
+def as_pictures(images: ArrayLike, what: str) -> np.ndarray:
+    """Images to draw as numpy: those that know their levels become pictures in [0, 1].
+
+    images: torch or numpy, any shape.
+    what: its name in the message.
+
+    Raises ``ValueError`` for anything but numbers.
+    """
+    return as_array(images.pictures() if isinstance(images, Images) else images, what)
 
 
 def pixels_of(images: ArrayLike) -> np.ndarray:
@@ -80,7 +93,7 @@ def pixels_of(images: ArrayLike) -> np.ndarray:
 
     Returns (N, H, W, 3) uint8. Raises ``ValueError`` for other shapes, types or values.
     """
-    x = as_array(images, "images")
+    x = as_pictures(images, "images")
     if x.ndim != 4 or x.shape[1] not in (1, 3) or 0 in x.shape:
         raise ValueError(f"images: expected shape (N, C, H, W) with 1 or 3 channels and at least one image, got {x.shape}")
     if x.dtype.kind != "f":
@@ -118,13 +131,22 @@ def image_scale(scale: int | None, height: int, width: int) -> int:
     return scale
 
 
+def unit_of(scale: int | None, height: int, width: int) -> float:
+    """How many points a unit has beside images of this scale: at least 1, and 1 at the usual scale.
+
+    scale: enlargement; None: the usual one.
+    height, width: of an image in pixels.
+    """
+    return max(1.0, image_scale(scale, height, width) / image_scale(None, height, width))
+
+
 def _enlarge(pixels: np.ndarray, scale: int) -> np.ndarray:
     return pixels.repeat(scale, axis=0).repeat(scale, axis=1)
 
 
-def _hatch(height: int, width: int) -> np.ndarray:
-    """Diagonal stripes (height, width, 3) uint8."""
-    stripe = np.add.outer(np.arange(height), np.arange(width)) % 6 < 2
+def _hatch(height: int, width: int, unit: float) -> np.ndarray:
+    """Diagonal stripes (height, width, 3) uint8, 2 units of 6."""
+    stripe = np.add.outer(np.arange(height), np.arange(width)) % round(6 * unit) < round(2 * unit)
     return np.where(stripe[..., None], *(np.array(colour, np.uint8) for colour in HATCH))
 
 
@@ -142,7 +164,7 @@ def tiles(images: ArrayLike, scale: int | None = None, known: ArrayLike | None =
     scale = image_scale(scale, height, width)
     enlarged = [_enlarge(image, scale) for image in pixels]
     if known is not None:
-        hatch = _hatch(height * scale, width * scale)
+        hatch = _hatch(height * scale, width * scale, unit_of(scale, height, width))
         shape = (n, np.shape(images)[1], height, width)
         enlarged = [np.where(_enlarge(k, scale)[..., None], e, hatch) for k, e in zip(_mask(known, shape), enlarged, strict=True)]
     return [Image.fromarray(e) for e in enlarged]
@@ -156,12 +178,14 @@ def arrange(
     columns: int | None = None,
     row_labels: Sequence[str] | None = None,
     column_labels: Sequence[str] | None = None,
+    unit: float = 1.0,
 ) -> Picture:
     """Pictures in a grid with thin gutters.
 
     cells: pictures, row by row.
     columns: pictures per row; None: about a square.
     row_labels, column_labels: one per row, left of it, and one per column, above it; may have several lines.
+    unit: points of a unit of gutters and labels, 1 by default.
 
     Raises ``ValueError`` for no pictures, fewer than one column, or labels of another number than the rows or columns.
     """
@@ -174,29 +198,58 @@ def arrange(
     for name, labels, count in (("row_labels", row_labels, rows), ("column_labels", column_labels, columns)):
         if labels is not None and len(labels) != count:
             raise ValueError(f"{name}: expected {count}, got {len(labels)}")
-    type_face = font(11)
+    type_face, gutter = font(round(LETTERS * unit)), round(GUTTER * unit)
     row_labels, column_labels = row_labels or (), column_labels or ()
 
-    def label_width(label: str) -> int:
-        return max(math.ceil(type_face.getlength(line)) for line in label.split("\n"))
+    def label_width(label: str, room: int) -> int:
+        return max(math.ceil(type_face.getlength(line)) for line in label.split("\n")) + round(room * unit)
 
     widths = [max(cell.width for cell in cells[c::columns]) for c in range(columns)]
     heights = [max(cell.height for cell in cells[r * columns : (r + 1) * columns]) for r in range(rows)]
     if column_labels:
-        widths = [max(w, label_width(label) + 4) for w, label in zip(widths, column_labels, strict=True)]
-    left = GUTTER + max((label_width(label) + 6 for label in row_labels), default=0)
-    top = GUTTER + max((4 + 14 * len(label.split("\n")) for label in column_labels), default=0)
-    xs = [left + sum(widths[:c]) + c * GUTTER for c in range(columns)]
-    ys = [top + sum(heights[:r]) + r * GUTTER for r in range(rows)]
-    page = Image.new("RGB", (xs[-1] + widths[-1] + GUTTER, ys[-1] + heights[-1] + GUTTER), PAPER)
+        widths = [max(w, label_width(label, 4)) for w, label in zip(widths, column_labels, strict=True)]
+    left = gutter + max((label_width(label, 6) for label in row_labels), default=0)
+    top = gutter + max((round((4 + 14 * len(label.split("\n"))) * unit) for label in column_labels), default=0)
+    xs = [left + sum(widths[:c]) + c * gutter for c in range(columns)]
+    ys = [top + sum(heights[:r]) + r * gutter for r in range(rows)]
+    page = Image.new("RGB", (xs[-1] + widths[-1] + gutter, ys[-1] + heights[-1] + gutter), PAPER)
     pen = ImageDraw.Draw(page)
     for i, cell in enumerate(cells):
         r, c = divmod(i, columns)
         page.paste(cell, (xs[c] + (widths[c] - cell.width) // 2, ys[r] + (heights[r] - cell.height) // 2))
+    spacing = round(4 * unit)
     for x, width, label in zip(xs, widths, column_labels, strict=False):
-        pen.text((x + width / 2, top / 2), label, TEXT, type_face, anchor="mm", align="center")
+        pen.text((x + width / 2, top / 2), label, TEXT, type_face, anchor="mm", align="center", spacing=spacing)
     for y, height, label in zip(ys, heights, row_labels, strict=False):
-        pen.text((left - 5, y + height / 2), label, TEXT, type_face, anchor="rm")
+        pen.text((left - round(5 * unit), y + height / 2), label, TEXT, type_face, anchor="rm", align="right", spacing=spacing)
+    return page
+
+
+def titled(picture: Picture, title: str | None, unit: float = 1.0) -> Picture:
+    """A picture below its title, which is broken into lines where it is too long; a word that is longer than the picture widens it.
+
+    picture: what is shown.
+    title: None or "" for none.
+    unit: as for ``arrange``.
+    """
+    if not title:
+        return picture
+    type_face, room = font(round(TITLE * unit)), round(6 * unit)
+    width = max(picture.width, *(math.ceil(type_face.getlength(word)) + 2 * room for word in title.split()), 1)
+    lines = [""]
+    for word in title.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and type_face.getlength(longer) + 2 * room > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    step = round(1.35 * TITLE * unit)
+    top = step * len(lines) + room
+    page = Image.new("RGB", (width, top + picture.height), picture.getpixel((0, 0)))  # pyright: ignore[reportArgumentType]
+    page.paste(picture, ((width - picture.width) // 2, top))
+    pen = ImageDraw.Draw(page)
+    for i, line in enumerate(lines):
+        pen.text((width / 2, room / 2 + step * (i + 0.5)), line, TEXT, type_face, anchor="mm")
     return page
 
 
@@ -206,6 +259,7 @@ def sheet(
     scale: int | None = None,
     row_labels: Sequence[str] | None = None,
     column_labels: Sequence[str] | None = None,
+    unit: float | None = None,
 ) -> Picture:
     """Images in a grid; errors are those of ``tiles`` and ``arrange``.
 
@@ -213,21 +267,28 @@ def sheet(
     columns: images per row; None (default): about a square.
     scale: enlargement; None (default): to about ``CELL`` points.
     row_labels, column_labels: one per row and per column; None (default) for none.
+    unit: points of a unit of gutters and labels; None (default): in proportion to the images.
     """
-    return arrange(tiles(images, scale), columns, row_labels, column_labels)
+    unit = unit_of(scale, *np.shape(images)[-2:]) if unit is None else unit
+    return arrange(tiles(images, scale), columns, row_labels, column_labels, unit)
 
 
 def completion_sheet(
-    images: ArrayLike, known: ArrayLike, completions: ArrayLike, scale: int | None = None, row_labels: Sequence[str] | None = None
+    images: ArrayLike,
+    known: ArrayLike,
+    completions: ArrayLike,
+    scale: int | None = None,
+    row_labels: Sequence[str] | None = None,
+    unit: float | None = None,
 ) -> Picture:
     """A row per image: the original, what is known of it (the rest hatched), and its completions.
 
     images: (N, C, H, W) in [0, 1].
     known: bool, broadcasts to the images.
     completions: (N, C, H, W) or (N, K, C, H, W) in [0, 1], as ``complete`` returns them.
-    scale, row_labels: as for ``sheet``.
+    scale, row_labels, unit: as for ``sheet``.
     """
-    x, drawn = as_array(images, "images"), as_array(completions, "completions")
+    x, drawn = as_pictures(images, "images"), as_pictures(completions, "completions")
     if drawn.ndim == 4:
         drawn = drawn[:, None]
     if drawn.ndim != 5 or drawn.shape[0] != x.shape[0] or drawn.shape[2:] != x.shape[1:]:
@@ -237,7 +298,7 @@ def completion_sheet(
     new = tiles(drawn.reshape(-1, *x.shape[1:]), scale)
     cells = [c for i in range(len(x)) for c in (whole[i], part[i], *new[i * count : (i + 1) * count])]
     names = ["original", "known", *(str(k + 1) for k in range(count))]
-    return arrange(cells, 2 + count, row_labels, names)
+    return arrange(cells, 2 + count, row_labels, names, unit_of(scale, *x.shape[-2:]) if unit is None else unit)
 
 
 # ── windows and strokes ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -294,12 +355,20 @@ def signed_strokes(strokes: ArrayLike, limit: float | None = None) -> np.ndarray
 # ── context ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def context_picture(seen: ArrayLike, promised: ArrayLike, index: Sequence[int], scale: int | None = None) -> Picture:
+def context_scale(height: int, width: int) -> int:
+    """The usual scale of ``context_picture``: to about 160 points. height, width: of the image in pixels."""
+    return max(3, 160 // max(height, width))
+
+
+def context_picture(
+    seen: ArrayLike, promised: ArrayLike, index: Sequence[int], scale: int | None = None, unit: float | None = None
+) -> Picture:
     """What one decision sees of an image, and what its model promises that it sees: a panel per channel, with a legend.
 
     seen, promised: (C, H, W) or (H, W) bool.
     index: channel, row and column of the decision (row and column for (H, W)).
-    scale: enlargement; None: to about 160 points.
+    scale: enlargement; None (default): to about 160 points.
+    unit: of gutters and labels; None (default): in proportion to the image.
 
     Colours: see ``CONTEXT``. Raises ``ValueError`` for other masks or an index outside the image.
     """
@@ -313,7 +382,9 @@ def context_picture(seen: ArrayLike, promised: ArrayLike, index: Sequence[int], 
     kinds = np.select([sees & promise, promise, sees], [1, 2, 3], 4)
     kinds[at] = 3 if sees[at] else 0
     kinds = kinds.reshape(-1, *kinds.shape[-2:])
-    scale = image_scale(scale, kinds.shape[1], kinds.shape[2]) if scale is not None else max(3, 160 // max(kinds.shape[1:]))
+    usual = context_scale(*kinds.shape[1:])
+    scale = usual if scale is None else image_scale(scale, *kinds.shape[1:])
+    unit = max(1.0, scale / usual) if unit is None else unit
     palette = np.array(list(CONTEXT.values()), np.uint8)
     panels = [_grid(_enlarge(palette[panel], scale), scale) for panel in kinds]
     channel, row, column = (0, *at)[-3:]
@@ -324,62 +395,28 @@ def context_picture(seen: ArrayLike, promised: ArrayLike, index: Sequence[int], 
     if len(panels) == 3:
         names = ["red", "green", "blue"]
     present = [0, 1, *sorted(set(np.unique(kinds).tolist()) & {2, 3}), 4]
-    page = arrange(panels, len(panels), None, names if len(panels) > 1 else None)
-    return _under(page, [(name, CONTEXT[name]) for i, name in enumerate(CONTEXT) if i in present])
+    page = arrange(panels, len(panels), None, names if len(panels) > 1 else None, unit)
+    return _under(page, [(name, CONTEXT[name]) for i, name in enumerate(CONTEXT) if i in present], unit)
 
 
 def _grid(pixels: np.ndarray, scale: int) -> Picture:
     """Enlarged pixels as a picture, with thin lines between them where there is room."""
     if scale >= 6:
-        pixels[::scale] = pixels[:, ::scale] = (255, 255, 255)
+        for line in range(max(1, scale // 40)):
+            pixels[line::scale] = pixels[:, line::scale] = (255, 255, 255)
     return Image.fromarray(pixels)
 
 
-def _under(picture: Picture, entries: Sequence[tuple[str, Colour]]) -> Picture:
+def _under(picture: Picture, entries: Sequence[tuple[str, Colour]], unit: float) -> Picture:
     """The picture with a legend below it."""
-    type_face = font(11)
-    width = max(picture.width, 40 + max(math.ceil(type_face.getlength(name)) for name, _ in entries))
-    page = Image.new("RGB", (width, picture.height + 18 * len(entries) + 8), (255, 255, 255))
+    type_face, step, box = font(round(LETTERS * unit)), round(18 * unit), round(12 * unit)
+    width = max(picture.width, round(40 * unit) + max(math.ceil(type_face.getlength(name)) for name, _ in entries))
+    page = Image.new("RGB", (width, picture.height + step * len(entries) + round(8 * unit)), (255, 255, 255))
     page.paste(picture, ((width - picture.width) // 2, 0))
     pen = ImageDraw.Draw(page)
+    left = round(6 * unit)
     for i, (name, colour) in enumerate(entries):
-        y = picture.height + 6 + 18 * i
-        pen.rectangle((6, y, 20, y + 12), fill=colour, outline=TEXT)
-        pen.text((28, y + 6), name, TEXT, type_face, anchor="lm")
+        y = picture.height + left + step * i
+        pen.rectangle((left, y, left + round(14 * unit), y + box), fill=colour, outline=TEXT, width=round(unit))
+        pen.text((round(28 * unit), y + box / 2), name, TEXT, type_face, anchor="lm")
     return page
-
-
-# ── files ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def encode_picture(picture: Picture) -> bytes:
-    """A picture as the bytes of a PNG file."""
-    file = io.BytesIO()
-    picture.save(file, "PNG", optimize=True)
-    return file.getvalue()
-
-
-def write_picture(path: str | Path, ending: str, data: bytes) -> None:
-    """Writes the whole file or nothing.
-
-    path: of the file.
-    ending: that its name must have, such as ".png".
-    data: its bytes.
-
-    Raises ``ValueError`` for a name with another ending, ``OSError`` where writing fails.
-    """
-    from ..files import write_files
-
-    path = Path(path)
-    if path.suffix.lower() != ending:
-        raise ValueError(f"picture: expected a name that ends in {ending}, got {str(path)!r}")
-    write_files(path.parent, {path.name: data})
-
-
-def save_picture(picture: Picture, path: str | Path) -> None:
-    """Writes a PNG.
-
-    picture: what is written.
-    path: ends in .png, else ``ValueError``.
-    """
-    write_picture(path, ".png", encode_picture(picture))

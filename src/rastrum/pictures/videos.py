@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from ..protocol import ArrayLike, ImageSpec, as_tensor, check_images
-from .animations import save_animation
-from .sheets import Picture, arrange, as_array, tiles
+from .films import save_animation
+from .sheets import Picture, arrange, as_array, as_pictures, tiles, unit_of
 
 FPS = 5  # a video is played at this many frames per second
 
@@ -91,51 +91,69 @@ def surprise_colours(log_probs: ArrayLike, brightest: float | None = None) -> np
     return np.moveaxis(colormaps["magma"](nats / max(nats.max(initial=0.0) if brightest is None else brightest, 1e-9))[..., :3], -1, -3)
 
 
-def film_strips(videos: ArrayLike, row_labels: Sequence[str] | None = None, context: int = 0) -> Picture:
+def film_strips(
+    videos: ArrayLike,
+    row_labels: Sequence[str] | None = None,
+    context: int = 0,
+    scale: int | None = None,
+    unit: float | None = None,
+) -> Picture:
     """A row per video, a numbered column per frame.
 
     videos: (N, T, C, H, W) in [0, 1].
     row_labels: one per video; None (default) for none.
     context: how many first frames are marked as known, 0 by default.
+    scale: enlargement; None (default): to about 64 points.
+    unit: of gutters and labels; None (default): in proportion to the images.
     """
-    x = as_array(videos, "videos")
+    x = as_pictures(videos, "videos")
     frames = [f"{t + 1}, known" if t < context else str(t + 1) for t in range(x.shape[1])]
-    return arrange(tiles(x.reshape(-1, *x.shape[2:])), x.shape[1], row_labels, frames)
+    unit = unit_of(scale, *x.shape[-2:]) if unit is None else unit
+    return arrange(tiles(x.reshape(-1, *x.shape[2:]), scale), x.shape[1], row_labels, frames, unit)
 
 
-def animate_rows(videos: Sequence[ArrayLike], labels: Sequence[str]) -> Iterator[Picture]:
+def animate_rows(
+    videos: Sequence[ArrayLike], labels: Sequence[str], scale: int | None = None, unit: float | None = None
+) -> Iterator[Picture]:
     """The pictures of an animation, one per frame: videos side by side, in N rows.
 
     videos: each (N, T, C, H, W) in [0, 1].
     labels: one for each of ``videos``.
+    scale, unit: as for ``film_strips``.
 
     Raises ``ValueError`` for videos of different N or T.
     """
-    arrays = [as_array(video, "videos") for video in videos]
+    arrays = [as_pictures(video, "videos") for video in videos]
     if len({array.shape[:2] for array in arrays}) != 1:
         raise ValueError(f"videos: expected as many videos and frames of each, got {[array.shape[:2] for array in arrays]}")
     count, frames = arrays[0].shape[:2]
+    unit = unit_of(scale, *arrays[0].shape[-2:]) if unit is None else unit
     for t in range(frames):
-        columns = [tiles(array[:, t]) for array in arrays]
+        columns = [tiles(array[:, t], scale) for array in arrays]
         names = [f"{name}\nframe {t + 1}" if i == 0 else f"{name}\n" for i, name in enumerate(labels)]
-        yield arrange([column[n] for n in range(count) for column in columns], len(arrays), None, names)
+        yield arrange([column[n] for n in range(count) for column in columns], len(arrays), None, names, unit)
 
 
-def animate_grid(videos: ArrayLike, columns: int | None = None) -> Iterator[Picture]:
+def animate_grid(
+    videos: ArrayLike, columns: int | None = None, scale: int | None = None, unit: float | None = None
+) -> Iterator[Picture]:
     """The pictures of an animation, one per frame: all videos in a grid.
 
     videos: (N, T, C, H, W) in [0, 1].
     columns: videos per row; None (default): about a square.
+    scale, unit: as for ``film_strips``.
     """
-    x = as_array(videos, "videos")
+    x = as_pictures(videos, "videos")
+    unit = unit_of(scale, *x.shape[-2:]) if unit is None else unit
     for t in range(x.shape[1]):
-        yield arrange(tiles(x[:, t]), math.ceil(math.sqrt(len(x))) if columns is None else columns)
+        yield arrange(tiles(x[:, t], scale), math.ceil(math.sqrt(len(x))) if columns is None else columns, unit=unit)
 
 
-def save_video(pictures: Iterable[Picture], path: str | Path) -> None:
-    """Writes a GIF that plays at ``FPS``.
+def save_video(pictures: Iterable[Picture], path: str | Path, fps: float = FPS) -> None:
+    """Writes an animation that plays and starts again without a pause.
 
     pictures: one per frame, of one size.
-    path: ends in .gif, else ``ValueError``.
+    path: as for ``save_animation``.
+    fps: frames per second, ``FPS`` by default.
     """
-    save_animation(pictures, path, FPS, 1 / FPS)
+    save_animation(pictures, path, fps, 1 / fps)

@@ -1,0 +1,278 @@
+"""Animations as files: GIF, lossless WebP, and MP4 (H.264), chosen by the ending of a name; written whole or not at all.
+
+Frames go into the file one after another, so that a long animation takes no more memory than a few frames and the file. What does not
+change between two frames is stored once. GIF needs all colours before the first frame is written; meanwhile its frames are kept
+compressed.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import GifImagePlugin, Image
+
+from .formats import Picture, check_ending, check_webp, write_picture
+
+ANIMATIONS = (".gif", ".webp", ".mp4")
+MAX_FPS = 50                   # viewers slow down a GIF that asks for more
+CLEAR = 255                    # index of a GIF's palette for what stays as it was
+MONTAGE = 8                    # frames that a palette of more than 255 colours is taken from
+CRF = 12                       # of H.264, 0 lossless … 51: near what an eye can tell from the original
+
+
+def encode_animation(pictures: Iterable[Picture], fps: float = 8, hold: float = 2.0, ending: str = ".gif") -> bytes:
+    """Pictures of one size as the bytes of an animation; a GIF or WebP loops.
+
+    pictures: one per frame.
+    fps: frames per second, up to 50.
+    hold: seconds that the last picture stays.
+    ending: ".gif" (default): all frames share one palette, exact up to 255 colours; ".webp": lossless; ".mp4": H.264 in 4:2:0, which plays
+        in browsers and presentations, one point larger where a side is odd.
+
+    Raises ``ValueError`` for no pictures, pictures of different sizes, a rate outside 0 … 50, or another ending, ``ImportError`` for
+    ".mp4" without PyAV.
+    """
+    check_rate(fps, hold)
+    if ending not in ANIMATIONS:
+        raise ValueError(f"animation: expected a name that ends in {' or '.join(ANIMATIONS)}, got {ending!r}")
+    if ending == ".mp4":
+        return _mp4(rgb_frames(pictures), fps, hold)
+    step = max(20, round(100 / fps) * 10)
+    timed = _timed(rgb_frames(pictures), step, max(step, round(100 * hold) * 10))
+    return _gif(timed) if ending == ".gif" else _webp(timed)
+
+
+def save_animation(pictures: Iterable[Picture], path: str | Path, fps: float = 8, hold: float = 2.0) -> None:
+    """Writes an animation as ``encode_animation`` makes it.
+
+    pictures: one per frame, of one size.
+    path: ends in .gif, .webp or .mp4, else ``ValueError``.
+    fps: frames per second, up to 50; 8 by default.
+    hold: seconds that the last picture stays, 2 by default.
+    """
+    path, ending = check_ending(path, ANIMATIONS)
+    require_encoder(ending)
+    write_picture(path, ending, encode_animation(pictures, fps, hold, ending))
+
+
+def require_encoder(ending: str) -> None:
+    """Raises ``ImportError`` with the remedy where an ``ending`` needs a package that is not installed."""
+    if ending != ".mp4":
+        return
+    try:
+        import av
+    except ImportError:
+        raise ImportError("an .mp4 needs the package av, which is not installed: pip install 'rastrum[video]'; or write a .webp") from None
+    if "libx264" not in av.codecs_available:
+        raise ImportError("this build of the package av has no H.264 encoder; pip install --force-reinstall av, or write a .webp")
+
+
+def check_rate(fps: float, hold: float) -> None:
+    """Check how fast an animation runs.
+
+    fps: frames per second, up to 50.
+    hold: seconds that the last picture stays.
+
+    Raises ``ValueError`` for other numbers.
+    """
+    if not 0 < fps <= MAX_FPS:
+        raise ValueError(f"fps: expected a rate above 0 and up to {MAX_FPS} frames a second, got {fps!r}")
+    if not hold >= 0:
+        raise ValueError(f"hold: expected seconds of at least 0, got {hold!r}")
+
+
+def rgb_frames(pictures: Iterable[Picture]) -> Iterator[np.ndarray]:
+    """The frames of an animation, (H, W, 3) uint8.
+
+    pictures: one per frame.
+
+    Raises ``ValueError`` for none, and for pictures of different sizes.
+    """
+    size = None
+    for picture in pictures:
+        if size is not None and picture.size != size:
+            raise ValueError(f"animation: expected pictures of one size, got {sorted({size, picture.size})}")
+        size = picture.size
+        yield np.asarray(picture.convert("RGB"))
+    if size is None:
+        raise ValueError("animation: expected at least one picture, got none")
+
+
+def _timed(frames: Iterator[np.ndarray], step: int, last: int) -> Iterator[tuple[np.ndarray, int]]:
+    """Frames and their milliseconds: ``step``, and ``last`` for the last; equal ones in a row are one."""
+    before, time = next(frames), step
+    for frame in frames:
+        if np.array_equal(frame, before):
+            time += step
+        else:
+            yield before, time
+            before, time = frame, step
+    yield before, time - step + last
+
+
+def _changed(frame: np.ndarray, before: np.ndarray | None) -> tuple[int, int, int, int]:
+    """The smallest box with all that changed: left, top, right, bottom; even where it begins, and never empty."""
+    if before is None:
+        return 0, 0, frame.shape[1], frame.shape[0]
+    differs = frame != before
+    differs = differs.any(2) if differs.ndim == 3 else differs
+    rows, columns = np.flatnonzero(differs.any(1)), np.flatnonzero(differs.any(0))
+    if not len(rows):
+        return 0, 0, 1, 1
+    return int(columns[0]) // 2 * 2, int(rows[0]) // 2 * 2, int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+# ── GIF ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _packed(frame: np.ndarray) -> np.ndarray:
+    """(H, W) int32: a number for each colour."""
+    return frame @ np.array([65536, 256, 1], np.int32)
+
+
+def _unpacked(colours: np.ndarray) -> np.ndarray:
+    """(N, 3) uint8 of N such numbers."""
+    return np.stack([colours >> 16, colours >> 8 & 255, colours & 255], 1).astype(np.uint8)
+
+
+def _gif(frames: Iterator[tuple[np.ndarray, int]]) -> bytes:
+    seen, kept, times, shape = np.zeros(1 << 24, bool), [], [], (0, 0, 3)
+    for frame, time in frames:
+        seen[_packed(frame)] = True
+        kept.append(zlib.compress(frame.tobytes(), 1))
+        times.append(time)
+        shape = frame.shape
+
+    def frame_of(data: bytes) -> np.ndarray:
+        return np.frombuffer(zlib.decompress(data), np.uint8).reshape(shape)
+
+    table, palette = _table(np.flatnonzero(seen)), None
+    if table is None:
+        montage = np.concatenate([frame_of(data) for data in kept[:: -(-len(kept) // MONTAGE)]])
+        palette = Image.fromarray(montage).quantize(255, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+        colours = (palette.getpalette() or [])[: 3 * 255]
+    else:
+        colours = table[1].tolist()
+    height, width = shape[:2]
+    file = io.BytesIO()
+    file.write(b"GIF89a" + struct.pack("<HHBBB", width, height, 0xF7, 0, 0) + bytes(colours).ljust(768, b"\0"))
+    file.write(b"!\xff\x0bNETSCAPE2.0\x03\x01\x00\x00\x00")                # loops for ever
+    before = None
+    for data, time in zip(kept, times, strict=True):
+        frame = frame_of(data)
+        if table is not None:
+            index = table[0][_packed(frame)]
+        else:
+            assert palette is not None
+            index = np.asarray(Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE))
+        left, top, right, bottom = _changed(index, before)
+        part = index[top:bottom, left:right]
+        if before is not None:
+            part = np.where(part == before[top:bottom, left:right], np.uint8(CLEAR), part)
+        picture = Image.fromarray(np.ascontiguousarray(part), "P")
+        facts: dict[str, Any] = {"duration": time, "disposal": 1} | ({} if before is None else {"transparency": CLEAR})
+        for block in GifImagePlugin.getdata(picture, (left, top), **facts):
+            file.write(block)
+        before = index
+    file.write(b";")
+    return file.getvalue()
+
+
+def _table(colours: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """The palette's index of every colour (2^24,) uint8, and the palette (3 N,), N up to 255; None where that takes less than 4 bits.
+
+    colours: all that occur, packed; rounded to fewer bits until 255 are enough.
+    """
+    for bits in range(8, 3, -1):
+        top = 2**bits - 1
+        rounded = np.rint(np.rint(np.arange(256) / 255 * top) * 255 / top).astype(np.int32)
+        packed = _packed(rounded[_unpacked(colours)])
+        found, index = np.unique(packed, return_inverse=True)
+        if len(found) <= CLEAR:
+            table = np.zeros(1 << 24, np.uint8)
+            table[colours] = index
+            return table, _unpacked(found).reshape(-1)
+    return None
+
+
+# ── WebP ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _webp(frames: Iterator[tuple[np.ndarray, int]]) -> bytes:
+    """The container of RFC 9649: a chunk ANMF for each frame, which holds what changed as a lossless image."""
+    before, chunks = None, []
+    for frame, time in frames:
+        if before is None:
+            check_webp((frame.shape[1], frame.shape[0]))
+        left, top, right, bottom = _changed(frame, before)
+        one = io.BytesIO()
+        part = Image.fromarray(np.ascontiguousarray(frame[top:bottom, left:right]))
+        part.save(one, "WEBP", lossless=True, quality=60, method=3, exact=True)
+        place = _24(left // 2) + _24(top // 2) + _24(right - left - 1) + _24(bottom - top - 1) + _24(time)
+        chunks.append(_chunk(b"ANMF", place + bytes([0b10]) + _lossless(one.getvalue())))   # 0b10: it replaces what is below
+        before = frame
+    assert before is not None
+    canvas = bytes([0b10, 0, 0, 0]) + _24(before.shape[1] - 1) + _24(before.shape[0] - 1)     # 0b10: it is an animation
+    body = _chunk(b"VP8X", canvas) + _chunk(b"ANIM", struct.pack("<IH", 0xFFFFFFFF, 0)) + b"".join(chunks)
+    return b"RIFF" + struct.pack("<I", 4 + len(body)) + b"WEBP" + body
+
+
+def _24(value: int) -> bytes:
+    return struct.pack("<I", value)[:3]
+
+
+def _chunk(name: bytes, content: bytes) -> bytes:
+    return name + struct.pack("<I", len(content)) + content + b"\0" * (len(content) % 2)
+
+
+def _lossless(still: bytes) -> bytes:
+    """The chunk VP8L of a still image."""
+    at = 12
+    while still[at : at + 4] != b"VP8L":
+        size = struct.unpack_from("<I", still, at + 4)[0]
+        at += 8 + size + size % 2
+    size = struct.unpack_from("<I", still, at + 4)[0]
+    return still[at : at + 8 + size + size % 2]
+
+
+# ── MP4 ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _mp4(frames: Iterator[np.ndarray], fps: float, hold: float) -> bytes:
+    require_encoder(".mp4")
+    import av
+
+    file, count = io.BytesIO(), 0
+    with av.open(file, "w", format="mp4") as container:
+        stream: Any = None
+        for frame in _held(frames, round(hold * fps)):
+            height, width = frame.shape[:2]
+            frame = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), "edge")
+            if stream is None:
+                stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000))
+                stream.width, stream.height, stream.pix_fmt = frame.shape[1], frame.shape[0], "yuv420p"
+                stream.options = {"crf": str(CRF), "tune": "animation"}
+                coding = stream.codec_context                             # says how colours are meant, or players guess
+                coding.color_range, coding.colorspace, coding.color_primaries, coding.color_trc = 1, 1, 1, 1
+            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), "rgb24")
+            picture = picture.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
+            picture.pts = count
+            count += 1
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+    return file.getvalue()
+
+
+def _held(frames: Iterator[np.ndarray], times: int) -> Iterator[np.ndarray]:
+    """The last frame ``times`` times, and once at least."""
+    for frame in frames:
+        yield frame
+    for _ in range(times - 1):
+        yield frame  # pyright: ignore[reportPossiblyUnboundVariable]
