@@ -13,6 +13,8 @@ ROOT = Path(rastrum.__file__).parent
 
 # Bottom to top: a file imports from its own line and from lines before it. A folder stands for all of its files.
 LAYERS = (
+    ("notebook", "progress"),
+    ("images",),
     ("protocol", "config", "noise", "files", "memory", "denormals", "range_coder", "training_noise"),
     ("data",),
     ("native",),
@@ -30,6 +32,7 @@ LAYERS = (
     ("training", "checking"),
     ("train",),
     ("recipes", "applications", "pictures"),
+    ("display", "trained"),
     ("__init__",),
     ("demo",),
     ("cli",),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from . import notebook
+
 __version__ = "0.1.0"
 
 _WHERE = {
@@ -15,6 +17,9 @@ _WHERE = {
     "generation": ("sample", "complete", "generate", "reconstruct"),
     "checking": ("check",),
     "compression": ("FileError", "compress", "decompress"),
+    "images": ("Images",),
+    "display": ("show", "animate"),
+    "train": ("train",),
 }
 _MODULE = {name: module for module, names in _WHERE.items() for name in names}
 __all__ = sorted(_MODULE)  # pyright: ignore[reportUnsupportedDunderAll]
@@ -24,10 +29,13 @@ if TYPE_CHECKING:
     from .compression import FileError as FileError
     from .compression import compress as compress
     from .compression import decompress as decompress
+    from .display import animate as animate
+    from .display import show as show
     from .generation import complete as complete
     from .generation import generate as generate
     from .generation import reconstruct as reconstruct
     from .generation import sample as sample
+    from .images import Images as Images
     from .models import MODELS as MODELS
     from .models import build as build
     from .models import load as load
@@ -36,12 +44,23 @@ if TYPE_CHECKING:
     from .protocol import ImageSpec as ImageSpec
     from .raster import RasterModel as RasterModel
     from .strokes import CanvasModel as CanvasModel
+    from .trained import TrainModule
+
+    train: TrainModule
+
+
+def _find(module: str, name: str) -> Any:
+    found = import_module(f".{module}", __name__)
+    return found if name == module else getattr(found, name)              # `train` is a module that can be called
+
+
+notebook.find = _find
 
 
 def __getattr__(name: str) -> Any:
     if name in _MODULE:
-        value = getattr(import_module(f".{_MODULE[name]}", __name__), name)
-        globals()[name] = value                                           # `check` is also a module: the name means the function
+        value = _find(_MODULE[name], name)
+        globals()[name] = value
         return value
     raise AttributeError(f"module 'rastrum' has no attribute {name!r}")
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import copy
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -23,7 +23,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from . import progress as bars
 from .memory import ask
+from .notebook import safe, table
 from .protocol import ConditionSpec, Distribution, ImageSpec
 from .raster import RasterModel
 
@@ -38,6 +40,7 @@ MAX_IMAGES = 2**16            # images are listed if there are at most this many
 MAX_WORK = 1e10               # bound on images · positions · parameters of a sum over all images
 EXACT, ROUGH = 1e-10, 1e-3     # nats that count as a change, in float64 and for a model that cannot be converted to it
 CELLS = 2**22                  # log-probabilities in a batch
+STAGES = 7                     # of a check, for its progress: two each of causality in both modes, then context, steps, normalisation
 KINDS = {"o": "this decision", "#": "seen", "-": "promised, but unseen", "!": "seen, though forbidden", ".": "not to be seen"}
 
 
@@ -121,16 +124,28 @@ class Report:
         if self.before is not None and len(self.values) == spec.size and spec.width * spec.channels <= 120:
             index = self.most_faulty()
             parts += [f"what {position(spec, index)} sees:", self.context_map(index)]
-        parts.append("no fault found" if self.ok else f"faults found: {sum(line.ok is False for line in self.lines)}")
-        return "\n".join(parts)
+        return "\n".join([*parts, self._verdict])
+
+    __repr__ = __str__
+
+    @property
+    def _verdict(self) -> str:
+        return "no fault found" if self.ok else f"faults found: {sum(line.ok is False for line in self.lines)}"
+
+    @safe
+    def _repr_html_(self) -> str:
+        marks = {True: "✓", False: "✗ FAULT:", None: "·"}
+        return table(f"{self.model}: {self._verdict}", {line.name: f"{marks[line.ok]} {line.text}" for line in self.lines})
 
 
-def check(model: RasterModel, seed: int = 0, values: int | None = None) -> Report:
+def check(model: RasterModel, seed: int = 0, values: int | None = None, *, progress: bars.Progress = None) -> Report:
     """Proves by perturbation that a model is causal, sees what it promises, and that its probabilities sum to one.
 
     model: any raster model; it and the global random state stay as they are.
     seed: of the images and of the choice of values.
     values: how many values of the image to perturb; None: all of up to 256, 64 of more.
+    progress: a bar; None (default): in a terminal or a notebook after two seconds, True: at once, False: never; or a function that is
+        called with how many of seven stages are done.
 
     Returns a report; ``report.ok`` is whether no fault was found.
     Raises ``ValueError`` for anything but a raster model.
@@ -141,21 +156,24 @@ def check(model: RasterModel, seed: int = 0, values: int | None = None) -> Repor
     if values is not None and values < 1:
         raise ValueError(f"values: expected a whole number of at least 1, got {values!r}")
     count = min(spec.size, values or (spec.size if spec.size <= SMALL else SUBSET))
-    with _own_random_state(model), torch.no_grad():
+    with _own_random_state(model), torch.no_grad(), bars.bar("checking", STAGES, "", progress) as report:
         subject = _Subject(model, seed)
+        subject.report = report
         picked = _pick(spec, model.order.cpu(), count, subject.generator)
         seen = torch.zeros(spec.size, count, dtype=torch.bool)
         lines = _well_formed(subject)
         if any(line.ok is False for line in lines if line.name == "distribution"):
             return Report(type(model).__name__, spec, tuple(lines), picked, seen, None, None)
         changes = None
-        for mode in ("evaluation", "training"):
+        for stage, mode in enumerate(("evaluation", "training")):
+            subject.begin(2 * stage, 2)
             subject.model.train(mode == "training")
             some = picked if mode == "evaluation" or count == spec.size else picked[: -(-count // 2)]
             found, change = _causality(subject, some)
             lines += found
             changes = change if mode == "evaluation" else changes
         subject.model.eval()
+        subject.begin(4, 1)
         promised = before = None
         if spec.size <= MAX_PROMISED:
             before = subject.rank[None] < subject.rank[:, None]
@@ -164,9 +182,12 @@ def check(model: RasterModel, seed: int = 0, values: int | None = None) -> Repor
         else:
             found, seen, promised = _context(subject, picked, changes)
             lines.append(found)
+        subject.begin(5, 1)
         lines += _steps(subject)
+        subject.begin(6, 1)
         faulty = {line.name.split(",")[0] for line in lines if line.ok is False}
         lines.append(_sum(subject, proved=not faulty & {"conditionals", "log_prob", "images apart", "causality"}))
+        report(STAGES)
     return Report(type(model).__name__, spec, tuple(lines), picked, seen, promised, before)
 
 
@@ -178,6 +199,8 @@ class _Subject:
 
     def __init__(self, model: RasterModel, seed: int) -> None:
         self.spec, self.seed = model.spec, seed
+        self.report: Callable[..., object] = lambda done: None
+        self.stage, self.width, self.changed = 0.0, 0.0, 0
         self.generator = torch.Generator().manual_seed(seed)
         channels = max((max(parameter.shape) for parameter in model.parameters() if parameter.dim()), default=1)
         needed = 8 * 4 * self.spec.size * (8 * min(self.spec.levels, MAX_LEVELS) + 16 * channels)
@@ -205,6 +228,16 @@ class _Subject:
     def chunk(self) -> int:
         """Images per batch."""
         return max(4, min(64, 2**13 // self.spec.size, CELLS // (self.spec.size * self.compared)))
+
+    def begin(self, stage: float, width: float) -> None:
+        """A stage of the check begins, for its progress."""
+        self.stage, self.width, self.changed = stage, width, 0
+        self.report(stage)
+
+    def advance(self, values: int) -> None:
+        """So many more values were changed; each stage changes all of them three times or so."""
+        self.changed += values
+        self.report(self.stage + self.width * min(1.0, self.changed / (3 * min(self.spec.size, SMALL))))
 
     def use(self, model: RasterModel) -> None:
         """Test this copy from now on, in evaluation mode."""
@@ -352,6 +385,7 @@ def _one_value(subject: _Subject, values: Tensor, far: bool, together: bool = Fa
         changed.view(batch, -1)[rows, at] = other.view(batch, -1)[rows, at]
         change = subject.change(base, changed, condition)
         changes.append(change.amax(0, keepdim=True) if together else change[: len(chunk)])
+        subject.advance(len(chunk))
     return torch.cat(changes)
 
 
@@ -367,6 +401,7 @@ def _all_later(subject: _Subject, values: Tensor, far: bool, together: bool = Fa
         changed = torch.where(later.view(x.shape), other, x)
         change = subject.change(base, changed, condition) * (subject.rank[None] <= since[:, None])
         changes.append(change.amax(0, keepdim=True) if together else change[: len(chunk)])
+        subject.advance(len(chunk))
     return torch.cat(changes).nan_to_num(nan=0.0, posinf=math.inf)        # ∞ · 0 of the decisions after it
 
 

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import json
 import platform
-from collections import deque
 from dataclasses import fields, is_dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -32,9 +31,11 @@ import torch
 from torch import Tensor
 
 from .denormals import keeping
+from .images import Images
 from .model import Model
 from .program import Program, suits_native
-from .protocol import ArrayLike, check_condition, check_images
+from .progress import Progress, Report, bar
+from .protocol import ArrayLike, check_condition, check_images, to_images
 from .range_coder import Decoder, Encoder
 from .raster import Backend, RasterModel
 from .walk import Decode, Encode, walk
@@ -42,6 +43,7 @@ from .walk import Decode, Encode, walk
 MAGIC, VERSION, READABLE = b"RSTM", 2, (1, 2)
 TORCH, NATIVE = 0, 1
 BATCH = 64
+REPORTS = 16                   # how often a batch says how far it is, where someone watches
 VALUES_PER_BYTE, SPARE_BYTES = 1 << 18, 64
 DIFFERENT = "blob: the images come out differently, was it made with another condition or by another model?"
 
@@ -51,12 +53,16 @@ class FileError(ValueError):
 
 
 @keeping
-def compress(model: RasterModel, images: ArrayLike, condition: ArrayLike | int | None = None) -> bytes:
+def compress(
+    model: RasterModel, images: ArrayLike, condition: ArrayLike | int | None = None, *, progress: Progress = None
+) -> bytes:
     """Codes images losslessly, in −log2 p bits per image plus at most 48 bytes and 3 bytes per image.
 
     model: a raster model.
     images: levels (B, *spec.shape), torch or numpy.
     condition: one per image, or one for all; None for an unconditional model. It is not stored.
+    progress: a bar; None (default): in a terminal or a notebook after two seconds, True: at once, False: never; or a function that is
+        called with the number of images done.
 
     Returns the file as bytes.
     Raises ``ValueError`` for images or a condition of another spec, and for so many empty images that their file would be far too short for
@@ -67,12 +73,13 @@ def compress(model: RasterModel, images: ArrayLike, condition: ArrayLike | int |
     checked = check_condition(model.condition_spec, condition, len(x), model.device)
     arithmetic, identity = _identity(model)
     streams: list[bytes] = []
-    for start in range(0, len(x), BATCH):
-        part = x[start : start + BATCH]
-        encoders = [Encoder() for _ in part]
-        chooser = Encode(part, model.order, encoders)
-        _run(model, len(part), chooser, None if checked is None else checked[start : start + BATCH], arithmetic)
-        streams += [encoder.finish() for encoder in encoders]
+    with bar("compressing", len(x), "images", progress) as report:
+        for start in range(0, len(x), BATCH):
+            part = x[start : start + BATCH]
+            encoders = [Encoder() for _ in part]
+            chooser = Encode(part, model.order, encoders)
+            _run(model, len(part), chooser, None if checked is None else checked[start : start + BATCH], arithmetic, report, start)
+            streams += [encoder.finish() for encoder in encoders]
     body = identity + _images_digest(x) + _varint(len(x))
     body += _machine(model) if arithmetic == TORCH else b""
     body += _lengths(streams) + b"".join(streams)
@@ -84,14 +91,17 @@ def compress(model: RasterModel, images: ArrayLike, condition: ArrayLike | int |
 
 
 @keeping
-def decompress(model: RasterModel, blob: bytes, condition: ArrayLike | int | None = None) -> Tensor:
+def decompress(
+    model: RasterModel, blob: bytes, condition: ArrayLike | int | None = None, *, progress: Progress = None
+) -> Images:
     """Decodes the images that ``compress`` coded.
 
     model: the same model, with the same weights.
     blob: the bytes that ``compress`` returned.
     condition: the same condition.
+    progress: as for ``compress``.
 
-    Returns levels (B, *spec.shape), uint8 up to 256 levels, else int64.
+    Returns levels (B, *spec.shape), uint8 up to 256 levels, else int64: ``Images``, which a notebook shows.
     Raises ``FileError`` for bytes that ``compress`` did not write with this model, condition and arithmetic.
     """
     _check_model(model)
@@ -129,16 +139,17 @@ def decompress(model: RasterModel, blob: bytes, condition: ArrayLike | int | Non
     checked = check_condition(model.condition_spec, condition, count, model.device)
     x = torch.zeros(count, *model.spec.shape, dtype=torch.uint8 if model.spec.levels <= 256 else torch.int64)
     coded = [i for i, stream in enumerate(streams) if stream]
-    for start in range(0, len(coded), BATCH):
-        index = coded[start : start + BATCH]
-        decoders = [Decoder(streams[i]) for i in index]
-        part = None if checked is None else checked[index]
-        x[index] = _run(model, len(index), Decode(decoders), part, arithmetic).to(x.dtype).cpu()
-        if not all(decoder.is_canonical() for decoder in decoders):
-            raise FileError(DIFFERENT)
+    with bar("decompressing", len(coded), "images", progress) as report:
+        for start in range(0, len(coded), BATCH):
+            index = coded[start : start + BATCH]
+            decoders = [Decoder(streams[i]) for i in index]
+            part = None if checked is None else checked[index]
+            x[index] = _run(model, len(index), Decode(decoders), part, arithmetic, report, start).to(x.dtype).cpu()
+            if not all(decoder.is_canonical() for decoder in decoders):
+                raise FileError(DIFFERENT)
     if _images_digest(x) != pixels:
         raise FileError(DIFFERENT)
-    return x.to(model.device)
+    return to_images(x.to(model.device), model.spec)
 
 
 def _most_images(model: RasterModel, blob: bytes) -> int:
@@ -172,9 +183,16 @@ def _identity(model: RasterModel) -> tuple[int, bytes]:
 _fingerprints: WeakKeyDictionary[Program, bytes] = WeakKeyDictionary()
 
 
-def _run(model: RasterModel, batch: int, chooser: Encode | Decode, condition: Tensor | None, arithmetic: int) -> Tensor:
+def _run(
+    model: RasterModel, batch: int, chooser: Encode | Decode, condition: Tensor | None, arithmetic: int, report: Report, done: int
+) -> Tensor:
+    """The levels of a batch; ``report`` is told how many images are coded, ``done`` of them before these."""
     backend: Backend = "native" if arithmetic == NATIVE else "torch" if model.has_program else "naive"
-    values = deque(walk(model, batch, chooser, condition, every=model.spec.size, backend=backend), maxlen=1)[0].values
+    every = max(model.spec.width * model.spec.channels, model.spec.size // REPORTS) if report.wanted else model.spec.size
+    values = None
+    for frame in walk(model, batch, chooser, condition, every=every, backend=backend):
+        report(done + frame.fraction * batch)
+        values = frame.values
     assert values is not None
     return values
 

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from .data.dataset import Dataset
 from .model import Kind, Model
+from .notebook import safe, table
+from .progress import Progress, Report, bar
 from .raster import RasterModel
 
 
@@ -48,6 +50,13 @@ class Evaluation:
         bits = "" if self.bits_per_dim is None else f", {self.bits_per_dim:.4f} bits/dim"
         return f"{self.nats:.3f} ± {self.standard_error:.3f} nats{bits} ({self.kind}, {self.images} images)"
 
+    @safe
+    def _repr_html_(self) -> str:
+        kind = {"exact": "exact", "bound": "bound: −log p is at most this", "loss": "loss, no likelihood"}[self.kind]
+        bits = self.bits_per_dim and f"{self.bits_per_dim:.4f} ± {self.bits_standard_error:.4f}"
+        rows = {"nats": f"{self.nats:.3f} ± {self.standard_error:.3f}", "bits/dim": bits, "kind": kind, "images": f"{self.images:,}"}
+        return table("Evaluation", rows)
+
 
 def evaluate(
     model: Model,
@@ -58,7 +67,7 @@ def evaluate(
     seed: int = 0,
     workers: int | None = None,
     ensemble: bool = False,
-    progress: Callable[[int], object] | None = None,
+    progress: Progress = None,
 ) -> Evaluation:
     """Score all images of a data set.
 
@@ -69,7 +78,8 @@ def evaluate(
     seed: of the bound's noise, 0 by default; it belongs to an image's number, so that batches and workers change nothing.
     workers: threads; None (default) takes as many as torch uses.
     ensemble: score by the mixture over an image's flips and rotations (``ensemble_log_prob``); False by default.
-    progress: called with the number of images done.
+    progress: a bar; None (default): in a terminal or a notebook after two seconds, True: at once, False: never; or a function that is
+        called with the number of images done.
 
     Raises ``ValueError`` for data that do not fit the model, a model whose loss is not a likelihood, and one that has no ensemble.
     """
@@ -88,15 +98,15 @@ def image_nats(
     seed: int = 0,
     workers: int | None = None,
     ensemble: bool = False,
-    progress: Callable[[int], object] | None = None,
+    progress: Progress = None,
 ) -> Tensor:
     """The score of each image in nats, (N,) float64: −log p or a bound on it. Parameters and errors are as for ``evaluate``."""
     check_data(model, data)
     model.require_likelihood()
     if num_samples < 1:
         raise ValueError(f"num_samples: expected a whole number of at least 1, got {num_samples!r}")
-    with _scoring(model, workers) as pool:
-        return _nats(model, data, pool, num_samples, seed, batch, progress, ensemble)
+    with _scoring(model, workers) as pool, bar("scoring", len(data), "images", progress) as report:
+        return _nats(model, data, pool, num_samples, seed, batch, report, ensemble)
 
 
 def score(model: Model, data: Dataset, pool: Pool, num_samples: int, seed: int) -> Evaluation:
@@ -118,7 +128,7 @@ def _nats(
     num_samples: int,
     seed: int,
     batch: int | None = None,
-    progress: Callable[[int], object] | None = None,
+    report: Report | None = None,
     ensemble: bool = False,
 ) -> Tensor:
     """What ``model.nats`` gives for each image, (N,) float64."""
@@ -128,7 +138,7 @@ def _nats(
         x, condition = data.images[images].to(model.device), None if conditions is None else conditions[images].to(model.device)
         return -ensemble_log_prob(model, x, condition) if ensemble else model.nats(x, condition, num_samples, seed, images.start)
 
-    return _each(nats, len(data), batch or model.images_at_a_time, pool, progress)
+    return _each(nats, len(data), batch or model.images_at_a_time, pool, report)
 
 
 @contextmanager
@@ -143,7 +153,7 @@ def _scoring(model: Model, workers: int | None) -> Iterator[Pool]:
         model.train(training)
 
 
-def _each(nats: Callable[[slice], Tensor], count: int, batch: int, pool: Pool, progress: Callable[[int], object] | None) -> Tensor:
+def _each(nats: Callable[[slice], Tensor], count: int, batch: int, pool: Pool, report: Report | None) -> Tensor:
     """``nats`` of ``count`` images, (count,) float64, ``batch`` at a time on the threads of ``pool``."""
 
     def work(start: int) -> Tensor:
@@ -153,8 +163,8 @@ def _each(nats: Callable[[slice], Tensor], count: int, batch: int, pool: Pool, p
     parts: list[Tensor] = []
     for part in pool.map(work, range(0, count, batch)):
         parts.append(part)
-        if progress is not None:
-            progress(min(len(parts) * batch, count))
+        if report is not None:
+            report(min(len(parts) * batch, count))
     return torch.cat(parts)
 
 
@@ -167,14 +177,14 @@ def evaluate_frames(
     model: RasterModel,
     data: Dataset,
     context: int,
-    progress: Callable[[int], object] | None = None,
+    progress: Progress = None,
 ) -> Evaluation:
     """Score of videos per frame, over the frames after the first ``context``, given all earlier frames.
 
     model: of videos; one without a likelihood gets its loss, such as the cross-entropy of grey values.
     data: videos of the model's spec.
     context: frames that are known and not counted, 0 … frames − 1.
-    progress: called with the number of videos done.
+    progress: as for ``evaluate``, with the number of videos done.
 
     Returns nats per frame, their mean over a video's counted frames, ± the standard error over videos; ``size`` is that of a frame.
     Raises ``ValueError`` for a model of still images, another context and data that do not fit the model.
@@ -189,8 +199,8 @@ def evaluate_frames(
     def nats(images: slice) -> Tensor:
         return frame_nats(model, data.images[images].to(model.device))[:, context:].mean(1)
 
-    with _scoring(model, None) as pool:
-        every = _each(nats, len(data), model.images_at_a_time, pool, progress)
+    with _scoring(model, None) as pool, bar("scoring", len(data), "videos", progress) as report:
+        every = _each(nats, len(data), model.images_at_a_time, pool, report)
     return _mean(every, model.spec.size // frames, model.kind)
 
 

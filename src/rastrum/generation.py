@@ -15,14 +15,17 @@ from typing import Literal, overload
 import torch
 from torch import Tensor
 
+from .images import Images
 from .memory import ask
 from .model import Model
 from .particles import completions
-from .protocol import ArrayLike, Frame, as_tensor, check_condition, check_images, to_levels
+from .progress import Progress, Report, bar
+from .protocol import ArrayLike, Frame, as_tensor, check_condition, check_images, to_images, to_levels
 from .raster import Backend, RasterModel
 from .strokes import ROWS, CanvasModel
 from .walk import MAX_BATCH, Sample, Watched, walk
 
+REPORTS = 16                   # how often a batch says how far it is, where someone watches
 WALK = 48                      # bytes per value of an image that is being drawn: values, masks and Frames of them
 
 Every = Literal["row", "decision"] | int
@@ -30,7 +33,8 @@ Every = Literal["row", "decision"] | int
 
 def _check_call(model: object, name: str, count: int, seed: int, temperature: float) -> None:
     if not isinstance(model, RasterModel | CanvasModel):
-        raise ValueError(f"model: expected a RasterModel or a CanvasModel, got {type(model).__name__}")
+        inside = "; give its .model" if isinstance(getattr(model, "model", None), Model) else ""
+        raise ValueError(f"model: expected a RasterModel or a CanvasModel, got {type(model).__name__}{inside}")
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
         raise ValueError(f"{name}: expected a whole number of at least 1, got {count!r}")
     if isinstance(seed, bool) or not isinstance(seed, int):
@@ -44,10 +48,24 @@ def _check_backend(backend: Backend) -> None:
         raise ValueError(f"backend: expected None, 'native', 'torch' or 'naive', got {backend!r}")
 
 
-def _last(frames: Iterator[Frame]) -> Tensor:
-    values = deque(frames, maxlen=1)[0].values
+def _last(frames: Iterator[Frame], report: Report | None = None, done: int = 0) -> Tensor:
+    """The levels of the last Frame; ``report`` is told how many images are drawn, ``done`` of them before these."""
+
+    def watched() -> Iterator[Frame]:
+        for frame in frames:
+            if report is not None and frame.fraction:
+                report(done + frame.fraction * len(frame.images))
+            yield frame
+
+    values = deque(watched(), maxlen=1)[0].values
     assert values is not None
     return values
+
+
+def _every(model: Model, report: Report | None) -> int:
+    """Decisions between two Frames of a walk of which only the last counts."""
+    size = model.spec.size
+    return max(model.spec.width * model.spec.channels, -(-size // REPORTS)) if report is not None and report.wanted else size
 
 
 def sample(
@@ -57,7 +75,9 @@ def sample(
     temperature: float = 1.0,
     seed: int = 0,
     backend: Backend = None,
-) -> Tensor:
+    *,
+    progress: Progress = None,
+) -> Images:
     """Draws images. The same seed draws the same images, whatever the batch or device.
 
     model: a raster or canvas model.
@@ -67,12 +87,15 @@ def sample(
     seed: of the noise, which belongs to (image, decision).
     backend: what runs the steps of a raster model: "native" (compiled, float32 on a CPU, as many threads as torch is set to use), "torch",
         or "naive" (a full forward per decision); None = the fastest that can. They draw the same images up to rounding.
+    progress: a bar; None (default): in a terminal or a notebook after two seconds, True: at once, False: never; or a function that is
+        called with the number of images done.
 
-    Returns integer levels (count, *spec.shape), uint8 up to 256 levels, else int64.
+    Returns integer levels (count, *spec.shape), uint8 up to 256 levels, else int64: ``Images``, which a notebook shows.
     Raises ``ValueError`` for a count below 1, a temperature not above 0 or a wrong condition.
     """
-    drawn = samples(model, count, condition, temperature, seed, backend)
-    return _filled(model, count, drawn)
+    with bar("drawing", count, "images", progress) as report:
+        drawn = samples(model, count, condition, temperature, seed, backend, report)
+        return to_images(_filled(model, count, drawn), model.spec)
 
 
 def samples(
@@ -82,8 +105,12 @@ def samples(
     temperature: float = 1.0,
     seed: int = 0,
     backend: Backend = None,
+    report: Report | None = None,
 ) -> Iterator[Tensor]:
-    """The images of ``sample``, some at a time; parameters and errors are those of ``sample``."""
+    """The images of ``sample``, some at a time; parameters and errors are those of ``sample``.
+
+    report: of a progress bar over the images; None (default) for none.
+    """
     _check_call(model, "count", count, seed, temperature)
     _check_backend(backend)
     _ask(model, "count", count)
@@ -95,10 +122,14 @@ def samples(
             size = min(step, count - start)
             part = None if checked is None else checked[start : start + size]
             if isinstance(model, CanvasModel):
-                values = model.sample(size, part, temperature, seed, start)
+                if report is not None and report.wanted and type(model).sample is CanvasModel.sample:
+                    values = _last(model.generate(size, part, temperature, seed, first=start), report, start)
+                else:
+                    values = model.sample(size, part, temperature, seed, start)
             else:
                 assert isinstance(model, RasterModel)
-                values = _last(walk(model, size, Sample(seed, temperature, start), part, every=model.spec.size, backend=backend))
+                frames = walk(model, size, Sample(seed, temperature, start), part, every=_every(model, report), backend=backend)
+                values = _last(frames, report, start)
             yield to_levels(values, model.spec)
 
     return parts()
@@ -136,7 +167,9 @@ def complete(
     seed: int = 0,
     particles: None = None,
     backend: Backend = None,
-) -> Tensor: ...
+    *,
+    progress: Progress = None,
+) -> Images: ...
 
 
 @overload
@@ -151,7 +184,8 @@ def complete(
     *,
     particles: int,
     backend: Backend = None,
-) -> tuple[Tensor, Tensor]: ...
+    progress: Progress = None,
+) -> tuple[Images, Tensor]: ...
 
 
 def complete(
@@ -164,7 +198,9 @@ def complete(
     seed: int = 0,
     particles: int | None = None,
     backend: Backend = None,
-) -> Tensor | tuple[Tensor, Tensor]:
+    *,
+    progress: Progress = None,
+) -> Images | tuple[Images, Tensor]:
     """Fills in what is not ``known``, drawing each unknown value given those before it in the model's order.
 
     model: a raster model.
@@ -175,7 +211,7 @@ def complete(
     temperature: as for ``sample``: every conditional is p^(1/T), renormalised, for draws and for the weights of particles.
     seed: of the noise; each completion has its own image number.
     particles: K weighted walks per image; None = one plain walk.
-    backend: as for ``sample``.
+    backend, progress: as for ``sample``.
 
     Without ``particles``, known values that come later in the order do not steer the draw: completions follow p(unknown | known) only where
     everything known comes first. With particles=K they do: K walks per image are weighted by the probability of the known values that they
@@ -188,22 +224,42 @@ def complete(
     Raises ``ValueError`` for canvas models, which have no exact conditionals: ``reconstruct`` redraws an image with them.
     """
     x, mask, condition = _check_completion(model, images, known, condition, num_samples, temperature, seed, particles, backend)
-    if particles is not None:
-        chunks = list(completions(model, x, mask, condition, num_samples, particles, temperature, seed, backend))
-        drawn = torch.cat([values for values, _ in chunks]) if chunks else x[:, None].expand(-1, num_samples, *model.spec.shape)
-        weights = torch.cat([weights for _, weights in chunks]) if chunks else torch.zeros(0, particles, dtype=torch.float64)
-        return to_levels(drawn.squeeze(1) if num_samples == 1 else drawn, model.spec), weights
+    with bar("completing", len(x) * num_samples, "images", progress) as report:
+        if particles is not None:
+            chunks: list[tuple[Tensor, Tensor]] = []
+            for chunk in completions(model, x, mask, condition, num_samples, particles, temperature, seed, backend):
+                chunks.append(chunk)
+                report(num_samples * sum(len(weights) for _, weights in chunks))
+            drawn = torch.cat([values for values, _ in chunks]) if chunks else x[:, None].expand(-1, num_samples, *model.spec.shape)
+            weights = torch.cat([weights for _, weights in chunks]) if chunks else torch.zeros(0, particles, dtype=torch.float64)
+            return to_images(drawn.squeeze(1) if num_samples == 1 else drawn, model.spec), weights
+        drawn = _completed(model, x, mask, condition, num_samples, temperature, seed, backend, report)
+        return to_images(drawn if num_samples == 1 else drawn.unflatten(0, (len(x), num_samples)), model.spec)
+
+
+def _completed(
+    model: RasterModel,
+    x: Tensor,
+    known: Tensor,
+    condition: Tensor | None,
+    num_samples: int,
+    temperature: float,
+    seed: int,
+    backend: Backend,
+    report: Report,
+) -> Tensor:
+    """Levels (B · num_samples, *shape), one walk for each; the arguments as ``_check_completion`` gives them."""
     count = len(x) * num_samples
 
     def parts() -> Iterator[Tensor]:
         for start in range(0, count, MAX_BATCH):
             at = torch.arange(start, min(start + MAX_BATCH, count)) // num_samples
             part = None if condition is None else condition[at]
-            chooser = Sample(seed, temperature, start)
-            yield to_levels(_last(walk(model, len(at), chooser, part, mask[at], x[at], every=model.spec.size, backend=backend)), model.spec)
+            chooser, every = Sample(seed, temperature, start), _every(model, report)
+            values = _last(walk(model, len(at), chooser, part, known[at], x[at], every=every, backend=backend), report, start)
+            yield to_levels(values, model.spec)
 
-    out = _filled(model, count, parts()) if count else to_levels(x, model.spec)
-    return out if num_samples == 1 else out.unflatten(0, (len(x), num_samples))
+    return _filled(model, count, parts()) if count else to_levels(x, model.spec)
 
 
 def complete_frames(

@@ -7,12 +7,14 @@ likelihood, such as a classifier, has a loss alone. Training and evaluation know
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
+from .notebook import safe, table
 from .protocol import ArrayLike, ConditionSpec, ImageSpec, check_kind
 
 if TYPE_CHECKING:
@@ -141,6 +143,40 @@ class Model(nn.Module, ABC):
     def dtype(self) -> torch.dtype:
         """Type of the floating-point parameters."""
         return next((p.dtype for p in self.parameters() if p.is_floating_point()), torch.get_default_dtype())
+
+    # ── what it shows of itself ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def extra_repr(self) -> str:
+        """The first line of the model's text."""
+        condition = "" if self.condition_spec is None else f"; condition: {self.condition_spec.kind} of size {self.condition_spec.size}"
+        return f"{self.spec.text}{condition}; {self._parameter_count()} parameters; {self.kind}"
+
+    def _parameter_count(self) -> str:
+        return f"{sum(parameter.numel() for parameter in self.parameters()):,}"
+
+    @safe
+    def _repr_html_(self) -> str:
+        options = fields(self.config) if is_dataclass(self.config) else ()
+        condition, origin = self.condition_spec, self.origin
+        rows = {
+            "system": getattr(type(self), "name", None),
+            "images": self.spec.text,
+            "condition": "none" if condition is None else f"{condition.kind}, size {condition.size}",
+            "parameters": self._parameter_count(),
+            "likelihood": {"exact": "exact", "bound": "a lower bound", "loss": "none, only a loss"}[self.kind],
+            "receptive field": self._sees(),
+            "options": ", ".join(f"{option.name}={getattr(self.config, option.name)!r}" for option in options),
+            "where": f"{self.device}, {str(self.dtype).removeprefix('torch.')}",
+        }
+        if origin is not None:
+            rows |= {"recipe": origin.recipe, "trained": origin.training, "scored": "; ".join(map(str, origin.results))}
+            data = origin.data
+            rows["data"] = data and ", ".join(part for part in (f"{data.name} {data.train}", str(data)) if part)
+        return table(type(self).__name__, rows)
+
+    def _sees(self) -> str | None:
+        """What of an image a decision may see, where that is known and quick to say."""
+        return None
 
     def upgrade(self, tensors: dict[str, Tensor], saved_format: int) -> None:
         """Bring the tensors of a model that was saved in an earlier format to the present one, in place; by default nothing is changed.

@@ -16,6 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .images import Images, with_levels
+from .notebook import png
+
 ArrayLike: TypeAlias = Tensor | np.ndarray
 Number = TypeVar("Number", float, Tensor)
 
@@ -57,6 +60,12 @@ class ImageSpec:
         """The number of decisions D of one image."""
         return self.frames * self.channels * self.height * self.width
 
+    @property
+    def text(self) -> str:
+        """In words: 3 x 32 x 32, 256 levels."""
+        size = f"{self.channels} x {self.height} x {self.width}, {self.levels} levels"
+        return size if self.frames == 1 else f"{self.frames} frames of {size}"
+
     def scale(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         """Integer levels → [−1, 1]; the one place where levels become the inputs of a network.
 
@@ -64,6 +73,37 @@ class ImageSpec:
         dtype: of the result.
         """
         return x.to(dtype) * (2.0 / (self.levels - 1)) - 1.0
+
+    def pictures(self, x: ArrayLike) -> Tensor:
+        """Integer levels → [0, 1], to look at or to save; ``levels_of`` is the way back.
+
+        x: integer levels, any shape.
+
+        Returns float32 of this shape. Raises ``ValueError`` for values that are no levels.
+        """
+        x = as_tensor("pictures", x)
+        if x.is_floating_point():
+            raise ValueError(f"pictures: expected integer levels 0 … {self.levels - 1}, got {x.dtype}; these are pictures already")
+        x = x.to(torch.int64)
+        _check_range(x, self.levels, "pictures")
+        return x.float() / (self.levels - 1)
+
+    def levels_of(self, pictures: ArrayLike) -> Images:
+        """[0, 1] → the nearest integer levels, halves up; ``pictures`` is the way back.
+
+        pictures: floats in [0, 1], (…, *spec.shape).
+
+        Returns levels of this shape, uint8 up to 256 levels, else int64.
+        Raises ``ValueError`` for another shape, integers, and values outside [0, 1].
+        """
+        x = as_tensor("levels_of", pictures)
+        if not x.is_floating_point():
+            raise ValueError(f"levels_of: expected pictures, floats in [0, 1], got {x.dtype}; divide 8-bit values by 255")
+        if x.shape[-len(self.shape) :] != torch.Size(self.shape):
+            raise ValueError(f"levels_of: expected shape (…, {', '.join(map(str, self.shape))}), got {tuple(x.shape)}")
+        if x.numel() and not bool(((x >= 0) & (x <= 1)).all()):           # also catches NaN
+            raise ValueError(f"levels_of: expected values in [0, 1], got {float(x.min()):g} … {float(x.max()):g}")
+        return to_images((x.detach().float() * (self.levels - 1) + 0.5).floor(), self)
 
 
 @dataclass(frozen=True)
@@ -182,7 +222,7 @@ class Frame:
     values: integer levels (B, *shape), or None where they are not decided yet.
     fraction: how much is done, from 0 (empty) to 1 (finished).
     window: where a stroke was written, (B, 4) = centre row, centre column, height, width in pixels, or None.
-    info: anything else for viewers, by name.
+    info: anything else for viewers, by name. Raster models: ``order`` (D,), that of their decisions.
     """
 
     images: Tensor
@@ -190,6 +230,12 @@ class Frame:
     fraction: float
     window: Tensor | None = None
     info: dict[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"Frame({len(self.images)} images of {' x '.join(map(str, self.images.shape[1:]))}, {self.fraction:.0%} done)"
+
+    def _repr_png_(self) -> bytes | None:
+        return png(self)
 
 
 def mro_index(instance: object, name: str) -> float:
@@ -211,6 +257,8 @@ def as_tensor(what: str, value: object) -> Tensor:
 
     Raises ``ValueError`` for anything else.
     """
+    if isinstance(value, Images):
+        return value.plain
     if isinstance(value, np.ndarray) and not value.dtype.isnative:
         value = value.astype(value.dtype.newbyteorder("="))
     try:
@@ -240,6 +288,15 @@ def to_levels(x: Tensor, spec: ImageSpec) -> Tensor:
     return x.to(torch.uint8 if spec.levels <= 256 else torch.int64)
 
 
+def to_images(x: Tensor, spec: ImageSpec) -> Images:
+    """The same, as images that a notebook shows.
+
+    x: integer levels (…, *spec.shape).
+    spec: of the images.
+    """
+    return with_levels(to_levels(x, spec), spec.levels, spec.frames > 1)
+
+
 def check_images(spec: ImageSpec, x: ArrayLike, device: torch.device | str | None = None, what: str = "images") -> Tensor:
     """Images as users pass them, checked.
 
@@ -257,16 +314,21 @@ def check_levels(spec: ImageSpec, x: ArrayLike, what: str = "images") -> Tensor:
     """The same images as a tensor of the type that they came in; parameters and errors are as for ``check_images``."""
     x = as_tensor(what, x)
     if x.is_floating_point():
-        raise ValueError(f"{what}: expected integer levels 0 … {spec.levels - 1}, got {x.dtype}; round to levels first")
+        remedy = "round to levels first, of pictures with spec.levels_of"
+        raise ValueError(f"{what}: expected integer levels 0 … {spec.levels - 1}, got {x.dtype}; {remedy}")
     if x.shape[1:] != torch.Size(spec.shape):
         raise ValueError(f"{what}: expected shape (batch, {', '.join(map(str, spec.shape))}), got {tuple(x.shape)}")
     if x.dtype in (torch.bool, torch.uint16, torch.uint32):               # types that torch does little with
         x = x.to(torch.int64)
-    if x.numel() and not (x.dtype == torch.uint8 and spec.levels >= 256):
-        low, high = (int(value) for value in x.aminmax())
-        if low < 0 or high >= spec.levels:
-            raise ValueError(f"{what}: levels must lie in 0 … {spec.levels - 1}, got {low} … {high}")
+    _check_range(x, spec.levels, what)
     return x
+
+
+def _check_range(x: Tensor, levels: int, what: str) -> None:
+    if x.numel() and not (x.dtype == torch.uint8 and levels >= 256):
+        low, high = (int(value) for value in x.aminmax())
+        if low < 0 or high >= levels:
+            raise ValueError(f"{what}: levels must lie in 0 … {levels - 1}, got {low} … {high}")
 
 
 def check_kind(model: str, conditions: tuple[str, ...], spec: ConditionSpec | None) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .program import Interpreter
     from .program.builder import Program
 
+MAX_SHOWN = 784                # of more decisions, a model's text does not say how many values they see
 # What runs a step: an interpreter of the step program ("native", "torch") or a full forward pass ("naive"); None = the fastest that can.
 Backend: TypeAlias = Literal["native", "torch", "naive"] | None
 
@@ -146,6 +147,16 @@ class RasterModel(Model):
         Returns (D, D) bool in flat indices, where [i, j] means that decision i sees value j; None for no promise.
         """
         return None
+
+    def _sees(self) -> str | None:
+        spec = self.spec
+        promised = self.context() if spec.size <= MAX_SHOWN else None
+        if promised is None:
+            return None
+        middle = (spec.frames // 2, spec.channels - 1, spec.height // 2, spec.width // 2)
+        index = int(torch.arange(spec.size).view(spec.frames, spec.channels, spec.height, spec.width)[middle])
+        before = int(self.order.argsort()[index])
+        return f"{int(promised[index].sum()):,} of the {before:,} values before the middle one"
 
     # ── likelihood ───────────────────────────────────────────────────────────────────────────────────────────────────
 

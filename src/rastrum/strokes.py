@@ -184,10 +184,11 @@ class CanvasModel(Canvas):
         temperature: float = 1.0,
         seed: int = 0,
         every: Literal["row", "decision"] | int = "row",
+        first: int = 0,
     ) -> Iterator[Frame]:
         """The images of ``sample`` as Frames while they are drawn: the learned initial canvas, then one Frame per stroke.
 
-        count, condition, temperature, seed: as for ``sample``.
+        count, condition, temperature, seed, first: as for ``sample``.
         every: a number n gives a Frame every n-th stroke, and the last; "row" (default) and "decision" give one every stroke.
 
         Yields Frames; the last holds the levels that ``sample`` returns for this seed. Their ``info`` holds ``canvas``, what is ``drawn``
@@ -197,7 +198,8 @@ class CanvasModel(Canvas):
             raise ValueError(f"every: expected 'row', 'decision' or a number of strokes of at least 1, got {every!r}")
         stride = every if isinstance(every, int) else 1
         _check_count(count, temperature)
-        yield from each_kept(self._frames(self.init(count, condition), self._noise(count, seed), stride, seed, temperature))
+        state, noise = self.init(count, condition), self._noise(count, seed, first)
+        yield from each_kept(self._frames(state, noise, stride, seed, temperature, first=first))
 
     @torch.no_grad()
     def reconstruct(self, images: ArrayLike, condition: ArrayLike | int | None = None, seed: int = 0, first: int = 0) -> Iterator[Frame]:

@@ -1,5 +1,7 @@
 """Training as a generator: ``for state in train(model, data, config): …`` yields after every step and prints nothing.
 
+Called, this module is a run in one go, with names for model and data and a progress bar: ``rastrum.train(model, data)`` (``trained.py``).
+
     images ─▶ pieces of micro_batch ─▶ threads: loss and gradient of each piece ─▶ summed in a fixed order ─▶ clip ─▶ step ─▶ average
                                                                                           evaluate and save the average ◀───┘
 
@@ -15,11 +17,16 @@ cannot be repeated exactly, because they end after as many steps as fit into it.
 from __future__ import annotations
 
 import copy
+import inspect
 import math
+import sys
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,6 +39,8 @@ from .evaluation import Evaluation, check_data, conditions_for, score
 from .model import Model
 from .models import load
 from .noise import TRAINING, words
+from .notebook import above, safe, table
+from .progress import clock
 from .training.clock import Clock
 from .training.interrupt import deferred_interrupt
 from .training.optimiser import OPTIMIZERS, SCHEDULES, average, clip, learning_rate, restore_optimiser
@@ -74,6 +83,32 @@ class TrainState:
     evaluation: Evaluation | None
     finished: bool
     interrupted: bool
+
+    def __repr__(self) -> str:
+        held_out = "" if self.evaluation is None else f"; held out {self.evaluation}"
+        return f"TrainState(step {self.step:,}, {self.text}{held_out})"
+
+    @property
+    def text(self) -> str:
+        """Loss, throughput and time in words."""
+        bits = "" if self.bits_per_dim is None else f" {self.bits_per_dim:.3f} bits/dim"
+        return f"loss {self.loss:.2f}{bits}  {self.images_per_second:,.0f} images/s  " + (
+            f"in {clock(self.elapsed)}" if self.finished else f"{clock(self.time_left)} left"
+        )
+
+    @safe
+    def _repr_html_(self) -> str:
+        rows = {
+            "done": f"{self.fraction:.0%}" + (", interrupted" if self.interrupted else ""),
+            "loss": f"{self.loss:.3f}" + (" nats" if self.bits_per_dim is not None else ""),
+            "bits/dim": None if self.bits_per_dim is None else f"{self.bits_per_dim:.4f}",
+            "held out": self.evaluation,
+            "images/s": f"{self.images_per_second:,.0f}",
+            "learning rate": f"{self.learning_rate:.3g}",
+            "norm of the gradient": f"{self.gradient_norm:.3g}",
+            "time": f"{clock(self.elapsed)}, {clock(self.time_left)} left",
+        }
+        return table(f"Training, step {self.step:,}", rows)
 
 
 def train(
@@ -344,3 +379,20 @@ def check_config(config: TrainConfig) -> None:
         torch.empty(0, device=run.device)
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"train: run.device {run.device!r} is not to be had here ({str(error).splitlines()[0]})") from None
+
+
+class _CallableModule(ModuleType):
+    """This module, which is also the function ``rastrum.train(…)``; that lies above the recipes, in ``trained.py``."""
+
+    def __call__(self, *args: Any, **keywords: Any) -> Any:
+        return above("trained", "train")(*args, **keywords)
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        return inspect.signature(above("trained", "train"))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return import_module, (self.__name__,)
+
+
+sys.modules[__name__].__class__ = _CallableModule

@@ -287,5 +287,5 @@ def _step_by_step(model: RasterModel, state: State, stop: int, chooser: Chooser,
 def _frame(model: RasterModel, state: State, known: Tensor | None) -> Frame:
     """A copy, made outside inference mode, so that it can be used with autograd."""
     x = state.x.clone()
-    info: dict[str, Any] = {"decisions": state.t} if known is None else {"decisions": state.t, "known": known}
+    info: dict[str, Any] = {"decisions": state.t, "order": model.order} | ({} if known is None else {"known": known})
     return Frame((x / (model.spec.levels - 1)).float(), x, state.t / model.spec.size, info=info)

@@ -23,6 +23,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..notebook import safe, table
 from ..pictures.sheets import Picture, encode_picture
 from ..protocol import ArrayLike, ImageSpec, as_tensor, check_images
 
@@ -51,6 +52,22 @@ class Scores:
         by: "less-png", bits less complexity, or "bits".
         """
         return self.bits if by == "bits" else self.corrected
+
+    def __repr__(self) -> str:
+        return f"Scores({len(self.bits):,} images, bits {_range(self.bits)}, bits less PNG bits {_range(self.corrected)})"
+
+    @safe
+    def _repr_html_(self) -> str:
+        return table(f"Scores of {len(self.bits):,} images", self.rows())
+
+    def rows(self) -> dict[str, str]:
+        """Mean and range of each score, in words."""
+        named = {"bits": self.bits, "PNG bits": self.complexity, "bits less PNG bits": self.corrected}
+        return {name: f"mean {float(values.mean()):,.1f}, {_range(values)}" for name, values in named.items()}
+
+
+def _range(values: Tensor) -> str:
+    return f"{float(values.min()):,.1f} … {float(values.max()):,.1f}" if len(values) else "none"
 
 
 def scores(spec: ImageSpec, images: ArrayLike, nats: ArrayLike) -> Scores:

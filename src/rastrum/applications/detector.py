@@ -23,6 +23,7 @@ from ..data.dataset import Dataset
 from ..evaluation import image_nats
 from ..files import write_files
 from ..model import Model
+from ..notebook import safe, table
 from .anomaly import RankBy, Scores, p_values, scores, z_scores
 
 KIND, FORMAT = "rastrum detector", 1
@@ -53,6 +54,15 @@ class Detector:
 
     def __len__(self) -> int:
         return len(self.usual.bits)
+
+    def __repr__(self) -> str:
+        return f"Detector({len(self):,} usual images{f' of {self.reference}' if self.reference else ''}, model {self.model})"
+
+    @safe
+    def _repr_html_(self) -> str:
+        settings = ", ".join(f"{name}: {value}" for name, value in self.settings.items())
+        rows = {"usual images": f"{len(self):,}", "of": self.reference, **self.usual.rows(), "smallest p": f"{1 / (1 + len(self)):.4g}"}
+        return table("Detector of unusual images", {**rows, "model": self.model, "settings": settings})
 
     @classmethod
     def fit(cls, model: Model, usual: Dataset, settings: Mapping[str, Any] | None = None, **scoring: Any) -> Detector:

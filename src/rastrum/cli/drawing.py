@@ -188,8 +188,7 @@ def complete(
         page.check(len(x) * (2 + num_samples) * spec.frames, spec.height, spec.width)
     log_weights, together = None, len(x) * num_samples
     if len(x) * num_samples > MAX_BATCH and (trace is None or video):
-        with progress("drawing", len(x), "images"):
-            found = rastrum.complete(network, x, mask, condition, num_samples, temperature, seed, particles, backend)  # pyright: ignore
+        found = rastrum.complete(network, x, mask, condition, num_samples, temperature, seed, particles, backend)  # pyright: ignore
         values, log_weights = found if isinstance(found, tuple) else (found, None)
         values = values.long().unflatten(0, (len(x), num_samples)) if num_samples == 1 else values.long()
     else:
@@ -479,13 +478,11 @@ def draw_in_parts(
 
     from ..generation import samples
 
-    drawn = samples(network, count, condition, temperature, seed, backend)
     values, done = torch.empty(count, *network.spec.shape, dtype=torch.int64 if network.spec.levels > 256 else torch.uint8), 0
     with progress("drawing", count, "images") as report:
-        for part in drawn:
+        for part in samples(network, count, condition, temperature, seed, backend, report):
             values[done : done + len(part)] = part
             done += len(part)
-            report(done)
     return values
 
 

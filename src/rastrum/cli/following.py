@@ -38,7 +38,7 @@ def read(data: DataConfig) -> tuple[Dataset, Dataset]:
     """
     from ..data.dataset import load_dataset
 
-    with progress(f"reading {data.name}", 1, "images") as report:
+    with progress(f"reading {data.name}", 1, "") as report:
         train, held_out = load_dataset(data.name, data.train, data, report), load_dataset(data.name, data.held_out, data, report)
     show_notes(train, held_out)
     return train, held_out
@@ -191,17 +191,18 @@ def training_bar() -> Iterator[Any]:
     """A bar on stderr with loss, images/s and time left, or a line per minute without a terminal; yields a function of the state."""
     from rich.progress import BarColumn, Progress, TextColumn
 
+    from ..progress import only
+
     texts = ("step {task.fields[step]}", "{task.percentage:>3.0f}%", "{task.fields[values]}")
     step, percent, values = (TextColumn(text) for text in texts)
-    with Progress(step, BarColumn(), percent, values, console=messages, transient=True, disable=not messages.is_terminal) as bar:
+    silent = not messages.is_terminal
+    with only(), Progress(step, BarColumn(), percent, values, console=messages, transient=True, disable=silent) as bar:
         task = bar.add_task("training", total=1.0, step=0, values="")
         lines = None
 
         def show(state: TrainState) -> None:
             nonlocal lines
-            bits = "" if state.bits_per_dim is None else f" {state.bits_per_dim:.3f} bits/dim"
-            minutes, seconds = divmod(int(state.time_left), 60)
-            line = f"loss {state.loss:.2f}{bits}  {state.images_per_second:,.0f} images/s  {minutes}:{seconds:02d} left"
+            line = state.text
             bar.update(task, completed=state.fraction, step=f"{state.step:,}", values=line)
             minute = state.elapsed // 60
             if bar.disable and lines is not None and minute > lines:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from ..data.dataset import Dataset
     from ..model import Model
+    from ..progress import Report
 
 ModelName: TypeAlias = Annotated[
     Positional[str], arg(name="model", metavar="MODEL", help="a saved model's folder, or rastrum/NAME for one bundled with the package")
@@ -95,27 +96,19 @@ def standard(value: Any) -> Any:
 
 
 @contextmanager
-def progress(what: str, total: float, unit: str) -> Iterator[Callable[..., None]]:
+def progress(what: str, total: float, unit: str) -> Iterator[Report]:
     """A bar on stderr with throughput and time left.
 
     what: text before the bar.
     total: how much there is to do.
-    unit: of the throughput, per second.
+    unit: of the throughput, per second; "" for no throughput.
 
     Yields a function of how much is done, and of how much (default: ``total``).
     """
-    from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-    from rich.text import Text
+    from ..progress import bar
 
-    class Throughput(ProgressColumn):
-        def render(self, task: Task) -> Text:
-            return Text(f"{task.finished_speed or task.speed or 0:,.1f} {unit}/s")
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), Throughput())
-    columns += (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
-    with Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda done, of=total: bar.update(task, completed=done, total=of)
+    with bar(what, total, unit, messages.is_terminal, messages) as report:
+        yield report
 
 
 def load_model(name: str) -> Model:

@@ -205,7 +205,7 @@ def load_images(
     options = replace(preprocessing(spec, name, own, binarise, crop), limit=count)
     options = replace(options, skip_broken=skip_broken)
     options = options if paths is None else replace(options, paths=paths)
-    with progress(f"reading {name}", 1, "images") as report:
+    with progress(f"reading {name}", 1, "") as report:
         dataset = load_dataset(name, split or "test", options, report)
     show_notes(dataset)
     if dataset.spec != spec:

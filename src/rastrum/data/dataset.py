@@ -43,7 +43,9 @@ import torch
 from torch import Tensor
 
 from ..config import DataOptions
+from ..images import with_levels
 from ..noise import BINARISATION, CROP, VIDEO, permutation, words
+from ..notebook import png, safe, table
 from ..protocol import ConditionSpec, ImageSpec, as_tensor, check_levels
 from .moving_digits import CANVAS as SCREEN
 from .moving_digits import FRAMES, SMALLEST, moving_digits, shrunk
@@ -59,7 +61,7 @@ class Dataset:
 
     name, split: as ``load_dataset`` takes them.
     spec: of the images.
-    images: levels (N, *spec.shape), whole numbers of any type; kept as uint8, or as int32 where there are more than 256 levels.
+    images: levels (N, *spec.shape), whole numbers of any type; kept as uint8, or as int32 where there are more than 256 levels: ``Images``.
     labels: class numbers, int64 (N,); None (default) for none.
     classes: number of classes; 0 (default) without labels.
     originals: for dynamic binarisation and crops only, what ``batches`` draws from: (N, C, H', W') below ``original_levels``, larger than
@@ -94,7 +96,7 @@ class Dataset:
     def __post_init__(self) -> None:
         where, count = f"data {self.name!r}", len(self.images)
         images = check_levels(self.spec, self.images, f"{where}: images").to(kept_as(self.spec.levels))
-        object.__setattr__(self, "images", images)
+        object.__setattr__(self, "images", with_levels(images, self.spec.levels, self.spec.frames > 1))
         if self.labels is not None:
             labels = as_tensor(f"{where}: labels", self.labels)
             if labels.shape != (count,) or labels.is_floating_point() or labels.dtype == torch.bool:
@@ -121,6 +123,26 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def __repr__(self) -> str:
+        classes = f", {self.classes} classes" if self.classes else ""
+        return f"Dataset({self.name!r}, {self.split!r}: {len(self):,} images, {self.spec.text}{classes})"
+
+    @safe
+    def _repr_html_(self) -> str:
+        counts = None if self.labels is None else torch.bincount(self.labels, minlength=self.classes).tolist()
+        names = self.class_names or tuple(map(str, range(self.classes)))
+        condition = None if self.conditions is None else self.condition_spec
+        few = "" if counts is None else ", ".join(f"{name}: {n:,}" for name, n in list(zip(names, counts, strict=True))[:20])
+        rows = {
+            "images": f"{len(self):,}{' and more without end' if self.fresh is not None else ''}",
+            "size": self.spec.text,
+            "classes": few + (f" and {self.classes - 20} more" if self.classes > 20 else ""),
+            "condition": condition and f"{condition.kind}, size {' x '.join(map(str, condition.shape))}",
+            "preparation": None if self.options is None else str(self.options) or "none",
+            "left out": "; ".join(self.notes),
+        }
+        return table(f"{self.name} {self.split}", rows, png(self))
 
     @property
     def condition_spec(self) -> ConditionSpec | None:
@@ -176,7 +198,8 @@ class Dataset:
             epochs, places = np.divmod(np.arange(number * batch, (number + 1) * batch), len(self))
             index = np.concatenate([permutation(seed, int(epoch), len(self))[places[epochs == epoch]] for epoch in np.unique(epochs)])
             chosen = torch.from_numpy(index)
-            x = self.images[chosen] if self.originals is None else self._draw(_at(self.originals, chosen), seed, index, epochs)
+            images = as_tensor("images", self.images)                     # plain, whatever they are in a notebook
+            x = images[chosen] if self.originals is None else self._draw(_at(self.originals, chosen), seed, index, epochs)
             yield x, None if conditions is None else conditions[chosen]
 
     def _draw(self, x: Tensor | tuple[Tensor, ...], seed: int, index: np.ndarray, epochs: np.ndarray) -> Tensor:

@@ -30,6 +30,7 @@ from ..pictures import animations, plots
 from ..pictures import sheets as pictures
 from ..pictures.films import encode_animation
 from ..pictures.formats import Drawing, encode
+from ..progress import only
 from ..protocol import bits_per_dim
 from ..raster import RasterModel
 from ..recipes import RECIPES, Recipe, build_model
@@ -117,7 +118,7 @@ def _train(name: str, recipe: Recipe, digits: Dataset, held_out: Dataset, bar: P
 def _bars(console: Console) -> Iterator[Progress]:
     texts = (TextColumn(text) for text in ("{task.percentage:>3.0f}%", "{task.fields[speed]:>14}"))
     times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
-    with Progress(TextColumn("{task.description:<22}"), BarColumn(24), *texts, *times, console=console) as bar:
+    with only(), Progress(TextColumn("{task.description:<22}"), BarColumn(24), *texts, *times, console=console) as bar:
         yield bar
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from ..protocol import ArrayLike, Frame
 from .films import encode_animation as encode_animation
 from .films import save_animation as save_animation
-from .sheets import GREEN, Picture, arrange, as_array, draw_window, image_scale, signed_strokes, tiles, unit_of
+from .sheets import GREEN, Picture, arrange, as_array, as_pictures, draw_window, image_scale, signed_strokes, tiles, unit_of
 
 # ── frames of a walk ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -74,7 +74,7 @@ def reconstruction_cells(
     before: the frame before; a model without attention has no glimpses, then the error of that canvas is shown: what the image has more
         (blue) or less (orange) than the canvas. Default None.
     """
-    x = as_array(image, "image")[None]
+    x = as_pictures(image, "image")[None]
     scale = image_scale(scale, *x.shape[2:])
     side = (x.shape[3] * scale, x.shape[2] * scale)
 
@@ -140,7 +140,7 @@ def reconstruction_sheet(
 
     Raises ``ValueError`` for images that are not those of the frame.
     """
-    x = as_array(images, "images")
+    x = as_pictures(images, "images")
     if x.ndim != 4 or len(x) != len(frame.images):
         raise ValueError(f"images: expected the {len(frame.images)} images of the frame, (N, C, H, W), got {x.shape}")
     cells = [reconstruction_cells(x[i], frame, i, scale, limit) for i in range(len(x))]

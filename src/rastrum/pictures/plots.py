@@ -18,7 +18,7 @@ import torch
 from ..layers.attention import Window
 from ..protocol import ArrayLike
 from .formats import DPI, PIXELS, columns_that_fit
-from .sheets import INK, RED, as_array, draw_window, pixels_of, tiles
+from .sheets import INK, RED, as_array, as_pictures, draw_window, pixels_of, tiles
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -115,7 +115,7 @@ def decision_picture(image: ArrayLike, known: ArrayLike, position: Sequence[int]
     p = as_array(probabilities, "probabilities")
     if p.ndim != 1 or not 0 <= actual < len(p):
         raise ValueError(f"probabilities: expected one per level, with level {actual} among them, got shape {p.shape}")
-    x = as_array(image, "image")[None]
+    x = as_pictures(image, "image")[None]
     scale = max(1, SIDE // max(x.shape[2:]))
     picture = draw_window(tiles(x, scale, known)[0], (*position, 1, 1), scale)
     figure = _figure(7.2, 2.5)
@@ -219,7 +219,7 @@ def window_plot(images: ArrayLike, windows: Window, titles: Sequence[str]) -> Fi
     """
     from matplotlib.ticker import MaxNLocator
 
-    x = torch.from_numpy(as_array(images, "images")).to(windows.rows)
+    x = torch.from_numpy(as_pictures(images, "images")).to(windows.rows)
     pixels = pixels_of(images)
     if len(titles) != len(x) or len(windows.rows) != len(x):
         raise ValueError(f"images: expected as many images as windows and titles, got {len(x)}, {len(windows.rows)} and {len(titles)}")

@@ -1,9 +1,9 @@
 """Sheets of images: grids with labels, completions, windows, strokes, and the context of a decision.
 
-Images are torch or numpy, float in [0, 1], (N, C, H, W) with 1 or 3 channels, as in a ``Frame``. Every function returns a ``PIL.Image``;
-files are written whole or not at all (formats.py). Enlarging is nearest-neighbour: a pixel stays a square. Colours are distinct for every
-kind of colour vision (Okabe and Ito's palette). Hatching always means "not known"; a window is outlined red where a model reads, green
-where it writes.
+Images are torch or numpy, float in [0, 1], (N, C, H, W) with 1 or 3 channels, as in a ``Frame``, or levels that know how many there are,
+``Images``, as ``sample`` returns them. Every function returns a ``PIL.Image``; files are written whole or not at all (formats.py).
+Enlarging is nearest-neighbour: a pixel stays a square. Colours are distinct for every kind of colour vision (Okabe and Ito's palette).
+Hatching always means "not known"; a window is outlined red where a model reads, green where it writes.
 
 Labels, gutters and lines are laid out in units: one point where images have their usual size, and as many more as images are larger
 (``unit_of``), so that a sheet keeps its proportions at every scale. page.py chooses scale and unit for a picture of a given size.
@@ -22,6 +22,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from ..images import Images
 from ..protocol import ArrayLike
 from .formats import Picture
 from .formats import encode_picture as encode_picture
@@ -74,6 +75,17 @@ def as_array(values: ArrayLike, what: str) -> np.ndarray:
     return array
 
 
+def as_pictures(images: ArrayLike, what: str) -> np.ndarray:
+    """Images to draw as numpy: those that know their levels become pictures in [0, 1].
+
+    images: torch or numpy, any shape.
+    what: its name in the message.
+
+    Raises ``ValueError`` for anything but numbers.
+    """
+    return as_array(images.pictures() if isinstance(images, Images) else images, what)
+
+
 def pixels_of(images: ArrayLike) -> np.ndarray:
     """Images as pixels.
 
@@ -81,11 +93,12 @@ def pixels_of(images: ArrayLike) -> np.ndarray:
 
     Returns (N, H, W, 3) uint8. Raises ``ValueError`` for other shapes, types or values.
     """
-    x = as_array(images, "images")
+    x = as_pictures(images, "images")
     if x.ndim != 4 or x.shape[1] not in (1, 3) or 0 in x.shape:
         raise ValueError(f"images: expected shape (N, C, H, W) with 1 or 3 channels and at least one image, got {x.shape}")
     if x.dtype.kind != "f":
-        raise ValueError(f"images: expected floats in [0, 1], got {x.dtype}; divide levels by (levels - 1) first")
+        remedy = "of levels, spec.pictures(x) makes them, and rastrum.Images(x, levels=…) is taken as it is"
+        raise ValueError(f"images: expected floats in [0, 1], got {x.dtype}; {remedy}")
     if not (x.min() >= -1e-3 and x.max() <= 1 + 1e-3):                    # also catches nan
         raise ValueError(f"images: expected values in [0, 1], got {x.min():g} … {x.max():g}")
     pixels = np.rint(x.clip(0, 1) * 255).astype(np.uint8).transpose(0, 2, 3, 1)
@@ -275,7 +288,7 @@ def completion_sheet(
     completions: (N, C, H, W) or (N, K, C, H, W) in [0, 1], as ``complete`` returns them.
     scale, row_labels, unit: as for ``sheet``.
     """
-    x, drawn = as_array(images, "images"), as_array(completions, "completions")
+    x, drawn = as_pictures(images, "images"), as_pictures(completions, "completions")
     if drawn.ndim == 4:
         drawn = drawn[:, None]
     if drawn.ndim != 5 or drawn.shape[0] != x.shape[0] or drawn.shape[2:] != x.shape[1:]:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..protocol import ArrayLike, ImageSpec, as_tensor, check_images
 from .films import save_animation
-from .sheets import Picture, arrange, as_array, tiles, unit_of
+from .sheets import Picture, arrange, as_array, as_pictures, tiles, unit_of
 
 FPS = 5  # a video is played at this many frames per second
 
@@ -106,7 +106,7 @@ def film_strips(
     scale: enlargement; None (default): to about 64 points.
     unit: of gutters and labels; None (default): in proportion to the images.
     """
-    x = as_array(videos, "videos")
+    x = as_pictures(videos, "videos")
     frames = [f"{t + 1}, known" if t < context else str(t + 1) for t in range(x.shape[1])]
     unit = unit_of(scale, *x.shape[-2:]) if unit is None else unit
     return arrange(tiles(x.reshape(-1, *x.shape[2:]), scale), x.shape[1], row_labels, frames, unit)
@@ -123,7 +123,7 @@ def animate_rows(
 
     Raises ``ValueError`` for videos of different N or T.
     """
-    arrays = [as_array(video, "videos") for video in videos]
+    arrays = [as_pictures(video, "videos") for video in videos]
     if len({array.shape[:2] for array in arrays}) != 1:
         raise ValueError(f"videos: expected as many videos and frames of each, got {[array.shape[:2] for array in arrays]}")
     count, frames = arrays[0].shape[:2]
@@ -143,7 +143,7 @@ def animate_grid(
     columns: videos per row; None (default): about a square.
     scale, unit: as for ``film_strips``.
     """
-    x = as_array(videos, "videos")
+    x = as_pictures(videos, "videos")
     unit = unit_of(scale, *x.shape[-2:]) if unit is None else unit
     for t in range(x.shape[1]):
         yield arrange(tiles(x[:, t], scale), math.ceil(math.sqrt(len(x))) if columns is None else columns, unit=unit)
