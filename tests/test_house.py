@@ -19,7 +19,7 @@ LAYERS = (
     ("distributions", "latents"),
     ("program",),
     ("layers",),
-    ("checkpoint",),
+    ("card", "hub", "checkpoint"),
     ("model",),
     ("raster", "canvas", "strokes"),
     ("models",),

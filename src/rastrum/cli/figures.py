@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 def figures(
     models: Annotated[
-        Positional[tuple[str, ...]], arg(metavar="MODEL …", help="folders of saved models, or rastrum/NAME for a bundled one")
+        Positional[tuple[str, ...]],
+        arg(metavar="MODEL …", help="folders of saved models, rastrum/NAME for a bundled one, or hf://OWNER/NAME for one on the Hub"),
     ],
     out: Annotated[Path, arg(metavar="FOLDER", help="where pictures go; with several models, in a folder for each")] = Path("figures"),
     data: Data = None,
@@ -45,7 +46,7 @@ def figures(
     from ..strokes import CanvasModel
 
     if not models:
-        raise ValueError("figures: which models? Give folders of saved models, or rastrum/NAME")
+        raise ValueError("figures: which models? Give folders of saved models, rastrum/NAME or hf://OWNER/NAME")
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out: {str(out)!r} is a file, not a folder; choose another name")
     names = short_names(models)

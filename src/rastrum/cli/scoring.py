@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import arg
 
 from .likelihood import Ensemble, Trajectories, conditioned
-from .show import NO_CONDITION, Conditions, Json, ModelName, answer, check_writable, conditions_in, load_model, progress
+from .show import NO_CONDITION, Conditions, Json, ModelName, answer, check_writable, conditions_in, load_model, origin_of, progress
 from .source import Binarise, Data, Images, SkipBroken, Split, load_images
 from .surprise import ON_A_SHEET, check_folder, is_folder, picture_names, save_each, save_sheet
 
@@ -65,14 +65,13 @@ def score(
     """
     from ..applications.anomaly import auroc, scores
     from ..applications.detector import Detector, check_alarm
-    from ..checkpoint import read_origin
     from ..compression import fingerprint
     from ..evaluation import image_nats
     from ..protocol import bits_per_dim
     from ..raster import RasterModel
 
     network = load_model(model)
-    own, size = read_origin(model).data, network.spec.size
+    own, size = origin_of(network, model).data, network.spec.size
     pictures_of_each = surprise is not None and is_folder(surprise, network.spec.frames > 1)
     network.require_likelihood()
     if surprise is not None and not isinstance(network, RasterModel):

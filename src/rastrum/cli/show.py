@@ -20,11 +20,14 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
+    from ..checkpoint import Origin
     from ..data.dataset import Dataset
     from ..model import Model
 
 ModelName: TypeAlias = Annotated[
-    Positional[str], arg(name="model", metavar="MODEL", help="a saved model's folder, or rastrum/NAME for one bundled with the package")
+    Positional[str],
+    arg(name="model", metavar="MODEL", help="a saved model's folder, rastrum/NAME for one bundled with the "
+        "package, or hf://OWNER/NAME@REVISION for one on the Hub")
 ]
 SAVED = "as numpy.save writes it, repeated if there are fewer"
 
@@ -123,13 +126,26 @@ def progress(what: str, total: float, unit: str) -> Iterator[Callable[..., None]
 def load_model(name: str) -> Model:
     """The model that a command names, in evaluation mode.
 
-    name: a saved model's folder, or rastrum/NAME.
+    name: a saved model's folder, rastrum/NAME, or hf://OWNER/NAME@REVISION.
 
-    Raises ``ValueError`` with a remedy if there is none.
+    Raises ``ValueError`` with a remedy if there is none, ``OSError`` if the Hub cannot be reached.
     """
     import rastrum
 
     return rastrum.load(name).eval()
+
+
+def origin_of(model: Model, name: str) -> Origin:
+    """Where a loaded model comes from; what it was loaded with, since a branch of the Hub may have moved since.
+
+    model: loaded.
+    name: what it was loaded by.
+
+    Raises ``CheckpointError`` where its folder holds a note on this that cannot be read.
+    """
+    from ..checkpoint import read_origin
+
+    return read_origin(name) if model.origin is None else model.origin
 
 
 def condition_for(
