@@ -55,6 +55,7 @@ class Hub:
     """The state of the server.
 
     requests: method and path of all requests so far.
+    address, far: of the Hub, and of the host that its large files lie on.
     cut: how many of the next downloads of a large file end in the middle.
     replaced: bytes that are sent in place of those of a large file, by its digest; sizes and headers stay.
     """
@@ -67,10 +68,12 @@ class Hub:
         self.cut = 0
         self.replaced: dict[str, bytes] = {}
         self.address = ""
+        self.far = ""
 
     def environment(self, home: Path, token: str | None = None) -> dict[str, str]:
         """Of a client whose cache is in ``home``, logged in with ``token`` or not."""
-        settings = {"HF_ENDPOINT": self.address, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0", "HF_TOKEN": token or ""}
+        settings = {"HF_ENDPOINT": self.address, "HF_HOME": str(home), "HF_HUB_OFFLINE": "0", "HF_TOKEN": token or ""}
+        settings |= {"HF_HUB_DISABLE_XET": "1"}
         return {**settings, "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_ETAG_TIMEOUT": "3", "HF_HUB_DOWNLOAD_TIMEOUT": "3"}
 
 
@@ -290,7 +293,7 @@ class Handler(BaseHTTPRequestHandler):
             self.send(200, content, {**headers, "ETag": f'"{entry["oid"]}"'})
             return
         linked = {"X-Linked-Size": str(len(content)), "X-Linked-ETag": f'"{entry["lfs"]["oid"]}"'}
-        self.send(302, b"", {**headers, **linked, "Location": f"{self.hub.address}/large/{entry['lfs']['oid']}"})
+        self.send(302, b"", {**headers, **linked, "Location": f"{self.hub.far}/large/{entry['lfs']['oid']}"})
 
     def download(self, digest: str) -> None:
         content = self.hub.replaced.get(digest, self.hub.large[digest])
@@ -311,7 +314,7 @@ def serving() -> Iterator[Hub]:
     """A fresh Hub while the context lasts."""
     hub = Hub()
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Handler,), {"hub": hub}))
-    hub.address = f"http://127.0.0.1:{server.server_address[1]}"
+    hub.address, hub.far = (f"http://{host}:{server.server_address[1]}" for host in ("127.0.0.1", "localhost"))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield hub

@@ -46,14 +46,36 @@ def download(repository: str, name: str, revision: str | None, optional: bool = 
     """
     library = _library(f"{HUB}{repository}")
     address = f"{HUB}{repository}" + (f"@{revision}" if revision else "")
+    cached = library.try_to_load_from_cache(repository, name, revision=revision)
+    if isinstance(cached, str) and re.fullmatch(r"[0-9a-f]{40}", revision or ""):   # a commit does not change
+        return Path(cached)
+    unreachable = _unreachable(library, library.hf_hub_url(repository, name, revision=revision))
     try:
-        return Path(library.hf_hub_download(repository, name, revision=revision, library_name="rastrum"))
+        path = library.hf_hub_download(repository, name, revision=revision, library_name="rastrum", local_files_only=bool(unreachable))
+        return Path(path)
     except library.errors.EntryNotFoundError as error:                    # also of a file that is not in the cache
         if optional:
             return None
-        raise _explain(error, address, name) from None
+        raise _explain(error, address, name, unreachable) from None
     except Exception as error:  # the library's own errors are of many kinds
-        raise _explain(error, address, name) from None
+        raise _explain(error, address, name, unreachable) from None
+
+
+def _unreachable(library: Any, url: str) -> str:
+    """Why the Hub cannot be reached, "" if it can: asked here once, since the library tries for half a minute before it says so.
+
+    library: ``huggingface_hub``.
+    url: of the file. Its answer must give the file a plain name in the cache.
+    """
+    try:
+        metadata = library.get_hf_file_metadata(url)
+    except Exception as error:
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        return "" if status is not None and status < 500 else " ".join(str(error).split())[:200] or type(error).__name__
+    for part in (metadata.etag, metadata.commit_hash):
+        if part is not None and not re.fullmatch(r"[\w-]+", part):
+            raise OSError(f"{url}: the answer is none of the Hub's ({part[:50]!r})")
+    return ""
 
 
 def push(
@@ -124,27 +146,27 @@ def _library(what: str) -> Any:
     return huggingface_hub
 
 
-def _explain(error: Exception, address: str, name: str) -> Exception:
-    """The error of the library in one line, with a remedy."""
+def _explain(error: Exception, address: str, name: str, unreachable: str = "") -> Exception:
+    """The error of the library in one line, with a remedy; ``name`` is "" while a model is uploaded."""
     from huggingface_hub import errors
 
     said = " ".join(str(error).split())[:300] or type(error).__name__
-    status = getattr(getattr(error, "response", None), "status_code", None)
+    response = getattr(error, "response", None)
+    status = getattr(response, "status_code", None)
     repository, _, revision = address.partition("@")
     if isinstance(error, errors.GatedRepoError):
         return ValueError(f"{repository} is gated: accept its terms on its page on the Hub, and {LOG_IN}")
-    if isinstance(error, errors.RepositoryNotFoundError):
+    if isinstance(error, errors.RepositoryNotFoundError) or (status == 401 and name):
         return ValueError(f"{repository} is not on the Hub, or it is private: check the name; for a private model, {LOG_IN}")
     if isinstance(error, errors.RevisionNotFoundError):
         return ValueError(f"{repository} has no branch, tag or commit {revision or 'main'!r}")
     if isinstance(error, errors.LocalEntryNotFoundError | errors.OfflineModeIsEnabled):
-        cause = error.__cause__
-        why = f" ({' '.join(str(cause).split())[:200]})" if cause is not None else ""
-        return OSError(f"{address}: the Hub cannot be reached, and {name} of this revision is not in the cache{why}")
+        return OSError(f"{address}: the Hub cannot be reached ({unreachable or said}), and {name} of this revision is not in the cache")
     if isinstance(error, errors.EntryNotFoundError):
         return ValueError(f"{address} has no {name}; it is no model of Rastrum's")
     if status in (401, 403) or isinstance(error, errors.LocalTokenNotFoundError):
-        return OSError(f"{address}: the Hub refuses this without a login that may do it: {LOG_IN} ({said})")
+        answer = getattr(response, "headers", {}).get("X-Error-Message") or said
+        return OSError(f"{address}: the Hub refuses this without a login that may do it ({answer.rstrip('.')}): {LOG_IN}")
     if isinstance(error, ValueError | ImportError) and status is None:
         return type(error)(said) if type(error) in (ValueError, ImportError) else ValueError(f"{address}: {said}")
     return OSError(f"{address}: {said}")

@@ -132,6 +132,8 @@ def load_model(name: str) -> Model:
     """
     import rastrum
 
+    if not messages.is_terminal:
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")        # read when the library is imported
     return rastrum.load(name).eval()
 
 
