@@ -19,7 +19,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
@@ -170,8 +170,6 @@ def save_pretrained(
     """
     check_name(folder)
     origin = origin or Origin()
-    if origin.samples is not None and origin.samples not in (more or {}) and not (Path(folder) / origin.samples).is_file():
-        origin = replace(origin, samples=None)
     config = {
         "rastrum": FORMAT,
         "model": name_of(model),

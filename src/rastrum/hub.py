@@ -92,9 +92,6 @@ def push(
 
     options: what the mixin takes besides.
     """
-    from .checkpoint import name_of
-
-    name_of(model)
     check_license(license)
     library = _library("push_to_hub")
     full = re.fullmatch(r"(\w[\w.-]*/)?\w[\w.-]*", repository, re.ASCII)

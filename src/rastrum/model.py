@@ -43,7 +43,7 @@ class Model(nn.Module, ABC):
     """Why a model of this class may have no likelihood, and the remedy if there is one."""
     origin: Origin | None = None
     """Where a loaded model comes from: data, recipe, results; saving writes it again."""
-    picture: Mapping[str, bytes] | None = None
+    saved_picture: Mapping[str, bytes] | None = None
     """The picture of samples of a loaded model, by its name; saving writes it again."""
     paper: ClassVar[Paper | None] = None
     """What a card cites; None where there is nothing to cite."""
@@ -193,10 +193,10 @@ class Model(nn.Module, ABC):
         license = about["license"] or license
         check_license(license)
         origin = self.origin or Origin()
-        origin = origin if license is None else replace(origin, license=license)
+        origin = replace(origin, license=license or origin.license, samples=origin.samples if self.saved_picture else None)
         if shared := about["address"].startswith(HUB):
             origin = public(origin)
-        save_pretrained(self, folder, origin, self.picture, about["address"])
+        save_pretrained(self, folder, origin, self.saved_picture, about["address"])
         if shared and (results := evaluation_results(origin)):
             write_files((Path(folder) / RESULTS).parent, {Path(RESULTS).name: results.encode()})
         return self.push_to_hub(repo_id or Path(folder).name, license=license, **push_options) if push_to_hub else None
@@ -232,8 +232,10 @@ class Model(nn.Module, ABC):
         Returns the address of the commit. Raises ``ValueError`` for a class that ``load`` could not rebuild, a name that is none, or
         metadata that the Hub refuses; ``OSError`` where it cannot be reached or asks for a login; ``ImportError`` without the extra.
         """
+        from .checkpoint import name_of
         from .hub import push
 
+        name_of(self)                                                     # before anything is created there
         return push(
             self,
             repo_id,

@@ -126,5 +126,5 @@ def load(folder_or_name: str | Path) -> Model:
     fill(model, folder, saved["rastrum"])
     with suppress(CheckpointError):                                       # a damaged note on its origin does not stand in a model's way
         model.origin = read_origin(folder)
-        model.picture = picture_of(folder, model.origin)
+        model.saved_picture = picture_of(folder, model.origin)
     return model.eval()
