@@ -73,7 +73,7 @@ class Hub:
     def environment(self, home: Path, token: str | None = None) -> dict[str, str]:
         """Of a client whose cache is in ``home``, logged in with ``token`` or not."""
         settings = {"HF_ENDPOINT": self.address, "HF_HOME": str(home), "HF_HUB_OFFLINE": "0", "HF_TOKEN": token or ""}
-        settings |= {"HF_HUB_DISABLE_XET": "1"}
+        settings |= {"HF_HUB_DISABLE_XET": "1", "NO_PROXY": "127.0.0.1,localhost"}
         return {**settings, "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_ETAG_TIMEOUT": "3", "HF_HUB_DOWNLOAD_TIMEOUT": "3"}
 
 
