@@ -24,6 +24,7 @@ from rastrum import ConditionSpec, ImageSpec
 from rastrum.card import card, evaluation_results, to_yaml
 from rastrum.checkpoint import BUNDLED_FOLDER, Origin, bundled, name_of, read_config, read_origin, tensor_bytes
 from rastrum.cli import main
+from rastrum.cli.figures import short_names
 from rastrum.config import DataConfig, Score
 from rastrum.hub import RESULTS, parse
 from rastrum.model import Model
@@ -66,6 +67,7 @@ def commands(hub: Hub, home: Path, *arguments: list[str], token: str | None = No
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from rastrum.cli import main
+from rastrum.cli.figures import short_names
 found = []
 for arguments in {list(arguments)!r}:
     out, err = StringIO(), StringIO()
@@ -334,6 +336,11 @@ def test_addresses() -> None:
 def parsed(text: str) -> Any:
     """The metadata of a card, as the Hub's own library reads them."""
     return ModelCard(text).data
+
+
+def test_figures_of_a_revision_are_named_after_the_model() -> None:
+    models = ("hf://user/draw@exp/1", "hf://user/draw", "runs/a@b")
+    assert short_names(models) == ["draw", "draw-2", "a@b"]
 
 
 def one_of(name: str) -> Model:

@@ -84,8 +84,9 @@ def figures(
 
 
 def short_names(models: tuple[str, ...]) -> list[str]:
-    """A name for each of ``models``, for folders and headings: the last part of its path, numbered where two have the same."""
-    last = [Path(model).resolve().name for model in models]
+    """A name for each of ``models``, for folders and headings: the last part of its path, numbered where two have the same; without the
+    revision of a model on the Hub."""
+    last = [Path(model.partition("@")[0] if model.startswith("hf://") else model).resolve().name for model in models]
     return [name if name not in last[:i] else f"{name}-{last[: i + 1].count(name)}" for i, name in enumerate(last)]
 
 
