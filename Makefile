@@ -4,7 +4,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 PINS := pyproject.toml constraints.txt
 
-.PHONY: demo test lint bench clean
+CUDA := ^(nvidia|cuda)-|^triton=
+
+.PHONY: demo test lint bench lock clean
 .DELETE_ON_ERROR:
 
 demo: .venv/.core
@@ -22,6 +24,14 @@ bench: .venv/.core
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/drawing.py
 
+# The locks, after a change of constraints.txt or of a dependency: every file that PyPI has of a pinned release, by its hash. Needs uv.
+lock:
+	mkdir -p build
+	uv pip compile -q pyproject.toml --all-extras -c constraints.txt --universal --python-version 3.11 --index-url https://pypi.org/simple \
+	  --generate-hashes --no-annotate --no-header -o build/all.lock
+	{ grep '^#' requirements.lock; awk '/^[^ ]/ { cuda = /$(CUDA)/ } !cuda' build/all.lock; } > build/new.lock && mv build/new.lock requirements.lock
+	{ grep '^#' requirements-cuda.lock; awk '/^[^ ]/ { cuda = /$(CUDA)/ } cuda' build/all.lock; } > build/new.lock && mv build/new.lock requirements-cuda.lock
+
 clean:
 	rm -rf .venv demo build dist .pytest_cache .ruff_cache .hypothesis .benchmarks src/*.egg-info
 
@@ -35,5 +45,5 @@ $(BIN)/python:
 	@touch $@
 
 .venv/.dev: $(PINS) | $(BIN)/python
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[data,train,bench,dev]'
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[data,hub,train,bench,dev]'
 	@touch $@ .venv/.core

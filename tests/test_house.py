@@ -21,7 +21,7 @@ LAYERS = (
     ("distributions", "latents"),
     ("program",),
     ("layers",),
-    ("checkpoint",),
+    ("card", "hub", "checkpoint"),
     ("model",),
     ("raster", "canvas", "strokes"),
     ("models",),

@@ -7,7 +7,8 @@ import torch
 
 import rastrum
 from rastrum import CanvasModel, RasterModel
-from rastrum.checkpoint import BUNDLED_FOLDER, bundled, card, read_origin
+from rastrum.card import card
+from rastrum.checkpoint import BUNDLED_FOLDER, bundled, read_origin
 from rastrum.recipes import RECIPES
 
 NAMES = bundled()

@@ -8,8 +8,9 @@ say which weights belong to it, and where the model comes from (``Origin``), as 
     data      the images that it was made for: name, splits, preprocessing, number of training images, names of the classes
     recipe    name, commands, what its settings were chosen on          training    in words          results    scores
     card      what only the card shows: rows, a picture, lines of Python
+    license   of the weights, an identifier of the Hub's
 
-The card is written from these entries and the model alone.
+The card is written from these entries and the model alone (``card.py``).
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
+from . import hub
+from .card import HUB, card
 from .config import DataConfig, Score
-from .data.sources import NOTICES
 from .files import SURROGATES, check_name, write_files
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 FORMAT, READABLE = 2, (1, 2)
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 MOST_CONFIG = 1 << 20          # bytes of config.json
+MOST_PICTURE = 1 << 22         # bytes of a picture of samples
 BUNDLED = "rastrum/"  # "rastrum/NAME" is a model bundled with the package
 BUNDLED_FOLDER = Path(__file__).with_name("pretrained")
 
@@ -66,6 +69,7 @@ class Origin:
     rows: further rows of the card.
     samples: file name of a picture next to the card.
     example: lines of Python for the card instead of the usual ones.
+    license: of the weights, as the Hub spells it, such as "mit" or "cc-by-4.0"; "" where none is stated.
     """
 
     data: DataConfig | None = None
@@ -79,6 +83,7 @@ class Origin:
     rows: Mapping[str, str] = field(default_factory=dict)
     samples: str | None = None
     example: tuple[str, ...] = ()
+    license: str = ""
 
     def entries(self) -> dict[str, Any]:
         """For config.json; only what is known."""
@@ -89,7 +94,8 @@ class Origin:
         if self.recipe is not None or self.commands:
             found["recipe"] = {"name": self.recipe, "commands": list(self.commands), "tuned_on": self.tuned_on}
         card = {"rows": dict(self.rows), "samples": self.samples, "example": list(self.example)}
-        rest = {"training": self.training, "results": [asdict(score) for score in self.results], "card": card}
+        results = [asdict(score) for score in self.results]
+        rest = {"training": self.training, "results": results, "card": card, "license": self.license}
         return found | {key: value for key, value in rest.items() if (any(value.values()) if key == "card" else value)}
 
     @staticmethod
@@ -110,6 +116,7 @@ class Origin:
                 rows=card.get("rows", {}),
                 samples=card.get("samples"),
                 example=card.get("example", ()),
+                license=config.get("license", ""),
             )
         )
 
@@ -146,6 +153,7 @@ def save_pretrained(
     folder: str | Path,
     origin: Origin | None = None,
     more: Mapping[str, bytes] | None = None,
+    address: str = "this folder",
 ) -> None:
     """Write a model to a folder; an earlier model there is replaced, other files stay.
 
@@ -154,6 +162,8 @@ def save_pretrained(
     origin: where the model comes from, for config.json and the card; None (default) = unknown. ``Model.save_pretrained`` gives that of the
         folder that the model was loaded from.
     more: further files by name, written together with the model's; None (default) for none.
+
+    address: how the card says that the model is loaded, "this folder" by default.
 
     Raises ``ValueError`` for a class without a name of its own and for a folder with foreign files of these names; ``OSError``
     (one line) if writing fails, with nothing changed.
@@ -175,7 +185,7 @@ def save_pretrained(
     files = {  # config.json is renamed first: it knows the weights before and after
         CONFIG: about.encode(errors=SURROGATES),
         WEIGHTS: weights,
-        CARD: card(model, origin).encode(errors=SURROGATES),
+        CARD: card(model, origin, address).encode(errors=SURROGATES),
     }
     _refuse_foreign(Path(folder), files)
     write_files(folder, {**files, **(more or {})})
@@ -214,59 +224,6 @@ def _refuse_foreign(folder: Path, files: Mapping[str, bytes]) -> None:
             raise ValueError(f"save: {str(folder)!r} holds a {there[0]} that is not Rastrum's; choose another folder")
 
 
-def card(model: Model, origin: Origin, address: str = "this folder") -> str:
-    """The text of README.md.
-
-    model: what the card describes.
-    origin: where the model comes from.
-    address: what ``rastrum.load`` is given to find the model, "this folder" by default.
-    """
-    spec, condition, name = model.spec, model.condition_spec, name_of(model)
-    size = f"{spec.channels} x {spec.height} x {spec.width}, {spec.levels} levels"
-    parameters = sum(p.numel() for p in model.parameters())
-    rows = {
-        "model": f"{name} ({', '.join(f'{part.name}={getattr(model.config, part.name)!r}' for part in fields(model.config))})",  # pyright: ignore[reportArgumentType]
-        "images": size if spec.frames == 1 else f"{spec.frames} frames of {size}",
-        "condition": "none" if condition is None else f"{condition.kind}, size {' x '.join(map(str, condition.shape)) or condition.size}",
-        "parameters": f"{parameters:,}",
-    }
-    if origin.data is not None:
-        of = "" if origin.images is None else f"{origin.images:,} images"
-        split = f"{origin.data.name} {origin.data.train}"
-        rows["data"] = ", ".join(part for part in (split, of, str(origin.data)) if part) + f"; held out: {origin.data.held_out}"
-    if origin.class_names:
-        rows["classes"] = ", ".join(origin.class_names)
-    if origin.recipe is not None:
-        chosen = "" if origin.tuned_on is None else f", settings chosen on {origin.tuned_on} images"
-        rows["recipe"] = origin.recipe + chosen
-    if origin.commands:
-        rows["command"] = ", then ".join(f"`{command}`" for command in origin.commands)
-    if origin.training:
-        rows["training"] = origin.training
-    if origin.results:
-        rows["score"] = "; ".join(map(str, origin.results))
-    table = "\n".join(f"| {key} | {value} |" for key, value in {**rows, **origin.rows}.items())
-    picture = f"\n![samples]({origin.samples})\n" if origin.samples else ""
-    notice = NOTICES.get(origin.data.name if origin.data else "", "")
-    return (
-        f"---\nlibrary_name: rastrum\ntags: [{name.rstrip('+')}, image-generation]\n---\n\n# {name}\n\n| | |\n|---|---|\n{table}\n\n"
-        f"```python\n{_example(model, origin, address)}\n```\n" + picture + (f"\n{notice}\n" if notice else "")
-    )
-
-
-def _example(model: Model, origin: Origin, address: str) -> str:
-    """Lines of Python that load the model and draw with it, where it can."""
-    if origin.example:
-        return "\n".join(origin.example)
-    condition = model.condition_spec
-    given = "" if condition is None else ", condition=0" if condition.kind == "class" else f", condition=torch.zeros{condition.shape}"
-    lines = ["import torch"] if "torch" in given else []
-    lines += ["import rastrum", "", f'model = rastrum.load("{address}")']
-    if hasattr(model, "log_prob") and not model.has_likelihood:
-        return "\n".join([*lines, "loss = model.loss(images)                  # no likelihood, so there is nothing to sample"])
-    return "\n".join([*lines, f"images = rastrum.sample(model, 16{given})"])
-
-
 # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -278,10 +235,13 @@ def bundled() -> list[str]:
 def find(folder_or_name: str | Path) -> Path:
     """The folder of a saved model. The text "rastrum/NAME" always means a bundled one; a folder of that name here is "./rastrum/NAME".
 
-    folder_or_name: a folder, or "rastrum/NAME" for a model bundled with the package.
+    folder_or_name: a folder, "rastrum/NAME" for a model bundled with the package, or "hf://OWNER/NAME@REVISION" for one on the Hub, which
+        is downloaded.
 
-    Raises ``CheckpointError`` if there is none.
+    Raises ``CheckpointError`` if there is none, ``OSError`` if the Hub cannot be reached.
     """
+    if isinstance(folder_or_name, str) and folder_or_name.startswith(HUB):
+        return _from_hub(folder_or_name)
     folder = Path(folder_or_name).expanduser()
     if isinstance(folder_or_name, str) and folder_or_name.startswith(BUNDLED):
         if folder_or_name in (names := bundled()):
@@ -291,7 +251,41 @@ def find(folder_or_name: str | Path) -> Path:
     if folder.is_dir():
         return folder
     what = "is a file, not a folder" if folder.exists() else "is not there"
-    raise CheckpointError(f"model: {str(folder_or_name)!r} {what}; expected a folder with {CONFIG} and {WEIGHTS}, or rastrum/NAME")
+    expected = f"a folder with {CONFIG} and {WEIGHTS}, rastrum/NAME, or {HUB}OWNER/NAME"
+    raise CheckpointError(f"model: {str(folder_or_name)!r} {what}; expected {expected}")
+
+
+def _from_hub(address: str) -> Path:
+    """The folder, in the cache, of a model on the Hub. Weights are only fetched for a config.json of ours, and compared with it."""
+    try:
+        repository, revision = hub.parse(address)
+        config = hub.download(repository, CONFIG, revision)
+        assert config is not None
+        folder, commit = config.parent, config.parent.name
+        saved = read_config(folder)
+        hub.download(repository, WEIGHTS, commit)
+        hub.download(repository, CARD, commit, optional=True)
+    except ValueError as error:
+        raise CheckpointError(str(error) if address.partition("@")[0] in str(error) else f"{address}: {error}") from None
+    try:
+        check_digest(folder, saved)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}, after deleting {folder.parents[1]}") from None
+    return folder
+
+
+def picture_of(folder: Path, origin: Origin) -> dict[str, bytes]:
+    """The picture of samples beside a saved model, by its name; empty if there is none, or the name is that of anything else.
+
+    folder: of the saved model.
+    origin: where it comes from.
+    """
+    name = origin.samples or ""
+    path = folder / name
+    if not re.fullmatch(r"\w[\w.-]*\.png", name, re.ASCII) or path.is_symlink() or not path.is_file() or path.stat().st_size > MOST_PICTURE:
+        return {}                                                         # config.json is text of whoever wrote it
+    content = path.read_bytes()
+    return {name: content} if content.startswith(b"\x89PNG\r\n") else {}
 
 
 def _require_file(path: Path) -> None:

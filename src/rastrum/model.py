@@ -7,7 +7,8 @@ likelihood, such as a classifier, has a loss alone. Training and evaluation know
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import fields, is_dataclass
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
@@ -18,6 +19,7 @@ from .notebook import safe, table
 from .protocol import ArrayLike, ConditionSpec, ImageSpec, check_kind
 
 if TYPE_CHECKING:
+    from .card import Paper
     from .checkpoint import Origin
 
 # What a model's score is: log p itself, a lower bound on it, or a number that training lowers and that is no likelihood.
@@ -42,6 +44,10 @@ class Model(nn.Module, ABC):
     """Why a model of this class may have no likelihood, and the remedy if there is one."""
     origin: Origin | None = None
     """Where a loaded model comes from: data, recipe, results; saving writes it again."""
+    saved_picture: Mapping[str, bytes] | None = None
+    """The picture of samples of a loaded model, by its name; saving writes it again."""
+    paper: ClassVar[Paper | None] = None
+    """What a card cites; None where there is nothing to cite."""
     initialised: Tensor
     """Bool, whether ``initialise`` has run; saved with the model where the class has a data-dependent initialisation."""
 
@@ -185,13 +191,96 @@ class Model(nn.Module, ABC):
         saved_format: the format of the saved model, 1 or more.
         """
 
-    def save_pretrained(self, folder: str | Path) -> None:
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        *,
+        license: str | None = None,
+        config: Any = None,
+        repo_id: str | None = None,
+        push_to_hub: bool = False,
+        model_card_kwargs: Mapping[str, Any] | None = None,
+        **push_options: Any,
+    ) -> str | None:
         """Write weights, config and card to ``folder``, which is created; ``rastrum.load`` reads them.
 
         folder: path; files of other names in it stay.
+        license: of the weights, for the card, as the Hub spells it, such as "mit" or "cc-by-4.0"; None (default) = that which the model was
+            loaded with, or none.
+        config, model_card_kwargs: of the Hub's mixin, which calls this method. The config is the model's own, and nothing else is written;
+            of the card only ``license`` and ``address`` (how it says that the model is loaded) can be chosen.
+        push_to_hub: whether to upload the model too, False by default; to ``repo_id``, by default the folder's name, with the
+            ``push_options`` of ``push_to_hub``.
 
-        Raises ``ValueError`` for a class that ``load`` could not rebuild, and ``OSError`` if writing fails, with nothing changed.
+        Returns the address of the Hub's commit, or None without ``push_to_hub``. Raises ``ValueError`` for a class that ``load`` could not
+        rebuild, a licence that the Hub does not know how to read or another config, and ``OSError`` if writing fails, with nothing changed.
         """
-        from .checkpoint import save_pretrained
+        from .card import HUB, evaluation_results
+        from .checkpoint import Origin, save_pretrained
+        from .files import write_files
+        from .hub import RESULTS, check_license, public
 
-        save_pretrained(self, folder, self.origin)
+        if config is not None and config != self.config:
+            raise ValueError("config: a model is saved with the config that it was built with; leave it out")
+        about = {"license": license, "address": "this folder"} | dict(model_card_kwargs or {})
+        if unknown := sorted(about.keys() - {"license", "address"}):
+            raise ValueError(f"model_card_kwargs: the card takes license and address, got {unknown[0]!r}")
+        license = about["license"] or license
+        check_license(license)
+        origin = self.origin or Origin()
+        origin = replace(origin, license=license or origin.license, samples=origin.samples if self.saved_picture else None)
+        if shared := about["address"].startswith(HUB):
+            origin = public(origin)
+        save_pretrained(self, folder, origin, self.saved_picture, about["address"])
+        if shared and (results := evaluation_results(origin)):
+            write_files((Path(folder) / RESULTS).parent, {Path(RESULTS).name: results.encode()})
+        return self.push_to_hub(repo_id or Path(folder).name, license=license, **push_options) if push_to_hub else None
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        license: str | None = None,
+        private: bool | None = None,
+        branch: str | None = None,
+        create_pr: bool | None = None,
+        commit_message: str = "Upload a model of Rastrum",
+        token: str | None = None,
+        allow_patterns: list[str] | str | None = None,
+        ignore_patterns: list[str] | str | None = None,
+        delete_patterns: list[str] | str | None = None,
+    ) -> str:
+        """Upload weights, config, card and scores to the Hugging Face Hub, in one commit; ``rastrum.load("hf://OWNER/NAME")`` loads them.
+
+        It is the ``push_to_hub`` of huggingface_hub's ``ModelHubMixin``, and needs the extra ``hub``.
+
+        repo_id: "OWNER/NAME", or "NAME" for a repository of one's own; created if need be.
+        license: as for ``save_pretrained``.
+        private: whether a new repository is private; None (default) = as the owner's settings say.
+        branch: to commit to, created if need be; None (default) = "main".
+        create_pr: open a pull request from the commit instead, False by default.
+        commit_message: of the commit.
+        token: of the Hub; None (default) = that of ``hf auth login`` or of HF_TOKEN.
+        allow_patterns, ignore_patterns, delete_patterns: files to upload alone, to leave out, and to delete in the repository; None
+            (default) = everything, nothing, nothing.
+
+        Returns the address of the commit. Raises ``ValueError`` for a class that ``load`` could not rebuild, a name that is none, or
+        metadata that the Hub refuses; ``OSError`` where it cannot be reached or asks for a login; ``ImportError`` without the extra.
+        """
+        from .checkpoint import name_of
+        from .hub import push
+
+        name_of(self)                                                     # before anything is created there
+        return push(
+            self,
+            repo_id,
+            license,
+            branch,
+            private,
+            token,
+            delete_patterns,
+            create_pr=create_pr,
+            commit_message=commit_message,
+            allow_patterns=allow_patterns,
+            ignore_patterns=ignore_patterns,
+        )

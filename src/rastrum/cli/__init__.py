@@ -30,6 +30,7 @@ COMMANDS = {
     "reconstruct": ("drawing", "let a canvas model redraw images stroke by stroke"),
     "figures": ("figures", "the pictures that explain trained models, with rate and distortion"),
     "score": ("scoring", "nats and bits/dim of each image, where it surprises, and whether it is unusual"),
+    "push": ("sharing", "share a model on the Hugging Face Hub; every command takes hf://OWNER/NAME as a MODEL"),
     "check": ("checking", "prove causality, context and normalisation of a model"),
 }
 

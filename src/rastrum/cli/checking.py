@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ..protocol import ConditionSpec, ImageSpec
     from ..raster import RasterModel
 
-MODEL = "a name from `rastrum models`, a saved model's folder, rastrum/NAME, or a class of yours as FILE.py:CLASS"
+MODEL = "a name from `rastrum models`, a saved model's folder, rastrum/NAME, hf://OWNER/NAME, or a class of yours as FILE.py:CLASS"
 OF_TOY = arg(help="of the small image on which a model given by name or class is checked")
 
 

@@ -24,7 +24,19 @@ from .output import (
     save_film,
     save_images,
 )
-from .show import NO_CONDITION, Backend, Conditions, Json, ModelName, answer, condition_for, load_model, messages, progress
+from .show import (
+    NO_CONDITION,
+    Backend,
+    Conditions,
+    Json,
+    ModelName,
+    answer,
+    condition_for,
+    load_model,
+    messages,
+    origin_of,
+    progress,
+)
 from .source import Binarise, Count, Data, Images, Loaded, SkipBroken, Split, load_images, load_videos
 
 if TYPE_CHECKING:
@@ -149,7 +161,6 @@ def complete(
     """
     import rastrum
 
-    from ..checkpoint import read_origin
     from ..generation import complete_frames
     from ..memory import ask
     from ..particles import effective_size, log_evidence
@@ -177,7 +188,7 @@ def complete(
         raise ValueError("--trace: particles are resampled on their way, so there is no single walk to show; leave out one of the two")
     if video and known is None and images is not None and data is None:
         dataset, whole = load_videos(network.spec, images, context, count, binarise, split)  # they may end where the model is to go on
-        loaded = Loaded(dataset, read_origin(model).data)
+        loaded = Loaded(dataset, origin_of(network, model).data)
     else:
         loaded, whole = load_images(network, model, data, images, split, count, binarise, skip_broken=skip_broken), True
     dataset = loaded.dataset

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 def figures(
     models: Annotated[
-        Positional[tuple[str, ...]], arg(metavar="MODEL …", help="folders of saved models, or rastrum/NAME for a bundled one")
+        Positional[tuple[str, ...]],
+        arg(metavar="MODEL …", help="folders of saved models, rastrum/NAME for a bundled one, or hf://OWNER/NAME for one on the Hub"),
     ],
     out: Annotated[Path, arg(metavar="FOLDER", help="where pictures go; with several models, in a folder for each")] = Path("figures"),
     data: Data = None,
@@ -53,7 +54,7 @@ def figures(
     page, ending = look.page(), f".{kind}"
     require_encoder(f".{animation}")
     if not models:
-        raise ValueError("figures: which models? Give folders of saved models, or rastrum/NAME")
+        raise ValueError("figures: which models? Give folders of saved models, rastrum/NAME or hf://OWNER/NAME")
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out: {str(out)!r} is a file, not a folder; choose another name")
     names = short_names(models)
@@ -97,8 +98,9 @@ def figures(
 
 
 def short_names(models: tuple[str, ...]) -> list[str]:
-    """A name for each of ``models``, for folders and headings: the last part of its path, numbered where two have the same."""
-    last = [Path(model).resolve().name for model in models]
+    """A name for each of ``models``, for folders and headings: the last part of its path, numbered where two have the same; without the
+    revision of a model on the Hub."""
+    last = [Path(model.partition("@")[0] if model.startswith("hf://") else model).resolve().name for model in models]
     return [name if name not in last[:i] else f"{name}-{last[: i + 1].count(name)}" for i, name in enumerate(last)]
 
 

@@ -13,7 +13,7 @@ from tyro.conf import arg
 
 from .likelihood import Ensemble, Trajectories, conditioned
 from .output import AS_USUAL, Look
-from .show import NO_CONDITION, Conditions, Json, ModelName, answer, check_writable, conditions_in, load_model, progress
+from .show import NO_CONDITION, Conditions, Json, ModelName, answer, check_writable, conditions_in, load_model, origin_of, progress
 from .source import Binarise, Data, Images, SkipBroken, Split, load_images
 from .surprise import ON_A_SHEET, check_folder, is_folder, picture_names, save_each, save_sheet
 
@@ -72,7 +72,6 @@ def score(
     """
     from ..applications.anomaly import auroc, scores
     from ..applications.detector import Detector, check_alarm
-    from ..checkpoint import read_origin
     from ..compression import fingerprint
     from ..evaluation import image_nats
     from ..protocol import bits_per_dim
@@ -80,7 +79,7 @@ def score(
 
     page = look.page()
     network = load_model(model)
-    own, size = read_origin(model).data, network.spec.size
+    own, size = origin_of(network, model).data, network.spec.size
     pictures_of_each = surprise is not None and is_folder(surprise, network.spec.frames > 1)
     network.require_likelihood()
     if surprise is not None:

@@ -20,12 +20,15 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
+    from ..checkpoint import Origin
     from ..data.dataset import Dataset
     from ..model import Model
     from ..progress import Report
 
 ModelName: TypeAlias = Annotated[
-    Positional[str], arg(name="model", metavar="MODEL", help="a saved model's folder, or rastrum/NAME for one bundled with the package")
+    Positional[str],
+    arg(name="model", metavar="MODEL", help="a saved model's folder, rastrum/NAME for one bundled with the "
+        "package, or hf://OWNER/NAME@REVISION for one on the Hub")
 ]
 SAVED = "as numpy.save writes it, repeated if there are fewer"
 
@@ -114,13 +117,28 @@ def progress(what: str, total: float, unit: str) -> Iterator[Report]:
 def load_model(name: str) -> Model:
     """The model that a command names, in evaluation mode.
 
-    name: a saved model's folder, or rastrum/NAME.
+    name: a saved model's folder, rastrum/NAME, or hf://OWNER/NAME@REVISION.
 
-    Raises ``ValueError`` with a remedy if there is none.
+    Raises ``ValueError`` with a remedy if there is none, ``OSError`` if the Hub cannot be reached.
     """
     import rastrum
 
+    if not messages.is_terminal:
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")        # read when the library is imported
     return rastrum.load(name).eval()
+
+
+def origin_of(model: Model, name: str) -> Origin:
+    """Where a loaded model comes from; what it was loaded with, since a branch of the Hub may have moved since.
+
+    model: loaded.
+    name: what it was loaded by.
+
+    Raises ``CheckpointError`` where its folder holds a note on this that cannot be read.
+    """
+    from ..checkpoint import read_origin
+
+    return read_origin(name) if model.origin is None else model.origin
 
 
 def condition_for(

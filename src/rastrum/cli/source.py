@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 from tyro.conf import arg
 
 from .names import nearest
-from .show import messages, progress, saved_array
+from .show import messages, origin_of, progress, saved_array
 
 if TYPE_CHECKING:
     from ..config import DataConfig, DataOptions
@@ -160,13 +160,12 @@ def load_images(
 
     Raises ``ValueError`` for two sources, where the model's folder names none of ours, and for images that cannot be made to fit.
     """
-    from ..checkpoint import read_origin
     from ..data.arrays import SUFFIXES
     from ..data.dataset import load_dataset
     from ..data.folders import has_split
     from ..data.sources import NAMES, VIDEOS, as_path
 
-    spec, own = network.spec, read_origin(model).data
+    spec, own = network.spec, origin_of(network, model).data
     if name is not None and images is not None:
         raise ValueError("expected one of --data NAME and --images PATH, got both")
     if name is None and images is None and own is None:

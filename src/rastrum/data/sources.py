@@ -46,6 +46,7 @@ HUB = {
     "omniglot": ("brendenlake/omniglot", "image"),
     "bsds300": ("berkeley/bsds300", "image"),
 }
+HUB_NAME = r"hub:([\w.-]+/[\w.-]+)(?::([\w.-]+))?"                     # any repository of images, and its part
 # name: (generated pictures per split, empty = photographs; patches per picture of each split)
 PATCHES: dict[str, tuple[dict[str, int], dict[str, int]]] = {
     "dead-leaves": ({"train": 32, "validation": 4, "test": 4}, {"train": 250, "validation": 500, "test": 500}),
@@ -109,7 +110,7 @@ def source_of(name: str, split: str, size: int | None) -> Source:
         return _inverted(source) if name == "omniglot" else source
     if (path := as_path(name)) is not None:
         return _path(path, split)
-    if match := re.fullmatch(r"hub:([\w.-]+/[\w.-]+)(?::([\w.-]+))?", name):
+    if match := re.fullmatch(HUB_NAME, name):
         return hub(match[1], match[2], None, split)
     raise ValueError(f"data: unknown data set {name!r}; there are {', '.join(NAMES)}, hub:OWNER/NAME and the path of a folder")
 
@@ -191,6 +192,25 @@ def _picture(opener: Opener) -> Image.Image:
     picture = opener()
     assert not isinstance(picture, np.ndarray)
     return picture
+
+
+def hub_repository(name: str) -> str | None:
+    """The Hub's repository that holds a data set as it is; None for sets that are made here or published elsewhere, and for files.
+
+    name: of the data set, as ``load_dataset`` takes it.
+    """
+    if match := re.fullmatch(HUB_NAME, name):
+        return match[1]
+    return HUB[name][0] if name in HUB and name not in FILES else None
+
+
+def hub_repositories(name: str) -> list[str]:
+    """The Hub's repositories that the images of a data set come from, those that it is made of included.
+
+    name: of the data set, as ``load_dataset`` takes it.
+    """
+    repository = HUB["mnist"][0] if name in (*PLACED, *VIDEOS) else hub_repository(name)
+    return [] if repository is None else [repository]
 
 
 def as_path(name: str) -> Path | None:

@@ -10,7 +10,19 @@ from typing import Any
 
 import torch
 
-from ..checkpoint import CONFIG, WEIGHTS, CheckpointError, check_digest, fill, find, one_line, read_config, read_origin, read_shapes
+from ..checkpoint import (
+    CONFIG,
+    WEIGHTS,
+    CheckpointError,
+    check_digest,
+    fill,
+    find,
+    one_line,
+    picture_of,
+    read_config,
+    read_origin,
+    read_shapes,
+)
 from ..memory import Allowance, TooLarge, available
 from ..model import Model
 from ..protocol import ConditionSpec, ImageSpec
@@ -80,9 +92,13 @@ def build(
 def load(folder_or_name: str | Path) -> Model:
     """Rebuild a saved model, in evaluation mode, on the CPU.
 
-    folder_or_name: what ``save_pretrained`` wrote, or "rastrum/NAME" for a model bundled with the package.
+    folder_or_name: what ``save_pretrained`` wrote; "rastrum/NAME" for a model bundled with the package; or "hf://OWNER/NAME" for a model on
+        the Hugging Face Hub, "hf://OWNER/NAME@REVISION" for it at a branch, a tag or a commit. Of the Hub's files only the model's are
+        downloaded, once, into the Hub's cache, which also answers offline.
 
-    Raises ``CheckpointError`` (a ``ValueError``) naming what is wrong with the folder, before more memory is taken than its weights need.
+    Raises ``CheckpointError`` (a ``ValueError``) naming what is wrong with the folder, before more memory is taken than its weights need,
+    and for a model that the Hub does not have or does not show; ``OSError`` if the Hub cannot be reached; ``ImportError`` without the extra
+    ``hub``.
     """
     folder = find(folder_or_name)
     saved = read_config(folder)
@@ -110,4 +126,5 @@ def load(folder_or_name: str | Path) -> Model:
     fill(model, folder, saved["rastrum"])
     with suppress(CheckpointError):                                       # a damaged note on its origin does not stand in a model's way
         model.origin = read_origin(folder)
+        model.saved_picture = picture_of(folder, model.origin)
     return model.eval()

@@ -49,6 +49,7 @@ import torch
 from torch import Tensor, nn
 
 from ..canvas import State
+from ..card import Paper
 from ..latents import DitheredNormal, Normal, Uniform
 from ..layers.condition import global_projection, project
 from ..layers.convolutional import ConvLSTM, convolution, from_blocks, to_blocks
@@ -97,6 +98,7 @@ class ConvDRAW(PixelCanvas):
 
     name = "conv-draw"
     config_class = ConvDRAWConfig
+    paper = Paper("Towards Conceptual Compression", "Gregor, Besse, Rezende, Danihelka, Wierstra", 2016)
     conditions = ("class", "vector")
     config: ConvDRAWConfig
 

@@ -39,6 +39,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..canvas import State
+from ..card import Paper
 from ..latents import Normal
 from ..layers.attention import make_window
 from ..layers.condition import global_projection, project
@@ -87,6 +88,7 @@ class DRAW(PixelCanvas):
 
     name = "draw"
     config_class = DRAWConfig
+    paper = Paper("DRAW: A Recurrent Neural Network For Image Generation", "Gregor, Danihelka, Graves, Rezende, Wierstra", 2015)
     no_likelihood = "likelihood='cross-entropy' is a loss of intensities, it gives no distribution of levels; likelihood='exact' does"
     conditions = ("class", "vector")
     more_presets = tuple(TABLE)

@@ -25,6 +25,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ..card import Paper
 from ..distributions import Bernoulli, Categorical
 from ..layers.causal import CausalConvolution, VerticalConvolution, gate, shift_down
 from ..layers.condition import Condition, ConditionProjection
@@ -110,6 +111,7 @@ class GatedPixelCNN(RasterModel):
 
     name = "gated-pixelcnn"
     config_class = GatedPixelCNNConfig
+    paper = Paper("Conditional Image Generation with PixelCNN Decoders", "van den Oord, others", 2016)
     lower_reads_only_parameters = True
 
     def __init__(self, spec: ImageSpec, config: GatedPixelCNNConfig, condition_spec: ConditionSpec | None = None) -> None:

@@ -67,6 +67,7 @@ class MultiscalePixelRNN(RasterModel):
 
     name = "multiscale-pixelrnn"
     config_class = MultiscalePixelRNNConfig
+    paper = PixelCNN.paper
     conditions = ()
     lower_reads_only_parameters = True
 

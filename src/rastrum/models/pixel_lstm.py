@@ -29,6 +29,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..card import Paper
 from ..distributions import Bernoulli, Categorical
 from ..layers.condition import Condition, ConditionProjection
 from ..layers.output import Levels
@@ -89,6 +90,7 @@ class PixelLSTM(RasterModel):
 
     name = "pixel-lstm"
     config_class = PixelLSTMConfig
+    paper = Paper("Long Short-Term Memory", "Hochreiter, Schmidhuber", 1997)
     conditions = ("class", "vector")
     lower_reads_only_parameters = True
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ..card import Paper
 from ..distributions import Bernoulli, Categorical
 from ..layers.causal import CausalConvolution
 from ..layers.condition import Condition
@@ -33,6 +34,7 @@ class PixelNetwork(RasterModel):
     width: channels of the residual stream, 2h.
     """
 
+    paper = Paper("Pixel Recurrent Neural Networks", "van den Oord, Kalchbrenner, Kavukcuoglu", 2016)
     def __init__(self, spec: ImageSpec, config: Any, condition_spec: ConditionSpec | None, guide: int, width: int) -> None:
         super().__init__(spec, condition_spec)
         self.config = config

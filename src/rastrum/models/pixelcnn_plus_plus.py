@@ -35,6 +35,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..card import Paper
 from ..distributions import LogisticMixture
 from ..layers.causal import CausalConvolution, Convolution, Tap, VerticalConvolution, concat_elu, initialise_weight_norm, shift_down
 from ..layers.condition import Condition, ConditionProjection
@@ -244,6 +245,11 @@ class PixelCNNPlusPlus(RasterModel):
 
     name = "pixelcnn++"
     config_class = PixelCNNPlusPlusConfig
+    paper = Paper(
+        "PixelCNN++: Improving the PixelCNN with Discretized Logistic Mixture Likelihood and Other Modifications",
+        "Salimans, Karpathy, Chen, Kingma",
+        2017,
+    )
     lower_reads_only_parameters = True
 
     def __init__(self, spec: ImageSpec, config: PixelCNNPlusPlusConfig, condition_spec: ConditionSpec | None = None) -> None:

@@ -42,6 +42,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..card import Paper
 from ..distributions import GaussianMixture
 from ..layers.causal import CausalConvolution
 from ..layers.condition import Condition, ConditionProjection
@@ -139,6 +140,7 @@ class SpatialLSTM(RasterModel):
 
     name = "spatial-lstm"
     config_class = SpatialLSTMConfig
+    paper = Paper("Generative Image Modeling Using Spatial LSTMs", "Theis, Bethge", 2015)
     conditions = ("class", "vector")
     lower_reads_only_parameters = True
     active: Tensor

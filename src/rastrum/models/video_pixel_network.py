@@ -40,6 +40,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..card import Paper
 from ..distributions import Bernoulli, Categorical
 from ..layers.causal import CausalConvolution
 from ..layers.condition import ConditionProjection
@@ -167,6 +168,7 @@ class VideoPixelNetwork(RasterModel):
 
     name = "video-pixel-network"
     config_class = VideoPixelNetworkConfig
+    paper = Paper("Video Pixel Networks", "Kalchbrenner, van den Oord, Simonyan, Danihelka, Vinyals, Graves, Kavukcuoglu", 2016)
     no_likelihood = (
         "the cross-entropy of grey values is a loss, not a probability; train with likelihood='categorical', or see the loss per frame by "
         "`rastrum evaluate --context N`"

@@ -93,7 +93,7 @@ class Settings(TrainConfig):
     model: Any
     data: DataConfig
     start: str | None = None
-    """Begin with the weights of this saved model of the same kind, a folder or rastrum/NAME; other parameters begin afresh."""
+    """Begin with the weights of this saved model of the same kind, a folder, rastrum/NAME or hf://OWNER/NAME; the rest begins afresh."""
     conditional: bool = False
     """Condition the model on what the data set knows of each image: its vector or spatial map if there is one, else its class."""
 
@@ -230,7 +230,7 @@ def begin_with(model: Model, start: str) -> None:
     """Give a model the weights of a saved model of the same kind; parameters that the saved model lacks stay as they are.
 
     model: changed in place.
-    start: a folder or rastrum/NAME.
+    start: a folder, rastrum/NAME or hf://OWNER/NAME.
 
     Raises ``ValueError`` where the saved model has a parameter that this one does not have, or one of another shape.
     """
