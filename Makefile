@@ -35,5 +35,5 @@ $(BIN)/python:
 	@touch $@
 
 .venv/.dev: $(PINS) | $(BIN)/python
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[data,train,bench,dev]'
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[data,train,video,bench,dev]'
 	@touch $@ .venv/.core
