@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import Positional, arg
 
 from .names import nearest
-from .output import AS_USUAL, Look, Out, check_out, save_figure, save_sheet
+from .output import AS_USUAL, Look, Out, check_look, check_out, save_figure, save_sheet
 from .show import Classes, ConditionFlags, Json, Maps, answer, condition_for, load_model
 from .source import Binarise, Count, Data, Images, SkipBroken, Split, load_images
 
@@ -72,6 +72,7 @@ def check(
     """
     page = look.page()
     check_out("--out", out)
+    check_look(look, out)
     if not weights and (classes or map is not None or (condition is not None and condition.endswith(".npy"))):
         raise ValueError("check: the proof holds for every condition; --class, --map and --condition X.npy are for --weights")
     network = find(model, toy, None if weights else condition)

@@ -17,6 +17,7 @@ from .output import (
     Trace,
     check_folder,
     check_images_out,
+    check_look,
     check_trace,
     every_of,
     keep_last,
@@ -82,6 +83,7 @@ def sample(
 
     page = look.page()
     check_images_out(out)
+    check_look(look, out, trace)
     check_trace(trace, fps, every, page)
     shown_every = every_of(every)
     network = load_model(model)
@@ -169,6 +171,7 @@ def complete(
 
     page = look.page()
     check_images_out(out)
+    check_look(look, out, trace)
     check_trace(trace, fps, every, page)
     shown_every = every_of(every)
     network = load_model(model)
@@ -337,6 +340,7 @@ def reconstruct(
 
     page = look.page()
     check_images_out(out)
+    check_look(look, out, trace)
     check_trace(trace, fps, None, page)
     network = load_model(model)
     check_folder(out, network.spec)

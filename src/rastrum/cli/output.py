@@ -92,6 +92,12 @@ def check_images_out(out: str | None) -> None:
         raise ValueError(f"--out: there is no folder {str(path.parent)!r}")
 
 
+def check_look(look: PageFlags, *files: str | Path | None) -> None:
+    """Raises ``ValueError`` for flags of a picture, ``look``, where none of the ``files`` is one."""
+    if look != AS_USUAL and not any(Path(file).suffix.lower() in (*PICTURES, *ANIMATIONS) for file in files if file is not None):
+        raise ValueError("--scale, --size and --title: they are for a picture or an animation, and none is asked for")
+
+
 def check_out(flag: str, out: Path | None) -> None:
     """Check the name of a picture before any work. flag, out: as for ``check_suffix``, with its errors."""
     check_suffix(flag, out, *PICTURES)

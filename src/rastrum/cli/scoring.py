@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from tyro.conf import arg
 
 from .likelihood import Ensemble, Trajectories, conditioned
-from .output import AS_USUAL, Look
+from .output import AS_USUAL, Look, check_look
 from .show import NO_CONDITION, Conditions, Json, ModelName, answer, check_writable, conditions_in, load_model, origin_of, progress
 from .source import Binarise, Data, Images, SkipBroken, Split, load_images
 from .surprise import ON_A_SHEET, check_folder, is_folder, picture_names, save_each, save_sheet
@@ -84,8 +84,8 @@ def score(
     network.require_likelihood()
     if surprise is not None:
         page.check(2 * network.spec.frames, network.spec.height, network.spec.width)
-    elif look != AS_USUAL:
-        raise ValueError("--scale, --size and --title: they are for a picture; give --surprise X.png")
+    else:
+        check_look(look)
     if surprise is not None and not isinstance(network, RasterModel):
         raise ValueError(f"--surprise: {model} has a bound for whole images only; a surprise map needs a raster model")
     if surprise is not None and ensemble:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -143,46 +143,53 @@ def _unpacked(colours: np.ndarray) -> np.ndarray:
 
 
 def _gif(frames: Iterator[tuple[np.ndarray, int]]) -> bytes:
-    seen, kept, times, shape = np.zeros(1 << 24, bool), [], [], (0, 0, 3)
+    seen, parts, before = np.zeros(1 << 24, bool), [], None
     for frame, time in frames:
-        seen[_packed(frame)] = True
-        kept.append(zlib.compress(frame.tobytes(), 1))
-        times.append(time)
-        shape = frame.shape
-
-    def frame_of(data: bytes) -> np.ndarray:
-        return np.frombuffer(zlib.decompress(data), np.uint8).reshape(shape)
-
-    table, palette = _table(np.flatnonzero(seen)), None
-    if table is None:
-        montage = np.concatenate([frame_of(data) for data in kept[:: -(-len(kept) // MONTAGE)]])
-        palette = Image.fromarray(montage).quantize(255, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-        colours = (palette.getpalette() or [])[: 3 * 255]
-    else:
-        colours = table[1].tolist()
-    height, width = shape[:2]
+        left, top, right, bottom = box = _changed(frame, before)
+        part = frame[top:bottom, left:right]
+        seen[_packed(part)] = True
+        parts.append((box, zlib.compress(part.tobytes(), 1), time))
+        before = frame
+    assert before is not None
+    height, width = before.shape[:2]
+    table = _table(np.flatnonzero(seen))
+    palette = _common_palette(parts, before.shape) if table is None else None
+    colours = table[1].tolist() if table is not None else ((palette and palette.getpalette()) or [])[: 3 * CLEAR]
     file = io.BytesIO()
     file.write(b"GIF89a" + struct.pack("<HHBBB", width, height, 0xF7, 0, 0) + bytes(colours).ljust(768, b"\0"))
     file.write(b"!\xff\x0bNETSCAPE2.0\x03\x01\x00\x00\x00")                # loops for ever
-    before = None
-    for data, time in zip(kept, times, strict=True):
-        frame = frame_of(data)
+    canvas = np.full((height, width), CLEAR, np.uint8)                    # what is shown, as indices
+    for i, (box, data, time) in enumerate(parts):
+        part, facts = _part(box, data), {"duration": time, "disposal": 1} | ({"transparency": CLEAR} if i else {})
         if table is not None:
-            index = table[0][_packed(frame)]
+            index = table[0][_packed(part)]
         else:
             assert palette is not None
-            index = np.asarray(Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE))
-        left, top, right, bottom = _changed(index, before)
-        part = index[top:bottom, left:right]
-        if before is not None:
-            part = np.where(part == before[top:bottom, left:right], np.uint8(CLEAR), part)
-        picture = Image.fromarray(np.ascontiguousarray(part), "P")
-        facts: dict[str, Any] = {"duration": time, "disposal": 1} | ({} if before is None else {"transparency": CLEAR})
-        for block in GifImagePlugin.getdata(picture, (left, top), **facts):
+            index = np.asarray(Image.fromarray(part).quantize(palette=palette, dither=Image.Dither.NONE))
+        left, top, right, bottom = box
+        below = canvas[top:bottom, left:right]
+        shown = np.where(index == below, np.uint8(CLEAR), index)          # what stays is transparent, which packs well
+        below[:] = index
+        for block in GifImagePlugin.getdata(Image.fromarray(shown), (left, top), **facts):
             file.write(block)
-        before = index
     file.write(b";")
     return file.getvalue()
+
+
+def _part(box: tuple[int, int, int, int], data: bytes) -> np.ndarray:
+    left, top, right, bottom = box
+    return np.frombuffer(zlib.decompress(data), np.uint8).reshape(bottom - top, right - left, 3)
+
+
+def _common_palette(parts: Sequence[tuple[tuple[int, int, int, int], bytes, int]], shape: tuple[int, ...]) -> Picture:
+    """The best 255 colours for some of the frames, evenly spaced. parts: box, content and time of what changed."""
+    canvas, chosen = np.zeros(shape, np.uint8), []
+    for i, (box, data, _) in enumerate(parts):
+        left, top, right, bottom = box
+        canvas[top:bottom, left:right] = _part(box, data)
+        if i % -(-len(parts) // MONTAGE) == 0:
+            chosen.append(canvas.copy())
+    return Image.fromarray(np.concatenate(chosen)).quantize(CLEAR, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
 
 
 def _table(colours: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
@@ -258,7 +265,7 @@ def _mp4(frames: Iterator[np.ndarray], fps: float, hold: float) -> bytes:
             if stream is None:
                 stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000))
                 stream.width, stream.height, stream.pix_fmt = frame.shape[1], frame.shape[0], "yuv420p"
-                stream.options = {"crf": str(CRF), "tune": "animation"}
+                stream.options = {"crf": str(CRF), "preset": "fast", "tune": "animation", "rc-lookahead": "10"}
                 coding = stream.codec_context                             # says how colours are meant, or players guess
                 coding.color_range, coding.colorspace, coding.color_primaries, coding.color_trc = 1, 1, 1, 1
             picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), "rgb24")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -28,7 +29,7 @@ Drawing: TypeAlias = "Picture | Figure"
 PICTURES = (".png", ".webp", ".svg", ".pdf")
 VECTORS = (".svg", ".pdf")
 DPI, POINTS = 110, 72          # of a figure as pixels, and points of an inch
-SMALLEST_TEXT = 0.7            # a figure is not made smaller than this; below, its axes have less room
+SMALLEST_TEXT = 0.7            # the text of a plot without images is not made smaller than this on paper; below, its axes have less room
 TITLE_TEXT = 13                # points
 WEBP_SIDE = 16383              # pixels
 PIXELS = "pixels"              # gid of axes that show an image
@@ -82,10 +83,10 @@ def _reshape(figure: Figure, width: float, height: float, dpi: float) -> float:
     """
     own = _inches(figure)
     zoom = min(width / (own[0] * dpi), height / (own[1] * dpi))
-    zoom = zoom if zoom >= 1 else max(zoom, min(1.0, SMALLEST_TEXT))
+    if dpi == POINTS and not any(axis.get_gid() == PIXELS for axis in figure.axes):
+        zoom = max(zoom, SMALLEST_TEXT)
     figure.set_size_inches((width + 1e-6) / (dpi * zoom), (height + 1e-6) / (dpi * zoom))   # the canvas cuts off fractions of a pixel
-    for legend in figure.legends:
-        legend.set_ncols(columns_that_fit([text.get_text() for text in legend.get_texts()], figure.get_size_inches()[0]))
+    _arrange_legends(figure)
     return zoom
 
 
@@ -99,20 +100,34 @@ def entitle(figure: Figure, title: str) -> None:
     lines = wrap(title, max(10, round(9 * width)))
     room = 0.25 * len(lines) + 0.1
     figure.set_size_inches(width, height + room)
+    _arrange_legends(figure, "outside lower left")                        # above stands the title
     figure.suptitle("\n".join(lines), fontsize=TITLE_TEXT, y=None if figure.get_layout_engine() else 1 - 0.06 / (height + room))
     if figure.get_layout_engine() is None:
         bottom, top = (getattr(figure.subplotpars, edge) * height / (height + room) for edge in ("bottom", "top"))
         figure.subplots_adjust(bottom=bottom, top=top)
 
 
-def columns_that_fit(labels: list[str], inches: float) -> int:
-    """Columns of a legend: up to three, if its longest entries fit: about 13 characters per inch, of which a line and its gap take 8.
+def legend_outside(figure: Figure, handles: Sequence[Any], labels: Sequence[str], place: str = "outside upper left") -> None:
+    """A legend outside the axes, in up to three columns, as far as its longest entries fit: about 13 characters per inch, of which a line
+    and its gap take 8.
 
-    labels: of the legend.
-    inches: width of the figure.
+    figure: that gets it.
+    handles, labels: its entries.
+    place: where it is, as matplotlib names it.
     """
+    inches = figure.get_size_inches()[0]
     fits = [n for n in (3, 2) if sum(max(map(len, part), default=0) + 8 for part in np.array_split(labels, n)) <= 13.4 * inches]
-    return [*fits, 1][0]
+    how: Any = {"loc": place}
+    legend = figure.legend(handles, labels, **how, ncols=[*fits, 1][0], frameon=False, fontsize=9)
+    legend.set_gid(place)
+
+
+def _arrange_legends(figure: Figure, place: str | None = None) -> None:
+    """Gives each legend that is outside the axes the columns that fit now; place: where it goes; None (default): where it is."""
+    for legend in list(figure.legends):
+        handles, labels = [each for each in legend.legend_handles if each is not None], [text.get_text() for text in legend.get_texts()]
+        legend.remove()
+        legend_outside(figure, handles, labels, place or str(legend.get_gid()))
 
 
 def _snap(figure: Figure) -> bool:

@@ -144,7 +144,7 @@ class Page:
         fits, found, beyond, scale, least = 0, None, None, usual, (0, 0)
         while beyond is None or beyond - fits > 1:
             unit = min(max(scale / usual, units[0]), units[1])
-            page = titled(draw(scale, unit), self.title, unit)
+            page = titled(draw(scale, unit), self.title, unit, width)
             ratio = min(width / page.width, (height or math.inf) / page.height)
             if ratio >= 1:
                 fits, found = scale, (scale, unit, page)
@@ -156,7 +156,7 @@ class Page:
         return found, least
 
     def _finished(self, picture: Picture, unit: float | None) -> Picture:
-        page = titled(picture, self.title, unit or 1.0)
+        page = titled(picture, self.title, unit or 1.0, 0 if self.size is None else self.size[0])
         return page if self.size is None else _on_page(page, *self.size)
 
     # ── plots ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -172,7 +172,7 @@ class Page:
         if self.title:
             entitle(figure, self.title)
         own = natural_size(figure, POINTS) if ending in VECTORS else natural_size(figure)
-        size = own if self.scale is None else (own[0] * self.scale, own[1] * self.scale)
+        size = None if self.scale is None else (own[0] * self.scale, own[1] * self.scale)
         if self.size is not None:
             size = self.size[0], self.size[1] or round(own[1] * self.size[0] / own[0])
         return encode(figure, ending, size)

@@ -17,7 +17,7 @@ import torch
 
 from ..layers.attention import Window
 from ..protocol import ArrayLike
-from .formats import DPI, PIXELS, columns_that_fit
+from .formats import DPI, PIXELS, legend_outside
 from .sheets import INK, RED, as_array, as_pictures, draw_window, pixels_of, tiles
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ SIDE = 256                     # points of an embedded image, at least about thi
 COLOURS = ("#0062aa", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#000000")
 
 
-def _figure(width: float, height: float, layout: Literal["constrained"] | None = "constrained") -> Figure:
+def _figure(width: float, height: float, layout: Literal["constrained", "compressed"] | None = "constrained") -> Figure:
     """A matplotlib figure of this size in inches that pyplot does not know."""
     from matplotlib.figure import Figure
 
@@ -62,7 +62,7 @@ def surprise_map(images: ArrayLike, log_probs: ArrayLike, columns: int = 8) -> F
     bits = np.minimum(-nats.sum(1) / math.log(2), 1e6)                     # infinite at a level of no probability
     count, columns = len(x), min(columns, len(x))
     rows = -(-count // columns)
-    figure = _figure(1.05 * columns + 0.9, 2.3 * rows + 0.1)
+    figure = _figure(1.05 * columns + 0.9, 2.3 * rows + 0.1, "compressed")
     axes = figure.subplots(2 * rows, columns, squeeze=False)
     drawn = None
     for i in range(rows * columns):
@@ -91,7 +91,7 @@ def dependency_picture(strength: ArrayLike, index: Sequence[int]) -> Figure:
         raise ValueError(f"index: expected a position in {s.shape}, got {tuple(index)}")
     total = s if s.ndim == 2 else s.sum(0)
     relative = np.ma.masked_equal(total / (total.max() or 1.0), 0)
-    figure = _figure(4.6, 3.8)
+    figure = _figure(4.6, 3.8, "compressed")
     axis = figure.subplots()
     from matplotlib.colors import LogNorm
 
@@ -169,7 +169,7 @@ def learning_curve(
     for side in ("top", "right"):
         axis.spines[side].set_visible(False)
     if curves:
-        figure.legend(loc="outside upper left", ncols=columns_that_fit(list(curves), 6.4), frameon=False, fontsize=9)
+        legend_outside(figure, *axis.get_legend_handles_labels())
     return figure
 
 

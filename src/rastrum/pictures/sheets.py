@@ -225,31 +225,36 @@ def arrange(
     return page
 
 
-def titled(picture: Picture, title: str | None, unit: float = 1.0) -> Picture:
+def titled(picture: Picture, title: str | None, unit: float = 1.0, room: int = 0) -> Picture:
     """A picture below its title, which is broken into lines where it is too long; a word that is longer than the picture widens it.
 
     picture: what is shown.
     title: None or "" for none.
     unit: as for ``arrange``.
+    room: that lines of the title may take, in points, if the picture is narrower; 0 by default.
     """
-    if not title:
+    if not title or not title.split():
         return picture
-    type_face, room = font(round(TITLE * unit)), round(6 * unit)
-    width = max(picture.width, *(math.ceil(type_face.getlength(word)) + 2 * room for word in title.split()), 1)
+    type_face, gap = font(round(TITLE * unit)), round(6 * unit)
+
+    def wide(text: str) -> int:
+        return math.ceil(type_face.getlength(text)) + 2 * gap
+
+    most = max(picture.width, room, *map(wide, title.split()))
     lines = [""]
     for word in title.split():
         longer = f"{lines[-1]} {word}".strip()
-        if lines[-1] and type_face.getlength(longer) + 2 * room > width:
+        if lines[-1] and wide(longer) > most:
             lines.append(word)
         else:
             lines[-1] = longer
-    step = round(1.35 * TITLE * unit)
-    top = step * len(lines) + room
+    width, step = max(picture.width, *map(wide, lines)), round(1.35 * TITLE * unit)
+    top = step * len(lines) + gap
     page = Image.new("RGB", (width, top + picture.height), picture.getpixel((0, 0)))  # pyright: ignore[reportArgumentType]
     page.paste(picture, ((width - picture.width) // 2, top))
     pen = ImageDraw.Draw(page)
     for i, line in enumerate(lines):
-        pen.text((width / 2, room / 2 + step * (i + 0.5)), line, TEXT, type_face, anchor="mm")
+        pen.text((width / 2, gap / 2 + step * (i + 0.5)), line, TEXT, type_face, anchor="mm")
     return page
 
 
@@ -319,7 +324,7 @@ def draw_window(picture: Picture, window: Sequence[float] | Tensor | np.ndarray,
     size = np.array([picture.height, picture.width])
     low = ((box[:2] + 0.5 - box[2:] / 2) * scale).clip(0, size)
     high = ((box[:2] + 0.5 + box[2:] / 2) * scale).clip(0, size)
-    thickness = max(1.0, scale / 5)
+    thickness = max(unit_of(scale, picture.height // scale, picture.width // scale), scale / 5)
     cover = _cover(low, high, size) - _cover(low + thickness, high - thickness, size)
     cover = np.rint(4 * cover) / 4                                        # few mixed colours, for the palette of an animation
     pixels = np.asarray(picture.convert("RGB"), float)
