@@ -12,7 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .autocast import inherited
 from .data.dataset import Dataset
+from .devices import in_float64, to_device
 from .model import Kind, Model
 from .raster import RasterModel
 
@@ -125,7 +127,7 @@ def _nats(
     conditions = conditions_for(model, data)
 
     def nats(images: slice) -> Tensor:
-        x, condition = data.images[images].to(model.device), None if conditions is None else conditions[images].to(model.device)
+        x, condition = data.images[images].to(model.device), None if conditions is None else to_device(conditions[images], model.device)
         return -ensemble_log_prob(model, x, condition) if ensemble else model.nats(x, condition, num_samples, seed, images.start)
 
     return _each(nats, len(data), batch or model.images_at_a_time, pool, progress)
@@ -148,7 +150,7 @@ def _each(nats: Callable[[slice], Tensor], count: int, batch: int, pool: Pool, p
 
     def work(start: int) -> Tensor:
         with torch.no_grad():                                             # a setting of each thread
-            return nats(slice(start, min(start + batch, count))).double().cpu()
+            return in_float64(nats(slice(start, min(start + batch, count)))).cpu()
 
     parts: list[Tensor] = []
     for part in pool.map(work, range(0, count, batch)):
@@ -202,7 +204,7 @@ def frame_nats(model: RasterModel, x: Tensor) -> Tensor:
 
     Returns (B, T), float64.
     """
-    return model.loss_map(x).double().flatten(2).sum(2)
+    return in_float64(model.loss_map(x)).flatten(2).sum(2)
 
 
 def ensemble_log_prob(model: Model, x: Tensor, condition: Tensor | None = None) -> Tensor:
@@ -283,9 +285,10 @@ class Pool:
     def map(self, work: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
         """Results in the order of the items.
 
-        work: a function of one item.
+        work: a function of one item; it runs under the autocasting of the thread that asks.
         items: what it is called with.
         """
+        work = inherited(work)
         return map(work, items) if self.executor is None else self.executor.map(work, items)
 
     def __enter__(self) -> Pool:

@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .devices import to_device
+
 ArrayLike: TypeAlias = Tensor | np.ndarray
 Number = TypeVar("Number", float, Tensor)
 
@@ -322,4 +324,4 @@ def check_condition(
         raise ValueError(f"condition: kind {spec.kind!r} takes floats, got {condition.dtype}")
     if not bool((condition.abs() <= torch.finfo(torch.float32).max).all()):
         raise ValueError(f"condition: kind {spec.kind!r} takes finite numbers that fit float32, got some that do not")
-    return condition.to(device)
+    return to_device(condition, device)

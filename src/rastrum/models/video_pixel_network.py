@@ -40,6 +40,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..devices import in_float64
 from ..distributions import Bernoulli, Categorical
 from ..layers.causal import CausalConvolution
 from ..layers.condition import ConditionProjection
@@ -358,5 +359,5 @@ def cross_entropy_floor(x: Tensor, levels: int) -> Tensor:
     """
     if levels < 2 or (x.numel() and not 0 <= float(x.min()) <= float(x.max()) < levels):
         raise ValueError(f"x: expected levels 0 … {levels - 1}, at least two of them")
-    grey = x.double() / (levels - 1)
+    grey = in_float64(x) / (levels - 1)
     return -(torch.xlogy(grey, grey) + torch.xlogy(1 - grey, 1 - grey)).flatten(1).sum(1)
