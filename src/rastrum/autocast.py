@@ -81,7 +81,7 @@ class Function(torch.autograd.Function):
             with full_precision():
                 return backward(*args)
 
-        cls.backward = uncast
+        cls.backward = uncast                                             # pyright: ignore[reportAttributeAccessIssue]
 
     @classmethod
     def apply(cls, *args: Any) -> Any:

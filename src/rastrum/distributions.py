@@ -220,7 +220,7 @@ class _Mixture(_Levels):
         """The same in float64, on the CPU if its device has no such type."""
         if self.means.dtype == torch.float64:
             return self
-        return type(self)(*(in_float64(each) for each in (self.logits, self.means, self.log_scales)), self.levels)
+        return type(self)(in_float64(self.logits), in_float64(self.means), in_float64(self.log_scales), self.levels)
 
     @cached_property
     def _float64(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -347,7 +347,8 @@ class _LogMass(Function):
         beyond = torch.special.erfcx(tail * root) - torch.exp(-2.0 * r * h) * torch.special.erfcx(b * root)
         far = torch.log(0.5 * beyond) - 0.5 * tail * tail
         nats = torch.where(is_near, near, torch.where(a < 0, over, far))
-        ends = torch.special.log_ndtr(torch.where(first, x + h, h - x))
+        ends = torch.where(first, x + h, h - x)
+        ends = torch.special.log_ndtr(ends.to(float64_device(x.device))).to(x.device)   # mps has neither float64 nor this function
         nats = torch.where(first | last, ends, nats)
         ctx.save_for_backward(x, width, first, last, nats)
         return nats

@@ -193,6 +193,12 @@ class Frame:
     window: Tensor | None = None
     info: dict[str, Any] = field(default_factory=dict)
 
+    def cpu(self) -> Frame:
+        """The same with all tensors on the CPU."""
+        info = {name: value.cpu() if isinstance(value, Tensor) else value for name, value in self.info.items()}
+        values, window = (None if each is None else each.cpu() for each in (self.values, self.window))
+        return Frame(self.images.cpu(), values, self.fraction, window, info)
+
 
 def mro_index(instance: object, name: str) -> float:
     """Where an attribute is defined: −1 on the object itself, 0 in its class, 1 … in the classes it inherits from, infinity nowhere.

@@ -131,6 +131,7 @@ def resume(
     minutes: float | None = None,
     cpu_minutes: float | None = None,
     steps: int | None = None,
+    device: str | None = None,
     model: Model | None = None,
     origin: Origin | None = None,
 ) -> Generator[TrainState, None, None]:
@@ -140,6 +141,7 @@ def resume(
     data, held_out: as the run was started with.
     minutes, cpu_minutes, steps: a further budget instead of the run's own; the schedule then covers the whole run, including what was
         done before. Default: what is left of its own.
+    device: where to train from now on; None (default) = where it was trained so far.
     model: of a class that ``rastrum.load`` does not know, built as it was; its weights are replaced. Default: the folder says.
     origin: for the model's folder; default: as it was.
 
@@ -147,7 +149,7 @@ def resume(
     other data, and as ``train`` does.
     """
     folder = Path(folder)
-    config = resumed(folder, minutes=minutes, cpu_minutes=cpu_minutes, steps=steps)
+    config = resumed(folder, minutes=minutes, cpu_minutes=cpu_minutes, steps=steps, device=device)
     model = load(folder) if model is None else model
     for dataset in (data, held_out):
         if dataset is not None:
@@ -167,16 +169,18 @@ def resume(
 
 
 def resumed(
-    folder: Path, *, minutes: float | None = None, cpu_minutes: float | None = None, steps: int | None = None
+    folder: Path, *, minutes: float | None = None, cpu_minutes: float | None = None, steps: int | None = None, device: str | None = None
 ) -> TrainConfig:
     """The settings with which ``resume`` continues a run.
 
     folder: of the run.
     minutes, cpu_minutes, steps: a further budget; None (default) for what is left of its own.
+    device: in place of the run's own; None (default) for that.
 
-    Raises ``ValueError`` if there is nothing to continue.
+    Raises ``ValueError`` if there is nothing to continue, and for a device that is not here.
     """
     config, position = read_settings(folder)["config"], read_position(folder)
+    config = replace_run(config, replace(config.run, device=str(find_device(device or config.run.device))))
     if minutes is None and cpu_minutes is None and steps is None:
         if Clock(config.run, position.seconds, position.cpu_seconds).fraction(position.step) >= 1:
             raise ValueError(f"resume: {str(folder)!r} has finished, at step {position.step:,}; give it a further budget with --minutes")

@@ -8,7 +8,21 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import arg
 
-from .show import NO_CONDITION, Backend, Conditions, Json, ModelName, Out, Trace, answer, check_suffix, condition_for, load_model, progress
+from .show import (
+    NO_CONDITION,
+    Backend,
+    Conditions,
+    Device,
+    Json,
+    ModelName,
+    Out,
+    Trace,
+    answer,
+    check_suffix,
+    condition_for,
+    load_model,
+    progress,
+)
 from .source import Binarise, Count, Data, Images, Loaded, SkipBroken, Split, load_images, load_videos
 
 if TYPE_CHECKING:
@@ -33,6 +47,7 @@ def sample(
     columns: Annotated[int | None, arg(help="columns of the picture; default: about square, or one per class")] = None,
     out: Out = None,
     trace: Trace = None,
+    device: Device = "cpu",
     json: Json = False,
 ) -> None:
     """Draw images, and look at them: `rastrum sample MODEL --out x.png --trace x.gif`.
@@ -48,7 +63,7 @@ def sample(
 
     check_suffix("--out", out, ".png")
     check_suffix("--trace", trace, ".gif")
-    network = load_model(model)
+    network = load_model(model, device)
     ask(f"--count {count:,}", count * network.spec.size * (BYTES if out or trace or not json else BYTES_OF_JSON), "draw fewer")
     condition = condition_for(network, max(count, 0), conditions, in_turn=True)
     classes = None if condition is None or condition.is_floating_point() else condition.tolist()
@@ -99,6 +114,7 @@ def complete(
     backend: Backend = None,
     out: Out = None,
     trace: Trace = None,
+    device: Device = "cpu",
     json: Json = False,
 ) -> None:
     """Fill in the unknown part of images. A row of the picture: the image, what is known of it (the rest hatched), its completions.
@@ -119,7 +135,7 @@ def complete(
 
     check_suffix("--out", out, ".png")
     check_suffix("--trace", trace, ".gif")
-    network = load_model(model)
+    network = load_model(model, device)
     video = network.spec.frames > 1
     if context is not None and not video:
         raise ValueError(f"--context: {model} draws still images; use --known")
@@ -145,7 +161,8 @@ def complete(
         with progress("drawing", len(x), "images"):
             found = rastrum.complete(network, x, mask, condition, num_samples, temperature, seed, particles, backend)  # pyright: ignore
         values, log_weights = found if isinstance(found, tuple) else (found, None)
-        values = values.long().unflatten(0, (len(x), num_samples)) if num_samples == 1 else values.long()
+        values = values.long().cpu()
+        values = values.unflatten(0, (len(x), num_samples)) if num_samples == 1 else values
     else:
         walked = complete_frames(network, x, mask, condition, num_samples, temperature, seed, particles, backend=backend)
         frames = draw(walked, len(x) * num_samples, trace is not None and not video)
@@ -235,6 +252,7 @@ def reconstruct(
     conditions: Conditions = NO_CONDITION,
     out: Out = None,
     trace: Trace = None,
+    device: Device = "cpu",
     json: Json = False,
 ) -> None:
     """Let a canvas model redraw images. A row of the picture: the image, then its canvas over time.
@@ -251,7 +269,7 @@ def reconstruct(
 
     check_suffix("--out", out, ".png")
     check_suffix("--trace", trace, ".gif")
-    network = load_model(model)
+    network = load_model(model, device)
     if not isinstance(network, CanvasModel):
         raise ValueError(f"{model} decides pixel by pixel and cannot reconstruct; use complete, or a canvas model such as draw")
     loaded = load_images(network, model, data, images, split, count, binarise, skip_broken=skip_broken)
@@ -281,7 +299,7 @@ def reconstruct(
 
 
 def draw(frames: Iterator[Frame], count: int, keep: bool) -> list[Frame]:
-    """The frames of a walk, with a progress bar.
+    """The frames of a walk, on the CPU, with a progress bar.
 
     frames: the walk.
     count: number of images.
@@ -291,7 +309,7 @@ def draw(frames: Iterator[Frame], count: int, keep: bool) -> list[Frame]:
     with progress("drawing", max(count, 1), "images") as report:
         for frame in frames:
             report(frame.fraction * count)
-            kept = [*kept, frame] if keep else [frame]
+            kept = [*kept, frame.cpu()] if keep else [frame.cpu()]
     return kept
 
 
@@ -307,7 +325,7 @@ def draw_in_parts(
     values, done = torch.empty(count, *network.spec.shape, dtype=torch.int64 if network.spec.levels > 256 else torch.uint8), 0
     with progress("drawing", count, "images") as report:
         for part in drawn:
-            values[done : done + len(part)] = part
+            values[done : done + len(part)] = part.cpu()
             done += len(part)
             report(done)
     return values

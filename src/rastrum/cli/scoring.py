@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import arg
 
 from .likelihood import Ensemble, Trajectories, conditioned
-from .show import NO_CONDITION, Conditions, Json, ModelName, answer, check_writable, conditions_in, load_model, progress
+from .show import NO_CONDITION, Conditions, Device, Json, ModelName, answer, check_writable, conditions_in, load_model, progress
 from .source import Binarise, Data, Images, SkipBroken, Split, load_images
 from .surprise import ON_A_SHEET, check_folder, is_folder, picture_names, save_each, save_sheet
 
@@ -57,6 +57,7 @@ def score(
     save_detector: Annotated[Path | None, arg(metavar="X.json", help="keep the scores of the reference, to be used again")] = None,
     detector: Annotated[Path | None, arg(metavar="X.json", help="instead of --reference: what --save-detector wrote, with the same model "
                                          "and preprocessing")] = None,
+    device: Device = "cpu",
     json: Json = False,
 ) -> None:
     """Log-probability of each image: exact nats for a raster model, a lower bound for a canvas model; and bits/dim.
@@ -71,7 +72,7 @@ def score(
     from ..protocol import bits_per_dim
     from ..raster import RasterModel
 
-    network = load_model(model)
+    network = load_model(model, device)
     own, size = read_origin(model).data, network.spec.size
     pictures_of_each = surprise is not None and is_folder(surprise, network.spec.frames > 1)
     network.require_likelihood()

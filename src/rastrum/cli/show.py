@@ -66,6 +66,12 @@ Backend: TypeAlias = Annotated[
     Literal["native", "torch", "naive"] | None,
     arg(help="what runs a raster model's steps; naive: a whole forward pass per decision; default: the fastest that works for the model"),
 ]
+DEVICE = "cpu, cuda, cuda:1, mps, or auto, the first of cuda, mps and cpu that is here"
+Device: TypeAlias = Annotated[
+    str,
+    arg(metavar="DEVICE", help=f"where the model runs: {DEVICE}. On the CPU a seed gives the same bits on every machine; on another device "
+        "torch computes in place of the native interpreter, so that scores differ by rounding, and a sample now and then by a value"),
+]  # fmt: skip
 Out: TypeAlias = Annotated[Path | None, arg(metavar="X.png", help="write the picture here")]
 Trace: TypeAlias = Annotated[Path | None, arg(metavar="X.gif", help="write an animation of the walk here")]
 
@@ -120,16 +126,17 @@ def progress(what: str, total: float, unit: str) -> Iterator[Callable[..., None]
         yield lambda done, of=total: bar.update(task, completed=done, total=of)
 
 
-def load_model(name: str) -> Model:
+def load_model(name: str, device: str) -> Model:
     """The model that a command names, in evaluation mode.
 
     name: a saved model's folder, or rastrum/NAME.
+    device: the flag --device.
 
-    Raises ``ValueError`` with a remedy if there is none.
+    Raises ``ValueError`` with a remedy if there is none, and for a device that is not here.
     """
     import rastrum
 
-    return rastrum.load(name).eval()
+    return rastrum.load(name, device)
 
 
 def condition_for(
