@@ -31,7 +31,7 @@ class Generator(torch.Generator):
     """The random numbers of the device are the CPU's."""
 
     def __new__(cls, device: Any = "cpu") -> Generator:
-        return super().__new__(cls, "cpu")
+        return super().__new__(cls, "cpu")                                # pyright: ignore[reportCallIssue]
 
 
 torch.Generator = Generator
@@ -58,6 +58,11 @@ def has_kernel(name: str) -> bool:
     """Whether mps has the operation: its own kernel, or one that is composed of other operations."""
     kernels, uses = table().get(name, (set(), ""))
     return has_kernel(uses) if uses else not kernels or "MPS" in kernels or any(kernel.startswith("Composite") for kernel in kernels)
+
+
+@lru_cache
+def is_there(function: Any) -> bool:
+    return has_kernel(str(function).removeprefix("aten.").removesuffix(".default"))
 
 
 class Wrapped(torch.Tensor):
@@ -120,9 +125,8 @@ def run(function: Any, args: Any, options: dict[str, Any]) -> Any:
         return function(*args, **options)
     if function not in ON_ANY_DEVICE and any(x.dim() for x in tensors if not isinstance(x, Wrapped)):
         raise RuntimeError(f"{function}: expected all tensors to be on the same device, found some on {NAME} and some on cpu")
-    name = str(function).removeprefix("aten.").removesuffix(".default")
-    if not has_kernel(name) or (name == "cumsum" and args[0].dtype == torch.int64):
-        raise NotImplementedError(f"The operator 'aten::{name}' is not currently implemented for the {NAME} device")
+    if not is_there(function) or (function is aten.cumsum.default and args[0].dtype == torch.int64):
+        raise NotImplementedError(f"The operator '{function}' is not currently implemented for the {NAME} device")
     refuse(*[dtype for dtype in (options.get("dtype"),) if dtype is not None])
     if device is not None:
         options = {**options, "device": torch.device("cpu")}

@@ -40,6 +40,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..autocast import restored
 from ..devices import in_float64
 from ..distributions import Bernoulli, Categorical
 from ..layers.causal import CausalConvolution
@@ -304,7 +305,7 @@ class VideoPixelNetwork(RasterModel):
         x = check_images(self.spec, x, self.device)
         check_condition(self.condition_spec, condition, len(x))
         grey = x.to(self.dtype) / (self.spec.levels - 1)
-        return F.binary_cross_entropy_with_logits(self.logits(x).squeeze(-1), grey, reduction="none")
+        return F.binary_cross_entropy_with_logits(restored(self.logits(x)).squeeze(-1), grey, reduction="none")
 
     # ── one value at a time ──────────────────────────────────────────────────────────────────────────────────────────
 
