@@ -249,6 +249,8 @@ def one_model(device: str, name: str, spec: ImageSpec, condition: ConditionSpec 
     if there.has_likelihood and given is None:
         assert abs(evaluate(there, data, workers=2).nats - evaluate(cpu, data).nats) < 1e-3
     config = TrainConfig(optim=OptimConfig(batch=2, clip=0.1), run=RunConfig(steps=2, evaluations=1, device=device))
+    with pytest.raises(ValueError, match=f"weights are float64, which {device}:?0? does not have"):
+        train(copy.deepcopy(cpu).double(), data, config).__next__()
     *_, state = train(there, data, config, data)
     assert there.device.type == device and state.evaluation is not None and np.isfinite(state.evaluation.nats)
 
@@ -280,6 +282,7 @@ def one_command(command: str, folder: Path, device: str) -> None:
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
         code = main([*command.format(folder).split(), "--device", device])
     assert code == 0, said.getvalue()[-500:]
+    assert "run.folder" not in command or list(folder.glob("run/samples-*.png")), said.getvalue()
 
 
 if __name__ == "__main__":

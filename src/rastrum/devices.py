@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+M = TypeVar("M", bound=nn.Module)
 CPU = torch.device("cpu")
 MISSING = (RuntimeError, AssertionError, NotImplementedError)             # what torch raises for a device that is not here
 
@@ -43,11 +45,26 @@ def find_device(name: str | torch.device) -> torch.device:
 @lru_cache
 def float64_device(device: torch.device) -> torch.device:
     """Where float64 tensors of a model on ``device`` are: there, or on the CPU if it has none."""
+    if device.type in ("cpu", "cuda"):
+        return device
     try:
         torch.zeros(1, dtype=torch.float64, device=device)
     except (TypeError, *MISSING):
         return CPU
     return device
+
+
+def place(model: M, device: torch.device) -> M:
+    """Move a model.
+
+    model: changed in place, and returned.
+    device: where it goes.
+
+    Raises ``ValueError`` for one of float64 where the device has no such type.
+    """
+    if float64_device(device) != device and any(x.dtype == torch.float64 for x in (*model.parameters(), *model.buffers())):
+        raise ValueError(f"device: the model's weights are float64, which {device} does not have; give model.float(), or take cpu")
+    return model.to(device)
 
 
 def in_float64(x: Tensor) -> Tensor:

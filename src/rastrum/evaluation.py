@@ -69,7 +69,7 @@ def evaluate(
     batch: images at a time; None (default) takes what is usually fast.
     num_samples: trajectories of a bound, 1 by default; the bound is tighter with more.
     seed: of the bound's noise, 0 by default; it belongs to an image's number, so that batches and workers change nothing.
-    workers: threads; None (default) takes as many as torch uses.
+    workers: threads; None (default) takes as many as torch uses, on a GPU one.
     ensemble: score by the mixture over an image's flips and rotations (``ensemble_log_prob``); False by default.
     progress: called with the number of images done.
 
@@ -139,7 +139,7 @@ def _scoring(model: Model, workers: int | None) -> Iterator[Pool]:
     training = model.training
     try:
         model.eval()
-        with Pool(workers or torch.get_num_threads()) as pool:
+        with Pool(workers or (torch.get_num_threads() if model.device.type == "cpu" else 1)) as pool:   # a GPU has one queue
             yield pool
     finally:
         model.train(training)

@@ -29,7 +29,7 @@ from .autocast import full_precision
 from .checkpoint import Origin, name_of
 from .config import OptimConfig, RunConfig, TrainConfig
 from .data.dataset import Dataset
-from .devices import find_device, seeded, to_device
+from .devices import find_device, place, seeded, to_device
 from .evaluation import Evaluation, check_data, conditions_for, score
 from .model import Model
 from .models import load
@@ -108,7 +108,7 @@ def train(
         if dataset is not None:
             check_data(model, dataset)
     device = find_device(run.device)
-    model.to(device).train()
+    place(model, device).train()
     workers = run.workers or torch.get_num_threads()
     config = replace_run(config, replace(run, workers=workers, device=str(device)))
     if run.folder is not None:
@@ -161,7 +161,7 @@ def resume(
             record.change(config, data)
             fraction = Clock(config.run, position.seconds, position.cpu_seconds).fraction(position.step)
             position.due, position.done = int(fraction * config.run.evaluations) + 1, 0.0
-        model.to(find_device(config.run.device)).train()
+        place(model, find_device(config.run.device)).train()
         averaged = copy.deepcopy(model).eval().requires_grad_(False)
         for network, prefix in ((model, RAW), (averaged, AVERAGE)):
             network.load_state_dict({name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)})

@@ -108,7 +108,7 @@ def find(model: str, toy: Toy, condition: str | None, device: str) -> Model:
     """
     import rastrum
 
-    from ..devices import find_device
+    from ..devices import find_device, place
 
     file, _, class_name = model.rpartition(":")
     fresh = model in rastrum.MODELS or file.endswith(".py")
@@ -123,8 +123,8 @@ def find(model: str, toy: Toy, condition: str | None, device: str) -> Model:
     spec = rastrum.ImageSpec(toy.channels, toy.height, toy.width, toy.levels, toy.frames)
     chosen = None if condition is None else condition_spec(condition)
     if model in rastrum.MODELS:
-        return rastrum.build(model, spec, toy.preset, chosen).to(where)
-    return users_model(Path(file), class_name, spec, chosen).to(where)
+        return place(rastrum.build(model, spec, toy.preset, chosen), where)
+    return place(users_model(Path(file), class_name, spec, chosen), where)
 
 
 def condition_spec(text: str) -> ConditionSpec:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ..checkpoint import CONFIG, WEIGHTS, CheckpointError, check_digest, fill, find, one_line, read_config, read_origin, read_shapes
-from ..devices import find_device
+from ..devices import find_device, place
 from ..memory import Allowance, TooLarge, available
 from ..model import Model
 from ..protocol import ConditionSpec, ImageSpec
@@ -115,4 +115,4 @@ def load(folder_or_name: str | Path, device: str | torch.device = "cpu") -> Mode
     fill(model, folder, saved["rastrum"])
     with suppress(CheckpointError):                                       # a damaged note on its origin does not stand in a model's way
         model.origin = read_origin(folder)
-    return model.eval().to(where)
+    return place(model.eval(), where)
