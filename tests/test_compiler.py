@@ -64,7 +64,7 @@ def test_the_digest_covers_all_that_compiled_code_is_made_of() -> None:
                 names = [node.module] if node.module else [alias.name for alias in node.names]
                 assert set(names) <= covered, (path, names)
             elif isinstance(node, ast.ImportFrom) and node.level > 1:
-                assert node.module == "range_coder", (path, node.module)
+                assert node.module in ("range_coder", "autocast"), (path, node.module)   # no compiled function uses the latter
             elif isinstance(node, ast.Import):
                 assert not any(alias.name.startswith("rastrum") for alias in node.names), path
 

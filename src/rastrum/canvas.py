@@ -15,6 +15,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
+from .devices import in_float64
 from .latents import Latent
 from .model import Model
 from .protocol import ArrayLike, Distribution
@@ -120,9 +121,9 @@ class Canvas(Model):
         state: after the last stroke.
         x: integer levels (B, *spec.shape), int64.
 
-        Returns nats (B,), float64.
+        Returns nats (B,), float64 (on the CPU, if the model's device has no such type).
         """
-        return self.distribution(state).log_prob(x).double().flatten(1).sum(1)
+        return in_float64(self.distribution(state).log_prob(x)).flatten(1).sum(1)
 
     def drawn(self, state: State) -> Tensor:
         """The canvas of ``state`` for viewers, before it is squashed to a picture: strokes add up, ink and eraser have a sign.

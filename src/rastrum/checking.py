@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from . import progress as bars
+from .devices import as_like, float64_device, in_float64
 from .memory import ask
 from .notebook import safe, table
 from .protocol import ConditionSpec, Distribution, ImageSpec
@@ -209,7 +210,7 @@ class _Subject:
         self.probes = torch.linspace(0, self.spec.levels - 1, PROBES).round().long() if self.spec.levels > MAX_LEVELS else None
         x = self.images(2)
         try:
-            self.use(copy.deepcopy(model).to("cpu" if model.device.type == "mps" else model.device, torch.float64))
+            self.use(copy.deepcopy(model).to(float64_device(model.device)).double())
             self.distribution(x, self.conditions(2))
         except RuntimeError:
             # A model that casts its images to a type of its own cannot be converted; an error of another cause comes again.
@@ -248,7 +249,7 @@ class _Subject:
         """Test a copy with stronger parameters. Single zeros stay zero, they may be a mask; one of zeros alone gets random values."""
         self.use(copy.deepcopy(model))
         for parameter in self.model.parameters():
-            noise = torch.randn(parameter.shape, generator=self.generator, dtype=torch.float64).to(parameter)
+            noise = as_like(torch.randn(parameter.shape, generator=self.generator, dtype=torch.float64), parameter)
             if parameter.any():
                 parameter.mul_(factor).add_(parameter.square().mean().sqrt() * noise * (parameter != 0))
             else:
@@ -630,7 +631,7 @@ def _well_formed(subject: _Subject) -> list[Line]:
     apart = float(difference(pmf.gather(-1, some[..., None]), value[..., None]).max())
     if apart > 100 * subject.tolerance:
         lines.append(Line("log_prob", False, f"differs from log_pmf at the same level by {_nats(apart)}"))
-    off = (pmf.double().exp().sum(-1) - 1).abs().max()
+    off = (in_float64(pmf).exp().sum(-1) - 1).abs().max()
     good = bool(off <= 100 * subject.tolerance)
     text = f"those of {count} random images sum to 1 within {off:.0e}" if good else f"one sums to 1 only within {off:.2g}"
     return [*lines, Line("conditionals", good, text)]
@@ -715,5 +716,5 @@ def _total(model: RasterModel, condition: Tensor | None) -> float:
     for codes in torch.arange(spec.levels**spec.size).split(chunk):
         x = (codes[:, None] // weights % spec.levels).view(-1, *spec.shape).to(model.device)
         given = None if condition is None else condition.to(model.device).expand(len(x), *condition.shape[1:])
-        total += float(model.distribution(x, given).log_prob(x).double().flatten(1).sum(1).exp().sum())
+        total += float(in_float64(model.distribution(x, given).log_prob(x)).flatten(1).sum(1).exp().sum())
     return total

@@ -126,7 +126,7 @@ class RunConfig:
     seed: int = 0
     """Of the parameters, the order of the images, dynamic binarisation, dropout and latents: 0 … 2^64 − 1."""
     device: str = "cpu"
-    """Where to train, such as cpu or cuda."""
+    """Where to train: cpu, cuda, cuda:1, mps, or auto for the first of cuda, mps and cpu that is here."""
     folder: str | None = None
     """Where checkpoint and metrics go: a new folder, or an empty one; None = nowhere."""
 

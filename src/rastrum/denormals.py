@@ -1,7 +1,7 @@
 """Denormal numbers belong to the specified arithmetic; a process may flush them to zero, by torch or by a library that it loads.
 
 Whether a thread does is a setting of its processor core, inherited from the thread that started it. So what must give the specified bits
-runs inside ``kept``, whichever thread it is in, and the setting is as before afterwards.
+runs inside ``kept``, whichever thread it is in, and the setting is as before afterwards. Neither does ``torch.autocast`` reach into it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
+
+from .autocast import full_precision
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -33,7 +35,16 @@ def flushed() -> bool:
 
 @contextmanager
 def kept() -> Iterator[None]:
-    """Meanwhile this thread computes with denormal numbers, and torch on it alone if it did not. ``PortabilityError`` if it cannot."""
+    """Meanwhile this thread computes with denormal numbers, and torch on it alone if it did not; and nothing is autocast.
+
+    Raises ``PortabilityError`` if it cannot.
+    """
+    with full_precision(), _denormals():
+        yield
+
+
+@contextmanager
+def _denormals() -> Iterator[None]:
     if not flushed():
         yield
         return

@@ -11,7 +11,8 @@ F is a logistic's σ or a Gaussian's Φ. Sums of integers do not depend on the o
 which is exact too. Of the functions used only ``exp`` and ``erfc`` are not exactly rounded. Torch's give an element the same bits at every
 position of a tensor (its sigmoid does not), so ``search`` and ``cdf`` agree. The mixture's 2i instead of i lets the count slip by one where
 the rounding is not monotone, without emptying a level.
-Parameters are float32 or float64.
+Parameters are float32 or float64; those that ``torch.autocast`` has cast are taken to float32. On a device without float64 the integer CDF
+is computed on the CPU.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from .autocast import Function, restored
+from .devices import float64_device, in_float64
 from .native import native_for
 from .range_coder import CDF_TOTAL
 
@@ -68,6 +71,9 @@ class Categorical(_Levels):
 
     logits: Tensor
 
+    def __post_init__(self) -> None:
+        _restore(self, "logits")
+
     @property
     def levels(self) -> int:
         """The number of levels L."""
@@ -88,6 +94,7 @@ class Categorical(_Levels):
     def _sums(self) -> Tensor:
         """C_1 … C_L (*S, L) int64."""
         logits = self.logits if self.logits.dtype.itemsize > 2 else self.logits.float()   # half holds no 2^30
+        logits = logits.to(float64_device(logits.device))                 # a device without float64 has no whole int64 either
         logits = logits - logits.amax(-1, keepdim=True)
         if logits.numel() and not math.isfinite(logits.min().item()):
             raise not_finite("logits")
@@ -98,8 +105,9 @@ class Categorical(_Levels):
     def cdf(self, value: Tensor) -> Tensor:
         """Counts (S), int64, of the levels below ``value`` (S, 0 … L). Raises ``ValueError`` for logits that are not finite."""
         sums = self._sums
-        below = F.pad(sums, (1, 0)).gather(-1, value.unsqueeze(-1)).squeeze(-1)
-        return value + below * (CDF_TOTAL - self.levels) // sums[..., -1]
+        level = value.to(sums.device)
+        below = F.pad(sums, (1, 0)).gather(-1, level.unsqueeze(-1)).squeeze(-1)
+        return (level + below * (CDF_TOTAL - self.levels) // sums[..., -1]).to(value.device)
 
     def search(self, threshold: Tensor) -> Tensor:
         """The level v (S), int64, with cdf(v) ≤ threshold < cdf(v + 1). Raises ``ValueError`` for logits that are not finite."""
@@ -107,8 +115,8 @@ class Categorical(_Levels):
         sums = self._sums
         total = sums.narrow(-1, self.levels - 1, 1)
         left = (total * _count(self.levels, sums.device)).add_(sums, alpha=CDF_TOTAL - self.levels)   # two thirds of addcmul's time
-        right = threshold.unsqueeze(-1) * total
-        return torch.searchsorted(left, right.contiguous()).squeeze(-1)
+        right = threshold.to(sums.device).unsqueeze(-1) * total
+        return torch.searchsorted(left, right.contiguous()).squeeze(-1).to(threshold.device)
 
     def __getitem__(self, index: Any) -> Categorical:
         return Categorical(self.logits[_batch_index(index)])
@@ -122,6 +130,9 @@ class Bernoulli(_Levels):
     """
 
     logits: Tensor
+
+    def __post_init__(self) -> None:
+        _restore(self, "logits")
 
     @property
     def levels(self) -> int:
@@ -169,6 +180,9 @@ class _Mixture(_Levels):
     log_scales: Tensor
     levels: int
 
+    def __post_init__(self) -> None:
+        _restore(self, "logits", "means", "log_scales")
+
     @abstractmethod
     def component_log_prob(self, value: Tensor) -> Tensor:
         """Log-probability of ``value`` (S, int) under each component: nats (*S, K).
@@ -203,10 +217,10 @@ class _Mixture(_Levels):
         return self.means * half + half, torch.exp(-math.log(half) - self.log_scales.clamp(min=lowest_log_scale(self.levels)))
 
     def double(self) -> Self:
-        """The same in float64."""
+        """The same in float64, on the CPU if its device has no such type."""
         if self.means.dtype == torch.float64:
             return self
-        return type(self)(self.logits.double(), self.means.double(), self.log_scales.double(), self.levels)
+        return type(self)(in_float64(self.logits), in_float64(self.means), in_float64(self.log_scales), self.levels)
 
     @cached_property
     def _float64(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -226,7 +240,7 @@ class _Mixture(_Levels):
 
     def cdf(self, value: Tensor) -> Tensor:
         """Counts (S), int64, of the levels below ``value`` (S, 0 … L). Raises ``ValueError`` for parameters that are not finite."""
-        inner = self._inner_cdf(value.double().unsqueeze(-1)).squeeze(-1).div_(MIXTURE_COUNT).long()
+        inner = self._inner_cdf(in_float64(value).unsqueeze(-1)).squeeze(-1).div_(MIXTURE_COUNT).long().to(value.device)
         return torch.where(value >= self.levels, CDF_TOTAL, torch.where(value <= 0, 0, inner))
 
     def search(self, threshold: Tensor) -> Tensor:
@@ -235,14 +249,14 @@ class _Mixture(_Levels):
         Raises ``ValueError`` for parameters that are not finite.
         """
         # Without division: 2i + ⌊C_i / 2^28⌋ ≤ t  ⇔  C_i + 2i 2^28 < (t + 1) 2^28.
-        bound = threshold.double().add_(1.0).mul_(MIXTURE_COUNT).unsqueeze(-1).contiguous()
+        bound = in_float64(threshold).add_(1.0).mul_(MIXTURE_COUNT).unsqueeze(-1).contiguous()
         level = None
-        for stride, offsets in _digits(self.levels, threshold.device):
+        for stride, offsets in _digits(self.levels, bound.device):
             points = offsets if level is None else level + offsets
             digit = torch.searchsorted(self._inner_cdf(points).contiguous(), bound).double()
             level = digit * stride if level is None else level.add_(digit, alpha=stride)
         assert level is not None
-        return level.squeeze(-1).long().clamp_(max=self.levels - 1)
+        return level.squeeze(-1).long().clamp_(max=self.levels - 1).to(threshold.device)
 
     def __getitem__(self, index: Any) -> Self:
         index = _batch_index(index)
@@ -308,7 +322,7 @@ class GaussianMixture(_Mixture):
         return weights * 0.5 * steps.mul_(math.sqrt(0.5)).erfc_()
 
 
-class _LogMass(torch.autograd.Function):
+class _LogMass(Function):
     """log(Φ(x + w/2) − Φ(x − w/2)), without the lower edge where ``first`` and without the upper one where ``last``; all of one shape.
 
     By symmetry r = |x|, edges a = r − h and b = r + h, h = w/2; nothing cancels in any of
@@ -333,7 +347,8 @@ class _LogMass(torch.autograd.Function):
         beyond = torch.special.erfcx(tail * root) - torch.exp(-2.0 * r * h) * torch.special.erfcx(b * root)
         far = torch.log(0.5 * beyond) - 0.5 * tail * tail
         nats = torch.where(is_near, near, torch.where(a < 0, over, far))
-        ends = torch.special.log_ndtr(torch.where(first, x + h, h - x))
+        ends = torch.where(first, x + h, h - x)
+        ends = torch.special.log_ndtr(ends.to(float64_device(x.device))).to(x.device)   # mps has neither float64 nor this function
         nats = torch.where(first | last, ends, nats)
         ctx.save_for_backward(x, width, first, last, nats)
         return nats
@@ -385,6 +400,14 @@ def clamp_temperature(temperature: float) -> float:
 def not_finite(what: str) -> ValueError:
     """The error for parameters that are not finite; ``what`` names them."""
     return ValueError(f"the model produced non-finite values: {what} of a distribution are NaN or infinite; training may have diverged")
+
+
+def _restore(distribution: Any, *names: str) -> None:
+    """Parameters that autocasting has made half precision become float32."""
+    for name in names:
+        value = getattr(distribution, name)
+        if value.dtype.itemsize == 2:
+            object.__setattr__(distribution, name, restored(value))
 
 
 def _batch_index(index: Any) -> tuple[Any, ...]:

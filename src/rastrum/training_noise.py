@@ -79,7 +79,7 @@ def standard_normal(shape: torch.Size, dtype: torch.dtype, device: torch.device)
     one, two = (torch.from_numpy(part.astype(precision)) for part in np.split(drawn, 2, 1))
     radius = one.add_(0.5).mul_(2.0**-32).log_().mul_(-2).clamp_(min=0).sqrt_()
     angle = two.mul_(2 * torch.pi * 2.0**-32)
-    return torch.cat([radius * angle.cos(), radius * angle.sin()], 1)[:, :each].to(device, dtype).view(shape)
+    return torch.cat([radius * angle.cos(), radius * angle.sin()], 1)[:, :each].to(dtype).to(device).view(shape)
 
 
 def uniform_noise(shape: torch.Size, dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -91,7 +91,7 @@ def uniform_noise(shape: torch.Size, dtype: torch.dtype, device: torch.device) -
     draws: _Draws | None = getattr(_thread, "draws", None)
     if draws is None:
         return torch.rand(shape, dtype=dtype, device=device)
-    return torch.from_numpy((draws.words(shape) >> np.uint32(8)) * 2.0**-24).to(device, dtype).view(shape)
+    return torch.from_numpy((draws.words(shape) >> np.uint32(8)) * 2.0**-24).to(dtype).to(device).view(shape)
 
 
 class Dropout(nn.Module):

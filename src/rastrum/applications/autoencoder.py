@@ -25,6 +25,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..autocast import restored
+from ..denormals import keeping
+from ..devices import as_like
 from ..generation import sample
 from ..model import Model
 from ..models import MODELS
@@ -101,6 +104,7 @@ class PixelCNNAutoencoder(Autoencoder):
         return -self.decoder.log_prob(x, self.map_of(self.encode(x)))
 
     @torch.no_grad()
+    @keeping
     def decode(self, code: ArrayLike, seed: int = 0, temperature: float = 1.0) -> Tensor:
         """Draws an image from each code.
 
@@ -109,11 +113,12 @@ class PixelCNNAutoencoder(Autoencoder):
 
         Returns levels (B, C, H, W). Raises ``ValueError`` for another shape or values not finite.
         """
-        code = as_tensor("code", code).to(self.to_code.weight)
+        code = as_like(as_tensor("code", code), self.to_code.weight)
         if code.ndim != 2 or len(code) == 0 or code.shape[1] != self.size or not bool(code.isfinite().all()):
             raise ValueError(f"code: expected {self.size} finite values per image, (B, {self.size}), got shape {tuple(code.shape)}")
         return sample(self.decoder, len(code), self.map_of(code), temperature, seed)
 
+    @keeping
     def reconstruct(self, x: ArrayLike, seed: int = 0, temperature: float = 1.0) -> Tensor:
         """Draws an image from the code of each image.
 
@@ -159,7 +164,7 @@ class SquaredErrorAutoencoder(Autoencoder):
         y = self.spread(code).unflatten(1, (-1, *self.low))
         for double in self.doublings:
             y = double(F.relu(y))
-        return 0.5 + y[:, :, : self.spec.height, : self.spec.width]
+        return 0.5 + restored(y)[:, :, : self.spec.height, : self.spec.width]
 
     def loss(self, x: ArrayLike, condition: ArrayLike | int | None = None, seed: int | None = None) -> Tensor:
         """Squared error of the intensities, summed over each image: (B,)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..devices import float64_device, in_float64
 from ..protocol import ArrayLike, as_tensor, check_images
 from ..raster import RasterModel
 
@@ -28,7 +29,7 @@ def log_posterior(model: RasterModel, x: ArrayLike, prior: ArrayLike | None = No
         raise ValueError(f"Bayes' rule needs a model whose condition is a class; this one {what}")
     x, classes = check_images(model.spec, x, model.device), int(condition.size)  # pyright: ignore[reportArgumentType]
     p = torch.full((classes,), 1 / classes) if prior is None else as_tensor("prior", prior)
-    p = p.to(device=model.device, dtype=torch.float64)
+    p = in_float64(p).to(float64_device(model.device))
     if p.shape != (classes,) or not bool((p >= 0).all()) or abs(float(p.sum()) - 1) > 1e-6:
         raise ValueError(f"prior: expected {classes} probabilities that add up to 1, got {p.tolist()}")
     return (class_log_probs(model, x, classes) + p.log()).log_softmax(1)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..checking import CELLS
+from ..devices import in_float64
 from ..protocol import ArrayLike, check_condition, check_images
 from ..raster import RasterModel
 
@@ -63,7 +64,7 @@ def dependency_strengths(
     chunk = max(4, min(32, CELLS // (spec.size * spec.levels)))
 
     def probabilities(x: Tensor, condition: Tensor | None) -> Tensor:
-        return model.distribution(x, condition)[here].log_pmf().double().exp()  # (B, C, L)
+        return in_float64(model.distribution(x, condition)[here].log_pmf()).exp()  # (B, C, L)
 
     training = model.training
     model.eval()

@@ -28,6 +28,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..autocast import restored
 from ..config import OptimConfig
 from ..layers.attention import Window, make_window
 from ..layers.lstm import cell, reorder_drawn_gates
@@ -92,7 +93,7 @@ class Classifier(Model):
 
         Raises ``ValueError`` for images of another spec, and labels that are missing or out of range.
         """
-        logits = self.logits(x)
+        logits = restored(self.logits(x))
         labels = check_condition(self.condition_spec, condition, len(logits), logits.device)
         assert labels is not None
         return F.cross_entropy(logits, labels, reduction="none")

@@ -15,7 +15,7 @@ from tyro.conf import Positional, arg
 
 from .names import nearest
 from .output import AS_USUAL, Look, Out, check_look, check_out, save_figure, save_sheet
-from .show import Classes, ConditionFlags, Json, Maps, answer, condition_for, load_model
+from .show import Classes, ConditionFlags, Device, Json, Maps, answer, condition_for, load_model
 from .source import Binarise, Count, Data, Images, SkipBroken, Split, load_images
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ def check(
     map: Maps = None,
     out: Out = None,
     look: Look = AS_USUAL,
+    device: Device = "cpu",
     json: Json = False,
 ) -> int:
     """Prove by perturbation that a raster model is causal, sees what it promises, and that its probabilities sum to one.
@@ -75,7 +76,7 @@ def check(
     check_look(look, out)
     if not weights and (classes or map is not None or (condition is not None and condition.endswith(".npy"))):
         raise ValueError("check: the proof holds for every condition; --class, --map and --condition X.npy are for --weights")
-    network = find(model, toy, None if weights else condition)
+    network = find(model, toy, None if weights else condition, device)
     if network.spec.frames > 1 and (weights or out is not None):
         flag = "--weights" if weights else "--out"
         raise ValueError(f"{flag}: it shows what is seen of one image, this model draws videos; leave it out")
@@ -104,14 +105,17 @@ def check(
     return 0 if report.ok else 1
 
 
-def find(model: str, toy: Toy, condition: str | None) -> Model:
+def find(model: str, toy: Toy, condition: str | None, device: str) -> Model:
     """A fresh model by its name or class, for the small image, or a saved one.
 
     model: a name in ``MODELS``, FILE.py:CLASS, or a saved model.
     toy: the small image and the preset, for a fresh model.
     condition: as ``condition_spec`` reads it; None for an unconditional model.
+    device: the flag --device.
     """
     import rastrum
+
+    from ..devices import find_device, place
 
     file, _, class_name = model.rpartition(":")
     fresh = model in rastrum.MODELS or file.endswith(".py")
@@ -121,12 +125,13 @@ def find(model: str, toy: Toy, condition: str | None) -> Model:
         if condition is not None or toy != FRESH:
             flags = "--channels, --height, --width, --levels, --frames, --preset and --condition"
             raise ValueError(f"check: {model} is a saved model, of a size and a condition of its own; {flags} are for a name or a class")
-        return load_model(model)
+        return load_model(model, device)
+    where = find_device(device)
     spec = rastrum.ImageSpec(toy.channels, toy.height, toy.width, toy.levels, toy.frames)
     chosen = None if condition is None else condition_spec(condition)
     if model in rastrum.MODELS:
-        return rastrum.build(model, spec, toy.preset, chosen)
-    return users_model(Path(file), class_name, spec, chosen)
+        return place(rastrum.build(model, spec, toy.preset, chosen), where)
+    return place(users_model(Path(file), class_name, spec, chosen), where)
 
 
 def condition_spec(text: str) -> ConditionSpec:

@@ -29,6 +29,7 @@ from .show import (
     NO_CONDITION,
     Backend,
     Conditions,
+    Device,
     Json,
     ModelName,
     answer,
@@ -69,6 +70,7 @@ def sample(
     every: EveryFlag = None,
     fps: Fps = None,
     look: Look = AS_USUAL,
+    device: Device = "cpu",
     json: Json = False,
 ) -> None:
     """Draw images, and look at them: `rastrum sample MODEL --out x.png --trace x.gif`.
@@ -86,7 +88,7 @@ def sample(
     check_look(look, out, trace)
     check_trace(trace, fps, every, page)
     shown_every = every_of(every)
-    network = load_model(model)
+    network = load_model(model, device)
     spec, video = network.spec, network.spec.frames > 1
     check_folder(out, spec)
     if out or trace:
@@ -153,6 +155,7 @@ def complete(
     every: EveryFlag = None,
     fps: Fps = None,
     look: Look = AS_USUAL,
+    device: Device = "cpu",
     json: Json = False,
 ) -> None:
     """Fill in the unknown part of images. A row of the picture: the image, what is known of it (the rest hatched), its completions.
@@ -174,7 +177,7 @@ def complete(
     check_look(look, out, trace)
     check_trace(trace, fps, every, page)
     shown_every = every_of(every)
-    network = load_model(model)
+    network = load_model(model, device)
     spec, video = network.spec, network.spec.frames > 1
     check_folder(out, spec)
     if every is not None and video:
@@ -204,7 +207,8 @@ def complete(
     if len(x) * num_samples > MAX_BATCH and (trace is None or video):
         found = rastrum.complete(network, x, mask, condition, num_samples, temperature, seed, particles, backend)  # pyright: ignore
         values, log_weights = found if isinstance(found, tuple) else (found, None)
-        values = values.long().unflatten(0, (len(x), num_samples)) if num_samples == 1 else values.long()
+        values = values.long().cpu()
+        values = values.unflatten(0, (len(x), num_samples)) if num_samples == 1 else values
     else:
         bars = with_bars(network, shown_every, together)
 
@@ -324,6 +328,7 @@ def reconstruct(
     trace: Trace = None,
     fps: Fps = None,
     look: Look = AS_USUAL,
+    device: Device = "cpu",
     json: Json = False,
 ) -> None:
     """Let a canvas model redraw images. A row of the picture: the image, then its canvas over time.
@@ -342,7 +347,7 @@ def reconstruct(
     check_images_out(out)
     check_look(look, out, trace)
     check_trace(trace, fps, None, page)
-    network = load_model(model)
+    network = load_model(model, device)
     check_folder(out, network.spec)
     if not isinstance(network, CanvasModel):
         raise ValueError(f"{model} decides pixel by pixel and cannot reconstruct; use complete, or a canvas model such as draw")
@@ -384,7 +389,7 @@ def reconstruct(
 
 
 def draw(frames: Iterator[Frame], count: int, keep: bool) -> list[Frame]:
-    """The frames of a walk, with a progress bar.
+    """The frames of a walk, on the CPU, with a progress bar.
 
     frames: the walk.
     count: number of images.
@@ -482,7 +487,7 @@ def reported(frames: Iterator[Frame], count: int) -> Iterator[Frame]:
     with progress("drawing", max(count, 1), "images") as report:
         for frame in frames:
             report(frame.fraction * count)
-            yield frame
+            yield frame.cpu()
 
 
 def draw_in_parts(
@@ -496,7 +501,7 @@ def draw_in_parts(
     values, done = torch.empty(count, *network.spec.shape, dtype=torch.int64 if network.spec.levels > 256 else torch.uint8), 0
     with progress("drawing", count, "images") as report:
         for part in samples(network, count, condition, temperature, seed, backend, report):
-            values[done : done + len(part)] = part
+            values[done : done + len(part)] = part.cpu()
             done += len(part)
     return values
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from .output import AS_USUAL, Look, named
-from .show import NO_CONDITION, ConditionFlags, Conditions, Json, answer, condition_for, load_model, progress
+from .show import NO_CONDITION, ConditionFlags, Conditions, Device, Json, answer, condition_for, load_model, progress
 from .source import Binarise, Count, Data, Images, SkipBroken, Split, load_images
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def figures(
     kind: Annotated[Literal["png", "webp", "svg", "pdf"], arg(name="format", help="of the pictures")] = "png",
     animation: Annotated[Literal["gif", "webp", "mp4"], arg(help="format of the animation")] = "gif",
     look: Look = AS_USUAL,
+    device: Device = "cpu",
     json: Json = False,
 ) -> None:
     """Draw the pictures that explain trained models.
@@ -58,7 +59,7 @@ def figures(
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out: {str(out)!r} is a file, not a folder; choose another name")
     names = short_names(models)
-    networks = {name: load_model(model) for name, model in zip(names, models, strict=True)}
+    networks = {name: load_model(model, device) for name, model in zip(names, models, strict=True)}
     sizes = {name: "x".join(map(str, network.spec.shape)) for name, network in networks.items()}
     if len(set(sizes.values())) > 1:
         listed = ", ".join(f"{name} {size}" for name, size in sizes.items())

@@ -11,6 +11,7 @@ from .show import (
     NO_CONDITION,
     ConditionFlags,
     Conditions,
+    Device,
     Json,
     ModelName,
     answer,
@@ -64,6 +65,7 @@ def evaluate(
     context: Annotated[int | None, arg(metavar="N", help="of videos: nats per frame of the frames after the first N, given all before; "
                                                          "of a model without a likelihood its loss")] = None,
     paths: Paths = None,
+    device: Device = "cpu",
     json: Json = False,
 ) -> None:
     """Mean over a data set: nats per image and bits/dim, ± standard error; exact for raster models, a bound for canvas models.
@@ -75,7 +77,7 @@ def evaluate(
     from ..raster import RasterModel
     from .scores import as_dict, said
 
-    network = load_model(model)
+    network = load_model(model, device)
     if context is not None and (not isinstance(network, RasterModel) or network.spec.frames == 1):
         raise ValueError(f"--context: {model} draws still images; leave it out")
     if context is not None and ensemble:

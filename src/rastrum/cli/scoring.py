@@ -13,7 +13,7 @@ from tyro.conf import arg
 
 from .likelihood import Ensemble, Trajectories, conditioned
 from .output import AS_USUAL, Look, check_look
-from .show import NO_CONDITION, Conditions, Json, ModelName, answer, check_writable, conditions_in, load_model, origin_of, progress
+from .show import NO_CONDITION, Conditions, Device, Json, ModelName, answer, check_writable, conditions_in, load_model, origin_of, progress
 from .source import Binarise, Data, Images, SkipBroken, Split, load_images
 from .surprise import ON_A_SHEET, check_folder, is_folder, picture_names, save_each, save_sheet
 
@@ -64,6 +64,7 @@ def score(
     detector: Annotated[Path | None, arg(metavar="X.json", help="instead of --reference: what --save-detector wrote, with the same model "
                                          "and preprocessing")] = None,
     look: Look = AS_USUAL,
+    device: Device = "cpu",
     json: Json = False,
 ) -> None:
     """Log-probability of each image: exact nats for a raster model, a lower bound for a canvas model; and bits/dim.
@@ -78,7 +79,7 @@ def score(
     from ..raster import RasterModel
 
     page = look.page()
-    network = load_model(model)
+    network = load_model(model, device)
     own, size = origin_of(network, model).data, network.spec.size
     pictures_of_each = surprise is not None and is_folder(surprise, network.spec.frames > 1)
     network.require_likelihood()

@@ -23,7 +23,7 @@ def push(
 
     Then `rastrum sample hf://OWNER/NAME`, and every other command that takes a MODEL, works on any machine.
     """
-    commit = load_model(model).push_to_hub(
+    commit = load_model(model, "cpu").push_to_hub(
         repository, license=license, private=private or None, branch=branch, create_pr=create_pr or None, commit_message=message
     )
     answer({"model": model, "repository": repository, "commit": commit}, json, commit)

@@ -70,6 +70,12 @@ Backend: TypeAlias = Annotated[
     Literal["native", "torch", "naive"] | None,
     arg(help="what runs a raster model's steps; naive: a whole forward pass per decision; default: the fastest that works for the model"),
 ]
+DEVICE = "cpu, cuda, cuda:1, mps, or auto, the first of cuda, mps and cpu that is here"
+Device: TypeAlias = Annotated[
+    str,
+    arg(metavar="DEVICE", help=f"where the model runs: {DEVICE}. On the CPU a seed gives the same bits on every machine; on another device "
+        "torch computes in place of the native interpreter, so that scores differ by rounding, and a sample now and then by a value"),
+]  # fmt: skip
 
 messages = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
 
@@ -114,18 +120,19 @@ def progress(what: str, total: float, unit: str) -> Iterator[Report]:
         yield report
 
 
-def load_model(name: str) -> Model:
+def load_model(name: str, device: str) -> Model:
     """The model that a command names, in evaluation mode.
 
     name: a saved model's folder, rastrum/NAME, or hf://OWNER/NAME@REVISION.
+    device: the flag --device.
 
-    Raises ``ValueError`` with a remedy if there is none, ``OSError`` if the Hub cannot be reached.
+    Raises ``ValueError`` with a remedy if there is none, and for a device that is not here; ``OSError`` if the Hub cannot be reached.
     """
     import rastrum
 
     if not messages.is_terminal:
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")        # read when the library is imported
-    return rastrum.load(name).eval()
+    return rastrum.load(name, device)
 
 
 def origin_of(model: Model, name: str) -> Origin:

@@ -13,7 +13,7 @@ from tyro.conf import arg
 
 from .names import nearest
 from .parsing import bind, parse
-from .show import Json
+from .show import DEVICE, Json
 
 if TYPE_CHECKING:
     from ..config import RunConfig
@@ -32,6 +32,7 @@ rastrum train NAME --help shows a recipe's facts and all settings, --model.… -
 A budget that is given (--minutes, --run.minutes, --run.cpu-minutes, --run.steps) replaces the recipe's."""
 BUDGETS = ("steps", "minutes", "cpu_minutes")
 Tensorboard = Annotated[bool, arg(help="write curves and samples for TensorBoard too (extra train)")]
+TrainingDevice = Annotated[str | None, arg(metavar="DEVICE", help=f"where to train, in place of run.device: {DEVICE}")]
 Minutes = Annotated[float | None, arg(metavar="M", help="budget of time, in place of the recipe's own")]
 
 
@@ -60,10 +61,10 @@ def train(argv: Sequence[str]) -> int | None:
             raise ValueError(f"train: unknown recipe or model {name!r}; {nearest(name, [*RECIPES, *MODELS])}")
     recipe = recipe_for(name) if plain else RECIPES[name]
     about = recipe.about if plain else "\n\n".join([recipe.about, *recipe.facts()])
-    config, data, preset, minutes, tensorboard, json = _parsed(recipe, rest, about)
+    config, data, preset, minutes, device, tensorboard, json = _parsed(recipe, rest, about)
     if plain and data is None and config.data == recipe.data:
         raise ValueError(f"train: {name} on which images? Give --data NAME, such as digits, or a recipe: {_recipes_of(name)}")
-    changed = replace(recipe.changed(config), run=_budget(config.run, minutes, rest))
+    changed = replace(recipe.changed(config), run=_placed(_budget(config.run, minutes, rest), device, rest))
     if data is not None:
         changed = replace(changed, data=replace(changed.data, name=data))
     if plain or data is not None:
@@ -94,6 +95,7 @@ def resume(
     minutes: Annotated[float | None, arg(metavar="M", help="train this many minutes more, instead of the rest of its budget")] = None,
     cpu_minutes: Annotated[float | None, arg(metavar="M", help="the same of CPU time")] = None,
     steps: Annotated[int | None, arg(metavar="N", help="the same in steps")] = None,
+    device: TrainingDevice = None,
     tensorboard: Tensorboard = False,
     json: Json = False,
 ) -> int:
@@ -103,7 +105,7 @@ def resume(
     """
     from .following import go_on
 
-    return go_on(resume, {"minutes": minutes, "cpu_minutes": cpu_minutes, "steps": steps}, tensorboard, json)
+    return go_on(resume, {"minutes": minutes, "cpu_minutes": cpu_minutes, "steps": steps, "device": device}, tensorboard, json)
 
 
 def _parsed(recipe: Recipe, rest: Sequence[str], about: str) -> Any:
@@ -115,10 +117,11 @@ def _parsed(recipe: Recipe, rest: Sequence[str], about: str) -> Any:
         data: Annotated[str | None, arg(metavar="NAME", help="data set in place of the recipe's, as --data.name takes it")] = None,
         preset: Annotated[str | None, arg(metavar="PRESET", help="of the model: tiny, small, paper, … (`rastrum models`)")] = None,
         minutes: Minutes = None,
+        device: TrainingDevice = None,
         tensorboard: Tensorboard = False,
         json: Json = False,
     ) -> Any:
-        return config, data, preset, minutes, tensorboard, json
+        return config, data, preset, minutes, device, tensorboard, json
 
     options.__annotations__["config"] = Annotated[type(settings), arg(name="")]
     return parse(options, rest, f"rastrum train {recipe.name}", description=about)
@@ -140,6 +143,15 @@ def _budget(run: RunConfig, minutes: float | None, words: Sequence[str]) -> RunC
 def _flags(words: Sequence[str]) -> set[str]:
     """The flags that were given, without their values."""
     return {word.partition("=")[0].replace("_", "-") for word in words}
+
+
+def _placed(run: RunConfig, device: str | None, words: Sequence[str]) -> RunConfig:
+    """--device, in place of the recipe's device."""
+    if device is None:
+        return run
+    if any(word.partition("=")[0] == "--run.device" for word in words):
+        raise ValueError("train: --device and --run.device are the same; leave one out")
+    return replace(run, device=device)
 
 
 def _recipes_of(system: str) -> str:

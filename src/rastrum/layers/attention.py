@@ -24,6 +24,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..autocast import restored
+
 
 def filter_bank(centres: Tensor, variance: Tensor, size: int) -> Tensor:
     """Gaussian filters whose weights sum to 1.
@@ -85,6 +87,7 @@ def make_window(parameters: Tensor, count: int, height: int, width: int) -> Wind
     count: N filters along a side.
     height, width: of the images.
     """
+    parameters = restored(parameters)                                     # a position in bfloat16 is a tenth of a pixel off
     variance, stride, gamma = torch.exp(parameters[:, 2:]).split(1, dim=1)
     stride = stride * ((max(height, width) - 1) / max(count - 1, 1))
     offsets = stride * (torch.arange(count, dtype=parameters.dtype, device=parameters.device) - (count - 1) / 2)

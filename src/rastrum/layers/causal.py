@@ -24,6 +24,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from ..autocast import Function
+from ..devices import as_like
 from ..native import native_for
 from ..native.points import POINTS, tiles
 from ..program.builder import Program, View
@@ -56,7 +58,7 @@ def shift_down(x: Tensor) -> Tensor:
     return F.pad(x[:, :-1], (0, 0, 0, 0, 1, 0))
 
 
-class _Taps(torch.autograd.Function):
+class _Taps(Function):
     """Sum of shifted products over flat positions: the rows that a kernel sees lie side by side in each position, so a tap is one product.
 
     The first position of a row follows the last one of the row before: ``_Shift`` keeps outputs there out of a tap that looks beyond.
@@ -166,7 +168,7 @@ def convolve(
 
     Returns initial + bias + Σ taps, (B, ⌈H / stride⌉, ⌈W / stride⌉, O).
     """
-    if stride != 1 or x.is_cuda:
+    if stride != 1 or x.device.type != "cpu":
         out = convolve_dense(x, taps, weights, bias, outputs, stride)
         return out if initial is None else out + initial
     if taps == [Tap(1, 0, 0, x.shape[-1], (0, outputs))]:                   # 1x1: torch's own product and gradient
@@ -205,7 +207,7 @@ def convolve_dense(x: Tensor, taps: Sequence[Tap], weights: Sequence[Tensor], bi
     """
     top = max(tap.rows - 1 - tap.down for tap in taps)
     left, after = max(0, 0, *(-tap.right for tap in taps)), max(0, 0, *(tap.right for tap in taps))
-    kernel = x.new_zeros(top + 1, left + after + 1, x.shape[-1], outputs)
+    kernel = (weights[0] if weights else x).new_zeros(top + 1, left + after + 1, x.shape[-1], outputs)
     for tap, weight in zip(taps, weights, strict=True):
         box = F.pad(weight.unflatten(0, (tap.rows, tap.inputs)), (tap.to[0], outputs - tap.to[1], 0, x.shape[-1] - tap.inputs))
         rows = torch.arange(tap.rows) + top + tap.down - tap.rows + 1
@@ -257,13 +259,13 @@ class Convolution(nn.Module):
         if self.gain is None:
             return list(self.weights)
         square = np.zeros(self.outputs)
-        exact = [weight.double().cpu().numpy() for weight in self.weights]
+        exact = [weight.cpu().double().numpy() for weight in self.weights]
         for tap, weight in zip(self.taps, exact, strict=True):
             square[tap.to[0] : tap.to[1]] += np.cumsum(weight * weight, 0)[-1]
         with np.errstate(invalid="ignore"):                               # what is not finite is refused where it is drawn from
-            ratio = self.gain.double().cpu().numpy() / np.sqrt(np.maximum(square, 1e-24))
+            ratio = self.gain.cpu().double().numpy() / np.sqrt(np.maximum(square, 1e-24))
         scaled = [weight * ratio[tap.to[0] : tap.to[1]] for tap, weight in zip(self.taps, exact, strict=True)]
-        return [torch.from_numpy(weight).to(self.weights[0]) for weight in scaled]
+        return [as_like(torch.from_numpy(weight), self.weights[0]) for weight in scaled]
 
     def compute(self, x: Tensor, weights: list[Tensor], bias: Tensor | None, initial: Tensor | None) -> Tensor:
         """The convolution by given weights.
@@ -443,7 +445,7 @@ class VerticalConvolution(Convolution):
             return program.linear(seen.window(-self.reach, self.reach, self.stride), weight, self.bias, initial, level=level)
 
 
-class _Gate(torch.autograd.Function):
+class _Gate(Function):
     """tanh(a) σ(b) for x = [a | b] in the last dimension, as (1 − 2 σ(−2a)) σ(b): torch's tanh costs four sigmoids on a CPU."""
 
     @staticmethod

@@ -14,6 +14,8 @@ from decimal import Decimal
 import torch
 from torch import Tensor, nn
 
+from ..autocast import full_precision
+from ..devices import as_like, float64_device, in_float64
 from ..program.builder import Program, View
 
 
@@ -38,9 +40,11 @@ class MCGSM(nn.Module):
 
     def forward(self, h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """h (…, inputs) → log weights and means (…, KS), log standard deviations (KS,)."""
-        squares = (h @ self.b).square().unsqueeze(-2) @ self.w.square()
-        logits = self.eta - 0.5 * self.alpha.exp() * squares.transpose(-1, -2)
-        means = (h @ self.a).repeat_interleave(self.scales, -1)
+        with full_precision():                                            # the squares are multiplied by up to e^8
+            h = h.to(self.a.dtype)
+            squares = (h @ self.b).square().unsqueeze(-2) @ self.w.square()
+            logits = self.eta - 0.5 * self.alpha.exp() * squares.transpose(-1, -2)
+            means = (h @ self.a).repeat_interleave(self.scales, -1)
         return logits.flatten(-2), means, -0.5 * self.alpha.flatten()
 
     def lower(self, program: Program, h: View, base: View, log_unit: Tensor) -> View:
@@ -53,19 +57,20 @@ class MCGSM(nn.Module):
 
         Returns a feature map [log weights | means | log scales].
         """
-        dtype, unit = self.a.dtype, exact_exp(log_unit)
-        log_scales = (log_unit.double() - 0.5 * self.alpha.double().flatten()).to(dtype)
-        gates = -0.5 * exact_exp(self.alpha).unsqueeze(0) * self.w.double().square().unsqueeze(-1)
-        means = (self.a.double() * unit).repeat_interleave(self.scales, -1)
+        unit = exact_exp(log_unit)
+        log_scales = as_like(in_float64(log_unit) - 0.5 * in_float64(self.alpha).flatten(), self.a)
+        gates = -0.5 * exact_exp(self.alpha).unsqueeze(0) * in_float64(self.w).square().unsqueeze(-1)
+        means = (in_float64(self.a) * unit).repeat_interleave(self.scales, -1)
         out = program.map(3 * self.gaussians, initial=torch.cat([torch.zeros(2 * self.gaussians).to(log_scales), log_scales]))
         squares = program.apply("square", program.linear(h, self.b))
-        program.linear(squares, gates.flatten(1).to(dtype), self.eta.flatten(), destination=out.part(0, 3))
+        program.linear(squares, as_like(gates.flatten(1), self.a), self.eta.flatten(), destination=out.part(0, 3))
         bases = program.linear(base, torch.ones(1, self.gaussians).to(log_scales))
-        program.linear(h, means.to(dtype), initial=bases, destination=out.part(1, 3))
+        program.linear(h, as_like(means, self.a), initial=bases, destination=out.part(1, 3))
         return out
 
 
 def exact_exp(x: Tensor) -> Tensor:
-    """e^x in float64, correctly rounded: a library's exp differs from machine to machine, and this one goes into files."""
-    exact = [float(Decimal(value).exp()) for value in x.detach().double().flatten().tolist()]
-    return torch.tensor(exact, dtype=torch.float64, device=x.device).view(x.shape)
+    """e^x in float64 (on the CPU, if its device has no such type), correctly rounded: a library's exp differs from machine to machine, and
+    this one goes into files."""
+    exact = [float(Decimal(value).exp()) for value in x.detach().flatten().tolist()]
+    return torch.tensor(exact, dtype=torch.float64, device=float64_device(x.device)).view(x.shape)

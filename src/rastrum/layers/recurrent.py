@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from ..autocast import Function
 from ..native import native_for
 from ..native.cells import activate, lstm, lstm_gradient, spatial_lstm, spatial_lstm_gradient
 from ..native.routes import diagonals
@@ -132,7 +133,7 @@ class Lines:
         return slice(self.left + first + offset, self.left + last + offset)
 
 
-class _Scan(torch.autograd.Function):
+class _Scan(Function):
     @staticmethod
     def forward(ctx: Any, lines: Lines, gates: Tensor, weights: Tensor, first_h: Tensor, first_c: Tensor) -> Tensor:
         count, positions, batch = gates.shape[:3]

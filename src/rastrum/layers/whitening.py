@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..autocast import full_precision
+from ..devices import as_like, in_float64
 from .causal import CausalConvolution, Tap
 
 
@@ -43,8 +45,9 @@ class Whitening(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x (B, H, W, C) → v (B, H, W, size), prediction and e (B, H, W, C)."""
-        prediction = self.prediction(x)
-        return self.patch(x), prediction, (x - prediction) * torch.exp(-self.log_deviation)
+        with full_precision():                                            # a small difference of values, divided by a small σ
+            prediction = self.prediction(x)
+            return self.patch(x), prediction, (x - prediction) * torch.exp(-self.log_deviation)
 
     def fit(self, x: Tensor, least: float) -> None:
         """Set the weights from images.
@@ -52,10 +55,11 @@ class Whitening(nn.Module):
         x: (B, H, W, C) in [−1, 1]; patches that lie inside them are used, and all if there are fewer than ten for each value of a patch.
         least: the smallest σ.
         """
+        x = in_float64(x)
         channels, reach = x.shape[-1], self.reach
         every = torch.cat([_moved(x, row, column) for tap in self.patch.taps for row, column in _positions(tap)] + [x], -1)
         inside = every[:, reach:, reach : max(reach, x.shape[2] - reach)].flatten(0, 2)
-        seen = (inside if len(inside) >= 10 * self.size else every.flatten(0, 2)).double()
+        seen = inside if len(inside) >= 10 * self.size else every.flatten(0, 2)
         mean = seen.mean(0)
         covariance = (seen - mean).t() @ (seen - mean) / len(seen)
         # Towards equal and independent values, the more the fewer positions there were to see.
@@ -70,7 +74,7 @@ class Whitening(nn.Module):
             weights[:known, c] = torch.linalg.solve(covariance[:known, :known], covariance[:known, known])
             deviations[c] = (covariance[known, known] - weights[:known, c] @ covariance[:known, known]).clamp(min=least**2).sqrt()
         _set(self.prediction, weights, mean[self.size :] - mean @ weights)
-        self.log_deviation.copy_(deviations.log())
+        self.log_deviation.copy_(as_like(deviations.log(), self.log_deviation))
 
 
 def _positions(tap: Tap) -> Sequence[tuple[int, int]]:
@@ -91,7 +95,7 @@ def _set(convolution: CausalConvolution, weight: Tensor, bias: Tensor) -> None:
     at = 0
     for tap, to in zip(convolution.taps, convolution.weights, strict=True):
         first = at if tap.right or tap.down else len(weight) - convolution.inputs
-        to.copy_(weight[first : first + len(to), tap.to[0] : tap.to[1]])
+        to.copy_(as_like(weight[first : first + len(to), tap.to[0] : tap.to[1]], to))
         at += len(to)
     assert convolution.bias is not None
-    convolution.bias.copy_(bias)
+    convolution.bias.copy_(as_like(bias, convolution.bias))

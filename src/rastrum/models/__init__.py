@@ -23,6 +23,7 @@ from ..checkpoint import (
     read_origin,
     read_shapes,
 )
+from ..devices import find_device, place
 from ..memory import Allowance, TooLarge, available
 from ..model import Model
 from ..protocol import ConditionSpec, ImageSpec
@@ -89,17 +90,20 @@ def build(
         raise ValueError(f"build: {name} of this size does not fit the memory, {error}; choose a smaller preset or images") from None
 
 
-def load(folder_or_name: str | Path) -> Model:
-    """Rebuild a saved model, in evaluation mode, on the CPU.
+def load(folder_or_name: str | Path, device: str | torch.device = "cpu") -> Model:
+    """Rebuild a saved model, in evaluation mode.
 
     folder_or_name: what ``save_pretrained`` wrote; "rastrum/NAME" for a model bundled with the package; or "hf://OWNER/NAME" for a model on
         the Hugging Face Hub, "hf://OWNER/NAME@REVISION" for it at a branch, a tag or a commit. Of the Hub's files only the model's are
         downloaded, once, into the Hub's cache, which also answers offline.
+    device: where the model goes and computes: cpu (default), cuda, cuda:1, mps, or auto, the first of cuda, mps and cpu that is here. Only
+        on the CPU does a seed give the same bits on every machine; elsewhere scores, and with them samples, differ by rounding.
 
     Raises ``CheckpointError`` (a ``ValueError``) naming what is wrong with the folder, before more memory is taken than its weights need,
     and for a model that the Hub does not have or does not show; ``OSError`` if the Hub cannot be reached; ``ImportError`` without the extra
-    ``hub``.
+    ``hub``; ``ValueError`` for a device that is not here.
     """
+    where = find_device(device)
     folder = find(folder_or_name)
     saved = read_config(folder)
     read_shapes(folder, saved["rastrum"])
@@ -127,4 +131,4 @@ def load(folder_or_name: str | Path) -> Model:
     with suppress(CheckpointError):                                       # a damaged note on its origin does not stand in a model's way
         model.origin = read_origin(folder)
         model.saved_picture = picture_of(folder, model.origin)
-    return model.eval()
+    return place(model.eval(), where)

@@ -50,6 +50,7 @@ from torch import Tensor, nn
 
 from ..canvas import State
 from ..card import Paper
+from ..devices import as_like
 from ..latents import DitheredNormal, Normal, Uniform
 from ..layers.condition import global_projection, project
 from ..layers.convolutional import ConvLSTM, convolution, from_blocks, to_blocks
@@ -279,7 +280,7 @@ class ConvDRAW(PixelCanvas):
     @torch.no_grad()
     def initialise(self, x: Tensor, condition: Tensor | None = None) -> None:
         """The initial canvas becomes the mean of images x."""
-        self.canvas.copy_(self.mean_canvas(x))
+        self.canvas.copy_(as_like(self.mean_canvas(x), self.canvas))
         self.initialised.fill_(True)
 
 

@@ -40,6 +40,7 @@ from torch import Tensor, nn
 
 from ..canvas import State
 from ..card import Paper
+from ..devices import as_like, in_float64
 from ..latents import Normal
 from ..layers.attention import make_window
 from ..layers.condition import global_projection, project
@@ -257,12 +258,12 @@ class DRAW(PixelCanvas):
         if self.has_likelihood:
             return super().reconstruction(state, x)
         unit = x.to(self.dtype) / (self.spec.levels - 1)
-        return -F.binary_cross_entropy_with_logits(self.drawn(state), unit, reduction="none").double().flatten(1).sum(1)
+        return -in_float64(F.binary_cross_entropy_with_logits(self.drawn(state), unit, reduction="none")).flatten(1).sum(1)
 
     @torch.no_grad()
     def initialise(self, x: Tensor, condition: Tensor | None = None) -> None:
         """The initial canvas becomes the mean of images x."""
-        self.canvas.copy_(self.mean_canvas(x).transpose(0, 1))
+        self.canvas.copy_(as_like(self.mean_canvas(x).transpose(0, 1), self.canvas))
         self.initialised.fill_(True)
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..canvas import State
+from ..devices import in_float64
 from ..distributions import Bernoulli, LogisticMixture
 from ..protocol import Distribution
 from ..strokes import CanvasModel
@@ -54,8 +55,8 @@ class PixelCanvas(CanvasModel):
         return LogisticMixture(torch.zeros_like(means), means, log_scales, self.spec.levels)
 
     def mean_canvas(self, x: Tensor) -> Tensor:
-        """The canvas (halves·C, H, W) that says the mean of images x (B, C, H, W), and the spread around it where it has a scale."""
-        unit = x.double() / (self.spec.levels - 1)
+        """The canvas (halves·C, H, W), float64, that says the mean of images x (B, C, H, W), and their spread where it has a scale."""
+        unit = in_float64(x) / (self.spec.levels - 1)
         mean = (unit.sum(0) + 0.5) / (len(x) + 1)
         if self.bernoulli:
             return torch.logit(mean)

@@ -35,7 +35,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..autocast import full_precision, restored
 from ..card import Paper
+from ..devices import in_float64
 from ..distributions import LogisticMixture
 from ..layers.causal import CausalConvolution, Convolution, Tap, VerticalConvolution, concat_elu, initialise_weight_norm, shift_down
 from ..layers.condition import Condition, ConditionProjection
@@ -333,7 +335,8 @@ class PixelCNNPlusPlus(RasterModel):
                 stage, size = self.upsample[level - 1], (skips[-1][0].shape[1], skips[-1][0].shape[2])
                 u, ul = stage.u(u, size=size), stage.ul(ul, size=size)  # pyright: ignore[reportCallIssue]
         assert not skips
-        return self.output(F.elu(ul))
+        with full_precision():                                            # a mean is to be exact to a level
+            return self.output(F.elu(restored(ul)))
 
     @staticmethod
     def _stages(blocks: nn.Module) -> list[Any]:
@@ -412,8 +415,8 @@ class PixelCNNPlusPlus(RasterModel):
     def head(self, parameters: Tensor, x: Tensor, index: int, previous: Distribution | None) -> LogisticMixture:
         """The mixture of the channel before, its weights multiplied by what each component gave to the value seen."""
         channel, pixel = divmod(index, self.spec.height * self.spec.width)
-        parameters = parameters.double()
-        values = x.flatten(2)[..., pixel]
+        parameters = in_float64(parameters)
+        values = x.flatten(2)[..., pixel].to(parameters.device)
         mean, log_scale = self.channel(parameters, self.spec.scale(values, torch.float64) if channel else values, channel)
         logits = parameters.narrow(-1, 0, self.config.components)
         if channel:

@@ -43,6 +43,7 @@ import torch
 from torch import Tensor, nn
 
 from ..card import Paper
+from ..devices import as_like, in_float64, to_device
 from ..distributions import GaussianMixture
 from ..layers.causal import CausalConvolution
 from ..layers.condition import Condition, ConditionProjection
@@ -189,7 +190,8 @@ class SpatialLSTM(RasterModel):
     @torch.no_grad()
     def initialise(self, x: Tensor, condition: Tensor | None = None) -> None:
         """Fits the whitening to images x (B, C, H, W)."""
-        self.whitening.fit(self.spec.scale(x, torch.float64).permute(0, 2, 3, 1), least=1 / (self.spec.levels - 1))
+        scaled = self.spec.scale(in_float64(x), torch.float64).permute(0, 2, 3, 1)
+        self.whitening.fit(scaled, least=1 / (self.spec.levels - 1))
         self.initialised.fill_(True)
 
     def progress(self, fraction: float) -> float:
@@ -215,7 +217,7 @@ class SpatialLSTM(RasterModel):
         if seed is None:
             noise = uniform_noise(x.shape, self.dtype, x.device)
         else:
-            noise = torch.from_numpy(uniform(seed, np.arange(len(x)), 0, self.spec.size)).view(x.shape).to(x.device, self.dtype)
+            noise = torch.from_numpy(uniform(seed, np.arange(len(x)), 0, self.spec.size)).to(self.dtype).to(x.device).view(x.shape)
         return -self.log_density_map(x + noise, condition).flatten(1).sum(1)
 
     # ── likelihoods ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -266,13 +268,13 @@ class SpatialLSTM(RasterModel):
         Returns nats (B,), float64: per level it would be ln ``levels`` less for each value (8 bits for 256 levels).
         Raises ``ValueError`` for images of another shape, for a value that is no number from 0 to ``levels``, and where no pixel counts.
         """
-        y = as_tensor("images", y).to(self.device)
+        y = to_device(as_tensor("images", y), self.device)
         if y.shape[1:] != torch.Size(self.spec.shape):
             raise ValueError(f"images: expected shape (batch, {', '.join(map(str, self.spec.shape))}), got {tuple(y.shape)}")
         if (wrong := y[~((y >= 0) & (y <= self.spec.levels))]).numel():
             raise ValueError(f"images: expected values from 0 to {self.spec.levels}, got {wrong[0].item()}; levels, and noise of [0, 1)")
         condition = check_condition(self.condition_spec, condition, len(y), self.device)
-        each = self.log_density_map(y.to(self.dtype), condition).double() + math.log(self.spec.levels)
+        each = in_float64(self.log_density_map(y.to(self.dtype), condition)) + math.log(self.spec.levels)
         rows, columns = self._counted(whole_neighbourhood)
         return each[:, :, rows, columns].flatten(1).sum(1)
 
@@ -318,7 +320,7 @@ class SpatialLSTM(RasterModel):
             with program.phase("channel", channel):
                 if channel:
                     before = channel - 1
-                    unit = exact_exp(-self.whitening.log_deviation[before]).to(self.whitening.log_deviation).view(1, 1)
+                    unit = as_like(exact_exp(-self.whitening.log_deviation[before]), self.whitening.log_deviation).view(1, 1)
                     less = program.linear(prediction.part(before, channels), -torch.ones_like(unit), initial=x.part(before, channels))
                     program.linear(less, unit, destination=View(h.buffer, first + before, 1))
                 seen, base = View(h.buffer, 0, first + channel), prediction.part(channel, channels)
@@ -326,7 +328,7 @@ class SpatialLSTM(RasterModel):
         program.head = Head("gaussian", self.config.components * self.config.scales)
 
     def head(self, parameters: Tensor, x: Tensor, index: int, previous: Distribution | None) -> GaussianMixture:
-        return GaussianMixture(*parameters.double().chunk(3, -1), levels=self.spec.levels)
+        return GaussianMixture(*in_float64(parameters).chunk(3, -1), levels=self.spec.levels)
 
     def context(self) -> Tensor:
         """Recurrent: everything to the left and above, as far right as the neighbourhood reaches; else the neighbourhood."""

@@ -40,7 +40,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..autocast import restored
 from ..card import Paper
+from ..devices import in_float64
 from ..distributions import Bernoulli, Categorical
 from ..layers.causal import CausalConvolution
 from ..layers.condition import ConditionProjection
@@ -305,7 +307,7 @@ class VideoPixelNetwork(RasterModel):
         x = check_images(self.spec, x, self.device)
         check_condition(self.condition_spec, condition, len(x))
         grey = x.to(self.dtype) / (self.spec.levels - 1)
-        return F.binary_cross_entropy_with_logits(self.logits(x).squeeze(-1), grey, reduction="none")
+        return F.binary_cross_entropy_with_logits(restored(self.logits(x)).squeeze(-1), grey, reduction="none")
 
     # ── one value at a time ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -360,5 +362,5 @@ def cross_entropy_floor(x: Tensor, levels: int) -> Tensor:
     """
     if levels < 2 or (x.numel() and not 0 <= float(x.min()) <= float(x.max()) < levels):
         raise ValueError(f"x: expected levels 0 … {levels - 1}, at least two of them")
-    grey = x.double() / (levels - 1)
+    grey = in_float64(x) / (levels - 1)
     return -(torch.xlogy(grey, grey) + torch.xlogy(1 - grey, 1 - grey)).flatten(1).sum(1)

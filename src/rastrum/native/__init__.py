@@ -21,13 +21,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..autocast import is_cast
+
 
 def native_for(x: Tensor) -> Any:
     """The module of compiled layers (``native.layers``) if it can take ``x``: float32 on a CPU, numba installed; else None.
 
+    Under autocasting they take half precision too, as float32 (``autocast.Function``).
+
     Imported when first used, because importing numba takes half a second.
     """
-    if x.dtype != torch.float32 or x.device.type != "cpu":
+    if x.device.type != "cpu" or (x.dtype != torch.float32 and not is_cast(x)):
         return None
     from . import compiler
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from ..autocast import Function
 from .cells import sigmoid, tanh
 from .compiler import compiled
 from .lanes import Lanes, combine, rowwise
@@ -58,7 +59,7 @@ def gate_gradient(grad, x, grad_x):
         _gate_gradient_row(n, (grad_x.ctypes.data + 8 * n * i, n, grad.ctypes.data + 4 * n * i, 0, x.ctypes.data + 8 * n * i, n))
 
 
-class Gate(torch.autograd.Function):
+class Gate(Function):
     """``gate`` with its gradient; backward computes both functions again, which is cheaper than keeping them."""
 
     @staticmethod
@@ -121,7 +122,7 @@ def multiplicative_gradient(grad, gates, h, grad_gates, grad_h):
         _multiplicative_gradient_row(n, (*to, grad.ctypes.data + here, 0, h.ctypes.data + here, 0, gates.ctypes.data + wide, n))
 
 
-class Multiplicative(torch.autograd.Function):
+class Multiplicative(Function):
     """gates (…, 4n), h (…, n) → (…, n); backward computes the functions again, which is cheaper than keeping them."""
 
     @staticmethod
@@ -193,7 +194,7 @@ def log_softmax_gradient(grad, logits, level, total, grad_logits):
         row[level[i]] += grad[i]
 
 
-class LogSoftmaxAt(torch.autograd.Function):
+class LogSoftmaxAt(Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, level: Tensor) -> Tensor:
         levels = logits.shape[-1]
@@ -304,7 +305,7 @@ def outputs_gradient(grad, points):
             _outputs_gradient_row(n, (points.ctypes.data + 4 * (line * across + tile) * n, step, source, n))
 
 
-class ThreeColumns(torch.autograd.Function):
+class ThreeColumns(Function):
     """Sum of three neighbouring taps over maps x (B, H, W, I) → (B, H, W, O); image by image, so that it stays in cache.
 
     base: (1 or B, O), added at every position · first: column of the first tap, from the output's · highest: rows from the output's up to

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from ..autocast import Function
 from .cells import activate, lstm, lstm_gradient, spatial_lstm, spatial_lstm_gradient
 from .compiler import compiled
 from .lanes import Lanes, rowwise
@@ -156,7 +157,7 @@ def _packed(weights: Tensor) -> np.ndarray:
     return np.concatenate([np.zeros(packed.size // weights[:, :, 0].numel(), np.float32), packed])
 
 
-class NativeScan(torch.autograd.Function):
+class NativeScan(Function):
     """gates (B, H, W, Gn), weights (K, n, Gn), first_h and first_c (n,) → h (B, H, W, n); keep: whether a gradient will be needed."""
 
     @staticmethod

@@ -114,11 +114,11 @@ def measure(model: CanvasModel, images: Tensor, condition: Tensor | None = None,
         x = images[start : start + BATCH]
         part = None if condition is None else condition[start : start + BATCH]
         nats = [frame.info["kl"] for frame in model.reconstruct(x, part, seed, start) if "kl" in frame.info]
-        kl.append(torch.stack(nats, 1).double().cpu())
+        kl.append(torch.stack(nats, 1).cpu().double())
         latents = model.encode(x, part, seed, start)
         for given in (0, len(latents) // 2, len(latents)):
             picture = model.decode(latents[:given], "mean", part, count=len(x))
-            error = (torch.round(picture.double() * top).cpu() - x.double()) * (255 / top)
+            error = (torch.round(picture.cpu().double() * top) - x.cpu().double()) * (255 / top)
             errors.append(error.square().flatten(1).mean(1))
         bounds += [model.bound(x, part, seed=seed, first=start).cpu()] if model.has_likelihood else []
     none, half, full = (float(torch.cat(errors[given::3]).mean()) for given in range(3))
@@ -381,7 +381,7 @@ def chosen_windows(image: Tensor, frames: Sequence[Frame]) -> Drawing:
     shown = sorted({round(t) for t in np.linspace(1, len(frames) - 1, ROWS)})
     infos = [frames[t].info for t in shown]
     stacked = (torch.stack([info[f"read_{name}"][0] for info in infos]) for name in ("rows", "columns", "gamma", "window"))
-    window = Window(*(tensor.double().cpu() for tensor in stacked))
+    window = Window(*(tensor.cpu().double() for tensor in stacked))
     titles = []
     for t, box, gamma in zip(shown, window.box.tolist(), window.gamma.flatten().tolist(), strict=True):
         stride = (box[2] - 1) / max(window.rows.shape[1] - 1, 1)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..config import TrainConfig
+from ..devices import float64_device, in_float64, to_device
 from ..evaluation import Pool
 from ..model import Model
 from ..training_noise import drawing
@@ -50,15 +51,15 @@ class Workers:
 
         def work(worker: int) -> tuple[list[Tensor | None], Tensor]:
             total: list[Tensor | None] = []
-            mean = torch.zeros((), dtype=torch.float64, device=device)
+            mean = torch.zeros((), dtype=torch.float64, device=float64_device(device))
             for start in range(worker * self.piece, len(x), self.pool.count * self.piece):
                 part = slice(start, start + self.piece)
-                images, given = x[part].to(device, torch.int64), None if condition is None else condition[part].to(device)
+                images, given = x[part].to(device, torch.int64), None if condition is None else to_device(condition[part], device)
                 with nullcontext() if seed is None else drawing(seed, first + np.arange(start, start + len(images))):
                     loss = self.model.loss(images, given).sum() / len(x)
                 gradients = torch.autograd.grad(loss, self.parameters, allow_unused=True)
                 total = _add(total, gradients) if total else list(gradients)
-                mean += loss.detach()
+                mean += in_float64(loss.detach())
             return total, mean
 
         (total, mean), *others = self.pool.map(work, range(self.pool.count))
