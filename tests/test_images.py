@@ -201,6 +201,14 @@ def test_models_and_batches_see_plain_tensors() -> None:
     assert set(seen) == {Tensor} and type(batch) is Tensor and type(labels) is Tensor
 
 
+def test_images_of_other_levels_are_not_taken_for_those_of_a_model() -> None:
+    model = pixelcnn(ImageSpec(1, 4, 4, 5))
+    x = Images(torch.zeros(2, 1, 4, 4, dtype=torch.uint8), 2)
+    with pytest.raises(ValueError, match=r"images: they have 2 levels, expected 5; x\.plain"):
+        rastrum.compress(model, x)
+    assert torch.equal(model.log_prob(x.plain), model.log_prob(model.spec.levels_of(x.pictures())))
+
+
 # ── levels and pictures ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -26,7 +26,8 @@ from rastrum.train import train
 
 SPEC = ImageSpec(1, 8, 8, 17)
 CELLS = {
-    "setup": "import torch, rastrum\nfrom rastrum.data import load_dataset\nfrom rastrum.evaluation import evaluate\n"
+    "setup": "import torch, rastrum, rastrum.progress\nrastrum.progress.DELAY = 600\nfrom rastrum.data import load_dataset\n"
+    "from rastrum.evaluation import evaluate\n"
     "torch.set_num_threads(1)\ndata = load_dataset('digits', 'test')\nmodel = rastrum.build('pixelcnn', data.spec, 'tiny')",
     "images": "x = rastrum.sample(model, 6, backend='torch')\nx",
     "slice": "x[2:4]",

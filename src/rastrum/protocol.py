@@ -319,6 +319,9 @@ def check_images(spec: ImageSpec, x: ArrayLike, device: torch.device | str | Non
 
 def check_levels(spec: ImageSpec, x: ArrayLike, what: str = "images") -> Tensor:
     """The same images as a tensor of the type that they came in; parameters and errors are as for ``check_images``."""
+    if isinstance(x, Images) and x.levels != spec.levels:
+        remedy = "x.plain takes the numbers as they are, spec.levels_of(x.pictures()) the nearest levels"
+        raise ValueError(f"{what}: they have {x.levels} levels, expected {spec.levels}; {remedy}")
     x = as_tensor(what, x)
     if x.is_floating_point():
         remedy = "round to levels first, of pictures with spec.levels_of"
