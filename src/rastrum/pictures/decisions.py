@@ -31,7 +31,7 @@ CELL = 192                     # without a scale, an image is enlarged to about 
 WIDE = 1.35                    # of the bars, as a multiple of the image's longer side
 AT_LEAST = 80                  # units that the bars have at least, each way
 CHANNELS = {1: ("level",), 3: ("red", "green", "blue")}
-WHITE, GREY = (255, 255, 255), (134, 142, 150)
+WHITE = (255, 255, 255)
 
 
 @dataclass
