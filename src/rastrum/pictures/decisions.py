@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from ..protocol import Frame, ImageSpec
-from .sheets import INK, LETTERS, PAPER, RED, TEXT, Picture, arrange, draw_window, font, image_scale, tiles
+from .sheets import INK, LETTERS, PAPER, RED, TEXT, Picture, arrange, font, image_scale, tiles
 
 Every = Literal["pixel", "row"] | int
 
@@ -31,7 +31,7 @@ CELL = 192                     # without a scale, an image is enlarged to about 
 WIDE = 1.35                    # of the bars, as a multiple of the image's longer side
 AT_LEAST = 80                  # units that the bars have at least, each way
 CHANNELS = {1: ("level",), 3: ("red", "green", "blue")}
-WHITE, GREY = (255, 255, 255), (134, 142, 150)
+WHITE = (255, 255, 255)
 
 
 @dataclass
@@ -112,20 +112,17 @@ def decision_sheet(
     for i, picture in enumerate(tiles(moment.images, scale)):
         shown = tiles(moment.images[i : i + 1], scale, moment.known[i : i + 1])[0] if not moment.known[i].all() else picture
         if moment.at is not None:
-            shown = _outlined(shown, moment.at, scale, unit)
+            _outline(shown, moment.at, scale, unit)
         cells.append(_beside(shown, moment, i, spec, unit))
     return arrange(cells, columns, unit=unit)
 
 
-def _outlined(picture: Picture, at: tuple[int, int], scale: int, unit: float) -> Picture:
-    """The picture with a red frame around a pixel, so thick that it is seen where pixels are small."""
-    if scale >= 12:
-        return draw_window(picture, (*at, 1, 1), scale)
-    thick = max(1, round(1.5 * unit))
-    top, left = (max(0, side * scale - thick) for side in at)
-    bottom, right = (min(limit, (side + 1) * scale + thick) for limit, side in zip((picture.height, picture.width), at, strict=True))
+def _outline(picture: Picture, at: tuple[int, int], scale: int, unit: float) -> None:
+    """Draws a red frame within a pixel of an enlarged image, or around it where pixels are small."""
+    thick, around = (scale // 5, 0) if scale >= 12 else (max(1, round(1.5 * unit)), max(1, round(1.5 * unit)))
+    top, left = (max(0, side * scale - around) for side in at)
+    bottom, right = (min(limit, (side + 1) * scale + around) for limit, side in zip((picture.height, picture.width), at, strict=True))
     ImageDraw.Draw(picture).rectangle((left, top, right - 1, bottom - 1), outline=RED, width=thick)
-    return picture
 
 
 def _beside(picture: Picture, moment: Moment, i: int, spec: ImageSpec, unit: float) -> Picture:

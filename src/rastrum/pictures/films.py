@@ -23,6 +23,7 @@ from .formats import Picture, check_ending, check_webp, write_picture
 ANIMATIONS = (".gif", ".webp", ".mp4")
 MAX_FPS = 50                   # viewers slow down a GIF that asks for more
 CLEAR = 255                    # index of a GIF's palette for what stays as it was
+KEPT = 16                      # colours of a GIF that are exact even where others are rounded
 MONTAGE = 8                    # frames that a palette of more than 255 colours is taken from
 CRF = 12                       # of H.264, 0 lossless … 51: near what an eye can tell from the original
 
@@ -121,9 +122,8 @@ def _changed(frame: np.ndarray, before: np.ndarray | None) -> tuple[int, int, in
     """The smallest box with all that changed: left, top, right, bottom; even where it begins, and never empty."""
     if before is None:
         return 0, 0, frame.shape[1], frame.shape[0]
-    differs = frame != before
-    differs = differs.any(2) if differs.ndim == 3 else differs
-    rows, columns = np.flatnonzero(differs.any(1)), np.flatnonzero(differs.any(0))
+    differs = (frame != before).reshape(len(frame), -1)
+    rows, columns = np.flatnonzero(differs.any(1)), np.flatnonzero(differs.any(0).reshape(-1, 3).any(1))
     if not len(rows):
         return 0, 0, 1, 1
     return int(columns[0]) // 2 * 2, int(rows[0]) // 2 * 2, int(columns[-1]) + 1, int(rows[-1]) + 1
@@ -143,8 +143,11 @@ def _unpacked(colours: np.ndarray) -> np.ndarray:
 
 
 def _gif(frames: Iterator[tuple[np.ndarray, int]]) -> bytes:
-    seen, parts, before = np.zeros(1 << 24, bool), [], None
+    seen, parts, before, usual = np.zeros(1 << 24, bool), [], None, np.zeros(0, int)
     for frame, time in frames:
+        if before is None:                                                # backgrounds, which keep their colours
+            found, counts = np.unique(_packed(frame), return_counts=True)
+            usual = found[np.argsort(-counts, kind="stable")[:KEPT]]
         left, top, right, bottom = box = _changed(frame, before)
         part = frame[top:bottom, left:right]
         seen[_packed(part)] = True
@@ -152,7 +155,7 @@ def _gif(frames: Iterator[tuple[np.ndarray, int]]) -> bytes:
         before = frame
     assert before is not None
     height, width = before.shape[:2]
-    table = _table(np.flatnonzero(seen))
+    table = _table(np.flatnonzero(seen), usual)
     palette = _common_palette(parts, before.shape) if table is None else None
     colours = table[1].tolist() if table is not None else ((palette and palette.getpalette()) or [])[: 3 * CLEAR]
     file = io.BytesIO()
@@ -192,15 +195,16 @@ def _common_palette(parts: Sequence[tuple[tuple[int, int, int, int], bytes, int]
     return Image.fromarray(np.concatenate(chosen)).quantize(CLEAR, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
 
 
-def _table(colours: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+def _table(colours: np.ndarray, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     """The palette's index of every colour (2^24,) uint8, and the palette (3 N,), N up to 255; None where that takes less than 4 bits.
 
     colours: all that occur, packed; rounded to fewer bits until 255 are enough.
+    kept: those that are not rounded.
     """
     for bits in range(8, 3, -1):
         top = 2**bits - 1
         rounded = np.rint(np.rint(np.arange(256) / 255 * top) * 255 / top).astype(np.int32)
-        packed = _packed(rounded[_unpacked(colours)])
+        packed = np.where(np.isin(colours, kept), colours, _packed(rounded[_unpacked(colours)]))
         found, index = np.unique(packed, return_inverse=True)
         if len(found) <= CLEAR:
             table = np.zeros(1 << 24, np.uint8)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -144,6 +144,7 @@ def _enlarge(pixels: np.ndarray, scale: int) -> np.ndarray:
     return pixels.repeat(scale, axis=0).repeat(scale, axis=1)
 
 
+@lru_cache(8)
 def _hatch(height: int, width: int, unit: float) -> np.ndarray:
     """Diagonal stripes (height, width, 3) uint8, 2 units of 6."""
     stripe = np.add.outer(np.arange(height), np.arange(width)) % round(6 * unit) < round(2 * unit)
@@ -324,7 +325,8 @@ def draw_window(picture: Picture, window: Sequence[float] | Tensor | np.ndarray,
     size = np.array([picture.height, picture.width])
     low = ((box[:2] + 0.5 - box[2:] / 2) * scale).clip(0, size)
     high = ((box[:2] + 0.5 + box[2:] / 2) * scale).clip(0, size)
-    thickness = max(unit_of(scale, picture.height // scale, picture.width // scale), scale / 5)
+    unit = unit_of(scale, picture.height // scale, picture.width // scale)
+    thickness = max(1.0, scale / 5, min(unit, float(box[2:].min()) * scale / 8))              # as labels, where the window is not small
     cover = _cover(low, high, size) - _cover(low + thickness, high - thickness, size)
     cover = np.rint(4 * cover) / 4                                        # few mixed colours, for the palette of an animation
     pixels = np.asarray(picture.convert("RGB"), float)
