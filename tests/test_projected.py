@@ -266,6 +266,16 @@ def test_gif_keeps_backgrounds_where_there_are_too_many_colours() -> None:
         assert (shown[:9, 5:] == PAPER).all() and abs(shown - pixels(frame)).max() <= 10
 
 
+def test_gif_tints_nothing() -> None:
+    """Pale colours that are near each other, as strokes have them, keep their hue where there are more than 255."""
+    strength = np.linspace(0, 1, 400)[:, None]
+    ramps = [255 + strength * (np.array(colour) - 255) for colour in ((0, 98, 170), (213, 94, 0), (0, 0, 0))]
+    frame = Image.fromarray(np.rint(np.stack(ramps, 1)).astype(np.uint8))
+    assert len(np.unique(pixels(frame).reshape(-1, 3), axis=0)) > 600
+    shown = pixels(Image.open(io.BytesIO(films.encode_animation([frame]))))
+    assert abs(shown - pixels(frame)).max() <= 6
+
+
 def test_without_the_encoder_it_is_said_before_anything_is_drawn(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

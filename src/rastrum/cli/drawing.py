@@ -339,7 +339,7 @@ def reconstruct(
 
     import rastrum
 
-    from ..pictures.animations import reconstruction_sheet, reconstruction_strip
+    from ..pictures.animations import reconstruction_sheet, reconstruction_strip, stroke_limit
     from ..pictures.sheets import image_scale, sheet
     from ..strokes import CanvasModel
 
@@ -371,7 +371,7 @@ def reconstruct(
 
         save_images(out, page, draw_sheet, usual, lambda: (frames[-1].images * (spec.levels - 1)).round().long(), spec)
     if trace is not None:
-        limit = max(float(frame.info["write_patch"].mean(1).abs().max()) for frame in frames[1:])
+        limit = stroke_limit(frames[1:])
 
         def draw_frame(frame: Any, scale: int | None, unit: float | None) -> Picture:
             return reconstruction_sheet(target, frame, limit, scale, unit)

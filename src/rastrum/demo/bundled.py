@@ -12,7 +12,8 @@ from ..pictures.films import encode_animation
 from ..raster import RasterModel
 from ..strokes import CanvasModel
 
-RASTER, CLASSES, DRAW = "rastrum/gated-pixelcnn-binarized-mnist", "rastrum/row-lstm-mnist-classes", "rastrum/draw-binarized-mnist"
+RASTER = "rastrum/diagonal-bilstm-binarized-mnist-7-layers"
+CLASSES, DRAW = "rastrum/row-lstm-mnist-classes", "rastrum/draw-binarized-mnist"
 REDRAWN = 4                    # of the strip of strokes
 
 

@@ -113,7 +113,7 @@ def _bundled(files: Mapping[str, bytes]) -> list[str | Picture]:
         Picture(
             files["bundled-samples.png"],
             "Fifty samples",
-            """A Gated PixelCNN that is given nothing. The samples are neither selected nor smoothed.""",
+            """A Diagonal BiLSTM that is given nothing. The samples are neither selected nor smoothed.""",
         ),
         Picture(
             files["bundled-copies.gif"],

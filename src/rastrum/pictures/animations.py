@@ -118,13 +118,22 @@ def reconstruction_strip(
     """
     if len(frames) < 2:
         raise ValueError(f"frames: expected the initial canvas and at least one stroke, got {len(frames)}")
-    changes = np.stack([as_array(frame.info["write_patch"][index], "write_patch").mean(0) for frame in frames[1:]])
-    limit = float(np.quantile(np.abs(changes), 0.98))                     # else strokes that make black blacker leave the others pale
+    limit = stroke_limit(frames[1:], index)
     shown = sorted({round(t) for t in np.linspace(1, len(frames) - 1, columns)})
     cells = [reconstruction_cells(image, frames[t], index, scale, limit, frames[t - 1]) for t in shown]
     names = list(cells[0])
     unit = unit_of(scale, *np.shape(image)[-2:]) if unit is None else unit
     return arrange([cell[name] for name in names for cell in cells], len(shown), names, [str(t) for t in shown], unit)
+
+
+def stroke_limit(frames: Sequence[Frame], index: int | slice = slice(None)) -> float:
+    """The change of the canvas that has full colour: the largest but for 2 %, or strokes that make black blacker leave the others pale.
+
+    frames: of ``reconstruct``, without the initial canvas.
+    index: which of the frames' images; all by default.
+    """
+    changes = np.stack([as_array(frame.info["write_patch"], "write_patch")[index].mean(-3) for frame in frames])
+    return float(np.quantile(np.abs(changes), 0.98))
 
 
 def reconstruction_sheet(

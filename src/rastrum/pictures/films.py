@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,8 @@ from .formats import Picture, check_ending, check_webp, write_picture
 ANIMATIONS = (".gif", ".webp", ".mp4")
 MAX_FPS = 50                   # viewers slow down a GIF that asks for more
 CLEAR = 255                    # index of a GIF's palette for what stays as it was
-KEPT = 16                      # colours of a GIF that are exact even where others are rounded
-MONTAGE = 8                    # frames that a palette of more than 255 colours is taken from
+KEPT = 16                      # colours of a GIF that are exact even where there are more than 255
+MOST = 1 << 16                 # colours at a time
 CRF = 12                       # of H.264, 0 lossless … 51: near what an eye can tell from the original
 
 
@@ -155,20 +155,14 @@ def _gif(frames: Iterator[tuple[np.ndarray, int]]) -> bytes:
         before = frame
     assert before is not None
     height, width = before.shape[:2]
-    table = _table(np.flatnonzero(seen), usual)
-    palette = _common_palette(parts, before.shape) if table is None else None
-    colours = table[1].tolist() if table is not None else ((palette and palette.getpalette()) or [])[: 3 * CLEAR]
+    table, palette = _table(np.flatnonzero(seen), usual)
     file = io.BytesIO()
-    file.write(b"GIF89a" + struct.pack("<HHBBB", width, height, 0xF7, 0, 0) + bytes(colours).ljust(768, b"\0"))
+    file.write(b"GIF89a" + struct.pack("<HHBBB", width, height, 0xF7, 0, 0) + palette.tobytes().ljust(768, b"\0"))
     file.write(b"!\xff\x0bNETSCAPE2.0\x03\x01\x00\x00\x00")                # loops for ever
     canvas = np.full((height, width), CLEAR, np.uint8)                    # what is shown, as indices
     for i, (box, data, time) in enumerate(parts):
         part, facts = _part(box, data), {"duration": time, "disposal": 1} | ({"transparency": CLEAR} if i else {})
-        if table is not None:
-            index = table[0][_packed(part)]
-        else:
-            assert palette is not None
-            index = np.asarray(Image.fromarray(part).quantize(palette=palette, dither=Image.Dither.NONE))
+        index = table[_packed(part)]
         left, top, right, bottom = box
         below = canvas[top:bottom, left:right]
         shown = np.where(index == below, np.uint8(CLEAR), index)          # what stays is transparent, which packs well
@@ -184,33 +178,23 @@ def _part(box: tuple[int, int, int, int], data: bytes) -> np.ndarray:
     return np.frombuffer(zlib.decompress(data), np.uint8).reshape(bottom - top, right - left, 3)
 
 
-def _common_palette(parts: Sequence[tuple[tuple[int, int, int, int], bytes, int]], shape: tuple[int, ...]) -> Picture:
-    """The best 255 colours for some of the frames, evenly spaced. parts: box, content and time of what changed."""
-    canvas, chosen = np.zeros(shape, np.uint8), []
-    for i, (box, data, _) in enumerate(parts):
-        left, top, right, bottom = box
-        canvas[top:bottom, left:right] = _part(box, data)
-        if i % -(-len(parts) // MONTAGE) == 0:
-            chosen.append(canvas.copy())
-    return Image.fromarray(np.concatenate(chosen)).quantize(CLEAR, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+def _table(colours: np.ndarray, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The palette's index of every colour (2^24,) uint8, and the palette (N, 3) uint8, N up to 255.
 
-
-def _table(colours: np.ndarray, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """The palette's index of every colour (2^24,) uint8, and the palette (3 N,), N up to 255; None where that takes less than 4 bits.
-
-    colours: all that occur, packed; rounded to fewer bits until 255 are enough.
-    kept: those that are not rounded.
+    colours: all that occur, packed; 255 of them are exact.
+    kept: those that are exact even where there are more; the others get the nearest colour.
     """
-    for bits in range(8, 3, -1):
-        top = 2**bits - 1
-        rounded = np.rint(np.rint(np.arange(256) / 255 * top) * 255 / top).astype(np.int32)
-        packed = np.where(np.isin(colours, kept), colours, _packed(rounded[_unpacked(colours)]))
-        found, index = np.unique(packed, return_inverse=True)
-        if len(found) <= CLEAR:
-            table = np.zeros(1 << 24, np.uint8)
-            table[colours] = index
-            return table, _unpacked(found).reshape(-1)
-    return None
+    palette = colours
+    if len(colours) > CLEAR:
+        others = np.setdiff1d(colours, kept)
+        some = Image.fromarray(_unpacked(others[:: -(-len(others) // MOST)])[None])
+        best = some.quantize(CLEAR - len(kept), Image.Quantize.MEDIANCUT, 3, dither=Image.Dither.NONE).getpalette() or []
+        palette = np.concatenate([kept, _packed(np.array(best).reshape(-1, 3))])[:CLEAR]
+    table, shades = np.zeros(1 << 24, np.uint8), _unpacked(palette).astype(np.float32)
+    for part in np.array_split(colours, -(-len(colours) // MOST)):
+        closeness = _unpacked(part).astype(np.float32) @ shades.T - (shades**2).sum(1) / 2
+        table[part] = closeness.argmax(1)
+    return table, shades.astype(np.uint8)
 
 
 # ── WebP ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────
