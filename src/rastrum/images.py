@@ -119,10 +119,12 @@ class Images(Tensor):
 def with_levels(values: Tensor, levels: int, video: bool = False) -> Images:
     """``Images`` of values that are known to be levels.
 
-    values: integer levels (…, C, H, W), a plain tensor.
+    values: integer levels (…, C, H, W). A tensor of another subclass, such as a distributed one, stays what it is.
     levels: how many there are.
     video: whether the images are videos, False by default.
     """
+    if type(values) is not Tensor:
+        return values  # pyright: ignore[reportReturnType]
     images = values.as_subclass(Images)
     images.levels, images.video = levels, video
     return images
