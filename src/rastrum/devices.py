@@ -30,14 +30,18 @@ def find_device(name: str | torch.device) -> torch.device:
 
     name: cpu, cuda, cuda:1, mps, …, or auto: the first of cuda, mps and cpu that is here.
 
-    Raises ``ValueError`` (one line) naming the devices here, for one that is unknown or not here.
+    Raises ``ValueError`` (one line) for one that is unknown or not here, naming those that are, and for one that cannot be used.
     """
+    if not isinstance(name, str | torch.device):
+        raise ValueError(f"device: expected a name such as cpu, cuda or auto, got {name!r}")
     if str(name) == "auto":
         return torch.device(found()[0])
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).item()                              # not "meta", where nothing is computed
-    except MISSING:
+    except MISSING as error:
+        if str(name) in found() or f"{name}:0" in found():                # full, or in use by another
+            raise ValueError(f"device: {str(name)!r} cannot be used ({str(error).splitlines()[0]})") from None
         raise ValueError(f"device: there is no {str(name)!r} here; give {' or '.join(found())}, or auto for the fastest of them") from None
     return CPU if device.type == "cpu" else device
 

@@ -27,8 +27,8 @@ from .data.dataset import Dataset, load_dataset
 from .images import Images
 from .model import Model
 from .notebook import safe
-from .pictures.animations import frame_tiles, reconstruction_sheet
-from .pictures.films import save_animation
+from .pictures.animations import frame_tiles, reconstruction_sheet, stroke_limit
+from .pictures.films import check_rate, save_animation
 from .pictures.player import player_html
 from .pictures.sheets import LETTERS, PAPER, TEXT, Picture, arrange, font, image_scale, tiles, titled, unit_of
 from .progress import Progress, bar
@@ -73,7 +73,7 @@ class Sheet:
         if self.labels:
             cells = [_captioned(cell, label, self.unit) for cell, label in zip(cells, self.labels, strict=False)]
         names = [str(n + 1) for n in range(self.columns)] if self.numbered and self.columns and columns is None else None
-        page = arrange(cells, columns or self.columns, row_labels, names, self.unit)
+        page = arrange(cells, self.columns if columns is None else columns, row_labels, names, self.unit)
         each, what = (self.columns, "videos") if self.numbered and self.columns else (1, "images")
         more = f"{len(cells) // each:,} of {self.total // each:,} {what}" if self.total > len(cells) else ""
         return titled(_captioned(page, ", ".join(part for part in (more, note) if part), self.unit), title, self.unit)
@@ -116,7 +116,7 @@ def show(
         sheet.unit = unit_of(scale, cell.height // scale, cell.width // scale)
     row_labels = None
     if labels is not None:
-        texts, rows = [str(label) for label in labels], sheet.total // (sheet.columns or sheet.total)
+        texts, rows = [" ".join(str(label).split()) for label in labels], sheet.total // (sheet.columns or sheet.total)
         if len(texts) == rows != sheet.total and sheet.columns and columns is None:
             row_labels = texts[: len(sheet.cells) // sheet.columns]
         elif len(texts) == sheet.total:
@@ -124,7 +124,7 @@ def show(
         else:
             each = f"{sheet.total}, one per image" + (f", or {rows}, one per row" if sheet.columns else "")
             raise ValueError(f"labels: expected {each}, got {len(texts)}")
-    return sheet.page(columns, row_labels, title)
+    return sheet.page(columns, row_labels, " ".join(str(title).split()))
 
 
 def _sheet(x: Shown, levels: Levels, scale: int | None, most: int | None) -> Sheet:
@@ -388,6 +388,10 @@ def animate(
 
     Raises ``ValueError`` for no frames, and as ``show`` does.
     """
+    check_rate(fps, 0)
+    for option, value in (("columns", columns), ("scale", scale)):
+        if images is not None and value is not None:
+            raise ValueError(f"{option}: with images=… each has a row of what is read and written; leave it out")
     with bar("drawing", 1.0, "", progress) as report:
 
         def counted(found: Iterable[Any], total: int | None) -> Iterator[Any]:
@@ -399,7 +403,7 @@ def animate(
         steps = _steps(frames, levels)
         steps = counted(steps, len(steps) if isinstance(steps, Sized) else None)
         if images is not None:
-            pictures = _reconstruction(images, levels, list(steps))
+            pictures = [titled(picture, title) for picture in _reconstruction(images, levels, list(steps), most)]
         else:
             pictures = [show(each, levels, columns=columns, scale=scale, title=title, most=most) for each in steps]
     if not pictures:
@@ -424,11 +428,11 @@ def _steps(frames: Any, levels: Levels) -> Iterable[Any]:
     return frames
 
 
-def _reconstruction(images: ArrayLike, levels: Levels, frames: Sequence[Frame]) -> list[Picture]:
-    """What is read and written, a row per image."""
+def _reconstruction(images: ArrayLike, levels: Levels, frames: Sequence[Frame], most: int | None) -> list[Picture]:
+    """What is read and written, a row per image, of the first ``most``."""
     if not all(isinstance(frame, Frame) and "write_patch" in frame.info for frame in frames[1:]):
         raise ValueError("images: it goes with the Frames of rastrum.reconstruct; leave it out")
     x = _pictures(images, levels)
     target = x.pictures() if isinstance(x, Images) else x
-    limit = max((float(frame.info["write_patch"].mean(1).abs().max()) for frame in frames[1:]), default=1.0)
-    return [reconstruction_sheet(target, frame, limit) for frame in frames[1:]]
+    limit = stroke_limit(frames[1:]) if frames[1:] else 1.0
+    return [reconstruction_sheet(target[:most], frame if most is None else _first(frame, most), limit) for frame in frames[1:]]

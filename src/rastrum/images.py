@@ -20,11 +20,15 @@ from torch import Tensor
 from .notebook import png
 
 MAX_LEVELS = 65536
-# What gives whole images again; indexing and iterating do too.
+# What gives whole images again, of the same levels if they are of several; indexing and iterating do too.
 KEEPING: frozenset[Callable[..., Any]] = frozenset(
     {Tensor.clone, torch.clone, Tensor.detach, torch.detach, Tensor.contiguous, Tensor.pin_memory, Tensor.cpu, Tensor.cuda, Tensor.to,
-     Tensor.byte, Tensor.short, Tensor.int, Tensor.long, Tensor.flip, torch.flip}
+     Tensor.byte, Tensor.short, Tensor.int, Tensor.long, Tensor.flip, torch.flip, Tensor.roll, torch.roll,
+     Tensor.index_select, torch.index_select}
 )  # fmt: skip
+# The same along the first axis, of a list of images or into one.
+JOINING: frozenset[Callable[..., Any]] = frozenset({torch.cat, torch.concat, torch.concatenate})
+PARTING: frozenset[Callable[..., Any]] = frozenset({Tensor.split, torch.split, Tensor.chunk, torch.chunk})
 
 
 class Images(Tensor):
@@ -64,8 +68,16 @@ class Images(Tensor):
     ) -> Any:
         with torch._C.DisableTorchFunctionSubclass():
             out = func(*args, **(kwargs or {}))
-        if func in KEEPING and type(out) is Tensor and args and isinstance(first := args[0], Images):
+        if not args:
+            return out
+        first, along = args[0], (kwargs or {}).get("dim", args[-1] if len(args) > (1 if func in JOINING else 2) else 0)
+        if func in JOINING and along == 0 and all(isinstance(x, Images) for x in first):
+            same = len({(x.levels, x.video, x.dim() - x.video) for x in first}) == 1 and first[0].dim() > 3 + first[0].video
+            return first[0]._like(out, first[0].video) if same else out
+        if isinstance(first, Images) and func in KEEPING and type(out) is Tensor:
             return first._like(out, first.video)
+        if isinstance(first, Images) and func in PARTING and along == 0 and first.dim() > 3 + first.video:
+            return tuple(first._like(part, first.video) for part in out)
         return out
 
     @property

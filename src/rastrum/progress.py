@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from html import escape
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
@@ -171,15 +171,19 @@ class Report:
             fraction = min(1.0, max(0.0, done / self.total)) if self.total > 0 else 1.0
             self.last = fraction, self._speed(done, fraction, now - self.begin) if text is None else text
             if now >= self.due:
-                if self.display is None:
-                    self.display = self.open()
-                self._draw(self.display)
-                self.due = now + self.display.every
+                self._draw(self.open)
+                if self.display is not None:
+                    self.due = now + self.display.every
 
-    def _draw(self, display: Display) -> None:
-        if self.last is not None:
-            display.draw(self.what, *self.last)
-            self.last = None
+    def _draw(self, open: Callable[[], Display]) -> None:
+        """Draw what is due; a display that fails, as a pipe whose reader has gone, ends the bar and not the work."""
+        try:
+            self.display = self.display or open()
+            if self.last is not None:
+                self.display.draw(self.what, *self.last)
+                self.last = None
+        except (OSError, ValueError):
+            self.display = self.open = None
 
     def _speed(self, done: float, fraction: float, elapsed: float) -> str:
         if not done > 0 or not elapsed > 0:
@@ -192,11 +196,12 @@ class Report:
     def close(self) -> None:
         """Draw what is due, and end."""
         with self.lock:
+            if self.display is not None and self.open is not None:
+                self._draw(self.open)
             if self.display is not None:
-                self._draw(self.display)
-                self.display.close()
-                self.display = None
-            self.open = None
+                with suppress(OSError, ValueError):
+                    self.display.close()
+            self.display = self.open = None
 
 
 def clock(seconds: float) -> str:
@@ -215,8 +220,8 @@ def watched() -> Literal["notebook", "terminal"] | None:
     if find_shell is not None and getattr(find_shell(), "kernel", None) is not None:
         return "notebook"
     try:
-        return "terminal" if sys.stderr is not None and sys.stderr.isatty() else None
-    except ValueError:                                                    # closed
+        return "terminal" if sys.stderr.isatty() else None
+    except (AttributeError, ValueError, OSError):                         # not there, no stream but a logger's writer, or closed
         return None
 
 

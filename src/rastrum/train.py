@@ -1,4 +1,6 @@
-"""Training as a generator: ``for state in train(model, data, config): …`` yields after every step and prints nothing.
+"""Training. ``rastrum.train(model, data, minutes=2)`` runs to the end with a progress bar, and is explained in ``trained.py``.
+
+This is the loop, a generator: ``for state in rastrum.train.train(model, data, config): …`` yields after every step and prints nothing.
 
 Called, this module is a run in one go, with names for model and data and a progress bar: ``rastrum.train(model, data)`` (``trained.py``).
 
@@ -139,6 +141,8 @@ def train(
     """
     run = config.run
     check_config(config)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ValueError("train: the model has no parameter with requires_grad, so there is nothing to train")
     for dataset in (data, held_out):
         if dataset is not None:
             check_data(model, dataset)

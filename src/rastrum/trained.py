@@ -123,6 +123,7 @@ def train(
     options: DataOptions | None = None,
     folder: str | Path | None = None,
     seed: int | None = None,
+    device: str | None = None,
     progress: Progress = None,
 ) -> Trained:
     """Train a model to the end of its budget. Ctrl-C, or interrupting a notebook's cell, lets the step finish and keeps what is learned.
@@ -133,7 +134,8 @@ def train(
     config: optimiser and budget; None (default) for those of the recipe, else usual ones, which no run was tuned by.
     held_out: images that are scored ten times on the way: a Dataset, levels, or a split of ``data`` by its name. None (default): what is
         held out of a data set that is given by name, else nothing. False for nothing.
-    minutes, steps: the budget, in place of that of ``config``; by default ten minutes, or the recipe's.
+    minutes, steps: the budget, in place of that of ``config``; by default ten minutes, or the recipe's. With both, the run ends when
+        the first is used up.
     preset: of a model that is given by its name: "tiny", "small", "paper" or another that it has; None (default) = "small".
     conditional: whether a model that is given by its name is conditioned on what the data know of each image; None (default): as the recipe
         says, else not.
@@ -141,6 +143,7 @@ def train(
     options: preprocessing of data that are given by name; None (default) for none, or the recipe's.
     folder: a new or empty folder for checkpoints, metrics and the model; None (default) for none.
     seed: of the parameters, the order of the images and all noise; None (default): that of ``config``.
+    device: where to train: cpu, cuda, cuda:1, mps, or auto; None (default): as ``config`` says, else cpu.
     progress: a bar; None (default): in a terminal or a notebook after two seconds, True: at once, False: never; or a function that is
         called with the fraction done.
 
@@ -148,6 +151,11 @@ def train(
     Raises ``ValueError``, before the first step, for an unknown name, data that do not fit, and settings out of range; later for a loss
     that diverges.
     """
+    if not (config is None or isinstance(config, TrainConfig)):
+        raise ValueError(f"config: expected a TrainConfig, got {type(config).__name__}")
+    for option, value, kind in (("minutes", minutes, (int, float)), ("steps", steps, int), ("seed", seed, int)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, kind)):
+            raise ValueError(f"{option}: expected a {'whole ' if kind is int else ''}number, got {value!r}")
     recipe = _recipe(model)
     chosen, data_config = _data(recipe, model, data, levels, options)
     watched = _held_out(chosen, data_config, held_out)
@@ -163,15 +171,17 @@ def train(
     run = (config or settled).run
     given = {"steps": steps, "minutes": minutes}
     if any(value is not None for value in given.values()):
-        run = replace(run, **{name: given.get(name) for name in BUDGETS})
-    elif config is not None and all(getattr(run, name) is None for name in BUDGETS):
+        run = replace(run, **{budget: given.get(budget) for budget in BUDGETS})
+    elif config is not None and all(getattr(run, budget) is None for budget in BUDGETS):
         run = replace(run, minutes=settled.run.minutes, steps=settled.run.steps, cpu_minutes=settled.run.cpu_minutes)
     run = replace(run, folder=run.folder if folder is None else str(folder), seed=run.seed if seed is None else seed)
+    run = run if device is None else replace(run, device=device)
     settled = replace(settled, optim=(config or settled).optim, run=run)
     settings = TrainConfig(optim=settled.optim, run=run)
     loop.check_config(settings)
-    if conditional is not None and isinstance(model, Model):
-        raise ValueError("conditional: a Model says itself whether it is conditional; leave it out")
+    for option, value in (("conditional", conditional), ("preset", preset)):
+        if value is not None and isinstance(model, Model):
+            raise ValueError(f"{option}: a Model is what it is already; leave it out, or give the name of a model, which is then built")
     if conditional is not None:
         settled = replace(settled, conditional=conditional)
     network = build_model(settled, chosen) if isinstance(model, str) else model
@@ -224,15 +234,19 @@ def _data(
 
 def _levels(x: ArrayLike, spec: ImageSpec | None, levels: int | None, split: str) -> Dataset:
     """Levels of a user's own as a data set."""
+    if isinstance(x, list | tuple) and x:
+        raise ValueError("data: expected one array of all images, got a list of them; give np.stack(images), or torch.cat of batches")
     if not isinstance(x, Tensor | np.ndarray):
         raise ValueError(f"data: expected a Dataset, a name, a path, or levels as an array, got {type(x).__name__}")
     if spec is None or levels is not None:
-        number = levels if levels is not None else x.levels if isinstance(x, Images) else None
+        number = levels if levels is not None else x.levels if isinstance(x, Images) else 2 if x.dtype in (bool, torch.bool) else None
         if number is None:
             raise ValueError("levels: how many levels have these images? Give levels=2 for black and white, 256 for 8 bits")
         if x.ndim not in (4, 5):
             raise ValueError(f"data: expected levels (N, C, H, W), or (N, T, C, H, W) of videos, got shape {tuple(x.shape)}")
         *frames, channels, height, width = x.shape[1:]
+        if channels not in (1, 3) and width in (1, 3):
+            raise ValueError(f"data: images of {channels} channels and {width} columns? Channels come first: give np.moveaxis(x, -1, -3)")
         spec = ImageSpec(channels, height, width, number, frames[0] if frames else 1)
     values = torch.as_tensor(x)
     if not len(values):
@@ -261,7 +275,7 @@ def _run(
     evaluations: list[tuple[int, Evaluation]] = []
     states: list[TrainState] = []
     state, stride = None, 1
-    with bar("training", 1.0, "", progress) as report:
+    with torch.enable_grad(), bar("training", 1.0, "", progress) as report:
         for state in loop.train(model, data, config, held_out, origin):
             report(state.fraction, text=f"step {state.step:,}  {state.text}")
             states.append(state)

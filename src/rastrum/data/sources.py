@@ -243,7 +243,8 @@ def _path(path: Path, split: str) -> Source:
     if path.is_file():
         return Source([(str(path), lambda: open_image(path))], 1, None, 0, names=(printed(path.name),))
     if not path.is_dir():
-        raise ValueError(f"data: there is no folder {str(path)!r}")
+        remedy = "; download it first" if re.match(r"https?:/", str(path)) else ""
+        raise ValueError(f"data: there is no {'file' if path.suffix else 'folder'} {str(path)!r}{remedy}")
     folder = read_folder(path, split)
     opened = ((str(file), lambda file=file: open_image(file)) for file in folder.files)
     labels = None if folder.labels is None else torch.tensor(folder.labels)

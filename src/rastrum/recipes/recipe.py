@@ -216,7 +216,8 @@ def build_model(recipe: Recipe, data: Dataset) -> Model:
     from ..models import MODELS
 
     if recipe.conditional and data.condition_spec is None:
-        raise ValueError(f"data: {data.name} {data.split} has no class, vector or map to condition the model on; set --no-conditional")
+        remedy = "set conditional=False (--no-conditional)"
+        raise ValueError(f"data: {data.name} {data.split} has no class, vector or map to condition the model on; {remedy}")
     condition = data.condition_spec if recipe.conditional else None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.run.seed)
