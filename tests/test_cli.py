@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -315,12 +316,29 @@ def test_broken_files_are_one_line(run_folder: Path, tmp_path: Path, capsys: pyt
     assert "holds a run already" in capsys.readouterr().err
 
 
-def test_io_errors_are_1(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_io_errors_are_1(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those while writing; what can be seen before is refused before anything is drawn."""
     folder = tmp_path / "x.png"
     folder.mkdir()                                                        # a folder stands where the picture should go
-    code, err = complaint(capsys, "sample", run_folder, "--count", "1", "--out", folder)
+    with monkeypatch.context() as patch:
+        patch.setattr("rastrum.sample", None)
+        patch.setattr("rastrum.generate", None)
+        patch.setattr(os, "access", lambda path, mode: Path(path).name != "locked")
+        (tmp_path / "locked").mkdir()
+        locked = tmp_path / "locked" / "x.png"
+        for command in (["sample", run_folder, "--out", folder], ["sample", run_folder, "--out", locked],
+                        ["demo", "--folder", locked.parent],
+                        ["figures", run_folder, "--data", "digits", "--out", locked.parent / "new"]):  # fmt: skip
+            code, err = complaint(capsys, *command)
+            assert code == 2 and str(tmp_path) in err, command
+
+    def full(*args: object) -> None:
+        raise OSError(28, "No space left on device", str(tmp_path / "y.png"))
+
+    monkeypatch.setattr("os.replace", full)
+    code, err = complaint(capsys, "sample", run_folder, "--count", "1", "--out", tmp_path / "y.png")
     assert code == 1 and str(tmp_path) in err
-    assert list(tmp_path.iterdir()) == [folder]
+    assert {path.name for path in tmp_path.iterdir()} == {"x.png", "locked"}
 
 
 def test_a_fresh_process_complains_in_one_line() -> None:

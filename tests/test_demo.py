@@ -87,10 +87,12 @@ def test_the_page_is_self_contained(run):
     assert all(link.startswith("data:image/") for link in drawn)
     assert page.tags.count("img") == len([name for name in FILES if name.endswith((".png", ".gif"))])
     assert text.count('class="rastrum-player"') == len(films)
-    assert len(page.frames) == sum(report.film((folder / name).read_bytes())[0].__len__() for name in films)
+    assert len(page.frames) == sum(len(report.film((folder / name).read_bytes())[0]) for name in films)
     assert text.count('class="chart"') == 3 and len(page.names) == len({*page.names})
     for chart in re.findall(r'<svg class="chart".*?</svg>', text, re.DOTALL):
-        assert "currentColor" in chart and "#ffffff" not in chart and "#000000" not in chart
+        assert "currentColor" in chart
+        parts = {colour: [int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in re.findall(r"#[0-9a-f]{6}", chart)}
+        assert not {colour for colour, rgb in parts.items() if max(rgb) - min(rgb) < 24}, "greys that do not follow dark mode"
     assert "@import" not in text and not re.search(r"url\((?!#)|https?://", text)
     assert "prefers-color-scheme: dark" in text and "@media print" in text
     for score in result["scores"]:
@@ -147,6 +149,14 @@ def test_completions_keep_the_upper_half(run):
     for k in range(6):
         left = picture.shape[1] - (k + 1) * (8 * SCALE + GAP)               # from the right
         assert abs(picture[TOP : TOP + 4 * SCALE, left : left + 8 * SCALE] - np.rint(digit * 255 / 16)[..., None]).max() == 0
+
+
+def test_a_film_runs_as_its_animation_does():
+    """Equal frames in a row are one in a GIF: the player shows them as often, as fast, and the last as long."""
+    black, white = (Image.new("RGB", (4, 4), colour) for colour in ("black", "white"))
+    frames, fps, hold = report.film(encode_animation([black, black, white, black], 8, 3))
+    assert [frame.getpixel((0, 0)) for frame in frames] == [(0,) * 3, (0,) * 3, (255,) * 3, (0,) * 3]
+    assert fps == pytest.approx(8, rel=0.05) and hold == 3
 
 
 def test_text_is_escaped_and_wraps():

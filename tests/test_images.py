@@ -61,7 +61,7 @@ def test_what_selects_or_moves_images_keeps_them(select: Any) -> None:
     "compute",
     [
         lambda x: x + 1, lambda x: 1 - x.int() / 2, lambda x: x == 3, lambda x: x.float(), lambda x: x.sum(), lambda x: x.amax((1, 2, 3)),
-        lambda x: x.flatten(1), lambda x: x.reshape(-1), lambda x: x.permute(0, 2, 3, 1), lambda x: torch.cat([x, x]),
+        lambda x: x.flatten(1), lambda x: x.reshape(-1), lambda x: x.permute(0, 2, 3, 1), lambda x: torch.cat([x, x.float()]),
         lambda x: torch.stack([x, x]), lambda x: torch.where(x > 3, x, 0), lambda x: x[:, 0], lambda x: x[0, 0], lambda x: x[..., 0],
         lambda x: x[:, :, 1], lambda x: x[x > 3], lambda x: x[:, [0, 1]], lambda x: x[0, 1, 2, 3], lambda x: x.half(),
         lambda x: x.to(torch.float64), lambda x: x.bool(), lambda x: torch.nn.functional.one_hot(x.long(), 17),

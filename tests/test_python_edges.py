@@ -55,14 +55,17 @@ def test_what_is_meant_is_trained() -> None:
     with pytest.raises(ValueError, match="no parameter with requires_grad"):
         rastrum.train(model.requires_grad_(False), LEVELS, steps=1)
 
+A, B = Images(LEVELS, 4), Images(LEVELS[:2], 4)
+MIXED: list[tuple[list[Any], int]] = [([A, torch.from_numpy(LEVELS)], 0), ([A, Images(LEVELS, 5)], 0), ([A, A], 2), ([A, A], 1)]
+
 
 def test_levels_survive_putting_together_and_taking_apart() -> None:
     """Batches that are joined, split or shuffled are still images; of different levels, or along another axis, they are numbers."""
-    a, b = Images(LEVELS, 4), Images(LEVELS[:2], 4)
+    a, b = A, B
     for joined in (torch.cat([a, b]), torch.cat((a, b), dim=0), torch.roll(a, 1, 0), a.index_select(0, torch.tensor([1, 0])), *a.split(2)):
         assert isinstance(joined, Images) and joined.levels == 4
     assert torch.cat([a, b]).tolist() == [*a.tolist(), *b.tolist()] and len(torch.chunk(a, 3)) == 3
-    for parts, along in (([a, b.as_subclass(torch.Tensor)], 0), ([a, Images(LEVELS, 5)], 0), ([a, a], 2), ([a, a], 1)):
+    for parts, along in MIXED:
         assert not isinstance(torch.cat(parts, along), Images) and not isinstance(torch.cat(parts, dim=along), Images)
     for plain in (torch.stack([a, a]),):
         assert not isinstance(plain, Images)

@@ -196,10 +196,10 @@ def check(model: RasterModel, seed: int = 0, values: int | None = None, *, progr
 
 
 class _Subject:
-    """A float64 copy of a model that computes conditionals with the same random numbers every time."""
+    """A float64 copy of a model that computes conditionals with the same random numbers every time, of all decisions or ``only`` one."""
 
-    def __init__(self, model: RasterModel, seed: int) -> None:
-        self.spec, self.seed = model.spec, seed
+    def __init__(self, model: RasterModel, seed: int, only: int | None = None) -> None:
+        self.spec, self.seed, self.only = model.spec, seed, only
         self.report: Callable[..., object] = lambda done: None
         self.stage, self.width, self.changed = 0.0, 0.0, 0
         self.generator = torch.Generator().manual_seed(seed)
@@ -228,7 +228,8 @@ class _Subject:
     @property
     def chunk(self) -> int:
         """Images per batch."""
-        return max(4, min(64, 2**13 // self.spec.size, CELLS // (self.spec.size * self.compared)))
+        cells = self.compared * (self.spec.size if self.only is None else 1)
+        return max(4, min(64, 2**13 // self.spec.size, CELLS // cells))
 
     def begin(self, stage: float, width: float) -> None:
         """A stage of the check begins, for its progress."""
@@ -279,8 +280,12 @@ class _Subject:
         return self.model.distribution(x.to(device), None if condition is None else condition.to(device))
 
     def conditionals(self, x: Tensor, condition: Tensor | None, seed: int | None = None) -> Tensor:
-        """Nats of every level (or of the probes) of every decision: (B, D, L)."""
-        return self.nats(self.distribution(x, condition, seed), x.shape).flatten(1, -2)
+        """Nats of every level (or of the probes) of every decision: (B, D, L); of the one in ``only``: (B, 1, L)."""
+        distribution = self.distribution(x, condition, seed)
+        if self.only is None:
+            return self.nats(distribution, x.shape).flatten(1, -2)
+        at = torch.unravel_index(torch.tensor(self.only), x.shape[1:])
+        return self.nats(distribution[(slice(None), *map(int, at))], x.shape[:1])[:, None]
 
     def nats(self, distribution: Distribution, shape: Sequence[int]) -> Tensor:
         """Log-probability of every level, or of the probes: (*shape, L). Sets the tolerance by the type that the model computes in."""
@@ -536,12 +541,10 @@ def _context(subject: _Subject, values: Tensor, change: Tensor) -> tuple[Line, T
     return Line("context", True, f"every promised value is seen and no other: {good} pairs{tested}"), seen.t(), promised
 
 
-def _look_again(
-    subject: _Subject, values: Tensor, seen: Tensor, promised: Tensor, rounding: Tensor, decisions: slice | list[int] = slice(None)
-) -> Tensor:
+def _look_again(subject: _Subject, values: Tensor, seen: Tensor, promised: Tensor, rounding: Tensor) -> Tensor:
     """Tries other images, then stronger parameters, for what is promised and was not seen: a unit may be inactive, a path weak.
 
-    seen, promised: (N, E) for ``decisions``, E of them. Returns seen.
+    seen, promised: (N, D), or (N, 1) for one decision. Returns seen.
     """
     original, seen = subject.model, seen.clone()
     rounds = max(6, min(24, 4 * SMALL // subject.spec.size))
@@ -551,10 +554,21 @@ def _look_again(
             break
         if i >= rounds:
             subject.wake(original, (0.5, 1.0, 2.0)[i % 3])
-        change = _one_value(subject, values[missing], far=i % 2 == 0)[:, decisions]
+        if subject.only is not None and not _matters(subject, values[missing]):
+            continue
+        change = _one_value(subject, values[missing], far=i % 2 == 0)
         seen[missing] |= promised[missing] & (change > 10 * rounding) & change.isfinite()
     subject.use(original)
     return seen
+
+
+def _matters(subject: _Subject, values: Tensor) -> bool:
+    """Whether the conditionals change where all these values change at once; if not, there is no need to change them one by one."""
+    x, condition = subject.images(2), subject.conditions(2)
+    base, changing = subject.conditionals(x, condition), torch.zeros(subject.spec.size, dtype=torch.bool)
+    changing[values] = True
+    changed = [torch.where(changing.view(subject.spec.shape), subject.another(x, far), x) for far in (True, False)]
+    return max(float(subject.change(base, y, condition).max()) for y in changed) > subject.tolerance
 
 
 def context_of(model: RasterModel, index: int) -> tuple[Tensor, Tensor]:
@@ -570,20 +584,16 @@ def context_of(model: RasterModel, index: int) -> tuple[Tensor, Tensor]:
     if not 0 <= index < spec.size:
         raise ValueError(f"index: expected a flat index in 0 … {spec.size - 1}, got {index}")
     with _own_random_state(model), torch.no_grad():
-        subject = _Subject(model, seed=0)
+        subject = _Subject(model, seed=0, only=index)                     # of all decisions of a large image there would be gigabytes
         promised = None if spec.size > MAX_PROMISED else subject.model.context()
         allowed = subject.rank < subject.rank[index] if promised is None else promised[index].cpu()
         seen = torch.zeros(spec.size, dtype=torch.bool)
         inside, outside = allowed.nonzero()[:, 0], (~allowed).nonzero()[:, 0]
         if len(inside):
-            change = _one_value(subject, inside, far=True)[:, [index]]
-            seen[inside] = _look_again(subject, inside, change > 0, change >= 0, change.new_zeros(()), [index])[:, 0]
-        x, condition = subject.images(2), subject.conditions(2)
-        base = subject.conditionals(x, condition)
-        changed = [torch.where(allowed.view(spec.shape), x, subject.another(x, far)) for far in (True, False)]
-        # the others are changed all at once, and one by one only if that matters
-        if max(float(subject.change(base, y, condition)[:, index].max()) for y in changed) > subject.tolerance:
-            seen[outside] = _one_value(subject, outside, far=False)[:, index] > subject.tolerance
+            change = _one_value(subject, inside, far=True)
+            seen[inside] = _look_again(subject, inside, change > 0, change >= 0, change.new_zeros(()))[:, 0]
+        if _matters(subject, outside):
+            seen[outside] = _one_value(subject, outside, far=False)[:, 0] > subject.tolerance
     return seen.view(spec.shape), allowed.view(spec.shape)
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from tyro.conf import arg
 
 from ..recipes.recipe import Recipe, duration
-from .show import Json, answer
+from .show import Json, answer, check_folder_out
 
 
 def models(json: Json = False) -> None:
@@ -148,5 +148,6 @@ def demo(
     """Train a class-conditional Gated PixelCNN and a DRAW on the embedded digits (about 3 minutes on two CPU cores) and draw with them."""
     from ..demo.run import run_demo
 
+    check_folder_out("--folder", folder)
     result = run_demo(folder, minutes, seed)
     answer({"folder": str(folder), **result}, json, f"open {folder / 'report.html'}")

@@ -235,7 +235,8 @@ def complete(
     share = float(mask.expand(1, *network.spec.shape).float().mean())
     result = {"model": model, **loaded.facts, "count": len(x), "num_samples": num_samples, "known": share, "seed": seed}
     result |= {**paths(out, trace), "particles": particles}
-    title = f"{len(x)} images ({loaded.text}), {num_samples} completions of each, {share:.0%} known"
+    each = f"{num_samples} completion{'s' * (num_samples > 1)}{' of each' * (len(x) > 1)}"
+    title = f"{images_of(x)} ({loaded.text}), {each}, {share:.0%} known"
     if log_weights is not None:
         sizes, evidence = (measure(log_weights) for measure in (effective_size, log_evidence))
         result |= {"effective_size": sizes.tolist(), "log_evidence": evidence.tolist()}
@@ -381,11 +382,17 @@ def reconstruct(
     kl = sum(float(frame.info["kl"].mean()) for frame in frames if "kl" in frame.info)
     result = {"model": model, **loaded.facts, "count": len(x), "strokes": len(frames) - 1, "squared_error": error, "kl_nats": kl}
     result |= paths(out, trace)
-    title = f"{len(x)} images ({loaded.text}) in {len(frames) - 1} strokes: squared error {error:.4f} per value, KL {kl:.1f} nats per image"
+    scores = f"squared error {error:.4f} per value, KL {kl:.1f} nats per image"
+    title = f"{images_of(x)} ({loaded.text}) in {len(frames) - 1} strokes: {scores}"
     answer(result, json, *written(title, out, trace))
 
 
 # ── shared ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def images_of(x: Tensor) -> str:
+    """How many images ``x`` holds, in words."""
+    return f"{len(x)} image{'s' * (len(x) != 1)}"
 
 
 def draw(frames: Iterator[Frame], count: int, keep: bool) -> list[Frame]:

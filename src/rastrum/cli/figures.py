@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from .output import AS_USUAL, Look, named
-from .show import NO_CONDITION, ConditionFlags, Conditions, Device, Json, answer, condition_for, load_model, progress
+from .show import NO_CONDITION, ConditionFlags, Conditions, Device, Json, answer, check_folder_out, condition_for, load_model, progress
 from .source import Binarise, Count, Data, Images, SkipBroken, Split, load_images
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def figures(
     rate is the KL of the latents, the PSNR that of images redrawn from them.
     """
     from ..files import write_files
-    from ..pictures.figures import beta_of, by_beta, draw_comparison, draw_over_time, large
+    from ..pictures.figures import beta_of, by_beta, check_spec, draw_comparison, draw_over_time, large
     from ..pictures.films import require_encoder
     from ..pictures.sheets import image_scale
     from ..strokes import CanvasModel
@@ -56,8 +56,7 @@ def figures(
     require_encoder(f".{animation}")
     if not models:
         raise ValueError("figures: which models? Give folders of saved models, rastrum/NAME or hf://OWNER/NAME")
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"--out: {str(out)!r} is a file, not a folder; choose another name")
+    check_folder_out("--out", out)
     names = short_names(models)
     networks = {name: load_model(model, device) for name, model in zip(names, models, strict=True)}
     sizes = {name: "x".join(map(str, network.spec.shape)) for name, network in networks.items()}
@@ -65,6 +64,7 @@ def figures(
         listed = ", ".join(f"{name} {size}" for name, size in sizes.items())
         raise ValueError(f"figures: models are compared on images of one size, these have {listed}; give them one at a time")
     for network in networks.values():
+        check_spec(network.spec)
         page.check(64, network.spec.height, network.spec.width)
     found, measures, imagined, loaded = {}, {}, {}, {}
     for name, model in zip(names, models, strict=True):

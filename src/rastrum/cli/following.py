@@ -221,7 +221,7 @@ def scalars(folder: Path | None) -> Iterator[Any]:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        raise ImportError("--tensorboard needs the extra train: pip install 'rastrum[train]'") from None
+        raise ImportError("--tensorboard needs the extra train: pip install tensorboard") from None
 
     writer: SummaryWriter | None = None                                   # a run finds its folder empty, so it is made after the first step
 

@@ -13,7 +13,7 @@ from tyro.conf import arg
 
 from .likelihood import Ensemble, Trajectories, conditioned
 from .output import AS_USUAL, Look, check_look
-from .show import NO_CONDITION, Conditions, Device, Json, ModelName, answer, check_writable, conditions_in, load_model, origin_of, progress
+from .show import NO_CONDITION, Conditions, Device, Json, ModelName, answer, check_suffix, conditions_in, load_model, origin_of, progress
 from .source import Binarise, Data, Images, SkipBroken, Split, load_images
 from .surprise import ON_A_SHEET, check_folder, is_folder, picture_names, save_each, save_sheet
 
@@ -91,8 +91,8 @@ def score(
         raise ValueError(f"--surprise: {model} has a bound for whole images only; a surprise map needs a raster model")
     if surprise is not None and ensemble:
         raise ValueError("--surprise: an ensemble scores whole images only; leave out one of --surprise and --ensemble")
-    check_writable("--csv", table, ".csv")
-    check_writable("--save-detector", save_detector, ".json")
+    check_suffix("--csv", table, ".csv")
+    check_suffix("--save-detector", save_detector, ".json")
     if reference_count < 2:
         raise ValueError(f"--reference-count: a mean and a deviation need at least 2 images, got {reference_count}")
     if reference is not None and detector is not None:

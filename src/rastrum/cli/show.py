@@ -252,13 +252,13 @@ def saved_conditions(flag: str, path: Path, shape: tuple[int, ...]) -> Tensor:
 
 
 def check_suffix(flag: str, path: Path | None, *suffixes: str) -> None:
-    """Check the name of a file before any work.
+    """Check before any work that a file can be written.
 
     flag: that named the file, for messages.
     path: of the file; None where there is none.
     suffixes: that it may have, such as ".png".
 
-    Raises ``ValueError`` for another suffix, and for a folder that is not there.
+    Raises ``ValueError`` for another suffix, for a folder or a device, and where its folder is not there or cannot be written to.
     """
     if path is None:
         return
@@ -266,19 +266,21 @@ def check_suffix(flag: str, path: Path | None, *suffixes: str) -> None:
         raise ValueError(f"{flag}: expected a name that ends in {' or '.join(suffixes)}, got {str(path)!r}")
     if not path.parent.is_dir():
         raise ValueError(f"{flag}: there is no folder {str(path.parent)!r}")
-
-
-def check_writable(flag: str, path: Path | None, suffix: str) -> None:
-    """Check before any work that a file can be written.
-
-    flag: that named the file, for messages.
-    path: of the file; None where there is none.
-    suffix: that it must have, such as ".csv".
-
-    Raises ``ValueError`` for another suffix, for a folder, and where the folder is not there or may not be written to.
-    """
-    check_suffix(flag, path, suffix)
-    if path is not None and path.exists() and not path.is_file():
+    if path.exists() and not path.is_file():
         raise ValueError(f"{flag}: {str(path)!r} is not a regular file; choose another name")
-    if path is not None and not os.access(path.parent, os.W_OK):
-        raise ValueError(f"{flag}: the folder {str(path.parent)!r} cannot be written to")
+    check_folder_out(flag, path.parent)
+
+
+def check_folder_out(flag: str, folder: Path) -> None:
+    """Check before any work that files can be written to a folder, which need not be there yet.
+
+    flag: that named it, for messages.
+    folder: its path.
+
+    Raises ``ValueError`` where they cannot.
+    """
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise ValueError(f"{flag}: {str(there)!r} is a file, not a folder; choose another name")
+    if not os.access(there, os.W_OK):
+        raise ValueError(f"{flag}: the folder {str(there)!r} cannot be written to")

@@ -300,7 +300,7 @@ def hub(repository: str, config: str | None, column: str | None, split: str) -> 
     try:
         import datasets
     except ImportError:
-        raise ImportError(f"data: {repository} needs the extra data: pip install 'rastrum[data]'") from None
+        raise ImportError(f"data: {repository} needs the extra data: pip install datasets") from None
     local = mirrored(repository)
     quiet = datasets.are_progress_bars_disabled()
     if local is not None:

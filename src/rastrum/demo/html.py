@@ -43,22 +43,28 @@ class Picture:
 
     def _shown(self) -> str:
         if self.data.startswith(b"GIF8"):
-            return player(*film(self.data), self.title)
+            frames, fps, hold = film(self.data)
+            return player(frames, fps, self.title, hold)
         if b"<svg" in self.data[:1000]:
             return chart(self.data.decode(), self.title)
         return f'<img src="data:image/png;base64,{b64encode(self.data).decode()}" alt="{escape(self.title)}">'
 
 
-def film(animation: bytes) -> tuple[list[Image.Image], float]:
-    """The frames of an ``animation``, bytes of a GIF, and how many of them are shown in a second."""
+def film(animation: bytes) -> tuple[list[Image.Image], float, float]:
+    """The frames of an animation, how many of them are shown in a second, and how many seconds the last one stays.
+
+    animation: bytes of a GIF, in which equal frames in a row are one that stays longer.
+    """
     with Image.open(io.BytesIO(animation)) as opened:
-        frames = [frame.convert("RGB") for frame in ImageSequence.Iterator(opened)]
-        opened.seek(0)
-        return frames, 1000 / opened.info.get("duration", 100)
+        found = [(frame.convert("RGB"), frame.info["duration"]) for frame in ImageSequence.Iterator(opened)]
+    step = min(duration for _, duration in found)
+    frames = [frame for frame, duration in found[:-1] for _ in range(round(duration / step))]
+    return [*frames, found[-1][0]], 1000 / step, found[-1][1] / 1000
 
 
 # Colours of a chart, and what stands for them on the page, which may be light or dark.
-CHART_COLOURS = {"#ffffff": "none", "#000000": "currentColor", "#0062aa": "var(--mark)", "#868e96": "var(--soft)", "#b0b0b0": "var(--line)"}
+CHART_COLOURS = {"#ffffff": "none", "#000000": "currentColor", "#0062aa": "var(--mark)", "#868e96": "var(--soft)", "#495057": "var(--soft)",
+                 "#b0b0b0": "var(--line)"}  # fmt: skip
 
 
 def chart(svg: str, title: str) -> str:

@@ -92,7 +92,7 @@ def write_page(
         Section("Read on", PAPERS),
     ]
     footer = [
-        f"""Made by "rastrum demo": Rastrum {__version__}, torch {torch.__version__}, {torch.get_num_threads()} threads on
+        f"""Made by "rastrum demo": Rastrum {__version__}, torch {torch.__version__}, {_threads()} on
         {platform.machine()}, seed {seed}, {seconds:.0f} seconds in all.""",
         NOTICES["digits"],
     ]
@@ -118,8 +118,8 @@ def _bundled(files: Mapping[str, bytes]) -> list[str | Picture]:
         Picture(
             files["bundled-copies.gif"],
             "Stroke by stroke",
-            """DRAW redraws the ten digits from above, which it never saw: it looks at each, and writes on an empty canvas through the green
-            window, 16 times. The canvas shows the probability of white.""",
+            """DRAW redraws the ten digits from above, which it never saw: it begins with a grey canvas, the same for all, looks at each
+            digit, and writes through the green window, 16 times. The canvas shows the probability of white.""",
         ),
         Picture(
             files["bundled-strokes.png"],
@@ -235,6 +235,11 @@ def _scores(
             [[NAMES[name], f"{t.parameters:,}", f"{t.steps:,}", f"{t.seconds:.0f}"] for name, t in trained.items()],
         ),
     ]
+
+
+def _threads() -> str:
+    count = torch.get_num_threads()
+    return f"{count} thread{'s' * (count > 1)}"
 
 
 PAPERS = [

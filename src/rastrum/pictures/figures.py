@@ -493,7 +493,7 @@ def over_time(models: Mapping[str, CanvasModel], imagined: Mapping[str, Tensor |
 def draw_over_time(models: Mapping[str, CanvasModel], imagined: Mapping[str, Tensor | None] | None = None, seed: int = 0) -> Draw:
     """Images while they are drawn from the prior, with the windows they are written through: ``OVER_TIME`` rows per model.
 
-    A column per stroke, at most ``COLUMNS`` + 1, evenly spaced from the empty canvas to the last stroke.
+    A column per stroke, at most ``COLUMNS`` + 1, evenly spaced from the first canvas to the last stroke.
 
     models: canvas models by name.
     imagined: conditions of the images, by name; None (default) for none.

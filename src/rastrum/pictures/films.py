@@ -70,7 +70,7 @@ def require_encoder(ending: str) -> None:
     try:
         import av
     except ImportError:
-        raise ImportError("an .mp4 needs the package av, which is not installed: pip install 'rastrum[video]'; or write a .webp") from None
+        raise ImportError("an .mp4 needs the package av, which is not installed: pip install av; or write a .webp") from None
     if "libx264" not in av.codecs_available:
         raise ImportError("this build of the package av has no H.264 encoder; pip install --force-reinstall av, or write a .webp")
 

@@ -58,7 +58,7 @@ for (const player of document.querySelectorAll(".rastrum-player:not([data-ready]
   next.onclick = () => { pause(); show(at + 1); };
   play.onclick = () => timer === null ? start() : pause();
   slider.oninput = () => { pause(); show(+slider.value); };
-  addEventListener("beforeprint", () => { pause(); show(last); });
+  addEventListener("beforeprint", () => { if (player.isConnected) { pause(); show(last); } });
   player.dataset.ready = ""; slider.max = last; show(last); state(false);
   if (last > 0 && !matchMedia("(prefers-reduced-motion: reduce)").matches) start();
 }
