@@ -113,6 +113,7 @@ def described(name: str, split: str, options: DataOptions | None) -> str:
     name, split: of the data set.
     options: the preprocessing; None = unknown.
     """
+    name = name.removeprefix("folder:")
     if options is None:
         return f"{name} {split}, levels as saved"
     return f"{name} {split}, {str(options) or 'no preprocessing'}"
