@@ -27,7 +27,7 @@ LONGEST, FASTEST = 20, 30      # seconds that an animation of many frames takes,
 Out: TypeAlias = Annotated[Path | None, arg(metavar="X.png", help="write the picture here: .png, .webp, .svg or .pdf")]
 ImagesOut: TypeAlias = Annotated[
     str | None, arg(metavar="X.png", help="write the picture here: .png, .webp, .svg or .pdf; or the images themselves: levels as an array "
-                                          "X.npy, or FOLDER/, a PNG of each at its own size, which of still images --images FOLDER reads again")
+                                          "X.npy, or FOLDER/, a PNG of each at its own size, which --images reads again")
 ]  # fmt: skip
 Trace: TypeAlias = Annotated[Path | None, arg(metavar="X.gif", help="write an animation of the walk here: .gif, .webp or .mp4")]
 EveryFlag: TypeAlias = Annotated[
