@@ -61,6 +61,7 @@ COMMANDS = [
     "check pixelcnn --height 2 --width 2 --out {0}/d.png",
     "train pixelcnn --data digits --data.limit 4 --preset tiny --run.steps 1 --run.workers 2 --run.folder {0}/run",
     "train --resume {0}/run --steps 1",
+    "demo --minutes 0.001 --folder {0}/demo",
 ]
 
 

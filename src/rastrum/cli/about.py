@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from tyro.conf import arg
 
 from ..recipes.recipe import Recipe, duration
-from .show import Json, answer, check_folder_out
+from .show import Device, Json, answer, check_folder_out
 
 
 def models(json: Json = False) -> None:
@@ -143,11 +143,12 @@ def demo(
     folder: Annotated[Path, arg(help="where pictures and report.html go")] = Path("demo"),
     minutes: Annotated[float, arg(help="of training, all models together")] = 2.0,
     seed: Annotated[int, arg(help="of the parameters and the samples")] = 0,
+    device: Device = "cpu",
     json: Json = False,
 ) -> None:
     """Train a class-conditional Gated PixelCNN and a DRAW on the embedded digits (about 3 minutes on two CPU cores) and draw with them."""
     from ..demo.run import run_demo
 
     check_folder_out("--folder", folder)
-    result = run_demo(folder, minutes, seed)
+    result = run_demo(folder, minutes, seed, device=device)
     answer({"folder": str(folder), **result}, json, f"open {folder / 'report.html'}")

@@ -44,13 +44,16 @@ BATCH = 60                                           # images scored at once
 TRAJECTORIES = 16                                    # of an importance-weighted bound
 
 
-def run_demo(folder: str | Path = "demo", minutes: float = 2.0, seed: int = 0, quick: bool = False) -> dict[str, Any]:
+def run_demo(
+    folder: str | Path = "demo", minutes: float = 2.0, seed: int = 0, quick: bool = False, device: str = "cpu"
+) -> dict[str, Any]:
     """Trains, scores and draws, and writes pictures and ``report.html``.
 
     folder: where they go.
     minutes: of training, for all models together; everything else takes about half a minute on two cores.
     seed: of the models and their samples; how far training gets in its time also depends on the machine.
     quick: models of a few thousand parameters.
+    device: where they are trained, the CPU by default; scores and pictures are always made on the CPU.
 
     Returns scores, times and the names of the files. Raises ``ValueError`` for a time not above 0.
     """
@@ -59,7 +62,7 @@ def run_demo(folder: str | Path = "demo", minutes: float = 2.0, seed: int = 0, q
     begin = time.perf_counter()
     console = Console(stderr=True)
     digits, held_out = load_dataset("digits", "train"), load_dataset("digits", "test")
-    recipes = _recipes(minutes, seed, quick)
+    recipes = _recipes(minutes, seed, quick, device)
     with _bars(console) as bar:
         trained = {name: _train(name, recipe, digits, held_out, bar) for name, recipe in recipes.items()}
         drawing = bar.add_task("scores and pictures", total=None, speed="")
@@ -85,7 +88,7 @@ def run_demo(folder: str | Path = "demo", minutes: float = 2.0, seed: int = 0, q
 # ── training ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _recipes(minutes: float, seed: int, quick: bool) -> dict[str, Recipe]:
+def _recipes(minutes: float, seed: int, quick: bool, device: str) -> dict[str, Recipe]:
     """The recipes for the digits, cut to the time; DRAW a second time without attention."""
     gated, draw = RECIPES["gated-pixelcnn-digits"], RECIPES["draw-digits"]
     if quick:
@@ -93,7 +96,8 @@ def _recipes(minutes: float, seed: int, quick: bool) -> dict[str, Recipe]:
     recipes = {"gated": gated, "draw": draw, "plain": replace(draw, options={**draw.options, "attention": False})}
 
     def run(name: str) -> RunConfig:
-        return replace(recipes[name].run, minutes=minutes * SHARE[name], steps=None, seed=seed, held_out_images=None, evaluations=12)
+        budget = {"minutes": minutes * SHARE[name], "steps": None, "held_out_images": None, "evaluations": 12}
+        return replace(recipes[name].run, seed=seed, device=device, **budget)
 
     return {name: replace(recipe, run=run(name)) for name, recipe in recipes.items()}
 
@@ -111,6 +115,7 @@ def _train(name: str, recipe: Recipe, digits: Dataset, held_out: Dataset, bar: P
         if state.interrupted:
             raise KeyboardInterrupt
         result.steps, result.seconds = state.step, state.elapsed
+    result.model.to("cpu")
     return result
 
 
