@@ -75,11 +75,11 @@ def card(model: Model, origin: Origin, address: str = "this folder") -> str:
     if origin.recipe is not None:
         chosen = "" if origin.tuned_on is None else f", settings chosen on {origin.tuned_on} images"
         rows["recipe"] = origin.recipe + chosen
-    cells = {cell(key): cell(value) for key, value in rows.items()}
+    cells = {as_cell(key): as_cell(value) for key, value in rows.items()}
     if origin.commands:
-        cells["command"] = ", then ".join(map(code, origin.commands))
+        cells["command"] = ", then ".join(map(as_code, origin.commands))
     after = {"training": origin.training, "score": "; ".join(map(str, origin.results))}
-    cells |= {cell(key): cell(value) for key, value in {**after, **origin.rows}.items() if value}
+    cells |= {as_cell(key): as_cell(value) for key, value in {**after, **origin.rows}.items() if value}
     table = "\n".join(f"| {key} | {value} |" for key, value in cells.items())
     picture = f"\n![samples]({origin.samples})\n" if origin.samples else ""
     example = _example(model, origin, address)
@@ -93,12 +93,12 @@ def card(model: Model, origin: Origin, address: str = "this folder") -> str:
     )
 
 
-def cell(text: str) -> str:
+def as_cell(text: str) -> str:
     """Plain text in a cell of a table: on one line, and neither Markdown nor HTML whatever it holds."""
-    return re.sub(r"[\\`*|<&]|!(?=\[)|\](?=[(\[])|(?<!\w)_|_(?!\w)", r"\\\g<0>", " ".join(text.split()))
+    return re.sub(r"[\\`*|<&]|!(?=\[)|\](?=[(\[])|(?<![^\W_])_|_(?![^\W_])", r"\\\g<0>", " ".join(text.split()))
 
 
-def code(text: str) -> str:
+def as_code(text: str) -> str:
     """Code in a cell of a table: on one line, between more backticks than it holds in a row."""
     text = " ".join(text.split()).replace("|", r"\|")
     fence = "`" * (max(map(len, re.findall("`+", text)), default=0) + 1)

@@ -20,7 +20,6 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from math import isnan
 from pathlib import Path
 from sys import float_info
 from types import UnionType
@@ -115,7 +114,7 @@ class Origin:
                 commands=recipe.get("commands", ()),
                 tuned_on=recipe.get("tuned_on"),
                 training=config.get("training", ""),
-                results=tuple(score for score in results if abs(score.value) <= float_info.max and not isnan(score.error or 0)),
+                results=tuple(score for score in results if all(abs(part) <= float_info.max for part in (score.value, score.error or 0))),
                 rows=card.get("rows", {}),
                 samples=card.get("samples"),
                 example=card.get("example", ()),

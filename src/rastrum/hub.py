@@ -217,7 +217,7 @@ def _explain(error: Exception, address: str, name: str, unreachable: str = "") -
     """The error of the library in one line, with a remedy; ``name`` is "" while a model is uploaded."""
     from huggingface_hub import errors
 
-    said = " ".join(str(error).split())[:300] or type(error).__name__
+    said = " ".join(str(error).removeprefix("- Error: ").split())[:300] or type(error).__name__
     response = getattr(error, "response", None)
     status = getattr(response, "status_code", None)
     repository, _, revision = address.partition("@")
