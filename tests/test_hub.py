@@ -432,7 +432,7 @@ def test_a_model_keeps_its_licence_and_its_picture(tmp_path: Path) -> None:
     misspelt: dict[str, Any] = {"licence": "mit"}
     for wrong in (misspelt, misspelt | {"push_to_hub": True}, {"token": "x"}, {"class_names": False}):
         with pytest.raises(TypeError, match=f"unexpected option '{next(iter(wrong))}'"):
-            model.save_pretrained(tmp_path / "d", **wrong)
+            model.save_pretrained(tmp_path / "d", **wrong)  # pyright: ignore[reportArgumentType]
     for wrong in (5, None, "a b", "a/b/c"):
         with pytest.raises(ValueError, match="expected OWNER/NAME"):
             model.push_to_hub(wrong)  # pyright: ignore[reportArgumentType]
