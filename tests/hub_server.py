@@ -206,7 +206,7 @@ class Handler(BaseHTTPRequestHandler):
             self.answer({"url": f"{self.hub.address}/{name}", "name": name, "id": name})
 
     def validate(self, text: str) -> None:
-        """As the Hub does: YAML, and lists and names of the kinds that it shows."""
+        """As the Hub does: YAML, and lists and names of the kinds that it shows; in the two forms that its clients ask for."""
         errors = []
         match = re.match(r"---\n(.*?)\n---\n", text, re.DOTALL)
         found = yaml.safe_load(match[1]) if match else {}
@@ -214,6 +214,9 @@ class Handler(BaseHTTPRequestHandler):
             errors.append("metadata must be a mapping")
         elif found.get("license") == "nonsense":
             errors.append('"license" must be one of the known identifiers')
+        if self.headers.get("Accept") == "text/plain":
+            self.send(400 if errors else 200, "\n".join(f"- Error: {each}" for each in errors).encode())
+            return
         self.answer({"errors": [{"message": each} for each in errors], "warnings": []}, 400 if errors else 200)
 
     def branch(self, _name: str, repository: Repository, branch: str, _content: bytes) -> None:

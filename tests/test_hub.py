@@ -4,8 +4,11 @@ cards that they have there, read with the Hub's own parsers."""
 from __future__ import annotations
 
 import hashlib
+import html
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -14,19 +17,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from hub_server import TOKEN, Hub, Repository, serving
 from huggingface_hub import ModelCard, parse_eval_result_entries
+from markdown_it import MarkdownIt
+from PIL import Image
 
 import rastrum
 from rastrum import ConditionSpec, ImageSpec
-from rastrum.card import card, evaluation_results, to_yaml
+from rastrum.card import as_cell, as_code, card, evaluation_results, to_yaml
 from rastrum.checkpoint import BUNDLED_FOLDER, Origin, bundled, name_of, read_config, read_origin, tensor_bytes
 from rastrum.cli import main
 from rastrum.cli.figures import short_names
 from rastrum.config import DataConfig, Score
-from rastrum.hub import RESULTS, parse
+from rastrum.data.sources import NAMES, as_path
+from rastrum.hub import RESULTS, parse, public
 from rastrum.model import Model
 from rastrum.models import MODELS
 
@@ -97,6 +104,11 @@ def put(hub: Hub, folder: Path, name: str = "user/model", **more: bytes) -> Repo
     return repository
 
 
+def ours_with(folder: Path, **entries: Any) -> bytes:
+    """config.json of a folder with other entries."""
+    return json.dumps(json.loads((folder / "config.json").read_text()) | entries).encode()
+
+
 DIGEST = """import hashlib
 digest = lambda model: hashlib.sha256(b"".join(value.numpy().tobytes() for value in model.state_dict().values())).hexdigest()"""
 
@@ -153,9 +165,10 @@ print(json.dumps([[digest(model) for model in models], models[1].origin.license,
 def test_commands_take_models_of_the_hub(hub: Hub, tmp_path: Path) -> None:
     """They are pushed and drawn from on the command line; a second use asks for no file again, and offline the cache answers."""
     out, name = tmp_path / "x.png", "rastrum/gated-pixelcnn-binarized-mnist"
-    ((code, said, _),) = commands(hub, tmp_path / "a", ["push", name, "user/digits", "--license", "mit", "--json"], token=TOKEN)
+    ((code, said, _),) = commands(hub, tmp_path / "a", ["push", name, "digits", "--license", "mit", "--json"], token=TOKEN)
     files = hub.repositories["user/digits"].commits[hub.repositories["user/digits"].refs["main"]]
     assert code == 0 and json.loads(said)["commit"].startswith(f"{hub.address}/user/digits/commit/")
+    assert json.loads(said)["repository"] == "user/digits"
     assert files["samples.png"] == (BUNDLED_FOLDER / name.removeprefix("rastrum/") / "samples.png").read_bytes()
     assert b"![samples](samples.png)" in files["README.md"]
     sample = ["sample", "hf://user/digits", "--count", "1", "--out", str(out), "--json"]
@@ -175,6 +188,7 @@ def test_what_is_not_there_is_one_line(hub: Hub, tmp_path: Path) -> None:
     put(hub, folder_of(tmp_path), "user/gated").gated = True
     hub.repositories["user/bert"] = bert = Repository()
     bert.commit("main", {"config.json": b'{"architectures": ["Bert"]}', "model.safetensors": b"x"}, "another library's")
+    put(hub, folder_of(tmp_path), "user/unknown", config__json=ours_with(folder_of(tmp_path), model="os.system"))
     hub.repositories["user/pickled"] = pickled = Repository()
     ours = (tmp_path / "model-0" / "config.json").read_bytes()
     pickled.commit("main", {"config.json": ours, "pytorch_model.bin": b"cos\n."}, "no weights")
@@ -186,7 +200,8 @@ def test_what_is_not_there_is_one_line(hub: Hub, tmp_path: Path) -> None:
         "hf://user/model@" + "0" * 40: (2, "has no branch, tag or commit '0000"),
         "hf://user/private": (2, "hf auth login"),
         "hf://user/gated": (2, "is gated: accept its terms"),
-        "hf://user/bert": (2, "is not Rastrum's"),
+        "hf://user/bert": (2, "rastrum: hf://user/bert/config.json: is not Rastrum's"),
+        "hf://user/unknown": (2, "rastrum: hf://user/unknown/config.json: unknown model"),
         "hf://user/pickled": (2, "has no model.safetensors"),
         "hf://user/data": (2, "has no config.json"),
         "hf://model": (2, "expected hf://OWNER/NAME"),
@@ -212,6 +227,7 @@ def test_what_cannot_be_pushed_is_one_line(hub: Hub, tmp_path: Path) -> None:
     model = str(folder_of(tmp_path))
     (stranger,) = commands(hub, tmp_path / "a", ["push", model, "user/model"])
     arguments = [["other/model"], ["user/a/b"], ["user/../b"], ["user/m", "--license", "MIT"], ["user/m", "--license", "nonsense"]]
+    arguments += [["user/m", "--branch", "a..b"]]
     found = [stranger, *commands(hub, tmp_path / "a", *(["push", model, *each] for each in arguments), token=TOKEN)]
     expected = [
         (1, "hf auth login"),
@@ -219,11 +235,16 @@ def test_what_cannot_be_pushed_is_one_line(hub: Hub, tmp_path: Path) -> None:
         (2, "expected OWNER/NAME"),
         (2, "expected OWNER/NAME"),
         (2, "in lower case"),
-        (2, "must be one of the known identifiers"),
+        (2, 'rastrum: "license" must be one of the known identifiers'),
+        (2, "expected the name of a branch"),
     ]
     for (code, words), (ours, out, said) in zip(expected, found, strict=True):
         assert (ours, out) == (code, "") and words in said and said.count("\n") == 1, said
-    assert set(hub.repositories) == {"user/m"} and len(hub.repositories["user/m"].commits) == 1
+    assert not hub.repositories
+    (gone,) = commands(hub, tmp_path / "a", ["push", model, "user/m"], token=TOKEN, HF_ENDPOINT="http://127.0.0.1:9")
+    (offline,) = commands(hub, tmp_path / "a", ["push", model, "user/m"], token=TOKEN, HF_HUB_OFFLINE="1")
+    for code, out, said in (gone, offline):
+        assert (code, out) == (1, "") and "hf://user/m: the Hub cannot be reached" in said and said.count("\n") == 1, said
 
 
 def test_an_interrupted_download(hub: Hub, tmp_path: Path) -> None:
@@ -238,6 +259,7 @@ def test_an_interrupted_download(hub: Hub, tmp_path: Path) -> None:
     hub.cut = 100
     (broken,) = commands(hub, tmp_path / "b", ["sample", "hf://user/model", "--count", "1"])
     assert broken[0] == 1 and broken[2].splitlines()[-1].startswith("rastrum: hf://user/model")
+    assert "run it again" in broken[2].splitlines()[-1]
     (offline,) = commands(hub, tmp_path / "b", ["sample", "hf://user/model", "--count", "1"], HF_HUB_OFFLINE="1")
     assert offline[0] == 1 and "model.safetensors of this revision is not in the cache" in offline[2]
     hub.cut = 0
@@ -257,6 +279,7 @@ def test_weights_that_are_not_those_of_the_config_are_refused(hub: Hub, tmp_path
     way, swapped = commands(hub, tmp_path / "a", ["sample", "hf://user/model"], ["sample", "hf://user/swapped"])
     for code, out, said in (way, swapped):
         assert (code, out) == (2, "") and "its sha256 differs" in said
+    assert way[2].startswith("rastrum: hf://user/model/model.safetensors: ")
     deleted = Path(way[2].strip().rpartition("after deleting ")[2])
     assert deleted.is_dir() and deleted.name == "models--user--model"
     hub.replaced.clear()
@@ -406,19 +429,141 @@ def test_a_model_keeps_its_licence_and_its_picture(tmp_path: Path) -> None:
             model.save_pretrained(tmp_path / "d", license=wrong)
     with pytest.raises(ValueError, match="config: a model is saved with"):
         model.save_pretrained(tmp_path / "d", config={"layers": 3})
+    misspelt: dict[str, Any] = {"licence": "mit"}
+    for wrong in (misspelt, misspelt | {"push_to_hub": True}, {"token": "x"}, {"class_names": False}):
+        with pytest.raises(TypeError, match=f"unexpected option '{next(iter(wrong))}'"):
+            model.save_pretrained(tmp_path / "d", **wrong)  # pyright: ignore[reportArgumentType]
+    for wrong in (5, None, "a b", "a/b/c"):
+        with pytest.raises(ValueError, match="expected OWNER/NAME"):
+            model.push_to_hub(wrong)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match=r"license: expected .* got 5"):
+        model.push_to_hub("user/x", license=5)  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match="got 'template'"):
         model.save_pretrained(tmp_path / "d", model_card_kwargs={"template": "x"})
     assert not (tmp_path / "d").exists()
 
 
-def test_no_folder_of_this_machine_goes_out(tmp_path: Path) -> None:
-    """A model of own images is pushed with the last part of their path alone."""
-    data = str(tmp_path / "patients" / "scans")
-    origin = Origin(data=DataConfig(name=data), commands=(f"rastrum train gated-pixelcnn --data {data}",), results=ORIGIN.results)
+def sent(origin: Origin, folder: Path, **about: Any) -> tuple[dict[str, Any], str]:
+    """config.json and all text of a model of this origin as it goes to the Hub."""
     model = rastrum.build("gated-pixelcnn", SPEC, "tiny")
     model.origin = origin
-    model.save_pretrained(tmp_path / "out", model_card_kwargs={"address": "hf://user/model"})
-    written = "".join(path.read_text(encoding="utf-8") for path in (tmp_path / "out").iterdir() if path.suffix != ".safetensors")
-    assert "patients" not in written and "--data scans" in written and parsed(written).eval_results[0].dataset_name == "scans"
-    assert not (tmp_path / "out" / RESULTS).exists()                      # it is no set of the Hub
-    assert tensor_bytes(model.state_dict()) == (tmp_path / "out" / "model.safetensors").read_bytes()
+    model.save_pretrained(folder, model_card_kwargs={"address": "hf://user/model", **about})
+    assert tensor_bytes(model.state_dict()) == (folder / "model.safetensors").read_bytes()
+    texts = [path.read_text(encoding="utf-8") for path in sorted(folder.rglob("*")) if path.is_file() and path.suffix != ".safetensors"]
+    return json.loads((folder / "config.json").read_text(encoding="utf-8")), "".join(texts)
+
+
+@pytest.mark.parametrize(
+    "name", ["{}/patients/scans", "{}/patients/scans/", "folder:{}/patients/scans", r"C:\Users\patients\scans", "hub:{}/patients/scans"]
+)
+def test_no_folder_of_this_machine_goes_out(tmp_path: Path, name: str) -> None:
+    """A model of own images is pushed with the last part of their path alone; of runs, and of models on this machine, with none."""
+    data, run, start = name.format(tmp_path), f"{tmp_path}/patients/run", r"D:\patients\start"
+    words = ["rastrum", "train", "gated-pixelcnn", "--data", data, f"--data.name={data}", "--run.folder", run, "--start", start]
+    resumed = ["rastrum", "train", "--resume", run, "--steps", "5"]
+    others = (f"rastrum train --start={run} --x {tmp_path}/patients/x", "an unclosed 'quote")
+    origin = Origin(data=DataConfig(name=data), commands=(*map(shlex.join, (words, resumed)), *others), results=ORIGIN.results)
+    config, written = sent(origin, tmp_path / "out")
+    assert config["data"]["name"] == "folder:scans" and "patients" not in written and str(tmp_path) not in written
+    assert config["recipe"]["commands"] == [
+        "rastrum train gated-pixelcnn --data folder:scans --data.name=folder:scans --run.folder FOLDER --start FOLDER",
+        "rastrum train --resume FOLDER --steps 5",
+        "rastrum train --start=FOLDER --x x",
+    ]
+    assert not (tmp_path / "out" / RESULTS).exists() and "model-index" not in written     # nobody else has these images
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_folder_of_the_name_of_a_public_set_is_no_public_set(tmp_path: Path, name: str) -> None:
+    origin = replace(ORIGIN, data=DataConfig(name=f"/home/jane/{name}"), commands=(f"rastrum train x --data /home/jane/{name}",))
+    config, written = sent(origin, tmp_path / "out")
+    assert config["data"]["name"] == f"folder:{name}" and as_path(config["data"]["name"]) == Path(name) and "jane" not in written
+    assert config["recipe"]["commands"] == [f"rastrum train x --data folder:{name}"]
+    data = parsed((tmp_path / "out" / "README.md").read_text(encoding="utf-8")).to_dict()
+    assert not {"datasets", "model-index"} & data.keys() and not (tmp_path / "out" / RESULTS).exists()
+
+
+def test_commands_are_changed_by_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A short name of a folder is no text to replace; public names and everything else stay."""
+    (tmp_path / "cells" / "deep").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "cells")
+    tail = "--optim.learning-rate 2e-3 --data.train 'test[:9]' --minutes 0.5"
+    for name, shown in ((".", "cells"), ("deep/..", "cells"), ("/", "images"), ("deep", "deep")):
+        origin = public(Origin(data=DataConfig(name=name), commands=(f"rastrum train x --data {name} {tail}",)))
+        assert origin.data is not None and origin.data.name == f"folder:{shown}"
+        assert origin.commands == (f"rastrum train x --data folder:{shown} {tail}",)
+        assert public(origin) == origin
+    same = (
+        "rastrum train x --data hub:user/cells:part --start hf://user/model@v1",
+        f"rastrum train x --data mnist --start rastrum/draw-binarized-mnist {tail}",
+        "rastrum train x --data 'my images' --model.layers 2 3",
+    )
+    assert public(Origin(data=DataConfig(name="hub:user/cells:part"), commands=same)).commands == same
+
+
+def test_a_trained_folder_is_pushed(hub: Hub, tmp_path: Path) -> None:
+    """Trained, resumed and pushed on the command line: no file on the server names a folder, the last sheet of samples is the picture."""
+    data, run = tmp_path / "private" / "mnist", tmp_path / "private" / "runs" / "secret"
+    for name in ("Alice", "Bob"):
+        (data / name).mkdir(parents=True)
+        for i in range(20):
+            Image.fromarray(np.random.default_rng(i).integers(0, 256, (8, 8)).astype(np.uint8)).save(data / name / f"{i}.png")
+    train = ["train", "gated-pixelcnn", "--preset", "tiny", "--conditional", "--run.evaluations", "2"]
+    trained = [*train, "--data", str(data), "--run.folder", str(run), "--run.steps", "4"]
+    pushed = ["push", str(run), "user/private"], ["push", str(run), "user/nameless", "--no-class-names"]
+    found = commands(hub, tmp_path / "a", trained, ["train", "--resume", str(run), "--steps", "2"], *pushed, token=TOKEN)
+    assert [code for code, _, _ in found] == [0] * 4, found
+    sheet = sorted(run.glob("samples-*.png"))[-1].read_bytes()
+    for name in ("user/private", "user/nameless"):
+        repository = hub.repositories[name]
+        files = repository.commits[repository.refs["main"]]
+        assert set(files) == {*FILES, ".gitattributes", "samples.png"} and files["samples.png"] == sheet
+        for place in (str(Path.home()), os.getcwd(), str(tmp_path), "secret", "private/"):
+            assert not any(place.encode() in content.replace(f"hf://{name}".encode(), b"") for content in files.values()), place
+        assert all((b"Alice" in files[file]) == (name == "user/private") for file in ("README.md", "config.json"))
+        assert "resume FOLDER" in files["README.md"].decode() and "![samples](samples.png)" in files["README.md"].decode()
+    (drawn,) = commands(hub, tmp_path / "b", ["sample", "hf://user/private", "--count", "2", "--out", str(tmp_path / "x.png")])
+    assert drawn[0] == 0, drawn
+
+
+def test_text_stays_text_in_the_card() -> None:
+    """Names, words and commands are shown as they are, on one line, whatever they hold."""
+    evil = "a|b `x`\n# <script>alert(1)</script> ![p](http://x/y.png) *b* _i_ __i__ \\ &lt; under_score"
+    origin = Origin(
+        data=DataConfig(name=evil),
+        class_names=(evil, *map(str, range(900))),
+        recipe=evil,
+        training=evil,
+        commands=(evil, "`", "``x``", ""),
+        rows={evil: evil},
+        example=("```", "````", "<script>"),
+        results=(Score(value=1.0, unit=evil, kind="measure", notes=evil),),
+    )
+    text = card(rastrum.build("gated-pixelcnn", SPEC, "tiny"), origin)
+    body = text.partition("\n# gated-pixelcnn\n")[2]
+    rows = [line for line in body.splitlines() if line.startswith("| ")]
+    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {3} and len(rows) == 12
+    plain = [row for row in rows if not row.startswith("| command")]
+    for row in plain:
+        assert not re.search(r"(?<!\\)(`|<|\*|&|!\[|\]\()", row), row
+    assert r"a\|b \`x\` # \<script>" in plain[-1] and "under_score" in plain[-1]
+    shown = MarkdownIt("commonmark").enable("table").render(f"| a | b |\n|---|---|\n| {as_cell(evil)} | {as_code(evil)} |\n")
+    first, second = (html.unescape(found) for found in re.findall("<td>(.*)</td>", shown))
+    assert first == " ".join(evil.split()) and second == f"<code>{first}</code>"
+    (command,) = set(rows) - set(plain)
+    assert r"`` a\|b `x` # <script>" in command and ", then `` ` ``, then ``` ``x`` ```" in command
+    (classes,) = [row for row in rows if row.startswith("| classes")]
+    assert classes.endswith(", 48 and 851 more |")
+    assert body.count("\n`````python\n```\n````\n<script>\n`````\n") == 1
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "1e999", "1" + "0" * 400])
+def test_a_score_that_is_no_number_is_dropped(tmp_path: Path, value: str) -> None:
+    """What a config.json claims; the rest of it stays."""
+    folder = folder_of(tmp_path)
+    path = folder / "config.json"
+    path.write_text(path.read_text().replace('"value": 3.25', f'"value": {value}'))
+    model = rastrum.load(folder)
+    assert model.origin is not None and [score.value for score in model.origin.results] == [9.0] and model.origin.recipe == "tiny-cifar10"
+    path.write_text(path.read_text().replace('"error": 0.01', f'"error": {value}').replace(f'"value": {value}', '"value": 3.25'))
+    assert [score.value for score in read_origin(folder).results] == [9.0]

@@ -13,16 +13,16 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .config import Score
-from .data.sources import NOTICES, hub_repositories, hub_repository
+from .data.sources import NOTICES, hub_repositories, hub_repository, is_public
 
 if TYPE_CHECKING:
     from .checkpoint import Origin
     from .model import Model
 
+MOST_CLASSES = 50              # named in a card
 HUB = "hf://"                  # "hf://OWNER/NAME@REVISION" is a model on the Hub
 
 
@@ -70,25 +70,39 @@ def card(model: Model, origin: Origin, address: str = "this folder") -> str:
         split = f"{origin.data.name} {origin.data.train}"
         rows["data"] = ", ".join(part for part in (split, of, str(origin.data)) if part) + f"; held out: {origin.data.held_out}"
     if origin.class_names:
-        rows["classes"] = ", ".join(origin.class_names)
+        more = len(origin.class_names) - MOST_CLASSES
+        rows["classes"] = ", ".join(origin.class_names[:MOST_CLASSES]) + (f" and {more:,} more" if more > 0 else "")
     if origin.recipe is not None:
         chosen = "" if origin.tuned_on is None else f", settings chosen on {origin.tuned_on} images"
         rows["recipe"] = origin.recipe + chosen
+    cells = {as_cell(key): as_cell(value) for key, value in rows.items()}
     if origin.commands:
-        rows["command"] = ", then ".join(f"`{command}`" for command in origin.commands)
-    if origin.training:
-        rows["training"] = origin.training
-    if origin.results:
-        rows["score"] = "; ".join(map(str, origin.results))
-    table = "\n".join(f"| {key} | {value} |" for key, value in {**rows, **origin.rows}.items())
+        cells["command"] = ", then ".join(map(as_code, origin.commands))
+    after = {"training": origin.training, "score": "; ".join(map(str, origin.results))}
+    cells |= {as_cell(key): as_cell(value) for key, value in {**after, **origin.rows}.items() if value}
+    table = "\n".join(f"| {key} | {value} |" for key, value in cells.items())
     picture = f"\n![samples]({origin.samples})\n" if origin.samples else ""
+    example = _example(model, origin, address)
+    fence = "`" * (max(map(len, re.findall("`{3,}", example)), default=2) + 1)
     paper = getattr(model, "paper", None)
     citation = "" if paper is None else f"\nThe paper that the model builds on:\n\n```bibtex\n{paper.bibtex}\n```\n"
     notice = NOTICES.get(origin.data.name if origin.data else "", "")
     return (
         "\n".join(["---", *to_yaml(metadata(model, origin, address)), "---", "", f"# {name}", "", "| | |", "|---|---|", table, ""])
-        + f"\n```python\n{_example(model, origin, address)}\n```\n{picture}{citation}" + (f"\n{notice}\n" if notice else "")
+        + f"\n{fence}python\n{example}\n{fence}\n{picture}{citation}" + (f"\n{notice}\n" if notice else "")
     )
+
+
+def as_cell(text: str) -> str:
+    """Plain text in a cell of a table: on one line, and neither Markdown nor HTML whatever it holds."""
+    return re.sub(r"[\\`*|<&]|!(?=\[)|\](?=[(\[])|(?<![^\W_])_|_(?![^\W_])", r"\\\g<0>", " ".join(text.split()))
+
+
+def as_code(text: str) -> str:
+    """Code in a cell of a table: on one line, between more backticks than it holds in a row."""
+    text = " ".join(text.split()).replace("|", r"\|")
+    fence = "`" * (max(map(len, re.findall("`+", text)), default=0) + 1)
+    return f"{fence} {text} {fence}" if "`" in text else f"{fence}{text}{fence}"
 
 
 def _example(model: Model, origin: Origin, address: str) -> str:
@@ -109,7 +123,11 @@ def _example(model: Model, origin: Origin, address: str) -> str:
 
 
 def metadata(model: Model, origin: Origin, address: str = "") -> dict[str, Any]:
-    """What the Hub reads at the top of a card; parameters are those of ``card``.
+    """What the Hub reads at the top of a card.
+
+    model: what the card describes.
+    origin: where the model comes from. Scores on images of one's own are left out: nobody else has the data set.
+    address: what ``rastrum.load`` is given to find the model; "" (default) for none.
 
     The Hub has a task for unconditional images alone: models of videos or with a condition say in their tags what they are.
     """
@@ -125,9 +143,9 @@ def metadata(model: Model, origin: Origin, address: str = "") -> dict[str, Any]:
     repositories = hub_repositories(origin.data.name) if origin.data is not None else []
     if repositories:
         found["datasets"] = repositories
-    if origin.data is not None and origin.results:
+    if origin.data is not None and is_public(origin.data.name) and origin.results:
         title = address.removeprefix(HUB).rpartition("/")[2] if address.startswith(HUB) else origin.recipe or name
-        data = hub_repository(origin.data.name) or Path(origin.data.name).name
+        data = hub_repository(origin.data.name) or origin.data.name
         found["model-index"] = [{"name": title, "results": [_result(score, task, data, origin) for score in origin.results]}]
     return found
 
@@ -140,7 +158,7 @@ def _result(score: Score, task: str, data: str, origin: Origin) -> dict[str, Any
     metric = {"type": metric_of(score), "value": score.value, "name": _title(score)}
     if any(value is not None for value in measured.values()):
         metric["args"] = {key: value for key, value in measured.items() if value is not None}
-    name = ", ".join(part for part in (Path(origin.data.name).name, str(origin.data)) if part)
+    name = ", ".join(part for part in (origin.data.name, str(origin.data)) if part)
     return {"task": {"type": task}, "dataset": {"type": data, "name": name, **split}, "metrics": [metric]}
 
 

@@ -21,6 +21,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from sys import float_info
 from types import UnionType
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -103,6 +104,7 @@ class Origin:
         """From the entries of a config.json. Raises ``TypeError`` or ``ValueError`` for entries of another kind."""
         data, recipe, card = (dict(config.get(key) or {}) for key in ("data", "recipe", "card"))
         images, class_names = data.pop("images", None), data.pop("class_names", ())
+        results = [_typed(Score(**score)) for score in config.get("results", ())]
         return _typed(
             Origin(
                 data=_typed(DataConfig(**data)) if data else None,
@@ -112,7 +114,7 @@ class Origin:
                 commands=recipe.get("commands", ()),
                 tuned_on=recipe.get("tuned_on"),
                 training=config.get("training", ""),
-                results=tuple(_typed(Score(**score)) for score in config.get("results", ())),
+                results=tuple(score for score in results if all(abs(part) <= float_info.max for part in (score.value, score.error or 0))),
                 rows=card.get("rows", {}),
                 samples=card.get("samples"),
                 example=card.get("example", ()),
@@ -162,7 +164,6 @@ def save_pretrained(
     origin: where the model comes from, for config.json and the card; None (default) = unknown. ``Model.save_pretrained`` gives that of the
         folder that the model was loaded from.
     more: further files by name, written together with the model's; None (default) for none.
-
     address: how the card says that the model is loaded, "this folder" by default.
 
     Raises ``ValueError`` for a class without a name of its own and for a folder with foreign files of these names; ``OSError``
@@ -262,7 +263,10 @@ def _from_hub(address: str) -> Path:
         config = hub.download(repository, CONFIG, revision)
         assert config is not None
         folder, commit = config.parent, config.parent.name
-        saved = read_config(folder)
+        try:
+            saved = read_config(folder)
+        except CheckpointError as error:
+            raise CheckpointError(str(error).replace(str(folder), address)) from None   # a name rather than a place in a cache
         hub.download(repository, WEIGHTS, commit)
         hub.download(repository, CARD, commit, optional=True)
     except ValueError as error:
@@ -270,18 +274,19 @@ def _from_hub(address: str) -> Path:
     try:
         check_digest(folder, saved)
     except CheckpointError as error:
-        raise CheckpointError(f"{error}, after deleting {folder.parents[1]}") from None
+        raise CheckpointError(f"{error}, after deleting {folder.parents[1]}".replace(str(folder), address)) from None
     return folder
 
 
 def picture_of(folder: Path, origin: Origin) -> dict[str, bytes]:
-    """The picture of samples beside a saved model, by its name; empty if there is none, or the name is that of anything else.
+    """The picture of samples next to a saved model, by its name; empty if there is none, or the name is that of anything else.
 
-    folder: of the saved model.
+    folder: of the saved model. In the folder of a run it is the last sheet, by the name samples.png.
     origin: where it comes from.
     """
-    name = origin.samples or ""
-    path = folder / name
+    sheets = sorted(folder.glob("samples-*.png"), key=lambda sheet: (len(sheet.name), sheet.name))
+    name = origin.samples or ("samples.png" if sheets else "")
+    path = folder / name if origin.samples or not sheets else sheets[-1]
     if not re.fullmatch(r"\w[\w.-]*\.png", name, re.ASCII) or path.is_symlink() or not path.is_file() or path.stat().st_size > MOST_PICTURE:
         return {}                                                         # config.json is text of whoever wrote it
     content = path.read_bytes()

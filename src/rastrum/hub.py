@@ -10,12 +10,13 @@ The library is imported when it is needed, since it is slow to import and an ext
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
-from .card import HUB
-from .data.sources import as_path
+from .card import HUB, card
+from .data.sources import as_path, is_public
 
 if TYPE_CHECKING:
     from .checkpoint import Origin
@@ -23,11 +24,15 @@ if TYPE_CHECKING:
 
 LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
 RESULTS = ".eval_results/rastrum.yaml"
+REVISION = r"\w[\w.-]*(?:/[\w.-]+)*"
+ADDRESS = rf"{HUB}(\w[\w.-]*/\w[\w.-]*)(?:@({REVISION}))?"
+DATA_FLAGS = ("--data", "--data.name")
+FOLDER_FLAGS = ("--run.folder", "--start", "--resume")
 
 
 def parse(address: str) -> tuple[str, str | None]:
     """The repository and the revision of an ``address``; None for a revision that is not named. ``ValueError`` for any other text."""
-    match = re.fullmatch(rf"{HUB}(\w[\w.-]*/\w[\w.-]*)(?:@(\w[\w.-]*(?:/[\w.-]+)*))?", address, re.ASCII)
+    match = re.fullmatch(ADDRESS, address, re.ASCII)
     if match is None or ".." in address:
         raise ValueError(f"model: expected {HUB}OWNER/NAME or {HUB}OWNER/NAME@REVISION (a branch, a tag or a commit), got {address!r}")
     return match[1], match[2]
@@ -80,24 +85,36 @@ def _unreachable(library: Any, url: str) -> str:
 
 def push(
     model: Model,
+    origin: Origin,
     repository: str,
     license: str | None = None,
     branch: str | None = None,
     private: bool | None = None,
     token: str | None = None,
     delete_patterns: list[str] | str | None = None,
+    class_names: bool = True,
     **options: Any,
 ) -> str:
-    """Upload a model to the Hub with the mixin's ``push_to_hub``; parameters, errors and result are those of ``Model.push_to_hub``.
+    """Upload a model to the Hub with the mixin's ``push_to_hub``. What the Hub would refuse is found out before anything is created there.
 
-    options: what the mixin takes besides.
+    model: to upload.
+    origin: where it comes from, as it would be saved on this machine.
+    repository: "OWNER/NAME", or "NAME" for a repository of one's own.
+    license, branch, private, token, delete_patterns, class_names: as for ``Model.push_to_hub``.
+    options: further ones of the mixin's.
+
+    Returns and raises what ``Model.push_to_hub`` does.
     """
     check_license(license)
-    library = _library("push_to_hub")
-    full = re.fullmatch(r"(\w[\w.-]*/)?\w[\w.-]*", repository, re.ASCII)
-    if full is None or ".." in repository:
+    if not _matches(r"(\w[\w.-]*/)?\w[\w.-]*", repository):
         raise ValueError(f"push_to_hub: expected OWNER/NAME, got {repository!r}")
+    if branch is not None and not _matches(REVISION, branch):
+        raise ValueError(f"push_to_hub: expected the name of a branch, got {branch!r}")
+    library = _library("push_to_hub")
+    if unreachable := _unreachable(library, library.hf_hub_url(repository, "config.json")):
+        raise OSError(f"{HUB}{repository}: the Hub cannot be reached ({unreachable})")
     try:
+        library.ModelCard(card(model, public(origin), f"{HUB}{repository}")).validate()
         interface = library.HfApi(token=token, library_name="rastrum")
         repository = interface.create_repo(repository, private=private, exist_ok=True).repo_id
         if branch is not None and not options.get("create_pr"):
@@ -112,7 +129,11 @@ def push(
             private=private,
             token=token,
             delete_patterns=deleted or None,
-            model_card_kwargs={"license": license, "address": f"{HUB}{repository}" + (f"@{branch}" if branch else "")},
+            model_card_kwargs={
+                "license": license,
+                "address": f"{HUB}{repository}" + (f"@{branch}" if branch else ""),
+                "class_names": class_names,
+            },
             **options,
         )
     except Exception as error:
@@ -121,18 +142,67 @@ def push(
 
 def check_license(license: str | None) -> None:
     """Raises ``ValueError`` for what the Hub does not take as a ``license``; None is none."""
-    if license is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", license):
+    if license is not None and not _matches(r"[a-z0-9][a-z0-9.+-]*", license):
         raise ValueError(f"license: expected an identifier of the Hub's, in lower case, such as mit or cc-by-4.0, got {license!r}")
 
 
+def _matches(pattern: str, text: object) -> bool:
+    return isinstance(text, str) and re.fullmatch(pattern, text, re.ASCII) is not None and ".." not in text
+
+
+# ── what goes out ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
 def public(origin: Origin) -> Origin:
-    """The same without the folders of this machine that lead to the images of an ``origin``: of a path only its last part goes out."""
-    name = "" if origin.data is None else origin.data.name
-    if origin.data is None or as_path(name) is None:
-        return origin
-    last = Path(name.removeprefix("folder:")).name
-    commands = tuple(command.replace(name, last) for command in origin.commands)
-    return replace(origin, data=replace(origin.data, name=last), commands=commands)
+    """The same without folders of this machine: of the path of the images only its last part goes out, of those of runs nothing.
+
+    origin: as it is saved on this machine.
+    """
+    data = None if origin.data is None else replace(origin.data, name=_public_name(origin.data.name))
+    commands = tuple(filter(None, map(_public_command, origin.commands)))
+    return replace(origin, data=data, commands=commands)
+
+
+def _public_name(name: str) -> str:
+    """That of a data set; of a path "folder:" and its last part, which no data set is called."""
+    path = name.removeprefix("folder:")
+    last = PureWindowsPath(path).name                                     # it knows both separators
+    if is_public(name) or (last == name and as_path(name) is None):
+        return name
+    if last in ("", "..") or last.startswith("~"):
+        last = Path(path).expanduser().resolve().name or "images"
+    return f"folder:{last}"
+
+
+def _public_command(command: str) -> str:
+    """What was typed, word by word; "" for what is not made of words."""
+    lexer = shlex.shlex(command, posix=True)
+    lexer.whitespace_split, lexer.commenters, lexer.escape = True, "", ""  # as shlex.join quotes; \ is a separator of Windows
+    words, flag = [], ""
+    try:
+        for word in lexer:
+            if word.startswith("--"):
+                flag, equals, value = word.partition("=")
+                words.append(flag + equals + (_public_value(flag, value) if equals else ""))
+            else:
+                words.append(_public_value(flag, word))
+    except ValueError:                                                    # a quote without its end
+        return ""
+    return shlex.join(words)
+
+
+def _public_value(flag: str, value: str) -> str:
+    """The value of a flag; FOLDER stands for a run, as in the commands of recipes."""
+    if flag in DATA_FLAGS:
+        return _public_name(value)
+    if _matches(rf"{ADDRESS}|rastrum/[\w.-]+", value):
+        return value
+    if flag in FOLDER_FLAGS:
+        return "FOLDER"
+    return PureWindowsPath(value).name if re.search(r"[/\\]", value) else value
+
+
+# ── the library ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _library(what: str) -> Any:
@@ -147,7 +217,7 @@ def _explain(error: Exception, address: str, name: str, unreachable: str = "") -
     """The error of the library in one line, with a remedy; ``name`` is "" while a model is uploaded."""
     from huggingface_hub import errors
 
-    said = " ".join(str(error).split())[:300] or type(error).__name__
+    said = " ".join(str(error).removeprefix("- Error: ").split())[:300] or type(error).__name__
     response = getattr(error, "response", None)
     status = getattr(response, "status_code", None)
     repository, _, revision = address.partition("@")
@@ -158,7 +228,8 @@ def _explain(error: Exception, address: str, name: str, unreachable: str = "") -
     if isinstance(error, errors.RevisionNotFoundError):
         return ValueError(f"{repository} has no branch, tag or commit {revision or 'main'!r}")
     if isinstance(error, errors.LocalEntryNotFoundError | errors.OfflineModeIsEnabled):
-        return OSError(f"{address}: the Hub cannot be reached ({unreachable or said}), and {name} of this revision is not in the cache")
+        missing = f", and {name} of this revision is not in the cache" if name else ""
+        return OSError(f"{address}: the Hub cannot be reached ({unreachable or said}){missing}")
     if isinstance(error, errors.EntryNotFoundError):
         return ValueError(f"{address} has no {name}; it is no model of Rastrum's")
     if status in (401, 403) or isinstance(error, errors.LocalTokenNotFoundError):
@@ -166,4 +237,5 @@ def _explain(error: Exception, address: str, name: str, unreachable: str = "") -
         return OSError(f"{address}: the Hub refuses this without a login that may do it ({answer.rstrip('.')}): {LOG_IN}")
     if isinstance(error, ValueError | ImportError) and status is None:
         return type(error)(said) if type(error) in (ValueError, ImportError) else ValueError(f"{address}: {said}")
-    return OSError(f"{address}: {said}")
+    interrupted = name and status is None and getattr(error, "errno", None) is None      # the disk's errors have a number
+    return OSError(f"{address}: {said}" + ("; run it again, it goes on where the download stopped" if interrupted else ""))

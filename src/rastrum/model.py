@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
@@ -215,33 +216,50 @@ class Model(nn.Module, ABC):
         license: of the weights, for the card, as the Hub spells it, such as "mit" or "cc-by-4.0"; None (default) = that which the model was
             loaded with, or none.
         config, model_card_kwargs: of the Hub's mixin, which calls this method. The config is the model's own, and nothing else is written;
-            of the card only ``license`` and ``address`` (how it says that the model is loaded) can be chosen.
+            of the card only ``license``, ``address`` (how it says that the model is loaded) and ``class_names`` can be chosen.
         push_to_hub: whether to upload the model too, False by default; to ``repo_id``, by default the folder's name, with the
             ``push_options`` of ``push_to_hub``.
+        push_options: private, branch, token and others of ``push_to_hub``; only with it.
 
         Returns the address of the Hub's commit, or None without ``push_to_hub``. Raises ``ValueError`` for a class that ``load`` could not
-        rebuild, a licence that the Hub does not know how to read or another config, and ``OSError`` if writing fails, with nothing changed.
+        rebuild, a licence that the Hub does not know how to read or another config, ``TypeError`` for an unknown option, and ``OSError`` if
+        writing fails, with nothing changed.
         """
         from .card import HUB, evaluation_results
-        from .checkpoint import Origin, save_pretrained
+        from .checkpoint import save_pretrained
         from .files import write_files
         from .hub import RESULTS, check_license, public
 
+        known = signature(self.push_to_hub).parameters
+        for name in push_options:
+            if not push_to_hub or name not in known:
+                remedy = "give push_to_hub=True too, or leave it out" if name in known else "see its documentation for those it takes"
+                raise TypeError(f"save_pretrained: unexpected option {name!r}; {remedy}")
         if config is not None and config != self.config:
             raise ValueError("config: a model is saved with the config that it was built with; leave it out")
-        about = {"license": license, "address": "this folder"} | dict(model_card_kwargs or {})
-        if unknown := sorted(about.keys() - {"license", "address"}):
-            raise ValueError(f"model_card_kwargs: the card takes license and address, got {unknown[0]!r}")
+        about = {"license": license, "address": "this folder", "class_names": True} | dict(model_card_kwargs or {})
+        if unknown := sorted(about.keys() - {"license", "address", "class_names"}):
+            raise ValueError(f"model_card_kwargs: the card takes license, address and class_names, got {unknown[0]!r}")
         license = about["license"] or license
         check_license(license)
-        origin = self.origin or Origin()
-        origin = replace(origin, license=license or origin.license, samples=origin.samples if self.saved_picture else None)
+        origin = self._origin_to_save(license, about["class_names"])
         if shared := about["address"].startswith(HUB):
             origin = public(origin)
         save_pretrained(self, folder, origin, self.saved_picture, about["address"])
         if shared and (results := evaluation_results(origin)):
             write_files((Path(folder) / RESULTS).parent, {Path(RESULTS).name: results.encode()})
         return self.push_to_hub(repo_id or Path(folder).name, license=license, **push_options) if push_to_hub else None
+
+    def _origin_to_save(self, license: str | None, class_names: bool) -> Origin:
+        from .checkpoint import Origin
+
+        origin = self.origin or Origin()
+        return replace(
+            origin,
+            license=license or origin.license,
+            samples=origin.samples if self.saved_picture else None,
+            class_names=origin.class_names if class_names else (),
+        )
 
     def push_to_hub(
         self,
@@ -256,10 +274,12 @@ class Model(nn.Module, ABC):
         allow_patterns: list[str] | str | None = None,
         ignore_patterns: list[str] | str | None = None,
         delete_patterns: list[str] | str | None = None,
+        class_names: bool = True,
     ) -> str:
         """Upload weights, config, card and scores to the Hugging Face Hub, in one commit; ``rastrum.load("hf://OWNER/NAME")`` loads them.
 
-        It is the ``push_to_hub`` of huggingface_hub's ``ModelHubMixin``, and needs the extra ``hub``.
+        It is the ``push_to_hub`` of huggingface_hub's ``ModelHubMixin``, and needs the extra ``hub``. Of images of one's own their folder's
+        name, their number, the names of their classes, the scores and the picture of samples go out; neither images nor paths do.
 
         repo_id: "OWNER/NAME", or "NAME" for a repository of one's own; created if need be.
         license: as for ``save_pretrained``.
@@ -270,6 +290,7 @@ class Model(nn.Module, ABC):
         token: of the Hub; None (default) = that of ``hf auth login`` or of HF_TOKEN.
         allow_patterns, ignore_patterns, delete_patterns: files to upload alone, to leave out, and to delete in the repository; None
             (default) = everything, nothing, nothing.
+        class_names: whether to upload the names of the classes, True by default.
 
         Returns the address of the commit. Raises ``ValueError`` for a class that ``load`` could not rebuild, a name that is none, or
         metadata that the Hub refuses; ``OSError`` where it cannot be reached or asks for a login; ``ImportError`` without the extra.
@@ -280,12 +301,14 @@ class Model(nn.Module, ABC):
         name_of(self)                                                     # before anything is created there
         return push(
             self,
+            self._origin_to_save(license, class_names),
             repo_id,
             license,
             branch,
             private,
             token,
             delete_patterns,
+            class_names,
             create_pr=create_pr,
             commit_message=commit_message,
             allow_patterns=allow_patterns,

@@ -213,6 +213,14 @@ def hub_repositories(name: str) -> list[str]:
     return [] if repository is None else [repository]
 
 
+def is_public(name: str) -> bool:
+    """Whether a name stands for a published data set, rather than for images of one's own.
+
+    name: of the data set, as ``load_dataset`` takes it.
+    """
+    return name in NAMES or re.fullmatch(HUB_NAME, name) is not None
+
+
 def as_path(name: str) -> Path | None:
     """The folder or file that the name of a data set stands for; None for the name of a set. Sets go before folders of the same name.
 

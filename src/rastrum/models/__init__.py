@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ..card import HUB
 from ..checkpoint import (
     CONFIG,
     WEIGHTS,
@@ -105,6 +106,16 @@ def load(folder_or_name: str | Path, device: str | torch.device = "cpu") -> Mode
     """
     where = find_device(device)
     folder = find(folder_or_name)
+    try:
+        return place(_rebuilt(folder), where)
+    except CheckpointError as error:
+        if not str(folder_or_name).startswith(HUB):
+            raise
+        raise CheckpointError(str(error).replace(str(folder), str(folder_or_name))) from None   # a name rather than a place in a cache
+
+
+def _rebuilt(folder: Path) -> Model:
+    """The model that a folder holds, in evaluation mode, on the CPU."""
     saved = read_config(folder)
     read_shapes(folder, saved["rastrum"])
     check_digest(folder, saved)
@@ -129,6 +140,7 @@ def load(folder_or_name: str | Path, device: str | torch.device = "cpu") -> Mode
         raise CheckpointError(f"{folder / CONFIG}: does not describe a {name} ({one_line(error)})") from None
     fill(model, folder, saved["rastrum"])
     with suppress(CheckpointError):                                       # a damaged note on its origin does not stand in a model's way
-        model.origin = read_origin(folder)
-        model.saved_picture = picture_of(folder, model.origin)
-    return place(model.eval(), where)
+        origin = read_origin(folder)
+        model.saved_picture = picture_of(folder, origin)
+        model.origin = replace(origin, samples=next(iter(model.saved_picture), origin.samples))
+    return model.eval()
