@@ -149,12 +149,13 @@ def learning_curve(
     axis = figure.subplots()
     dashes = ("-", "--", "-.", ":", "-", "--")
     tail: list[float] = []
+    lines: list[Any] = []
     for i, (name, (x, y)) in enumerate(curves.items()):
         if len(x) != len(y):
             raise ValueError(f"{name}: expected as many y as x, got {len(y)} and {len(x)}")
         colour = COLOURS[i % len(COLOURS)]
         style = dashes[(i + i // len(COLOURS)) % len(dashes)]             # lines of the same colour differ in their dashes
-        axis.plot(x, y, style, color=colour, label=name, linewidth=1.8)
+        lines += axis.plot(x, y, style, color=colour, linewidth=1.8)
         tail += list(y)[len(y) // 5 :]
     for name, level in (levels or {}).items():
         axis.axhline(level, color="#868e96", linewidth=1, linestyle=(0, (1, 2)))
@@ -169,7 +170,7 @@ def learning_curve(
     for side in ("top", "right"):
         axis.spines[side].set_visible(False)
     if curves:
-        legend_outside(figure, *axis.get_legend_handles_labels())
+        legend_outside(figure, lines, list(curves))
     return figure
 
 
