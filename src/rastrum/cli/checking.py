@@ -99,7 +99,7 @@ def check(
         seen, promised = context_of(network, index)  # pyright: ignore[reportArgumentType]
         here = [int(i) for i in torch.unravel_index(torch.tensor(index), spec.shape)]
         usual = context_scale(spec.height, spec.width)
-        before = decided_before(network.order, spec.shape, here)  # pyright: ignore[reportAttributeAccessIssue]
+        before = decided_before(network.order, spec.shape, here)  # pyright: ignore
         save_sheet(out, page, lambda scale, unit: context_picture(seen, promised, here, scale, unit, before), usual)
     result = {"model": model, "ok": report.ok, "report": str(report), "out": out and str(out)}
     answer(result, json, str(report), *([f"  {out}"] if out else []))

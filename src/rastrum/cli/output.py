@@ -32,7 +32,7 @@ ImagesOut: TypeAlias = Annotated[
 ]  # fmt: skip
 Trace: TypeAlias = Annotated[Path | None, arg(metavar="X.gif", help="write an animation of the walk here: .gif, .webp or .mp4")]
 EveryFlag: TypeAlias = Annotated[
-    str | None, arg(metavar="pixel|row|N", help="of the animation: a frame per pixel, per row (its least certain pixel) or per N decisions, with "
+    str | None, arg(metavar="pixel|row|N", help="of the animation: a frame per pixel, row (its least certain pixel) or N decisions, with "
                                                 "the probabilities of the value that is drawn beside each image; default: a frame per "
                                                 "row, without")
 ]  # fmt: skip

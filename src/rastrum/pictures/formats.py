@@ -135,7 +135,7 @@ def _has_room(figure: Figure) -> bool:
             figure.draw_without_rendering()
         except UserWarning:
             return False
-    (left, bottom), (right, top) = figure.get_tightbbox(figure.canvas.get_renderer()).get_points()  # pyright: ignore
+    (left, bottom), (right, top) = figure.get_tightbbox().get_points()
     width, height = figure.get_size_inches()
     if min(left, bottom, width - right, height - top) < -0.01:
         return False
@@ -198,7 +198,7 @@ def _arrange_legends(figure: Figure, place: str | None = None) -> None:
 
 def _snap(figure: Figure) -> bool:
     """Move the axes that show images to whole pixels, each pixel of the image a whole number of them; whether there are any."""
-    (left, bottom), (right, top) = figure.get_tightbbox(figure.canvas.get_renderer()).get_points()  # pyright: ignore
+    (left, bottom), (right, top) = figure.get_tightbbox().get_points()
     width, height = figure.get_size_inches()
     if min(left, bottom, width - right, height - top) < -0.01:
         return False
@@ -265,7 +265,7 @@ def check_sides(ending: str, size: tuple[int, int | None], what: str = "picture"
     most = LONGEST_SIDE.get(ending)
     if most is not None and max(side or 0 for side in size) > most:
         text, way = "x".join(str(side) for side in size if side), "write a .png, or " if ending == ".webp" else ""
-        raise ValueError(f"{what}: a {ending} has at most {most} points on a side, got {text}; {way}ask for less")
+        raise ValueError(f"{what}: {ending} files have at most {most} points on a side, got {text}; {way}ask for less")
 
 
 def _vector(drawing: Drawing, ending: str, size: tuple[float, float] | None) -> bytes:
