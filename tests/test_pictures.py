@@ -171,7 +171,7 @@ def test_reconstructions_are_drawn_with_and_without_windows(attention, channels)
     assert len(frames_of(film)) <= len(frames) - 1
 
 
-def test_a_context_picture_tells_the_five_kinds_apart():
+def test_a_context_picture_tells_the_six_kinds_apart():
     """Each pixel has the colour of its kind; a decision that sees itself is shown as a fault and still marked."""
     seen, promised = np.zeros((3, 3), bool), np.zeros((3, 3), bool)
     seen[0], promised[0] = [True, True, False], [True, True, True]
@@ -185,7 +185,12 @@ def test_a_context_picture_tells_the_five_kinds_apart():
     assert at[1, 1] == names["this decision"]
     assert at[2, 2] == names["seen, though forbidden"]
     assert at[2, 0] == names["not to be seen"]
-    assert len({tuple(colour) for colour in names.values()}) == 5
+    assert len({tuple(colour) for colour in names.values()}) == 6
+    before = pictures.decided_before(np.arange(9), (3, 3), (1, 1))
+    blind = pixels(pictures.context_picture(seen, promised, (1, 1), 20, earlier=before))[pictures.GUTTER :, left:]
+    assert blind[20 + 10, 15].tolist() == names["earlier, but not seen"] and blind[20 + 10, 40 + 15].tolist() == names["not to be seen"]
+    assert (blind[59, :60] == 255).all() and (blind[:60, 59] == 255).all()          # the grid is closed
+    assert (blind[-1, 0] == pictures.PAPER).all()                                   # the legend lies on the page
     seen[1, 1] = True
     panel = pixels(pictures.context_picture(seen, promised, (1, 1), scale=20))[22:42, left + 20 : left + 40].reshape(-1, 3).tolist()
     assert names["seen, though forbidden"] in panel and names["this decision"] in panel

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import warnings
 import xml.etree.ElementTree as ET
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,9 @@ from PIL import Image, ImageSequence
 import rastrum
 from rastrum import ImageSpec
 from rastrum.cli import main
-from rastrum.pictures import decisions, films, formats, images, plots
+from rastrum.pictures import decisions, films, formats, images, plots, videos
 from rastrum.pictures.page import Page
-from rastrum.pictures.sheets import PAPER, RED, arrange, font, sheet, tiles, titled
+from rastrum.pictures.sheets import PAPER, RED, _broken, arrange, font, sheet, tiles, titled
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -108,7 +110,7 @@ def test_titles_break_and_are_never_cut() -> None:
         (["--size", "0x5"], "--size"),
         (["--scale", "0"], "--scale"),
         (["--size", "20x10"], "too few"),
-        (["--size", "10000000x10000000"], "memory"),
+        (["--size", "10000000x10000000"], "--size"),
         (["--scale", "10000000"], "memory"),
     ],
 )
@@ -121,6 +123,44 @@ def test_sizes_that_cannot_be_are_one_line(
         assert code == 2 and says in err and not path.exists()
     if says != "too few":
         assert refused(capsys, "check", "pixelcnn", "--out", tmp_path / "x.png", *flags)[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--size", "20000x100", "--trace", "x.mp4"], "--size: .mp4 files have at most 16384"),
+        (["--size", "70000x200", "--trace", "x.gif"], "--size: .gif files have at most 65535"),
+        (["--size", "20000", "--out", "x.webp"], "--size: .webp files have at most 16383"),
+        (["--count", "999", "--columns", "999", "--out", "x.webp"], ".webp files have at most 16383"),
+        (["--fps", "0.001", "--trace", "x.gif"], "--fps: expected 0.1 … 50"),
+        (["--fps", "0.0001", "--trace", "x.mp4"], "--fps: expected 0.1 … 50"),
+        (["--fps", "inf", "--trace", "x.mp4"], "--fps: expected 0.1 … 50"),
+        (["--columns", "0", "--out", "x.png"], "--columns: expected at least 1, got 0"),
+        (["--columns", "-1", "--out", "x.png"], "--columns: expected at least 1, got -1"),
+        (["--size", "20x10", "--out", "x.png"], "--size: 20x10 points are too few"),
+        (["--size", "90x70", "--every", "row", "--trace", "x.gif"], "--size: 90x70 points are too few"),
+        (["--size", "200x200", "--title", "x" * 400, "--out", "x.png"], "--title: its 400 letters"),
+    ],
+)
+def test_what_a_file_or_a_page_cannot_hold_is_refused_before_sampling(
+    flags: list[str], says: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if "--every" not in flags:                                            # which asks for the walk, and begins it later
+        monkeypatch.setattr(rastrum, "generate", None)
+    monkeypatch.chdir(tmp_path)
+    code, err = refused(capsys, "sample", folder / "two", *flags)
+    assert code == 2 and says in err and not list(tmp_path.iterdir())
+
+
+def test_long_words_of_titles_are_broken_inside() -> None:
+    """After a slash if there is one; nothing is lost, and the page is no wider than without a title."""
+    picture, word = Image.new("RGB", (200, 50), PAPER), "/a/path/that/goes/on/" + "x" * 400
+    made = titled(picture, word, room=200)
+    assert made.width == 200 and made.height > 300
+    type_face = font(15)
+    pieces = list(_broken([word], lambda text: type_face.getlength(text) <= 150))
+    assert "".join(pieces) == word and len(pieces) > 10 and pieces[0].endswith("/")
+    assert max(map(type_face.getlength, pieces)) <= 150
 
 
 def test_flags_of_a_picture_need_one(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -176,6 +216,35 @@ def test_a_plot_as_vectors_has_text_fonts_and_no_date() -> None:
     assert svg == Page(title="My title").encode_figure(curve(), ".svg") and b"date" not in svg.lower()
     assert pdf.startswith(b"%PDF") and b"/FontFile2" in pdf and b"CreationDate" not in pdf
     assert pdf == Page(title="My title").encode_figure(curve(), ".pdf")
+
+
+def test_texts_of_a_plot_are_what_was_written() -> None:
+    """No mathematics, no name left out for its first letter, no character that makes a file invalid, no warning of Python."""
+    figure = plots.learning_curve({name: ([1, 2, 3], [3.0, 2.0, 1.0]) for name in ("_old", "$5$", "漢")})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        svg = Page(title="$5 and $6_x\x01\ud800").encode_figure(figure, ".svg")
+        Page(title="漢字").encode_figure(curve(), ".png")
+    texts = {"".join(text.itertext()) for text in ET.fromstring(svg).iter(f"{SVG}text")}
+    assert {"$5 and $6_x��", "_old", "$5$", "漢"} <= texts
+    assert formats.missing_letters("a漢\n 字b漢") == ["漢", "字"]
+    titled(Image.new("RGB", (60, 60)), "a\ud800b")                         # no traceback
+
+
+def test_letters_that_the_font_lacks_are_named(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sample", str(folder / "two"), "--count", "1", "--out", str(tmp_path / "x.png"), "--title", "漢字 a"]) == 0
+    assert capsys.readouterr().err == "--title: the font has no 漢, 字\n"
+
+
+@pytest.mark.parametrize("ending", [".png", ".pdf"])
+def test_a_plot_whose_text_cannot_be_read_is_refused(ending: str) -> None:
+    """As sheets are; and on a large page small text becomes as large as a 54th of it where there is room."""
+    for draw in (curve, lambda: plots.surprise_map(torch.rand(3, 1, 6, 6), -torch.rand(3, 1, 6, 6))):
+        with pytest.raises(formats.SizeError, match="size: 30x20 points are too few"):
+            Page(size=(30, 20)).encode_figure(draw(), ending)
+    figure = plots.surprise_map(torch.rand(32, 1, 6, 6), -torch.rand(32, 1, 6, 6), 11)
+    formats.picture_of(figure, (1600, 900))
+    assert 8 / 72 * figure.dpi >= 900 / 54 - 0.1
 
 
 @pytest.mark.parametrize("scaled", [Page(size=(1920, 1080)), Page(size=(240, None)), Page(scale=3)])
@@ -250,6 +319,34 @@ def test_mp4_plays_everywhere(count: int) -> None:
         shown = made.to_ndarray(format="rgb24").astype(int)[:81]
         middle = np.ix_(range(8, 81, 16), range(10, 120, 20))             # of the blocks: chroma has half the resolution
         assert abs(shown[middle] - pixels(frame)[middle]).max() <= 12
+
+
+@pytest.mark.parametrize("ending", [".gif", ".webp", ".mp4"])
+def test_slow_and_still_animations_have_their_times(ending: str) -> None:
+    """Also where many frames are the same for longer than a file can say of one; other numbers are one line."""
+    if ending == ".mp4":
+        av = pytest.importorskip("av")
+        with av.open(io.BytesIO(films.encode_animation(moving(2), 0.1, 12, ending))) as container:
+            stream = container.streams.video[0]
+            assert stream.average_rate == Fraction(1, 10) and float(stream.duration * stream.time_base) == 30
+    else:
+        film = Image.open(io.BytesIO(films.encode_animation(moving(1) * 100 + moving(2), 0.1, 600, ending)))
+        times = [frame.convert("RGB") and frame.info["duration"] for frame in ImageSequence.Iterator(film)]
+        assert sum(times) == 101 * 10_000 + 600_000 and max(times) <= 655_350
+    for wrong in ({"fps": 0.001}, {"fps": float("nan")}, {"hold": float("inf")}, {"hold": 1e9}, {"hold": -1.0}):
+        with pytest.raises(ValueError, match="expected"):
+            films.encode_animation(moving(2), **wrong, ending=ending)  # pyright: ignore[reportArgumentType]
+    side = formats.LONGEST_SIDE[ending] + 1
+    with pytest.raises(ValueError, match=f"{ending} files have at most {side - 1} points"):
+        films.encode_animation([Image.new("RGB", (side, 1))], ending=ending)
+
+
+def test_a_video_holds_its_last_frame_where_it_does_not_repeat(tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    assert videos.last_hold("x.mp4", 5) == 2 and videos.last_hold("x.gif", 5) == 0.2
+    videos.save_video(moving(8), tmp_path / "x.mp4")
+    with __import__("av").open(str(tmp_path / "x.mp4")) as container:
+        assert len(list(container.decode(video=0))) == 7 + 10
 
 
 def test_gif_keeps_backgrounds_where_there_are_too_many_colours() -> None:
@@ -390,13 +487,79 @@ def test_moments_are_before_the_decision_and_group_the_channels(folder: Path) ->
 
     pixel, row, five, one = seen("pixel"), seen("row"), seen(5), seen(1)
     assert (len(pixel), len(row), len(five), len(one)) == (37, 7, 23, 109)
-    assert [moment.at for moment in row[:-1]] == [(r, 0) for r in range(6)] and pixel[-1].at is None
+    assert [moment.at and moment.at[0] for moment in row] == [*range(6), None] and pixel[-1].at is None
     final = pixel[-1].images
     for i, moment in enumerate(pixel[:-1]):
         assert [channel for channel, *_ in moment.chances] == [0, 1, 2] and moment.at == divmod(i, 6)
         assert moment.known.sum() == 2 * 3 * i and (moment.images[~torch.from_numpy(moment.known)] == 0).all()
         drawn = np.stack([values for *_, values in moment.chances], 1) / 4
         assert np.allclose(drawn, final[:, :, i // 6, i % 6])
+
+
+def test_rows_show_their_least_certain_pixel_and_the_end_keeps_its_bars(folder: Path) -> None:
+    model: Any = rastrum.load(str(folder / "colour")).eval()
+
+    def seen(every: Any) -> list[decisions.Moment]:
+        return list(decisions.moments(rastrum.generate(model, 2, probabilities=True), model.spec, every))
+
+    def entropy(moment: decisions.Moment) -> float:
+        return -sum((p * np.log(p)).sum(1).mean() for _, p, _ in moment.chances)
+
+    pixel, row = seen("pixel"), seen("row")
+    for r, moment in enumerate(row[:-1]):
+        best = max(pixel[6 * r : 6 * r + 6], key=entropy)
+        assert moment.at == best.at and len(moment.chances) == 3 and (moment.known == best.known).all()
+    for walk in (pixel, row):
+        assert walk[-1].at is None and walk[-1].known.all() and walk[-1].chances is walk[-2].chances
+
+
+@pytest.mark.parametrize(("channels", "levels"), [(1, 2), (1, 256), (3, 17)])
+def test_headings_of_bars_end_before_the_next_image(channels: int, levels: int) -> None:
+    """The longest heading there is, at every scale: no ink in the last units of the panel."""
+    spec = ImageSpec(channels, 6, 6, levels)
+    chances = np.full((1, levels), 1e-5)
+    chances[0, -1] = 1 - 1e-5 * (levels - 1) if levels == 2 else 0.9995
+    drawn = [(channel, chances, np.array([levels - 1])) for channel in range(channels)]
+    moment = decisions.Moment(torch.zeros(1, *spec.shape), np.zeros((1, *spec.shape), bool), (1, 2), drawn)
+    for scale, unit in ((1, 1.0), (3, 2.0), (32, 1.0)):
+        page = pixels(decisions.decision_sheet(moment, spec, 1, scale, unit))
+        blank = decisions.blank_decisions(spec, 1, 1, scale, unit)
+        assert page.shape[:2] == (blank.height, blank.width)
+        assert (page[:, -round(5 * unit) :] == PAPER).all()
+
+
+def test_grids_with_bars_are_the_most_legible(tmp_path: Path) -> None:
+    """Also of models of classes and of completions, which have columns of their own without bars."""
+    spec = ImageSpec(1, 28, 28, 2)
+    page, usual = Page(size=(1920, 1080)), decisions.usual_scale(spec)
+
+    def draw(columns: int, scale: int | None, unit: float | None) -> Image.Image:
+        return decisions.blank_decisions(spec, 12, columns, scale, unit)
+
+    assert page.grid(draw, 12, usual) == 3 and Page().grid(draw, 12, usual) is None
+    torch.manual_seed(0)
+    classes = rastrum.build("pixelcnn", ImageSpec(1, 8, 8, 2), "tiny", rastrum.ConditionSpec("class", 10))
+    classes.save_pretrained(tmp_path / "classes")
+    path, size = tmp_path / "x.webp", ["--size", "1280x720", "--every", "row"]
+    assert main(["sample", str(tmp_path / "classes"), "--count", "12", "--trace", str(path), *size]) == 0
+    columns = {"sample": _outlines(path)}
+    np.save(tmp_path / "x.npy", np.zeros((1, 8, 8), np.uint8))
+    own = ["--images", str(tmp_path / "x.npy"), "--class", "3", "--num-samples", "8"]
+    assert main(["complete", str(tmp_path / "classes"), *own, "--trace", str(path), *size]) == 0
+    columns["complete"] = _outlines(path)
+    assert columns == {"sample": 3, "complete": 2}
+
+
+def _outlines(path: Path) -> int:
+    """Columns of images, by the distinct places of the next pixel's red frame, which is taller than a letter's strokes are long."""
+    with Image.open(path) as film:
+        film.seek(1)
+        shown = pixels(film)
+    red = (shown == RED).all(2)
+    hatched = (shown == (208, 213, 219)).all(2).any(0)                    # where images are
+    edges = np.diff(np.concatenate([[0], (np.convolve(hatched, np.ones(31), "same") > 0).astype(int), [0]]))
+    assert red.any()
+    return int((edges == 1).sum())
 
 
 def test_bars_have_the_height_of_their_probabilities() -> None:

@@ -92,14 +92,15 @@ def check(
         import torch
 
         from ..checking import context_of
-        from ..pictures.sheets import context_picture, context_scale
+        from ..pictures.sheets import context_picture, context_scale, decided_before
 
         spec = network.spec
         index = report.most_faulty() if at is None else flat_index(spec, at)
         seen, promised = context_of(network, index)  # pyright: ignore[reportArgumentType]
         here = [int(i) for i in torch.unravel_index(torch.tensor(index), spec.shape)]
         usual = context_scale(spec.height, spec.width)
-        save_sheet(out, page, lambda scale, unit: context_picture(seen, promised, here, scale, unit), usual)
+        before = decided_before(network.order, spec.shape, here)  # pyright: ignore
+        save_sheet(out, page, lambda scale, unit: context_picture(seen, promised, here, scale, unit, before), usual)
     result = {"model": model, "ok": report.ok, "report": str(report), "out": out and str(out)}
     answer(result, json, str(report), *([f"  {out}"] if out else []))
     return 0 if report.ok else 1

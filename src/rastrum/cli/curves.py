@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from .output import AS_USUAL, Look, check_out, save_figure
+from .output import AS_USUAL, Look, check_out, check_size, name_missing_letters, save_figure
 from .show import Json, answer
 
 HEIGHT_WIDTH = 400, 700        # of the plot, in points, about
@@ -32,12 +32,14 @@ def plot(
         raise ValueError("plot: which runs? Give the folders of one or more")
     page = look.page()
     check_out("--out", out)
+    check_size(out, page)
     page.check(1, *HEIGHT_WIDTH)
     lines: dict[str, list[dict[str, Any]]] = {}
     for run in runs:
         if not (run / METRICS).is_file():
             raise ValueError(f"plot: {str(run)!r} has no {METRICS}; is it the folder of a run?")
         name = run.resolve().name
+        name_missing_letters("plot", name)
         lines[name if name not in lines else str(run)] = read_metrics(run)
         if not read_metrics(run):
             raise ValueError(f"plot: {str(run / METRICS)!r} holds no line yet; wait until the run has made some steps")

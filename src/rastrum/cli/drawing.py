@@ -15,6 +15,7 @@ from .output import (
     ImagesOut,
     Look,
     Trace,
+    check_fit,
     check_folder,
     check_images_out,
     check_look,
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
     from ..protocol import Frame, ImageSpec
     from ..raster import RasterModel
 
-WITH_BARS = 16                 # images at most that --every draws bars for
+MAX_WITH_BARS = 16             # images at most that --every draws bars for
 MAX_BATCH = 64                 # more images are drawn in parts, where no animation needs every frame of all
 BYTES, BYTES_OF_JSON = 16, 40  # per value: of an image with its picture, and of one that is written out
 
@@ -77,14 +78,18 @@ def sample(
 
     Of videos, the picture has a row of frames each, and the animation plays them.
     """
+    import torch
+
     import rastrum
 
     from ..memory import ask
     from ..pictures.sheets import image_scale, sheet
-    from ..pictures.videos import FPS, animate_grid, film_strips
+    from ..pictures.videos import FPS, animate_grid, film_strips, last_hold
 
     page = look.page()
-    check_images_out(out)
+    if columns is not None and columns < 1:
+        raise ValueError(f"--columns: expected at least 1, got {columns}")
+    check_images_out(out, page)
     check_look(look, out, trace)
     check_trace(trace, fps, every, page)
     shown_every = every_of(every)
@@ -101,14 +106,25 @@ def sample(
     labels = None
     if columns is None and classes and not conditions.classes:
         labels = [str(label) for label in range(max(classes) + 1)]
-        columns = len(labels)
     usual, grid = image_scale(None, spec.height, spec.width), columns or page.columns(max(count, 1), spec.height, spec.width)
+    grid = len(labels) if labels else grid
+    pictures = torch.zeros(()).expand(max(count, 1), *spec.shape)         # until they are drawn
+
+    def draw_sheet(scale: int | None, unit: float | None) -> Picture:
+        return film_strips(pictures, scale=scale, unit=unit) if video else sheet(pictures, grid, scale, None, labels, unit)
+
+    def draw_first(scale: int | None, unit: float | None) -> Picture:
+        return next(animate_grid(pictures, grid, scale, unit)) if video else sheet(pictures, grid, scale, unit=unit)
+
+    bars = trace is not None and not video and with_bars(network, shown_every, count)
+    check_fit(out, page, draw_sheet, usual)
+    if not bars:
+        check_fit(trace, page, draw_first, usual)
     if count > MAX_BATCH and (trace is None or video):
         values = draw_in_parts(network, count, condition, temperature, seed, backend)
     elif trace is None or video:
         values = last_values(draw(rastrum.generate(network, count, condition, temperature, seed, backend=backend), count, keep=False))
     else:
-        bars = with_bars(network, shown_every, count)
 
         def walk(stride: Any) -> Iterator[Frame]:
             return rastrum.generate(network, count, condition, temperature, seed, stride, backend, probabilities=bars)
@@ -116,14 +132,10 @@ def sample(
         values = last_values(save_walk(network, walk, count, shown_every, bars, page, columns, grid, trace, fps))
     pictures = values / (spec.levels - 1)
     if out is not None:
-
-        def draw_sheet(scale: int | None, unit: float | None) -> Picture:
-            return film_strips(pictures, scale=scale, unit=unit) if video else sheet(pictures, grid, scale, None, labels, unit)
-
         save_images(out, page, draw_sheet, usual, lambda: values, spec)
     if trace is not None and video:
         films = page.animation(lambda scale, unit: animate_grid(pictures, grid, scale, unit), usual)
-        save_film(trace, films, fps or FPS, 1 / (fps or FPS))
+        save_film(trace, films, fps or FPS, last_hold(trace, fps or FPS))
     result = {"model": model, "count": count, "seed": seed, "temperature": temperature, **paths(out, trace)}
     result["classes"] = classes
     if out is None and json:
@@ -164,16 +176,18 @@ def complete(
     Videos of your own (--images X.npy) may end with the frames that are known.
     With particles it also reports the effective sample size of each image's K, and the estimated log-probability of what is known.
     """
+    import torch
+
     import rastrum
 
     from ..generation import complete_frames
     from ..memory import ask
     from ..particles import effective_size, log_evidence
-    from ..pictures.sheets import completion_sheet, image_scale
+    from ..pictures.sheets import completion_sheet, image_scale, sheet
     from ..raster import RasterModel
 
     page = look.page()
-    check_images_out(out)
+    check_images_out(out, page)
     check_look(look, out, trace)
     check_trace(trace, fps, every, page)
     shown_every = every_of(every)
@@ -204,13 +218,26 @@ def complete(
     if out or trace:
         page.check(len(x) * (2 + num_samples) * spec.frames, spec.height, spec.width)
     log_weights, together = None, len(x) * num_samples
+    given, drawn = x / (spec.levels - 1), torch.zeros(()).expand(len(x), num_samples, *spec.shape)   # until they are drawn
+    usual = image_scale(None, spec.height, spec.width)
+
+    def draw_sheet(scale: int | None, unit: float | None) -> Picture:
+        return completion_sheet(given, mask, drawn, scale, unit=unit)
+
+    def draw_first(scale: int | None, unit: float | None) -> Picture:
+        return sheet(drawn.flatten(0, 1), num_samples, scale, unit=unit)
+
+    bars = trace is not None and not video and with_bars(network, shown_every, together)
+    if not video:
+        check_fit(out, page, draw_sheet, usual)
+        if not bars:
+            check_fit(trace, page, draw_first, usual)
     if len(x) * num_samples > MAX_BATCH and (trace is None or video):
         found = rastrum.complete(network, x, mask, condition, num_samples, temperature, seed, particles, backend)  # pyright: ignore
         values, log_weights = found if isinstance(found, tuple) else (found, None)
         values = values.long().cpu()
         values = values.unflatten(0, (len(x), num_samples)) if num_samples == 1 else values
     else:
-        bars = with_bars(network, shown_every, together)
 
         def walk(stride: Any) -> Iterator[Frame]:
             how = {"backend": backend, "probabilities": bars, "every": stride}
@@ -219,18 +246,13 @@ def complete(
         if trace is None or video:
             frames = draw(walk("row"), together, keep=False)
         else:
-            frames = save_walk(network, walk, together, shown_every, bars, page, num_samples, num_samples, trace, fps)
+            frames = save_walk(network, walk, together, shown_every, bars, page, None, num_samples, trace, fps)
         values = last_values(frames).unflatten(0, (len(x), num_samples))
         log_weights = frames[-1].info.get("log_weights")
     if video:
         draw_videos(network, x, values, condition, "truth" if whole else "known", context, out, trace, page, fps)
     elif out is not None:
-        given, drawn = x / (spec.levels - 1), values / (spec.levels - 1)
-        usual = image_scale(None, spec.height, spec.width)
-
-        def draw_sheet(scale: int | None, unit: float | None) -> Picture:
-            return completion_sheet(given, mask, drawn, scale, unit=unit)
-
+        drawn = values / (spec.levels - 1)
         save_images(out, page, draw_sheet, usual, lambda: values.flatten(0, 1), spec)
     share = float(mask.expand(1, *network.spec.shape).float().mean())
     result = {"model": model, **loaded.facts, "count": len(x), "num_samples": num_samples, "known": share, "seed": seed}
@@ -293,7 +315,7 @@ def draw_videos(
     import torch
 
     from ..pictures.sheets import image_scale
-    from ..pictures.videos import FPS, animate_rows, film_strips, surprise_colours
+    from ..pictures.videos import FPS, animate_rows, film_strips, last_hold, surprise_colours
 
     spec = network.spec
     given, drawn, usual = x / (spec.levels - 1), values / (spec.levels - 1), image_scale(None, spec.height, spec.width)
@@ -312,7 +334,7 @@ def draw_videos(
             with torch.inference_mode():
                 columns["surprise"] = surprise_colours(network.log_prob_map(x, condition))
         films = page.animation(lambda scale, unit: animate_rows(list(columns.values()), list(columns), scale, unit), usual)
-        save_film(trace, films, fps or FPS, 1 / (fps or FPS))
+        save_film(trace, films, fps or FPS, last_hold(trace, fps or FPS))
 
 
 def reconstruct(
@@ -345,7 +367,7 @@ def reconstruct(
     from ..strokes import CanvasModel
 
     page = look.page()
-    check_images_out(out)
+    check_images_out(out, page)
     check_look(look, out, trace)
     check_trace(trace, fps, None, page)
     network = load_model(model, device)
@@ -427,8 +449,8 @@ def with_bars(network: Model, every: Every | None, count: int) -> bool:
         reason = f"they are drawn for up to {MOST_LEVELS} levels, this model has {network.spec.levels}"
     elif network.spec.channels not in (1, 3):
         reason = f"they are drawn for grey and RGB, this model has {network.spec.channels} channels"
-    elif count > WITH_BARS:
-        reason = f"they are drawn for up to {WITH_BARS} images, these are {count}; ask for fewer"
+    elif count > MAX_WITH_BARS:
+        reason = f"they are drawn for up to {MAX_WITH_BARS} images, these are {count}; ask for fewer"
     if reason is not None:
         messages.print(f"--every: without the bars of probabilities: {reason}")
     return reason is None
@@ -454,14 +476,15 @@ def save_walk(
     every: the flag, None for a frame per row or stroke.
     bars: whether to show what each value was drawn from.
     page: how large the animation is.
-    columns, grid: images per row with bars and without; None for the usual.
+    columns: images per row with bars; None for the most legible.
+    grid: images per row without; None for the usual.
     trace: the file.
     fps: the flag.
 
     Returns the last Frame.
     """
     from ..pictures.animations import frame_sheet
-    from ..pictures.decisions import WIDE, decision_sheet, moments, usual_scale
+    from ..pictures.decisions import blank_decisions, decision_sheet, moments, usual_scale
     from ..pictures.sheets import image_scale
     from ..raster import RasterModel
 
@@ -473,12 +496,14 @@ def save_walk(
         frames = -(-getattr(network, "steps", 1) // stride)
     walked = keep_last(reported(walk(stride), count), kept)
     if bars and every is not None:
-        across = columns or page.columns(count, spec.height, round(spec.width + WIDE * max(spec.height, spec.width)))
+        usual = usual_scale(spec)
+        across = columns or page.grid(lambda *how: blank_decisions(spec, count, *how), count, usual)
+        check_fit(trace, page, lambda *zoom: blank_decisions(spec, count, across, *zoom), usual)
 
         def draw_moment(moment: Any, scale: int | None, unit: float | None) -> Picture:
             return decision_sheet(moment, spec, across, scale, unit)
 
-        pictures = page.frames(draw_moment, moments(walked, spec, every), usual_scale(spec))
+        pictures = page.frames(draw_moment, moments(walked, spec, every), usual)
     else:
 
         def draw_frame(frame: Any, scale: int | None, unit: float | None) -> Picture:

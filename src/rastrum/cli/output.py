@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from tyro.conf import arg
 
-from .show import check_suffix
+from .show import check_suffix, messages
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from ..protocol import ImageSpec
 
 PICTURES, ANIMATIONS = (".png", ".webp", ".svg", ".pdf"), (".gif", ".webp", ".mp4")     # as pictures/ has them, which loads slowly
-LONGEST, FASTEST = 20, 30      # seconds that an animation of many frames takes, as far as so many frames per second allow
+SECONDS, FRAMES_PER_SECOND = 20, 30      # that an animation of many frames takes, as far as so many frames per second allow
 
 Out: TypeAlias = Annotated[Path | None, arg(metavar="X.png", help="write the picture here: .png, .webp, .svg or .pdf")]
 ImagesOut: TypeAlias = Annotated[
@@ -31,11 +32,12 @@ ImagesOut: TypeAlias = Annotated[
 ]  # fmt: skip
 Trace: TypeAlias = Annotated[Path | None, arg(metavar="X.gif", help="write an animation of the walk here: .gif, .webp or .mp4")]
 EveryFlag: TypeAlias = Annotated[
-    str | None, arg(metavar="pixel|row|N", help="of the animation: a frame per pixel, per row, or per N decisions, with the probabilities "
-                                                "of the value that is drawn beside each image; default: a frame per row, without")
+    str | None, arg(metavar="pixel|row|N", help="of the animation: a frame per pixel, row (its least certain pixel) or N decisions, with "
+                                                "the probabilities of the value that is drawn beside each image; default: a frame per "
+                                                "row, without")
 ]  # fmt: skip
 Fps: TypeAlias = Annotated[
-    float | None, arg(metavar="RATE", help="frames per second of the animation, up to 50; default: 5 for videos, 6 for reconstructions, "
+    float | None, arg(metavar="RATE", help="frames per second of the animation, 0.1 to 50; default: 5 for videos, 6 for reconstructions, "
                                            "else 8, and more for long ones")
 ]  # fmt: skip
 
@@ -52,7 +54,10 @@ class PageFlags:
     title: Annotated[str | None, arg(metavar="TEXT", help="above the picture")] = None
 
     def page(self) -> Page:
-        """The same for pictures. Raises ``ValueError`` for flags that exclude each other, or are no sizes."""
+        """The same for pictures; a line names characters of the title that cannot be drawn.
+
+        Raises ``ValueError`` for flags that exclude each other, or are no sizes.
+        """
         from ..pictures.page import Page
 
         if self.scale is not None and self.size is not None:
@@ -66,11 +71,26 @@ class PageFlags:
             if not sides or min(sides) < 1:
                 raise ValueError(f"--size: expected WIDTH or WIDTHxHEIGHT in points, such as 1920x1080, got {self.size!r}")
             size = sides[0], sides[1] if len(sides) > 1 else None
+        if self.title:
+            name_missing_letters("--title", self.title)
         return Page(self.scale, size, self.title)
 
 
 Look: TypeAlias = Annotated[PageFlags, arg(name="")]
 AS_USUAL = PageFlags()
+
+
+def name_missing_letters(what: str, text: str) -> None:
+    """Say in a line which characters of a text are drawn as boxes.
+
+    what: how the line begins.
+    text: that is written into a picture.
+    """
+    from ..pictures.formats import missing_letters
+
+    missing = missing_letters(text)
+    if missing:
+        messages.print(f"{what}: the font has no {', '.join(missing)}")
 
 
 def is_folder(out: str | Path | None) -> bool:
@@ -81,13 +101,39 @@ def is_folder(out: str | Path | None) -> bool:
     return slash or (path.suffix.lower() not in (*PICTURES, ".npy") and (path.is_dir() or (not path.suffix and not path.exists())))
 
 
-def check_images_out(out: str | None) -> None:
-    """Check the flag --out of images before any work. Raises ``ValueError`` for a name that nothing can be written to."""
+def check_size(path: Path, page: Page) -> None:
+    """Check the flag --size before any work. path: of the picture; page: with the size. Raises ``ValueError`` for one no such file has."""
+    from ..pictures.formats import check_sides
+
+    if page.size is not None:
+        check_sides(path.suffix.lower(), page.size, "--size")
+
+
+def check_fit(path: str | Path | None, page: Page, draw: Draw, usual: int) -> None:
+    """Refuse a picture that its page or its file cannot hold, before its images are drawn.
+
+    path: of the file; None, a folder or an array for none.
+    page, draw, usual: as for ``Page.check_fit``.
+    """
+    if path is not None and not is_folder(path) and Path(path).suffix.lower() != ".npy":
+        with named():
+            page.check_fit(draw, usual, Path(path).suffix.lower())
+
+
+def check_images_out(out: str | None, page: Page) -> None:
+    """Check the flag --out of images before any work.
+
+    out: the flag.
+    page: how large a picture is.
+
+    Raises ``ValueError`` for a name that nothing can be written to, or a size that no such file has.
+    """
     if out is None:
         return
     path = Path(out)
     if not is_folder(out):
         check_suffix("--out", path, *PICTURES, ".npy")
+        check_size(path, page)
     elif not path.parent.is_dir():
         raise ValueError(f"--out: there is no folder {str(path.parent)!r}")
 
@@ -112,17 +158,20 @@ def check_trace(trace: Path | None, fps: float | None, every: str | None = None,
 
     Raises ``ValueError`` for a name or a flag that does not do, ``ImportError`` where a package is missing that it needs.
     """
-    from ..pictures.films import MAX_FPS, require_encoder
+    from ..pictures.films import check_rate, require_encoder
 
     check_suffix("--trace", trace, *ANIMATIONS)
     for flag, value in (("--fps", fps), ("--every", every)):
         if value is not None and trace is None:
             raise ValueError(f"{flag}: it is for an animation; give --trace X.gif, .webp or .mp4")
-    if fps is not None and not 0 < fps <= MAX_FPS:
-        raise ValueError(f"--fps: expected a rate above 0 and up to {MAX_FPS}, got {fps:g}")
     if trace is None:
         return
+    if fps is not None:
+        with named():
+            check_rate(fps, 0)
     require_encoder(trace.suffix.lower())
+    if page is not None:
+        check_size(trace, page)
     if trace.suffix.lower() == ".mp4" and page is not None and page.size is not None and any((side or 0) % 2 for side in page.size):
         raise ValueError(f"--size: the sides of an .mp4 are even, got {'x'.join(str(side) for side in page.size if side)}")
 
@@ -170,7 +219,8 @@ def save_figure(path: Path, page: Page, figure: Drawing) -> None:
     """Write a figure of matplotlib. path: of the file; page, figure: as for ``Page.encode_figure``."""
     from ..files import write_files
 
-    write_files(path.parent, {path.name: page.encode_figure(figure, path.suffix.lower())})
+    with named():
+        write_files(path.parent, {path.name: page.encode_figure(figure, path.suffix.lower())})
 
 
 def save_film(path: Path, pictures: Iterable[Picture], fps: float, hold: float = 2.0) -> None:
@@ -181,14 +231,15 @@ def save_film(path: Path, pictures: Iterable[Picture], fps: float, hold: float =
         save_animation(pictures, path, fps, hold)
 
 
-class named:
-    """Meanwhile an error about the size of a picture names the flag."""
+@contextmanager
+def named() -> Iterator[None]:
+    """Meanwhile an error about the size or the rate of a picture names the flag, not the parameter."""
+    from ..pictures.formats import SizeError
 
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, ValueError) and str(error).startswith("size: "):
-            raise ValueError(f"--{error}") from None
+    try:
+        yield
+    except SizeError as error:
+        raise ValueError(f"--{error}") from None
 
 
 def rate_of(frames: float, fps: float | None) -> float:
@@ -197,7 +248,7 @@ def rate_of(frames: float, fps: float | None) -> float:
     frames: how many it has.
     fps: the flag --fps; None: 8, and more where they would take long.
     """
-    return fps if fps is not None else min(FASTEST, max(8.0, frames / LONGEST))
+    return fps if fps is not None else min(FRAMES_PER_SECOND, max(8.0, frames / SECONDS))
 
 
 def every_of(every: str | None) -> Every | None:

@@ -102,7 +102,7 @@ def save_sheet(network: RasterModel, dataset: Dataset, path: Path, page: Page) -
     """
     from ..pictures.plots import surprise_map
     from ..pictures.sheets import image_scale
-    from ..pictures.videos import FPS, animate_rows, surprise_colours
+    from ..pictures.videos import FPS, animate_rows, last_hold, surprise_colours
 
     nats, pictures, spec = log_prob_maps(network, dataset), dataset.images / (network.spec.levels - 1), network.spec
     if spec.frames > 1 and path.suffix.lower() in ANIMATIONS:
@@ -110,7 +110,7 @@ def save_sheet(network: RasterModel, dataset: Dataset, path: Path, page: Page) -
         films = page.animation(
             lambda scale, unit: animate_rows(videos, ["truth", "surprise"], scale, unit), image_scale(None, spec.height, spec.width)
         )
-        save_film(path, films, FPS, 1 / FPS)
+        save_film(path, films, FPS, last_hold(path, FPS))
     elif spec.frames > 1:
         save_figure(path, page, surprise_map(pictures.flatten(0, 1), nats.flatten(0, 1), spec.frames))
     else:

@@ -24,7 +24,7 @@ def frame_tiles(frame: Frame, scale: int | None = None, order: ArrayLike | None 
     """Each image of a frame, its window in green.
 
     frame: of a walk, B images with 1 or 3 channels.
-    scale: enlargement; None: to about ``CELL`` points.
+    scale: enlargement; None: to about ``USUAL_SIDE`` points.
     order: of a raster model's decisions (D,): what is neither known nor decided yet is hatched.
     """
     known = None
@@ -69,7 +69,7 @@ def reconstruction_cells(
     image: (C, H, W) in [0, 1], number ``index`` of the frame.
     frame: of ``reconstruct``.
     index: which of the frame's images.
-    scale: enlargement; None (default): to about ``CELL`` points.
+    scale: enlargement; None (default): to about ``USUAL_SIDE`` points.
     limit: the change of the canvas that has full colour; None (default): the largest.
     before: the frame before; a model without attention has no glimpses, then the error of that canvas is shown: what the image has more
         (blue) or less (orange) than the canvas. Default None.
@@ -110,7 +110,7 @@ def reconstruction_strip(
     image: (C, H, W) in [0, 1], number ``index`` of the frames.
     frames: of ``reconstruct``, the initial canvas first.
     index: which of the frames' images.
-    scale: enlargement; None (default): to about ``CELL`` points.
+    scale: enlargement; None (default): to about ``USUAL_SIDE`` points.
     columns: at most so many, evenly spaced; 12 by default.
     unit: of gutters and labels; None (default): in proportion to the images.
 
@@ -144,7 +144,7 @@ def reconstruction_sheet(
     images: (N, C, H, W) in [0, 1].
     frame: of ``reconstruct``, with these images.
     limit: the change of the canvas that has full colour; None (default): the largest.
-    scale: enlargement; None (default): to about ``CELL`` points.
+    scale: enlargement; None (default): to about ``USUAL_SIDE`` points.
     unit: of gutters and labels; None (default): in proportion to the images.
 
     Raises ``ValueError`` for images that are not those of the frame.

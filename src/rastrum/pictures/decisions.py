@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Literal
 
 import numpy as np
@@ -26,10 +26,11 @@ from .sheets import INK, LETTERS, PAPER, RED, TEXT, Picture, arrange, font, imag
 Every = Literal["pixel", "row"] | int
 
 MOST_LEVELS = 256              # that bars are drawn for
-FEW = 32                       # levels whose bars are all on the scale 0 … 1
-CELL = 192                     # without a scale, an image is enlarged to about this many points
-WIDE = 1.35                    # of the bars, as a multiple of the image's longer side
-AT_LEAST = 80                  # units that the bars have at least, each way
+FULL_SCALE_LEVELS = 32         # up to so many levels, all bars are on the scale 0 … 1
+USUAL_SIDE = 192               # without a scale, an image is enlarged to about this many points
+PANEL_WIDTH = 1.35             # of the bars, as a multiple of the image's longer side
+LEAST_HEIGHT = 80              # units that the bars of a channel have at least
+HEADINGS = ("= 0.999", "= 9e-10", "> 0.999")                              # the longest probabilities
 CHANNELS = {1: ("level",), 3: ("red", "green", "blue")}
 WHITE = (255, 255, 255)
 
@@ -54,44 +55,59 @@ def moments(frames: Iterator[Frame], spec: ImageSpec, every: Every) -> Iterator[
 
     frames: of ``rastrum.generate`` with ``probabilities``.
     spec: of the images, which are no videos.
-    every: a moment per pixel (with all its channels), per row, or per that many decisions.
+    every: a moment per pixel (with all its channels); per row, its least certain pixel; or per that many decisions, the first of them.
 
-    Yields a moment before each of these decisions, and the finished images.
+    Yields a moment before each of these decisions, and the finished images beside the last bars.
     """
-    decided = np.zeros(spec.size, bool)
-    before, current, count, last_row = None, None, 0, -1
+
+    def part(numbered: tuple[int, Moment]) -> object:
+        count, moment = numbered
+        if moment.at is None or every == "pixel":
+            return moment.at
+        return moment.at[0] if every == "row" else count // every
+
+    chances = []
+    for _, decisions in groupby(enumerate(_decisions(frames, spec)), part):
+        pixels = (_joined(same) for _, same in groupby((moment for _, moment in decisions), lambda moment: moment.at))
+        moment = max(pixels, key=_uncertainty) if every == "row" else next(pixels)
+        chances = moment.chances = moment.chances or chances
+        yield moment
+
+
+def _decisions(frames: Iterator[Frame], spec: ImageSpec) -> Iterator[Moment]:
+    """Every decision, and the finished images."""
+    start = next(frames)
+    before, known = start.images, start.info.get("known")
+    decided = np.zeros((len(before), spec.size), bool)
+    if known is not None:
+        decided |= known.expand(len(before), *spec.shape).flatten(1).cpu().numpy()
     for frame in frames:
-        if before is None:
-            known = frame.info.get("known")
-            decided = np.zeros((len(frame.images), spec.size), bool)
-            if known is not None:
-                decided |= known.expand(len(frame.images), *spec.shape).flatten(1).cpu().numpy()
-            before = frame.images
         if "decision" in frame.info:
             index = frame.info["decision"]
             channel, row, column = (int(i) for i in np.unravel_index(index, spec.shape))
-            new_row, last_row = row != last_row, row
-            due = {"pixel": True, "row": new_row}[every] if isinstance(every, str) else count % every == 0
-            same = current is not None and current.at == (row, column)
-            if current is not None and (not same or (isinstance(every, int) and due)):
-                yield current
-                current = None
-            if current is None and due:
-                current = Moment(before, decided.reshape(-1, *spec.shape).copy(), (row, column))
-            if current is not None:
-                current.chances.append((channel, *(frame.info[name].cpu().numpy() for name in ("probabilities", "drawn"))))
+            chances = channel, *(frame.info[name].cpu().numpy() for name in ("probabilities", "drawn"))
+            yield Moment(before, decided.reshape(-1, *spec.shape).copy(), (row, column), [chances])
             decided[:, index] = True
-            count += 1
         before = frame.images
-    if current is not None:
-        yield current
-    assert before is not None
     yield Moment(before, np.ones((len(before), *spec.shape), bool))
 
 
+def _joined(channels: Iterator[Moment]) -> Moment:
+    """The first moment of a pixel, with the decisions of all its channels."""
+    first = next(channels)
+    for moment in channels:
+        first.chances += moment.chances
+    return first
+
+
+def _uncertainty(moment: Moment) -> float:
+    """Entropy of a pixel, the mean over the images, in nats."""
+    return -sum(float((p * np.log(np.maximum(p, 1e-300))).sum(1).mean()) for _, p, _ in moment.chances)
+
+
 def usual_scale(spec: ImageSpec) -> int:
-    """The scale of ``decision_sheet`` if none is asked for: to about ``CELL`` points. spec: of the images."""
-    return max(1, CELL // max(spec.height, spec.width))
+    """The scale of ``decision_sheet`` if none is asked for: to about ``USUAL_SIDE`` points. spec: of the images."""
+    return max(1, USUAL_SIDE // max(spec.height, spec.width))
 
 
 def decision_sheet(
@@ -102,19 +118,51 @@ def decision_sheet(
     moment: what is shown.
     spec: of the images.
     columns: images per row; None (default): about a square.
-    scale: enlargement; None (default): to about ``CELL`` points.
+    scale: enlargement; None (default): to about ``USUAL_SIDE`` points.
     unit: of text and lines; None (default): in proportion to the images.
     """
-    usual = usual_scale(spec)
-    scale = usual if scale is None else image_scale(scale, spec.height, spec.width)
-    unit = max(1.0, scale / usual) if unit is None else unit
+    scale, unit = _zoom(spec, scale, unit)
     cells = []
     for i, picture in enumerate(tiles(moment.images, scale)):
         shown = tiles(moment.images[i : i + 1], scale, moment.known[i : i + 1])[0] if not moment.known[i].all() else picture
         if moment.at is not None:
             _outline(shown, moment.at, scale, unit)
-        cells.append(_beside(shown, moment, i, spec, unit))
+        cells.append(_beside(shown, moment, i, spec, scale, unit))
     return arrange(cells, columns, unit=unit)
+
+
+def blank_decisions(
+    spec: ImageSpec, count: int, columns: int | None = None, scale: int | None = None, unit: float | None = None
+) -> Picture:
+    """A page of the size that ``decision_sheet`` has, with nothing on it.
+
+    spec: of the images.
+    count: number of images.
+    columns, scale, unit: as for ``decision_sheet``.
+    """
+    scale, unit = _zoom(spec, scale, unit)
+    return arrange([Image.new("RGB", _cell_size(spec, scale, unit), PAPER)] * count, columns, unit=unit)
+
+
+def _zoom(spec: ImageSpec, scale: int | None, unit: float | None) -> tuple[int, float]:
+    """Scale and unit, the usual ones for None."""
+    usual = usual_scale(spec)
+    scale = usual if scale is None else image_scale(scale, spec.height, spec.width)
+    return scale, max(1.0, scale / usual) if unit is None else unit
+
+
+def _cell_size(spec: ImageSpec, scale: int, unit: float) -> tuple[int, int]:
+    """Width and height of an image with its bars, which are as wide as their longest heading at least."""
+    names, type_face = CHANNELS.get(spec.channels, CHANNELS[1]), font(round(LETTERS * unit))
+    longest = max(type_face.getlength(f"{name} {spec.levels - 1}, p {chance}") for name in names for chance in HEADINGS)
+    panel = max(round(PANEL_WIDTH * scale * max(spec.height, spec.width)), _left(spec, unit) + math.ceil(longest) + round(8 * unit))
+    return spec.width * scale + panel, max(spec.height * scale, round(LEAST_HEIGHT * unit) * len(names))
+
+
+def _left(spec: ImageSpec, unit: float) -> int:
+    """Room left of the bars, for the numbers of their scale."""
+    numbers = ("1", "0") if spec.levels <= FULL_SCALE_LEVELS else ("0.05", "0.005")
+    return round(10 * unit) + math.ceil(max(map(font(round(LETTERS * unit)).getlength, numbers)))
 
 
 def _outline(picture: Picture, at: tuple[int, int], scale: int, unit: float) -> None:
@@ -125,16 +173,13 @@ def _outline(picture: Picture, at: tuple[int, int], scale: int, unit: float) -> 
     ImageDraw.Draw(picture).rectangle((left, top, right - 1, bottom - 1), outline=RED, width=thick)
 
 
-def _beside(picture: Picture, moment: Moment, i: int, spec: ImageSpec, unit: float) -> Picture:
+def _beside(picture: Picture, moment: Moment, i: int, spec: ImageSpec, scale: int, unit: float) -> Picture:
     """An image and the bars of its next pixel, a panel per channel, on a page of one size for all moments."""
-    count, least = (spec.channels if spec.channels in CHANNELS else 1), round(AT_LEAST * unit)
-    width = max(round(WIDE * max(picture.size)), round(1.6 * least))
-    height = max(picture.height, least * count)
-    page = Image.new("RGB", (picture.width + width, height), PAPER)
-    page.paste(picture, (0, (height - picture.height) // 2))
+    page = Image.new("RGB", _cell_size(spec, scale, unit), PAPER)
+    page.paste(picture, (0, (page.height - picture.height) // 2))
+    size = page.width - picture.width, page.height // len(CHANNELS.get(spec.channels, CHANNELS[1]))
     for channel, chances, drawn in moment.chances:
-        panel = _bars(chances[i], int(drawn[i]), channel, spec, (width, height // count), unit)
-        page.paste(panel, (picture.width, channel * (height // count)))
+        page.paste(_bars(chances[i], int(drawn[i]), channel, spec, size, unit), (picture.width, channel * size[1]))
     return page
 
 
@@ -143,9 +188,9 @@ def _bars(chances: np.ndarray, drawn: int, channel: int, spec: ImageSpec, size: 
     levels, (width, height) = len(chances), size
     page = Image.new("RGB", size, PAPER)
     pen, type_face, step = ImageDraw.Draw(page), font(round(LETTERS * unit)), round(1.4 * LETTERS * unit)
-    top_value = 1.0 if levels <= FEW else _round_up(float(chances.max()))
+    top_value = 1.0 if levels <= FULL_SCALE_LEVELS else _round_up(float(chances.max()))
     label = f"{top_value:.12g}"
-    left = round(10 * unit) + math.ceil(max(type_face.getlength(each) for each in (label, "0.05", "0")))
+    left = _left(spec, unit)
     right, ramp = width - round(8 * unit), max(2, round(5 * unit))
     top, bottom = step + round(7 * unit), height - step - ramp - round(5 * unit)
     name = CHANNELS.get(spec.channels, ("level",))[channel]
@@ -171,7 +216,8 @@ def _bars(chances: np.ndarray, drawn: int, channel: int, spec: ImageSpec, size: 
     for level, (x0, x1) in enumerate(pairwise(edges.tolist())):
         pen.rectangle((x0, bottom + thin, max(x0, x1 - 1), bottom + thin + ramp), fill=_shade(level, channel, spec))
     every = next(n for n in (1, 2, 4, 8, 16, 32, 64, 128, 256) if (right - left) * n / levels >= 2 * type_face.getlength(str(levels - 1)))
-    shown = [0, levels - 1] if levels > FEW else [level for level in range(levels) if level % every == 0 or level == levels - 1]
+    shown = [level for level in range(levels) if level % every == 0 or level == levels - 1]
+    shown = shown if levels <= FULL_SCALE_LEVELS else [0, levels - 1]
     if len(shown) > 2 and (edges[shown[-1]] - edges[shown[-2]]) < 1.6 * type_face.getlength(str(levels - 1)):
         shown.pop(-2)
     for level in shown:

@@ -40,7 +40,19 @@ from .animations import encode_animation, frame_tiles, reconstruction_strip
 from .formats import Drawing, Picture
 from .page import AS_IT_IS, Draw, Page
 from .plots import kl_plot, surprise_map, window_plot
-from .sheets import PAPER, arrange, completion_sheet, context_picture, context_scale, draw_window, image_scale, sheet, tiles, unit_of
+from .sheets import (
+    PAPER,
+    arrange,
+    completion_sheet,
+    context_picture,
+    context_scale,
+    decided_before,
+    draw_window,
+    image_scale,
+    sheet,
+    tiles,
+    unit_of,
+)
 
 BATCH = 64                     # images measured at once
 SHEET, RASTER_SHEET = 64, 16   # images of samples.png
@@ -433,7 +445,7 @@ def raster_figures(
     seen, promised = context_of(model, int(np.ravel_multi_index(middle, spec.shape)))
 
     def context(scale: int | None, unit: float | None) -> Picture:
-        return context_picture(seen, promised, middle, scale, unit)
+        return context_picture(seen, promised, middle, scale, unit, decided_before(model.order, spec.shape, middle))
 
     yield f"context{ending}", page.encode(context, context_scale(spec.height, spec.width), ending)
 

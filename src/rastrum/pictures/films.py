@@ -8,6 +8,7 @@ compressed.
 from __future__ import annotations
 
 import io
+import math
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
@@ -18,13 +19,15 @@ from typing import Any
 import numpy as np
 from PIL import GifImagePlugin, Image
 
-from .formats import Picture, check_ending, check_webp, write_picture
+from .formats import Picture, SizeError, check_ending, check_sides, write_picture
 
 ANIMATIONS = (".gif", ".webp", ".mp4")
-MAX_FPS = 50                   # viewers slow down a GIF that asks for more
-CLEAR = 255                    # index of a GIF's palette for what stays as it was
-KEPT = 16                      # colours of a GIF that are exact even where there are more than 255
-MOST = 1 << 16                 # colours at a time
+MIN_FPS, MAX_FPS = 0.1, 50     # viewers slow down a GIF that asks for more
+MAX_HOLD = 600                 # seconds
+LONGEST_FRAME = 655_350        # milliseconds that a GIF can show a frame (a WebP: 2^24)
+TRANSPARENT = 255              # index of a GIF's palette for what stays as it was
+EXACT_COLOURS = 16             # of a GIF, even where there are more than 255
+COLOURS_AT_A_TIME = 1 << 16
 CRF = 12                       # of H.264, 0 lossless … 51: near what an eye can tell from the original
 
 
@@ -32,21 +35,22 @@ def encode_animation(pictures: Iterable[Picture], fps: float = 8, hold: float = 
     """Pictures of one size as the bytes of an animation; a GIF or WebP loops.
 
     pictures: one per frame.
-    fps: frames per second, up to 50.
-    hold: seconds that the last picture stays.
+    fps: frames per second, 0.1 … 50; 8 by default.
+    hold: seconds that the last picture stays, 0 … 600; 2 by default.
     ending: ".gif" (default): all frames share one palette, exact up to 255 colours; ".webp": lossless; ".mp4": H.264 in 4:2:0, which plays
         in browsers and presentations, one point larger where a side is odd.
 
-    Raises ``ValueError`` for no pictures, pictures of different sizes, a rate outside 0 … 50, or another ending, ``ImportError`` for
-    ".mp4" without PyAV.
+    Raises ``ValueError`` for no pictures, pictures of different sizes or too large for the format, another rate, hold or ending,
+    ``ImportError`` for ".mp4" without PyAV.
     """
     check_rate(fps, hold)
     if ending not in ANIMATIONS:
         raise ValueError(f"animation: expected a name that ends in {' or '.join(ANIMATIONS)}, got {ending!r}")
+    frames = rgb_frames(pictures, ending)
     if ending == ".mp4":
-        return _mp4(rgb_frames(pictures), fps, hold)
+        return _mp4(frames, fps, hold)
     step = max(20, round(100 / fps) * 10)
-    timed = _timed(rgb_frames(pictures), step, max(step, round(100 * hold) * 10))
+    timed = _timed(frames, step, max(step, round(100 * hold) * 10))
     return _gif(timed) if ending == ".gif" else _webp(timed)
 
 
@@ -55,8 +59,8 @@ def save_animation(pictures: Iterable[Picture], path: str | Path, fps: float = 8
 
     pictures: one per frame, of one size.
     path: ends in .gif, .webp or .mp4, else ``ValueError``.
-    fps: frames per second, up to 50; 8 by default.
-    hold: seconds that the last picture stays, 2 by default.
+    fps: frames per second, 0.1 … 50; 8 by default.
+    hold: seconds that the last picture stays, 0 … 600; 2 by default.
     """
     path, ending = check_ending(path, ANIMATIONS)
     require_encoder(ending)
@@ -78,26 +82,29 @@ def require_encoder(ending: str) -> None:
 def check_rate(fps: float, hold: float) -> None:
     """Check how fast an animation runs.
 
-    fps: frames per second, up to 50.
-    hold: seconds that the last picture stays.
+    fps: frames per second, 0.1 … 50.
+    hold: seconds that the last picture stays, 0 … 600.
 
     Raises ``ValueError`` for other numbers.
     """
-    if not 0 < fps <= MAX_FPS:
-        raise ValueError(f"fps: expected a rate above 0 and up to {MAX_FPS} frames a second, got {fps!r}")
-    if not hold >= 0:
-        raise ValueError(f"hold: expected seconds of at least 0, got {hold!r}")
+    if not MIN_FPS <= fps <= MAX_FPS:
+        raise SizeError(f"fps: expected {MIN_FPS} … {MAX_FPS} frames per second, got {fps!r}")
+    if not 0 <= hold <= MAX_HOLD:
+        raise ValueError(f"hold: expected 0 … {MAX_HOLD} seconds, got {hold!r}")
 
 
-def rgb_frames(pictures: Iterable[Picture]) -> Iterator[np.ndarray]:
+def rgb_frames(pictures: Iterable[Picture], ending: str = "") -> Iterator[np.ndarray]:
     """The frames of an animation, (H, W, 3) uint8.
 
     pictures: one per frame.
+    ending: of the file; "" (default) for none, which has no limit.
 
-    Raises ``ValueError`` for none, and for pictures of different sizes.
+    Raises ``ValueError`` for none, for pictures of different sizes, and for sides that the file cannot have.
     """
     size = None
     for picture in pictures:
+        if size is None:
+            check_sides(ending, picture.size)
         if size is not None and picture.size != size:
             raise ValueError(f"animation: expected pictures of one size, got {sorted({size, picture.size})}")
         size = picture.size
@@ -107,10 +114,10 @@ def rgb_frames(pictures: Iterable[Picture]) -> Iterator[np.ndarray]:
 
 
 def _timed(frames: Iterator[np.ndarray], step: int, last: int) -> Iterator[tuple[np.ndarray, int]]:
-    """Frames and their milliseconds: ``step``, and ``last`` for the last; equal ones in a row are one."""
+    """Frames and their milliseconds: ``step``, and ``last`` for the last; equal ones in a row are one, as far as a file can say so."""
     before, time = next(frames), step
     for frame in frames:
-        if np.array_equal(frame, before):
+        if np.array_equal(frame, before) and time + last <= LONGEST_FRAME:
             time += step
         else:
             yield before, time
@@ -147,7 +154,7 @@ def _gif(frames: Iterator[tuple[np.ndarray, int]]) -> bytes:
     for frame, time in frames:
         if before is None:                                                # backgrounds, which keep their colours
             found, counts = np.unique(_packed(frame), return_counts=True)
-            usual = found[np.argsort(-counts, kind="stable")[:KEPT]]
+            usual = found[np.argsort(-counts, kind="stable")[:EXACT_COLOURS]]
         left, top, right, bottom = box = _changed(frame, before)
         part = frame[top:bottom, left:right]
         seen[_packed(part)] = True
@@ -159,13 +166,13 @@ def _gif(frames: Iterator[tuple[np.ndarray, int]]) -> bytes:
     file = io.BytesIO()
     file.write(b"GIF89a" + struct.pack("<HHBBB", width, height, 0xF7, 0, 0) + palette.tobytes().ljust(768, b"\0"))
     file.write(b"!\xff\x0bNETSCAPE2.0\x03\x01\x00\x00\x00")                # loops for ever
-    canvas = np.full((height, width), CLEAR, np.uint8)                    # what is shown, as indices
+    canvas = np.full((height, width), TRANSPARENT, np.uint8)                    # what is shown, as indices
     for i, (box, data, time) in enumerate(parts):
-        part, facts = _part(box, data), {"duration": time, "disposal": 1} | ({"transparency": CLEAR} if i else {})
+        part, facts = _part(box, data), {"duration": time, "disposal": 1} | ({"transparency": TRANSPARENT} if i else {})
         index = table[_packed(part)]
         left, top, right, bottom = box
         below = canvas[top:bottom, left:right]
-        shown = np.where(index == below, np.uint8(CLEAR), index)          # what stays is transparent, which packs well
+        shown = np.where(index == below, np.uint8(TRANSPARENT), index)          # what stays is transparent, which packs well
         below[:] = index
         for block in GifImagePlugin.getdata(Image.fromarray(shown), (left, top), **facts):
             file.write(block)
@@ -185,13 +192,13 @@ def _table(colours: np.ndarray, kept: np.ndarray) -> tuple[np.ndarray, np.ndarra
     kept: those that are exact even where there are more; the others get the nearest colour.
     """
     palette = colours
-    if len(colours) > CLEAR:
+    if len(colours) > TRANSPARENT:
         others = np.setdiff1d(colours, kept)
-        some = Image.fromarray(_unpacked(others[:: -(-len(others) // MOST)])[None])
-        best = some.quantize(CLEAR - len(kept), Image.Quantize.MEDIANCUT, 3, dither=Image.Dither.NONE).getpalette() or []
-        palette = np.concatenate([kept, _packed(np.array(best).reshape(-1, 3))])[:CLEAR]
+        some = Image.fromarray(_unpacked(others[:: -(-len(others) // COLOURS_AT_A_TIME)])[None])
+        best = some.quantize(TRANSPARENT - len(kept), Image.Quantize.MEDIANCUT, 3, dither=Image.Dither.NONE).getpalette() or []
+        palette = np.concatenate([kept, _packed(np.array(best).reshape(-1, 3))])[:TRANSPARENT]
     table, shades = np.zeros(1 << 24, np.uint8), _unpacked(palette).astype(np.float32)
-    for part in np.array_split(colours, -(-len(colours) // MOST)):
+    for part in np.array_split(colours, -(-len(colours) // COLOURS_AT_A_TIME)):
         closeness = _unpacked(part).astype(np.float32) @ shades.T - (shades**2).sum(1) / 2
         table[part] = closeness.argmax(1)
     return table, shades.astype(np.uint8)
@@ -204,8 +211,6 @@ def _webp(frames: Iterator[tuple[np.ndarray, int]]) -> bytes:
     """The container of RFC 9649: a chunk ANMF for each frame, which holds what changed as a lossless image."""
     before, chunks = None, []
     for frame, time in frames:
-        if before is None:
-            check_webp((frame.shape[1], frame.shape[0]))
         left, top, right, bottom = _changed(frame, before)
         one = io.BytesIO()
         part = Image.fromarray(np.ascontiguousarray(frame[top:bottom, left:right]))
@@ -247,7 +252,7 @@ def _mp4(frames: Iterator[np.ndarray], fps: float, hold: float) -> bytes:
     file, count = io.BytesIO(), 0
     with av.open(file, "w", format="mp4") as container:
         stream: Any = None
-        for frame in _held(frames, round(hold * fps)):
+        for frame in _held(frames, math.ceil(hold * fps - 1e-6)):
             height, width = frame.shape[:2]
             frame = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), "edge")
             if stream is None:

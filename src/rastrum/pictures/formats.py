@@ -10,7 +10,9 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -29,12 +31,29 @@ Drawing: TypeAlias = "Picture | Figure"
 PICTURES = (".png", ".webp", ".svg", ".pdf")
 VECTORS = (".svg", ".pdf")
 DPI, POINTS = 110, 72          # of a figure as pixels, and points of an inch
-SMALLEST_TEXT = 0.7            # the text of a plot without images is not made smaller than this on paper; below, its axes have less room
+LETTERS, LETTERS_OF_A_PAGE = 8, 54     # points of the small text of a plot, and its heights along the shorter side of a page at most
+SMALLER_TEXT = 0.7, 0.5        # how much the text of a plot may shrink, where there is no other way
+SMALLEST_AXES = 0.6, 0.2       # inches beside text in its own size, of axes and of images
 TITLE_TEXT = 13                # points
-WEBP_SIDE = 16383              # pixels
+LONGEST_SIDE = {".webp": 16383, ".gif": 65535, ".mp4": 16384}      # pixels that a file can have on a side
+UNFIT = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\ud800-\\udfff\\ufffe\\uffff]")      # what no file of text may hold
 PIXELS = "pixels"              # gid of axes that show an image
 STYLE: Any = {"svg.hashsalt": "rastrum", "svg.fonttype": "none", "pdf.fonttype": 42,
          "font.sans-serif": ["DejaVu Sans", "Bitstream Vera Sans", "Verdana", "Arial", "Helvetica", "sans-serif"]}  # fmt: skip
+
+
+def readable(text: str) -> str:
+    """A text in which every character can be drawn and written: those that control something, and halves of characters, become �."""
+    return UNFIT.sub("\ufffd", text)
+
+
+def missing_letters(text: str) -> list[str]:
+    """The characters of a ``text`` that the font of all pictures does not have, each once."""
+    from matplotlib import get_data_path
+    from matplotlib.font_manager import get_font
+
+    font = get_font(str(Path(get_data_path(), "fonts/ttf/DejaVuSans.ttf")))
+    return [letter for letter in dict.fromkeys(readable(text)) if not letter.isspace() and not font.get_char_index(ord(letter))]
 
 
 def picture_of(drawing: Drawing, size: tuple[int, int] | None = None) -> Picture:
@@ -42,21 +61,30 @@ def picture_of(drawing: Drawing, size: tuple[int, int] | None = None) -> Picture
 
     drawing: a picture, which is returned, or a figure.
     size: of a figure, width and height in pixels; its text and lines grow with it. None (default): its own.
+
+    Raises ``SizeError`` for a size at which its text could not be read.
     """
     if isinstance(drawing, Image.Image):
         return drawing
-    from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    with rc_context(STYLE):
-        width, height = size or natural_size(drawing)
-        zoom = _reshape(drawing, width, height, DPI)
-        drawing.set_dpi(DPI * zoom)
+    with _drawn():
+        _fit(drawing, size, DPI)
         canvas: Any = FigureCanvasAgg(drawing)
         canvas.draw()
         if _snap(drawing):
             canvas.draw()
         return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+
+
+@contextmanager
+def _drawn() -> Iterator[None]:
+    """The style of all figures; ``missing_letters`` names the characters that matplotlib would warn of."""
+    from matplotlib import rc_context
+
+    with rc_context(STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        yield
 
 
 def natural_size(figure: Figure, dpi: float = DPI) -> tuple[int, int]:
@@ -76,18 +104,44 @@ def _inches(figure: Figure) -> tuple[float, float]:
     return figure.rastrum_inches  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def _reshape(figure: Figure, width: float, height: float, dpi: float) -> float:
-    """Gives a figure the proportions of a page; returns how many times it is then to be enlarged.
+def _fit(figure: Figure, size: tuple[float, float] | None, dpi: float) -> float:
+    """Lays a figure out for a page, with text as large as a page of a given size needs if there is room; returns its enlargement.
 
-    width, height: of the page, in 1/dpi inch.
+    size: of the page, in 1/dpi inch; None for the figure's own.
     """
-    own = _inches(figure)
-    zoom = min(width / (own[0] * dpi), height / (own[1] * dpi))
-    if dpi == POINTS and not any(axis.get_gid() == PIXELS for axis in figure.axes):
-        zoom = max(zoom, SMALLEST_TEXT)
-    figure.set_size_inches((width + 1e-6) / (dpi * zoom), (height + 1e-6) / (dpi * zoom))   # the canvas cuts off fractions of a pixel
-    _arrange_legends(figure)
-    return zoom
+    own = tuple(side * dpi for side in _inches(figure))
+    width, height = size or (round(own[0]), round(own[1]))
+    whole = min(width / own[0], height / own[1])                          # axes and text alike
+    large = min(width, height) / (LETTERS_OF_A_PAGE * LETTERS / POINTS * dpi)
+    zooms = [max(whole, zoom) for zoom in (large, SMALLER_TEXT[0] * large, *SMALLER_TEXT) if zoom >= SMALLER_TEXT[1]]
+    if figure.get_layout_engine() is None or size is None:                # axes have their places, and text shrinks with them
+        zooms = [whole] if whole >= SMALLER_TEXT[1] else []
+    for zoom in zooms:
+        figure.set_size_inches((width + 1e-6) / (dpi * zoom), (height + 1e-6) / (dpi * zoom))     # the canvas cuts off fractions of a pixel
+        figure.set_dpi(dpi * zoom)
+        _arrange_legends(figure)
+        if figure.get_suptitle():
+            _write_title(figure, figure.get_suptitle())
+        if len(zooms) == 1 or _has_room(figure):
+            return zoom
+    raise SizeError(f"size: {width:g}x{height:g} points are too few for the text of the plot, whose own size is {own[0]:.0f}x{own[1]:.0f}")
+
+
+def _has_room(figure: Figure) -> bool:
+    """Whether text leaves room for the axes, and is inside the page."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "constrained_layout not applied")
+        try:
+            figure.draw_without_rendering()
+        except UserWarning:
+            return False
+    (left, bottom), (right, top) = figure.get_tightbbox().get_points()
+    width, height = figure.get_size_inches()
+    if min(left, bottom, width - right, height - top) < -0.01:
+        return False
+    shown = [axis for axis in figure.axes if (axis.axison or axis.get_gid() == PIXELS) and axis.get_label() != "<colorbar>"]
+    sides = [(min(axis.get_window_extent().size) / figure.dpi, axis.get_gid() == PIXELS) for axis in shown]
+    return all(side >= SMALLEST_AXES[image] for side, image in sides)
 
 
 def entitle(figure: Figure, title: str) -> None:
@@ -97,14 +151,24 @@ def entitle(figure: Figure, title: str) -> None:
     title: broken into lines where it is too long.
     """
     width, height = map(float, figure.get_size_inches())
-    lines = wrap(title, max(10, round(9 * width)))
-    room = 0.25 * len(lines) + 0.1
+    room = 0.25 * len(_title_lines(title, width)) + 0.1
     figure.set_size_inches(width, height + room)
     _arrange_legends(figure, "outside lower left")                        # above stands the title
-    figure.suptitle("\n".join(lines), fontsize=TITLE_TEXT, y=None if figure.get_layout_engine() else 1 - 0.06 / (height + room))
+    _write_title(figure, title)
     if figure.get_layout_engine() is None:
         bottom, top = (getattr(figure.subplotpars, edge) * height / (height + room) for edge in ("bottom", "top"))
         figure.subplots_adjust(bottom=bottom, top=top)
+
+
+def _title_lines(title: str, inches: float) -> list[str]:
+    return wrap(readable(title), max(10, round(9 * inches)))
+
+
+def _write_title(figure: Figure, title: str) -> None:
+    """The title, in lines as long as the figure is wide now."""
+    width, height = map(float, figure.get_size_inches())
+    text = "\n".join(_title_lines(title, width))
+    figure.suptitle(text, fontsize=TITLE_TEXT, parse_math=False, y=None if figure.get_layout_engine() else 1 - 0.06 / height)
 
 
 def legend_outside(figure: Figure, handles: Sequence[Any], labels: Sequence[str], place: str = "outside upper left") -> None:
@@ -118,7 +182,9 @@ def legend_outside(figure: Figure, handles: Sequence[Any], labels: Sequence[str]
     inches = figure.get_size_inches()[0]
     fits = [n for n in (3, 2) if sum(max(map(len, part), default=0) + 8 for part in np.array_split(labels, n)) <= 13.4 * inches]
     how: Any = {"loc": place}
-    legend = figure.legend(handles, labels, **how, ncols=[*fits, 1][0], frameon=False, fontsize=9)
+    legend = figure.legend(handles, ["?"] * len(labels), **how, ncols=[*fits, 1][0], frameon=False, fontsize=9)
+    for text, label in zip(legend.get_texts(), labels, strict=True):      # as it is: some versions leave out what begins with _
+        text.set(parse_math=False, text=readable(label))
     legend.set_gid(place)
 
 
@@ -132,6 +198,10 @@ def _arrange_legends(figure: Figure, place: str | None = None) -> None:
 
 def _snap(figure: Figure) -> bool:
     """Move the axes that show images to whole pixels, each pixel of the image a whole number of them; whether there are any."""
+    (left, bottom), (right, top) = figure.get_tightbbox().get_points()
+    width, height = figure.get_size_inches()
+    if min(left, bottom, width - right, height - top) < -0.01:
+        return False
     shown = [axis for axis in figure.axes if axis.get_gid() == PIXELS and axis.images and axis.get_aspect() != "auto"]
     if not shown:
         return False
@@ -163,7 +233,7 @@ def encode(drawing: Drawing, ending: str, size: tuple[float, float] | None = Non
     ending: ".png", ".webp" (lossless), ".svg" or ".pdf".
     size: width and height, of a figure in pixels or points, of a page that shows a picture in points; None (default): its own.
 
-    Raises ``ValueError`` for another ending, and for a picture that is too large for WebP.
+    Raises ``ValueError`` for another ending, and for a picture that is too large for it.
     """
     if ending not in PICTURES:
         raise ValueError(f"picture: expected a name that ends in {' or '.join(PICTURES)}, got {ending!r}")
@@ -174,24 +244,36 @@ def encode(drawing: Drawing, ending: str, size: tuple[float, float] | None = Non
     if ending == ".png":
         picture.save(file, "PNG", optimize=True)
     else:
-        check_webp(picture.size)
+        check_sides(ending, picture.size)
         picture.save(file, "WEBP", lossless=True, quality=80, exact=True)
     return file.getvalue()
 
 
-def check_webp(size: tuple[int, int]) -> None:
-    """Raises ``ValueError`` for a ``size``, width and height, that WebP cannot have."""
-    if max(size) > WEBP_SIDE:
-        raise ValueError(f"picture: WebP has at most {WEBP_SIDE} pixels on a side, got {size[0]}x{size[1]}; write a .png or ask for fewer")
+class SizeError(ValueError):
+    """A picture cannot have the size or the rate that was asked for. The message begins with the parameter to change: size, title, fps."""
+
+
+def check_sides(ending: str, size: tuple[int, int | None], what: str = "picture") -> None:
+    """Check that a file can have a picture of this size.
+
+    ending: of the file.
+    size: width and height in pixels; a height of None is not known yet.
+    what: how the message begins, "picture" by default.
+
+    Raises ``ValueError`` for a side that is too long.
+    """
+    most = LONGEST_SIDE.get(ending)
+    if most is not None and max(side or 0 for side in size) > most:
+        text, way = "x".join(str(side) for side in size if side), "write a .png, or " if ending == ".webp" else ""
+        raise ValueError(f"{what}: {ending} files have at most {most} points on a side, got {text}; {way}ask for less")
 
 
 def _vector(drawing: Drawing, ending: str, size: tuple[float, float] | None) -> bytes:
-    from matplotlib import rc_context
-
-    with rc_context(STYLE):
-        figure = _page_of(drawing, size) if isinstance(drawing, Image.Image) else drawing
-        width, height = size or tuple(side * POINTS for side in _inches(figure))
-        zoom = 1.0 if isinstance(drawing, Image.Image) else _reshape(figure, width, height, POINTS)
+    with _drawn():
+        if isinstance(drawing, Image.Image):
+            figure, zoom, (width, height) = _page_of(drawing, size), 1.0, size or drawing.size
+        else:
+            figure, zoom, (width, height) = drawing, _fit(drawing, size, POINTS), size or natural_size(drawing, POINTS)
         figure.set_dpi(POINTS)
         return _svg(figure, width, height) if ending == ".svg" else _pdf(figure, width, height, zoom)
 

@@ -11,20 +11,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 from typing import Any
 
 from PIL import Image
 
 from ..memory import ask
-from .formats import POINTS, VECTORS, Drawing, Picture, encode, entitle, natural_size
+from .formats import LONGEST_SIDE, POINTS, VECTORS, Drawing, Picture, SizeError, check_sides, encode, entitle, natural_size
 from .sheets import PAPER, titled
 
 PER_POINT = 4                  # pixels of a sheet in a file of vectors, as far as it has no more than …
 SHARP = 4096                   # … on a side
 BYTES = 16                     # per pixel while a picture is drawn and encoded
-LOW, HIGH = 540, 270           # of a page of a given size, parts of its shorter side that a unit has at least and at most
+UNITS_OF_A_PAGE = 540, 270     # that its shorter side has at most and at least, where its size is given
 
 Draw = Callable[[int | None, float | None], Picture]                      # of scale and unit, None for the usual ones
 
@@ -78,6 +79,35 @@ class Page:
         across, down = self.size[0], self.size[1]
         return max(range(1, count + 1), key=lambda n: (min(across / (n * width), down / (-(-count // n) * height)), -n))
 
+    def grid(self, draw: Callable[[int, int | None, float | None], Picture], count: int, usual: int) -> int | None:
+        """Columns of a grid with which its images become largest on this page, as far as labels can be read; None for the usual number.
+
+        draw: makes the grid, of its columns, a scale and a unit; its images may be blank.
+        count: number of images.
+        usual: their scale if none is asked for.
+        """
+        if self.size is None or self.size[1] is None:
+            return None
+        grids = {-(-count // rows) for rows in range(1, count + 1)}       # the fewest columns for each number of rows
+        for units in _units(*self.size):
+            found = {n: self._largest(partial(draw, n), usual, units, *self.size)[0] for n in sorted(grids)}
+            fits = {n: sheet[:2] for n, sheet in found.items() if sheet is not None}
+            if fits:
+                return max(fits, key=lambda n: fits[n])
+        return None
+
+    def check_fit(self, draw: Draw, usual: int, ending: str) -> None:
+        """Refuse a sheet that this page cannot hold, or its file, before anything is computed.
+
+        draw: makes the sheet, of a scale and a unit, with blank images.
+        usual: its scale if none is asked for.
+        ending: of the file.
+
+        Raises ``SizeError`` where the sheet does not fit the size, ``ValueError`` where it does not fit the file.
+        """
+        if self.size is not None or ending in LONGEST_SIDE:
+            check_sides(ending, self._zoom(draw, usual, self._density(ending))[1].size)
+
     def encode(self, draw: Draw, usual: int, ending: str) -> bytes:
         """A sheet as the bytes of a file.
 
@@ -85,14 +115,17 @@ class Page:
         usual: its scale if none is asked for.
         ending: of the file.
 
-        Raises ``ValueError`` where the sheet does not fit the size.
+        Raises ``SizeError`` where the sheet does not fit the size.
         """
-        density = 1
-        if ending in VECTORS:
-            largest = max(side or 0 for side in self.size) if self.size else 1
-            density = max(1, min(PER_POINT, SHARP // largest))
+        density = self._density(ending)
         page = self._zoom(draw, usual, density)[1]
         return encode(page, ending, (page.width / density, page.height / density) if ending in VECTORS else None)
+
+    def _density(self, ending: str) -> int:
+        """Pixels per point of a sheet in such a file."""
+        if ending not in VECTORS:
+            return 1
+        return max(1, min(PER_POINT, SHARP // (max(side or 0 for side in self.size) if self.size else 1)))
 
     def picture(self, draw: Draw, usual: int) -> Picture:
         """A sheet; parameters and errors are those of ``encode``."""
@@ -125,14 +158,17 @@ class Page:
             return (scale, None), self._finished(draw(scale, None), None if scale is None else max(1.0, scale / usual))
         width, height = (None if side is None else side * density for side in self.size)
         assert width is not None
-        shorter = min(width, height or width)
-        for low in (max(1.0, shorter / LOW), max(1.0, 0.7 * shorter / LOW), 1.0):             # small labels, if there is no other way
-            found, least = self._largest(draw, usual, (low, max(low, shorter / HIGH)), width, height)
+        found, least = None, (0, 0)
+        for units in _units(width, height):
+            found, least = self._largest(draw, usual, units, width, height)
             if found is not None:
                 scale, unit, page = found
                 return (scale, unit), _on_page(page, width, height)
-        asked, need = ("x".join(str(side // density) for side in sides if side) for sides in ((width, height), least))
-        raise ValueError(f"size: {asked} points are too few, the picture takes {need} at the least; ask for more, or for fewer images")
+        asked, need = ("x".join(str(-(-side // density)) for side in sides if side) for sides in ((width, height), least))
+        untitled = replace(self, title=None)
+        if self.title and any(untitled._largest(draw, usual, units, width, height)[0] for units in _units(width, height)):
+            raise SizeError(f"title: its {len(self.title)} letters leave too little room on {asked} points; shorten it, or ask for more")
+        raise SizeError(f"size: {asked} points are too few, the picture takes {need} at the least; ask for more, or for fewer images")
 
     def _largest(
         self, draw: Draw, usual: int, units: tuple[float, float], width: int, height: int | None
@@ -179,6 +215,13 @@ class Page:
 
 
 AS_IT_IS = Page()
+
+
+def _units(width: int, height: int | None) -> list[tuple[float, float]]:
+    """Least and largest unit on a page of this size: labels for the back of a room, and smaller ones if there is no other way."""
+    shorter = min(width, height or width)
+    small, large = (shorter / units for units in UNITS_OF_A_PAGE)
+    return [(low, max(low, large)) for low in (max(1.0, small), max(1.0, 0.7 * small), 1.0)]
 
 
 def _on_page(picture: Picture, width: int, height: int | None) -> Picture:

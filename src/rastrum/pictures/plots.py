@@ -149,12 +149,13 @@ def learning_curve(
     axis = figure.subplots()
     dashes = ("-", "--", "-.", ":", "-", "--")
     tail: list[float] = []
+    lines: list[Any] = []
     for i, (name, (x, y)) in enumerate(curves.items()):
         if len(x) != len(y):
             raise ValueError(f"{name}: expected as many y as x, got {len(y)} and {len(x)}")
         colour = COLOURS[i % len(COLOURS)]
         style = dashes[(i + i // len(COLOURS)) % len(dashes)]             # lines of the same colour differ in their dashes
-        axis.plot(x, y, style, color=colour, label=name, linewidth=1.8)
+        lines += axis.plot(x, y, style, color=colour, linewidth=1.8)
         tail += list(y)[len(y) // 5 :]
     for name, level in (levels or {}).items():
         axis.axhline(level, color="#868e96", linewidth=1, linestyle=(0, (1, 2)))
@@ -169,7 +170,7 @@ def learning_curve(
     for side in ("top", "right"):
         axis.spines[side].set_visible(False)
     if curves:
-        legend_outside(figure, *axis.get_legend_handles_labels())
+        legend_outside(figure, lines, list(curves))
     return figure
 
 
@@ -234,10 +235,10 @@ def window_plot(images: ArrayLike, windows: Window, titles: Sequence[str]) -> Fi
     axes = figure.subplots(len(x), 6, squeeze=False, width_ratios=[0.55, 1, 1, 1, 1, 1])
     heads = ("", "image, filters' centres", "F$_Y^T$", "F$_X$", "patch: γ F$_Y$ x F$_X^T$", "back: F$_Y^T$ patch F$_X$ / γ")
     for axis, head in zip(axes[0], heads, strict=True):
-        axis.set_title(head, fontsize=8.5)
+        axis.set_title(head, fontsize=10.5)
     for i, (title, picture, down, across, patch, written) in enumerate(axes):
         title.set_axis_off()
-        title.text(0, 0.5, titles[i], fontsize=8.5, va="center", ha="left", transform=title.transAxes)
+        title.text(0, 0.5, titles[i], fontsize=11, va="center", ha="left", transform=title.transAxes)
         _show(picture, pixels[i])
         at = [np.linspace(c - (s - 1) / 2, c + (s - 1) / 2, rows.shape[1]) for c, s in zip(box[i, :2], box[i, 2:], strict=True)]
         grid = np.stack(np.meshgrid(*at, indexing="ij")).reshape(2, -1)
@@ -249,7 +250,7 @@ def window_plot(images: ArrayLike, windows: Window, titles: Sequence[str]) -> Fi
             _show(axis, (values / max(brightest, 1e-12)).clip(0, 1), cmap="gray", vmin=0, vmax=1)
         for axis in (picture, down, across, patch, written):
             axis.set_box_aspect(height / width if axis in (picture, written) else 1)
-            axis.tick_params(labelsize=6.5, length=2)
+            axis.tick_params(labelsize=9, length=2)
             for ticks in (axis.xaxis, axis.yaxis):
-                ticks.set_major_locator(MaxNLocator(5, integer=True))
+                ticks.set_major_locator(MaxNLocator(4, integer=True))
     return figure

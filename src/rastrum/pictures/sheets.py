@@ -14,7 +14,8 @@ Shapes: N images, C channels, H, W height and width in pixels.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from torch import Tensor
 
 from ..images import Images
 from ..protocol import ArrayLike
-from .formats import Picture
+from .formats import Picture, readable
 from .formats import encode_picture as encode_picture
 from .formats import save_picture as save_picture
 from .formats import write_picture as write_picture
@@ -44,10 +45,12 @@ CONTEXT: dict[str, Colour] = {
     "seen": (86, 180, 233),
     "promised, but unseen": (240, 228, 66),
     "seen, though forbidden": (213, 94, 0),
+    "earlier, but not seen": (204, 121, 167),
     "not to be seen": PAPER,
 }
 GUTTER, LETTERS, TITLE = 2, 11, 15   # between cells, height of labels and of titles, in units
-CELL = 64                      # without a scale, an image is enlarged to about this many points
+USUAL_SIDE = 64                # without a scale, an image is enlarged to about this many points
+LONG_WORD = "m" * 16           # of a title: words as wide as this may widen a picture, longer ones are broken
 
 
 # ── arrays → pixels ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -117,7 +120,7 @@ def _mask(known: ArrayLike, shape: Sequence[int]) -> np.ndarray:
 
 
 def image_scale(scale: int | None, height: int, width: int) -> int:
-    """``scale`` itself, or what enlarges an image to about ``CELL`` points.
+    """``scale`` itself, or what enlarges an image to about ``USUAL_SIDE`` points.
 
     scale: at least 1, or None.
     height, width: of the image in pixels.
@@ -125,7 +128,7 @@ def image_scale(scale: int | None, height: int, width: int) -> int:
     Raises ``ValueError`` for a scale below 1.
     """
     if scale is None:
-        return max(1, CELL // max(height, width))
+        return max(1, USUAL_SIDE // max(height, width))
     if isinstance(scale, bool) or not isinstance(scale, int) or scale < 1:
         raise ValueError(f"scale: expected a whole number of at least 1, got {scale!r}")
     return scale
@@ -155,7 +158,7 @@ def tiles(images: ArrayLike, scale: int | None = None, known: ArrayLike | None =
     """Each image as a picture.
 
     images: (N, C, H, W), float in [0, 1].
-    scale: enlargement; None: to about ``CELL`` points.
+    scale: enlargement; None: to about ``USUAL_SIDE`` points.
     known: bool, broadcasts to the images; hatched where it is False.
 
     Raises ``ValueError`` for other shapes, channels other than 1 or 3, integers, values outside [0, 1] or a scale below 1.
@@ -200,7 +203,7 @@ def arrange(
         if labels is not None and len(labels) != count:
             raise ValueError(f"{name}: expected {count}, got {len(labels)}")
     type_face, gutter = font(round(LETTERS * unit)), round(GUTTER * unit)
-    row_labels, column_labels = row_labels or (), column_labels or ()
+    row_labels, column_labels = ([readable(label) for label in labels or ()] for labels in (row_labels, column_labels))
 
     def label_width(label: str, room: int) -> int:
         return max(math.ceil(type_face.getlength(line)) for line in label.split("\n")) + round(room * unit)
@@ -227,13 +230,15 @@ def arrange(
 
 
 def titled(picture: Picture, title: str | None, unit: float = 1.0, room: int = 0) -> Picture:
-    """A picture below its title, which is broken into lines where it is too long; a word that is longer than the picture widens it.
+    """A picture below its title, which is broken into lines where it is too long. A word that is longer than the picture widens it, or is
+    broken too if it is very long.
 
     picture: what is shown.
     title: None or "" for none.
     unit: as for ``arrange``.
-    room: that lines of the title may take, in points, if the picture is narrower; 0 by default.
+    room: width of the page in points, which lines of the title may take if the picture is narrower; 0 (default) where no width is given.
     """
+    title = readable(title or "")
     if not title or not title.split():
         return picture
     type_face, gap = font(round(TITLE * unit)), round(6 * unit)
@@ -241,9 +246,9 @@ def titled(picture: Picture, title: str | None, unit: float = 1.0, room: int = 0
     def wide(text: str) -> int:
         return math.ceil(type_face.getlength(text)) + 2 * gap
 
-    most = max(picture.width, room, *map(wide, title.split()))
+    most = max(picture.width, room or min(wide(LONG_WORD), max(map(wide, title.split()))))
     lines = [""]
-    for word in title.split():
+    for word in _broken(title.split(), lambda text: wide(text) <= most):
         longer = f"{lines[-1]} {word}".strip()
         if lines[-1] and wide(longer) > most:
             lines.append(word)
@@ -259,6 +264,17 @@ def titled(picture: Picture, title: str | None, unit: float = 1.0, room: int = 0
     return page
 
 
+def _broken(words: Sequence[str], fits: Callable[[str], bool]) -> Iterator[str]:
+    """The words, those that do not fit in pieces: after a slash or the like, if there is one in the second half of a piece."""
+    for word in words:
+        while not fits(word) and len(word) > 1:
+            most = max(1, bisect_right(range(1, len(word)), False, key=lambda n: not fits(word[:n])))
+            end = next((n for n in range(most, most // 2, -1) if word[n - 1] in "/\\-_.,:;?&="), most)
+            yield word[:end]
+            word = word[end:]
+        yield word
+
+
 def sheet(
     images: ArrayLike,
     columns: int | None = None,
@@ -271,7 +287,7 @@ def sheet(
 
     images: (N, C, H, W) in [0, 1].
     columns: images per row; None (default): about a square.
-    scale: enlargement; None (default): to about ``CELL`` points.
+    scale: enlargement; None (default): to about ``USUAL_SIDE`` points.
     row_labels, column_labels: one per row and per column; None (default) for none.
     unit: points of a unit of gutters and labels; None (default): in proportion to the images.
     """
@@ -367,8 +383,26 @@ def context_scale(height: int, width: int) -> int:
     return max(3, 160 // max(height, width))
 
 
+def decided_before(order: ArrayLike, shape: Sequence[int], index: Sequence[int]) -> np.ndarray:
+    """What is decided before a decision.
+
+    order: of a raster model's decisions, (D,) flat indices.
+    shape: of an image, with D values.
+    index: of the decision.
+
+    Returns bool (*shape).
+    """
+    rank = np.argsort(as_array(order, "order")).reshape(shape)
+    return rank < rank[tuple(index)]
+
+
 def context_picture(
-    seen: ArrayLike, promised: ArrayLike, index: Sequence[int], scale: int | None = None, unit: float | None = None
+    seen: ArrayLike,
+    promised: ArrayLike,
+    index: Sequence[int],
+    scale: int | None = None,
+    unit: float | None = None,
+    earlier: ArrayLike | None = None,
 ) -> Picture:
     """What one decision sees of an image, and what its model promises that it sees: a panel per channel, with a legend.
 
@@ -376,6 +410,7 @@ def context_picture(
     index: channel, row and column of the decision (row and column for (H, W)).
     scale: enlargement; None (default): to about 160 points.
     unit: of gutters and labels; None (default): in proportion to the image.
+    earlier: bool, of the same shape: what is decided before, so that a blind spot is seen; None (default): not told from what is later.
 
     Colours: see ``CONTEXT``. Raises ``ValueError`` for other masks or an index outside the image.
     """
@@ -386,7 +421,10 @@ def context_picture(
         raise ValueError(f"seen and promised: expected two bool masks of one shape, (C, H, W) or (H, W), got {got}")
     if len(at) != sees.ndim or any(not 0 <= i < n for i, n in zip(at, sees.shape, strict=True)):
         raise ValueError(f"index: expected a position in {sees.shape}, got {at}")
-    kinds = np.select([sees & promise, promise, sees], [1, 2, 3], 4)
+    before = np.zeros(sees.shape, bool) if earlier is None else as_array(earlier, "earlier")
+    if before.dtype != bool or before.shape != sees.shape:
+        raise ValueError(f"earlier: expected a bool mask of shape {sees.shape}, got {before.dtype} {before.shape}")
+    kinds = np.select([sees & promise, promise, sees, before], [1, 2, 3, 4], 5)
     kinds[at] = 3 if sees[at] else 0
     kinds = kinds.reshape(-1, *kinds.shape[-2:])
     usual = context_scale(*kinds.shape[1:])
@@ -401,7 +439,7 @@ def context_picture(
     names = [f"channel {c}" for c in range(len(panels))]
     if len(panels) == 3:
         names = ["red", "green", "blue"]
-    present = [0, 1, *sorted(set(np.unique(kinds).tolist()) & {2, 3}), 4]
+    present = [0, 1, *sorted(set(np.unique(kinds).tolist()) & {2, 3, 4}), 5]
     page = arrange(panels, len(panels), None, names if len(panels) > 1 else None, unit)
     return _under(page, [(name, CONTEXT[name]) for i, name in enumerate(CONTEXT) if i in present], unit)
 
@@ -410,7 +448,8 @@ def _grid(pixels: np.ndarray, scale: int) -> Picture:
     """Enlarged pixels as a picture, with thin lines between them where there is room."""
     if scale >= 6:
         for line in range(max(1, scale // 40)):
-            pixels[line::scale] = pixels[:, line::scale] = (255, 255, 255)
+            for at in (slice(line, None, scale), -1 - line):
+                pixels[at] = pixels[:, at] = (255, 255, 255)
     return Image.fromarray(pixels)
 
 
@@ -418,7 +457,7 @@ def _under(picture: Picture, entries: Sequence[tuple[str, Colour]], unit: float)
     """The picture with a legend below it."""
     type_face, step, box = font(round(LETTERS * unit)), round(18 * unit), round(12 * unit)
     width = max(picture.width, round(40 * unit) + max(math.ceil(type_face.getlength(name)) for name, _ in entries))
-    page = Image.new("RGB", (width, picture.height + step * len(entries) + round(8 * unit)), (255, 255, 255))
+    page = Image.new("RGB", (width, picture.height + step * len(entries) + round(8 * unit)), PAPER)
     page.paste(picture, ((width - picture.width) // 2, 0))
     pen = ImageDraw.Draw(page)
     left = round(6 * unit)

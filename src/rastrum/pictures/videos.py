@@ -150,10 +150,19 @@ def animate_grid(
 
 
 def save_video(pictures: Iterable[Picture], path: str | Path, fps: float = FPS) -> None:
-    """Writes an animation that plays and starts again without a pause.
+    """Writes an animation that plays and starts again without a pause; an .mp4 ends, and holds its last frame.
 
     pictures: one per frame, of one size.
     path: as for ``save_animation``.
     fps: frames per second, ``FPS`` by default.
     """
-    save_animation(pictures, path, fps, 1 / fps)
+    save_animation(pictures, path, fps, last_hold(path, fps))
+
+
+def last_hold(path: str | Path, fps: float) -> float:
+    """Seconds that the last frame of a video stays: as long as the others where it plays again by itself, 2 in an .mp4, which ends.
+
+    path: of the file.
+    fps: frames per second, above 0.
+    """
+    return 2.0 if Path(path).suffix.lower() == ".mp4" else 1 / fps
