@@ -339,7 +339,7 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)  # pyright: ignore[reportArgumentType]
     for arguments in (["sample", "hf://user/model"], ["push", str(folder_of(tmp_path)), "user/model"]):
         assert main(arguments) == 1
-        assert "pip install 'rastrum[hub]'" in capsys.readouterr().err
+        assert "pip install huggingface_hub" in capsys.readouterr().err
 
 
 def test_the_library_is_imported_when_it_is_needed() -> None:

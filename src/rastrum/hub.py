@@ -209,7 +209,7 @@ def _library(what: str) -> Any:
     try:
         import huggingface_hub.errors
     except ImportError:
-        raise ImportError(f"{what}: models on the Hub need the extra hub: pip install 'rastrum[hub]'") from None
+        raise ImportError(f"{what}: models on the Hub need the extra hub: pip install huggingface_hub") from None
     return huggingface_hub
 
 
