@@ -22,7 +22,7 @@ import rastrum
 from rastrum import MODELS, ImageSpec, RasterModel
 from rastrum.checking import context_of
 from rastrum.layers.recurrent import skew
-from rastrum.pictures.sheets import Picture, arrange, context_picture, save_picture
+from rastrum.pictures.sheets import Picture, arrange, context_picture, decided_before, save_picture
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "pixelcnn": dict(layers=2, first_kernel=5),
@@ -41,7 +41,8 @@ def receptive_fields(names: list[str], size: int) -> Picture:
         model = rastrum.build(name, ImageSpec(1, size, size, 2), preset="tiny", **SETTINGS.get(name, {}))
         assert isinstance(model, RasterModel)
         seen, promised = context_of(model, row * size + column)
-        cells.append(context_picture(seen[0], promised[0], (row, column), 12))
+        earlier = decided_before(model.order, model.spec.shape, (0, row, column))
+        cells.append(context_picture(seen[0], promised[0], (row, column), 12, earlier=earlier[0]))
         print(f"{name:<22}{int(seen.sum()):>4} pixels seen", flush=True)
     rows = [slice(start, start + 4) for start in range(0, len(names), 4)]
     return arrange([arrange(cells[each], 4, None, names[each]) for each in rows], 1)
