@@ -184,6 +184,7 @@ def complete(
     from ..memory import ask
     from ..particles import effective_size, log_evidence
     from ..pictures.sheets import completion_sheet, image_scale, sheet
+    from ..pictures.videos import film_strips
     from ..raster import RasterModel
 
     page = look.page()
@@ -228,7 +229,10 @@ def complete(
         return sheet(drawn.flatten(0, 1), num_samples, scale, unit=unit)
 
     bars = trace is not None and not video and with_bars(network, shown_every, together)
-    if not video:
+    if video:
+        blank = drawn[:1, :1].expand(len(x), 1 + num_samples, *spec.shape).flatten(0, 1)
+        check_fit(out, page, lambda scale, unit: film_strips(blank, ["known"] * len(blank), context, scale, unit), usual)
+    else:
         check_fit(out, page, draw_sheet, usual)
         if not bars:
             check_fit(trace, page, draw_first, usual)

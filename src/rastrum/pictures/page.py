@@ -22,8 +22,8 @@ from ..memory import ask
 from .formats import LONGEST_SIDE, POINTS, VECTORS, Drawing, Picture, SizeError, check_sides, encode, entitle, natural_size
 from .sheets import PAPER, titled
 
-PER_POINT = 4                  # pixels of a sheet in a file of vectors, as far as it has no more than …
-SHARP = 4096                   # … on a side
+PER_POINT = 4                  # pixels of a sheet in a file of vectors …
+MOST_PIXELS = 4096             # … as far as it has no more than these on a side
 BYTES = 16                     # per pixel while a picture is drawn and encoded
 UNITS_OF_A_PAGE = 540, 270     # that its shorter side has at most and at least, where its size is given
 
@@ -57,7 +57,8 @@ class Page:
     def check(self, count: int, height: int, width: int) -> None:
         """Refuse what does not fit the memory, before anything is drawn.
 
-        count: number of images in the picture. height, width: of one, in pixels.
+        count: number of images in the picture.
+        height, width: of one, in pixels.
 
         Raises ``ValueError`` for a picture that is too large.
         """
@@ -72,7 +73,8 @@ class Page:
     def columns(self, count: int, height: int, width: int) -> int | None:
         """Columns of a grid with which its images become largest on this page; None for the usual number.
 
-        count: number of images. height, width: of one, in pixels.
+        count: number of images.
+        height, width: of one, in pixels.
         """
         if self.size is None or self.size[1] is None:
             return None
@@ -125,10 +127,16 @@ class Page:
         """Pixels per point of a sheet in such a file."""
         if ending not in VECTORS:
             return 1
-        return max(1, min(PER_POINT, SHARP // (max(side or 0 for side in self.size) if self.size else 1)))
+        return max(1, min(PER_POINT, MOST_PIXELS // (max(side or 0 for side in self.size) if self.size else 1)))
 
     def picture(self, draw: Draw, usual: int) -> Picture:
-        """A sheet; parameters and errors are those of ``encode``."""
+        """A sheet as a picture.
+
+        draw: makes it, of a scale and a unit.
+        usual: its scale if none is asked for.
+
+        Raises ``SizeError`` where the sheet does not fit the size.
+        """
         return self._zoom(draw, usual, 1)[1]
 
     def animation(self, draw: Callable[[int | None, float | None], Iterable[Picture]], usual: int) -> Iterator[Picture]:
@@ -136,6 +144,8 @@ class Page:
 
         draw: makes them, of a scale and a unit; may be called several times.
         usual: their scale if none is asked for.
+
+        Raises ``SizeError`` where the first does not fit the size.
         """
         zoom, _ = self._zoom(lambda scale, unit: next(iter(draw(scale, unit))), usual, 1)
         return (self._finished(picture, zoom[1]) for picture in draw(*zoom))
