@@ -242,6 +242,8 @@ def test_a_plot_whose_text_cannot_be_read_is_refused(ending: str) -> None:
     for draw in (curve, lambda: plots.surprise_map(torch.rand(3, 1, 6, 6), -torch.rand(3, 1, 6, 6))):
         with pytest.raises(formats.SizeError, match="size: 30x20 points are too few"):
             Page(size=(30, 20)).encode_figure(draw(), ending)
+    with pytest.raises(formats.SizeError, match="title: its 2000 letters"):
+        Page(size=(400, 300), title="long" * 500).encode_figure(curve(), ending)
     figure = plots.surprise_map(torch.rand(32, 1, 6, 6), -torch.rand(32, 1, 6, 6), 11)
     formats.picture_of(figure, (1600, 900))
     assert 8 / 72 * figure.dpi >= 900 / 54 - 0.1

@@ -177,8 +177,11 @@ class Page:
         asked, need = ("x".join(str(-(-side // density)) for side in sides if side) for sides in ((width, height), least))
         untitled = replace(self, title=None)
         if self.title and any(untitled._largest(draw, usual, units, width, height)[0] for units in _units(width, height)):
-            raise SizeError(f"title: its {len(self.title)} letters leave too little room on {asked} points; shorten it, or ask for more")
+            raise self._long_title(asked)
         raise SizeError(f"size: {asked} points are too few, the picture takes {need} at the least; ask for more, or for fewer images")
+
+    def _long_title(self, asked: str) -> SizeError:
+        return SizeError(f"title: its {len(self.title or '')} letters leave too little room on {asked} points; shorten it, or ask for more")
 
     def _largest(
         self, draw: Draw, usual: int, units: tuple[float, float], width: int, height: int | None
@@ -212,6 +215,8 @@ class Page:
 
         figure: what is shown.
         ending: of the file.
+
+        Raises ``SizeError`` for a size at which its text could not be read.
         """
         if isinstance(figure, Image.Image):
             return encode(figure, ending)
@@ -221,7 +226,14 @@ class Page:
         size = None if self.scale is None else (own[0] * self.scale, own[1] * self.scale)
         if self.size is not None:
             size = self.size[0], self.size[1] or round(own[1] * self.size[0] / own[0])
-        return encode(figure, ending, size)
+        try:
+            return encode(figure, ending, size)
+        except SizeError:
+            if not self.title or size is None:
+                raise
+            figure.suptitle("")
+            encode(figure, ending, size)                                  # if that fails too, it is not the title
+            raise self._long_title(f"{size[0]}x{size[1]}") from None
 
 
 AS_IT_IS = Page()
