@@ -152,6 +152,18 @@ def test_what_a_file_or_a_page_cannot_hold_is_refused_before_sampling(
     assert code == 2 and says in err and not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(("command", "model"), [("complete", "two"), ("reconstruct", "draw")])
+def test_pictures_of_own_images_are_refused_before_drawing_too(
+    command: str, model: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rastrum.generation.complete_frames", None)
+    monkeypatch.setattr(rastrum, "reconstruct", None)
+    np.save(tmp_path / "x.npy", np.zeros((3, 6, 6), np.uint8))
+    for size in ("--size=40x30", "--size=20000"):
+        code, err = refused(capsys, command, folder / model, "--images", tmp_path / "x.npy", size, "--out", tmp_path / "x.webp")
+        assert code == 2 and "--size: " in err and not (tmp_path / "x.webp").exists()
+
+
 def test_long_words_of_titles_are_broken_inside() -> None:
     """After a slash if there is one; nothing is lost, and the page is no wider than without a title."""
     picture, word = Image.new("RGB", (200, 50), PAPER), "/a/path/that/goes/on/" + "x" * 400
@@ -242,6 +254,8 @@ def test_a_plot_whose_text_cannot_be_read_is_refused(ending: str) -> None:
     for draw in (curve, lambda: plots.surprise_map(torch.rand(3, 1, 6, 6), -torch.rand(3, 1, 6, 6))):
         with pytest.raises(formats.SizeError, match="size: 30x20 points are too few"):
             Page(size=(30, 20)).encode_figure(draw(), ending)
+    with pytest.raises(formats.SizeError, match="title: its 2000 letters"):
+        Page(size=(400, 300), title="long" * 500).encode_figure(curve(), ending)
     figure = plots.surprise_map(torch.rand(32, 1, 6, 6), -torch.rand(32, 1, 6, 6), 11)
     formats.picture_of(figure, (1600, 900))
     assert 8 / 72 * figure.dpi >= 900 / 54 - 0.1

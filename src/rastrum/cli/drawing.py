@@ -184,6 +184,7 @@ def complete(
     from ..memory import ask
     from ..particles import effective_size, log_evidence
     from ..pictures.sheets import completion_sheet, image_scale, sheet
+    from ..pictures.videos import film_strips
     from ..raster import RasterModel
 
     page = look.page()
@@ -228,7 +229,10 @@ def complete(
         return sheet(drawn.flatten(0, 1), num_samples, scale, unit=unit)
 
     bars = trace is not None and not video and with_bars(network, shown_every, together)
-    if not video:
+    if video:
+        blank = drawn[:1, :1].expand(len(x), 1 + num_samples, *spec.shape).flatten(0, 1)
+        check_fit(out, page, lambda scale, unit: film_strips(blank, ["known"] * len(blank), context, scale, unit), usual)
+    else:
         check_fit(out, page, draw_sheet, usual)
         if not bars:
             check_fit(trace, page, draw_first, usual)
@@ -380,17 +384,22 @@ def reconstruct(
     if out or trace:
         page.check(len(x) * 11, network.spec.height, network.spec.width)
     condition = condition_for(network, len(x), conditions, dataset)
-    frames = draw(rastrum.reconstruct(network, x, condition, seed), len(x), keep=True)
     spec, target = network.spec, x / (network.spec.levels - 1)
     usual = image_scale(None, spec.height, spec.width)
+    shown = sorted({round(i * network.steps / 9) for i in range(10)})
+    rows = torch.zeros(()).expand(len(x) * (1 + len(shown)), *spec.shape)                     # until they are drawn
+
+    def draw_rows(scale: int | None, unit: float | None) -> Picture:
+        return sheet(rows, len(shown) + 1, scale, None, ["image", *map(str, shown)], unit)
+
+    if len(x) > 1:
+        check_fit(out, page, draw_rows, usual)
+    frames = draw(rastrum.reconstruct(network, x, condition, seed), len(x), keep=True)
     if out is not None:
-        shown = sorted({round(i * (len(frames) - 1) / 9) for i in range(10)})
         rows = torch.stack([target, *(frames[i].images for i in shown)], 1).float().flatten(0, 1)
 
         def draw_sheet(scale: int | None, unit: float | None) -> Picture:
-            if len(x) == 1:
-                return reconstruction_strip(target[0], frames, 0, scale, unit=unit)
-            return sheet(rows, len(shown) + 1, scale, None, ["image", *map(str, shown)], unit)
+            return reconstruction_strip(target[0], frames, 0, scale, unit=unit) if len(x) == 1 else draw_rows(scale, unit)
 
         save_images(out, page, draw_sheet, usual, lambda: (frames[-1].images * (spec.levels - 1)).round().long(), spec)
     if trace is not None:

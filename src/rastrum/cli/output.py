@@ -94,7 +94,10 @@ def name_missing_letters(what: str, text: str) -> None:
 
 
 def is_folder(out: str | Path | None) -> bool:
-    """Whether ``out`` names a folder: it ends in a slash, is one, or has no ending; not where it ends as a picture does."""
+    """Whether a folder is named: by a slash at the end, one that is there, or no ending; not by the ending of a picture.
+
+    out: the flag; None for none, which is no folder.
+    """
     if out is None:
         return False
     path, slash = Path(out), str(out).endswith(("/", os.sep))
@@ -102,7 +105,13 @@ def is_folder(out: str | Path | None) -> bool:
 
 
 def check_size(path: Path, page: Page) -> None:
-    """Check the flag --size before any work. path: of the picture; page: with the size. Raises ``ValueError`` for one no such file has."""
+    """Check the flag --size before any work.
+
+    path: of the picture.
+    page: how large it is.
+
+    Raises ``ValueError`` for a size that no such file has.
+    """
     from ..pictures.formats import check_sides
 
     if page.size is not None:
@@ -139,13 +148,25 @@ def check_images_out(out: str | None, page: Page) -> None:
 
 
 def check_look(look: PageFlags, *files: str | Path | None) -> None:
-    """Raises ``ValueError`` for flags of a picture, ``look``, where none of the ``files`` is one."""
+    """Check that flags of a picture have one to be for.
+
+    look: the flags.
+    files: that are asked for, or None.
+
+    Raises ``ValueError`` where none of the files is a picture or an animation.
+    """
     if look != AS_USUAL and not any(Path(file).suffix.lower() in (*PICTURES, *ANIMATIONS) for file in files if file is not None):
         raise ValueError("--scale, --size and --title: they are for a picture or an animation, and none is asked for")
 
 
 def check_out(flag: str, out: Path | None) -> None:
-    """Check the name of a picture before any work. flag, out: as for ``check_suffix``, with its errors."""
+    """Check the name of a picture before any work.
+
+    flag: that named it, for messages.
+    out: the file; None for none.
+
+    Raises ``ValueError`` for another ending, and for a folder that is not there.
+    """
     check_suffix(flag, out, *PICTURES)
 
 
@@ -177,7 +198,13 @@ def check_trace(trace: Path | None, fps: float | None, every: str | None = None,
 
 
 def check_folder(out: str | None, spec: ImageSpec) -> None:
-    """Check the folder of --out before any work, if it is one. Raises ``ValueError`` for images there already, or channels of no PNG."""
+    """Check the folder of --out before any work, if it is one.
+
+    out: the flag.
+    spec: of the images.
+
+    Raises ``ValueError`` for images there already, or channels of no PNG.
+    """
     if is_folder(out):
         from ..pictures.images import check_folder
 
@@ -208,7 +235,11 @@ def save_images(out: str, page: Page, draw: Draw, usual: int, levels: Callable[[
 
 
 def save_sheet(path: Path, page: Page, draw: Draw, usual: int) -> None:
-    """Write a sheet. path: of the file; page, draw, usual: as for ``Page.encode``."""
+    """Write a sheet.
+
+    path: of the file.
+    page, draw, usual: as for ``Page.encode``.
+    """
     from ..files import write_files
 
     with named():
@@ -216,7 +247,11 @@ def save_sheet(path: Path, page: Page, draw: Draw, usual: int) -> None:
 
 
 def save_figure(path: Path, page: Page, figure: Drawing) -> None:
-    """Write a figure of matplotlib. path: of the file; page, figure: as for ``Page.encode_figure``."""
+    """Write a figure of matplotlib.
+
+    path: of the file.
+    page, figure: as for ``Page.encode_figure``.
+    """
     from ..files import write_files
 
     with named():
@@ -224,7 +259,11 @@ def save_figure(path: Path, page: Page, figure: Drawing) -> None:
 
 
 def save_film(path: Path, pictures: Iterable[Picture], fps: float, hold: float = 2.0) -> None:
-    """Write an animation. path: of the file; pictures, fps, hold: as for ``save_animation``."""
+    """Write an animation.
+
+    path: of the file.
+    pictures, fps, hold: as for ``save_animation``.
+    """
     from ..pictures.films import save_animation
 
     with named():
@@ -252,7 +291,12 @@ def rate_of(frames: float, fps: float | None) -> float:
 
 
 def every_of(every: str | None) -> Every | None:
-    """The flag --every as ``moments`` takes it. Raises ``ValueError`` for another text."""
+    """The flag --every as ``moments`` takes it.
+
+    every: the flag; None for none.
+
+    Raises ``ValueError`` for another text.
+    """
     if every is None or every == "pixel" or every == "row":
         return every
     if not every.isdecimal() or int(every) < 1:
@@ -261,7 +305,11 @@ def every_of(every: str | None) -> Every | None:
 
 
 def keep_last(frames: Iterator[Any], kept: list[Any]) -> Iterator[Any]:
-    """The same frames, the last of which is afterwards the only one in ``kept``."""
+    """The same frames.
+
+    frames: of a walk.
+    kept: a list, in which the last of them is afterwards the only one.
+    """
     for frame in frames:
         kept[:] = [frame]
         yield frame

@@ -68,7 +68,12 @@ def save_animation(pictures: Iterable[Picture], path: str | Path, fps: float = 8
 
 
 def require_encoder(ending: str) -> None:
-    """Raises ``ImportError`` with the remedy where an ``ending`` needs a package that is not installed."""
+    """Check that an animation can be written here.
+
+    ending: of the file.
+
+    Raises ``ImportError`` with the remedy where it needs a package that is not installed.
+    """
     if ending != ".mp4":
         return
     try:

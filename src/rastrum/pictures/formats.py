@@ -31,7 +31,8 @@ Drawing: TypeAlias = "Picture | Figure"
 PICTURES = (".png", ".webp", ".svg", ".pdf")
 VECTORS = (".svg", ".pdf")
 DPI, POINTS = 110, 72          # of a figure as pixels, and points of an inch
-LETTERS, LETTERS_OF_A_PAGE = 8, 54     # points of the small text of a plot, and its heights along the shorter side of a page at most
+SMALL_TEXT = 8                 # points, of a plot
+LINES_OF_A_PAGE = 54           # heights of small text along the shorter side of a page, at most, where there is room
 SMALLER_TEXT = 0.7, 0.5        # how much the text of a plot may shrink, where there is no other way
 SMALLEST_AXES = 0.6, 0.2       # inches beside text in its own size, of axes and of images
 TITLE_TEXT = 13                # points
@@ -43,12 +44,18 @@ STYLE: Any = {"svg.hashsalt": "rastrum", "svg.fonttype": "none", "pdf.fonttype":
 
 
 def readable(text: str) -> str:
-    """A text in which every character can be drawn and written: those that control something, and halves of characters, become �."""
+    """A text in which every character can be drawn and written: those that control something, and halves of characters, become �.
+
+    text: of a title, a label or a legend.
+    """
     return UNFIT.sub("\ufffd", text)
 
 
 def missing_letters(text: str) -> list[str]:
-    """The characters of a ``text`` that the font of all pictures does not have, each once."""
+    """The characters that the font of all pictures does not have, each once.
+
+    text: of a title, a label or a legend.
+    """
     from matplotlib import get_data_path
     from matplotlib.font_manager import get_font
 
@@ -88,9 +95,10 @@ def _drawn() -> Iterator[None]:
 
 
 def natural_size(figure: Figure, dpi: float = DPI) -> tuple[int, int]:
-    """Width and height of a figure as it was drawn, in pixels, or with ``dpi`` = ``POINTS`` in points.
+    """Width and height of a figure as it was drawn, in pixels or points.
 
     figure: of matplotlib.
+    dpi: pixels per inch, 110 by default; ``POINTS`` for a size in points.
     """
     width, height = _inches(figure)
     return round(width * dpi), round(height * dpi)
@@ -112,7 +120,7 @@ def _fit(figure: Figure, size: tuple[float, float] | None, dpi: float) -> float:
     own = tuple(side * dpi for side in _inches(figure))
     width, height = size or (round(own[0]), round(own[1]))
     whole = min(width / own[0], height / own[1])                          # axes and text alike
-    large = min(width, height) / (LETTERS_OF_A_PAGE * LETTERS / POINTS * dpi)
+    large = min(width, height) / (LINES_OF_A_PAGE * SMALL_TEXT / POINTS * dpi)
     zooms = [max(whole, zoom) for zoom in (large, SMALLER_TEXT[0] * large, *SMALLER_TEXT) if zoom >= SMALLER_TEXT[1]]
     if figure.get_layout_engine() is None or size is None:                # axes have their places, and text shrinks with them
         zooms = [whole] if whole >= SMALLER_TEXT[1] else []
@@ -222,7 +230,10 @@ def _snap(figure: Figure) -> bool:
 
 
 def encode_picture(drawing: Drawing) -> bytes:
-    """A picture or a figure as the bytes of a PNG file."""
+    """The bytes of a PNG file.
+
+    drawing: a picture or a figure.
+    """
     return encode(drawing, ".png")
 
 

@@ -22,8 +22,8 @@ from ..memory import ask
 from .formats import LONGEST_SIDE, POINTS, VECTORS, Drawing, Picture, SizeError, check_sides, encode, entitle, natural_size
 from .sheets import PAPER, titled
 
-PER_POINT = 4                  # pixels of a sheet in a file of vectors, as far as it has no more than …
-SHARP = 4096                   # … on a side
+PER_POINT = 4                  # pixels of a sheet in a file of vectors …
+MOST_PIXELS = 4096             # … as far as it has no more than these on a side
 BYTES = 16                     # per pixel while a picture is drawn and encoded
 UNITS_OF_A_PAGE = 540, 270     # that its shorter side has at most and at least, where its size is given
 
@@ -57,7 +57,8 @@ class Page:
     def check(self, count: int, height: int, width: int) -> None:
         """Refuse what does not fit the memory, before anything is drawn.
 
-        count: number of images in the picture. height, width: of one, in pixels.
+        count: number of images in the picture.
+        height, width: of one, in pixels.
 
         Raises ``ValueError`` for a picture that is too large.
         """
@@ -72,7 +73,8 @@ class Page:
     def columns(self, count: int, height: int, width: int) -> int | None:
         """Columns of a grid with which its images become largest on this page; None for the usual number.
 
-        count: number of images. height, width: of one, in pixels.
+        count: number of images.
+        height, width: of one, in pixels.
         """
         if self.size is None or self.size[1] is None:
             return None
@@ -125,10 +127,16 @@ class Page:
         """Pixels per point of a sheet in such a file."""
         if ending not in VECTORS:
             return 1
-        return max(1, min(PER_POINT, SHARP // (max(side or 0 for side in self.size) if self.size else 1)))
+        return max(1, min(PER_POINT, MOST_PIXELS // (max(side or 0 for side in self.size) if self.size else 1)))
 
     def picture(self, draw: Draw, usual: int) -> Picture:
-        """A sheet; parameters and errors are those of ``encode``."""
+        """A sheet as a picture.
+
+        draw: makes it, of a scale and a unit.
+        usual: its scale if none is asked for.
+
+        Raises ``SizeError`` where the sheet does not fit the size.
+        """
         return self._zoom(draw, usual, 1)[1]
 
     def animation(self, draw: Callable[[int | None, float | None], Iterable[Picture]], usual: int) -> Iterator[Picture]:
@@ -136,6 +144,8 @@ class Page:
 
         draw: makes them, of a scale and a unit; may be called several times.
         usual: their scale if none is asked for.
+
+        Raises ``SizeError`` where the first does not fit the size.
         """
         zoom, _ = self._zoom(lambda scale, unit: next(iter(draw(scale, unit))), usual, 1)
         return (self._finished(picture, zoom[1]) for picture in draw(*zoom))
@@ -167,8 +177,11 @@ class Page:
         asked, need = ("x".join(str(-(-side // density)) for side in sides if side) for sides in ((width, height), least))
         untitled = replace(self, title=None)
         if self.title and any(untitled._largest(draw, usual, units, width, height)[0] for units in _units(width, height)):
-            raise SizeError(f"title: its {len(self.title)} letters leave too little room on {asked} points; shorten it, or ask for more")
+            raise self._long_title(asked)
         raise SizeError(f"size: {asked} points are too few, the picture takes {need} at the least; ask for more, or for fewer images")
+
+    def _long_title(self, asked: str) -> SizeError:
+        return SizeError(f"title: its {len(self.title or '')} letters leave too little room on {asked} points; shorten it, or ask for more")
 
     def _largest(
         self, draw: Draw, usual: int, units: tuple[float, float], width: int, height: int | None
@@ -202,6 +215,8 @@ class Page:
 
         figure: what is shown.
         ending: of the file.
+
+        Raises ``SizeError`` for a size at which its text could not be read.
         """
         if isinstance(figure, Image.Image):
             return encode(figure, ending)
@@ -211,7 +226,14 @@ class Page:
         size = None if self.scale is None else (own[0] * self.scale, own[1] * self.scale)
         if self.size is not None:
             size = self.size[0], self.size[1] or round(own[1] * self.size[0] / own[0])
-        return encode(figure, ending, size)
+        try:
+            return encode(figure, ending, size)
+        except SizeError:
+            if not self.title or size is None:
+                raise
+            figure.suptitle("")
+            encode(figure, ending, size)                                  # if that fails too, it is not the title
+            raise self._long_title(f"{size[0]}x{size[1]}") from None
 
 
 AS_IT_IS = Page()
