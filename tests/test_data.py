@@ -494,7 +494,7 @@ def test_bad_input_is_one_clear_line(name: str, split: str, options: dict, says:
 
 def test_without_the_extra_the_remedy_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "datasets", None)
-    with pytest.raises(ImportError, match=r"pip install 'rastrum\[data\]'"):
+    with pytest.raises(ImportError, match=r"pip install datasets"):
         load_dataset("mnist")
 
 

@@ -156,7 +156,7 @@ def test_ctrl_c_keeps_what_is_learned() -> None:
         (("pixelcnn", LEVELS / 4), {"levels": 5}, "levels_of"),
         (("pixelcnn", LEVELS[:0]), {"levels": 5}, "no image"),
         (("pixelcnn", LEVELS[0]), {"levels": 5}, "got shape"),
-        (("pixelcnn", [1, 2]), {}, "got list"),
+        (("pixelcnn", [1, 2]), {}, "got a list"),
         (("pixelcnn", "digits"), {"levels": 4}, "DataOptions"),
         (("pixelcnn", LEVELS), {"levels": 5, "options": DataOptions()}, "images already"),
         (("pixelcnn", LEVELS), {"levels": 5, "held_out": "test"}, "by name"),
@@ -177,5 +177,5 @@ def test_a_result_is_not_a_model_but_has_one() -> None:
     run = rastrum.train("pixelcnn", LEVELS, levels=5, **SHORT)
     with pytest.raises(ValueError, match=r"give its \.model"):
         rastrum.sample(run, 1)  # pyright: ignore[reportArgumentType]
-    with pytest.raises(ValueError, match="says itself"):
+    with pytest.raises(ValueError, match="is what it is already"):
         rastrum.train(run.model, LEVELS, steps=1, conditional=False)
