@@ -25,7 +25,9 @@ from rastrum.data.dataset import Dataset, load_dataset
 from rastrum.evaluation import evaluate
 from rastrum.noise import ORDER
 from rastrum.train import INITIALISE, TrainState, learning_rate, train
+from rastrum.training.optimiser import OPTIMIZERS
 from rastrum.training.record import read_checkpoint
+from rastrum.training.workers import Workers
 
 SPEC = ImageSpec(1, 4, 4, 3)
 
@@ -352,3 +354,19 @@ def test_data_of_another_kind_is_refused(model: Any, data: Dataset, says: str) -
         finish(model(), data, config(2))
     with pytest.raises(ValueError, match=says):
         evaluate(model(), data)
+
+
+@pytest.mark.parametrize("name", ["pixelcnn++", "conv-draw"])
+def test_a_step_of_adam_goes_against_the_gradient_however_it_lies_in_memory(name: str) -> None:
+    """torch's fused Adam on CPUs ignores strides: a gradient that lies transposed would move other weights than its own."""
+    data = load_dataset("digits", "train[:4]")
+    model = rastrum.build(name, data.spec, "tiny", seed=1).double().train()
+    config = TrainConfig(optim=OptimConfig(batch=4, learning_rate=1e-3), run=RunConfig(steps=1, workers=1))
+    with Workers(model, config) as workers:
+        workers.gradients(*next(data.batches(4, 0)), 0)
+        before = [p.detach().clone() for p in workers.parameters]
+        OPTIMIZERS["adam"](workers.parameters, config.optim).step()
+    for parameter, start in zip(workers.parameters, before, strict=True):
+        assert parameter.grad is not None
+        first = -1e-3 * parameter.grad / (parameter.grad.abs() + 1e-8)    # Adam's first step
+        assert torch.allclose(parameter.detach() - start, first, rtol=1e-6, atol=1e-9)

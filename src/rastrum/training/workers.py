@@ -68,8 +68,15 @@ class Workers:
                 total = _add(total, gradients)
             mean += loss
         for parameter, gradient in zip(self.parameters, total, strict=True):
-            parameter.grad = gradient
+            parameter.grad = None if gradient is None else _laid_out_as(parameter, gradient)
         return mean.item()
+
+
+def _laid_out_as(parameter: Tensor, gradient: Tensor) -> Tensor:
+    """The gradient, in memory in the order of the parameter: torch's fused Adam on CPUs reads it in that order, whatever its strides."""
+    if gradient.stride() == parameter.stride():
+        return gradient
+    return torch.empty_like(parameter, requires_grad=False).copy_(gradient)
 
 
 def _add(total: list[Tensor | None], other: Any) -> list[Tensor | None]:
