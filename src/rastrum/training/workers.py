@@ -1,19 +1,39 @@
-"""Loss and gradient of a batch, in pieces on threads."""
+"""Loss and gradient of a batch: in pieces on threads, or, where several processes train together, by PyTorch's ``DistributedDataParallel``.
+
+Each process works on its share of the batch, on one piece after another; while it computes the gradient of the last one, DDP adds up those
+of all processes.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
+from ..autocast import inherited
 from ..config import TrainConfig
 from ..devices import float64_device, in_float64, to_device
 from ..evaluation import Pool
 from ..model import Model
+from ..processes import ALONE, Processes
 from ..training_noise import drawing
+
+
+class Objective(nn.Module):
+    """A model's loss as what it computes forward, for what wraps a module: images and conditions → nats (B,)."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.model = model
+        self.unused = nn.Parameter(torch.zeros((), device=model.device))  # DDP looks for such ones, and warns if there are none
+
+    def forward(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        return self.model.loss(x, condition)
 
 
 class Workers:
@@ -21,11 +41,15 @@ class Workers:
 
     model: on its device.
     config: gives the sizes of batch and pieces, and the number of workers.
+    processes: that share the batch; this one alone by default.
     """
 
-    def __init__(self, model: Model, config: TrainConfig) -> None:
+    def __init__(self, model: Model, config: TrainConfig, processes: Processes = ALONE) -> None:
         optim = config.optim
-        self.model = model
+        self.model, self.processes = model, processes
+        self.objective = None
+        if processes.count > 1:                                           # models that learn in stages do not use every parameter
+            self.objective = DistributedDataParallel(Objective(model), find_unused_parameters=True, broadcast_buffers=False)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.piece = min(optim.micro_batch or optim.batch, optim.batch) if model.device.type == "cpu" else optim.batch
         self.pool = Pool(min(config.run.workers or torch.get_num_threads(), -(-optim.batch // self.piece)))
@@ -44,19 +68,16 @@ class Workers:
         seed: of the noise that the model draws; None (default) = from torch's generator.
         first: position of the first image in the training, 0 by default.
 
-        Returns the mean loss.
+        Returns the mean loss of the whole batch, which every process is given, and works on its share of.
         """
-
-        device = self.model.device
+        if self.objective is not None:
+            return self._shared(self.objective, x, condition, seed, first)
 
         def work(worker: int) -> tuple[list[Tensor | None], Tensor]:
             total: list[Tensor | None] = []
-            mean = torch.zeros((), dtype=torch.float64, device=float64_device(device))
+            mean = torch.zeros((), dtype=torch.float64, device=float64_device(self.model.device))
             for start in range(worker * self.piece, len(x), self.pool.count * self.piece):
-                part = slice(start, start + self.piece)
-                images, given = x[part].to(device, torch.int64), None if condition is None else to_device(condition[part], device)
-                with nullcontext() if seed is None else drawing(seed, first + np.arange(start, start + len(images))):
-                    loss = self.model.loss(images, given).sum() / len(x)
+                loss = self._loss(self.model.loss, x, condition, slice(start, start + self.piece), seed, first)
                 gradients = torch.autograd.grad(loss, self.parameters, allow_unused=True)
                 total = _add(total, gradients) if total else list(gradients)
                 mean += in_float64(loss.detach())
@@ -70,6 +91,34 @@ class Workers:
         for parameter, gradient in zip(self.parameters, total, strict=True):
             parameter.grad = None if gradient is None else _laid_out_as(parameter, gradient)
         return mean.item()
+
+    def _loss(
+        self, loss: Callable[..., Tensor], x: Tensor, condition: Tensor | None, part: slice, seed: int | None, first: int
+    ) -> Tensor:
+        """What a part of the batch adds to the mean loss."""
+        device = self.model.device
+        images, given = x[part].to(device, torch.int64), None if condition is None else to_device(condition[part], device)
+        with nullcontext() if seed is None else drawing(seed, first + np.arange(part.start, part.start + len(images))):
+            return loss(images, given).sum() / len(x)
+
+    def _shared(self, objective: DistributedDataParallel, x: Tensor, condition: Tensor | None, seed: int | None, first: int) -> float:
+        """``gradients`` where several processes share the batch."""
+        share = self.processes.share(len(x))
+        mean = torch.zeros((), dtype=torch.float64, device=float64_device(self.model.device))
+        for parameter in self.parameters:
+            parameter.grad = None
+
+        def work(start: int) -> None:
+            stop = min(start + self.piece, share.stop)
+            with nullcontext() if stop == share.stop else objective.no_sync():
+                loss = self._loss(objective, x, condition, slice(start, stop), seed, first)
+                (loss * self.processes.count).backward()                  # DDP takes the mean over processes
+            mean.add_(in_float64(loss.detach()))
+
+        with self.processes.watched():
+            for start in range(share.start, share.stop, self.piece):
+                inherited(work)(start)
+        return sum(part for (part,) in self.processes.gather(mean.item()))
 
 
 def _laid_out_as(parameter: Tensor, gradient: Tensor) -> Tensor:
