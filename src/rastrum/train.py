@@ -53,6 +53,7 @@ from .training.clock import Clock
 from .training.interrupt import deferred_interrupt
 from .training.optimiser import OPTIMIZERS, SCHEDULES, average, clip, learning_rate, restore_optimiser
 from .training.record import AVERAGE, RAW, Position, Record, fingerprint, read_checkpoint, read_position, read_settings
+from .training.record import TRAINING as CHECKPOINT
 from .training.workers import Workers
 from .training_noise import drawing
 
@@ -356,7 +357,9 @@ def _cleared(model: Model, averaged: Model | None, record: Record | None) -> Ite
     """However the run ends, the model holds the average, and its folder is let go; without an average, only where it ends by an error."""
     try:
         yield
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, ConnectionError) and record is not None:     # nothing is wrong with the run: it can go on from its beginning
+            record.worth_keeping |= (record.folder / CHECKPOINT).exists()
         if averaged is None and record is not None:
             record.close()
         raise

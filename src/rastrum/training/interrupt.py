@@ -50,6 +50,10 @@ def deferred_interrupt(several: bool = False) -> Iterator[threading.Event]:
         signal.signal(number, note)
     try:
         yield event
+    except ConnectionError:                                               # torchrun ends this process too, which is to say why first
+        event.set()
+        asked = time.monotonic()
+        raise
     finally:
         if threading.current_thread() is threading.main_thread() and not (several and event.is_set()):
             restore()

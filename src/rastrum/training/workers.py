@@ -49,7 +49,7 @@ class Workers:
         self.model, self.processes = model, processes
         self.objective = None
         if processes.count > 1:                                           # models that learn in stages do not use every parameter
-            self.objective = DistributedDataParallel(Objective(model), find_unused_parameters=True, broadcast_buffers=False)
+            self.objective = DistributedDataParallel(Objective(model), find_unused_parameters=True)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.piece = min(optim.micro_batch or optim.batch, optim.batch) if model.device.type == "cpu" else optim.batch
         self.pool = Pool(min(config.run.workers or torch.get_num_threads(), -(-optim.batch // self.piece)))
