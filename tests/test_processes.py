@@ -19,7 +19,9 @@ from test_resume import CASES, assert_same, build, config, digits, ended, in_chi
 
 import rastrum
 from rastrum import processes
+from rastrum.config import TrainConfig
 from rastrum.data.dataset import Dataset
+from rastrum.model import Model
 from rastrum.processes import ALONE, Processes, join
 from rastrum.train import _torch_noise, resume, train
 from rastrum.training.record import read_checkpoint
@@ -96,6 +98,34 @@ def test_any_number_resumes_any_run(case: str, tmp_path: Path) -> None:
         assert position.step == 5
         for key, value in tensors.items():
             assert torch.allclose(value.double(), expected[key].double(), rtol=1e-6, atol=1e-9), key
+
+
+@pytest.mark.parametrize("case", ["dropout, data-dependent initialisation", "stages, dequantised", "warm-up"])
+def test_shards_train_as_one(case: str, tmp_path: Path) -> None:
+    """By FSDP2, started by two processes and resumed by three; to rounding, in float64."""
+    name, overrides, options, optim = CASES[case]
+    data, held_out = digits(**options), digits("test[:10]", **options)
+
+    def built() -> Model:
+        return build(name, data, **overrides).double()
+
+    def settings(folder: str, shard: bool) -> TrainConfig:
+        return config(tmp_path / folder, 5, {"shard": shard}, **{**optim, "batch": 7, "micro_batch": 3})
+
+    def start() -> None:
+        states = train(built(), data, settings("shards", True), held_out)
+        for _ in range(2):
+            next(states)
+        states.close()
+
+    model = built()
+    list(train(model, data, settings("one", False), held_out))
+    assert forked(2, start) == [0, 0]
+    assert forked(3, lambda: list(resume(tmp_path / "shards", data, held_out, model=built()))) == [0, 0, 0]
+    (position, tensors), (_, expected) = (read_checkpoint(tmp_path / folder) for folder in ("shards", "one"))
+    assert position.step == 5 and tensors.keys() == expected.keys()
+    for key, value in tensors.items():
+        assert torch.allclose(value.double(), expected[key].double(), rtol=1e-6, atol=1e-9), key
 
 
 def test_a_signal_to_one_process_ends_all_after_the_same_step(tmp_path: Path) -> None:

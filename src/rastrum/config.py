@@ -125,6 +125,8 @@ class RunConfig:
     """Threads that share the pieces of a step; None = as many as torch uses. Each of several processes works on one piece at a time."""
     seed: int = 0
     """Of the parameters, the order of the images, dynamic binarisation, dropout and latents: 0 … 2^64 − 1."""
+    shard: bool = False
+    """Of several processes, each keeps a part of weights, gradients and optimiser (FSDP2) instead of all of them."""
     device: str = "cpu"
     """Where to train: cpu, cuda, cuda:1, mps, or auto for the first of cuda, mps and cpu that is here. Of several processes, each on
     a machine with GPUs takes its own."""

@@ -52,8 +52,9 @@ from .progress import clock
 from .training.clock import Clock
 from .training.interrupt import deferred_interrupt
 from .training.optimiser import OPTIMIZERS, SCHEDULES, average, clip, learning_rate, restore_optimiser
-from .training.record import AVERAGE, RAW, Position, Record, fingerprint, read_checkpoint, read_position, read_settings
+from .training.record import AVERAGE, RAW, Position, Record, checkpoint_tensors, fingerprint, read_checkpoint, read_position, read_settings
 from .training.record import TRAINING as CHECKPOINT
+from .training.sharding import gather_weights, shard
 from .training.workers import Workers
 from .training_noise import drawing
 
@@ -73,7 +74,8 @@ class TrainState:
     gradient_norm: of this step, before clipping.
     fraction: how much of the budget is used, 0 … 1.
     elapsed, time_left: seconds; of a resumed run, those before included.
-    model: the averaged weights, to sample from now; the next step changes them.
+    model: the averaged weights, to sample from now; the next step changes them. With ``run.shard`` those of the last evaluation or
+        checkpoint.
     evaluation: of the held-out images, where one was due; else None.
     finished: whether this is the last state.
     interrupted: whether a signal ended the run.
@@ -283,14 +285,24 @@ def _steps(
     optim, run = config.optim, config.run
     in_bits, uniform = model.loss_is_nats, model.spec.size * math.log(model.spec.levels)
     several = processes.count > 1
-    with _cleared(model, averaged, record), Workers(model, config, processes) as workers, deferred_interrupt(several) as interrupt:
+    network, shadow = (copy.deepcopy(model), copy.deepcopy(averaged)) if several and run.shard else (model, averaged)
+    if shadow is not averaged:
+        shard(shadow)
+    with _cleared(model, averaged, record), Workers(network, config, processes) as workers, deferred_interrupt(several) as interrupt:
         optimiser = OPTIMIZERS[optim.optimizer](workers.parameters, optim)
-        restore_optimiser(optimiser, model, tensors)
+        restore_optimiser(optimiser, network, tensors)
         clock = Clock(run, position.seconds, position.cpu_seconds, position.step)
-        if record is not None and not tensors:
-            record.save(model, averaged, optimiser, position, clock)
+
+        def save() -> None:
+            if record is not None or shadow is not averaged:
+                content = checkpoint_tensors(network, averaged, optimiser)
+                if record is not None:
+                    record.save(content, averaged, position, clock)
+
+        if not tensors:
+            save()
         for x, condition in data.batches(optim.batch, run.seed, conditions_for(model, data), first=position.step):
-            before, position.done = position.done, model.progress(processes.first(clock.fraction(position.step)))
+            before, position.done = position.done, network.progress(processes.first(clock.fraction(position.step)))
             position.step = step = position.step + 1
             if position.done < before:                                    # a new stage
                 position.stage = step
@@ -302,7 +314,7 @@ def _steps(
                 raise ValueError(_diverged(f"at step {step} (loss {loss:.4g}, norm of the gradient {norm:.4g})", optim))
             optimiser.param_groups[0]["lr"] = rate
             optimiser.step()
-            average(averaged, model, optim.ema, step)
+            average(shadow, network, optim.ema, step)
             speeds, fractions, interrupts = zip(
                 *processes.gather(clock.steps_per_second(step), clock.fraction(step), interrupt.is_set()), strict=True
             )
@@ -310,6 +322,9 @@ def _steps(
             interrupted = any(interrupts) and fraction < 1
             finished = fraction >= 1 or interrupted
             due, evaluation = fraction * run.evaluations >= position.due or fraction >= 1, None
+            saves = due or finished or bool(processes.first(record is not None and record.due))
+            if saves and shadow is not averaged:
+                gather_weights(shadow, averaged)
             if due and not interrupted:
                 position.due = int(fraction * run.evaluations) + 1
                 if held_out is not None:
@@ -342,10 +357,9 @@ def _steps(
             if record is not None:
                 record.log(state, position)
                 record.evaluation = evaluation or record.evaluation
-                if due or finished or record.due:
-                    record.save(model, averaged, optimiser, position, clock)
-                    clock.pause(step)
-            if due:
+            if saves:
+                save()
+            if (saves and record is not None) or due:
                 clock.pause(step)
             yield state
             if finished:

@@ -1,18 +1,20 @@
-"""Loss and gradient of a batch: in pieces on threads, or, where several processes train together, by PyTorch's ``DistributedDataParallel``.
+"""Loss and gradient of a batch: in pieces on threads, or, where several processes train together, by PyTorch's ``DistributedDataParallel``
+or, with ``run.shard``, its FSDP2.
 
-Each process works on its share of the batch, on one piece after another; while it computes the gradient of the last one, DDP adds up those
-of all processes.
+Each process works on its share of the batch, on one piece after another; while it computes the gradient of the last one, those of all
+processes are added up.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
 from ..autocast import inherited
@@ -22,6 +24,7 @@ from ..evaluation import Pool
 from ..model import Model
 from ..processes import ALONE, Processes
 from ..training_noise import drawing
+from .sharding import shard
 
 
 class Objective(nn.Module):
@@ -30,7 +33,6 @@ class Objective(nn.Module):
     def __init__(self, model: Model) -> None:
         super().__init__()
         self.model = model
-        self.unused = nn.Parameter(torch.zeros((), device=model.device))  # DDP looks for such ones, and warns if there are none
 
     def forward(self, x: Tensor, condition: Tensor | None) -> Tensor:
         return self.model.loss(x, condition)
@@ -48,8 +50,13 @@ class Workers:
         optim = config.optim
         self.model, self.processes = model, processes
         self.objective = None
-        if processes.count > 1:                                           # models that learn in stages do not use every parameter
-            self.objective = DistributedDataParallel(Objective(model), find_unused_parameters=True)
+        if processes.count > 1 and config.run.shard:
+            self.objective = Objective(model)
+            shard(self.objective)
+        elif processes.count > 1:                                         # models that learn in stages do not use every parameter
+            objective = Objective(model)
+            objective.register_parameter("unused", nn.Parameter(torch.zeros(1, device=model.device)))   # DDP warns if there are none
+            self.objective = DistributedDataParallel(objective, find_unused_parameters=True)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.piece = min(optim.micro_batch or optim.batch, optim.batch) if model.device.type == "cpu" else optim.batch
         self.pool = Pool(min(config.run.workers or torch.get_num_threads(), -(-optim.batch // self.piece)))
@@ -101,7 +108,7 @@ class Workers:
         with nullcontext() if seed is None else drawing(seed, first + np.arange(part.start, part.start + len(images))):
             return loss(images, given).sum() / len(x)
 
-    def _shared(self, objective: DistributedDataParallel, x: Tensor, condition: Tensor | None, seed: int | None, first: int) -> float:
+    def _shared(self, objective: nn.Module, x: Tensor, condition: Tensor | None, seed: int | None, first: int) -> float:
         """``gradients`` where several processes share the batch."""
         share = self.processes.share(len(x))
         mean = torch.zeros((), dtype=torch.float64, device=float64_device(self.model.device))
@@ -110,15 +117,25 @@ class Workers:
 
         def work(start: int) -> None:
             stop = min(start + self.piece, share.stop)
-            with nullcontext() if stop == share.stop else objective.no_sync():
+            with _adding_up(objective, stop == share.stop):
                 loss = self._loss(objective, x, condition, slice(start, stop), seed, first)
-                (loss * self.processes.count).backward()                  # DDP takes the mean over processes
+                (loss * self.processes.count).backward()                  # DDP and FSDP2 take the mean over processes
             mean.add_(in_float64(loss.detach()))
 
         with self.processes.watched():
             for start in range(share.start, share.stop, self.piece):
                 inherited(work)(start)
         return sum(part for (part,) in self.processes.gather(mean.item()))
+
+
+@contextmanager
+def _adding_up(objective: nn.Module, last: bool) -> Iterator[None]:
+    """Meanwhile gradients are added to those of this process, and after the last piece to those of all."""
+    if isinstance(objective, FSDPModule):
+        objective.set_requires_gradient_sync(last)
+        objective.set_reshard_after_backward(last)                        # weights are gathered once, since others may have fewer pieces
+    with objective.no_sync() if isinstance(objective, DistributedDataParallel) and not last else nullcontext():
+        yield
 
 
 def _laid_out_as(parameter: Tensor, gradient: Tensor) -> Tensor:
