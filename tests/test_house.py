@@ -15,7 +15,7 @@ ROOT = Path(rastrum.__file__).parent
 LAYERS = (
     ("notebook", "progress"),
     ("images",),
-    ("protocol", "config", "noise", "files", "memory", "denormals", "range_coder", "training_noise", "devices", "autocast"),
+    ("protocol", "config", "noise", "files", "memory", "denormals", "range_coder", "training_noise", "devices", "autocast", "processes"),
     ("data",),
     ("native",),
     ("distributions", "latents"),

@@ -96,7 +96,7 @@ class OptimConfig:
     clip: float | None = None
     """Largest norm of the gradient of a step, in nats per image; None = no limit."""
     batch: int = 32
-    """Images per step."""
+    """Images per step, of all processes together."""
     micro_batch: int | None = 8
     """On a CPU a step works on pieces of this many images, several at a time; None = the whole batch at once."""
 
@@ -110,7 +110,7 @@ class RunConfig:
     minutes: float | None = None
     """Budget of time, evaluations included."""
     cpu_minutes: float | None = None
-    """Budget of this process' CPU time: fair on a shared machine."""
+    """Budget of this process' CPU time, of several that of the first: fair on a shared machine."""
     evaluations: int = 10
     """Held-out evaluations, and checkpoints, evenly spaced over the budget."""
     held_out_images: int | None = 1000
@@ -122,11 +122,14 @@ class RunConfig:
     log_every: int = 20
     """Steps between lines of metrics.jsonl."""
     workers: int | None = None
-    """Threads that share the pieces of a step; None = as many as torch uses."""
+    """Threads that share the pieces of a step; None = as many as torch uses. Each of several processes works on one piece at a time."""
     seed: int = 0
     """Of the parameters, the order of the images, dynamic binarisation, dropout and latents: 0 … 2^64 − 1."""
+    shard: bool = False
+    """Of several processes, each keeps a part of weights, gradients and optimiser (FSDP2) instead of all of them."""
     device: str = "cpu"
-    """Where to train: cpu, cuda, cuda:1, mps, or auto for the first of cuda, mps and cpu that is here."""
+    """Where to train: cpu, cuda, cuda:1, mps, or auto for the first of cuda, mps and cpu that is here. Of several processes, each on
+    a machine with GPUs takes its own."""
     folder: str | None = None
     """Where checkpoint and metrics go: a new folder, or an empty one; None = nowhere."""
 

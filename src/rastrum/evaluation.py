@@ -17,6 +17,7 @@ from .data.dataset import Dataset
 from .devices import in_float64, to_device
 from .model import Kind, Model
 from .notebook import safe, table
+from .processes import ALONE, Processes
 from .progress import Progress, Report, bar
 from .raster import RasterModel
 
@@ -111,7 +112,7 @@ def image_nats(
         return _nats(model, data, pool, num_samples, seed, batch, report, ensemble)
 
 
-def score(model: Model, data: Dataset, pool: Pool, num_samples: int, seed: int) -> Evaluation:
+def score(model: Model, data: Dataset, pool: Pool, num_samples: int, seed: int, processes: Processes = ALONE) -> Evaluation:
     """``evaluate`` on existing threads, for a model in evaluation mode; a model without a likelihood gets its mean loss.
 
     model: any model.
@@ -119,8 +120,9 @@ def score(model: Model, data: Dataset, pool: Pool, num_samples: int, seed: int) 
     pool: the threads.
     num_samples: trajectories of a bound.
     seed: of the bound's noise.
+    processes: that share the images, and all get the mean; this one alone by default.
     """
-    return _mean(_nats(model, data, pool, num_samples, seed), model.spec.size, model.kind)
+    return _mean(_nats(model, data, pool, num_samples, seed, processes=processes), model.spec.size, model.kind)
 
 
 def _nats(
@@ -132,15 +134,16 @@ def _nats(
     batch: int | None = None,
     report: Report | None = None,
     ensemble: bool = False,
+    processes: Processes = ALONE,
 ) -> Tensor:
-    """What ``model.nats`` gives for each image, (N,) float64."""
+    """What ``model.nats`` gives for each image, (N,) float64. Several processes share the images, and each gets all scores."""
     conditions = conditions_for(model, data)
 
     def nats(images: slice) -> Tensor:
         x, condition = data.images[images].to(model.device), None if conditions is None else to_device(conditions[images], model.device)
         return -ensemble_log_prob(model, x, condition) if ensemble else model.nats(x, condition, num_samples, seed, images.start)
 
-    return _each(nats, len(data), batch or model.images_at_a_time, pool, report)
+    return _each(nats, len(data), batch or model.images_at_a_time, pool, report, processes)
 
 
 @contextmanager
@@ -155,19 +158,23 @@ def _scoring(model: Model, workers: int | None) -> Iterator[Pool]:
         model.train(training)
 
 
-def _each(nats: Callable[[slice], Tensor], count: int, batch: int, pool: Pool, report: Report | None) -> Tensor:
+def _each(
+    nats: Callable[[slice], Tensor], count: int, batch: int, pool: Pool, report: Report | None, processes: Processes = ALONE
+) -> Tensor:
     """``nats`` of ``count`` images, (count,) float64, ``batch`` at a time on the threads of ``pool``."""
+    starts = range(0, count, batch)
+    mine = starts[processes.share(len(starts))]                           # whole batches, so that scores are those of one process
 
     def work(start: int) -> Tensor:
         with torch.no_grad():                                             # a setting of each thread
             return in_float64(nats(slice(start, min(start + batch, count)))).cpu()
 
-    parts: list[Tensor] = []
-    for part in pool.map(work, range(0, count, batch)):
+    parts: list[Tensor] = [torch.empty(0, dtype=torch.float64)]
+    for part in pool.map(work, mine):
         parts.append(part)
-        if report is not None:
-            report(min(len(parts) * batch, count))
-    return torch.cat(parts)
+        if report is not None:                                            # of the whole, as the others go on meanwhile
+            report(min((len(parts) - 1) * batch * processes.count, count))
+    return processes.joined(torch.cat(parts))
 
 
 def _mean(nats: Tensor, size: int, kind: Kind) -> Evaluation:

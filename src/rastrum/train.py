@@ -14,6 +14,10 @@ The same seed, settings and number of workers give the same run, bit for bit, on
 resumed: every draw is a function of the seed, the step and the image (``noise.py``, ``training_noise.py``), and a checkpoint holds the
 rest (``training/record.py``). Only a model that draws from torch's own generator needs ``workers=1`` for that. Runs with a budget of time
 cannot be repeated exactly, because they end after as many steps as fit into it.
+
+Several processes, started by ``torchrun``, train one model: each works on its share of every batch (``processes.py``,
+``training/workers.py``). Batches and draws are those of one process to the bit, so any number of processes may resume any run; gradients
+are summed in another order, so weights are equal to rounding. The first process writes, and its clock is that of all.
 """
 
 from __future__ import annotations
@@ -29,6 +33,7 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -44,11 +49,14 @@ from .model import Model
 from .models import load
 from .noise import TRAINING, words
 from .notebook import above, safe, table
+from .processes import Processes, join
 from .progress import clock
 from .training.clock import Clock
 from .training.interrupt import deferred_interrupt
 from .training.optimiser import OPTIMIZERS, SCHEDULES, average, clip, learning_rate, restore_optimiser
-from .training.record import AVERAGE, RAW, Position, Record, read_position, read_settings
+from .training.record import AVERAGE, RAW, Position, Record, checkpoint_tensors, fingerprint, read_checkpoint, read_position, read_settings
+from .training.record import TRAINING as CHECKPOINT
+from .training.sharding import gather_weights, shard
 from .training.workers import Workers
 from .training_noise import drawing
 
@@ -68,7 +76,8 @@ class TrainState:
     gradient_norm: of this step, before clipping.
     fraction: how much of the budget is used, 0 … 1.
     elapsed, time_left: seconds; of a resumed run, those before included.
-    model: the averaged weights, to sample from now; the next step changes them.
+    model: the averaged weights, to sample from now; the next step changes them. With ``run.shard`` those of the last evaluation or
+        checkpoint.
     evaluation: of the held-out images, where one was due; else None.
     finished: whether this is the last state.
     interrupted: whether a signal ended the run.
@@ -139,27 +148,35 @@ def train(
     Under ``torch.autocast``, around the loop over the states, losses and gradients are computed in its precision (``autocast.py`` says what
     of them). Weights, their average and the optimiser stay in the model's own, and initialisation and evaluations are computed in it.
     """
-    run = config.run
-    check_config(config)
-    if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise ValueError("train: the model has no parameter with requires_grad, so there is nothing to train")
-    for dataset in (data, held_out):
-        if dataset is not None:
-            check_data(model, dataset)
-    device = find_device(run.device)
-    place(model, device).train()
+    run, processes = config.run, join()
+    with processes.together():
+        check_config(config)
+        _check_count(config, processes)
+        if not any(parameter.requires_grad for parameter in model.parameters()):
+            raise ValueError("train: the model has no parameter with requires_grad, so there is nothing to train")
+        for dataset in (data, held_out):
+            if dataset is not None:
+                check_data(model, dataset)
+        device = find_device(run.device)
+        place(model, processes.device(device)).train()
+        if run.folder is not None:
+            name_of(model)                                                # refuses what could not be saved before any work
     workers = run.workers or torch.get_num_threads()
     config = replace_run(config, replace(run, workers=workers, device=str(device)))
-    if run.folder is not None:
-        name_of(model)                                                    # refuses what could not be saved before any work
-    record = None if run.folder is None else Record.create(Path(run.folder), config, origin or Origin(), data, held_out)
+    _check_same(processes, model, config, data, held_out)
+    with processes.together():
+        writes = run.folder is not None and processes.is_first
+        record = Record.create(Path(run.folder), config, origin or Origin(), data, held_out) if writes and run.folder else None
     with _cleared(model, None, record), _torch_noise(run.seed, 0):
+        processes.spread(model)
         if not bool(model.initialised):
             x, condition = next(data.batches(min(len(data), INITIALISE), run.seed, conditions_for(model, data)))
             with drawing(run.seed, np.arange(2**32 - len(x), 2**32)), full_precision():
-                model.initialise(x.to(device, torch.int64), None if condition is None else to_device(condition, device))
+                x = x.to(model.device, torch.int64)
+                model.initialise(x, None if condition is None else to_device(condition, model.device))
+            processes.spread(model)                                       # machines may round differently
         averaged = copy.deepcopy(model).eval().requires_grad_(False)
-    yield from _steps(model, averaged, data, held_out, config, record, Position(), {})
+    yield from _steps(model, averaged, data, held_out, config, record, Position(), {}, processes)
 
 
 def resume(
@@ -187,24 +204,37 @@ def resume(
     Raises ``ValueError`` for a folder without a run, one that is being trained, one that has finished (where no budget is given), for
     other data, and as ``train`` does.
     """
-    folder = Path(folder)
-    config = resumed(folder, minutes=minutes, cpu_minutes=cpu_minutes, steps=steps, device=device)
-    model = load(folder) if model is None else model
-    for dataset in (data, held_out):
-        if dataset is not None:
-            check_data(model, dataset)
-    record, position, tensors = Record.reopen(folder, data)
+    folder, processes = Path(folder), join()
+    with processes.together():
+        before = read_settings(folder)["config"]
+        config = resumed(folder, minutes=minutes, cpu_minutes=cpu_minutes, steps=steps, device=device)
+        _check_count(config, processes)
+        model = load(folder) if model is None else model
+        for dataset in (data, held_out):
+            if dataset is not None:
+                check_data(model, dataset)
+        here = processes.device(find_device(config.run.device))
+    _check_same(processes, model, config, data, held_out)
+    with processes.together():
+        record = None
+        if processes.is_first:
+            record, position, tensors = Record.reopen(folder, data)
+        else:
+            position, tensors = read_checkpoint(folder)
     with _cleared(model, None, record):
-        record.origin = origin or record.origin
-        if config != record.config:
-            record.change(config, data)
-            fraction = Clock(config.run, position.seconds, position.cpu_seconds).fraction(position.step)
+        processes.check_same(step=position.step)
+        if record is not None:
+            record.origin = origin or record.origin
+        if config != before:
+            if record is not None:
+                record.change(config, data)
+            fraction = processes.first(Clock(config.run, position.seconds, position.cpu_seconds).fraction(position.step))
             position.due, position.done = int(fraction * config.run.evaluations) + 1, 0.0
-        place(model, find_device(config.run.device)).train()
+        place(model, here).train()
         averaged = copy.deepcopy(model).eval().requires_grad_(False)
         for network, prefix in ((model, RAW), (averaged, AVERAGE)):
             network.load_state_dict({name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)})
-    yield from _steps(model, averaged, data, held_out, config, record, position, tensors)
+    yield from _steps(model, averaged, data, held_out, config, record, position, tensors, processes)
 
 
 def resumed(
@@ -253,46 +283,64 @@ def _steps(
     record: Record | None,
     position: Position,
     tensors: dict[str, Tensor],
+    processes: Processes,
 ) -> Generator[TrainState, None, None]:
-    """The loop, from ``position`` on. tensors: of a checkpoint, for the optimiser; empty for a new run."""
+    """The loop, from ``position`` on. tensors: of a checkpoint, for the optimiser; empty for a new run. record: of the first process."""
     optim, run = config.optim, config.run
     in_bits, uniform = model.loss_is_nats, model.spec.size * math.log(model.spec.levels)
-    with _cleared(model, averaged, record), Workers(model, config) as workers, deferred_interrupt() as interrupt:
+    several = processes.count > 1
+    network, shadow = (copy.deepcopy(model), copy.deepcopy(averaged)) if several and run.shard else (model, averaged)
+    if shadow is not averaged:
+        shard(shadow)
+    with _cleared(model, averaged, record), Workers(network, config, processes) as workers, deferred_interrupt(several) as interrupt:
         optimiser = OPTIMIZERS[optim.optimizer](workers.parameters, optim)
-        restore_optimiser(optimiser, model, tensors)
+        restore_optimiser(optimiser, network, tensors)
         clock = Clock(run, position.seconds, position.cpu_seconds, position.step)
-        if record is not None and not tensors:
-            record.save(model, averaged, optimiser, position, clock)
+
+        def save() -> None:
+            if record is not None or shadow is not averaged:
+                content = checkpoint_tensors(network, averaged, optimiser)
+                if record is not None:
+                    record.save(content, averaged, position, clock)
+
+        if not tensors:
+            save()
         for x, condition in data.batches(optim.batch, run.seed, conditions_for(model, data), first=position.step):
-            before, position.done = position.done, model.progress(clock.fraction(position.step))
+            before, position.done = position.done, network.progress(processes.first(clock.fraction(position.step)))
             position.step = step = position.step + 1
             if position.done < before:                                    # a new stage
                 position.stage = step
             rate = learning_rate(optim, step - position.stage, position.done)
-            with _torch_noise(run.seed, step):
+            with _torch_noise(run.seed, step, processes.rank):
                 loss = workers.gradients(x, condition, run.seed, (step - 1) * optim.batch)
             norm = clip(workers.parameters, optim.clip)
             if not math.isfinite(loss) or not math.isfinite(norm) or loss > DIVERGED_STEP * uniform:
                 raise ValueError(_diverged(f"at step {step} (loss {loss:.4g}, norm of the gradient {norm:.4g})", optim))
             optimiser.param_groups[0]["lr"] = rate
             optimiser.step()
-            average(averaged, model, optim.ema, step)
-            speed, fraction = clock.steps_per_second(step), clock.fraction(step)
-            interrupted = interrupt.is_set() and fraction < 1
+            average(shadow, network, optim.ema, step)
+            speeds, fractions, interrupts = zip(
+                *processes.gather(clock.steps_per_second(step), clock.fraction(step), interrupt.is_set()), strict=True
+            )
+            speed, fraction = speeds[0], fractions[0]
+            interrupted = any(interrupts) and fraction < 1
             finished = fraction >= 1 or interrupted
             due, evaluation = fraction * run.evaluations >= position.due or fraction >= 1, None
+            saves = due or finished or bool(processes.first(record is not None and record.due))
+            if saves and shadow is not averaged:
+                gather_weights(shadow, averaged)
             if due and not interrupted:
                 position.due = int(fraction * run.evaluations) + 1
                 if held_out is not None:
                     count = position.held_out_images
                     if count is None:
                         most = min(len(held_out), run.held_out_images or len(held_out))
-                        count = clock.images_to_evaluate(speed * optim.batch, most)
+                        count = int(processes.first(clock.images_to_evaluate(speed * optim.batch, most)))
                         if clock.steady:                                  # the first steps may have compiled
                             position.held_out_images = count
                     few = held_out.subset(count)
                     with full_precision():                                # the score that `rastrum evaluate` gives
-                        evaluation = score(averaged, few, workers.pool, run.num_samples, run.seed)
+                        evaluation = score(averaged, few, workers.pool, run.num_samples, run.seed, processes)
                     if not math.isfinite(evaluation.nats) or evaluation.nats > DIVERGED * uniform:
                         raise ValueError(_diverged(f"by step {step} (held out {evaluation.nats:.4g} nats)", optim))
             state = TrainState(
@@ -313,10 +361,9 @@ def _steps(
             if record is not None:
                 record.log(state, position)
                 record.evaluation = evaluation or record.evaluation
-                if due or finished or record.due:
-                    record.save(model, averaged, optimiser, position, clock)
-                    clock.pause(step)
-            if due:
+            if saves:
+                save()
+            if (saves and record is not None) or due:
                 clock.pause(step)
             yield state
             if finished:
@@ -328,7 +375,9 @@ def _cleared(model: Model, averaged: Model | None, record: Record | None) -> Ite
     """However the run ends, the model holds the average, and its folder is let go; without an average, only where it ends by an error."""
     try:
         yield
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, ConnectionError) and record is not None:     # nothing is wrong with the run: it can go on from its beginning
+            record.worth_keeping |= (record.folder / CHECKPOINT).exists()
         if averaged is None and record is not None:
             record.close()
         raise
@@ -344,10 +393,32 @@ def _diverged(where: str, optim: OptimConfig) -> str:
     return f"train: diverged {where}; lower optim.learning_rate ({optim.learning_rate}) or optim.clip ({optim.clip})"
 
 
+def _check_count(config: TrainConfig, processes: Processes) -> None:
+    """Raises ``ValueError`` where a process would have no image of a batch."""
+    if processes.count > config.optim.batch:
+        raise ValueError(f"train: {processes.count} processes cannot share a batch of {config.optim.batch}; start fewer, "
+                         "or raise optim.batch")  # fmt: skip
+
+
+def _check_same(processes: Processes, model: Model, config: TrainConfig, data: Dataset, held_out: Dataset | None) -> None:
+    """Raises ``ValueError`` where processes are about to train different things, as on machines that were set up differently."""
+    if processes.count == 1:
+        return
+    processes.check_same(
+        version_of_rastrum=import_module(__package__ or "rastrum").__version__,
+        version_of_torch=torch.__version__.partition("+")[0],
+        model=[type(model).__name__, crc32(repr([(name, list(value.shape)) for name, value in model.state_dict().items()]).encode())],
+        settings=repr(replace_run(config, replace(config.run, workers=None))),
+        training_images=fingerprint(data),
+        held_out_images=None if held_out is None else fingerprint(held_out),
+    )
+
+
 @contextmanager
-def _torch_noise(seed: int, step: int) -> Iterator[None]:
-    """What a model draws from torch's own stream comes from seed and step, and the stream is put back."""
-    low, high = words(seed, [step % 2**32], 2, 0, TRAINING)[0].tolist()   # component 0: training_noise.py counts refills from 1
+def _torch_noise(seed: int, step: int, rank: int = 0) -> Iterator[None]:
+    """What a model draws from torch's own stream comes from seed, step and process, and the stream is put back."""
+    # component 0: training_noise.py counts refills from 1
+    low, high = words(seed, [step % 2**32], 2 * rank + 2, 0, TRAINING)[0, -2:].tolist()
     with seeded(high << 31 ^ low):
         yield
 

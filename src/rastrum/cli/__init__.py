@@ -15,7 +15,7 @@ from importlib import import_module
 
 from .names import nearest
 from .parsing import bind, parse
-from .streams import any_characters
+from .streams import any_characters, first_alone_speaks, number_of_processes
 
 # name: (module, what it does)
 COMMANDS = {
@@ -35,6 +35,9 @@ COMMANDS = {
 }
 
 
+SHARED = ("train",)            # what several processes, started by torchrun, can do together
+
+
 def usage() -> str:
     """The text of ``rastrum --help``."""
     lines = ["usage: rastrum COMMAND [OPTIONS]", "", "Images made one decision after another.", "", "commands:"]
@@ -44,12 +47,22 @@ def usage() -> str:
 
 
 def complain(error: BaseException, code: int, as_json: bool = False) -> int:
-    """Print an error as one line on stderr, and as an object on stdout if it is to hold JSON. Returns the exit code."""
+    """Print an error as one line on stderr, and as an object on stdout if it is to hold JSON. Returns the exit code.
+
+    Of several processes the one that ends first says why, since that is why the others end too.
+    """
+    stdout, stderr = sys.stdout, sys.stderr
+    if number_of_processes() > 1:
+        from ..processes import first_to_complain  # here, since it is slow to import
+
+        if not first_to_complain():
+            return code
+        stdout, stderr = sys.__stdout__, sys.__stderr__
     text = " ".join(str(error).split()) or type(error).__name__
     text = "".join(letter if letter.isprintable() else "?" for letter in text)   # a file's text gives no orders to a terminal
-    print(f"rastrum: {text}", file=sys.stderr)
+    print(f"rastrum: {text}", file=stderr, flush=True)
     if as_json:
-        print(json.dumps({"error": text, "code": code}), flush=True)
+        print(json.dumps({"error": text, "code": code}), file=stdout, flush=True)
     return code
 
 
@@ -58,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     argv: the arguments; None (default): those of the process.
     """
-    with any_characters():
+    with any_characters(), first_alone_speaks():
         return _run(list(sys.argv[1:] if argv is None else argv))
 
 
@@ -76,6 +89,8 @@ def _run(arguments: list[str]) -> int:
             return 0
         if name not in COMMANDS:
             raise ValueError(f"unknown command {name!r}; {nearest(name, list(COMMANDS))}")
+        if name not in SHARED and number_of_processes() > 1:
+            raise ValueError(f"{name}: runs in one process, and torchrun started {number_of_processes()}; start `rastrum {name}` alone")
         module = import_module(f".{COMMANDS[name][0]}", __name__)
         command = getattr(module, name)
         code = command(rest) if name == "train" else parse(bind(command), rest, f"rastrum {name}")()   # train's flags are its recipe's

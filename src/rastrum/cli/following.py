@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ..data.dataset import Dataset
     from ..model import Model
     from ..pictures.sheets import Picture
+    from ..processes import Processes
     from ..recipes import Recipe
     from ..train import TrainState
 
@@ -59,18 +60,21 @@ def follow(
     tensorboard: whether to write its curves too.
     as_json: whether to answer with JSON.
     """
+    from ..processes import join
     from ..recipes import build_model
     from ..train import check_config, train
 
     check_config(recipe)
-    with unbreakable(), _ends_as_ctrl_c(), _claimed(recipe) as folder:
-        data, held_out = read(recipe.data)
+    processes = join()
+    with unbreakable(), _ends_as_ctrl_c(), _claimed(recipe, processes) as folder:
+        with processes.together():
+            data, held_out = read(recipe.data)
         spec = data.spec
         recipe = settled((*dataclasses.astuple(spec)[:4], *([spec.frames] if spec.frames > 1 else [])))
         recipe = dataclasses.replace(recipe, run=dataclasses.replace(recipe.run, folder=str(folder)))
         model = build_model(recipe, data)
         steps = train(model, data, recipe, held_out, origin)
-        return _shown(recipe.name, steps, model, data, held_out, folder, recipe.run, tensorboard, as_json)
+        return _shown(recipe.name, steps, model, data, held_out, folder, recipe.run, tensorboard, as_json, processes)
 
 
 def go_on(folder: Path, budget: dict[str, Any], tensorboard: bool, as_json: bool) -> int:
@@ -82,20 +86,23 @@ def go_on(folder: Path, budget: dict[str, Any], tensorboard: bool, as_json: bool
     """
     from ..checkpoint import read_origin
     from ..models import load
+    from ..processes import join
     from ..train import resume, resumed
 
+    processes = join()
     with unbreakable(), _ends_as_ctrl_c():
         config = resumed(folder, **budget)
         origin = read_origin(folder)
         if origin.data is None:
             raise ValueError(f"resume: {str(folder)!r} does not say what data it was trained on; use rastrum.train.resume in Python")
-        data, held_out = read(origin.data)
+        with processes.together():
+            data, held_out = read(origin.data)
         model = load(folder)
         more = [word for name, value in budget.items() if value is not None for word in (f"--{name.replace('_', '-')}", str(value))]
         command = shlex.join(["rastrum", "train", "--resume", str(folder), *more])
         origin = dataclasses.replace(origin, commands=(*origin.commands, command))
         steps = resume(folder, data, held_out, **budget, model=model, origin=origin)
-        return _shown(origin.recipe or folder.name, steps, model, data, held_out, folder, config.run, tensorboard, as_json)
+        return _shown(origin.recipe or folder.name, steps, model, data, held_out, folder, config.run, tensorboard, as_json, processes)
 
 
 def _shown(
@@ -108,24 +115,26 @@ def _shown(
     run: RunConfig,
     tensorboard: bool,
     as_json: bool,
+    processes: Processes,
 ) -> int:
-    """Show a run until it ends."""
+    """Show a run until it ends; where several processes train, the first one draws and writes."""
     parameters = sum(p.numel() for p in model.parameters())
     condition = "" if model.condition_spec is None else f", conditioned on a {model.condition_spec.kind}"
     what = f"{type(model).__name__}{condition}, {parameters:,} parameters"
     budgets = ((run.minutes, "minutes"), (run.cpu_minutes, "CPU-minutes"), (run.steps, "steps"))
+    several = "" if processes.count == 1 else f"; {processes.count} processes"
     budget = " or ".join(f"{value:,.4g} {unit}" if isinstance(value, float) else f"{value:,} {unit}" for value, unit in budgets if value)
-    messages.print(f"{name}: {what}; {len(data):,} images of {data.name}; {budget}; into {folder}")
+    messages.print(f"{name}: {what}; {len(data):,} images of {data.name}; {budget}; into {folder}" + several)
     sheets = Sheets(model, held_out, folder, run)
     state, last = None, None
-    with training_bar() as show, scalars(folder if tensorboard else None) as write:
+    with training_bar() as show, scalars(folder if tensorboard and processes.is_first else None) as write:
         for state in steps:
             show(state)
             picture = None
             if state.evaluation is not None:
                 last = state.evaluation
                 messages.print(f"step {state.step:,}: held out {said(last)}")
-                picture = sheets.draw(state)
+                picture = sheets.draw(state) if processes.is_first else None
             write(state, picture)
     assert state is not None
     again = shlex.join(["rastrum", "train", "--resume", str(folder)])
@@ -138,33 +147,41 @@ def _shown(
 
 
 @contextmanager
-def _claimed(recipe: Recipe) -> Iterator[Path]:
+def _claimed(recipe: Recipe, processes: Processes) -> Iterator[Path]:
     """A folder for the run that no other run has: the one that it asks for, or the first of runs/NAME, runs/NAME-2, … that is free.
 
-    Left as it was where the run ends before it writes anything.
+    Left as it was where the run ends before it writes anything. The first of several processes claims it for all.
     """
-    from ..training.record import make_folder
-
     folder = Path(recipe.run.folder) if recipe.run.folder else Path("runs") / recipe.name
-    there, number = folder.exists(), 1
-    if recipe.run.folder:
-        make_folder(folder)
-    else:
-        folder.parent.mkdir(exist_ok=True)
-        while True:
-            try:
-                folder.mkdir()
-                break
-            except FileExistsError:
-                number += 1
-                folder = folder.with_name(f"{recipe.name}-{number}")
-        there = False
+    made = False
+    with processes.together():
+        if processes.is_first:
+            folder, made = _claim(folder, bool(recipe.run.folder))
     try:
-        yield folder
+        yield Path(processes.exchange(str(folder))[0])
     finally:
-        if not there:
+        if made:
             with suppress(OSError):                                       # not empty: there is a run in it
                 folder.rmdir()
+
+
+def _claim(folder: Path, asked_for: bool) -> tuple[Path, bool]:
+    """The folder of a run, and whether it was made for it; one that was not asked for by its name may get a number."""
+    from ..training.record import make_folder
+
+    if asked_for:
+        there = folder.exists()
+        make_folder(folder)
+        return folder, not there
+    folder.parent.mkdir(exist_ok=True)
+    name, number = folder.name, 1
+    while True:
+        try:
+            folder.mkdir()
+            return folder, True
+        except FileExistsError:
+            number += 1
+            folder = folder.with_name(f"{name}-{number}")
 
 
 @contextmanager
@@ -182,7 +199,7 @@ def _ends_as_ctrl_c() -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            if handler == signal.SIG_DFL:
+            if handler == signal.SIG_DFL and signal.getsignal(number) == signal.default_int_handler:
                 signal.signal(number, handler)
 
 

@@ -7,7 +7,7 @@ import os
 import sys
 import unicodedata
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from typing import Any
 
 PLAIN = {"−": "-", "–": "-", "—": "-", "‖": "||", "×": "x", "·": "-", "•": "*", "±": "+/-", "≤": "<=", "≥": ">=", "≈": "~", "∞": "inf",
@@ -98,6 +98,21 @@ def any_characters() -> Iterator[None]:
         for reconfigure, errors in changed:
             with suppress(OSError, ValueError):
                 reconfigure(errors=errors)
+
+
+def number_of_processes() -> int:
+    """How many processes run this command: more than one where ``torchrun`` started them."""
+    return int(os.environ.get("WORLD_SIZE", 1)) if "RANK" in os.environ else 1
+
+
+@contextmanager
+def first_alone_speaks() -> Iterator[None]:
+    """While it lasts, of several processes that run the same command only the first writes to stdout and stderr."""
+    if number_of_processes() == 1 or os.environ["RANK"] == "0":
+        yield
+        return
+    with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        yield
 
 
 @contextmanager

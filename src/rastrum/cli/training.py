@@ -22,11 +22,15 @@ if TYPE_CHECKING:
 USAGE = """usage: rastrum train RECIPE [OPTIONS]
        rastrum train MODEL --data DATA [--preset PRESET] [--minutes M] [OPTIONS]
        rastrum train --resume RUN [--minutes M]
+       torchrun --nproc-per-node N -m rastrum train …
 
 Train a recipe, or any model on any data; `rastrum recipes` and `rastrum models` list them. Writes the model, metrics and a sheet of samples
 after every evaluation into runs/NAME, or a folder of your own, which must be empty. Ctrl-C lets the step finish, saves and stops.
 
 --resume continues a run from its last checkpoint as if it had never stopped; with --minutes, for that many more, even if it had finished.
+
+torchrun starts N processes (on one machine or several) that train one model: each works on its share of every batch, on the CPU or on a GPU
+of its own. The first one writes and prints. Any number of processes can resume a run.
 
 rastrum train NAME --help shows a recipe's facts and all settings, --model.… --data.… --optim.… --run.…; each can be changed.
 A budget that is given (--minutes, --run.minutes, --run.cpu-minutes, --run.steps) replaces the recipe's."""

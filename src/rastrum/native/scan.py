@@ -153,7 +153,7 @@ def scan_gradient(route, groups, grad, weights, arenas, memory, grad_gates, scra
 
 def _packed(weights: Tensor) -> np.ndarray:
     """Weights (K, inputs, outputs) → what ``linear`` reads: a bias of zeros, then the panels of each."""
-    packed = panels(weights.detach().numpy())
+    packed = panels(np.from_dlpack(weights.detach()))                     # .numpy() would bind the storage, which FSDP2 has to free
     return np.concatenate([np.zeros(packed.size // weights[:, :, 0].numel(), np.float32), packed])
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..config import OptimConfig
 from ..model import Model
+from .sharding import sharded_as, whole
 
 SCHEDULES: dict[str, Callable[[OptimConfig, int, float], float]] = {
     "constant": lambda optim, step, fraction: 1.0,
@@ -43,7 +44,7 @@ def clip(parameters: list[nn.Parameter], limit: float | None) -> float:
     Returns its norm before.
     """
     gradients = [p.grad for p in parameters if p.grad is not None]
-    norm = nn.utils.get_total_norm(gradients).item()
+    norm = whole(nn.utils.get_total_norm(gradients)).item()
     if limit is not None and norm > limit:
         torch._foreach_mul_(gradients, limit / norm)  # pyright: ignore[reportPrivateImportUsage]
     return norm
@@ -71,7 +72,7 @@ def optimiser_state(optimiser: torch.optim.Optimizer, model: Model) -> dict[str,
     model: gives the names of the parameters.
     """
     return {
-        f"{part}.{name}": optimiser.state[parameter][part]
+        f"{part}.{name}": whole(optimiser.state[parameter][part])
         for name, parameter in model.named_parameters()
         for part in STATE
         if part in optimiser.state.get(parameter, {})
@@ -88,5 +89,9 @@ def restore_optimiser(optimiser: torch.optim.Optimizer, model: Model, tensors: M
     for name, parameter in model.named_parameters():
         for part in STATE:
             if (saved := tensors.get(f"{part}.{name}")) is not None:
-                like = parameter.detach() if saved.shape == parameter.shape and part != "step" else saved
+                if saved.shape == parameter.shape and part != "step":
+                    saved = sharded_as(parameter, saved)
+                    like = parameter.detach()
+                else:
+                    like = saved
                 optimiser.state[parameter][part] = torch.empty_like(like, dtype=saved.dtype, device=parameter.device).copy_(saved)

@@ -35,6 +35,7 @@ from ..model import Model
 from ..protocol import bits_per_dim
 from .clock import Clock
 from .optimiser import optimiser_state
+from .sharding import whole
 
 if TYPE_CHECKING:
     from ..train import TrainState
@@ -212,12 +213,11 @@ class Record:
         wait = max(60 * self.config.run.checkpoint_minutes, self.took / WRITING)
         return time.perf_counter() - self.saved >= wait
 
-    def save(self, model: Model, averaged: Model, optimiser: torch.optim.Optimizer, position: Position, clock: Clock) -> None:
+    def save(self, tensors: dict[str, Tensor], averaged: Model, position: Position, clock: Clock) -> None:
         """Write the averaged model, then the checkpoint.
 
-        model: raw weights.
-        averaged: their average.
-        optimiser: its state.
+        tensors: of the checkpoint, as ``checkpoint_tensors`` gives them.
+        averaged: the model with averaged weights.
         position: of the run, which is updated.
         clock: of the run.
         """
@@ -225,14 +225,23 @@ class Record:
         position.seconds, position.cpu_seconds = clock.wall(), clock.cpu()
         training = f"{position.step:,} steps of {self.config.optim.batch}, {clock.cpu() / 60:.1f} CPU-minutes"
         results = self.origin.results if self.evaluation is None else (score_of(self.evaluation, self.origin),)
-        tensors = {f"{RAW}{name}": value for name, value in model.state_dict().items()}
-        tensors |= {f"{AVERAGE}{name}": value for name, value in averaged.state_dict().items()}
-        tensors |= optimiser_state(optimiser, model)
         content = tensor_bytes(tensors, {"position": json.dumps(asdict(position))})
         save_pretrained(averaged, self.folder, replace(self.origin, training=training, results=results), {TRAINING: content})
         self.worth_keeping |= position.step > 0
         self.saved = time.perf_counter()
         self.took = self.saved - begin
+
+
+def checkpoint_tensors(model: Model, averaged: Model, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """What a checkpoint holds; where weights are in shards, every process has to ask.
+
+    model: raw weights.
+    averaged: their average.
+    optimiser: its state.
+    """
+    tensors = {f"{RAW}{name}": whole(value) for name, value in model.state_dict().items()}
+    tensors |= {f"{AVERAGE}{name}": value for name, value in averaged.state_dict().items()}
+    return tensors | optimiser_state(optimiser, model)
 
 
 # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -1,19 +1,40 @@
-"""Loss and gradient of a batch, in pieces on threads."""
+"""Loss and gradient of a batch: in pieces on threads, or, where several processes train together, by PyTorch's ``DistributedDataParallel``
+or, with ``run.shard``, its FSDP2.
+
+Each process works on its share of the batch, on one piece after another; while it computes the gradient of the last one, those of all
+processes are added up.
+"""
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
+from ..autocast import inherited
 from ..config import TrainConfig
 from ..devices import float64_device, in_float64, to_device
 from ..evaluation import Pool
 from ..model import Model
+from ..processes import ALONE, Processes
 from ..training_noise import drawing
+from .sharding import shard
+
+
+class Objective(nn.Module):
+    """A model's loss as what it computes forward, for what wraps a module: images and conditions → nats (B,)."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        return self.model.loss(x, condition)
 
 
 class Workers:
@@ -21,11 +42,20 @@ class Workers:
 
     model: on its device.
     config: gives the sizes of batch and pieces, and the number of workers.
+    processes: that share the batch; this one alone by default.
     """
 
-    def __init__(self, model: Model, config: TrainConfig) -> None:
+    def __init__(self, model: Model, config: TrainConfig, processes: Processes = ALONE) -> None:
         optim = config.optim
-        self.model = model
+        self.model, self.processes = model, processes
+        self.objective = None
+        if processes.count > 1 and config.run.shard:
+            self.objective = Objective(model)
+            shard(self.objective)
+        elif processes.count > 1:                                         # models that learn in stages do not use every parameter
+            objective = Objective(model)
+            objective.register_parameter("unused", nn.Parameter(torch.zeros(1, device=model.device)))   # DDP warns if there are none
+            self.objective = DistributedDataParallel(objective, find_unused_parameters=True)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.piece = min(optim.micro_batch or optim.batch, optim.batch) if model.device.type == "cpu" else optim.batch
         self.pool = Pool(min(config.run.workers or torch.get_num_threads(), -(-optim.batch // self.piece)))
@@ -44,19 +74,16 @@ class Workers:
         seed: of the noise that the model draws; None (default) = from torch's generator.
         first: position of the first image in the training, 0 by default.
 
-        Returns the mean loss.
+        Returns the mean loss of the whole batch, which every process is given, and works on its share of.
         """
-
-        device = self.model.device
+        if self.objective is not None:
+            return self._shared(self.objective, x, condition, seed, first)
 
         def work(worker: int) -> tuple[list[Tensor | None], Tensor]:
             total: list[Tensor | None] = []
-            mean = torch.zeros((), dtype=torch.float64, device=float64_device(device))
+            mean = torch.zeros((), dtype=torch.float64, device=float64_device(self.model.device))
             for start in range(worker * self.piece, len(x), self.pool.count * self.piece):
-                part = slice(start, start + self.piece)
-                images, given = x[part].to(device, torch.int64), None if condition is None else to_device(condition[part], device)
-                with nullcontext() if seed is None else drawing(seed, first + np.arange(start, start + len(images))):
-                    loss = self.model.loss(images, given).sum() / len(x)
+                loss = self._loss(self.model.loss, x, condition, slice(start, start + self.piece), seed, first)
                 gradients = torch.autograd.grad(loss, self.parameters, allow_unused=True)
                 total = _add(total, gradients) if total else list(gradients)
                 mean += in_float64(loss.detach())
@@ -70,6 +97,47 @@ class Workers:
         for parameter, gradient in zip(self.parameters, total, strict=True):
             parameter.grad = None if gradient is None else _laid_out_as(parameter, gradient)
         return mean.item()
+
+    def _loss(
+        self, loss: Callable[..., Tensor], x: Tensor, condition: Tensor | None, part: slice, seed: int | None, first: int
+    ) -> Tensor:
+        """What a part of the batch adds to the mean loss."""
+        device = self.model.device
+        images, given = x[part].to(device, torch.int64), None if condition is None else to_device(condition[part], device)
+        with nullcontext() if seed is None else drawing(seed, first + np.arange(part.start, part.start + len(images))):
+            return loss(images, given).sum() / len(x)
+
+    def _shared(self, objective: nn.Module, x: Tensor, condition: Tensor | None, seed: int | None, first: int) -> float:
+        """``gradients`` where several processes share the batch."""
+        share = self.processes.share(len(x))
+        mean = torch.zeros((), dtype=torch.float64, device=float64_device(self.model.device))
+        for parameter in self.parameters:
+            parameter.grad = None
+
+        def work(start: int) -> None:
+            stop = min(start + self.piece, share.stop)
+            with _adding_up(objective, stop == share.stop):
+                loss = self._loss(objective, x, condition, slice(start, stop), seed, first)
+                (loss * self.processes.count).backward()                  # DDP and FSDP2 take the mean over processes
+            mean.add_(in_float64(loss.detach()))
+
+        with self.processes.watched():
+            for start in range(share.start, share.stop, self.piece):
+                inherited(work)(start)
+        return sum(part for (part,) in self.processes.gather(mean.item()))
+
+
+@contextmanager
+def _adding_up(objective: nn.Module, last: bool) -> Iterator[None]:
+    """Meanwhile gradients are added to those of this process, and after the last piece to those of all."""
+    if isinstance(objective, DistributedDataParallel):
+        with nullcontext() if last else objective.no_sync():
+            yield
+        return
+    sharded: Any = objective
+    sharded.set_requires_gradient_sync(last)
+    sharded.set_reshard_after_backward(last)                              # weights are gathered once, since others may have fewer pieces
+    yield
 
 
 def _laid_out_as(parameter: Tensor, gradient: Tensor) -> Tensor:
