@@ -144,8 +144,7 @@ def test_training_lowers_the_held_out_loss(name: str) -> None:
     data = stripes()
     overrides: dict[str, Any] = {"dropout": 0.0} if name == "pixelcnn++" else {}
     model = build(name, condition=condition, **overrides)
-    steps = 20 if name == "pixelcnn++" else 40  # ten gated blocks per step
-    states = finish(model, data, config(steps, {"held_out_images": None}, ema=0.5, clip=10.0, micro_batch=None), data)
+    states = finish(model, data, config(40, {"held_out_images": None}, ema=0.5, clip=10.0, micro_batch=None), data)
     after = states[-1].evaluation
     assert after is not None and after.nats < 0.9 * states[0].loss
     assert evaluate(model, data).nats == pytest.approx(after.nats, rel=1e-5)  # the model now holds the averaged weights
