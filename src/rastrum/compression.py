@@ -186,7 +186,7 @@ _fingerprints: WeakKeyDictionary[Program, bytes] = WeakKeyDictionary()
 def _run(
     model: RasterModel, batch: int, chooser: Encode | Decode, condition: Tensor | None, arithmetic: int, report: Report, done: int
 ) -> Tensor:
-    """The levels of a batch; ``report`` is told how many images are coded, ``done`` of them before these."""
+    """The levels of a batch; ``report`` is called with how many images are coded, ``done`` of them before these."""
     backend: Backend = "native" if arithmetic == NATIVE else "torch" if model.has_program else "naive"
     every = max(model.spec.width * model.spec.channels, model.spec.size // REPORTS) if report.wanted else model.spec.size
     values = None

@@ -49,7 +49,7 @@ def _check_backend(backend: Backend) -> None:
 
 
 def _last(frames: Iterator[Frame], report: Report | None = None, done: int = 0) -> Tensor:
-    """The levels of the last Frame; ``report`` is told how many images are drawn, ``done`` of them before these."""
+    """The levels of the last Frame; ``report`` is called with how many images are drawn, ``done`` of them before these."""
 
     def watched() -> Iterator[Frame]:
         for frame in frames:

@@ -410,7 +410,7 @@ def context_picture(
     index: channel, row and column of the decision (row and column for (H, W)).
     scale: enlargement; None (default): to about 160 points.
     unit: of gutters and labels; None (default): in proportion to the image.
-    earlier: bool, of the same shape: what is decided before, so that a blind spot is seen; None (default): not told from what is later.
+    earlier: bool, of the same shape: what is decided before, so that a blind spot is seen; None (default): shown like what is later.
 
     Colours: see ``CONTEXT``. Raises ``ValueError`` for other masks or an index outside the image.
     """
