@@ -67,7 +67,7 @@ def test_levels_survive_putting_together_and_taking_apart() -> None:
     assert torch.cat([a, b]).tolist() == [*a.tolist(), *b.tolist()] and len(torch.chunk(a, 3)) == 3
     for parts, along in MIXED:
         assert not isinstance(torch.cat(parts, along), Images) and not isinstance(torch.cat(parts, dim=along), Images)
-    for plain in (torch.stack([a, a]),):
+    for plain in (torch.stack([a, a]), a.index_select(1, torch.tensor([0])), *a.split(1, 1), *torch.chunk(a, 1, dim=2)):
         assert not isinstance(plain, Images)
     assert rastrum.show(torch.cat([a, b])).size == rastrum.show(Images(np.concatenate([LEVELS, LEVELS[:2]]), 4)).size
 

@@ -1,7 +1,7 @@
 """Integer levels that know how many levels there are, so that they can be shown: what ``sample`` and its relatives return.
 
     x = rastrum.sample(model, 16)      a tensor (16, C, H, W) of uint8, which a notebook shows as a sheet
-    x[3:5], x.clone(), x.cpu()         still images
+    x[3:5], x.clone(), x.cpu()         still images, as are batches that are joined by torch.cat, or split
     x.float() / 2, x == 0, x.sum()     plain tensors, as is everything else that is computed
     x.pictures()                       (16, C, H, W) in [0, 1]
 
@@ -20,15 +20,16 @@ from torch import Tensor
 from .notebook import png
 
 MAX_LEVELS = 65536
-# What gives whole images again, of the same levels if they are of several; indexing and iterating do too.
+# What gives whole images again; indexing and iterating do too.
 KEEPING: frozenset[Callable[..., Any]] = frozenset(
     {Tensor.clone, torch.clone, Tensor.detach, torch.detach, Tensor.contiguous, Tensor.pin_memory, Tensor.cpu, Tensor.cuda, Tensor.to,
-     Tensor.byte, Tensor.short, Tensor.int, Tensor.long, Tensor.flip, torch.flip, Tensor.roll, torch.roll,
-     Tensor.index_select, torch.index_select}
+     Tensor.byte, Tensor.short, Tensor.int, Tensor.long, Tensor.flip, torch.flip, Tensor.roll, torch.roll}
 )  # fmt: skip
-# The same along the first axis, of a list of images or into one.
-JOINING: frozenset[Callable[..., Any]] = frozenset({torch.cat, torch.concat, torch.concatenate})
-PARTING: frozenset[Callable[..., Any]] = frozenset({Tensor.split, torch.split, Tensor.chunk, torch.chunk})
+# What gives batches again where it joins, splits or chooses along the first axis; the axis is the argument with this number.
+AXIS: dict[Callable[..., Any], int] = {
+    torch.cat: 1, torch.concat: 1, torch.concatenate: 1, Tensor.split: 2, torch.split: 2, Tensor.chunk: 2, torch.chunk: 2,
+    Tensor.index_select: 1, torch.index_select: 1,
+}  # fmt: skip
 
 
 class Images(Tensor):
@@ -68,16 +69,10 @@ class Images(Tensor):
     ) -> Any:
         with torch._C.DisableTorchFunctionSubclass():
             out = func(*args, **(kwargs or {}))
-        if not args:
-            return out
-        first, along = args[0], (kwargs or {}).get("dim", args[-1] if len(args) > (1 if func in JOINING else 2) else 0)
-        if func in JOINING and along == 0 and all(isinstance(x, Images) for x in first):
-            same = len({(x.levels, x.video, x.dim() - x.video) for x in first}) == 1 and first[0].dim() > 3 + first[0].video
-            return first[0]._like(out, first[0].video) if same else out
-        if isinstance(first, Images) and func in KEEPING and type(out) is Tensor:
+        if func in KEEPING and type(out) is Tensor and args and isinstance(first := args[0], Images):
             return first._like(out, first.video)
-        if isinstance(first, Images) and func in PARTING and along == 0 and first.dim() > 3 + first.video:
-            return tuple(first._like(part, first.video) for part in out)
+        if func in AXIS and args and (kwargs or {}).get("dim", args[AXIS[func]] if len(args) > AXIS[func] else 0) == 0:
+            return _of_batches(out, args[0])
         return out
 
     @property
@@ -140,6 +135,16 @@ def with_levels(values: Tensor, levels: int, video: bool = False) -> Images:
     images = values.as_subclass(Images)
     images.levels, images.video = levels, video
     return images
+
+
+def _of_batches(out: Any, given: Any) -> Any:
+    """What was joined, split or chosen along the first axis: images again, if all that was given are batches of the same levels."""
+    batches = list(given) if isinstance(given, list | tuple) else [given]
+    kinds = {(x.levels, x.video) if isinstance(x, Images) and x.dim() > 3 + x.video else None for x in batches}
+    if len(kinds) != 1 or None in kinds:
+        return out
+    first = batches[0]
+    return tuple(first._like(part, first.video) for part in out) if isinstance(out, list | tuple) else first._like(out, first.video)
 
 
 def _last_axes(index: Any, dims: int, count: int) -> list[Any] | None:
