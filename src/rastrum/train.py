@@ -405,8 +405,6 @@ def _check_same(processes: Processes, model: Model, config: TrainConfig, data: D
     if processes.count == 1:
         return
     processes.check_same(
-        version_of_rastrum=import_module(__package__ or "rastrum").__version__,
-        version_of_torch=torch.__version__.partition("+")[0],
         model=[type(model).__name__, crc32(repr([(name, list(value.shape)) for name, value in model.state_dict().items()]).encode())],
         settings=repr(replace_run(config, replace(config.run, workers=None))),
         training_images=fingerprint(data),
