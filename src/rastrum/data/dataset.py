@@ -53,6 +53,7 @@ from .options import binarise, check_options, cut, random_corners, requantise
 from .sources import HUB, OMNIGLOT, VIDEOS, Progress, hub, source_of, stack
 
 SEQUENCES = 1000               # fixed videos of a split
+EVERY = slice(None)
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,7 @@ class Dataset:
         return self.select(torch.from_numpy(np.sort(chosen)))
 
     def batches(
-        self, batch: int, seed: int, conditions: Tensor | None = None, first: int = 0
+        self, batch: int, seed: int, conditions: Tensor | None = None, first: int = 0, part: slice = EVERY
     ) -> Iterator[tuple[Tensor, Tensor | None]]:
         """Batches without end, in random order: every image once before any is repeated. Batch n needs none of those before it.
 
@@ -186,6 +187,7 @@ class Dataset:
         seed: of the order and of what is drawn for an image: crop, binarisation, a generated video.
         conditions: one per image of the set, (N, …), such as its labels; None (default) for none.
         first: number of the first batch that is yielded, 0 by default.
+        part: images of each batch that are made, all by default: one of several processes needs only its own.
 
         Yields images (B, *spec.shape) uint8 and their conditions (B, …) or None.
         """
@@ -193,9 +195,9 @@ class Dataset:
             raise ValueError(f"data: expected a batch of at least 1, got {batch}")
         for number in count(first):
             if self.fresh is not None:
-                yield self.fresh(batch, int(words(seed, [number % 2**32], 1, number // 2**32, VIDEO)[0, 0])), None
+                yield self.fresh(batch, int(words(seed, [number % 2**32], 1, number // 2**32, VIDEO)[0, 0]))[part], None
                 continue
-            epochs, places = np.divmod(np.arange(number * batch, (number + 1) * batch), len(self))
+            epochs, places = np.divmod(np.arange(number * batch, (number + 1) * batch)[part], len(self))
             index = np.concatenate([permutation(seed, int(epoch), len(self))[places[epochs == epoch]] for epoch in np.unique(epochs)])
             chosen = torch.from_numpy(index)
             images = as_tensor("images", self.images)                     # plain, whatever they are in a notebook
