@@ -7,6 +7,8 @@ Two processes, each held to a core of its own, take turns in every round:
     one     the first alone works through whole batches; the second waits
     limit   each alone works through whole batches, both at the same time: as far as two cores of this machine go, which share memory
             bandwidth, caches and power, or, as hardware threads, a core
+    step    the same with half batches, and each waits for the other after every step, but no gradients go around: what is lost to waiting
+            where cores are not equally fast, or are taken by other programs
     two     they train together: each its half of every batch, gradients added up by DDP, or with --shard by FSDP2
 
 Speeds are images per second of wall time, medians over the rounds; ratios are taken within a round, then their median, so that what else
@@ -19,7 +21,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -72,7 +73,13 @@ def work(options: argparse.Namespace) -> None:
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {cores[both.rank % len(cores)]})
     (alone, batch), (together, mine) = trainer(options, ALONE), trainer(options, both)
-    for step in (alone, together):
+    half, images = trainer(argparse.Namespace(**{**vars(options), "batch": options.batch // 2}), ALONE)
+
+    def in_step() -> None:
+        half()
+        both.gather(0.0)
+
+    for step in (alone, in_step, together):
         step()
         step()
     begin = time.perf_counter()
@@ -94,6 +101,7 @@ def work(options: argparse.Namespace) -> None:
         found = {
             "one": measure(alone, batch, steps if both.is_first else 0),
             "limit": measure(alone, batch, steps),
+            "step": measure(in_step, images, 2 * steps),
             "two": measure(together, mine, 2 * steps),
         }
         if both.is_first:
@@ -113,27 +121,20 @@ def main() -> None:
     if "RANK" in os.environ:
         work(options)
         return
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-    variables = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
-    workers = [
-        subprocess.Popen([sys.executable, *sys.argv], env={**os.environ, **variables, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-                         stdout=subprocess.PIPE, text=True)
-        for rank in range(2)
-    ]  # fmt: skip
-    said = [worker.communicate()[0] for worker in workers]
-    if any(worker.returncode for worker in workers):
-        sys.exit("a process failed")
-    rounds = [json.loads(line) for line in said[0].splitlines()]
-    for name in ("one", "limit", "two"):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *sys.argv]
+    ended = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, text=True, check=False)
+    if ended.returncode:
+        sys.exit(f"torchrun ended with {ended.returncode}")
+    rounds = [json.loads(line) for line in ended.stdout.splitlines()]
+    for name in ("one", "limit", "step", "two"):
         speed = median(found[name][0] for found in rounds)
         ratio, cpu = (median(found[name][part] / found["one"][part] for found in rounds) for part in (0, 1))
         print(f"{name:<8}{speed:9.1f} images/s   {ratio:5.2f}x of one   CPU per image {cpu:5.2f} of one")
     limit = median(found["limit"][0] / found["one"][0] for found in rounds)
-    reached = median(found["two"][0] / found["limit"][0] for found in rounds)
+    reached, of_step = (median(found["two"][0] / found[name][0] for found in rounds) for name in ("limit", "step"))
     allowed = "allows" if limit >= TARGET else "does not allow"
-    print(f"two processes reach {reached:.0%} of the limit; this machine {allowed} {TARGET}x (its limit is {limit:.2f}x)")
+    print(f"two processes reach {reached:.0%} of the limit, {of_step:.0%} of those in step")
+    print(f"this machine {allowed} {TARGET}x: its limit is {limit:.2f}x")
 
 
 if __name__ == "__main__":
