@@ -44,8 +44,8 @@ def _check_call(model: object, name: str, count: int, seed: int, temperature: fl
 
 
 def _check_backend(backend: Backend) -> None:
-    if backend not in (None, "native", "torch", "naive"):
-        raise ValueError(f"backend: expected None, 'native', 'torch' or 'naive', got {backend!r}")
+    if backend not in (None, "native", "torch", "graphs", "naive"):
+        raise ValueError(f"backend: expected None, 'native', 'torch', 'graphs' or 'naive', got {backend!r}")
 
 
 def _last(frames: Iterator[Frame], report: Report | None = None, done: int = 0) -> Tensor:
@@ -86,7 +86,8 @@ def sample(
     temperature: T > 0; every conditional becomes p^(1/T), renormalised. Default 1.
     seed: of the noise, which belongs to (image, decision).
     backend: what runs the steps of a raster model: "native" (compiled, float32 on a CPU, as many threads as torch is set to use), "torch",
-        or "naive" (a full forward per decision); None = the fastest that can. They draw the same images up to rounding.
+        "graphs" (torch, on a GPU with a CUDA graph per row, which pays from the second batch of a size on), or "naive" (a full forward per
+        decision); None = the fastest that can, of native, torch and naive. They draw the same images up to rounding.
     progress: a bar; None (default): in a terminal or a notebook after two seconds, True: at once, False: never; or a function that is
         called with the number of images done.
 

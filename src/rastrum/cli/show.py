@@ -67,8 +67,9 @@ Conditions: TypeAlias = Annotated[ConditionFlags, arg(name="")]
 NO_CONDITION = ConditionFlags()
 Json: TypeAlias = Annotated[bool, arg(name="json", help="answer with one JSON object on stdout")]
 Backend: TypeAlias = Annotated[
-    Literal["native", "torch", "naive"] | None,
-    arg(help="what runs a raster model's steps; naive: a whole forward pass per decision; default: the fastest that works for the model"),
+    Literal["native", "torch", "graphs", "naive"] | None,
+    arg(help="what runs a raster model's steps; graphs: torch, on a GPU with a CUDA graph per row; naive: a whole forward pass per "
+        "decision; default: the fastest of the others that works for the model"),
 ]
 DEVICE = "cpu, cuda, cuda:1, mps, or auto, the first of cuda, mps and cpu that is here"
 Device: TypeAlias = Annotated[
