@@ -383,7 +383,8 @@ def packed(folder: Path, split: str) -> Any:
         raise SystemExit(f"gpu.py: DATA: there is no {split}*.npz in {str(folder)!r}; `python benchmarks/gpu.py pack` writes them")
     images = np.concatenate([file["images"] for file in files])
     levels = int(files[0]["levels"]) if "levels" in files[0] else 256
-    return Dataset(folder.name, split, ImageSpec(*images.shape[1:], levels), torch.from_numpy(images))
+    channels, height, width = images.shape[1:]
+    return Dataset(folder.name, split, ImageSpec(channels, height, width, levels), torch.from_numpy(images))
 
 
 def main() -> int:

@@ -21,8 +21,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,7 @@ def unchecked() -> Iterator[None]:
 def shape_run(model: Model, batch: int) -> tuple[int, int]:
     """Bytes that autograd keeps of the loss of a batch, parameters left out, and operations of its products; it ends the model."""
     model = model.train()
-    model._apply(lambda tensor: tensor.to("meta") if tensor.dim() or tensor.is_floating_point() else tensor)   # counts stay known
+    model._apply(lambda tensor: tensor if tensor.dtype == torch.int64 and not tensor.dim() else tensor.to("meta"))   # counts stay known
     x = torch.zeros(batch, *model.spec.shape, dtype=torch.int64, device="meta")
     weights, kept = {p.untyped_storage()._cdata for p in model.parameters()}, {}
 
@@ -121,15 +122,16 @@ def shape_run(model: Model, batch: int) -> tuple[int, int]:
 
 def kept_per_image(build: Callable[[ImageSpec], Model], spec: ImageSpec) -> tuple[float, str]:
     """Bytes kept for the backward pass per image, and "" or how they were extrapolated."""
-    if spec.frames > 2:                                                   # frames are alike from the second on
-        two, three = (kept_per_image(build, ImageSpec(*spec.shape[1:], spec.levels, n))[0] for n in (2, 3))
+    def more_of_two(model: Callable[[], Model]) -> int:
+        return shape_run(model(), 2)[0] - shape_run(model(), 1)[0]
+
+    if spec.frames > 3:                                                   # frames are alike from the second on
+        two, three = (more_of_two(lambda n=n: build(replace(spec, frames=n))) for n in (2, 3))
         return two + (spec.frames - 2) * (three - two), "from 2 and 3 frames"
-    model = build(spec)
-    if model.config.__class__.__name__ == "PixelLSTMConfig":              # a loop over all values: the run of shapes takes minutes
-        side = 6
-        small = build(ImageSpec(spec.channels, side, side, spec.levels))
-        return (shape_run(small, 2)[0] - shape_run(small, 1)[0]) * spec.height * spec.width / side**2, f"from {side}x{side}"
-    return float(shape_run(model, 2)[0] - shape_run(model, 1)[0]), ""
+    if isinstance(build(spec), rastrum.MODELS["pixel-lstm"]):             # a loop over all values: the run of shapes takes minutes
+        small = replace(spec, height=6, width=6)
+        return more_of_two(lambda: build(small)) * spec.size / small.size, "from 6x6"
+    return float(more_of_two(lambda: build(spec))), ""
 
 
 def fixed_bytes(parameters: int) -> int:
@@ -170,7 +172,7 @@ def cpu_per_step(processes: int, steps: tuple[int, int]) -> float:
     return (seconds[1] - seconds[0]) / (steps[1] - steps[0])
 
 
-def exponent(sizes: list[float], values: list[float]) -> float:
+def exponent(sizes: Sequence[float], values: Sequence[float]) -> float:
     """The slope of log values over log sizes by least squares."""
     return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])
 
@@ -275,7 +277,8 @@ def widths(names: list[str], side: int) -> str:
     rows = []
     for name in names:
         option, values = WIDTHS[name]
-        models = [rastrum.build(name, ImageSpec(3, side, side, 256), **{option: value}) for value in values]
+        changes: list[dict[str, Any]] = [{option: value} for value in values]
+        models = [rastrum.build(name, ImageSpec(3, side, side, 256), **change) for change in changes]
         seconds = [cpu_seconds(model) for model in models]
         parameters = [float(sum(p.numel() for p in model.parameters())) for model in models]
         forward = [forward_operations(model) for model in models]
