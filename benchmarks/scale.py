@@ -182,7 +182,7 @@ def exponent(sizes: Sequence[float], values: Sequence[float]) -> float:
 
 def table(head: list[str], rows: list[list[str]]) -> str:
     """Markdown, numbers to the right."""
-    rule = ["---" if i < 2 else "---:" for i in range(len(head))]
+    rule = ["---:" if all(not cell or cell[0].isdigit() for cell in cells) else "---" for cells in zip(*rows, strict=True)]
     return "\n".join("| " + " | ".join(row) + " |" for row in [head, rule, *rows]) + "\n"
 
 
@@ -192,6 +192,14 @@ def short(value: float) -> str:
         return "0"
     digits = 2 - math.floor(math.log10(abs(value)))
     return f"{round(value, digits):,.0f}" if digits <= 0 else f"{value:.{min(digits, 4)}f}"
+
+
+def span(days: float) -> str:
+    """A time in the unit that suits it."""
+    for unit, length in (("days", 1.0), ("h", 1 / 24), ("min", 1 / 1440)):
+        if days >= length:
+            return f"{days / length:.3g} {unit}"
+    return f"{days * 86_400:.2g} s"
 
 
 class Costs:
@@ -245,9 +253,9 @@ def days(costs: Costs, cases: list[tuple[str, str, ImageSpec]]) -> str:
         cost = costs.of(name, spec)
         images = [share * H100 * 86_400 / (3 * cost["forward"]) for share in SHARES]
         planned = schedule(name, data, spec)
-        whole = ["", ""] if planned is None else [f"{planned[1]:,}", " to ".join(short(planned[1] / n) for n in reversed(images))]
+        whole = ["", ""] if planned is None else [f"{planned[1]:,}", " to ".join(span(planned[1] / n) for n in reversed(images))]
         rows.append([name, data, *(f"{short(count / 1e6)}" for count in images), *(short(count / DATA[data]) for count in images), *whole])
-    head = ["model", "images", "million images, 10 %", "40 %", "epochs, 10 %", "40 %", "images of our recipe", "days, 40 % to 10 %"]
+    head = ["model", "images", "million images, 10 %", "40 %", "epochs, 10 %", "40 %", "images of our recipe", "time, 40 % to 10 %"]
     return table(head, rows)
 
 
