@@ -21,7 +21,7 @@
 # Each stage has a time limit, writes as it goes, and loses only itself if it dies. --dry-run goes through all of it on a CPU, tiny.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
-export PYTHONPATH="$PWD/src${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1 PYTORCH_CUDA_ALLOC_CONF="${PYTORCH_CUDA_ALLOC_CONF:-expandable_segments:True}"
+export PYTHONPATH="$PWD/src${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
 OUT=${OUT:-gpu-out} RUN=${RUN:-gpu-run} MINUTES=${MINUTES:-12} RECIPE=${RECIPE:-pixelcnn-plus-plus-cifar10-paper} DATA=${DATA:-} PIECES=${PIECES:-}
 DEVICE=cuda DRY=() STAGES=()
 for argument in "$@"; do
