@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,15 @@ import torch
 from torch import Tensor
 
 import rastrum
-from rastrum import ConditionSpec, ImageSpec
+from rastrum import ConditionSpec, ImageSpec, sample
 from rastrum.adversarial import AdversarialModel
+from rastrum.applications.battle import _log_ratio, battle
+from rastrum.canvas import State
+from rastrum.cli import main
 from rastrum.config import OptimConfig, RunConfig, TrainConfig
 from rastrum.data.dataset import Dataset
 from rastrum.evaluation import evaluate
+from rastrum.latents import Normal
 from rastrum.layers.deconvolution import Growing, Shrinking, sides
 from rastrum.layers.spectral import spectral_norm
 from rastrum.models.gran import GRAN
@@ -235,3 +240,83 @@ def test_options_out_of_range(options: dict[str, Any], why: str) -> None:
 def test_a_score_in_nats_is_refused(data: Dataset) -> None:
     with pytest.raises(ValueError, match=r"GRAN has no likelihood.*judges them: model\.judge"):
         evaluate(build(), data)
+
+
+# ── battles ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Judge(AdversarialModel):
+    """Draws images of one value, and takes an image for one of the data if its mean is above a threshold."""
+
+    steps = 1
+
+    def __init__(self, value: float, threshold: float) -> None:
+        super().__init__(SPEC, SimpleNamespace(loss="hinge", penalty=0.0))
+        self.value, self.threshold = value, threshold
+        self.discriminator = torch.nn.Identity()
+        self.discriminator.forward = lambda seen, _: seen.flatten(1).mean(1) - self.threshold  # pyright: ignore[reportAttributeAccessIssue]
+
+    def init(self, batch: int, condition: Any = None) -> State:
+        return State(torch.zeros(batch, *SPEC.shape), None)
+
+    def prior(self, state: State) -> Normal:
+        return Normal.standard(state.canvas, 1)
+
+    def write(self, state: State, z: Tensor) -> dict[str, Tensor]:
+        state.canvas = self.value + 0.3 * z[:, :, None, None].expand(-1, *SPEC.shape)
+        state.t += 1
+        return {}
+
+    def image(self, state: State) -> Tensor:
+        return state.canvas.clamp(0, 1)
+
+
+def test_a_battle_counts_what_each_lets_pass(data: Dataset) -> None:
+    """Ratios are those of counts made here; an error that never occurs counts as half of one; sides can be exchanged."""
+    one, two = Judge(0.5, -0.02), Judge(0.4, 0.02)
+    found = battle(one, two, data, seed=2)
+    drawn = [sample(model, 20, seed=2 + n) for n, model in enumerate((one, two))]
+
+    def errors(model: Judge, images: Tensor, real: bool) -> float:
+        wrong = (model.judge(images) > 0) != real
+        return (float(wrong.sum()) + 0.5) / 21
+
+    assert found.test.value == pytest.approx(np.log(errors(one, data.images, True) / errors(two, data.images, True)))
+    assert found.sample.value == pytest.approx(np.log(errors(one, drawn[1], False) / errors(two, drawn[0], False)))
+    assert found.sample.low < found.sample.value < found.sample.high and found.images == 20 and found.pairs == 1
+    other = battle(two, one, data, seed=2)
+    assert other.test.value == pytest.approx(-found.test.value)
+
+
+def test_the_interval_of_a_battle_holds_the_true_ratio() -> None:
+    """Of 200 battles with known chances of an error, the interval of 95 % holds the true log ratio in about 95 %."""
+    rng = np.random.default_rng(0)
+    held = 0
+    for _ in range(200):
+        one, two = rng.random(500) < 0.2, rng.random(500) < 0.3
+        low, high = np.quantile(_log_ratio(rng, one, two, same=False)[1:], (0.025, 0.975))
+        held += low < np.log(0.2 / 0.3) < high
+    assert 180 <= held <= 199, held
+    same = _log_ratio(rng, one, one, same=True)
+    assert not same.any()                                                 # the same errors of the same images: no doubt at all
+
+
+def test_several_seeds_meet_each_other(data: Dataset) -> None:
+    found = battle([Judge(0.5, 0.0), Judge(0.6, 0.0)], [Judge(0.3, 0.0), Judge(0.3, 0.01), Judge(0.2, 0.0)], data)
+    assert found.pairs == 6 and found.sample.spread > 0 and found.verdict in ("first", "second", "neither")
+
+
+def test_who_cannot_fight(data: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Models without a discriminator, of other images, and those whose discriminator compares pairs; from Python and the command line."""
+    with pytest.raises(ValueError, match="the model is for 1x8x8"):
+        battle(build(spec=ImageSpec(1, 8, 8, 4)), build(), data)
+    with pytest.raises(ValueError, match="compares pairs"):
+        battle(build(loss="relativistic"), build(), data)
+    digits = ImageSpec(1, 8, 8, 17)
+    for name, model in {"gran": build(spec=digits), "draw": rastrum.build("draw", digits, "tiny")}.items():
+        model.save_pretrained(tmp_path / name)
+    gran = str(tmp_path / "gran")
+    assert main(["battle", "--first", gran, "--second", str(tmp_path / "draw"), "--data", "digits"]) == 2
+    assert "DRAW has no discriminator" in capsys.readouterr().err
+    assert main(["battle", "--first", gran, "--second", gran, "--data", "digits", "--count", "50"]) == 0
+    assert "neither wins" in capsys.readouterr().out
