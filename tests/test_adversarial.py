@@ -251,7 +251,7 @@ class Judge(AdversarialModel):
     steps = 1
 
     def __init__(self, value: float, threshold: float) -> None:
-        super().__init__(SPEC, SimpleNamespace(loss="hinge", penalty=0.0))
+        super().__init__(SPEC, SimpleNamespace(loss="hinge", penalty=0.0, generator_rate=1.0))
         self.value, self.threshold = value, threshold
         self.discriminator = torch.nn.Identity()
         self.discriminator.forward = lambda seen, _: seen.flatten(1).mean(1) - self.threshold  # pyright: ignore[reportAttributeAccessIssue]

@@ -39,7 +39,8 @@ LOSSES = ("hinge", "non-saturating", "relativistic")
 class AdversarialModel(CanvasModel):
     """Base of adversarial models. A subclass has a ``discriminator``, and the strokes of a ``CanvasModel`` without its encoder half.
 
-    spec, config, condition_spec: as for ``Model``; the config has ``loss``, one of the three above, and ``penalty``, γ.
+    spec, config, condition_spec: as for ``Model``; the config has ``loss``, one of the three above, ``penalty``, γ, and
+        ``generator_rate``, the generator's learning rate over the discriminator's.
     """
 
     likelihood = "loss"
@@ -68,7 +69,7 @@ class AdversarialModel(CanvasModel):
         """A step trains the discriminator, then the generator against it."""
         judging = list(self.discriminator.parameters())
         drawing = [parameter for name, parameter in self.named_parameters() if not name.startswith("discriminator.")]
-        return Objective("discriminator", self.loss, judging), Objective("generator", self.generator_loss, drawing)
+        return Objective("discriminator", self.loss, judging), Objective("generator", self.generator_loss, drawing, self.config.generator_rate)
 
     def loss(self, x: ArrayLike, condition: ArrayLike | int | None = None, seed: int | None = None) -> Tensor:
         """The discriminator's loss on images and on as many drawn pictures, (B,).

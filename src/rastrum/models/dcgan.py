@@ -49,6 +49,7 @@ class DCGANConfig:
     scales: how often the sides are halved.
     loss: "hinge", "non-saturating" or "relativistic" (``rastrum.adversarial``).
     penalty: γ, of the relativistic loss.
+    generator_rate: the generator's learning rate over the discriminator's.
     generator_norm: "batch", "pixel" (each position's channels, no other image) or "none".
     discriminator_norm: "spectral" (of the weights), "batch" or "none".
     """
@@ -58,6 +59,7 @@ class DCGANConfig:
     scales: int = 3
     loss: Loss = "hinge"
     penalty: float = 0.1
+    generator_rate: float = 1.0
     generator_norm: Literal["batch", "pixel", "none"] = "pixel"
     discriminator_norm: Literal["spectral", "batch", "none"] = "spectral"
 
@@ -184,5 +186,7 @@ def _check(spec: ImageSpec, config: DCGANConfig) -> None:
     for name, values in {"loss": LOSSES, "generator_norm": GENERATOR_NORMS, "discriminator_norm": DISCRIMINATOR_NORMS}.items():
         if getattr(config, name) not in values:
             raise ValueError(f"{name}: expected one of {', '.join(values)}, got {getattr(config, name)!r}")
+    if not 0 < config.generator_rate < math.inf:
+        raise ValueError(f"generator_rate: expected a number above 0, got {config.generator_rate!r}")
     if not 0 <= config.penalty < math.inf:
         raise ValueError(f"penalty: expected a number of at least 0, got {config.penalty!r}")
