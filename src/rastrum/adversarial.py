@@ -69,7 +69,8 @@ class AdversarialModel(CanvasModel):
         """A step trains the discriminator, then the generator against it."""
         judging = list(self.discriminator.parameters())
         drawing = [parameter for name, parameter in self.named_parameters() if not name.startswith("discriminator.")]
-        return Objective("discriminator", self.loss, judging), Objective("generator", self.generator_loss, drawing, self.config.generator_rate)
+        generator = Objective("generator", self.generator_loss, drawing, self.config.generator_rate)
+        return Objective("discriminator", self.loss, judging), generator
 
     def loss(self, x: ArrayLike, condition: ArrayLike | int | None = None, seed: int | None = None) -> Tensor:
         """The discriminator's loss on images and on as many drawn pictures, (B,).

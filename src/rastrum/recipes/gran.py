@@ -21,8 +21,8 @@ PAPER: dict[str, Any] = {
 RECIPES = (
     Recipe(
         name="gran-mnist",
-        about="GRAN, three strokes, on MNIST, ten minutes on one core; --model.steps 1 and 5 for the paper's other two, --model.noise shared "
-        "for the authors' code.",
+        about="GRAN, three strokes, on MNIST, ten minutes on one core; --model.steps 1 and 5 are the paper's other two, --model.noise "
+        "shared the authors' code.",
         system="gran",
         optim=ADVERSARIAL,
         run=TEN_MINUTES,
@@ -47,7 +47,9 @@ RECIPES = (
         **CIFAR10,
     ),
     Recipe(name="gran-cifar10-paper", about="GRAN with the paper's norms, loss and rates, on CIFAR-10.", system="gran", **PAPER, **CIFAR10),
-    Recipe(name="dcgan-mnist", about="DCGAN on MNIST, ten minutes on one core.", system="dcgan", optim=ADVERSARIAL, run=TEN_MINUTES, **MNIST),
+    Recipe(
+        name="dcgan-mnist", about="DCGAN on MNIST, ten minutes on one core.", system="dcgan", optim=ADVERSARIAL, run=TEN_MINUTES, **MNIST
+    ),
     Recipe(
         name="dcgan-cifar10",
         about="DCGAN on CIFAR-10, half an hour on one core.",
