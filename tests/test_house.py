@@ -23,7 +23,7 @@ LAYERS = (
     ("layers",),
     ("card", "hub", "checkpoint"),
     ("model",),
-    ("raster", "canvas", "strokes"),
+    ("raster", "canvas", "strokes", "adversarial"),
     ("models",),
     ("walk",),
     ("particles",),

@@ -410,9 +410,11 @@ def reconstruct(model: CanvasModel, images: ArrayLike, condition: ArrayLike | in
     seed: of the latents.
 
     Yields a Frame per stroke, the first empty; ``info`` holds read window, glimpse, write patch and KL of each.
-    Raises ``ValueError`` for a raster model, which has no posterior: ``complete`` fills in a part of an image with it.
+    Raises ``ValueError`` for a raster model, which has no posterior: ``complete`` fills in a part of an image with it; and for an
+    adversarial one, which has none either.
     """
     if not isinstance(model, CanvasModel):
         raise ValueError(f"{type(model).__name__} cannot reconstruct, it has no latent code; use complete, or a canvas model such as draw")
+    model.require_posterior()
     x = check_images(model.spec, images, model.device)
     return model.reconstruct(x, check_condition(model.condition_spec, condition, len(x), model.device), seed)

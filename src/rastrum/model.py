@@ -7,8 +7,8 @@ likelihood, such as a classifier, has a loss alone. Training and evaluation know
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import fields, is_dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, is_dataclass, replace
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
@@ -25,6 +25,22 @@ if TYPE_CHECKING:
 
 # What a model's score is: log p itself, a lower bound on it, or a number that training lowers and that is no likelihood.
 Kind: TypeAlias = Literal["exact", "bound", "loss"]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A loss, and the parameters that a training step moves to lower it.
+
+    name: for the curves of a run.
+    loss: of images and their conditions, as ``Model.loss``: (B,).
+    parameters: those that are moved.
+    rate: factor of the learning rate, 1 by default.
+    """
+
+    name: str
+    loss: Callable[..., Tensor]
+    parameters: list[nn.Parameter]
+    rate: float = 1.0
 
 
 class Model(nn.Module, ABC):
@@ -75,6 +91,10 @@ class Model(nn.Module, ABC):
         or more. In bfloat16 the direction of the gradient hardly changes: its cosine with that in float32 is at least 0.99.
         """
 
+    def objectives(self) -> tuple[Objective, ...]:
+        """What a training step lowers, one after another; by default ``loss``, by all parameters that require a gradient."""
+        return (Objective("loss", self.loss, [parameter for parameter in self.parameters() if parameter.requires_grad]),)
+
     def initialise(self, x: Tensor, condition: Tensor | None = None) -> None:
         """Data-dependent initialisation (weight norm, whitening, mean image), which training runs before the first step.
 
@@ -117,7 +137,8 @@ class Model(nn.Module, ABC):
     def require_likelihood(self) -> None:
         """Raises ``ValueError`` with the reason for a model that has no likelihood, and so no score in nats."""
         if not self.has_likelihood:
-            raise ValueError(f"{type(self).__name__} as configured has no likelihood: {self.no_likelihood}")
+            configured = "" if self.likelihood == "loss" else " as configured"
+            raise ValueError(f"{type(self).__name__}{configured} has no likelihood: {self.no_likelihood}")
 
     @property
     def kind(self) -> Kind:

@@ -215,6 +215,7 @@ class CanvasModel(Canvas):
         Yields Frames; ``info`` is as for ``generate``, with what the model says of its last look (read window, glimpse) and ``kl`` (B,) of
         the stroke in nats.
         """
+        self.require_posterior()
         x, condition = self._check(images, condition)
         yield from each_kept(self._frames(self.init(len(x), condition), self._noise(len(x), seed, first), 1, seed, 1.0, x, first))
 
@@ -229,6 +230,7 @@ class CanvasModel(Canvas):
 
         Returns ``steps`` tensors (B, *S), in the order of the strokes.
         """
+        self.require_posterior()
         x, condition = self._check(images, condition)
         strokes = self._strokes(self.init(len(x), condition), self._noise(len(x), seed, first), x)
         return [stroke.z for stroke in strokes]

@@ -30,8 +30,8 @@ _thread = threading.local()
 class _Draws:
     """Words for images at ``positions``; every call takes new ones, small ones of a supply, whose size does not depend on the piece."""
 
-    def __init__(self, seed: int, positions: np.ndarray) -> None:
-        self.seed, self.positions, self.refills = seed, positions % 2**32, 0
+    def __init__(self, seed: int, positions: np.ndarray, number: int = 0) -> None:
+        self.seed, self.positions, self.refills = seed, positions % 2**32, number << 24
         self.supply = np.empty((len(positions), 0), np.uint32)
 
     def words(self, shape: torch.Size, share: int = 1) -> np.ndarray:
@@ -48,14 +48,15 @@ class _Draws:
 
 
 @contextmanager
-def drawing(seed: int, positions: np.ndarray) -> Iterator[None]:
+def drawing(seed: int, positions: np.ndarray, number: int = 0) -> Iterator[None]:
     """In this thread, what models draw belongs to the images at these positions of the training with this seed.
 
     seed: of the training.
     positions: whole numbers, one per image.
+    number: of the objective of a training step, 0 by default; each has draws of its own.
     """
     before = getattr(_thread, "draws", None)
-    _thread.draws = _Draws(seed, positions)
+    _thread.draws = _Draws(seed, positions, number)
     try:
         yield
     finally:

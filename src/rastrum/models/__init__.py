@@ -29,9 +29,11 @@ from ..memory import Allowance, TooLarge, available
 from ..model import Model
 from ..protocol import ConditionSpec, ImageSpec
 from .conv_draw import ConvDRAW
+from .dcgan import DCGAN
 from .diagonal_bilstm import DiagonalBiLSTM
 from .draw import DRAW
 from .gated_pixelcnn import GatedPixelCNN
+from .gran import GRAN
 from .multiscale_pixelrnn import MultiscalePixelRNN
 from .pixel_lstm import PixelLSTM
 from .pixelcnn import PixelCNN
@@ -52,6 +54,8 @@ MODELS: dict[str, Any] = {
     "video-pixel-network": VideoPixelNetwork,
     "draw": DRAW,
     "conv-draw": ConvDRAW,
+    "gran": GRAN,
+    "dcgan": DCGAN,
 }
 
 

@@ -200,6 +200,8 @@ class Record:
         bits = None if state.bits_per_dim is None else bits_per_dim(loss, state.model.spec.size)
         line: dict[str, Any] = {"step": state.step, "loss": loss, "bits_per_dim": bits}
         line |= {name: getattr(state, name) for name in ("images_per_second", "learning_rate", "gradient_norm", "elapsed")}
+        if state.losses:
+            line["losses"] = dict(state.losses)
         if state.evaluation is not None:
             line["held_out"] = {**asdict(state.evaluation), "bits_per_dim": state.evaluation.bits_per_dim}
         with open(self.folder / METRICS, "a", encoding="utf-8") as file:
