@@ -276,6 +276,10 @@ def one_model(device: str, name: str, spec: ImageSpec, condition: ConditionSpec 
 def canvas(there: Any, cpu: Any, x: Tensor, given: Tensor | None, same: Callable[[Tensor, Tensor, str], None]) -> None:
     if there.has_likelihood:
         same(there.bound(x, given, 3, seed=1), cpu.bound(x, given, 3, seed=1), "bound")
+    drawn = [list(rastrum.generate(model, len(x), given, seed=1))[-1].images for model in (there, cpu)]
+    same(drawn[0], drawn[1], "drawn")
+    if not there.has_posterior:
+        return
     frames = [list(rastrum.reconstruct(model, x, given, seed=1))[-1].images for model in (there, cpu)]
     same(frames[0], frames[1], "reconstruction")
     codes = [[z.cpu().double() for z in model.encode(x, given, seed=1)] for model in (there, cpu)]
