@@ -296,6 +296,7 @@ def _steps(
         optimiser = OPTIMIZERS[optim.optimizer](workers.parameters, optim)
         restore_optimiser(optimiser, network, tensors)
         clock = Clock(run, position.seconds, position.cpu_seconds, position.step)
+        few: Dataset | None = None
 
         def save() -> None:
             if record is not None or shadow is not averaged:
@@ -338,7 +339,7 @@ def _steps(
                         count = int(processes.first(clock.images_to_evaluate(speed * optim.batch, most)))
                         if clock.steady:                                  # the first steps may have compiled
                             position.held_out_images = count
-                    few = held_out.subset(count)
+                    few = few if few is not None and len(few) == count else held_out.subset(count).held()
                     with full_precision():                                # the score that `rastrum evaluate` gives
                         evaluation = score(averaged, few, workers.pool, run.num_samples, run.seed, processes)
                     if not math.isfinite(evaluation.nats) or evaluation.nats > DIVERGED * uniform:

@@ -55,6 +55,7 @@ from .sources import HUB, OMNIGLOT, VIDEOS, Progress, Source, hub, source_of, st
 from .stored import HELD, OnDisk, Stored, StoredNames, ahead, store
 
 SEQUENCES = 1000               # fixed videos of a split
+EVERY = slice(None)
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,7 @@ class Dataset:
         return self.select(torch.from_numpy(np.sort(chosen)))
 
     def batches(
-        self, batch: int, seed: int, conditions: Tensor | None = None, first: int = 0
+        self, batch: int, seed: int, conditions: Tensor | None = None, first: int = 0, part: slice = EVERY
     ) -> Iterator[tuple[Tensor, Tensor | None]]:
         """Batches without end, in random order: every image once before any is repeated. Batch n needs none of those before it.
 
@@ -189,6 +190,7 @@ class Dataset:
         seed: of the order and of what is drawn for an image: crop, binarisation, a generated video.
         conditions: one per image of the set, (N, …), such as its labels; None (default) for none.
         first: number of the first batch that is yielded, 0 by default.
+        part: images of each batch that are made, all by default: one of several processes needs only its own.
 
         Yields images (B, *spec.shape) uint8 and their conditions (B, …) or None.
         """
@@ -196,15 +198,15 @@ class Dataset:
             raise ValueError(f"data: expected a batch of at least 1, got {batch}")
 
         def made(number: int) -> tuple[Tensor, Tensor | None]:
-            return self._batch(number, batch, seed, conditions)
+            return self._batch(number, batch, seed, conditions, part)
 
         yield from ahead(made, first) if isinstance(self.images, Stored) else map(made, count(first))
 
-    def _batch(self, number: int, batch: int, seed: int, conditions: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Batch ``number`` of ``batches``."""
+    def _batch(self, number: int, batch: int, seed: int, conditions: Tensor | None, part: slice) -> tuple[Tensor, Tensor | None]:
+        """Batch ``number`` of ``batches``, or part of it."""
         if self.fresh is not None:
-            return self.fresh(batch, int(words(seed, [number % 2**32], 1, number // 2**32, VIDEO)[0, 0])), None
-        epochs, places = np.divmod(np.arange(number * batch, (number + 1) * batch), len(self))
+            return self.fresh(batch, int(words(seed, [number % 2**32], 1, number // 2**32, VIDEO)[0, 0]))[part], None
+        epochs, places = np.divmod(np.arange(number * batch, (number + 1) * batch)[part], len(self))
         index = np.concatenate([self._order(seed, int(epoch), places[epochs == epoch]) for epoch in np.unique(epochs)])
         chosen = torch.from_numpy(index)
         if self.originals is not None:

@@ -297,7 +297,7 @@ def _parquet(root: Path, files: list[str], splits: dict[str, list[str]], split: 
 
 
 def _read_by(
-    reader: Reader, rows: Rows, labels: Tensor | None = None, classes: int = 0, class_names: tuple[str, ...] = (), notes: tuple[str, ...] = ()
+    reader: Reader, rows: Rows, labels: Tensor | None, classes: int, class_names: tuple[str, ...], notes: tuple[str, ...] = ()
 ) -> Source:
     """Images that a reader opens."""
     images = (image for start in range(0, len(rows), STRIDE) for image in reader.opened(np.asarray(rows[start : start + STRIDE])))
