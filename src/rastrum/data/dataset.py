@@ -165,7 +165,7 @@ class Dataset:
         if isinstance(index, slice) and index == slice(None):
             return self
         every = {name: getattr(self, name) for name in ("images", "labels", "originals", "conditions", "names")}
-        chosen = {name: values if values is None or values == () else _at(values, index) for name, values in every.items()}
+        chosen = {name: _at(values, index) for name, values in every.items() if values is not None and len(values)}
         return replace(self, fresh=None, **chosen)
 
     def subset(self, count: int | None, seed: int = 0) -> Dataset:
