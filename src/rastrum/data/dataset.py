@@ -335,9 +335,10 @@ def _on_disk(name: str, split: str, part: str, source: Source, options: DataOpti
     files, kept, notes = store(source.reader, source.rows, options, part, progress)
     numbers, dynamic = range(len(kept)), options.binarise == "dynamic"
     originals = Stored.of(files, numbers, fixed=False) if dynamic or options.crop is not None else None
+    levels = 256 if originals is None else files.levels if dynamic or options.binarise is None else 2
     return Dataset(
         name, split, files.spec, Stored.of(files, numbers), None if source.labels is None else source.labels[kept], source.classes,
-        originals=originals, original_levels=files.levels if dynamic or options.binarise is None else 2,
+        originals=originals, original_levels=levels,
         class_names=source.class_names, notes=(*source.notes, *notes), names=StoredNames(source.reader, files.rows),
     )  # fmt: skip
 

@@ -443,6 +443,8 @@ def store(
     if options.skip_broken:
         kept, notes = _whole(reader, rows, options, progress)
         rows = np.asarray(rows)[kept]
+    if len(rows) == 0:
+        raise ValueError(f"data: the split {part} holds no image" + (f"; {notes[1]}" if notes else ""))
     sizes, channels, depths, names = [], set(), set(), []
     for name, opener in reader.opened(_at(rows, _sample(len(rows)))):
         try:
@@ -457,11 +459,10 @@ def store(
     if other is not None and options.crop is None:
         ours, theirs = ("{1}x{0}".format(*sizes[i]) for i in (other, 0))
         raise ValueError(f"data: {names[other]} has {ours} pixels, {names[0]} has {theirs}; set size to resize all, or crop to cut parts")
-    smallest = min((min(size) for size in sizes), default=0)
-    if options.crop is not None and sizes and options.crop > smallest:
+    smallest = min(map(min, sizes))
+    if options.crop is not None and options.crop > smallest:
         raise ValueError(f"data: one of the images has only {smallest} pixels on a side, crop must be at most that, got {options.crop}")
-    usual = sizes[0] if sizes and other is None else None
-    return Storage(reader, rows, options, part, usual, max(channels, default=1), max(depths, default=2)), kept, notes
+    return Storage(reader, rows, options, part, sizes[0] if other is None else None, max(channels), max(depths)), kept, notes
 
 
 def _whole(
@@ -491,7 +492,7 @@ def _at(rows: Rows, index: np.ndarray) -> np.ndarray:
 def _sample(total: int) -> np.ndarray:
     """Numbers of a few images at places all over a set of ``total``, sorted."""
     starts = np.linspace(0, max(total - SAMPLE, 0), PLACES).astype(np.int64)
-    return np.unique((starts[:, None] + np.arange(SAMPLE)).clip(max=total - 1)) if total else np.empty(0, np.int64)
+    return np.unique((starts[:, None] + np.arange(SAMPLE)).clip(max=total - 1))
 
 
 def _tensor(values: np.ndarray) -> Tensor:
