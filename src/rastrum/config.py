@@ -39,6 +39,10 @@ class DataOptions:
     """Squares of this many pixels a side at random positions: in training a fresh one per use of an image, else a fixed one of each."""
     limit: int | None = None
     """Keep a fixed random subset of this many images."""
+    stream: bool | None = None
+    """Of sets of the Hub, folders and parquet files: leave the images on disk and read them as they are used (True), or hold them in
+    memory (False); by default they are left there where they would take more than 512 MiB. The images are the same, the order in training
+    is another. With skip_broken every image is then read once before training."""
 
     def __str__(self) -> str:
         """In words, empty where nothing is done."""
@@ -66,7 +70,8 @@ class DataConfig(DataOptions):
 
     name: str
     """digits, mnist, fashion-mnist, binarized-mnist, cifar10, omniglot, dead-leaves, bsds300, two-digit-mnist, two-digit-mnist-colour,
-    cluttered-mnist, placed-mnist, moving-mnist, hub:OWNER/NAME, or the path of a folder of images, of an image or of an array."""
+    cluttered-mnist, placed-mnist, moving-mnist, hub:OWNER/NAME, or the path of a folder of images or of parquet files, of an image, an
+    array or a parquet file."""
     train: str = "train"
     """Split to train on; part of a split is written test[:9000]."""
     held_out: str = "test"

@@ -299,6 +299,7 @@ def _steps(
         optimiser = optimiser_of(workers.objectives, optim)
         restore_optimiser(optimiser, network, tensors)
         clock = Clock(run, position.seconds, position.cpu_seconds, position.step)
+        few: Dataset | None = None
 
         def save() -> None:
             if record is not None or shadow is not averaged:
@@ -345,7 +346,7 @@ def _steps(
                         count = int(processes.first(clock.images_to_evaluate(speed * optim.batch, most)))
                         if clock.steady:                                  # the first steps may have compiled
                             position.held_out_images = count
-                    few = held_out.subset(count)
+                    few = few if few is not None and len(few) == count else held_out.subset(count).held()
                     with full_precision():                                # the score that `rastrum evaluate` gives
                         evaluation = score(averaged, few, workers.pool, run.num_samples, run.seed, processes)
                     if not math.isfinite(evaluation.nats) or evaluation.nats > DIVERGED * uniform:

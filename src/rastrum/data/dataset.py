@@ -1,4 +1,5 @@
-"""Data sets as integer levels: small ones held whole, as uint8 tensors, or int32 where there are more than 256 levels.
+"""Data sets as integer levels: held whole, as uint8 tensors, or int32 where there are more than 256 levels; or, where they are large,
+left on disk (``stored.py``).
 
     digits             bundled with the package: 1,797 digits of 8x8 pixels and 17 levels
     mnist, fashion-mnist, binarized-mnist, cifar10, hub:OWNER/NAME, hub:OWNER/NAME:CONFIG    through HF ``datasets`` (extra ``data``)
@@ -12,7 +13,7 @@
                        occlude one another, and of the Berkeley segmentation set's photographs (train: 200, test: 100; through ``data``)
     moving-mnist       videos of two moving digits (``moving_digits.py``), generated: 1,000 fixed ones, and without end in training
     PATH, folder:PATH  a folder of images of any common format, of one size, or resized, or cropped; one image, which is every split;
-                       or an array X.npy, X.npz (``arrays.py``)
+                       an array X.npy, X.npz (``arrays.py``); a folder of parquet files, or X.parquet (``parquet.py``)
 
 **Binarised MNIST is three benchmarks**, whose nats cannot be compared:
 - static: one draw, each pixel 1 with the probability of its intensity, fixed for all time. The published set is Larochelle's draw,
@@ -32,7 +33,7 @@ of preprocessing: ``options.py``.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
@@ -50,9 +51,11 @@ from ..protocol import ConditionSpec, ImageSpec, as_tensor, check_levels
 from .moving_digits import CANVAS as SCREEN
 from .moving_digits import FRAMES, SMALLEST, moving_digits, shrunk
 from .options import binarise, check_options, cut, random_corners, requantise
-from .sources import HUB, OMNIGLOT, VIDEOS, Progress, hub, source_of, stack
+from .sources import HUB, OMNIGLOT, VIDEOS, Progress, Source, hub, source_of, stack
+from .stored import HELD, OnDisk, Stored, StoredNames, ahead, store
 
 SEQUENCES = 1000               # fixed videos of a split
+EVERY = slice(None)
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,7 @@ class Dataset:
     name, split: as ``load_dataset`` takes them.
     spec: of the images.
     images: levels (N, *spec.shape), whole numbers of any type; kept as uint8, or as int32 where there are more than 256 levels: ``Images``.
+        Of a large set they are ``Stored``: a tensor too, which is read from disk where it is indexed.
     labels: class numbers, int64 (N,); None (default) for none.
     classes: number of classes; 0 (default) without labels.
     originals: for dynamic binarisation and crops only, what ``batches`` draws from: (N, C, H', W') below ``original_levels``, larger than
@@ -91,12 +95,13 @@ class Dataset:
     class_names: tuple[str, ...] = ()
     options: DataOptions | None = None
     notes: tuple[str, ...] = ()
-    names: tuple[str, ...] = ()
+    names: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         where, count = f"data {self.name!r}", len(self.images)
-        images = check_levels(self.spec, self.images, f"{where}: images").to(kept_as(self.spec.levels))
-        object.__setattr__(self, "images", with_levels(images, self.spec.levels, self.spec.frames > 1))
+        if not isinstance(self.images, Stored):
+            images = check_levels(self.spec, self.images, f"{where}: images").to(kept_as(self.spec.levels))
+            object.__setattr__(self, "images", with_levels(images, self.spec.levels, self.spec.frames > 1))
         if self.labels is not None:
             labels = as_tensor(f"{where}: labels", self.labels)
             if labels.shape != (count,) or labels.is_floating_point() or labels.dtype == torch.bool:
@@ -116,7 +121,7 @@ class Dataset:
             if len(self.originals) != count or self.spec.frames > 1:
                 raise ValueError(f"{where}: originals: expected {count} still images, one per image, got {len(self.originals)}")
             whole = self.originals if isinstance(self.originals, tuple) else (self.originals,)
-            for each in whole if count else ():
+            for each in whole if count and not isinstance(self.originals, Stored) else ():
                 height, width = each.shape[-2:]
                 spec = ImageSpec(self.spec.channels, height, width, self.original_levels)
                 check_levels(spec, each[None] if isinstance(self.originals, tuple) else each, f"{where}: originals")
@@ -159,10 +164,9 @@ class Dataset:
         """
         if isinstance(index, slice) and index == slice(None):
             return self
-        every = {name: getattr(self, name) for name in ("images", "labels", "originals", "conditions")}
-        names = tuple(self.names[i] for i in torch.arange(len(self))[index].tolist()) if self.names else ()
-        chosen = {name: None if values is None else _at(values, index) for name, values in every.items()}
-        return replace(self, fresh=None, names=names, **chosen)
+        every = {name: getattr(self, name) for name in ("images", "labels", "originals", "conditions", "names")}
+        chosen = {name: _at(values, index) for name, values in every.items() if values is not None and len(values)}
+        return replace(self, fresh=None, **chosen)
 
     def subset(self, count: int | None, seed: int = 0) -> Dataset:
         """A random subset in the order of the set, the same for the same seed.
@@ -178,7 +182,7 @@ class Dataset:
         return self.select(torch.from_numpy(np.sort(chosen)))
 
     def batches(
-        self, batch: int, seed: int, conditions: Tensor | None = None, first: int = 0
+        self, batch: int, seed: int, conditions: Tensor | None = None, first: int = 0, part: slice = EVERY
     ) -> Iterator[tuple[Tensor, Tensor | None]]:
         """Batches without end, in random order: every image once before any is repeated. Batch n needs none of those before it.
 
@@ -186,21 +190,41 @@ class Dataset:
         seed: of the order and of what is drawn for an image: crop, binarisation, a generated video.
         conditions: one per image of the set, (N, …), such as its labels; None (default) for none.
         first: number of the first batch that is yielded, 0 by default.
+        part: images of each batch that are made, all by default: one of several processes needs only its own.
 
         Yields images (B, *spec.shape) uint8 and their conditions (B, …) or None.
         """
         if batch < 1:
             raise ValueError(f"data: expected a batch of at least 1, got {batch}")
-        for number in count(first):
-            if self.fresh is not None:
-                yield self.fresh(batch, int(words(seed, [number % 2**32], 1, number // 2**32, VIDEO)[0, 0])), None
-                continue
-            epochs, places = np.divmod(np.arange(number * batch, (number + 1) * batch), len(self))
-            index = np.concatenate([permutation(seed, int(epoch), len(self))[places[epochs == epoch]] for epoch in np.unique(epochs)])
-            chosen = torch.from_numpy(index)
-            images = as_tensor("images", self.images)                     # plain, whatever they are in a notebook
-            x = images[chosen] if self.originals is None else self._draw(_at(self.originals, chosen), seed, index, epochs)
-            yield x, None if conditions is None else conditions[chosen]
+
+        def made(number: int) -> tuple[Tensor, Tensor | None]:
+            return self._batch(number, batch, seed, conditions, part)
+
+        yield from ahead(made, first) if isinstance(self.images, Stored) else map(made, count(first))
+
+    def _batch(self, number: int, batch: int, seed: int, conditions: Tensor | None, part: slice) -> tuple[Tensor, Tensor | None]:
+        """Batch ``number`` of ``batches``, or part of it."""
+        if self.fresh is not None:
+            return self.fresh(batch, int(words(seed, [number % 2**32], 1, number // 2**32, VIDEO)[0, 0]))[part], None
+        epochs, places = np.divmod(np.arange(number * batch, (number + 1) * batch)[part], len(self))
+        index = np.concatenate([self._order(seed, int(epoch), places[epochs == epoch]) for epoch in np.unique(epochs)])
+        chosen = torch.from_numpy(index)
+        if self.originals is not None:
+            whole = self.originals.at(chosen) if isinstance(self.originals, Stored) else _at(self.originals, chosen)
+            x = self._draw(whole, seed, index, epochs)
+        else:
+            x = as_tensor("images", self.images[chosen])                  # plain, whatever they are in a notebook
+        return x, None if conditions is None else conditions[chosen]
+
+    def _order(self, seed: int, epoch: int, places: np.ndarray) -> np.ndarray:
+        """Which images stand at some places of an epoch."""
+        return self.images.order(seed, epoch, places) if isinstance(self.images, Stored) else permutation(seed, epoch, len(self))[places]
+
+    def held(self) -> Dataset:
+        """The same images in memory, as they are scored, if they take at most ``HELD`` bytes; else as they are."""
+        if not isinstance(self.images, Stored) or self.images.numel() * self.images.element_size() > HELD:
+            return self
+        return replace(self, images=self.images.read(), originals=None, names=tuple(self.names))
 
     def _draw(self, x: Tensor | tuple[Tensor, ...], seed: int, index: np.ndarray, epochs: np.ndarray) -> Tensor:
         """Fresh images of ``spec`` from originals x (B, C, H', W') or B of several sizes, which are the images ``index`` of the set."""
@@ -222,8 +246,10 @@ def kept_as(levels: int) -> torch.dtype:
     return torch.uint8 if levels <= 256 else torch.int32
 
 
-def _at(values: Tensor | tuple[Tensor, ...], index: Tensor | slice) -> Any:
-    """Those at ``index``, of a tensor or a tuple."""
+def _at(values: Any, index: Tensor | slice) -> Any:
+    """Those at ``index``, of a tensor, of a tuple, or of what is on disk, which stays there."""
+    if isinstance(values, OnDisk):
+        return values.part(index)
     if not isinstance(values, tuple):
         return values[index]
     return values[index] if isinstance(index, slice) else tuple(values[i] for i in torch.arange(len(values))[index].tolist())
@@ -248,7 +274,8 @@ def load_dataset(name: str, split: str = "train", options: DataOptions | None = 
     part, chosen = parse_split(split)
     check_options(options)
     dataset = _video(name, split, part, options) if name in VIDEOS else _images(name, split, part, options, progress)
-    total, done = len(dataset), dataset.originals is not None             # done: images of several sizes are cropped already
+    total = len(dataset)
+    done = dataset.originals is not None or isinstance(dataset.images, Stored)    # images of several sizes and on disk are drawn already
     if options.binarise is not None and name not in VIDEOS and not done:  # a video has two levels already
         dataset = _binarised(dataset, options.binarise, _binary_seed(part))
     if options.crop is not None and not done:
@@ -279,7 +306,11 @@ def _images(name: str, split: str, part: str, options: DataOptions, progress: Pr
             raise ValueError(f"data: {name} holds still images, {option} is for {', '.join(VIDEOS)}; got {getattr(options, option)!r}")
     if name == "omniglot" and options.size is None:
         options = replace(options, size=OMNIGLOT)
-    source = source_of(name, part, options.size)
+    source = source_of(name, part, options)
+    if source.streams(options):
+        return _on_disk(name, split, part, source, options, progress)
+    if options.stream:
+        raise ValueError(f"data: {name} is neither a folder nor made of parquet files, so it is held in memory; leave out stream")
     found, levels, kept, notes = stack(source, options, progress)
     if len(found) == 0:
         raise ValueError(f"data: {name} {part} holds no image" + (f"; {notes[1]}" if notes else ""))
@@ -296,6 +327,20 @@ def _images(name: str, split: str, part: str, options: DataOptions, progress: Pr
         images = _tensor(np.stack(found))
     channels, height, width = images.shape[1:]
     return Dataset(name, split, ImageSpec(channels, height, width, levels), images, labels, **facts)
+
+
+def _on_disk(name: str, split: str, part: str, source: Source, options: DataOptions, progress: Progress | None) -> Dataset:
+    """All of a split that is not held in memory: already binarised and cropped as the options say."""
+    assert source.reader is not None
+    files, kept, notes = store(source.reader, source.rows, options, part, progress)
+    numbers, dynamic = range(len(kept)), options.binarise == "dynamic"
+    originals = Stored.of(files, numbers, fixed=False) if dynamic or options.crop is not None else None
+    levels = 256 if originals is None else files.levels if dynamic or options.binarise is None else 2
+    return Dataset(
+        name, split, files.spec, Stored.of(files, numbers), None if source.labels is None else source.labels[kept], source.classes,
+        originals=originals, original_levels=levels,
+        class_names=source.class_names, notes=(*source.notes, *notes), names=StoredNames(source.reader, files.rows),
+    )  # fmt: skip
 
 
 def _tensor(values: np.ndarray) -> Tensor:

@@ -29,6 +29,7 @@ from torch import Tensor
 from ..checkpoint import CARD, CONFIG, WEIGHTS, Origin, read_origin, save_pretrained, tensor_bytes
 from ..config import DataConfig, OptimConfig, RunConfig, Score, TrainConfig
 from ..data.dataset import Dataset
+from ..data.stored import Stored
 from ..evaluation import Evaluation
 from ..files import SURROGATES, check_name, write_files
 from ..model import Model
@@ -322,8 +323,12 @@ def _step_of(line: bytes) -> int:
 def fingerprint(data: Dataset) -> dict[str, Any]:
     """Number and checksum of training images, so that a run is continued on the data that it began with.
 
-    data: the training images.
+    data: the training images. Of those on disk the checksum covers names, sizes, labels and a few images (``Stored.checksum``).
     """
+    if isinstance(data.images, Stored):
+        checksum = data.images.checksum()
+        checksum = checksum if data.labels is None else crc32(data.labels.numpy().data, checksum)
+        return {"images": len(data), "checksum": f"{checksum:08x}"}
     checksum = 0
     originals = data.originals if isinstance(data.originals, tuple) else (data.originals,)
     for values in (data.images, *originals, data.labels, data.conditions):
