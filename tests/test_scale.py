@@ -141,7 +141,7 @@ def test_a_dry_run_of_the_gpu_script(tmp_path: Path) -> None:
     assert set(stages) == {"contracts", "sampling", "steps", "recipe"} and all(stage["finished"] for stage in stages.values())
     assert all(row["failed"] == 0 and row["passed"] > 0 for row in stages["contracts"]["rows"]) and len(stages["contracts"]["rows"]) == 3
     assert [row["equal_values"] for row in stages["sampling"]["rows"]] == [1.0, 1.0]
-    assert len(stages["steps"]["rows"]) == 2 * len(rastrum.MODELS)
+    assert len(stages["steps"]["rows"]) == 2 * len({name for name, *_ in scale.CASES})
     assert stages["recipe"]["rows"][-1]["name"] == "step 3" and "held_out" in stages["recipe"]["rows"][-1]
     summary = (tmp_path / "out/summary.md").read_text(encoding="utf-8")
     assert all(f"## {name}" in summary for name in stages) and "Not finished" not in summary
