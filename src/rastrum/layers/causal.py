@@ -155,7 +155,8 @@ class _Shift:
 
 
 def convolve(
-    x: Tensor, taps: Sequence[Tap], weights: Sequence[Tensor], bias: Tensor | None, initial: Tensor | None, outputs: int, stride: int = 1
+    x: Tensor, taps: Sequence[Tap], weights: Sequence[Tensor], bias: Tensor | None, initial: Tensor | None, outputs: int, stride: int = 1,
+    before: str = "",
 ) -> Tensor:
     """A convolution by taps, zeros beyond the borders.
 
@@ -169,33 +170,24 @@ def convolve(
     Returns initial + bias + Σ taps, (B, ⌈H / stride⌉, ⌈W / stride⌉, O).
     """
     if stride != 1 or x.device.type != "cpu":
-        out = convolve_dense(x, taps, weights, bias, outputs, stride)
+        out = convolve_dense(BEFORE[before](x), taps, weights, bias, outputs, stride)
         return out if initial is None else out + initial
+    if native_for(x) is not None:
+        from ..native.convolution import Convolved
+
+        base = None if bias is None else bias[None]
+        if initial is not None and initial[0, ..., 0].numel() == 1:        # a condition: one vector per image
+            base, initial = initial[:, 0, 0] if base is None else base + initial[:, 0, 0], None
+        if initial is not None:
+            initial = initial.expand(*x.shape[:3], outputs)
+        return Convolved.apply(tuple(taps), outputs, before, None, 1, base, initial, x, *weights)
+    x = BEFORE[before](x)
     if taps == [Tap(1, 0, 0, x.shape[-1], (0, outputs))]:                   # 1x1: torch's own product and gradient
         start = x.new_zeros(outputs) if bias is None else bias
         if initial is not None:
             start = (initial if bias is None else initial + bias).expand(*x.shape[:-1], outputs).flatten(0, 2)
         return torch.addmm(start, x.flatten(0, 2), weights[0]).view(*x.shape[:-1], outputs)
-    native = native_for(x)
-    for i in range(len(taps) - 2):
-        if native is not None and _fits_three_columns(x, taps[i : i + 3], outputs):
-            base = x.new_zeros(1, outputs) if bias is None else bias[None]
-            if initial is not None and initial[0, ..., 0].numel() == 1:    # a condition: one vector per image
-                base, initial = base + initial[:, 0, 0], None
-            first, highest = taps[i].right, taps[i].rows - 1 - taps[i].down
-            out = native.ThreeColumns.apply(x, base, first, highest, *weights[i : i + 3])
-            out = out if initial is None else out + initial
-            rest = [j for j in range(len(taps)) if not i <= j < i + 3]
-            return convolve(x, [taps[j] for j in rest], [weights[j] for j in rest], None, out, outputs) if rest else out
     return _Taps.apply(x, bias, initial, taps, outputs, *weights)         # pyright: ignore[reportReturnType]
-
-
-def _fits_three_columns(x: Tensor, taps: Sequence[Tap], outputs: int) -> bool:
-    """Whether ``ThreeColumns`` can add up these taps of maps x (B, H, W, I), with fewer multiplications."""
-    first, width, inputs = taps[0], x.shape[2], x.shape[3]
-    whole = first.inputs == inputs and first.to == (0, outputs)
-    neighbours = all(tap == replace(first, right=first.right + i) for i, tap in enumerate(taps))
-    return whole and neighbours and inputs >= 16 and POINTS * tiles(width) < 3 * width
 
 
 def convolve_dense(x: Tensor, taps: Sequence[Tap], weights: Sequence[Tensor], bias: Tensor | None, outputs: int, stride: int = 1) -> Tensor:

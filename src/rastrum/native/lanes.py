@@ -51,6 +51,18 @@ class Lanes:
         arguments = [x.value if isinstance(x, Lanes) else self.constant(x) for x in (self, factor, term)]
         return Lanes(self.builder, self.builder.call(fma, arguments))
 
+    def smaller(self, other: Lanes) -> Lanes:
+        """The smaller of both; NaN where ``self`` is NaN."""
+        return Lanes(self.builder, self.builder.select(self.builder.fcmp_ordered(">", self.value, other.value), other.value, self.value))
+
+    def larger(self, other: Lanes) -> Lanes:
+        """The larger of both; NaN where ``self`` is NaN."""
+        return Lanes(self.builder, self.builder.select(self.builder.fcmp_ordered("<", self.value, other.value), other.value, self.value))
+
+    def where_positive(self, yes: Lanes, no: Lanes) -> Lanes:
+        """``yes`` where this is above 0, else ``no``."""
+        return Lanes(self.builder, self.builder.select(self.builder.fcmp_ordered(">", self.value, self.constant(0.0)), yes.value, no.value))
+
     def clamp(self, low: float, high: float) -> Lanes:
         """Cut to low … high; NaN stays NaN, so that a diverging run is noticed."""
         value = self.value
