@@ -101,13 +101,31 @@ class Dropout(nn.Module):
         super().__init__()
         self.p = p
 
+    @property
+    def active(self) -> bool:
+        """Whether it changes anything."""
+        return self.training and self.p > 0
+
+    def bits(self, shape: torch.Size) -> tuple[np.ndarray, float] | None:
+        """16 random bits for each value of a map of this shape, and p: a value is dropped where they are below p · 2^16.
+
+        shape: (B, …) for B images.
+
+        Returns uint16 (B, …), flat for each image; None outside of ``drawing``, where draws are torch's.
+        """
+        draws: _Draws | None = getattr(_thread, "draws", None)
+        if draws is None:
+            return None
+        return draws.words(shape, 2).view(np.uint16)[:, : shape.numel() // len(draws.positions)], self.p
+
     def forward(self, x: Tensor) -> Tensor:
         draws: _Draws | None = getattr(_thread, "draws", None)
-        if not self.training or self.p == 0 or draws is None:
+        if not self.active or draws is None:
             return F.dropout(x, self.p, self.training)
         if x.device.type == "cpu":
-            kept = draws.words(x.shape, 2).view(np.uint16)[:, : x.numel() // len(draws.positions)] >= round(self.p * 2**16)
-            factor = torch.from_numpy(kept).view(x.shape).to(x.dtype)
+            drawn = self.bits(x.shape)
+            assert drawn is not None
+            factor = torch.from_numpy(drawn[0] >= round(self.p * 2**16)).view(x.shape).to(x.dtype)
         else:                                                             # as many words as values would wait for the CPU
             high, low = draws.words(torch.Size([2 * len(draws.positions)]))[0].tolist()
             stream = torch.Generator(x.device).manual_seed(high << 31 ^ low)

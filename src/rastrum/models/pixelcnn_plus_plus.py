@@ -27,6 +27,7 @@ What differs from the authors' code:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -39,7 +40,7 @@ from ..autocast import full_precision, restored
 from ..card import Paper
 from ..devices import in_float64
 from ..distributions import LogisticMixture
-from ..layers.causal import CausalConvolution, Convolution, Tap, VerticalConvolution, concat_elu, initialise_weight_norm, shift_down
+from ..layers.causal import CausalConvolution, Convolution, Tap, VerticalConvolution, convolve, glu, initialise_weight_norm, shift_down
 from ..layers.condition import Condition, ConditionProjection
 from ..program.builder import Head, Program, View
 from ..protocol import ConditionSpec, Distribution, ImageSpec
@@ -124,10 +125,9 @@ class Block(nn.Module):
 
         Returns the stream after the block.
         """
-        added = None if self.shortcut is None else self.shortcut(torch.cat([concat_elu(source) for source in sources], -1))
-        y = self.dropout(concat_elu(self.first(concat_elu(x), added)))
-        a, b = self.second(y, self.condition(condition)).chunk(2, -1)
-        return x + a * torch.sigmoid(b)
+        added = None if self.shortcut is None else self.shortcut(sources, before="concat_elu")
+        y = self.first(x, added, before="concat_elu")
+        return glu(x, self.second(y, self.condition(condition), before="concat_elu", dropout=self.dropout))
 
     def lower(self, program: Program, x: View, rows: View | None, skip: View | None, condition: View | None) -> View:
         """The block in a step program.
@@ -166,28 +166,35 @@ class Upsample(Convolution):
         super().__init__(filters, filters, [Tap(1, a, b, filters, (0, filters)) for a, b, _ in parts], True, True, 1.0, 1)
         self.size = (1, 1)
 
-    def compute(self, x: Tensor, weights: list[Tensor], bias: Tensor | None, initial: Tensor | None) -> Tensor:
-        shifted = (x, F.pad(x[:, :, 1:], (0, 0, 0, 1)))
-        quarters: dict[tuple[int, int], Tensor] = {}
-        for tap, source, weight in zip(self.taps, self.source, weights, strict=True):
-            part = shifted[source] @ weight
-            at = (tap.down, tap.right)
-            quarters[at] = quarters[at] + part if at in quarters else part
-        rows = [torch.stack([quarters[a, 0], quarters[a, 1]], 3).flatten(2, 3) for a in (0, 1)]
-        out = torch.stack(rows, 2).flatten(1, 2)[:, : self.size[0], : self.size[1]]
-        return out if bias is None else out + bias
+    def compute(
+        self,
+        x: Tensor | Sequence[Tensor],
+        weights: list[Tensor],
+        bias: Tensor | None,
+        initial: Tensor | None,
+        before: str = "",
+        dropout: Dropout | None = None,
+    ) -> Tensor:
+        """The four outputs of each x as channels, then at their places."""
+        n = self.outputs
+        taps = [Tap(1, 0, source, n, (n * (2 * tap.down + tap.right), n * (2 * tap.down + tap.right + 1)))
+                for tap, source in zip(self.taps, self.source, strict=True)]  # fmt: skip
+        quarters = convolve(x, taps, weights, None if bias is None else bias.repeat(4), initial, 4 * n, 1, before, dropout)
+        out = quarters.unflatten(-1, (2, 2, n)).transpose(2, 3).flatten(1, 2).flatten(2, 3)
+        return out[:, : self.size[0], : self.size[1]]
 
-    def forward(self, x: Tensor, initial: Tensor | None = None, size: tuple[int, int] = (1, 1)) -> Tensor:
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, x: Tensor, size: tuple[int, int] = (1, 1)
+    ) -> Tensor:
         """The layer on whole images.
 
         x: (B, h, w, filters).
-        initial: not used.
         size: (height, width) of the result, up to twice that of x.
 
         Returns (B, *size, filters).
         """
         self.size = size
-        return super().forward(x, initial)
+        return super().forward(x)
 
     def lower(self, program: Program, x: View, vertical: bool) -> View:
         """The layer in a step program.

@@ -92,7 +92,7 @@ def _drop(values, bits, limit, scale):
 
 @compiled
 def _frame(image, before, sources, channels, bits, limit, scale, height, width, top, left, across, inputs, seen):
-    """An image of all sources side by side → ``seen`` ((H + top) · across, I), whose border is zero."""
+    """An image of all sources side by side → ``seen``, rows of ``across`` pixels of I values, whose border is zero."""
     for row in range(height):
         first, begin = 0, ((row + top) * across + left) * inputs
         for s in range(len(sources)):
@@ -110,16 +110,16 @@ def _frame(image, before, sources, channels, bits, limit, scale, height, width, 
 
 @compiled(slow=True)
 def convolve_forward(shape, frame, before, sources, channels, bits, limit, scale, parts, weights, base, initial, out):
-    """out (B, H, W, N) = base (0, 1 or B, N) + initial (an address, 0 for none) + convolution. shape: B, H, W, I, N · frame: top, left, right.
+    """out (B, H, W, N) = base (0, 1 or B, N) + initial (an address, 0 for none) + convolution. shape: B, H, W, I, N · frame: top, bottom, left, right.
 
     parts (R, 7): row and column of a window's first pixel in the frame, rows, values in a row, first output, outputs, offset of the weights.
     """
     batch, height, width, inputs, outputs = shape
-    top, left, right = frame
+    top, bottom, left, right = frame
     across = width + left + right
-    framed = top + left + right > 0
+    framed = top + bottom + left + right > 0
     plain = not framed and before == NOTHING and len(sources) == 1
-    seen = np.zeros(0 if plain else (height + top) * across * inputs, np.float32)
+    seen = np.zeros(0 if plain else (height + top + bottom) * across * inputs, np.float32)
     lines, along = (height, width) if framed else (1, height * width)
     filled = len(parts) == 0 or parts[0, 5] < outputs or (initial != 0 and len(base) > 0)   # else the first product begins with it
     for image in range(batch):
@@ -159,17 +159,17 @@ def convolve_gradient(
     weights, and the first output that is read · weights: turned around · grad_sources: addresses, none if no gradient is needed
     """
     batch, height, width, inputs, outputs = shape
-    top, left, right = frame
+    top, bottom, left, right = frame
     across = width + left + right
-    framed = top + left + right > 0
+    framed = top + bottom + left + right > 0
     plain = not framed and before == NOTHING and len(sources) == 1
-    seen = np.zeros(0 if plain else (height + top) * across * inputs, np.float32)
+    seen = np.zeros(0 if plain else (height + top + bottom) * across * inputs, np.float32)
     whole = True                                                          # products read weights and gradients in whole panels
     for part in range(len(parts)):
         whole = whole and parts[part, 5] % PANEL == 0
     wide = outputs if whole else (outputs + PANEL - 1) // PANEL * PANEL
     copied = framed or not whole
-    gradient = np.zeros((height + top) * across * wide + PANEL if copied else 0, np.float32)
+    gradient = np.zeros((height + top + bottom) * across * wide + PANEL if copied else 0, np.float32)
     lines, along = (height, width) if framed else (1, height * width)
     direct = before == NOTHING and len(sources) == 1
     grad_seen = np.zeros(0 if direct else along * inputs, np.float32)
@@ -189,9 +189,9 @@ def convolve_gradient(
         if copied:
             for row in range(height):
                 _enter(NOTHING, width, outputs, given + 4 * row * width * outputs,
-                       gradient.ctypes.data + 4 * (row * across + right) * wide, 4 * wide)  # fmt: skip
+                       gradient.ctypes.data + 4 * ((bottom + row) * across + right) * wide, 4 * wide)  # fmt: skip
             given = gradient.ctypes.data
-            inner = given + 4 * right * wide
+            inner = given + 4 * (bottom * across + right) * wide
         for begin in range(0, height, rows_at_once):
             many = min(rows_at_once, height - begin)
             for part in range(len(parts)):
@@ -252,7 +252,7 @@ class Plan:
     placed: of each tap: its part, and its first row and column there.
     """
 
-    frame: tuple[int, int, int]
+    frame: tuple[int, int, int, int]
     parts: np.ndarray
     turned: np.ndarray
     placed: tuple[tuple[int, int, int], ...]
@@ -282,17 +282,14 @@ def plan(taps: tuple[Any, ...], inputs: int, outputs: int) -> Plan:
     merged: list[_Rectangle] = []
     for one in rectangles:
         above = merged[-1] if merged else None
-        full = one.inputs == inputs and one.to == (0, outputs)
-        if above is not None and full and (above.right, above.columns, above.inputs, above.to) == (one.right, one.columns, one.inputs, one.to) \
-                and above.down + above.rows == one.down:  # fmt: skip
+        full = one.inputs == inputs and one.to == (0, outputs) and above is not None and above.down + above.rows == one.down
+        if full and (above.right, above.columns, above.inputs, above.to) == (one.right, one.columns, one.inputs, one.to):
             above.taps += [(number, row + above.rows, column) for number, row, column in one.taps]
             above.rows += one.rows
         else:
             merged.append(one)
-    top = max((-one.down for one in merged), default=0)
-    left = max((-one.right for one in merged), default=0)
-    right = max((one.right + one.columns - 1 for one in merged), default=0)
-    left, right = max(left, 0), max(right, 0)
+    top, left = max(0, 0, *(-one.down for one in merged)), max(0, 0, *(-one.right for one in merged))
+    bottom, right = (max(0, 0, *last) for last in ((one.down + one.rows - 1 for one in merged), (one.right + one.columns - 1 for one in merged)))
     whole = all((one.to[1] - one.to[0]) % PANEL == 0 for one in merged)
     wide = outputs if whole else aligned(outputs)
     parts, turned, placed, offset, turned_offset = [], [], {}, 0, 0
@@ -302,12 +299,12 @@ def plan(taps: tuple[Any, ...], inputs: int, outputs: int) -> Plan:
         offset += one.rows * values * aligned(count)
         read = one.columns * wide if one.columns > 1 or one.to == (0, outputs) else count
         lowest, rightmost = one.down + one.rows - 1, one.right + one.columns - 1
-        turned.append((-lowest, right - rightmost, one.rows, read, one.inputs, turned_offset, one.to[0]))
+        turned.append((bottom - lowest, right - rightmost, one.rows, read, one.inputs, turned_offset, one.to[0]))
         turned_offset += one.rows * read * aligned(one.inputs)
         placed |= {tap: (number, row, column) for tap, row, column in one.taps}
     arrays = (np.array(rows, np.int64).reshape(-1, 7) for rows in (parts, turned))
     columns = tuple(one.columns for one in merged)
-    return Plan((top, left, right), *arrays, tuple(placed[tap] for tap in range(len(taps))), offset, turned_offset, columns)
+    return Plan((top, bottom, left, right), *arrays, tuple(placed[tap] for tap in range(len(taps))), offset, turned_offset, columns)
 
 
 def _packed(plan: Plan, taps: Sequence[Any], weights: Sequence[np.ndarray], inputs: int) -> np.ndarray:
