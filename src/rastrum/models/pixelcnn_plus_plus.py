@@ -39,11 +39,12 @@ from torch import Tensor, nn
 from ..autocast import full_precision, restored
 from ..card import Paper
 from ..devices import in_float64
-from ..distributions import LogisticMixture
+from ..distributions import LogisticMixture, lowest_log_scale
 from ..layers.causal import CausalConvolution, Convolution, Tap, VerticalConvolution, convolve, glu, initialise_weight_norm, shift_down
 from ..layers.condition import Condition, ConditionProjection
 from ..program.builder import Head, Program, View
-from ..protocol import ConditionSpec, Distribution, ImageSpec
+from ..native import native_for
+from ..protocol import ArrayLike, ConditionSpec, Distribution, ImageSpec, check_condition, check_images, mro_index
 from ..raster import RasterModel
 from ..training_noise import Dropout
 from .context import ask_context
@@ -415,9 +416,30 @@ class PixelCNNPlusPlus(RasterModel):
         return mean, parameters.narrow(-1, k * (1 + channels + channel), k)
 
     def distribution(self, x: Tensor, condition: Tensor | None = None) -> LogisticMixture:
-        mixtures = self.mixtures(self.parameters_map(x, condition), x[:, :-1].permute(0, 2, 3, 1))
+        return self._distribution(self.parameters_map(x, condition), x)
+
+    def _distribution(self, parameters: Tensor, x: Tensor) -> LogisticMixture:
+        mixtures = self.mixtures(parameters, x[:, :-1].permute(0, 2, 3, 1))
         logits, means, log_scales = (part.permute(0, 3, 1, 2, 4) for part in (mixtures.logits, mixtures.means, mixtures.log_scales))
         return LogisticMixture(logits, means, log_scales, self.spec.levels)
+
+    def loss_map(self, x: ArrayLike, condition: ArrayLike | int | None = None) -> Tensor:
+        """As that of ``RasterModel``; where a gradient is needed, in one compiled pass if there is one.
+
+        x: integer levels (B, *spec.shape), torch or numpy.
+        condition: one per image, or one for all; None (default) for an unconditional model.
+
+        Returns nats (B, *spec.shape).
+        """
+        if not torch.is_grad_enabled() or mro_index(self, "distribution") < mro_index(self, "loss_map"):
+            return super().loss_map(x, condition)
+        x = check_images(self.spec, x, self.device)
+        parameters = self.parameters_map(x, check_condition(self.condition_spec, condition, len(x), self.device))
+        if native_for(parameters) is None:
+            return -self._distribution(parameters, x).log_prob(x)
+        from ..native.mixture import PixelLogProb
+
+        return -PixelLogProb.apply(parameters, x, (self.spec.levels - 1) / 2, lowest_log_scale(self.spec.levels))
 
     def head(self, parameters: Tensor, x: Tensor, index: int, previous: Distribution | None) -> LogisticMixture:
         """The mixture of the channel before, its weights multiplied by what each component gave to the value seen."""
