@@ -59,7 +59,7 @@ CASES = {
     "pixelcnn": Case(shape=BINARY),
     "gated-pixelcnn": Case(shape=GREY),
     "pixelcnn++": Case(shape=COLOUR, batch=16, tiny_shape=(3, 8, 6, 256)),
-    "video-pixel-network": Case(shape=VIDEO, batch=4, piece=1, tiny_shape=(1, 6, 5, 2, 3)),
+    "video-pixel-network": Case(shape=VIDEO, batch=4, tiny_shape=(1, 6, 5, 2, 3)),
 }
 
 

@@ -20,9 +20,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .native import compiler
 from .noise import TRAINING, words
 
 SUPPLY = 1 << 12               # words of an image that are computed at once, for small draws
+WORTH_COMPILED = 1 << 13       # words of an image: importing numba takes half a second
 
 _thread = threading.local()
 
@@ -42,9 +44,20 @@ class _Draws:
         if self.supply.shape[1] < each:
             self.refills += 1
             size = each * max(1, min(16, SUPPLY // max(each, 1)))
-            self.supply = words(self.seed, self.positions, size, self.refills, TRAINING)
+            self.supply = _words(self.seed, self.positions, size, self.refills)
         taken, self.supply = self.supply[:, :each], self.supply[:, each:]
         return taken
+
+
+def _words(seed: int, images: np.ndarray, count: int, component: int) -> np.ndarray:
+    """``words`` for training, compiled where there is much to compute."""
+    if count < WORTH_COMPILED or not compiler.available:
+        return words(seed, images, count, component, TRAINING)
+    from .native.noise import philox_words
+
+    out = np.empty((len(images), -(-count // 4), 4), np.uint32)
+    philox_words(np.uint64(seed), np.asarray(images, np.uint64), np.uint64(component), np.uint64(TRAINING), out)
+    return out.reshape(len(images), -1)[:, :count]
 
 
 @contextmanager

@@ -103,22 +103,6 @@ class Lanes:
         return exponent.fused(0.693359375, x + y) + self * 0.0               # NaN stays NaN
 
 
-def combine(matrix: np.ndarray, vectors: Sequence[Lanes], start: Sequence[Lanes] | None = None) -> list[Lanes]:
-    """Each row of the matrix times the vectors (plus ``start``)."""
-    out = []
-    for j, row in enumerate(matrix):
-        terms = [(float(factor), vector) for factor, vector in zip(row, vectors, strict=True) if factor]
-        if start is None:
-            factor, vector = terms.pop(0)
-            total = vector * factor
-        else:
-            total = start[j]
-        for factor, vector in terms:
-            total = vector.fused(factor, total)
-        out.append(total)
-    return out
-
-
 def rowwise(outputs: Sequence[int], inputs: Sequence[int], function: Callable[..., list[Lanes]]) -> Any:
     """A numba function (n, (address, step, address, step, …)): ``function`` of vectors of n floats, outputs first.
 

@@ -2,6 +2,7 @@
 
     Gate            y = tanh(a) σ(b), one pass forward and one backward
     Multiplicative  y = σ(g₁) tanh(σ(g₂) h + σ(g₃) tanh(u)), the same
+    LSTMCell        one step of an LSTM without peepholes, the same
     Glu             y = x + a σ(b), the same
     LogSoftmaxAt    log softmax of each position's logits at its level, one pass forward and one backward
     Normalised      weight normalisation of all taps of a kernel
@@ -19,7 +20,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ..autocast import Function
-from .cells import sigmoid, tanh
+from .cells import activate, lstm, lstm_gradient, sigmoid, tanh
 from .compiler import compiled
 from .lanes import Lanes, rowwise
 
@@ -183,6 +184,64 @@ class Normalised(Function):
         for (first, stop), weight, grad, result in zip(ctx.ranges, weights, given, out, strict=True):
             scaled(grad, ctx.ratio[first:stop], weight, turn[first:stop], result.numpy())
         return None, torch.from_numpy(along / ctx.norm), *out
+
+
+# ── LSTM cell ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _lstm(*values: Lanes) -> list[Lanes]:
+    *gates, before = values
+    return lstm(*activate(*gates), before)
+
+
+def _lstm_gradient(grad_h: Lanes, grad_c: Lanes, *values: Lanes) -> list[Lanes]:
+    *gates, before, c = values
+    return lstm_gradient(grad_h, grad_c, *activate(*gates), before, c)
+
+
+_lstm_row = rowwise([1, 1], [4, 1], _lstm)
+_lstm_gradient_row = rowwise([4, 1], [1, 1, 4, 1, 1], _lstm_gradient)
+
+
+@compiled
+def lstm_cell(gates, before, c, h):
+    """gates (P, 4n) as [o f i g], the others (P, n)."""
+    count, n = c.shape
+    for i in range(count):
+        at = 4 * n * i
+        _lstm_row(n, (c.ctypes.data + at, 0, h.ctypes.data + at, 0, gates.ctypes.data + 4 * at, n, before.ctypes.data + at, 0))
+
+
+@compiled
+def lstm_cell_gradient(grad_h, grad_c, gates, before, c, grad_gates, grad_before):
+    """grad_h, grad_c (P, n) → grad_gates (P, 4n), grad_before (P, n)."""
+    count, n = c.shape
+    for i in range(count):
+        at = 4 * n * i
+        to = (grad_gates.ctypes.data + 4 * at, n, grad_before.ctypes.data + at, 0)
+        given = (grad_h.ctypes.data + at, 0, grad_c.ctypes.data + at, 0, gates.ctypes.data + 4 * at, n)
+        _lstm_gradient_row(n, (*to, *given, before.ctypes.data + at, 0, c.ctypes.data + at, 0))
+
+
+class LSTMCell(Function):
+    """gates (…, 4n) before their nonlinearities, the cell before (…, n) → h and the cell, (…, n) each."""
+
+    @staticmethod
+    def forward(ctx: Any, gates: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+        gates, before = gates.contiguous(), before.contiguous()
+        c, h = torch.empty_like(before), torch.empty_like(before)
+        lstm_cell(*(x.detach().flatten(0, -2).numpy() for x in (gates, before, c, h)))
+        ctx.save_for_backward(gates, before, c)
+        return h, c
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_h: Tensor, grad_c: Tensor) -> tuple[Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        gates, before, c = ctx.saved_tensors
+        grads = torch.empty_like(gates), torch.empty_like(before)
+        arrays = (grad_h.contiguous(), grad_c.contiguous(), gates, before, c, *grads)
+        lstm_cell_gradient(*(x.flatten(0, -2).numpy() for x in arrays))
+        return grads
 
 
 # ── multiplicative unit ──────────────────────────────────────────────────────────────────────────────────────────────
