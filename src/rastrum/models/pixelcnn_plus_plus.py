@@ -42,8 +42,8 @@ from ..devices import in_float64
 from ..distributions import LogisticMixture, lowest_log_scale
 from ..layers.causal import CausalConvolution, Convolution, Tap, VerticalConvolution, convolve, glu, initialise_weight_norm, shift_down
 from ..layers.condition import Condition, ConditionProjection
-from ..program.builder import Head, Program, View
 from ..native import native_for
+from ..program.builder import Head, Program, View
 from ..protocol import ArrayLike, ConditionSpec, Distribution, ImageSpec, check_condition, check_images, mro_index
 from ..raster import RasterModel
 from ..training_noise import Dropout

@@ -2,9 +2,9 @@
 
     x ─▶ relu or concat_elu, dropout ─▶ a frame of zeros around it ─▶ windows of neighbouring pixels · weights ─▶ + base + initial
 
-In memory the pixels of a row that a window sees lie side by side, and the window of the next pixel begins one pixel later: so taps that form
-a rectangle are one matrix product (``products``), and nothing is copied but the frame. What is written into it may pass a nonlinearity on
-its way; backward computes that again. The gradient of x is the convolution of the gradient with the kernel turned around.
+In memory the pixels of a row that a window sees lie side by side, and the window of the next pixel begins one pixel later: so taps that
+form a rectangle are one matrix product (``products``), and nothing is copied but the frame. What is written into it may pass a nonlinearity
+on its way; backward computes that again. The gradient of x is the convolution of the gradient with the kernel turned around.
 
 Maps are contiguous, channels last: B images, H rows, W columns, I inputs (after the nonlinearity), N outputs.
 """
@@ -110,9 +110,10 @@ def _frame(image, before, sources, channels, bits, limit, scale, height, width, 
 
 @compiled(slow=True)
 def convolve_forward(shape, frame, before, sources, channels, bits, limit, scale, parts, weights, base, initial, out):
-    """out (B, H, W, N) = base (0, 1 or B, N) + initial (an address, 0 for none) + convolution. shape: B, H, W, I, N · frame: top, bottom, left, right.
+    """out (B, H, W, N) = base (0, 1 or B, N) + initial (an address, 0 for none) + convolution.
 
-    parts (R, 7): row and column of a window's first pixel in the frame, rows, values in a row, first output, outputs, offset of the weights.
+    shape: B, H, W, I, N · frame: rows above and below, columns to the left and right · parts (R, 7): row and column of a window's first
+    pixel in the frame, rows, values in a row, first output, outputs, offset of the weights
     """
     batch, height, width, inputs, outputs = shape
     top, bottom, left, right = frame
@@ -234,7 +235,13 @@ def convolve_gradient(
 
 @dataclass
 class _Rectangle:
-    """Taps of neighbouring rows and columns that read all inputs and add to all outputs, or one tap."""
+    """Taps of neighbouring rows and columns that read all inputs and add to all outputs, or one tap.
+
+    down, right: of its first row and column, from the pixel's.
+    inputs, to: as of its taps.
+    whole: whether it reads all inputs and adds to all outputs.
+    taps: number of each, and its first row and column in here.
+    """
 
     down: int
     rows: int
@@ -242,23 +249,42 @@ class _Rectangle:
     columns: int
     inputs: int
     to: tuple[int, int]
-    taps: list[tuple[int, int, int]]                                      # number of a tap, and its first row and column in here
+    whole: bool
+    taps: list[tuple[int, int, int]]
+
+    def widened(self, other: _Rectangle) -> bool:
+        """Take what lies to the right, if it fits."""
+        fits = self.whole and other.whole and (self.down, self.rows) == (other.down, other.rows)
+        if fits := fits and self.right + self.columns == other.right:
+            self.taps += [(tap, row, column + self.columns) for tap, row, column in other.taps]
+            self.columns += other.columns
+        return fits
+
+    def heightened(self, other: _Rectangle) -> bool:
+        """Take what lies below, if it fits."""
+        fits = self.whole and other.whole and (self.right, self.columns) == (other.right, other.columns)
+        if fits := fits and self.down + self.rows == other.down:
+            self.taps += [(tap, row + self.rows, column) for tap, row, column in other.taps]
+            self.rows += other.rows
+        return fits
 
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """How a list of taps is computed; see ``convolve_forward`` and ``convolve_gradient``.
+    """How a list of taps is computed.
 
+    frame, parts, turned: see ``convolve_forward`` and ``convolve_gradient``.
+    columns: of each part.
     placed: of each tap: its part, and its first row and column there.
+    sizes: of the weights as both read them.
     """
 
     frame: tuple[int, int, int, int]
     parts: np.ndarray
     turned: np.ndarray
-    placed: tuple[tuple[int, int, int], ...]
-    size: int
-    turned_size: int
     columns: tuple[int, ...]
+    placed: tuple[tuple[int, int, int], ...]
+    sizes: tuple[int, int]
 
 
 @lru_cache(maxsize=256)
@@ -268,48 +294,43 @@ def plan(taps: tuple[Any, ...], inputs: int, outputs: int) -> Plan:
     taps: a tuple of ``layers.causal.Tap``.
     inputs, outputs: channels.
     """
-    rectangles: list[_Rectangle] = []
+    rows: list[_Rectangle] = []
     for number, tap in enumerate(taps):
-        full = tap.inputs == inputs and tap.to == (0, outputs)
-        last = rectangles[-1] if rectangles else None
-        highest = tap.down - tap.rows + 1
-        same = last is not None and (last.down, last.rows, last.inputs, last.to) == (highest, tap.rows, tap.inputs, tap.to)
-        if last is not None and same and full and tap.right == last.right + last.columns:
-            last.taps.append((number, 0, last.columns))
-            last.columns += 1
-        else:
-            rectangles.append(_Rectangle(highest, tap.rows, tap.right, 1, tap.inputs, tap.to, [(number, 0, 0)]))
-    merged: list[_Rectangle] = []
-    for one in rectangles:
-        above = merged[-1] if merged else None
-        full = one.inputs == inputs and one.to == (0, outputs) and above is not None and above.down + above.rows == one.down
-        if full and (above.right, above.columns, above.inputs, above.to) == (one.right, one.columns, one.inputs, one.to):
-            above.taps += [(number, row + above.rows, column) for number, row, column in one.taps]
-            above.rows += one.rows
-        else:
-            merged.append(one)
-    top, left = max(0, 0, *(-one.down for one in merged)), max(0, 0, *(-one.right for one in merged))
-    bottom, right = (max(0, 0, *last) for last in ((one.down + one.rows - 1 for one in merged), (one.right + one.columns - 1 for one in merged)))
-    whole = all((one.to[1] - one.to[0]) % PANEL == 0 for one in merged)
-    wide = outputs if whole else aligned(outputs)
+        whole = tap.inputs == inputs and tap.to == (0, outputs)
+        one = _Rectangle(tap.down - tap.rows + 1, tap.rows, tap.right, 1, tap.inputs, tap.to, whole, [(number, 0, 0)])
+        if not (rows and rows[-1].widened(one)):
+            rows.append(one)
+    rectangles: list[_Rectangle] = []
+    for one in rows:
+        if not (rectangles and rectangles[-1].heightened(one)):
+            rectangles.append(one)
+    top, left = max(0, 0, *(-one.down for one in rectangles)), max(0, 0, *(-one.right for one in rectangles))
+    bottom = max(0, 0, *(one.down + one.rows - 1 for one in rectangles))
+    right = max(0, 0, *(one.right + one.columns - 1 for one in rectangles))
+    in_panels = all((one.to[1] - one.to[0]) % PANEL == 0 for one in rectangles)
     parts, turned, placed, offset, turned_offset = [], [], {}, 0, 0
-    for number, one in enumerate(merged):
-        count, values = one.to[1] - one.to[0], (one.columns - 1) * inputs + one.inputs
+    for number, one in enumerate(rectangles):
+        count, values = one.to[1] - one.to[0], one.columns * one.inputs
         parts.append((top + one.down, left + one.right, one.rows, values, one.to[0], count, offset))
         offset += one.rows * values * aligned(count)
-        read = one.columns * wide if one.columns > 1 or one.to == (0, outputs) else count
-        lowest, rightmost = one.down + one.rows - 1, one.right + one.columns - 1
-        turned.append((bottom - lowest, right - rightmost, one.rows, read, one.inputs, turned_offset, one.to[0]))
+        read = one.columns * (outputs if in_panels else aligned(outputs)) if one.to == (0, outputs) else count
+        last = bottom - (one.down + one.rows - 1), right - (one.right + one.columns - 1)
+        turned.append((*last, one.rows, read, one.inputs, turned_offset, one.to[0]))
         turned_offset += one.rows * read * aligned(one.inputs)
         placed |= {tap: (number, row, column) for tap, row, column in one.taps}
-    arrays = (np.array(rows, np.int64).reshape(-1, 7) for rows in (parts, turned))
-    columns = tuple(one.columns for one in merged)
-    return Plan((top, bottom, left, right), *arrays, tuple(placed[tap] for tap in range(len(taps))), offset, turned_offset, columns)
+    return Plan(
+        frame=(top, bottom, left, right),
+        parts=np.array(parts, np.int64).reshape(-1, 7),
+        turned=np.array(turned, np.int64).reshape(-1, 7),
+        columns=tuple(one.columns for one in rectangles),
+        placed=tuple(placed[tap] for tap in range(len(taps))),
+        sizes=(offset, turned_offset),
+    )
 
 
 def _packed(plan: Plan, taps: Sequence[Any], weights: Sequence[np.ndarray], inputs: int) -> np.ndarray:
     """The weights of all taps as ``convolve_forward`` reads them."""
-    out = np.empty(plan.size, np.float32)
+    out = np.empty(plan.sizes[0], np.float32)
     for tap, weight, (number, row, column) in zip(taps, weights, plan.placed, strict=True):
         _, _, rows, values, _, _, offset = plan.parts[number]
         pack_rows(weight, tap.rows, rows * values, row * values + column * inputs, values, out[offset:])
@@ -318,7 +339,7 @@ def _packed(plan: Plan, taps: Sequence[Any], weights: Sequence[np.ndarray], inpu
 
 def _turned(plan: Plan, taps: Sequence[Any], weights: Sequence[np.ndarray], outputs: int) -> np.ndarray:
     """The weights as ``convolve_gradient`` reads them."""
-    out = np.zeros(plan.turned_size, np.float32)
+    out = np.zeros(plan.sizes[1], np.float32)
     for tap, weight, (number, row, column) in zip(taps, weights, plan.placed, strict=True):
         _, _, rows, read, _, offset, _ = plan.turned[number]
         columns = plan.columns[number]

@@ -175,7 +175,7 @@ class Normalised(Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         weights = [np.from_dlpack(weight.detach().contiguous()) for weight in ctx.saved_tensors]
         given = [grad.contiguous().numpy() for grad in grads]
-        along = np.zeros(len(ctx.norm), np.float32)                       # of the gradient along the weights, which only the gain can follow
+        along = np.zeros(len(ctx.norm), np.float32)                       # of the gradient along the weights: only the gain follows that
         for (first, stop), weight, grad in zip(ctx.ranges, weights, given, strict=True):
             add_products(weight, grad, along[first:stop])
         # below the least norm, which is a constant, the gradient does not turn
@@ -189,14 +189,14 @@ class Normalised(Function):
 # ── LSTM cell ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _lstm(*values: Lanes) -> list[Lanes]:
-    *gates, before = values
-    return lstm(*activate(*gates), before)
+def _lstm(o: Lanes, f: Lanes, i: Lanes, g: Lanes, before: Lanes) -> list[Lanes]:
+    o, f, i, g = activate(o, f, i, g)
+    return lstm(o, f, i, g, before)
 
 
-def _lstm_gradient(grad_h: Lanes, grad_c: Lanes, *values: Lanes) -> list[Lanes]:
-    *gates, before, c = values
-    return lstm_gradient(grad_h, grad_c, *activate(*gates), before, c)
+def _lstm_gradient(grad_h: Lanes, grad_c: Lanes, o: Lanes, f: Lanes, i: Lanes, g: Lanes, before: Lanes, c: Lanes) -> list[Lanes]:
+    o, f, i, g = activate(o, f, i, g)
+    return lstm_gradient(grad_h, grad_c, o, f, i, g, before, c)
 
 
 _lstm_row = rowwise([1, 1], [4, 1], _lstm)

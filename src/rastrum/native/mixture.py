@@ -3,11 +3,11 @@
     S_0k = π_k,  S_ck = S_(c−1)k + log p(value of channel c | component k),     log p(channel c | channels before) = L_c − L_(c−1)
     L_c = log Σ_k exp S_ck
 
-The mass of a level is σ(b) σ(a) (1 − e^(−s)), with b and a the distances to its upper and lower edge in scales, s = a + b; of the last level
-σ(a), of the first σ(b). Nothing cancels: one logarithm takes the bounded factors, min(b, 0) + min(a, 0) are added.
+The mass of a level is σ(b) σ(a) (1 − e^(−s)), with b and a the distances to its upper and lower edge in scales, s = a + b; of the last
+level σ(a), of the first σ(b). Nothing cancels: one logarithm takes the bounded factors, min(b, 0) + min(a, 0) are added.
 
-Parameters of a pixel, K each: logits, a mean of each channel, a log scale of each, and of each pair of channels, (1, 0), (2, 0), (2, 1), …, a
-coefficient, whose tanh times the earlier value moves the mean of the later one. BLOCK pixels at a time, a row for each parameter.
+Parameters of a pixel, K each: logits, a mean of each channel, a log scale of each, and a coefficient of each pair of channels, (1, 0),
+(2, 0), (2, 1), …, whose tanh times the earlier value moves the mean of the later one. BLOCK pixels at a time, a row for each parameter.
 """
 
 from __future__ import annotations
