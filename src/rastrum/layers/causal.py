@@ -179,7 +179,9 @@ def convolve(
     Returns initial + bias + Σ taps, (B, ⌈H / stride⌉, ⌈W / stride⌉, O).
     """
     sources = [x] if isinstance(x, Tensor) else list(x)
-    if stride != 1 or native_for(sources[0]) is None:
+    pointwise = all(tap.rows == 1 and tap.down == tap.right == 0 for tap in taps)
+    cast = pointwise and torch.is_autocast_enabled("cpu")                 # a product, which torch casts
+    if stride != 1 or native_for(sources[0]) is None or cast:
         return _convolve_by_torch(enter(sources, before, dropout), taps, weights, bias, initial, outputs, stride)
     from ..native.convolution import Convolved
 
