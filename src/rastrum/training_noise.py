@@ -20,7 +20,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .native import compiler
 from .noise import TRAINING, words
 
 SUPPLY = 1 << 12               # words of an image that are computed at once, for small draws
@@ -51,7 +50,11 @@ class _Draws:
 
 def _words(seed: int, images: np.ndarray, count: int, component: int) -> np.ndarray:
     """``words`` for training, compiled where there is much to compute."""
-    if count < WORTH_COMPILED or not compiler.available:
+    if count < WORTH_COMPILED:
+        return words(seed, images, count, component, TRAINING)
+    from .native import compiler
+
+    if not compiler.available:
         return words(seed, images, count, component, TRAINING)
     from .native.noise import philox_words
 
