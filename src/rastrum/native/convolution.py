@@ -373,7 +373,7 @@ class Convolved(Function):
     """Sources (B, H, W, n), side by side, and the weights of ``taps`` → (B, H, W, outputs).
 
     before: "", "relu" or "concat_elu", of the sources · dropped: None, or 16 random bits for each of these values, (B, H · W · I), and the
-    probability · sources: how many of ``tensors``; weights follow · base: (1 or B, outputs) or None, initial (B, H, W, outputs) or None
+    probability · count: how many of ``tensors`` are sources · base: (1 or B, outputs) or None, initial: (B, H, W, outputs) or None
     """
 
     @staticmethod
@@ -402,7 +402,8 @@ class Convolved(Function):
         ctx.taps, ctx.shape, ctx.before, ctx.count = taps, shape, BEFORE[before], count
         ctx.bits, ctx.limit, ctx.scale = NO_BITS, 0, np.float32(1)
         if dropped is not None:
-            ctx.bits, probability = dropped
+            bits, probability = dropped
+            ctx.bits = np.ascontiguousarray(bits)                         # as large draws are: another layout would be compiled again
             ctx.limit, ctx.scale = round(probability * 2**16), np.float32(1 / (1 - probability))
         packed = _packed(described, taps, [_array(weight) for weight in weights], inputs)
         address = 0 if initial is None else initial.data_ptr()
