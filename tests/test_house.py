@@ -15,10 +15,10 @@ ROOT = Path(rastrum.__file__).parent
 LAYERS = (
     ("notebook", "progress"),
     ("images",),
-    ("protocol", "config", "noise", "files", "memory", "denormals", "range_coder", "training_noise", "devices", "autocast", "processes"),
+    ("protocol", "config", "noise", "files", "memory", "denormals", "range_coder", "devices", "autocast", "processes"),
     ("data",),
     ("native",),
-    ("distributions", "latents"),
+    ("distributions", "latents", "training_noise"),
     ("program",),
     ("layers",),
     ("card", "hub", "checkpoint"),
