@@ -34,7 +34,8 @@ SPECS = (ImageSpec(1, 8, 7, 2), ImageSpec(3, 6, 8, 256))
 CONDITIONS = (None, ConditionSpec("class", 5), ConditionSpec("map", (2, 3, 3)))
 CASES = [(name, c) for name, model in rastrum.MODELS.items() for c in CONDITIONS if c is None or c.kind in model.conditions]
 RELATIVE, COSINE = 1e-3, 0.995
-TOLERANCE = {"pixelcnn++": 3e-2}         # its weights are normalised on four images here, and its scales are narrow then
+# PixelCNN++: its weights are normalised on four images here, and its scales are narrow then. Others: a few logits, not sums over pixels.
+TOLERANCE = {"pixelcnn++": 3e-2, "gran": 1e-2, "dcgan": 1e-2}
 
 
 def half(dtype: torch.dtype = torch.bfloat16) -> torch.autocast:
@@ -66,7 +67,7 @@ def assert_close(model: Any, score: Callable[[], Tensor], loss: Callable[[], Ten
         exact = score()
         with half():
             near = score()
-    assert near.dtype == torch.float64 and float(((near - exact) / exact).abs().max()) <= relative
+    assert near.dtype == torch.float64 and bool(((near - exact).abs() <= relative * exact.abs()).all())
     a = gradient(model, loss)
     with half():
         b = gradient(model, loss)
@@ -189,9 +190,9 @@ def test_drawing_ignores_it(name: str) -> None:
 
     def drawn() -> list[Any]:
         if isinstance(model, CanvasModel):
-            latents = model.encode(x, seed=1)
-            frames = [*rastrum.reconstruct(model, x, seed=1), *rastrum.generate(model, 2, seed=1)]
-            return [rastrum.sample(model, 3, seed=1), model.decode(latents), *latents, *(frame.images for frame in frames)]
+            latents = model.encode(x, seed=1) if model.has_posterior else []
+            frames = [*(rastrum.reconstruct(model, x, seed=1) if latents else ()), *rastrum.generate(model, 2, seed=1)]
+            return [rastrum.sample(model, 3, seed=1), model.decode(latents, count=len(x)), *latents, *(frame.images for frame in frames)]
         assert isinstance(model, RasterModel)
         samples = [rastrum.sample(model, 3, seed=1, backend=backend) for backend in (None, "torch", "naive")]  # pyright: ignore
         known = torch.arange(16).view(1, 4, 4) % 3 == 0
@@ -239,7 +240,8 @@ def test_a_whole_training(name: str, condition: ConditionSpec | None) -> None:
     assert torch.nn.functional.cosine_similarity(ways[0] - began, ways[1] - began, dim=0) > 0.9
     assert states[1].loss == pytest.approx(states[0].loss, rel=2e-2)
     assert states[1].evaluation is not None
-    assert states[1].evaluation.nats == pytest.approx(evaluate(models[1], data).nats, rel=1e-12)
+    if models[1].has_likelihood:
+        assert states[1].evaluation.nats == pytest.approx(evaluate(models[1], data).nats, rel=1e-12)
 
 
 @pytest.mark.parametrize("count", [1, 2])
