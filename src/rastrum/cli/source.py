@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from ..protocol import ImageSpec
 
 Data: TypeAlias = Annotated[
-    str | None, arg(metavar="NAME", help="data set: digits, mnist, fashion-mnist, binarized-mnist, cifar10, omniglot, dead-leaves, "
-                                         "bsds300, two-digit-mnist, two-digit-mnist-colour, cluttered-mnist, placed-mnist, moving-mnist, "
-                                         "hub:OWNER/NAME, or the path of a folder of images, of an image or of an array; default: the one "
+    str | None, arg(metavar="NAME", help="data set: digits, mnist, fashion-mnist, binarized-mnist, cifar10, omniglot, omniglot28, "
+                                         "dead-leaves, bsds300, two-digit-mnist, two-digit-mnist-colour, cluttered-mnist, placed-mnist, "
+                                         "moving-mnist, hub:OWNER/NAME, or the path of a folder of images, of an image or of an array; default: the one "
                                          "that the model was made for. Other images are cut about the middle and resized to the model's "
                                          "size")
 ]  # fmt: skip
