@@ -72,7 +72,8 @@ class DataConfig(DataOptions):
 
     name: str
     """digits, mnist, fashion-mnist, binarized-mnist, cifar10, omniglot, omniglot28, dead-leaves, bsds300, two-digit-mnist,
-    two-digit-mnist-colour, cluttered-mnist, placed-mnist, moving-mnist, hub:OWNER/NAME, or the path of a folder of images, of an image or of an array."""
+    two-digit-mnist-colour, cluttered-mnist, placed-mnist, moving-mnist, hub:OWNER/NAME, or the path of a folder of images, of an image or
+    of an array."""
     train: str = "train"
     """Split to train on; part of a split is written test[:9000]."""
     held_out: str = "test"

@@ -20,7 +20,7 @@ from .denormals import each_kept, keeping
 from .devices import float64_device, in_float64
 from .memory import ask_graph
 from .noise import LATENT, PIXEL, normal, uniform
-from .protocol import ArrayLike, Frame, as_tensor, check_condition, check_images
+from .protocol import ArrayLike, Frame, as_tensor, check_images
 from .training_noise import standard_normal
 
 # Rows of one importance-weighted pass: bounds the memory, not the number of trajectories.
@@ -168,7 +168,7 @@ class CanvasModel(Canvas):
         Returns integer levels (count, *spec.shape), int64.
         """
         _check_count(count, temperature)
-        condition = check_condition(self.condition_spec, condition, count, self.device)
+        condition = self.check_condition(condition, count)
         parts = []
         for start in range(0, max(count, 1), ROWS):
             size = min(ROWS, count - start)
@@ -338,7 +338,7 @@ class CanvasModel(Canvas):
 
     def _check(self, x: ArrayLike, condition: ArrayLike | int | None) -> tuple[Tensor, Tensor | None]:
         x = check_images(self.spec, x, self.device)
-        return x, check_condition(self.condition_spec, condition, len(x), self.device)
+        return x, self.check_condition(condition, len(x))
 
 
 def _check_count(count: int, temperature: float) -> None:

@@ -117,7 +117,7 @@ class Dataset:
                 raise ValueError(f"{where}: labels must lie in 0 … classes − 1, got {found} with classes={self.classes}")
             object.__setattr__(self, "labels", labels)
         if self.conditions is not None and (len(self.conditions) != count or not self.conditions.is_floating_point()):
-            found = f"{self.conditions.dtype} of shape {tuple(self.conditions.shape)}"
+            found = f"{getattr(self.conditions, 'dtype', 'sets')} of shape {tuple(self.conditions.shape)}"
             raise ValueError(f"{where}: conditions: expected {count} vectors or spatial maps of floats, got {found}")
         if self.names and len(self.names) != count:
             raise ValueError(f"{where}: names: expected {count}, one per image, got {len(self.names)}")
@@ -302,7 +302,8 @@ def _images(name: str, split: str, part: str, options: DataOptions, progress: Pr
     if options.levels is not None:
         found, levels = [requantise(image, levels, options.levels) for image in found], options.levels
     labels, conditions, groups = (None if of is None else of[kept] for of in (source.labels, source.conditions, source.groups))
-    facts = {"classes": source.classes, "conditions": conditions, "groups": groups, "class_names": source.class_names, "notes": (*source.notes, *notes)}
+    facts = {"classes": source.classes, "conditions": conditions, "groups": groups, "class_names": source.class_names}
+    facts["notes"] = (*source.notes, *notes)
     facts["names"] = tuple(source.names[i] if source.names else str(i) for i in kept)
     if len({image.shape for image in found}) > 1:
         images, originals, original_levels = _cropped_sizes(found, levels, options, part)

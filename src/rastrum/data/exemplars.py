@@ -57,8 +57,8 @@ class ExemplarSets:
         object.__setattr__(self, "_members", (order, start, size, rank))
         fewest = int(size[self.index.numpy()].min(initial=2**31)) - 1
         if self.shown is not None and fewest < self.shown:
-            raise ValueError(f"exemplars_shown: an image has only {fewest} others of its kind in this split, so at most {fewest} exemplars; "
-                             f"got {self.shown}")  # fmt: skip
+            most = f"an image has only {fewest} others of its kind in this split, so at most {fewest} exemplars"
+            raise ValueError(f"exemplars_shown: {most}; got {self.shown}")
 
     # ── as a tensor of conditions ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -116,7 +116,10 @@ class ExemplarSets:
         return self._maps(self.chosen(index, seed, epochs))
 
     def chosen(self, index: np.ndarray, seed: int, epochs: np.ndarray | int) -> np.ndarray:
-        """Which of ``images`` are the exemplars of some images; parameters as for ``draw``. Returns (B, k) int64, −1 where there is none."""
+        """Which of ``images`` are the exemplars of some images; parameters as for ``draw``.
+
+        Returns (B, k) int64, −1 where there is none.
+        """
         order, start, size, rank = self._members                          # pyright: ignore[reportAttributeAccessIssue]
         own = self.index.numpy()[index]
         drawn = words(seed, own, 1 + self.slots, epochs, EXEMPLAR).astype(np.uint64)

@@ -183,7 +183,7 @@ def recipe_for(system: str, images: tuple[int, ...] = (1, 28, 28, 2), minutes: f
     """
     channels, height, width, levels, *frames = images
     bits = channels * height * width * math.prod(frames) * math.log2(levels)
-    canvas = system in ("draw", "conv-draw")                              # their layers are small: a whole batch at once
+    canvas = system in ("draw", "conv-draw", "one-shot", "vae")           # their layers are small: a whole batch at once
     clip = max(20.0, float(round(bits / 40)))
     optim = OptimConfig(learning_rate=2e-3, warm_up=100, clip=clip, **({"batch": 64, "micro_batch": None} if canvas else {}))
     run, about = RunConfig(minutes=minutes), f"{system} on images of your choice, given by --data."
