@@ -1,11 +1,13 @@
-"""Omniglot's splits, by alphabet and by drawing; each of 50 alphabets has 14 to 55 characters, each character 20 drawings.
+"""Omniglot's splits, by alphabet and by drawing: 50 alphabets of 14 to 55 characters, each drawn by 20 people.
 
     train, test       the 30 background and the 20 evaluation alphabets: the canonical split
     train45, test5    45 alphabets, and Tengwar, Sylheti, Tibetan, Syriac (Serto) and ULOG
-    train-seen, train-unseen, train45-seen, train45-unseen    of each character of train or train45 the first 15 drawers, or the last 5
+    train-seen, train-unseen, train45-seen, train45-unseen    of each character of train or train45 the first 15 drawings, or the last 5
 
 So "test" and "test5" after "train" and "train45" are strong tests, of alphabets that training never saw; "train-unseen" after "train-seen"
 is a weak test, of new drawings of characters that it did see.
+
+The drawings of a character have a fixed order, that of their drawers in omniglot, and another in omniglot28.
 
 Source of the five alphabets and of both tests: Rezende, Mohamed, Danihelka, Gregor, Wierstra, "One-Shot Generalization in Deep Generative
 Models", 2016. Which drawings the weak test holds out is ours.
@@ -22,16 +24,16 @@ from torch import Tensor
 
 FIVE = ("Tengwar", "Sylheti", "Tibetan", "Syriac_(Serto)", "ULOG")
 SEEN = 15                      # of the 20 drawings of a character
-# name: number of the first drawer
+# name: number of the first drawing of a character
 OMNIGLOTS = {"omniglot": 1, "omniglot28": 0}
 
 
 class Drawing(NamedTuple):
-    """alphabet, character: as the set names them. drawer: 0 … 19."""
+    """alphabet, character: as the set names them. number: 0 … 19."""
 
     alphabet: str
     character: str
-    drawer: int
+    number: int
 
 
 def read_split(name: str, split: str) -> tuple[tuple[str, ...], Callable[[Drawing], bool]]:
@@ -50,7 +52,7 @@ def read_split(name: str, split: str) -> tuple[tuple[str, ...], Callable[[Drawin
 
     def wanted(drawing: Drawing) -> bool:
         by_alphabet = part in ("train", "test") or (drawing.alphabet in FIVE) == (part == "test5")
-        return by_alphabet and (drawings is None or (drawing.drawer < SEEN) == (drawings == "-seen"))
+        return by_alphabet and (drawings is None or (drawing.number < SEEN) == (drawings == "-seen"))
 
     return {"train45": ("train", "test"), "test5": ("test",)}.get(part, (part,)), wanted
 

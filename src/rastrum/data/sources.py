@@ -137,15 +137,15 @@ def _omniglot(name: str, split: str) -> Source:
     sources: list[tuple[Source, list[bool]]] = []
     for part in parts:
         repository, column = HUB[name]
-        if mirrored(repository) is None:                                  # …/ALPHABET/CHARACTER/…_DRAWER.png
+        if mirrored(repository) is None:                                  # …/ALPHABET/CHARACTER/…_NUMBER.png
             images = published(name, part)
             paths = [PurePosixPath(path) for path, _ in images]
             facts = [(*path.parts[-3:-1], int(path.stem.rpartition("_")[2])) for path in paths]
             source = Source(images, len(images), None, 0)
         else:
-            drawer = "drawer" if name == "omniglot" else "drawing"
-            source = hub(repository, None, column, part, ("alphabet", "character", drawer))
-            facts = list(zip(*(source.columns[column] for column in ("alphabet", "character", drawer)), strict=True))
+            columns = ("alphabet", "character", "drawer" if name == "omniglot" else "drawing")
+            source = hub(repository, None, column, part, columns)
+            facts = list(zip(*(source.columns[fact] for fact in columns), strict=True))
         drawings = [Drawing(alphabet, character, number - OMNIGLOTS[name]) for alphabet, character, number in facts]
         sources.append((source, [*map(wanted, drawings)]))
         kept += filter(wanted, drawings)
