@@ -25,7 +25,7 @@ from rastrum.recipes import RECIPES, build_model
 from rastrum.train import train
 
 CONDITIONS = {"class": ConditionSpec("class", 3), "vector": ConditionSpec("vector", 2), "map": ConditionSpec("map", (2, 1, 2))}
-MAPPED = tuple(name for name, model in rastrum.MODELS.items() if "map" in model.conditions)
+MAPPED = tuple(name for name, model in rastrum.MODELS.items() if issubclass(model, RasterModel) and "map" in model.conditions)
 
 
 def lively(name: str, spec: ImageSpec, condition: ConditionSpec) -> RasterModel:

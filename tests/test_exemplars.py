@@ -251,8 +251,10 @@ def test_a_picture_of_new_exemplars(name: str) -> None:
     shown, training = (torch.randint(3, (count, 1, 6, 5), generator=generator) for count in (2, 50))
     new = new_exemplars(model, shown, training, count=3, seed=4)
     assert new.drawn.shape == (2, 3, 1, 6, 5) and new.nearest is not None and new.nearest.shape == new.drawn.shape
-    distances = ((new.drawn.flatten(0, 1)[:, None] - training[None] / 2) ** 2).flatten(2).sum(2)
-    assert torch.equal(nearest_images(new.drawn.flatten(0, 1), training, 2), distances.argmin(1))
+    drawn = new.drawn.flatten(0, 1)
+    correlations = [[np.corrcoef(one.flatten(), other.flatten())[0, 1] for other in training] for one in drawn]
+    assert nearest_images(drawn, training).tolist() == np.argmax(correlations, 1).tolist()
+    assert torch.equal(new.nearest.flatten(0, 1), training[nearest_images(drawn, training)] / 2)
     with_nearest, without = exemplar_sheet(new), exemplar_sheet(new._replace(nearest=None))
     assert with_nearest.height > 1.7 * without.height
     assert (np.asarray(without) == (230, 36, 36)).all(2).any()            # the red box

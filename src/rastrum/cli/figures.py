@@ -172,7 +172,7 @@ def draw_exemplars(network: Model, loaded: Loaded, seed: int, page: Page, ending
     if network.condition_spec is None or network.condition_spec.kind != "map" or not isinstance(sets, ExemplarSets):
         return {}
     _, first = np.unique(sets.groups[sets.index].numpy(), return_index=True)
-    images = dataset.images.long()[np.sort(first)[:SHOWN].tolist()]
+    images = dataset.images.long()[first[np.linspace(0, len(first) - 1, min(SHOWN, len(first))).round().astype(int)].tolist()]
     training = None
     if own is not None and own.name in NAMES:
         with progress("reading the training images", 1, "") as report:

@@ -1,7 +1,8 @@
 """New exemplars of things that a model was shown once: each in a red box, a row of new ones, and the nearest training images beneath.
 
 Source: Rezende, Mohamed, Danihelka, Gregor, Wierstra, "One-Shot Generalization in Deep Generative Models", 2016, figure 1. The nearest
-training image, by the Euclidean distance of intensities, shows whether a new exemplar is a copy.
+training image, by the correlation of intensities, shows whether a new exemplar is a copy. Distances would prefer images with hardly any
+ink, since what a canvas model draws is soft.
 
 Shapes: R images that are shown, n new exemplars of each, M training images, C channels, H, W height and width.
 """
@@ -61,24 +62,29 @@ def new_exemplars(model: Model, images: Tensor, training: Tensor | None = None, 
     else:
         drawn = sample(model, len(condition), condition, seed=seed).plain.cpu() / top
     drawn = drawn.float()
-    nearest = None if training is None else (training[nearest_images(drawn, training, top)] / top).unflatten(0, (-1, count))
+    nearest = None if training is None else (training[nearest_images(drawn, training)] / top).unflatten(0, (-1, count))
     return NewExemplars(images.float() / top, drawn.unflatten(0, (-1, count)), nearest)
 
 
-def nearest_images(pictures: Tensor, images: Tensor, top: int) -> Tensor:
-    """Numbers of the images nearest to pictures, by the Euclidean distance of intensities.
+def nearest_images(pictures: Tensor, images: Tensor) -> Tensor:
+    """Numbers of the images nearest to pictures, by the correlation of intensities.
 
     pictures: (N, C, H, W) in [0, 1].
-    images: levels 0 … ``top``, (M, C, H, W).
+    images: levels, (M, C, H, W).
 
     Returns (N,) int64.
     """
-    best, number = torch.full((len(pictures),), float("inf")), torch.zeros(len(pictures), dtype=torch.int64)
+    best, number = torch.full((len(pictures),), -float("inf")), torch.zeros(len(pictures), dtype=torch.int64)
     for start in range(0, len(images), AT_ONCE):
-        distances = torch.cdist(pictures.flatten(1).float(), images[start : start + AT_ONCE].flatten(1).float() / top)
-        found, at = distances.min(1)
-        best, number = torch.where(found < best, found, best), torch.where(found < best, start + at, number)
+        found, at = (_standardised(pictures) @ _standardised(images[start : start + AT_ONCE]).T).max(1)
+        best, number = torch.where(found > best, found, best), torch.where(found > best, start + at, number)
     return number
+
+
+def _standardised(images: Tensor) -> Tensor:
+    """Images as vectors (N, D) of mean 0 and length 1, those of one intensity as 0."""
+    x = images.flatten(1).float()
+    return torch.nn.functional.normalize(x - x.mean(1, keepdim=True))
 
 
 def exemplar_sheet(new: NewExemplars, scale: int | None = None, unit: float | None = None) -> Picture:
