@@ -279,8 +279,9 @@ def test_the_commands_draw_and_score_with_exemplars(tmp_path: Path, capsys: pyte
     assert {"exemplars.png", "interpolation.png", "samples.png"} <= names.files
     with Image.open(tmp_path / "figures" / "exemplars.png") as picture:
         assert picture.width > 600
+    assert "condition=torch.full((2, 8, 8), -1.0)" in Path(run, "README.md").read_text(encoding="utf-8")
     assert main(["sample", run]) == 2
     error = capsys.readouterr().err
-    assert "give --map; it takes up to 2 exemplars of an image: rastrum.exemplars.exemplar_map" in error and error.count("\n") == 1
+    assert "give --map; it takes up to 2 exemplars of an image: rastrum.exemplar_map" in error and error.count("\n") == 1
     np.save(tmp_path / "none.npy", np.full((2, 8, 8), -1.0))
     assert main(["sample", run, "--map", str(tmp_path / "none.npy"), "--count", "2", "--json"]) == 0

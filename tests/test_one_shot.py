@@ -309,7 +309,7 @@ def test_a_class_or_a_vector_takes_the_place_of_exemplars(condition, values):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda m, x: m.bound(x), "takes up to 2 exemplars of an image: rastrum.exemplars.exemplar_map makes a condition"),
+        (lambda m, x: m.bound(x), "takes up to 2 exemplars of an image: rastrum.exemplar_map makes the map"),
         (lambda m, x: rastrum.sample(m, 2), "up to 2 exemplars"),
         (lambda m, x: m.sample(2), "up to 2 exemplars"),
         (lambda m, x: list(rastrum.reconstruct(m, x)), "up to 2 exemplars"),

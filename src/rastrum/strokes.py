@@ -143,8 +143,7 @@ class CanvasModel(Canvas):
     def _log_weights(self, x: Tensor, condition: Tensor | None, seed: int | None, first: int, k: int, count: int) -> Tensor:
         """log p(x, z)/q(z | x) of trajectories k … k + count − 1: (B, count) float64."""
         batch = len(x)
-        x = x.repeat_interleave(count, dim=0)
-        state = self.init(len(x), None if condition is None else condition.repeat_interleave(count, dim=0))
+        x, state = x.repeat_interleave(count, dim=0), self.init(batch, condition).repeat(count)   # what a condition needs, once per image
         weight = torch.zeros(len(x), dtype=torch.float64, device=float64_device(x.device))
         for prior, posterior, z, _ in self._strokes(state, self._noise(batch, seed, first, k, count), x):
             weight = weight + in_float64(prior.log_prob(z) - posterior.log_prob(z))

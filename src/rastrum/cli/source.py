@@ -216,6 +216,7 @@ def load_images(
 
 def preprocessing(spec: ImageSpec, name: str, own: DataConfig | None, binarise: How | None, crop: bool) -> DataOptions:
     """That of the model's training for its own data set; for another, what makes its images fit, binarised and cropped as in training.
+    Omniglot of another kind also has as many exemplars.
 
     spec: of the model's images.
     name: of the data set.
@@ -224,6 +225,7 @@ def preprocessing(spec: ImageSpec, name: str, own: DataConfig | None, binarise: 
     crop: whether a part of each image is cut instead of resizing.
     """
     from ..config import DataOptions
+    from ..data.omniglot import OMNIGLOTS
     from ..data.sources import THRESHOLDED, VIDEOS
 
     cropped = crop or (own is not None and own.crop is not None)
@@ -243,6 +245,7 @@ def preprocessing(spec: ImageSpec, name: str, own: DataConfig | None, binarise: 
         frames=spec.frames if name in VIDEOS else None,
         binarise=(binarise or trained or usual) if spec.levels == 2 else None,
         levels=None if spec.levels == 2 else spec.levels,
+        exemplars=own.exemplars if own is not None and name in OMNIGLOTS else None,
     )
 
 

@@ -265,8 +265,8 @@ class OneShot(PixelCanvas):
     def condition_remedy(self) -> str:
         if not self.slots:
             return ""
-        return (f"it takes up to {self.slots} exemplars of an image: rastrum.exemplars.exemplar_map makes a condition of them, one of "
-                f"exemplars that are all absent holds −1 everywhere")  # fmt: skip
+        most = f"up to {self.slots} exemplars" if self.slots > 1 else "an exemplar"
+        return f"it takes {most} of an image: rastrum.exemplar_map makes the map of them, and a map that is −1 everywhere has none"
 
     # ── the canvas ───────────────────────────────────────────────────────────────────────────────────────────────────
 

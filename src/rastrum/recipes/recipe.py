@@ -217,6 +217,8 @@ def build_model(recipe: Recipe, data: Dataset) -> Model:
 
     if recipe.conditional and data.condition_spec is None:
         remedy = "set conditional=False (--no-conditional)"
+        if data.groups is not None:
+            remedy = f"set exemplars to the most that an image is given (--data.exemplars), or {remedy}"
         raise ValueError(f"data: {data.name} {data.split} has no class, vector or map to condition the model on; {remedy}")
     condition = data.condition_spec if recipe.conditional else None
     with torch.random.fork_rng(devices=[]):
