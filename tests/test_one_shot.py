@@ -294,6 +294,26 @@ def test_batches_and_trajectories_change_nothing():
     assert torch.equal(whole, torch.cat([model.sample(2, condition[:2], seed=3), model.sample(3, condition[2:], seed=3, first=2)]))
 
 
+def test_states_keep_their_exemplars():
+    """After copying, selecting and repeating in the middle of a drawing, each image goes on with its own exemplars, of another size."""
+    spec = ImageSpec(1, 4, 5, 2)
+    model = make(spec, ConditionSpec("map", (2, 7, 3)), update="gru")
+    shown = torch.randint(2, (3, 2, 1, 7, 3), generator=torch.Generator().manual_seed(0))
+    condition = torch.cat([exemplar_map(shown[i : i + 1, :i], 2, 2) for i in range(3)]).double()
+    z = torch.randn(3, 3, model.config.latent, dtype=torch.float64)
+    with torch.no_grad():
+        state = model.init(3, condition)
+        model.write(state, z[0])
+        order = torch.tensor([2, 0, 2])
+        others = [(state.select(order), order), (state.repeat(2), torch.arange(3).repeat_interleave(2)), (state.copy(), torch.arange(3))]
+        for t in (1, 2):
+            model.write(state, z[t])
+        for other, index in others:
+            for t in (1, 2):
+                model.write(other, z[t, index])
+            torch.testing.assert_close(model.image(other), model.image(state)[index], rtol=1e-12, atol=0)
+
+
 @pytest.mark.parametrize(
     ("condition", "values"),
     [(ConditionSpec("class", 3), torch.arange(3)), (ConditionSpec("vector", 3), torch.eye(3))],
