@@ -190,7 +190,7 @@ def canvas_figures(
     yield f"hierarchy{ending}", page.encode(lambda scale, unit: hierarchy_sheet(spec, levels, scale, unit), usual, ending)
     drawn = model.decode([], "sample", imagined, seed, count=SHEET)
     yield f"samples{ending}", samples_file(drawn, spec, page, ending)
-    paths = interpolation_paths(model, images[: 2 * PATHS], condition, imagined, seed)
+    paths = interpolation_paths(model, images, condition, imagined, seed)
     yield f"interpolation{ending}", page.encode(lambda scale, unit: interpolation_sheet(spec, paths, scale, unit), usual, ending)
     if "read_rows" in frames[-1].info:
         yield f"filters{ending}", page.encode_figure(chosen_windows(target[0], frames), ending)
@@ -331,13 +331,15 @@ def interpolation_paths(
     """Paths through the latents of all strokes, ``ON_PATH`` pictures each.
 
     model: a canvas model.
-    images: integer levels (N, *shape); each with the next is a pair, a single image its own.
+    images: integer levels (N, *shape); images of the first half are paired with others of the second.
     condition: one per image, of which a path has that of its start; None (default) for an unconditional model.
     imagined: conditions of the paths between draws.
     seed: of the latents, 0 by default.
     """
-    start, end = (images, images) if len(images) == 1 else (images[: len(images) // 2 * 2 : 2], images[1::2])
-    shown = None if condition is None else condition[: 2 * len(start) : 2]
+    pairs = min(PATHS, max(1, len(images) // 2))
+    chosen = torch.linspace(0, len(images) - 1, 2 * pairs).round().long()
+    start, end = images[chosen[:pairs]], images[chosen[pairs:]]
+    shown = None if condition is None else condition[chosen[:pairs]]
     between = model.interpolate(start, end, shown, ON_PATH, seed=seed)
     drawn = model.interpolate(None, None, None if imagined is None else imagined[:PATHS], ON_PATH, PATHS, seed)
     return Paths(torch.stack([start, end], 1) / (model.spec.levels - 1), between, drawn)
