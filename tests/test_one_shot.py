@@ -133,7 +133,7 @@ def reference_terms(model: OneShot, x: np.ndarray, noise: np.ndarray, shown: np.
                 seen = [w["no_exemplar"], *seen]
                 scores = np.array([linear(w, "query", decoder) @ linear(w, "key", e) for e in seen]) / math.sqrt(config.features)
                 weights = np.exp(scores) / np.exp(scores).sum()
-                context = sum(a * e for a, e in zip(weights, seen, strict=True))
+                context = weights @ np.stack(seen)
         glimpse = reference_read(np.concatenate([unit, canvas]), linear(w, "read_window", decoder), config.read)
         seen = np.maximum(linear(w, "see", glimpse), 0)
         encoder, encoder_cell = reference_lstm(linear(w, "encoder", seen, context, decoder, encoder), encoder_cell)
@@ -272,7 +272,7 @@ def test_no_exemplar_is_a_condition_too():
     before.sum().backward()
     assert model.no_exemplar.grad is not None and model.no_exemplar.grad.abs().max() > 1e-9
     with torch.no_grad():
-        model.no_exemplar += 0.5
+        model.no_exemplar.add_(0.5)
     assert not torch.allclose(model.bound(x, none, seed=1), before)
 
 
