@@ -30,7 +30,7 @@ import rastrum
 from rastrum import ImageSpec
 from rastrum.config import OptimConfig, RunConfig, TrainConfig
 from rastrum.model import Model
-from rastrum.training.optimiser import OPTIMIZERS
+from rastrum.training.optimiser import optimiser_of
 from rastrum.training.workers import Workers
 
 
@@ -138,7 +138,7 @@ def measure(name: str, case: Case, rounds: int, profiled: bool, tiny: bool) -> N
     reference.train()
     optim = OptimConfig(batch=case.batch, micro_batch=case.piece)
     with Workers(ours, TrainConfig(optim=optim, run=RunConfig(steps=1, workers=1))) as workers:
-        optimiser, plain_optimiser = OPTIMIZERS["adam"](workers.parameters, optim), torch.optim.Adam(reference.parameters())
+        optimiser, plain_optimiser = optimiser_of(workers.objectives, optim), torch.optim.Adam(reference.parameters())
 
         def step() -> None:
             workers.gradients(x, None, seed=0)

@@ -31,7 +31,7 @@ from rastrum.training.workers import Workers
 
 DEVICE = torch.device(os.environ.get("RASTRUM_TEST_DEVICE", "cpu"))
 SPECS = (ImageSpec(1, 8, 7, 2), ImageSpec(3, 6, 8, 256))
-CONDITIONS = (None, ConditionSpec("class", 5), ConditionSpec("map", (2, 3, 3)))
+CONDITIONS = (None, ConditionSpec("class", 5), ConditionSpec("map", (6, 3, 3)))
 CASES = [(name, c) for name, model in rastrum.MODELS.items() for c in CONDITIONS if c is None or c.kind in model.conditions]
 RELATIVE, COSINE = 1e-3, 0.995
 # PixelCNN++: its weights are normalised on four images here, and its scales are narrow then. Others: a few logits, not sums over pixels.

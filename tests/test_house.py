@@ -16,6 +16,7 @@ LAYERS = (
     ("notebook", "progress"),
     ("images",),
     ("protocol", "config", "noise", "files", "memory", "denormals", "range_coder", "devices", "autocast", "processes"),
+    ("exemplars",),
     ("data",),
     ("native",),
     ("distributions", "latents", "training_noise"),

@@ -20,7 +20,7 @@ from .memory import ask
 from .model import Model
 from .particles import completions
 from .progress import Progress, Report, bar
-from .protocol import ArrayLike, Frame, as_tensor, check_condition, check_images, to_images, to_levels
+from .protocol import ArrayLike, Frame, as_tensor, check_images, to_images, to_levels
 from .raster import Backend, RasterModel
 from .strokes import ROWS, CanvasModel
 from .walk import MAX_BATCH, Sample, Watched, walk
@@ -115,7 +115,7 @@ def samples(
     _check_call(model, "count", count, seed, temperature)
     _check_backend(backend)
     _ask(model, "count", count)
-    checked = check_condition(model.condition_spec, condition, count, model.device)
+    checked = model.check_condition(condition, count)
 
     def parts() -> Iterator[Tensor]:
         step = MAX_BATCH if isinstance(model, RasterModel) else ROWS
@@ -347,7 +347,7 @@ def _check_completion(
     except RuntimeError:
         raise ValueError(f"known: shape {tuple(mask.shape)} does not broadcast to {tuple(x.shape)}") from None
     _ask(model, "num_samples", len(x) * num_samples)
-    return x, mask, check_condition(model.condition_spec, condition, len(x), model.device)
+    return x, mask, model.check_condition(condition, len(x))
 
 
 def generate(
@@ -373,7 +373,7 @@ def generate(
     _check_call(model, "count", count, seed, temperature)
     _check_backend(backend)
     _ask(model, "count", count, at_once=count)
-    checked = check_condition(model.condition_spec, condition, count, model.device)
+    checked = model.check_condition(condition, count)
     if isinstance(model, CanvasModel):
         if probabilities:
             raise ValueError(f"probabilities: {type(model).__name__} draws stroke by stroke, its decisions are not values; leave it out")
@@ -417,4 +417,4 @@ def reconstruct(model: CanvasModel, images: ArrayLike, condition: ArrayLike | in
         raise ValueError(f"{type(model).__name__} cannot reconstruct, it has no latent code; use complete, or a canvas model such as draw")
     model.require_posterior()
     x = check_images(model.spec, images, model.device)
-    return model.reconstruct(x, check_condition(model.condition_spec, condition, len(x), model.device), seed)
+    return model.reconstruct(x, model.check_condition(condition, len(x)), seed)

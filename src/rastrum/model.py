@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from .notebook import safe, table
-from .protocol import ArrayLike, ConditionSpec, ImageSpec, check_kind
+from .protocol import ArrayLike, ConditionSpec, ImageSpec, check_condition, check_kind
 
 if TYPE_CHECKING:
     from .card import Paper
@@ -76,6 +76,25 @@ class Model(nn.Module, ABC):
         self.condition_spec = condition_spec
         has_initialisation = type(self).initialise is not Model.initialise
         self.register_buffer("initialised", torch.tensor(False), persistent=has_initialisation)
+
+    # ── condition ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def check_condition(self, condition: ArrayLike | int | None, batch: int) -> Tensor | None:
+        """A condition as users pass it, checked, on the model's device; a single one is repeated for the batch.
+
+        condition: one per image, or one for all; None for an unconditional model.
+        batch: number of images.
+
+        Returns (batch, …), or None for an unconditional model. Raises ``ValueError`` if it does not fit the model, or is missing.
+        """
+        if condition is None and self.condition_spec is not None and (remedy := self.condition_remedy()):
+            kind, size = self.condition_spec.kind, self.condition_spec.size
+            raise ValueError(f"condition: this model needs one of kind {kind!r} and size {size}, got none; {remedy}")
+        return check_condition(self.condition_spec, condition, batch, self.device)
+
+    def condition_remedy(self) -> str:
+        """What to do where a condition is missing, for error messages; "" (default) where its kind and size say it."""
+        return ""
 
     # ── training ─────────────────────────────────────────────────────────────────────────────────────────────────────
 

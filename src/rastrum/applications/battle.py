@@ -117,7 +117,8 @@ def battle(
     with bar("battle", 2 * len(models), "models", progress) as report:
         drawn = []
         for n, model in enumerate(models):
-            drawn.append(sample(model, len(data), conditions_for(model, data), seed=seed + n, progress=False))
+            conditions = conditions_for(model, data)
+            drawn.append(sample(model, len(data), None if conditions is None else conditions[:], seed=seed + n, progress=False))
             report(n + 1)
         taken = []                                                        # of each model's discriminator: data, then every model's pictures
         for n, model in enumerate(models):

@@ -9,7 +9,7 @@ from tyro.conf import Positional, arg
 
 from .output import AS_USUAL, Look, named
 from .show import NO_CONDITION, ConditionFlags, Conditions, Device, Json, answer, check_folder_out, condition_for, load_model, progress
-from .source import Binarise, Count, Data, Images, SkipBroken, Split, load_images
+from .source import Binarise, Count, Data, Images, Loaded, SkipBroken, Split, load_images
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -41,10 +41,11 @@ def figures(
 ) -> None:
     """Draw the pictures that explain trained models.
 
-    With the usual formats, for a canvas model: steps.png, drawing.gif, kl.png, hierarchy.png, samples.png, and with attention filters.png
-    and filter-banks.png; for a raster model: samples.png, completions.png, surprise.png, context.png. Several models of one image size are
-    also compared: in betas.png if each has a β of its own, else in models.png, and canvas models, stroke by stroke, in over-time.png. The
-    rate is the KL of the latents, the PSNR that of images redrawn from them.
+    With the usual formats, for a canvas model: steps.png, drawing.gif, kl.png, hierarchy.png, samples.png, interpolation.png, and with
+    attention filters.png and filter-banks.png; for a raster model: samples.png, completions.png, surprise.png, context.png. A model of
+    either kind that is conditioned on exemplars also draws new ones of held-out images, with the training image nearest to each, in
+    exemplars.png. Several models of one image size are also compared: in betas.png if each has a β of its own, else in models.png, and
+    canvas models, stroke by stroke, in over-time.png. The rate is the KL of the latents, the PSNR that of images redrawn from them.
     """
     from ..files import write_files
     from ..pictures.figures import beta_of, by_beta, check_spec, draw_comparison, draw_over_time, large
@@ -78,6 +79,7 @@ def figures(
             measures[name] = measured
         with named():
             files = draw_all(network, dataset, condition, conditions, seed, measured, page, ending, f".{animation}")
+            files |= draw_exemplars(network, loaded[name], seed, page, ending)
         write_files(folder, files)
         imagined[name] = condition_for(network, 64, conditions, dataset, in_turn=True)
         found[name] = {"model": model, **loaded[name].facts, "images": len(dataset), "beta": beta_of(network),
@@ -147,6 +149,37 @@ def draw_all(
             files[name] = content
             report(len(files))
     return files
+
+
+def draw_exemplars(network: Model, loaded: Loaded, seed: int, page: Page, ending: str) -> dict[str, bytes]:
+    """exemplars.png of a model that is conditioned on exemplars, by its name; nothing for another.
+
+    network: the model.
+    loaded: the images, and the data of its training, which are read where they are a public set.
+    seed: of all that is drawn.
+    page, ending: as for ``draw_all``.
+    """
+    import numpy as np
+
+    from ..data.dataset import load_dataset
+    from ..data.exemplars import ExemplarSets
+    from ..data.sources import NAMES
+    from ..pictures.exemplars import SHOWN, exemplar_sheet, new_exemplars
+    from ..pictures.sheets import image_scale
+
+    dataset, own, spec = loaded.dataset, loaded.made_for, network.spec
+    sets = dataset.conditions
+    if network.condition_spec is None or network.condition_spec.kind != "map" or not isinstance(sets, ExemplarSets):
+        return {}
+    _, first = np.unique(sets.groups[sets.index].numpy(), return_index=True)
+    images = dataset.images.long()[first[np.linspace(0, len(first) - 1, min(SHOWN, len(first))).round().astype(int)].tolist()]
+    training = None
+    if own is not None and own.name in NAMES:
+        with progress("reading the training images", 1, "") as report:
+            training = load_dataset(own.name, own.train, own.plain(), report).images.long()
+    new = new_exemplars(network, images, training, seed=seed)
+    usual = image_scale(None, spec.height, spec.width)
+    return {f"exemplars{ending}": page.encode(lambda scale, unit: exemplar_sheet(new, scale, unit), usual, ending)}
 
 
 def measure_all(network: Model, dataset: Dataset, condition: Any, seed: int) -> tuple[dict[str, Any], Any]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from ..checkpoint import Origin
     from ..data.dataset import Dataset
+    from ..data.exemplars import ExemplarSets
     from ..model import Model
     from ..progress import Report
 
@@ -188,11 +189,12 @@ def condition_for(
             messages.print(f"conditioned on the labels of {dataset.name}")
     else:
         what = "these images have none" if dataset is not None else "there is none"
-        raise ValueError(f"this model is conditioned on a {spec.kind} of size {spec.size} and {what}; give {FLAGS[spec.kind]}")
+        remedy = f"; {model.condition_remedy()}" if model.condition_remedy() else ""
+        raise ValueError(f"this model is conditioned on a {spec.kind} of size {spec.size} and {what}; give {FLAGS[spec.kind]}{remedy}")
     return found[torch.arange(count) % len(found)]
 
 
-def conditions_in(model: Model, dataset: Dataset) -> Tensor | None:
+def conditions_in(model: Model, dataset: Dataset) -> Tensor | ExemplarSets | None:
     """The condition that a data set has for each image; None if it has none of the shape that the model takes.
 
     model: its ``condition_spec`` says which.

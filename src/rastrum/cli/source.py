@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from ..protocol import ImageSpec
 
 Data: TypeAlias = Annotated[
-    str | None, arg(metavar="NAME", help="data set: digits, mnist, fashion-mnist, binarized-mnist, cifar10, omniglot, dead-leaves, "
-                                         "bsds300, two-digit-mnist, two-digit-mnist-colour, cluttered-mnist, placed-mnist, moving-mnist, "
-                                         "hub:OWNER/NAME, or the path of a folder of images or of parquet files, of an image, an array or "
-                                         "a parquet file; default: the one that the model was made for. Other images are cut about the "
-                                         "middle and resized to the model's size")
+    str | None, arg(metavar="NAME", help="data set: digits, mnist, fashion-mnist, binarized-mnist, cifar10, omniglot, omniglot28, "
+                                         "dead-leaves, bsds300, two-digit-mnist, two-digit-mnist-colour, cluttered-mnist, placed-mnist, "
+                                         "moving-mnist, hub:OWNER/NAME, or the path of a folder of images or of parquet files, of an "
+                                         "image, an array or a parquet file; default: the one that the model was made for. Other images "
+                                         "are cut about the middle and resized to the model's size")
 ]  # fmt: skip
 Images: TypeAlias = Annotated[
     Path | None, arg(metavar="PATH", help="instead of a data set: a folder of images or of parquet files, one image, a parquet file, or an "
@@ -217,6 +217,7 @@ def load_images(
 
 def preprocessing(spec: ImageSpec, name: str, own: DataConfig | None, binarise: How | None, crop: bool) -> DataOptions:
     """That of the model's training for its own data set; for another, what makes its images fit, binarised and cropped as in training.
+    Omniglot of another kind also has as many exemplars.
 
     spec: of the model's images.
     name: of the data set.
@@ -225,6 +226,7 @@ def preprocessing(spec: ImageSpec, name: str, own: DataConfig | None, binarise: 
     crop: whether a part of each image is cut instead of resizing.
     """
     from ..config import DataOptions
+    from ..data.omniglot import OMNIGLOTS
     from ..data.sources import THRESHOLDED, VIDEOS
 
     cropped = crop or (own is not None and own.crop is not None)
@@ -244,6 +246,7 @@ def preprocessing(spec: ImageSpec, name: str, own: DataConfig | None, binarise: 
         frames=spec.frames if name in VIDEOS else None,
         binarise=(binarise or trained or usual) if spec.levels == 2 else None,
         levels=None if spec.levels == 2 else spec.levels,
+        exemplars=own.exemplars if own is not None and name in OMNIGLOTS else None,
     )
 
 

@@ -4,7 +4,9 @@ left on disk (``stored.py``).
     digits             bundled with the package: 1,797 digits of 8x8 pixels and 17 levels
     mnist, fashion-mnist, binarized-mnist, cifar10, hub:OWNER/NAME, hub:OWNER/NAME:CONFIG    through HF ``datasets`` (extra ``data``)
     omniglot           handwritten characters, white on black, area-averaged from 105 to ``size`` pixels a side (default 28).
-                       Train: the background alphabets, test: the evaluation ones, no labels
+                       Train: the background alphabets, test: the evaluation ones, no labels; more splits: ``omniglot.py``
+    omniglot28         the same drawings as 28x28 pixels of two levels, as the authors of Generative Matching Networks published them: the
+                       set behind 90.9, 82.8, 78.8, 76.4, 74.2 and 64.6 nats with 0, 1, 2, 3, 4 and 9 exemplars
     two-digit-mnist, two-digit-mnist-colour, cluttered-mnist    digits of MNIST at random positions on canvases of ``size`` pixels a side
                        (default 60), as many as MNIST has; train and test pictures are made of train and test digits
     placed-mnist       one digit of MNIST, 14x14, on a canvas of ``size`` pixels a side (default 32); conditions: a spatial map of 4x4
@@ -23,6 +25,8 @@ left on disk (``stored.py``).
 
 **Omniglot here is not the set of 28x28 pixels** that the papers on importance-weighted bounds share (Burda's): other pictures, another
 split, so its nats cannot be compared with theirs.
+
+**Exemplars** (``exemplars=k``) are other images of the same character or class, as a spatial map (``exemplars.py``).
 
 **Crops** are drawn in the same way: a fresh position each time a training image is used; a held-out image has one, with a fixed seed.
 
@@ -48,6 +52,7 @@ from ..images import with_levels
 from ..noise import BINARISATION, CROP, VIDEO, permutation, words
 from ..notebook import png, safe, table
 from ..protocol import ConditionSpec, ImageSpec, as_tensor, check_levels
+from .exemplars import ExemplarSets
 from .moving_digits import CANVAS as SCREEN
 from .moving_digits import FRAMES, SMALLEST, moving_digits, shrunk
 from .options import binarise, check_options, cut, random_corners, requantise
@@ -72,12 +77,15 @@ class Dataset:
         ``spec`` where it crops and of more levels where it binarises; a tuple of N images where their sizes differ. ``images`` is then one
         fixed draw. None (default) for none.
     original_levels: number of levels of ``originals``, 256 by default.
-    conditions: what else is known of each image: float32 vectors (N, size) or spatial maps (N, c, h, w); None (default) for nothing.
+    conditions: what else is known of each image: float32 vectors (N, size) or spatial maps (N, c, h, w), or sets of exemplars, which
+        ``batches`` draws; None (default) for nothing.
     fresh: for images that are generated without end only: makes images from a number of images and a seed, for ``batches``; default None.
     class_names: by class number; empty (default) if unknown.
     options: the preprocessing that was applied; None (default) = unknown.
     notes: what was left out when the images were read, a line each.
     names: of the images: their paths below the folder that they are from, or their numbers in the split; empty (default) if unknown.
+    groups: what each image shows where that is more than a class, such as the character of a split: whole numbers (N,); None (default) if
+        unknown.
 
     Raises ``ValueError`` for images, labels, conditions, originals or names of another type, shape, range or number, naming it.
     """
@@ -90,12 +98,13 @@ class Dataset:
     classes: int = 0
     originals: Tensor | tuple[Tensor, ...] | None = None
     original_levels: int = 256
-    conditions: Tensor | None = None
+    conditions: Tensor | ExemplarSets | None = None
     fresh: Callable[[int, int], Tensor] | None = None
     class_names: tuple[str, ...] = ()
     options: DataOptions | None = None
     notes: tuple[str, ...] = ()
     names: Sequence[str] = ()
+    groups: Tensor | None = None
 
     def __post_init__(self) -> None:
         where, count = f"data {self.name!r}", len(self.images)
@@ -113,7 +122,7 @@ class Dataset:
                 raise ValueError(f"{where}: labels must lie in 0 … classes − 1, got {found} with classes={self.classes}")
             object.__setattr__(self, "labels", labels)
         if self.conditions is not None and (len(self.conditions) != count or not self.conditions.is_floating_point()):
-            found = f"{self.conditions.dtype} of shape {tuple(self.conditions.shape)}"
+            found = f"{getattr(self.conditions, 'dtype', 'sets')} of shape {tuple(self.conditions.shape)}"
             raise ValueError(f"{where}: conditions: expected {count} vectors or spatial maps of floats, got {found}")
         if self.names and len(self.names) != count:
             raise ValueError(f"{where}: names: expected {count}, one per image, got {len(self.names)}")
@@ -164,7 +173,7 @@ class Dataset:
         """
         if isinstance(index, slice) and index == slice(None):
             return self
-        every = {name: getattr(self, name) for name in ("images", "labels", "originals", "conditions", "names")}
+        every = {name: getattr(self, name) for name in ("images", "labels", "originals", "conditions", "groups", "names")}
         chosen = {name: _at(values, index) for name, values in every.items() if values is not None and len(values)}
         return replace(self, fresh=None, **chosen)
 
@@ -182,13 +191,13 @@ class Dataset:
         return self.select(torch.from_numpy(np.sort(chosen)))
 
     def batches(
-        self, batch: int, seed: int, conditions: Tensor | None = None, first: int = 0, part: slice = EVERY
+        self, batch: int, seed: int, conditions: Tensor | ExemplarSets | None = None, first: int = 0, part: slice = EVERY
     ) -> Iterator[tuple[Tensor, Tensor | None]]:
         """Batches without end, in random order: every image once before any is repeated. Batch n needs none of those before it.
 
         batch: images per batch B.
-        seed: of the order and of what is drawn for an image: crop, binarisation, a generated video.
-        conditions: one per image of the set, (N, …), such as its labels; None (default) for none.
+        seed: of the order and of what is drawn for an image: crop, binarisation, exemplars, a generated video.
+        conditions: one per image of the set, (N, …), such as its labels, or sets of exemplars, which are drawn; None (default) for none.
         first: number of the first batch that is yielded, 0 by default.
         part: images of each batch that are made, all by default: one of several processes needs only its own.
 
@@ -202,7 +211,9 @@ class Dataset:
 
         yield from ahead(made, first) if isinstance(self.images, Stored) else map(made, count(first))
 
-    def _batch(self, number: int, batch: int, seed: int, conditions: Tensor | None, part: slice) -> tuple[Tensor, Tensor | None]:
+    def _batch(
+        self, number: int, batch: int, seed: int, conditions: Tensor | ExemplarSets | None, part: slice
+    ) -> tuple[Tensor, Tensor | None]:
         """Batch ``number`` of ``batches``, or part of it."""
         if self.fresh is not None:
             return self.fresh(batch, int(words(seed, [number % 2**32], 1, number // 2**32, VIDEO)[0, 0]))[part], None
@@ -214,6 +225,8 @@ class Dataset:
             x = self._draw(whole, seed, index, epochs)
         else:
             x = as_tensor("images", self.images[chosen])                  # plain, whatever they are in a notebook
+        if isinstance(conditions, ExemplarSets):
+            return x, conditions.draw(index, seed, epochs)
         return x, None if conditions is None else conditions[chosen]
 
     def _order(self, seed: int, epoch: int, places: np.ndarray) -> np.ndarray:
@@ -247,7 +260,9 @@ def kept_as(levels: int) -> torch.dtype:
 
 
 def _at(values: Any, index: Tensor | slice) -> Any:
-    """Those at ``index``, of a tensor, of a tuple, or of what is on disk, which stays there."""
+    """Those at ``index``, of a tensor, of sets of exemplars, of a tuple, or of what is on disk, which stays there."""
+    if isinstance(values, ExemplarSets):
+        return values.select(index)
     if isinstance(values, OnDisk):
         return values.part(index)
     if not isinstance(values, tuple):
@@ -280,6 +295,8 @@ def load_dataset(name: str, split: str = "train", options: DataOptions | None = 
         dataset = _binarised(dataset, options.binarise, _binary_seed(part))
     if options.crop is not None and not done:
         dataset = _cropped(dataset, options.crop, _crop_seed(part))
+    if options.exemplars is not None:
+        dataset = _with_exemplars(dataset, options)
     dataset = replace(dataset.select(chosen).subset(options.limit), options=options.plain())
     if len(dataset) == 0:
         raise ValueError(f"data: {name} {split} is empty, {part} has {total} images")
@@ -316,8 +333,9 @@ def _images(name: str, split: str, part: str, options: DataOptions, progress: Pr
         raise ValueError(f"data: {name} {part} holds no image" + (f"; {notes[1]}" if notes else ""))
     if options.levels is not None:
         found, levels = [requantise(image, levels, options.levels) for image in found], options.levels
-    labels, conditions = (None if of is None else of[kept] for of in (source.labels, source.conditions))
-    facts = {"classes": source.classes, "conditions": conditions, "class_names": source.class_names, "notes": (*source.notes, *notes)}
+    labels, conditions, groups = (None if of is None else of[kept] for of in (source.labels, source.conditions, source.groups))
+    facts = {"classes": source.classes, "conditions": conditions, "groups": groups, "class_names": source.class_names}
+    facts["notes"] = (*source.notes, *notes)
     facts["names"] = tuple(source.names[i] if source.names else str(i) for i in kept)
     if len({image.shape for image in found}) > 1:
         images, originals, original_levels = _cropped_sizes(found, levels, options, part)
@@ -416,3 +434,17 @@ def _cropped(dataset: Dataset, size: int, seed: int) -> Dataset:
     corners = random_corners(len(images), (spec.height, spec.width), (size, size), seed)
     originals = {"originals": images, "original_levels": spec.levels} if dataset.originals is None else {}
     return replace(dataset, spec=replace(spec, height=size, width=size), images=cut(images, corners, (size, size)), **originals)
+
+
+def _with_exemplars(dataset: Dataset, options: DataOptions) -> Dataset:
+    """Each image has others of its group, or else of its class, as its condition."""
+    groups = dataset.labels if dataset.groups is None else dataset.groups
+    if groups is None or dataset.spec.frames > 1:
+        have = "does not say which images show the same thing"
+        raise ValueError(f"data: {dataset.name} {have}, so none is another's exemplar; take omniglot, omniglot28 or a set with classes")
+    if options.crop is not None:
+        raise ValueError(f"data: exemplars are whole images, crop={options.crop} cuts them; leave one out")
+    assert options.exemplars is not None
+    images, index = as_tensor("images", dataset.images), torch.arange(len(dataset))
+    sets = ExemplarSets(images, dataset.spec.levels, groups, index, options.exemplars, options.exemplars_shown)
+    return replace(dataset, conditions=sets)

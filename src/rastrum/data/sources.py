@@ -16,8 +16,8 @@ import io
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 from zlib import crc32
 
@@ -29,6 +29,7 @@ from ..config import DataOptions
 from .arrays import SUFFIXES, levels_of, read_arrays
 from .folders import PARQUET, SPLITS, ImageFiles, file_split, has_split, image_files, parquet_files, parquet_splits, read_folder
 from .names import printed
+from .omniglot import OMNIGLOTS, Drawing, group_numbers, read_split
 from .options import requantise
 from .parquet import ParquetImages
 from .placed_digits import cluttered, halved, one_digit, spatial_maps, two_digits
@@ -47,6 +48,7 @@ HUB = {
     "binarized-mnist": ("larochelle/binarized_mnist", "image"),
     "cifar10": ("uoft-cs/cifar10", "img"),
     "omniglot": ("brendenlake/omniglot", "image"),
+    "omniglot28": ("sbos/omniglot28", "image"),
     "bsds300": ("berkeley/bsds300", "image"),
 }
 HUB_NAME = r"hub:([\w.-]+/[\w.-]+)(?::([\w.-]+))?"                     # any repository of images, and its part
@@ -78,7 +80,8 @@ class Source:
 
     images: pairs of a name for messages and a function that opens the image.
     count: number of images N.
-    labels, classes, conditions, class_names, notes, names: as for ``Dataset``.
+    labels, classes, conditions, class_names, notes, names, groups: as for ``Dataset``.
+    columns: further columns of a Hub set, by name.
     levels: of an 8-bit channel; 0 (default) = as the image says.
     reader, rows: what opens any of the images by its number, and their numbers in it; None (default) where that cannot be.
     """
@@ -92,6 +95,8 @@ class Source:
     class_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     names: Sequence[str] = ()
+    groups: Tensor | None = None
+    columns: dict[str, list[Any]] = field(default_factory=dict)
     reader: Reader | None = None
     rows: Rows = range(0)
 
@@ -121,8 +126,10 @@ def source_of(name: str, split: str, options: DataOptions) -> Source:
         return _placed(name, split, PLACED[name] if size is None else size)
     if name == "digits":
         return _digits(split)
+    if name in OMNIGLOTS:
+        return _omniglot(name, split)
     if name in HUB:
-        return _inverted(_named(name, split)) if name == "omniglot" else _named(name, split, options)
+        return _named(name, split, options)
     if (path := as_path(name)) is not None:
         return _path(path, split)
     if match := re.fullmatch(HUB_NAME, name):
@@ -137,6 +144,29 @@ def _named(name: str, split: str, options: DataOptions | None = None) -> Source:
         images = published(name, split)
         return Source(images, len(images), None, 0)
     return hub(repository, None, column, split, options)
+
+
+def _omniglot(name: str, split: str) -> Source:
+    """The drawings of a split, and which show the same character."""
+    parts, wanted = read_split(name, split)
+    kept: list[Drawing] = []
+    sources: list[tuple[Source, list[bool]]] = []
+    for part in parts:
+        repository, column = HUB[name]
+        if mirrored(repository) is None:                                  # …/ALPHABET/CHARACTER/…_NUMBER.png
+            images = published(name, part)
+            paths = [PurePosixPath(path) for path, _ in images]
+            facts = [(*path.parts[-3:-1], int(path.stem.rpartition("_")[2])) for path in paths]
+            source = Source(images, len(images), None, 0)
+        else:
+            columns = ("alphabet", "character", "drawer" if name == "omniglot" else "drawing")
+            source = hub(repository, None, column, part, columns=columns)
+            facts = list(zip(*(source.columns[fact] for fact in columns), strict=True))
+        drawings = [Drawing(alphabet, character, number - OMNIGLOTS[name]) for alphabet, character, number in facts]
+        sources.append((source, [*map(wanted, drawings)]))
+        kept += filter(wanted, drawings)
+    images = (image for source, chosen in sources for image, take in zip(source.images, chosen, strict=True) if take)
+    return _inverted(Source(images, len(kept), None, 0, groups=group_numbers(kept)))
 
 
 def _digits(split: str) -> Source:
@@ -196,11 +226,14 @@ def _placed(name: str, split: str, size: int) -> Source:
 
 
 def _inverted(source: Source) -> Source:
-    """Ink that is dark on white becomes white on black."""
+    """Ink that is dark on white becomes white on black, of as many levels."""
     from PIL import ImageOps
 
-    inverted = ((name, lambda opened=opened: ImageOps.invert(_picture(opened).convert("L"))) for name, opened in source.images)
-    return replace(source, images=inverted)
+    def inverted(opened: Opener) -> Image.Image | np.ndarray:
+        picture = opened()
+        return ~picture if isinstance(picture, np.ndarray) else ImageOps.invert(picture)
+
+    return replace(source, images=((name, lambda opened=opened: inverted(opened)) for name, opened in source.images))
 
 
 def _picture(opener: Opener) -> Image.Image:
@@ -334,7 +367,14 @@ def mirrored(repository: str) -> Path | None:
     return local if local is not None and local.is_dir() else None
 
 
-def hub(repository: str, config: str | None, column: str | None, split: str, options: DataOptions | None = None) -> Source:
+def hub(
+    repository: str,
+    config: str | None,
+    column: str | None,
+    split: str,
+    options: DataOptions | None = None,
+    columns: tuple[str, ...] = (),
+) -> Source:
     """A split of a Hub repository; labels are read if there are any and they are public.
 
     repository: "OWNER/NAME".
@@ -342,6 +382,7 @@ def hub(repository: str, config: str | None, column: str | None, split: str, opt
     column: of the images; None = the first that holds images.
     split: as the repository names it.
     options: may say that the images stay on disk; None (default) for images in memory.
+    columns: others that are read too, none by default.
 
     Raises ``ValueError`` for what the repository does not have, ``OSError`` where it cannot be reached, ``ImportError`` without the extra
     ``data``.
@@ -384,7 +425,8 @@ def hub(repository: str, config: str | None, column: str | None, split: str, opt
         if int(labels.min()) < 0:  # a test split whose labels are kept secret
             labels, class_names = None, ()
     raw = table.select_columns([column]).cast_column(column, datasets.Image(decode=False))
-    return Source(_hub_images(raw, column, f"{repository} {split}"), len(table), labels, len(class_names), class_names=class_names)
+    images = _hub_images(raw, column, f"{repository} {split}")
+    return Source(images, len(table), labels, len(class_names), class_names=class_names, columns={name: table[name][:] for name in columns})
 
 
 def _hub_parquet(builder: Any, column: str | None, split: str) -> Source | None:

@@ -35,11 +35,13 @@ from .draw import DRAW
 from .gated_pixelcnn import GatedPixelCNN
 from .gran import GRAN
 from .multiscale_pixelrnn import MultiscalePixelRNN
+from .one_shot import OneShot
 from .pixel_lstm import PixelLSTM
 from .pixelcnn import PixelCNN
 from .pixelcnn_plus_plus import PixelCNNPlusPlus
 from .row_lstm import RowLSTM
 from .spatial_lstm import SpatialLSTM
+from .vae import VAE
 from .video_pixel_network import VideoPixelNetwork
 
 MODELS: dict[str, Any] = {
@@ -54,6 +56,8 @@ MODELS: dict[str, Any] = {
     "video-pixel-network": VideoPixelNetwork,
     "draw": DRAW,
     "conv-draw": ConvDRAW,
+    "one-shot": OneShot,
+    "vae": VAE,
     "gran": GRAN,
     "dcgan": DCGAN,
 }

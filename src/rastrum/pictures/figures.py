@@ -5,6 +5,7 @@
                     kl.png            KL of each latent in nats: when an image is decided
                     hierarchy.png     what the first t latents determine, the others drawn from the prior or at its mean
                     samples.png       a sheet of samples
+                    interpolation.png pictures between two images, and between two draws, through the latents of all strokes
                     filters.png       the windows that attention chose: their filters, the patch read and written back
                     filter-banks.png  the same for windows chosen here, to show what g, δ, σ and γ do
     raster models   samples.png, completions.png (of upper halves), surprise.png (bits per pixel), context.png (what one decision sees)
@@ -60,9 +61,12 @@ SHOWN = 8                      # images of drawing.gif
 COMPARED, OVER_TIME = 24, 2    # images of each model in models.png, and in over-time.png
 COLUMNS = 12                   # at most as many strokes in steps.png, and lengths in hierarchy.png
 ROWS = 4                       # strokes of filters.png
+PATHS, ON_PATH = 4, 9          # interpolation.png: pairs of images, and as many of draws; pictures of each
 FILTERS = 12                   # along a side of the windows of filter-banks.png
 LARGE = 84                     # an image of a strip is enlarged to at least as many points
-CANVAS_FIGURES = ("steps.png", "drawing.gif", "kl.png", "hierarchy.png", "samples.png", "filters.png", "filter-banks.png")
+CANVAS_FIGURES = (
+    "steps.png", "drawing.gif", "kl.png", "hierarchy.png", "samples.png", "interpolation.png", "filters.png", "filter-banks.png",
+)  # fmt: skip
 RASTER_FIGURES = ("samples.png", "completions.png", "surprise.png", "context.png")
 
 
@@ -186,6 +190,8 @@ def canvas_figures(
     yield f"hierarchy{ending}", page.encode(lambda scale, unit: hierarchy_sheet(spec, levels, scale, unit), usual, ending)
     drawn = model.decode([], "sample", imagined, seed, count=SHEET)
     yield f"samples{ending}", samples_file(drawn, spec, page, ending)
+    paths = interpolation_paths(model, images, condition, imagined, seed)
+    yield f"interpolation{ending}", page.encode(lambda scale, unit: interpolation_sheet(spec, paths, scale, unit), usual, ending)
     if "read_rows" in frames[-1].info:
         yield f"filters{ending}", page.encode_figure(chosen_windows(target[0], frames), ending)
         yield f"filter-banks{ending}", page.encode_figure(filter_picture(target[0]), ending)
@@ -308,6 +314,57 @@ def hierarchy_sheet(spec: ImageSpec, levels: Levels, scale: int | None = None, u
             cells += [first, *(column[i] for column in drawn[rest])]
     heads = ["image", *(f"t = {t}" if t == 0 else str(t) for t in levels.shown)]
     return arrange(cells, len(heads), ["rest drawn", "rest at mean"] * len(originals), heads, unit or max(1.0, scale / usual))
+
+
+class Paths(NamedTuple):
+    """images: the two ends of each path between images, (P, 2, C, H, W). between: pictures of these paths, (P, n, C, H, W). drawn: the same
+    between draws from the prior."""
+
+    images: Tensor
+    between: Tensor
+    drawn: Tensor
+
+
+def interpolation_paths(
+    model: CanvasModel, images: Tensor, condition: Tensor | None = None, imagined: Tensor | None = None, seed: int = 0
+) -> Paths:
+    """Paths through the latents of all strokes, ``ON_PATH`` pictures each.
+
+    model: a canvas model.
+    images: integer levels (N, *shape); images of the first half are paired with others of the second.
+    condition: one per image, of which a path has that of its start; None (default) for an unconditional model.
+    imagined: conditions of the paths between draws.
+    seed: of the latents, 0 by default.
+    """
+    pairs = min(PATHS, max(1, len(images) // 2))
+    chosen = torch.linspace(0, len(images) - 1, 2 * pairs).round().long()
+    start, end = images[chosen[:pairs]], images[chosen[pairs:]]
+    shown = None if condition is None else condition[chosen[:pairs]]
+    between = model.interpolate(start, end, shown, ON_PATH, seed=seed)
+    drawn = model.interpolate(None, None, None if imagined is None else imagined[:PATHS], ON_PATH, PATHS, seed)
+    return Paths(torch.stack([start, end], 1) / (model.spec.levels - 1), between, drawn)
+
+
+def interpolation_sheet(spec: ImageSpec, paths: Paths, scale: int | None = None, unit: float | None = None) -> Picture:
+    """A row per path: between images, which stand at its two sides, then between draws from the prior.
+
+    spec: of the images.
+    paths: what is shown.
+    scale: enlargement; None (default): as in other strips.
+    unit: of gutters and labels; None (default): in proportion to the images.
+    """
+    usual = large(spec)
+    scale = scale or usual
+    cells: list[Picture] = []
+    for ends, path in zip(paths.images, paths.between, strict=True):
+        start, end = tiles(ends, scale)
+        cells += [start, *tiles(path, scale), end]
+    blank = Image.new("RGB", cells[0].size, PAPER)
+    for path in paths.drawn:
+        cells += [blank, *tiles(path, scale), blank]
+    heads = ["image", *(f"{share:.2g}" for share in np.linspace(0, 1, paths.between.shape[1])), "image"]
+    rows = ["between images"] * len(paths.between) + ["between draws"] * len(paths.drawn)
+    return arrange(cells, len(heads), rows, heads, unit or max(1.0, scale / usual))
 
 
 # ── windows ──────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -187,7 +187,7 @@ def recipe_for(system: str, images: tuple[int, ...] = (1, 28, 28, 2), minutes: f
     """
     channels, height, width, levels, *frames = images
     bits = channels * height * width * math.prod(frames) * math.log2(levels)
-    canvas = system in ("draw", "conv-draw")                              # their layers are small: a whole batch at once
+    canvas = system in ("draw", "conv-draw", "one-shot", "vae")           # their layers are small: a whole batch at once
     clip = max(20.0, float(round(bits / 40)))
     optim = OptimConfig(learning_rate=2e-3, warm_up=100, clip=clip, **({"batch": 64, "micro_batch": None} if canvas else {}))
     if system in ("gran", "dcgan"):
@@ -223,6 +223,8 @@ def build_model(recipe: Recipe, data: Dataset) -> Model:
 
     if recipe.conditional and data.condition_spec is None:
         remedy = "set conditional=False (--no-conditional)"
+        if data.groups is not None:
+            remedy = f"set exemplars to the most that an image is given (--data.exemplars), or {remedy}"
         raise ValueError(f"data: {data.name} {data.split} has no class, vector or map to condition the model on; {remedy}")
     condition = data.condition_spec if recipe.conditional else None
     with torch.random.fork_rng(devices=[]):

@@ -29,6 +29,7 @@ from torch import Tensor
 from ..checkpoint import CARD, CONFIG, WEIGHTS, Origin, read_origin, save_pretrained, tensor_bytes
 from ..config import DataConfig, OptimConfig, RunConfig, Score, TrainConfig
 from ..data.dataset import Dataset
+from ..data.exemplars import ExemplarSets
 from ..data.stored import Stored
 from ..evaluation import Evaluation
 from ..files import SURROGATES, check_name, write_files
@@ -331,7 +332,8 @@ def fingerprint(data: Dataset) -> dict[str, Any]:
         return {"images": len(data), "checksum": f"{checksum:08x}"}
     checksum = 0
     originals = data.originals if isinstance(data.originals, tuple) else (data.originals,)
-    for values in (data.images, *originals, data.labels, data.conditions):
+    given = data.conditions
+    for values in (data.images, *originals, data.labels, *(given.parts if isinstance(given, ExemplarSets) else (given,))):
         if values is not None:
             checksum = crc32(values.contiguous().numpy().data, checksum)
     return {"images": len(data), "checksum": f"{checksum:08x}"}
