@@ -42,7 +42,8 @@ def figures(
     """Draw the pictures that explain trained models.
 
     With the usual formats, for a canvas model: steps.png, drawing.gif, kl.png, hierarchy.png, samples.png, interpolation.png, and with
-    attention filters.png and filter-banks.png; for a raster model: samples.png, completions.png, surprise.png, context.png. A model of
+    attention filters.png and filter-banks.png; for gran and dcgan: steps.png, drawing.gif, samples.png, interpolation.png; for a raster
+    model: samples.png, completions.png, surprise.png, context.png. A model of
     either kind that is conditioned on exemplars also draws new ones of held-out images, with the training image nearest to each, in
     exemplars.png. Several models of one image size are also compared: in betas.png if each has a β of its own, else in models.png, and
     canvas models, stroke by stroke, in over-time.png. The rate is the KL of the latents, the PSNR that of images redrawn from them.
@@ -132,19 +133,22 @@ def draw_all(
     page, ending: how large pictures are, and of which kind.
     film: ending of the animation.
     """
-    from ..pictures.figures import CANVAS_FIGURES, RASTER_FIGURES, RASTER_SHEET, SHEET, canvas_figures, raster_figures
+    from ..pictures import figures
     from ..raster import RasterModel
     from ..strokes import CanvasModel
 
     x, files = dataset.images.long(), {}
+    sheet = figures.RASTER_SHEET if isinstance(network, RasterModel) else figures.SHEET
+    drawn = condition_for(network, sheet, conditions, dataset, in_turn=True)
     if isinstance(network, RasterModel):
-        drawn = condition_for(network, RASTER_SHEET, conditions, dataset, in_turn=True)
-        walk = raster_figures(network, x, condition, drawn, seed, page, ending)
+        names, walk = figures.RASTER_FIGURES, figures.raster_figures(network, x, condition, drawn, seed, page, ending)
     else:
         assert isinstance(network, CanvasModel)
-        drawn = condition_for(network, SHEET, conditions, dataset, in_turn=True)
-        walk = canvas_figures(network, x, condition, drawn, seed, measured, page, ending, film)
-    with progress("drawing", len(RASTER_FIGURES if isinstance(network, RasterModel) else CANVAS_FIGURES), "figures") as report:
+        if network.has_posterior:
+            names, walk = figures.CANVAS_FIGURES, figures.canvas_figures(network, x, condition, drawn, seed, measured, page, ending, film)
+        else:
+            names, walk = figures.GENERATOR_FIGURES, figures.generator_figures(network, drawn, seed, page, ending, film)
+    with progress("drawing", len(names), "figures") as report:
         for name, content in walk:
             files[name] = content
             report(len(files))
@@ -199,6 +203,8 @@ def measure_all(network: Model, dataset: Dataset, condition: Any, seed: int) -> 
 
     x = dataset.images.long()
     if isinstance(network, CanvasModel):
+        if not network.has_posterior:
+            return {}, None
         measured = measure(network, x, condition, seed)
         return measured.as_dict(), measured
     assert isinstance(network, RasterModel)
@@ -222,7 +228,7 @@ def table(found: dict[str, dict[str, Any]]) -> Table:
     for name, row in found.items():
         beta = ["" if row["beta"] is None else f"{row['beta']:g}"] if weighted else []
         if "rate_bits" not in row:
-            rows.add_row(name, *beta, "", "", "", f"{row['bits_per_dim']:.4f}")
+            rows.add_row(name, *beta, "", "", "", f"{row['bits_per_dim']:.4f}" if "bits_per_dim" in row else "none")
             continue
         kept = (row[f"psnr_db{of}"] for of in ("_of_none", "_of_half", ""))
         psnr = " / ".join("∞" if value is None else f"{value:.2f}" for value in kept)

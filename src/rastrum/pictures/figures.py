@@ -8,6 +8,7 @@
                     interpolation.png pictures between two images, and between two draws, through the latents of all strokes
                     filters.png       the windows that attention chose: their filters, the patch read and written back
                     filter-banks.png  the same for windows chosen here, to show what g, δ, σ and γ do
+    without a posterior   steps.png (what each stroke adds, and the canvas after it), drawing.gif, samples.png, interpolation.png
     raster models   samples.png, completions.png (of upper halves), surprise.png (bits per pixel), context.png (what one decision sees)
 
 All but the two pictures of filters need only a model's public methods, so a user's model has them too. Samples of a canvas model show
@@ -37,7 +38,7 @@ from ..model import Model
 from ..protocol import ArrayLike, Frame, ImageSpec, bits_per_dim
 from ..raster import RasterModel
 from ..strokes import CanvasModel
-from .animations import encode_animation, frame_tiles, reconstruction_strip
+from .animations import encode_animation, frame_sheet, frame_tiles, reconstruction_strip, stroke_limit
 from .formats import Drawing, Picture
 from .page import AS_IT_IS, Draw, Page
 from .plots import kl_plot, surprise_map, window_plot
@@ -51,6 +52,7 @@ from .sheets import (
     draw_window,
     image_scale,
     sheet,
+    signed_strokes,
     tiles,
     unit_of,
 )
@@ -67,6 +69,7 @@ LARGE = 84                     # an image of a strip is enlarged to at least as 
 CANVAS_FIGURES = (
     "steps.png", "drawing.gif", "kl.png", "hierarchy.png", "samples.png", "interpolation.png", "filters.png", "filter-banks.png",
 )  # fmt: skip
+GENERATOR_FIGURES = ("steps.png", "drawing.gif", "samples.png", "interpolation.png")
 RASTER_FIGURES = ("samples.png", "completions.png", "surprise.png", "context.png")
 
 
@@ -195,6 +198,57 @@ def canvas_figures(
     if "read_rows" in frames[-1].info:
         yield f"filters{ending}", page.encode_figure(chosen_windows(target[0], frames), ending)
         yield f"filter-banks{ending}", page.encode_figure(filter_picture(target[0]), ending)
+
+
+def generator_figures(
+    model: CanvasModel, imagined: Tensor | None = None, seed: int = 0, page: Page = AS_IT_IS, ending: str = ".png", film: str = ".gif"
+) -> Iterator[tuple[str, bytes]]:
+    """Draws the figures of a canvas model that has no posterior, such as GRAN: it has pictures of its own only.
+
+    model: a canvas model.
+    imagined, seed, page, ending, film: as for ``canvas_figures``.
+
+    Yields name and content of each file. Raises ``ValueError`` for images that are neither grey nor RGB.
+    """
+    check_spec(model.spec)
+    usual, spec = large(model.spec), model.spec
+    frames = list(model.generate(SHOWN, None if imagined is None else imagined[:SHOWN], seed=seed))
+
+    def steps(scale: int | None, unit: float | None) -> Picture:
+        return strokes_sheet(frames, scale or usual, unit or max(1.0, (scale or usual) / usual))
+
+    yield f"steps{ending}", page.encode(steps, usual, ending)
+    walk = model.generate(SHEET, imagined, seed=seed)
+    columns, small = page.columns(SHEET, spec.height, spec.width), image_scale(None, spec.height, spec.width)
+
+    def grid(frame: Frame, scale: int | None, unit: float | None) -> Picture:
+        return frame_sheet(frame, columns, scale or small, unit=unit)
+
+    yield f"drawing{film}", encode_animation(page.frames(grid, walk, small), fps=1, hold=3, ending=film)
+    yield f"samples{ending}", samples_file(model.decode([], "sample", imagined, seed, count=SHEET), spec, page, ending)
+    between = model.interpolate(None, None, None if imagined is None else imagined[:SHOWN], ON_PATH, SHOWN, seed)
+
+    def paths(scale: int | None, unit: float | None) -> Picture:
+        cells, heads = [cell for path in between for cell in tiles(path, scale or usual)], [f"{t:.2g}" for t in np.linspace(0, 1, ON_PATH)]
+        return arrange(cells, ON_PATH, None, heads, unit or max(1.0, (scale or usual) / usual))
+
+    yield f"interpolation{ending}", page.encode(paths, usual, ending)
+
+
+def strokes_sheet(frames: Sequence[Frame], scale: int, unit: float) -> Picture:
+    """The canvases of images while they are drawn: a row per image, for each stroke what it adds, signed, and the canvas after it.
+
+    frames: of a walk, the initial canvas first.
+    scale: enlargement.
+    unit: of gutters and labels.
+    """
+    shown = sorted({round(t) for t in np.linspace(1, len(frames) - 1, COLUMNS // 2)})
+    limit = stroke_limit(frames[1:])
+    columns, heads = [], []
+    for t in shown:
+        columns += [tiles(signed_strokes(frames[t].info["write_patch"], limit), scale), frame_tiles(frames[t], scale)]
+        heads += [f"added {t}", f"canvas {t}"]
+    return arrange([column[i] for i in range(len(columns[0])) for column in columns], len(columns), None, heads, unit)
 
 
 def strokes(frames: Iterator[Frame], layers: int) -> Iterator[Frame]:
