@@ -6,25 +6,32 @@ Here processes are copies of this one (``forked``), with the variables that ``to
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from shutil import copytree
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 from test_resume import CASES, assert_same, build, config, digits, ended, in_child
+from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
 import rastrum
-from rastrum import processes
+import rastrum.cli
+from rastrum import RasterModel, processes
 from rastrum.config import TrainConfig
 from rastrum.data.dataset import Dataset
+from rastrum.evaluation import evaluate, image_nats
 from rastrum.model import Model
 from rastrum.processes import ALONE, Processes, join
 from rastrum.train import _torch_noise, resume, train
 from rastrum.training.record import read_checkpoint
+from rastrum.walk import walk
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 
@@ -37,10 +44,11 @@ def free_port() -> int:
 
 def forked(count: int, work: Callable[[], object]) -> list[int]:
     """Run ``work`` in so many processes, which find one another; → their exit codes."""
-    port = free_port()
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)   # outlives them all, as torchrun's does
 
     def as_one(rank: int) -> None:
-        variables = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        variables = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": store.port}
+        variables |= {"TORCHELASTIC_USE_AGENT_STORE": True, "TORCHELASTIC_RESTART_COUNT": 0}
         os.environ |= {name: str(value) for name, value in variables.items()}
         work()
         processes._leave()
@@ -130,6 +138,35 @@ def test_shards_train_as_one(case: str, tmp_path: Path) -> None:
         assert torch.allclose(value.double(), expected[key].double(), rtol=1e-6, atol=1e-9), key
 
 
+def test_losses_lie_on_each_other(tmp_path: Path) -> None:
+    """Of one process, DDP, FSDP2, and DDP that adds up the gradients of several parts, step by step; a process makes its images only."""
+    data, steps = digits(binarise="dynamic"), 12
+    ways: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+        "ddp": ({}, {}), "fsdp": ({"shard": True}, {}), "parts": ({}, {"micro_batch": None, "accumulate": 2}),
+    }  # fmt: skip
+
+    def losses(run: dict[str, Any], optim: dict[str, Any]) -> list[float]:
+        settings = config(None, steps, run, **{"batch": 7, "micro_batch": 3, **optim})
+        return [state.loss for state in train(build("gated-pixelcnn", data).double(), data, settings)]
+
+    expected = losses({}, {})
+
+    def work() -> None:
+        made, draw = [], Dataset._draw
+
+        def counted(self: Dataset, x: Any, *rest: Any, **named: Any) -> torch.Tensor:
+            made.append(len(x))
+            return draw(self, x, *rest, **named)
+
+        Dataset._draw = counted
+        for way in ways.values():
+            assert losses(*way) == pytest.approx(expected, rel=1e-9)
+        assert [n for n in made if n != len(data)] == [3 + join().rank] * (len(ways) * steps)   # all at once are of the initialisation
+
+    assert forked(2, work) == [0, 0]
+    assert max(expected) - min(expected) > 1                              # it learns
+
+
 def test_a_signal_to_one_process_ends_all_after_the_same_step(tmp_path: Path) -> None:
     """Also where it comes twice, as Ctrl-C does: from the terminal and from ``torchrun``. The rest is as if it had never come."""
     data = digits()
@@ -188,15 +225,166 @@ def test_what_one_process_refuses_all_refuse(tmp_path: Path) -> None:
         second = join().rank == 1
         says("2 processes cannot share a batch of 1; start fewer, or raise optim.batch", lambda: start(batch=1))
         says("'notes.txt', and a run needs a folder of its own", lambda: start("full"))
-        says("there is no folder", lambda: next(resume(tmp_path / ("no" if second else "full"), data)) if second else start("new"))
+        says(r"there is no folder .*\(in process 1 of 2\)", lambda: next(resume(tmp_path / "no", data)) if second else start("new"))
         says("training images must be the same", lambda: start(data=data.select(slice(second, None))))
         says("settings must be the same", lambda: start(learning_rate=0.1 if second else 0.2))
         says("model must be the same", lambda: next(train(build("draw" if second else "pixelcnn", data), data, config(None))))
+        torch.__version__ = "2.13.1" if second else "2.12.0+cpu"
+        says('version of torch must be the same in all of them; it is "2.12.0" in process 0, "2.13.1" in process 1', start)
         rastrum.__version__ = "9" if second else "8"
         says('version of rastrum must be the same in all of them; it is "8" in process 0, "9" in process 1', start)
 
     assert forked(2, work) == [0, 0]
     assert [path.name for path in tmp_path.iterdir()] == ["full"]
+
+
+def test_what_a_run_cannot_go_on_with(tmp_path: Path) -> None:
+    """Fewer images than it began with, another model, and a folder that one machine lacks: one line, and the folder stays as it was."""
+    data, folder = digits(), tmp_path / "run"
+    states = train(build("gated-pixelcnn", data), data, config(folder, 5))
+    for _ in range(3):
+        next(states)
+    states.close()
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}
+
+    def work() -> None:
+        second = join().rank == 1
+        for message, images, model in (
+            ("was trained on 50 images of checksum .*, these are 40", digits("train[:40]"), None),
+            (r"is of another model: .* is missing there and \[.*\] in this PixelCNN", data, build("pixelcnn", data)),
+            (r"is of another model: .* is \[.*\] there and \[.*\] in this GatedPixelCNN", data, build("gated-pixelcnn", data, channels=10)),
+        ):
+            with pytest.raises(ValueError, match=message):
+                next(resume(folder, images, steps=9, model=model))
+        with pytest.raises(ValueError, match=r"there is no folder .*\(in process 1 of 2\)"):
+            next(resume(tmp_path / "elsewhere" if second else folder, data))
+
+    assert forked(2, work) == [0, 0]
+    assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()} == before
+
+
+# ── what processes share besides training ────────────────────────────────────────────────────────────────────────────
+
+
+def test_results_are_those_of_one_process() -> None:
+    """To the bit, for 2 and 3: compiled steps, torch's steps in float64, strokes; more processes than images; also from one alone."""
+    data = digits("test[:11]")
+    model: Any = build("gated-pixelcnn", data)
+    exact: Any = build("gated-pixelcnn", data).double()
+    strokes, other = build("draw", data), cast(RasterModel, build("gated-pixelcnn", data, hidden=8))
+    x, top = data.images, torch.zeros(8, 8, dtype=torch.bool).index_fill(0, torch.arange(4), True)
+
+    def results(together: Processes) -> list[Any]:
+        shared: dict[str, Any] = {"processes": together}
+        found: list[Any] = [image_nats(model, data, **shared), image_nats(strokes, data, batch=2, num_samples=3, **shared)]
+        found += [evaluate(model, data, ensemble=True, **shared)]
+        found += [rastrum.sample(each, 2, seed=5, **shared) for each in (model, strokes, exact)]
+        found += [rastrum.complete(model, x[:3], top, num_samples=3, **shared)]
+        found += rastrum.complete(model, x[:5], ~top, num_samples=2, particles=30, **shared)
+        for each, images in ((model, x), (exact, x[:2]), (model, x[:0])):
+            blob = rastrum.compress(each, images, **shared)
+            decoded = rastrum.decompress(each, blob, **shared)
+            assert torch.equal(torch.as_tensor(decoded), torch.as_tensor(images))
+            found.append(blob)
+        return [each.tolist() if isinstance(each, torch.Tensor) else each for each in found]
+
+    expected = results(ALONE)
+
+    def work() -> None:
+        together = join()
+        assert results(together) == expected
+        if together.rank == 1:                                            # nobody waits for the others who was not given them
+            assert rastrum.sample(model, 2, seed=5).tolist() == expected[3]
+        with pytest.raises(rastrum.FileError):
+            rastrum.decompress(other, rastrum.compress(model, x), processes=together)
+
+    assert forked(2, work) == [0, 0]
+    assert forked(3, work) == [0, 0, 0]
+
+
+def test_commands_answer_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the first process prints and writes is what one process alone does; no other says or writes anything."""
+    monkeypatch.chdir(tmp_path)
+    data = digits("test[:9]")
+    build("gated-pixelcnn", data).save_pretrained("model")
+    np.save("x.npy", data.images.numpy())
+    images = ["model", "--images", "x.npy"]
+    commands = [
+        ["evaluate", *images, "--json"],
+        ["score", *images, "--reference", "digits", "--reference-count", "20", "--csv", "OUT.csv", "--save-detector", "OUT.json", "--json"],
+        ["sample", "model", "--count", "5", "--out", "OUT.npy"],
+        ["sample", "model", "--count", "3", "--out", "OUT.png"],
+        ["complete", *images, "--count", "2", "--particles", "20", "--out", "OUT.npy", "--json"],
+    ]
+
+    def run(folder: str, rank: int = 0) -> None:
+        Path(folder).mkdir(exist_ok=True)
+        with open(f"said-{rank}", "w", encoding="utf-8") as said, redirect_stdout(said), redirect_stderr(said):
+            for number, command in enumerate(commands):
+                os.environ["COLUMNS"] = "200"
+                assert rastrum.cli.main([word.replace("OUT", f"{folder}/{number}") for word in command]) == 0
+        Path(f"said-{rank}").rename(f"{folder}-said-{rank}")
+
+    run("one")
+    assert forked(2, lambda: run("two", join().rank)) == [0, 0]
+    names = sorted(path.name for path in Path("one").iterdir())
+    assert names == ["1.csv", "1.json", "2.npy", "3.png", "4.npy"] == sorted(path.name for path in Path("two").iterdir())
+    assert all((Path("one") / name).read_bytes() == (Path("two") / name).read_bytes() for name in names)
+    assert Path("two-said-0").read_text(encoding="utf-8") == Path("one-said-0").read_text(encoding="utf-8").replace("one/", "two/")
+    assert Path("two-said-1").read_text(encoding="utf-8") == ""
+
+
+def test_commands_end_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """One line, exit 2 in every process, nothing written: other models, images and versions, and what one machine lacks."""
+    monkeypatch.chdir(tmp_path)
+    data = digits("test[:4]")
+    for seed, name in enumerate(("zero", "one")):
+        Path(name).mkdir()
+        rastrum.build("pixelcnn", data.spec, "tiny", seed=seed).save_pretrained(f"{name}/model")
+        np.save(f"{name}/x.npy", data.images.numpy()[seed:])
+        np.save("x.npy", data.images.numpy())
+    cases: list[tuple[str, Callable[[int], list[str]]]] = [
+        ("command must be the same in all of them", lambda rank: ["sample", "zero/model", "--seed", str(rank), "--out", "a.npy"]),
+        ("model must be the same in all of them", lambda rank: ["sample", "model", "--out", "a.npy"]),
+        ("images must be the same in all of them", lambda rank: ["evaluate", "../zero/model", "--images", "x.npy"]),
+        (r"'only' is not there; .*\(in process 1 of 2\)", lambda rank: ["evaluate", "only", "--images", "x.npy"]),
+        ("--out: there is no folder 'none'", lambda rank: ["sample", "model", "--out", "none/a.npy"]),
+        ("--trace: an animation of a walk is made by one process", lambda rank: ["sample", "../zero/model", "--trace", "a.gif"]),
+        ("figures: runs in one process, and torchrun started 2; start `rastrum figures` alone", lambda rank: ["figures", "model"]),
+        ("version of rastrum must be the same", lambda rank: ["evaluate", "../zero/model", "--images", "x.npy"]),
+    ]
+    rastrum.load("zero/model").save_pretrained("zero/only")
+
+    for number, (message, command) in enumerate(cases):
+
+        def work(number: int = number, command: Callable[[int], list[str]] = command) -> None:
+            rank = int(os.environ["RANK"])
+            os.chdir(("zero", "one")[rank])
+            if number == len(cases) - 1:
+                rastrum.__version__ = str(rank)
+            os._exit(rastrum.cli.main(command(rank)))
+
+        if number == 4:
+            rastrum.load("zero/model").save_pretrained("one/model")
+        before = sorted(tmp_path.rglob("*"))
+        assert forked(2, work) == [2, 2], message
+        said = capfd.readouterr()
+        assert re.fullmatch(f"rastrum: .*{message}.*\n", said.err) and said.out == "", said.err
+        assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_many_samples_are_shared_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where bits may depend on a batch, batches are those of one process; and the bar counts what all do."""
+    data, walked = digits(), []
+    model = build("gated-pixelcnn", data).double()
+    monkeypatch.setattr("rastrum.generation.MAX_BATCH", 2)
+    monkeypatch.setattr("rastrum.generation.walk", lambda model, size, *rest, **how: walked.append(size) or walk(model, size, *rest, **how))
+    monkeypatch.setattr(Processes, "joined", lambda self, part: part)
+    done: list[float] = []
+    assert len(rastrum.sample(model, 7, processes=Processes(1, 2), progress=done.append)) == 3
+    assert walked == [2, 1] and done[-1] == 6
+    walked.clear()
+    assert len(rastrum.sample(model.float(), 7, processes=Processes(1, 2))) == 4 and walked == [2, 2]
 
 
 def test_noise_of_torchs_own_generator_differs_between_processes() -> None:

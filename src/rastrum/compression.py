@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -33,6 +34,7 @@ from torch import Tensor
 from .denormals import keeping
 from .images import Images
 from .model import Model
+from .processes import ALONE, Processes
 from .program import Program, suits_native
 from .progress import Progress, Report, bar
 from .protocol import ArrayLike, check_condition, check_images, to_images
@@ -45,6 +47,7 @@ TORCH, NATIVE = 0, 1
 BATCH = 64
 REPORTS = 16                   # how often a batch says how far it is, where someone watches
 VALUES_PER_BYTE, SPARE_BYTES = 1 << 18, 64
+NOTHING = torch.empty(0, dtype=torch.uint8)
 DIFFERENT = "blob: the images come out differently, was it made with another condition or by another model?"
 
 
@@ -54,7 +57,12 @@ class FileError(ValueError):
 
 @keeping
 def compress(
-    model: RasterModel, images: ArrayLike, condition: ArrayLike | int | None = None, *, progress: Progress = None
+    model: RasterModel,
+    images: ArrayLike,
+    condition: ArrayLike | int | None = None,
+    *,
+    progress: Progress = None,
+    processes: Processes = ALONE,
 ) -> bytes:
     """Codes images losslessly, in −log2 p bits per image plus at most 48 bytes and 3 bytes per image.
 
@@ -63,6 +71,8 @@ def compress(
     condition: one per image, or one for all; None for an unconditional model. It is not stored.
     progress: a bar; None (default): in a terminal or a notebook after two seconds, True: at once, False: never; or a function that is
         called with the number of images done.
+    processes: that share the images (``rastrum.processes.join()``), this one alone by default. Each has to call, and each gets the whole
+        file, the same as from one process.
 
     Returns the file as bytes.
     Raises ``ValueError`` for images or a condition of another spec, and for so many empty images that their file would be far too short for
@@ -73,13 +83,14 @@ def compress(
     checked = check_condition(model.condition_spec, condition, len(x), model.device)
     arithmetic, identity = _identity(model)
     streams: list[bytes] = []
-    with bar("compressing", len(x), "images", progress) as report:
-        for start in range(0, len(x), BATCH):
-            part = x[start : start + BATCH]
+    with bar("compressing", len(x), "images", progress, processes=processes.count) as report:
+        for index in _batches(len(x), arithmetic, processes):
+            part = x[index]
             encoders = [Encoder() for _ in part]
             chooser = Encode(part, model.order, encoders)
-            _run(model, len(part), chooser, None if checked is None else checked[start : start + BATCH], arithmetic, report, start)
+            _run(model, len(part), chooser, None if checked is None else checked[index], arithmetic, report, len(streams))
             streams += [encoder.finish() for encoder in encoders]
+    streams = _joined(streams, processes)
     body = identity + _images_digest(x) + _varint(len(x))
     body += _machine(model) if arithmetic == TORCH else b""
     body += _lengths(streams) + b"".join(streams)
@@ -92,14 +103,19 @@ def compress(
 
 @keeping
 def decompress(
-    model: RasterModel, blob: bytes, condition: ArrayLike | int | None = None, *, progress: Progress = None
+    model: RasterModel,
+    blob: bytes,
+    condition: ArrayLike | int | None = None,
+    *,
+    progress: Progress = None,
+    processes: Processes = ALONE,
 ) -> Images:
     """Decodes the images that ``compress`` coded.
 
     model: the same model, with the same weights.
     blob: the bytes that ``compress`` returned.
     condition: the same condition.
-    progress: as for ``compress``.
+    progress, processes: as for ``compress``.
 
     Returns levels (B, *spec.shape), uint8 up to 256 levels, else int64: ``Images``, which a notebook shows.
     Raises ``FileError`` for bytes that ``compress`` did not write with this model, condition and arithmetic.
@@ -137,19 +153,45 @@ def decompress(
         position += len(ours)
     streams = _split(blob, position, count)
     checked = check_condition(model.condition_spec, condition, count, model.device)
-    x = torch.zeros(count, *model.spec.shape, dtype=torch.uint8 if model.spec.levels <= 256 else torch.int64)
     coded = [i for i, stream in enumerate(streams) if stream]
-    with bar("decompressing", len(coded), "images", progress) as report:
-        for start in range(0, len(coded), BATCH):
-            index = coded[start : start + BATCH]
+    parts = [torch.zeros(0, *model.spec.shape, dtype=torch.uint8 if model.spec.levels <= 256 else torch.int64)]
+    fine = True
+    with bar("decompressing", len(coded), "images", progress, processes=processes.count) as report:
+        for batch in _batches(len(coded), arithmetic, processes):
+            index = coded[batch]
             decoders = [Decoder(streams[i]) for i in index]
             part = None if checked is None else checked[index]
-            x[index] = _run(model, len(index), Decode(decoders), part, arithmetic, report, start).to(x.dtype).cpu()
-            if not all(decoder.is_canonical() for decoder in decoders):
-                raise FileError(DIFFERENT)
+            values = _run(model, len(index), Decode(decoders), part, arithmetic, report, sum(map(len, parts)))
+            parts.append(values.to(parts[0].dtype).cpu())
+            fine = all(decoder.is_canonical() for decoder in decoders)
+            if not fine:
+                break
+    if not all(processes.exchange(fine)):
+        raise FileError(DIFFERENT)
+    x = parts[0].new_zeros(count, *model.spec.shape)
+    x[coded] = processes.joined(torch.cat(parts))
     if _images_digest(x) != pixels:
         raise FileError(DIFFERENT)
     return to_images(x.to(model.device), model.spec)
+
+
+def _batches(count: int, arithmetic: int, processes: Processes) -> Iterator[slice]:
+    """The images that this process codes, up to ``BATCH`` at a time. With torch's arithmetic, bits depend on what is in a batch."""
+    share = processes.share(count if arithmetic == NATIVE else -(-count // BATCH))
+    first, stop = (share.start, share.stop) if arithmetic == NATIVE else (share.start * BATCH, min(share.stop * BATCH, count))
+    for start in range(first, stop, BATCH):
+        yield slice(start, min(start + BATCH, stop))
+
+
+def _joined(streams: list[bytes], processes: Processes) -> list[bytes]:
+    """The streams of all processes, in their order."""
+    if processes.count == 1:
+        return streams
+    lengths = processes.joined(torch.tensor([len(stream) for stream in streams], dtype=torch.int64))
+    together = processes.joined(torch.frombuffer(bytearray(b"".join(streams)), dtype=torch.uint8) if any(streams) else NOTHING)
+    ends = lengths.cumsum(0).tolist()
+    content = together.numpy().tobytes()
+    return [content[end - length : end] for end, length in zip(ends, lengths.tolist(), strict=True)]
 
 
 def _most_images(model: RasterModel, blob: bytes) -> int:

@@ -110,6 +110,9 @@ class OptimConfig:
     """Images per step, of all processes together."""
     micro_batch: int | None = 8
     """On a CPU a step works on pieces of this many images, several at a time; None = the whole batch at once."""
+    accumulate: int = 1
+    """Parts of the batch that a step works through one after another, adding up their gradients, where the whole batch does not fit the
+    memory of a GPU. The batch stays as large, and the weights are the same to rounding. On a CPU micro_batch does that already."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +141,12 @@ class RunConfig:
     """Of the parameters, the order of the images, dynamic binarisation, dropout and latents: 0 … 2^64 − 1."""
     shard: bool = False
     """Of several processes, each keeps a part of weights, gradients and optimiser (FSDP2) instead of all of them."""
+    precision: Literal["float32", "bf16"] = "float32"
+    """Of products and convolutions in losses and gradients: bf16 takes torch.autocast, several times faster on a GPU; weights, averages,
+    the optimiser and evaluations stay float32. On most CPUs it is slower."""
+    compile: bool = False
+    """Fuse the model's operations by torch.compile, before the first step and again for a batch of another size; it takes minutes. For
+    convolutional models on a GPU; on a CPU most are faster without."""
     device: str = "cpu"
     """Where to train: cpu, cuda, cuda:1, mps, or auto for the first of cuda, mps and cpu that is here. Of several processes, each on
     a machine with GPUs takes its own."""

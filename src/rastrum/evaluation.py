@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,6 +72,7 @@ def evaluate(
     workers: int | None = None,
     ensemble: bool = False,
     progress: Progress = None,
+    processes: Processes = ALONE,
 ) -> Evaluation:
     """Score all images of a data set.
 
@@ -84,12 +85,15 @@ def evaluate(
     ensemble: score by the mixture over an image's flips and rotations (``ensemble_log_prob``); False by default.
     progress: a bar; None (default): in a terminal or a notebook after two seconds, True: at once, False: never; or a function that is
         called with the number of images done.
+    processes: that share the images (``rastrum.processes.join()``), this one alone by default. Each has to call, and each gets the same
+        result as one process alone.
 
     Raises ``ValueError`` for data that do not fit the model, a model whose loss is not a likelihood, and one that has no ensemble.
     """
     nats = image_nats(
-        model, data, batch=batch, num_samples=num_samples, seed=seed, workers=workers, ensemble=ensemble, progress=progress
-    )
+        model, data, batch=batch, num_samples=num_samples, seed=seed, workers=workers, ensemble=ensemble, progress=progress,
+        processes=processes,
+    )  # fmt: skip
     return _mean(nats, model.spec.size, model.kind)
 
 
@@ -103,14 +107,15 @@ def image_nats(
     workers: int | None = None,
     ensemble: bool = False,
     progress: Progress = None,
+    processes: Processes = ALONE,
 ) -> Tensor:
     """The score of each image in nats, (N,) float64: −log p or a bound on it. Parameters and errors are as for ``evaluate``."""
     check_data(model, data)
     model.require_likelihood()
     if num_samples < 1:
         raise ValueError(f"num_samples: expected a whole number of at least 1, got {num_samples!r}")
-    with _scoring(model, workers) as pool, bar("scoring", len(data), "images", progress) as report:
-        return _nats(model, data, pool, num_samples, seed, batch, report, ensemble)
+    with _scoring(model, workers) as pool, _bar("images", data, progress, processes) as report:
+        return _nats(model, data, pool, num_samples, seed, batch, report, ensemble, processes)
 
 
 def score(model: Model, data: Dataset, pool: Pool, num_samples: int, seed: int, processes: Processes = ALONE) -> Evaluation:
@@ -173,9 +178,13 @@ def _each(
     parts: list[Tensor] = [torch.empty(0, dtype=torch.float64)]
     for part in pool.map(work, mine):
         parts.append(part)
-        if report is not None:                                            # of the whole, as the others go on meanwhile
-            report(min((len(parts) - 1) * batch * processes.count, count))
+        if report is not None:
+            report(min((len(parts) - 1) * batch, count))
     return processes.joined(torch.cat(parts))
+
+
+def _bar(unit: str, data: Dataset, progress: Progress, processes: Processes) -> AbstractContextManager[Report]:
+    return bar("scoring", len(data), unit, progress, processes=processes.count)
 
 
 def _mean(nats: Tensor, size: int, kind: Kind) -> Evaluation:
@@ -188,6 +197,7 @@ def evaluate_frames(
     data: Dataset,
     context: int,
     progress: Progress = None,
+    processes: Processes = ALONE,
 ) -> Evaluation:
     """Score of videos per frame, over the frames after the first ``context``, given all earlier frames.
 
@@ -195,6 +205,7 @@ def evaluate_frames(
     data: videos of the model's spec.
     context: frames that are known and not counted, 0 … frames − 1.
     progress: as for ``evaluate``, with the number of videos done.
+    processes: as for ``evaluate``.
 
     Returns nats per frame, their mean over a video's counted frames, ± the standard error over videos; ``size`` is that of a frame.
     Raises ``ValueError`` for a model of still images, another context and data that do not fit the model.
@@ -209,8 +220,8 @@ def evaluate_frames(
     def nats(images: slice) -> Tensor:
         return frame_nats(model, data.images[images].to(model.device))[:, context:].mean(1)
 
-    with _scoring(model, None) as pool, bar("scoring", len(data), "videos", progress) as report:
-        every = _each(nats, len(data), model.images_at_a_time, pool, report)
+    with _scoring(model, None) as pool, _bar("videos", data, progress, processes) as report:
+        every = _each(nats, len(data), model.images_at_a_time, pool, report, processes)
     return _mean(every, model.spec.size // frames, model.kind)
 
 

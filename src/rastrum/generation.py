@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator
-from itertools import chain
+from collections.abc import Callable, Iterator
 from typing import Literal, overload
 
 import torch
@@ -19,6 +18,7 @@ from .images import Images
 from .memory import ask
 from .model import Model
 from .particles import completions
+from .processes import ALONE, Processes
 from .progress import Progress, Report, bar
 from .protocol import ArrayLike, Frame, as_tensor, check_images, to_images, to_levels
 from .raster import Backend, RasterModel
@@ -77,6 +77,7 @@ def sample(
     backend: Backend = None,
     *,
     progress: Progress = None,
+    processes: Processes = ALONE,
 ) -> Images:
     """Draws images. The same seed draws the same images, whatever the batch or device.
 
@@ -90,61 +91,62 @@ def sample(
         decision); None = the fastest that can, of native, torch and naive. They draw the same images up to rounding.
     progress: a bar; None (default): in a terminal or a notebook after two seconds, True: at once, False: never; or a function that is
         called with the number of images done.
+    processes: that share the work (``rastrum.processes.join()``), this one alone by default. Each has to call, and each gets all images,
+        the same as from one process.
 
     Returns integer levels (count, *spec.shape), uint8 up to 256 levels, else int64: ``Images``, which a notebook shows.
     Raises ``ValueError`` for a count below 1, a temperature not above 0 or a wrong condition.
     """
-    with bar("drawing", count, "images", progress) as report:
-        drawn = samples(model, count, condition, temperature, seed, backend, report)
-        return to_images(_filled(model, count, drawn), model.spec)
+    with bar("drawing", count, "images", progress, processes=processes.count) as report:
+        _check_call(model, "count", count, seed, temperature)
+        _check_backend(backend)
+        _ask(model, "count", count)
+        checked = model.check_condition(condition, count)
 
-
-def samples(
-    model: Model,
-    count: int,
-    condition: ArrayLike | int | None = None,
-    temperature: float = 1.0,
-    seed: int = 0,
-    backend: Backend = None,
-    report: Report | None = None,
-) -> Iterator[Tensor]:
-    """The images of ``sample``, some at a time; parameters and errors are those of ``sample``.
-
-    report: of a progress bar over the images; None (default) for none.
-    """
-    _check_call(model, "count", count, seed, temperature)
-    _check_backend(backend)
-    _ask(model, "count", count)
-    checked = model.check_condition(condition, count)
-
-    def parts() -> Iterator[Tensor]:
-        step = MAX_BATCH if isinstance(model, RasterModel) else ROWS
-        for start in range(0, count, step):
-            size = min(step, count - start)
-            part = None if checked is None else checked[start : start + size]
+        def draw(images: slice, done: int) -> Tensor:
+            part, size = None if checked is None else checked[images], images.stop - images.start
             if isinstance(model, CanvasModel):
-                if report is not None and report.wanted and type(model).sample is CanvasModel.sample:
-                    values = _last(model.generate(size, part, temperature, seed, first=start), report, start)
-                else:
-                    values = model.sample(size, part, temperature, seed, start)
-            else:
-                assert isinstance(model, RasterModel)
-                frames = walk(model, size, Sample(seed, temperature, start), part, every=_every(model, report), backend=backend)
-                values = _last(frames, report, start)
-            yield to_levels(values, model.spec)
+                if report.wanted and type(model).sample is CanvasModel.sample:
+                    return _last(model.generate(size, part, temperature, seed, first=images.start), report, done)
+                return model.sample(size, part, temperature, seed, images.start)
+            assert isinstance(model, RasterModel)
+            chooser, every = Sample(seed, temperature, images.start), _every(model, report)
+            return _last(walk(model, size, chooser, part, every=every, backend=backend), report, done)
 
-    return parts()
+        step = MAX_BATCH if isinstance(model, RasterModel) else ROWS
+        return to_images(_drawn(model, count, step, draw, backend, processes), model.spec)
 
 
-def _filled(model: Model, count: int, parts: Iterator[Tensor]) -> Tensor:
-    """The images of all parts, which are not kept besides: a large count takes no more than its images."""
-    first = next(parts)
-    images = torch.empty(count, *model.spec.shape, dtype=first.dtype, device=first.device)
+def _drawn(
+    model: Model, count: int, step: int, draw: Callable[[slice, int], Tensor], backend: Backend, processes: Processes
+) -> Tensor:
+    """Levels (count, *shape): ``draw`` of parts of at most ``step`` images, which is told how many this process has drawn before.
+
+    Bits of the native interpreter do not depend on how images are divided into parts. Others may, so processes share whole parts of them.
+    """
+    starts, stop = range(0, count, step), count
+    if processes.count > 1 and _is_native(model, backend):
+        share = processes.share(count)
+        starts, stop = range(share.start, share.stop, step), share.stop
+    else:
+        starts = starts[processes.share(len(starts))]
+    parts = [slice(start, min(start + step, stop)) for start in starts]
+    images = to_levels(torch.empty(sum(part.stop - part.start for part in parts), *model.spec.shape, device=model.device), model.spec)
     done = 0
-    for part in chain([first], parts):
-        images[done : done + len(part)] = part
-        done += len(part)
-    return images
+    for part in parts:                                                    # not kept besides: many images take no more than their levels
+        size = part.stop - part.start
+        images[done : done + size] = draw(part, done)
+        done += size
+    return processes.joined(images).to(model.device)
+
+
+def _is_native(model: Model, backend: Backend) -> bool:
+    """Whether the native interpreter draws, from the first operation to the last."""
+    if not isinstance(model, RasterModel) or not model.has_program or backend not in (None, "native"):
+        return False
+    from .program import suits_native
+
+    return suits_native(model.dtype, model.device) and model.lowered().head is not None
 
 
 def _ask(model: Model, name: str, count: int, at_once: int = 0) -> None:
@@ -170,6 +172,7 @@ def complete(
     backend: Backend = None,
     *,
     progress: Progress = None,
+    processes: Processes = ALONE,
 ) -> Images: ...
 
 
@@ -186,6 +189,7 @@ def complete(
     particles: int,
     backend: Backend = None,
     progress: Progress = None,
+    processes: Processes = ALONE,
 ) -> tuple[Images, Tensor]: ...
 
 
@@ -201,6 +205,7 @@ def complete(
     backend: Backend = None,
     *,
     progress: Progress = None,
+    processes: Processes = ALONE,
 ) -> Images | tuple[Images, Tensor]:
     """Fills in what is not ``known``, drawing each unknown value given those before it in the model's order.
 
@@ -212,7 +217,7 @@ def complete(
     temperature: as for ``sample``: every conditional is p^(1/T), renormalised, for draws and for the weights of particles.
     seed: of the noise; each completion has its own image number.
     particles: K weighted walks per image; None = one plain walk.
-    backend, progress: as for ``sample``.
+    backend, progress, processes: as for ``sample``.
 
     Without ``particles``, known values that come later in the order do not steer the draw: completions follow p(unknown | known) only where
     everything known comes first. With particles=K they do: K walks per image are weighted by the probability of the known values that they
@@ -225,16 +230,17 @@ def complete(
     Raises ``ValueError`` for canvas models, which have no exact conditionals: ``reconstruct`` redraws an image with them.
     """
     x, mask, condition = _check_completion(model, images, known, condition, num_samples, temperature, seed, particles, backend)
-    with bar("completing", len(x) * num_samples, "images", progress) as report:
+    with bar("completing", len(x) * num_samples, "images", progress, processes=processes.count) as report:
         if particles is not None:
             chunks: list[tuple[Tensor, Tensor]] = []
-            for chunk in completions(model, x, mask, condition, num_samples, particles, temperature, seed, backend):
+            for chunk in completions(model, x, mask, condition, num_samples, particles, temperature, seed, backend, processes):
                 chunks.append(chunk)
                 report(num_samples * sum(len(weights) for _, weights in chunks))
-            drawn = torch.cat([values for values, _ in chunks]) if chunks else x[:, None].expand(-1, num_samples, *model.spec.shape)
-            weights = torch.cat([weights for _, weights in chunks]) if chunks else torch.zeros(0, particles, dtype=torch.float64)
+            none = x[:0, None].expand(-1, num_samples, *model.spec.shape), torch.zeros(0, particles, dtype=torch.float64)
+            drawn, weights = (processes.joined(torch.cat(parts)) for parts in zip(none, *chunks, strict=True))
+            drawn = drawn.to(model.device)
             return to_images(drawn.squeeze(1) if num_samples == 1 else drawn, model.spec), weights
-        drawn = _completed(model, x, mask, condition, num_samples, temperature, seed, backend, report)
+        drawn = _completed(model, x, mask, condition, num_samples, temperature, seed, backend, report, processes)
         return to_images(drawn if num_samples == 1 else drawn.unflatten(0, (len(x), num_samples)), model.spec)
 
 
@@ -248,19 +254,17 @@ def _completed(
     seed: int,
     backend: Backend,
     report: Report,
+    processes: Processes,
 ) -> Tensor:
     """Levels (B · num_samples, *shape), one walk for each; the arguments as ``_check_completion`` gives them."""
-    count = len(x) * num_samples
 
-    def parts() -> Iterator[Tensor]:
-        for start in range(0, count, MAX_BATCH):
-            at = torch.arange(start, min(start + MAX_BATCH, count)) // num_samples
-            part = None if condition is None else condition[at]
-            chooser, every = Sample(seed, temperature, start), _every(model, report)
-            values = _last(walk(model, len(at), chooser, part, known[at], x[at], every=every, backend=backend), report, start)
-            yield to_levels(values, model.spec)
+    def draw(images: slice, done: int) -> Tensor:
+        at = torch.arange(images.start, images.stop) // num_samples
+        part = None if condition is None else condition[at]
+        chooser, every = Sample(seed, temperature, images.start), _every(model, report)
+        return _last(walk(model, len(at), chooser, part, known[at], x[at], every=every, backend=backend), report, done)
 
-    return _filled(model, count, parts()) if count else to_levels(x, model.spec)
+    return _drawn(model, len(x) * num_samples, MAX_BATCH, draw, backend, processes)
 
 
 def complete_frames(

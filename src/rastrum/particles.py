@@ -25,6 +25,7 @@ from torch import Tensor
 
 from .distributions import CDF_TOTAL, tempered
 from .noise import PARTICLE, uniform
+from .processes import ALONE, Processes
 from .protocol import Work
 from .raster import Backend, RasterModel, State
 from .walk import MAX_BATCH, Sample, quiet
@@ -85,17 +86,19 @@ def completions(
     temperature: float = 1.0,
     seed: int = 0,
     backend: Backend = None,
+    processes: Processes = ALONE,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Completions of a few images at a time, drawn from their particles by the last weights.
 
     model, images, known, condition, particles: as for ``weighted``.
     num_samples: completions per image.
-    temperature, seed, backend: as for ``complete``.
+    temperature, seed, backend, processes: as for ``complete``.
 
-    Yields completions (b, num_samples, *shape) and log weights (b, K).
+    Yields completions (b, num_samples, *shape) and log weights (b, K) of the images that this process completes.
     """
     step = max(1, MAX_BATCH // particles)
-    for first in range(0, len(images), step):
+    firsts = range(0, len(images), step)
+    for first in firsts[processes.share(len(firsts))]:
         part = slice(first, first + step)
         given = None if condition is None else condition[part]
         values, weights = weighted(model, images[part], known[part], given, particles, temperature, seed, first, backend)

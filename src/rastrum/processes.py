@@ -1,6 +1,12 @@
-"""The processes that train together: which one this is, what part it works on, and how all of them come to the same decision.
+"""Processes that do one thing together: which one this is, what part it works on, and how all of them come to the same decision.
 
     torchrun --nproc-per-node 4 -m rastrum train …         sets RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT
+
+Training joins the processes that it was started with, and so do the commands that torchrun can start. Every other function works alone
+unless it is given its processes, so that one process of a program of your own may draw or score whatever it likes:
+
+    together = rastrum.processes.join()                          in every process
+    images = rastrum.sample(model, 1000, processes=together)     every process calls, draws its share, and gets all images
 
 Tensors go by PyTorch's process group: gloo between CPUs, nccl between GPUs. Decisions and errors are small, and go by gloo as JSON. A
 process alone (``ALONE``) sends nothing, so whoever asks need not know how many there are.
@@ -15,6 +21,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -107,12 +114,16 @@ class Processes:
             value.copy_(content.view(value.dtype).view(value.shape))
 
     def check_same(self, **facts: Any) -> None:
-        """Check that all processes are about to do the same.
+        """Check that all processes are about to do the same, with the same versions of Rastrum and torch.
 
         facts: what must not differ, as JSON holds it, by a name for the message, with _ for spaces.
 
         Raises ``ValueError`` in every process, naming the first fact that differs and the two processes.
         """
+        if self.count == 1:
+            return
+        version = import_module(__package__ or "rastrum").__version__
+        facts = {"version_of_rastrum": version, "version_of_torch": torch.__version__.partition("+")[0]} | facts
         ours, *others = self.exchange({name.replace("_", " "): json.dumps(value) for name, value in facts.items()})
         for rank, theirs in enumerate(others, 1):
             for name, value in ours.items():
@@ -122,7 +133,10 @@ class Processes:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Every process does what is inside, or none goes on: an error in one of them is raised in all."""
+        """Every process does what is inside, or none goes on: an error in one of them is raised in all.
+
+        The message says which process it was where it was not the first.
+        """
         error = None
         try:
             yield
@@ -130,11 +144,11 @@ class Processes:
             error = found
         kind = next((name for name, each in ERRORS.items() if isinstance(error, each)), None)
         errors = self.exchange(kind and [kind, str(error)])
-        if error is not None:
+        if error is not None and (self.is_first or errors[0] is not None):
             raise error
-        for found in errors:
-            if found is not None:
-                raise ERRORS[found[0]](found[1])
+        for rank, found in enumerate(errors):
+            if found is not None:                                         # the first process may do more than the others, they no more
+                raise ERRORS[found[0]](found[1] if rank == 0 else f"{found[1]} (in process {rank} of {self.count})") from error
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -156,7 +170,7 @@ class Processes:
         if self.count == 1 or device.type == "cpu":
             return device
         if device.type != "cuda":
-            raise ValueError(f"processes: several of them train on cpu or cuda, got {str(device)!r}")
+            raise ValueError(f"processes: several of them run on cpu or cuda, got {str(device)!r}")
         if self.local >= torch.cuda.device_count():
             raise ValueError(f"processes: each needs a GPU of its own, and this machine has {torch.cuda.device_count()}; start as many")
         torch.cuda.set_device(self.local)

@@ -134,6 +134,7 @@ class Report:
     open: makes the display, when there is something to draw; None for no bar.
     forward: called too, with how much is done; None for nothing.
     delay: seconds before the bar appears.
+    processes: how many do as much as this one meanwhile; 1 by default.
     """
 
     def __init__(
@@ -144,8 +145,10 @@ class Report:
         open: Callable[[], Display] | None,
         forward: Callable[[Any], object] | None,
         delay: float,
+        processes: int = 1,
     ) -> None:
         self.what, self.total, self.unit, self.open, self.forward = what, total, unit, open, forward
+        self.processes = processes
         self.begin = self.drawn = time.monotonic()
         self.due, self.display, self.lock = self.begin + delay, None, threading.Lock()
         self.last: tuple[float, str] | None = None
@@ -158,10 +161,12 @@ class Report:
     def __call__(self, done: float, of: float | None = None, text: str | None = None) -> None:
         """Report how much is done.
 
-        done: so much.
+        done: so much, of several processes by this one.
         of: how much there is to do; None (default) = ``total``.
         text: after the bar; None (default) = throughput and time left.
         """
+        if self.processes > 1:
+            done = min(done * self.processes, self.total)
         if self.forward is not None:
             self.forward(done)
         if self.open is None:
@@ -237,7 +242,9 @@ def only() -> Iterator[bool]:
 
 
 @contextmanager
-def bar(what: str, total: float, unit: str, progress: Progress = None, console: Console | None = None) -> Iterator[Report]:
+def bar(
+    what: str, total: float, unit: str, progress: Progress = None, console: Console | None = None, processes: int = 1
+) -> Iterator[Report]:
     """A bar with throughput and time left, as the head of this file says.
 
     what: text before the bar.
@@ -245,6 +252,7 @@ def bar(what: str, total: float, unit: str, progress: Progress = None, console: 
     unit: of the throughput, per second; "" for no throughput.
     progress: as users pass it, None by default.
     console: of the terminal; None (default) = stderr.
+    processes: how many do as much as this one meanwhile; 1 by default.
 
     Yields a function of how much is done. Raises ``ValueError`` for another ``progress``.
     """
@@ -256,7 +264,7 @@ def bar(what: str, total: float, unit: str, progress: Progress = None, console: 
     if open is None and progress is True:
         open = Lines
     with only() if open is not None else _nothing() as free:
-        report = Report(what, total, unit, open if free else None, forward, 0.0 if progress is True else DELAY)
+        report = Report(what, total, unit, open if free else None, forward, 0.0 if progress is True else DELAY, processes)
         try:
             yield report
         finally:

@@ -8,7 +8,8 @@ Called, this module is a run in one go, with names for model and data and a prog
                                                                                           evaluate and save the average ◀───┘
 
 On a CPU a piece of a few images keeps a convnet's maps in cache, and threads that each work on their own piece scale better than threads
-inside one operation. The loss is ``model.loss``: −log p or −bound in nats per image, or whatever the network minimises.
+inside one operation. On a GPU a piece is the whole batch, or a part of it (``optim.accumulate``) where it does not fit the memory. The loss
+is ``model.loss``: −log p or −bound in nats per image, or whatever the network minimises.
 
 The same seed, settings and number of workers give the same run, bit for bit, on one machine, also if it was stopped at any time and
 resumed: every draw is a function of the seed, the step and the image (``noise.py``, ``training_noise.py``), and a checkpoint holds the
@@ -52,15 +53,28 @@ from .notebook import above, safe, table
 from .processes import Processes, join
 from .progress import clock
 from .training.clock import Clock
+from .training.compiling import check_compiler
 from .training.interrupt import deferred_interrupt
 from .training.optimiser import OPTIMIZERS, SCHEDULES, average, clip, learning_rate, optimiser_of, restore_optimiser
-from .training.record import AVERAGE, RAW, Position, Record, checkpoint_tensors, fingerprint, read_checkpoint, read_position, read_settings
+from .training.record import (
+    AVERAGE,
+    RAW,
+    Position,
+    Record,
+    check_model,
+    checkpoint_tensors,
+    fingerprint,
+    read_checkpoint,
+    read_position,
+    read_settings,
+)
 from .training.record import TRAINING as CHECKPOINT
 from .training.sharding import gather_weights, shard
 from .training.workers import Workers
 from .training_noise import drawing
 
 INITIALISE = 64                # images of a data-dependent initialisation
+PRECISIONS = ("float32", "bf16")
 DIVERGED, DIVERGED_STEP = 100, 10_000   # a run is lost where an evaluation, or the loss of a step, is so many times that of a uniform guess
 
 
@@ -148,8 +162,9 @@ def train(
     Raises ``ValueError``, before the first step, for data that do not fit the model, a setting out of range, and a folder that is not
     empty; later for a loss that diverges; ``OSError`` if saving fails. The last checkpoint stays whole.
 
-    Under ``torch.autocast``, around the loop over the states, losses and gradients are computed in its precision (``autocast.py`` says what
-    of them). Weights, their average and the optimiser stay in the model's own, and initialisation and evaluations are computed in it.
+    With ``run.precision="bf16"``, or under ``torch.autocast`` around the loop over the states, losses and gradients are computed in that
+    precision (``autocast.py`` says what of them). Weights, their average and the optimiser stay in the model's own, and initialisation and
+    evaluations are computed in it.
     """
     run, processes = config.run, join()
     with processes.together():
@@ -205,14 +220,16 @@ def resume(
     origin: for the model's folder; default: as it was.
 
     Raises ``ValueError`` for a folder without a run, one that is being trained, one that has finished (where no budget is given), for
-    other data, and as ``train`` does.
+    other data, another model, and as ``train`` does; the folder is then as it was.
     """
     folder, processes = Path(folder), join()
     with processes.together():
         before = read_settings(folder)["config"]
         config = resumed(folder, minutes=minutes, cpu_minutes=cpu_minutes, steps=steps, device=device)
+        check_config(config)                                              # on another machine some of it may be missing
         _check_count(config, processes)
         model = load(folder) if model is None else model
+        check_model(folder, model)
         for dataset in (data, held_out):
             if dataset is not None:
                 check_data(model, dataset)
@@ -309,7 +326,8 @@ def _steps(
 
         if not tensors:
             save()
-        for x, condition in data.batches(optim.batch, run.seed, conditions_for(model, data), first=position.step):
+        share = processes.share(optim.batch)
+        for x, condition in data.batches(optim.batch, run.seed, conditions_for(model, data), first=position.step, part=share):
             before, position.done = position.done, network.progress(processes.first(clock.fraction(position.step)))
             position.step = step = position.step + 1
             if position.done < before:                                    # a new stage
@@ -318,7 +336,7 @@ def _steps(
             losses, norms = {}, []
             for number, (objective, group) in enumerate(zip(workers.objectives, optimiser.param_groups, strict=True)):
                 with _torch_noise(run.seed, step, processes.rank):
-                    loss = workers.gradients(x, condition, run.seed, (step - 1) * optim.batch, number)
+                    loss = workers.gradients(x, condition, run.seed, (step - 1) * optim.batch + share.start, optim.batch, number)
                 norm = clip(objective.parameters, optim.clip)
                 if not math.isfinite(loss) or not math.isfinite(norm) or loss > DIVERGED_STEP * uniform:
                     raise ValueError(_diverged(f"at step {step} (loss {loss:.4g}, norm of the gradient {norm:.4g})", optim))
@@ -414,8 +432,6 @@ def _check_same(processes: Processes, model: Model, config: TrainConfig, data: D
     if processes.count == 1:
         return
     processes.check_same(
-        version_of_rastrum=import_module(__package__ or "rastrum").__version__,
-        version_of_torch=torch.__version__.partition("+")[0],
         model=[type(model).__name__, crc32(repr([(name, list(value.shape)) for name, value in model.state_dict().items()]).encode())],
         settings=repr(replace_run(config, replace(config.run, workers=None))),
         training_images=fingerprint(data),
@@ -443,7 +459,7 @@ def check_config(config: TrainConfig) -> None:
     if run.steps is None and run.minutes is None and run.cpu_minutes is None:
         raise ValueError("train: a run needs a budget; set run.steps, run.minutes or run.cpu_minutes")
     above_zero = {
-        optim: ("learning_rate", "batch", "micro_batch", "clip"),
+        optim: ("learning_rate", "batch", "micro_batch", "accumulate", "clip"),
         run: ("steps", "minutes", "cpu_minutes", "checkpoint_minutes", "evaluations", "held_out_images", "num_samples",
               "log_every", "workers"),
     }
@@ -457,13 +473,21 @@ def check_config(config: TrainConfig) -> None:
             raise ValueError(f"train: optim.{name} must be from 0 to below 1, got {value}")
     if optim.warm_up < 0 or not 0 < optim.decay <= 1 or not optim.eps > 0:
         raise ValueError(f"train: expected optim.warm_up ≥ 0, 0 < decay ≤ 1 and eps > 0, got {optim.warm_up}, {optim.decay}, {optim.eps}")
+    if optim.accumulate > optim.batch:
+        raise ValueError(f"train: optim.accumulate must be at most optim.batch, got {optim.accumulate} parts of {optim.batch} images")
     if not 0 <= run.seed < 2**64:
         raise ValueError(f"train: run.seed must be from 0 to 2^64 − 1, got {run.seed}")
     if optim.optimizer not in OPTIMIZERS:
         raise ValueError(f"train: optim.optimizer must be one of {', '.join(OPTIMIZERS)}, got {optim.optimizer!r}")
     if optim.schedule not in SCHEDULES:
         raise ValueError(f"train: optim.schedule must be one of {', '.join(SCHEDULES)}, got {optim.schedule!r}")
-    find_device(run.device)
+    if run.precision not in PRECISIONS:
+        raise ValueError(f"train: run.precision must be one of {', '.join(PRECISIONS)}, got {run.precision!r}")
+    device = find_device(run.device)
+    if run.precision == "bf16" and not torch.amp.is_autocast_available(device.type):
+        raise ValueError(f"train: torch does not compute in bf16 on {device.type}; leave run.precision out")
+    if run.compile:
+        check_compiler(device)
 
 
 class _CallableModule(ModuleType):

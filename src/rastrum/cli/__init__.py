@@ -37,7 +37,7 @@ COMMANDS = {
 }
 
 
-SHARED = ("train",)            # what several processes, started by torchrun, can do together
+SHARED = ("train", "evaluate", "sample", "complete", "score")             # what several processes, started by torchrun, do together
 
 
 def usage() -> str:
@@ -45,6 +45,8 @@ def usage() -> str:
     lines = ["usage: rastrum COMMAND [OPTIONS]", "", "Images made one decision after another.", "", "commands:"]
     lines += [f"  {name:<12} {what}" for name, (_, what) in COMMANDS.items()]
     lines += ["", "rastrum COMMAND --help shows a command's options; every command takes --json.", "rastrum --version prints the version."]
+    lines += ["", "torchrun --nproc-per-node N -m rastrum COMMAND … runs it in N processes, which share the work and answer as one:"]
+    lines += [f"{', '.join(SHARED)}."]
     return "\n".join(lines)
 
 
@@ -93,6 +95,10 @@ def _run(arguments: list[str]) -> int:
             raise ValueError(f"unknown command {name!r}; {nearest(name, list(COMMANDS))}")
         if name not in SHARED and number_of_processes() > 1:
             raise ValueError(f"{name}: runs in one process, and torchrun started {number_of_processes()}; start `rastrum {name}` alone")
+        if name != "train" and number_of_processes() > 1 and not {"-h", "--help"} & set(rest):
+            from ..processes import join  # here, since it is slow to import
+
+            join().check_same(command=arguments)
         module = import_module(f".{COMMANDS[name][0]}", __name__)
         command = getattr(module, name)
         code = command(rest) if name == "train" else parse(bind(command), rest, f"rastrum {name}")()   # train's flags are its recipe's

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from ..pictures.decisions import Every
     from ..pictures.formats import Picture
     from ..pictures.page import Page
+    from ..processes import Processes
     from ..protocol import Frame, ImageSpec
     from ..raster import RasterModel
 
@@ -85,17 +86,23 @@ def sample(
     from ..memory import ask
     from ..pictures.sheets import image_scale, sheet
     from ..pictures.videos import FPS, animate_grid, film_strips, last_hold
+    from ..processes import join
 
-    page = look.page()
+    page, processes = look.page(), join()
     if columns is not None and columns < 1:
         raise ValueError(f"--columns: expected at least 1, got {columns}")
-    check_images_out(out, page)
-    check_look(look, out, trace)
-    check_trace(trace, fps, every, page)
+    with processes.together():
+        if processes.is_first:                                            # which writes
+            check_images_out(out, page)
+            check_look(look, out, trace)
+            check_trace(trace, fps, every, page)
     shown_every = every_of(every)
     network = load_model(model, device)
     spec, video = network.spec, network.spec.frames > 1
-    check_folder(out, spec)
+    check_walk(trace, video, processes)
+    with processes.together():
+        if processes.is_first:
+            check_folder(out, spec)
     if out or trace:
         page.check(max(count, 0) * spec.frames, spec.height, spec.width)
     if every is not None and video:
@@ -120,8 +127,10 @@ def sample(
     check_fit(out, page, draw_sheet, usual)
     if not bars:
         check_fit(trace, page, draw_first, usual)
-    if count > MAX_BATCH and (trace is None or video):
-        values = draw_in_parts(network, count, condition, temperature, seed, backend)
+    if processes.count > 1 or (count > MAX_BATCH and (trace is None or video)):
+        with progress("drawing", count, "images") as report:
+            drawn = rastrum.sample(network, count, condition, temperature, seed, backend, progress=report, processes=processes)
+        values = drawn.plain.cpu()
     elif trace is None or video:
         values = last_values(draw(rastrum.generate(network, count, condition, temperature, seed, backend=backend), count, keep=False))
     else:
@@ -130,6 +139,8 @@ def sample(
             return rastrum.generate(network, count, condition, temperature, seed, stride, backend, probabilities=bars)
 
         values = last_values(save_walk(network, walk, count, shown_every, bars, page, columns, grid, trace, fps))
+    if not processes.is_first:
+        return
     pictures = values / (spec.levels - 1)
     if out is not None:
         save_images(out, page, draw_sheet, usual, lambda: values, spec)
@@ -185,21 +196,28 @@ def complete(
     from ..particles import effective_size, log_evidence
     from ..pictures.sheets import completion_sheet, image_scale, sheet
     from ..pictures.videos import film_strips
+    from ..processes import join
     from ..raster import RasterModel
 
-    page = look.page()
-    check_images_out(out, page)
-    check_look(look, out, trace)
-    check_trace(trace, fps, every, page)
+    page, processes = look.page(), join()
+    with processes.together():
+        if processes.is_first:                                            # which writes
+            check_images_out(out, page)
+            check_look(look, out, trace)
+            check_trace(trace, fps, every, page)
     shown_every = every_of(every)
     network = load_model(model, device)
     spec, video = network.spec, network.spec.frames > 1
-    check_folder(out, spec)
+    check_walk(trace, video, processes)
+    with processes.together():
+        if processes.is_first:
+            check_folder(out, spec)
     if every is not None and video:
         raise ValueError("--every: of videos the animation plays them, frame by frame; leave it out")
     if context is not None and not video:
         raise ValueError(f"--context: {model} draws still images; use --known")
-    context, mask = known_part(network.spec, known, context)
+    with processes.together():
+        context, mask = known_part(network.spec, known, context)
     if not isinstance(network, RasterModel):
         raise ValueError(f"{model} draws stroke by stroke and cannot complete images; use reconstruct, or a raster model")
     for flag, value in (("--num-samples", num_samples), ("--particles", particles)):
@@ -208,7 +226,8 @@ def complete(
     if particles is not None and trace is not None:
         raise ValueError("--trace: particles are resampled on their way, so there is no single walk to show; leave out one of the two")
     if video and known is None and images is not None and data is None:
-        dataset, whole = load_videos(network.spec, images, context, count, binarise, split)  # they may end where the model is to go on
+        with processes.together():
+            dataset, whole = load_videos(network.spec, images, context, count, binarise, split)  # may end where the model is to go on
         loaded = Loaded(dataset, origin_of(network, model).data)
     else:
         loaded, whole = load_images(network, model, data, images, split, count, binarise, skip_broken=skip_broken), True
@@ -236,8 +255,9 @@ def complete(
         check_fit(out, page, draw_sheet, usual)
         if not bars:
             check_fit(trace, page, draw_first, usual)
-    if len(x) * num_samples > MAX_BATCH and (trace is None or video):
-        found = rastrum.complete(network, x, mask, condition, num_samples, temperature, seed, particles, backend)  # pyright: ignore
+    if processes.count > 1 or (len(x) * num_samples > MAX_BATCH and (trace is None or video)):
+        how: Any = {"particles": particles, "backend": backend, "processes": processes}
+        found = rastrum.complete(network, x, mask, condition, num_samples, temperature, seed, **how)
         values, log_weights = found if isinstance(found, tuple) else (found, None)
         values = values.long().cpu()
         values = values.unflatten(0, (len(x), num_samples)) if num_samples == 1 else values
@@ -253,6 +273,8 @@ def complete(
             frames = save_walk(network, walk, together, shown_every, bars, page, None, num_samples, trace, fps)
         values = last_values(frames).unflatten(0, (len(x), num_samples))
         log_weights = frames[-1].info.get("log_weights")
+    if not processes.is_first:
+        return
     if video:
         draw_videos(network, x, values, condition, "truth" if whole else "known", context, out, trace, page, fps)
     elif out is not None:
@@ -531,20 +553,17 @@ def reported(frames: Iterator[Frame], count: int) -> Iterator[Frame]:
             yield frame.cpu()
 
 
-def draw_in_parts(
-    network: Model, count: int, condition: Tensor | None, temperature: float, seed: int, backend: Backend
-) -> Tensor:
-    """Many images, drawn some at a time with a progress bar."""
-    import torch
+def check_walk(trace: Path | None, video: bool, processes: Processes) -> None:
+    """Check that an animation can be made where several processes share the images.
 
-    from ..generation import samples
+    trace: its file; None for none.
+    video: whether the images are videos.
+    processes: that share them.
 
-    values, done = torch.empty(count, *network.spec.shape, dtype=torch.int64 if network.spec.levels > 256 else torch.uint8), 0
-    with progress("drawing", count, "images") as report:
-        for part in samples(network, count, condition, temperature, seed, backend, report):
-            values[done : done + len(part)] = part.cpu()
-            done += len(part)
-    return values
+    Raises ``ValueError`` for an animation of a walk, which one process takes.
+    """
+    if trace is not None and not video and processes.count > 1:
+        raise ValueError(f"--trace: an animation of a walk is made by one process, and torchrun started {processes.count}; leave it out")
 
 
 def known_mask(known: str, spec: ImageSpec) -> Tensor:

@@ -80,6 +80,7 @@ def evaluate(
     """
     from ..evaluation import evaluate as over_all
     from ..evaluation import evaluate_frames
+    from ..processes import join
     from ..raster import RasterModel
     from .scores import as_dict, said
 
@@ -91,10 +92,11 @@ def evaluate(
     loaded = load_images(network, model, data, images, split, count, binarise, crop, paths=paths, skip_broken=skip_broken)
     dataset = conditioned(network, loaded.dataset, conditions)
     with progress("evaluating", len(dataset), "images") as report:
+        shown = {"progress": report, "processes": join()}
         if context is not None and isinstance(network, RasterModel):
-            evaluation = evaluate_frames(network, dataset, context, progress=report)
+            evaluation = evaluate_frames(network, dataset, context, **shown)
         else:
-            evaluation = over_all(network, dataset, num_samples=num_samples, seed=seed, ensemble=ensemble, progress=report)
+            evaluation = over_all(network, dataset, num_samples=num_samples, seed=seed, ensemble=ensemble, **shown)
     facts = {"model": model, **loaded.facts, "num_samples": num_samples, "ensemble": ensemble, "context": context}
     frames, floor = "", ""
     if context is not None:

@@ -75,10 +75,11 @@ def score(
     from ..applications.detector import Detector, check_alarm
     from ..compression import fingerprint
     from ..evaluation import image_nats
+    from ..processes import join
     from ..protocol import bits_per_dim
     from ..raster import RasterModel
 
-    page = look.page()
+    page, processes = look.page(), join()
     network = load_model(model, device)
     own, size = origin_of(network, model).data, network.spec.size
     pictures_of_each = surprise is not None and is_folder(surprise, network.spec.frames > 1)
@@ -91,8 +92,10 @@ def score(
         raise ValueError(f"--surprise: {model} has a bound for whole images only; a surprise map needs a raster model")
     if surprise is not None and ensemble:
         raise ValueError("--surprise: an ensemble scores whole images only; leave out one of --surprise and --ensemble")
-    check_suffix("--csv", table, ".csv")
-    check_suffix("--save-detector", save_detector, ".json")
+    with processes.together():
+        if processes.is_first:                                            # which writes
+            check_suffix("--csv", table, ".csv")
+            check_suffix("--save-detector", save_detector, ".json")
     if reference_count < 2:
         raise ValueError(f"--reference-count: a mean and a deviation need at least 2 images, got {reference_count}")
     if reference is not None and detector is not None:
@@ -106,18 +109,20 @@ def score(
     if alarm is not None:
         check_alarm(alarm)
     if detector is not None:
-        usual = Detector.load(detector)
-        usual.check(network, settings)
+        with processes.together():
+            usual = Detector.load(detector)
+            usual.check(network, settings)
     loaded = load_images(network, model, data, images, split, count, binarise, skip_broken=skip_broken)
     dataset = conditioned(network, loaded.dataset, conditions)
     x, names = dataset.images, dataset.names or tuple(map(str, range(len(dataset))))
     pictures = picture_names(names) if pictures_of_each else []
-    if surprise is not None and pictures_of_each:
-        check_folder(surprise, pictures, dataset)
+    with processes.together():
+        if surprise is not None and pictures_of_each and processes.is_first:
+            check_folder(surprise, pictures, dataset)
 
     def nats_of(images: Dataset, what: str) -> Tensor:
         with progress(what, len(images), "images") as report:
-            return image_nats(network, images, num_samples=num_samples, seed=seed, ensemble=ensemble, progress=report)
+            return image_nats(network, images, num_samples=num_samples, seed=seed, ensemble=ensemble, progress=report, processes=processes)
 
     result: dict[str, Any] = {}
     if reference is not None:
@@ -136,7 +141,9 @@ def score(
         result = {f"reference_{fact}": value for fact, value in compared.facts.items() if fact in ("split", "preprocessing")}
         result |= {"reference": reference}
         if save_detector is not None:
-            usual.save(save_detector)
+            with processes.together():
+                if processes.is_first:
+                    usual.save(save_detector)
             result |= {"saved_detector": str(save_detector)}
     elif usual is not None:
         if alarm is not None:
@@ -144,6 +151,8 @@ def score(
         result = {"reference": usual.reference, "detector": str(detector)}
 
     nats = nats_of(dataset, "scoring")
+    if not processes.is_first:
+        return
     columns: dict[str, list[Any]] = {"nats": nats.tolist(), "bits_per_dim": [bits_per_dim(v, size) for v in nats.tolist()]}
     columns = {field: [round(v, 6) for v in values] for field, values in columns.items()}
     order, unusual = list(range(len(x))), ""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 from tokenize import TokenError
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, ParamSpec, TypeAlias, TypeVar
 
 from rich.console import Console, RenderableType
 from tyro.conf import Positional, arg
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from ..data.exemplars import ExemplarSets
     from ..model import Model
     from ..progress import Report
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 ModelName: TypeAlias = Annotated[
     Positional[str],
@@ -122,8 +126,39 @@ def progress(what: str, total: float, unit: str) -> Iterator[Report]:
         yield report
 
 
+def same_in_all(what: str, digest: Callable[[T], Any]) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """For a function that reads something: of several processes each calls it, and has to find the same, or all end with one error.
+
+    what: it reads, for messages.
+    digest: of what it returns, as JSON holds it.
+    """
+
+    def shared(function: Callable[P, T]) -> Callable[P, T]:
+        @wraps(function)
+        def inside(*arguments: P.args, **keywords: P.kwargs) -> T:
+            from ..processes import join
+
+            processes = join()
+            with processes.together():
+                found = function(*arguments, **keywords)
+            if processes.count > 1:
+                processes.check_same(**{what: digest(found)})
+            return found
+
+        return inside
+
+    return shared
+
+
+def _fingerprint(model: Model) -> str:
+    from ..compression import fingerprint
+
+    return fingerprint(model).hex()
+
+
+@same_in_all("model", _fingerprint)
 def load_model(name: str, device: str) -> Model:
-    """The model that a command names, in evaluation mode.
+    """The model that a command names, in evaluation mode; of several processes, each has it on a GPU of its own, or on the CPU.
 
     name: a saved model's folder, rastrum/NAME, or hf://OWNER/NAME@REVISION.
     device: the flag --device.
@@ -132,9 +167,12 @@ def load_model(name: str, device: str) -> Model:
     """
     import rastrum
 
+    from ..devices import find_device
+    from ..processes import join
+
     if not messages.is_terminal:
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")        # read when the library is imported
-    return rastrum.load(name, device)
+    return rastrum.load(name, device if join().count == 1 else join().device(find_device(device)))
 
 
 def origin_of(model: Model, name: str) -> Origin:

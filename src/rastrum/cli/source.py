@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 from tyro.conf import arg
 
 from .names import nearest
-from .show import messages, origin_of, progress, saved_array
+from .show import messages, origin_of, progress, same_in_all, saved_array
 
 if TYPE_CHECKING:
     from ..config import DataConfig, DataOptions
@@ -131,6 +131,13 @@ def held_out(own: DataConfig) -> str:
     return "test" if own.held_out.split("[")[0] == "validation" and final else own.held_out
 
 
+def _fingerprint(loaded: Loaded) -> dict[str, Any]:
+    from ..training.record import fingerprint
+
+    return fingerprint(loaded.dataset)
+
+
+@same_in_all("images", _fingerprint)
 def load_images(
     network: Model,
     model: str,

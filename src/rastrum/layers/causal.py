@@ -181,7 +181,7 @@ def convolve(
     sources = [x] if isinstance(x, Tensor) else list(x)
     pointwise = all(tap.rows == 1 and tap.down == tap.right == 0 for tap in taps)
     cast = pointwise and torch.is_autocast_enabled("cpu")                 # a product, which torch casts
-    if stride != 1 or native_for(sources[0]) is None or cast:
+    if stride != 1 or native_for(sources[0]) is None or cast or torch.compiler.is_compiling():
         return _convolve_by_torch(enter(sources, before, dropout), taps, weights, bias, initial, outputs, stride)
     from ..native.convolution import Convolved
 
@@ -210,7 +210,7 @@ def _convolve_by_torch(
     x: Tensor, taps: Sequence[Tap], weights: Sequence[Tensor], bias: Tensor | None, initial: Tensor | None, outputs: int, stride: int
 ) -> Tensor:
     """For strides, other devices and precisions, and without numba."""
-    if stride != 1 or x.device.type != "cpu":
+    if stride != 1 or x.device.type != "cpu" or torch.compiler.is_compiling():
         out = convolve_dense(x, taps, weights, bias, outputs, stride)
         return out if initial is None else out + initial
     if taps == [Tap(1, 0, 0, x.shape[-1], (0, outputs))]:                   # 1x1: torch's own product and gradient
@@ -232,9 +232,9 @@ def convolve_dense(x: Tensor, taps: Sequence[Tap], weights: Sequence[Tensor], bi
     left, after = max(0, 0, *(-tap.right for tap in taps)), max(0, 0, *(tap.right for tap in taps))
     kernel = (weights[0] if weights else x).new_zeros(top + 1, left + after + 1, x.shape[-1], outputs)
     for tap, weight in zip(taps, weights, strict=True):
-        box = F.pad(weight.unflatten(0, (tap.rows, tap.inputs)), (tap.to[0], outputs - tap.to[1], 0, x.shape[-1] - tap.inputs))
-        rows = torch.arange(tap.rows) + top + tap.down - tap.rows + 1
-        kernel = kernel.index_put((rows, torch.tensor(left + tap.right)), box, accumulate=True)
+        row, column = top + tap.down - tap.rows + 1, left + tap.right
+        sides = ((tap.to[0], outputs - tap.to[1]), (0, x.shape[-1] - tap.inputs), (column, left + after - column), (row, -tap.down))
+        kernel = kernel + F.pad(weight.view(tap.rows, 1, tap.inputs, -1), [zeros for side in sides for zeros in side])
     padded = F.pad(x, (0, 0, left, after, top, 0)).permute(0, 3, 1, 2)
     return F.conv2d(padded, kernel.permute(3, 2, 0, 1), bias, stride).permute(0, 2, 3, 1)
 
@@ -517,6 +517,9 @@ def gate(x: Tensor, groups: int = 1) -> Tensor:
 
     Returns (…, C).
     """
+    if torch.compiler.is_compiling():                                     # which fuses it
+        content, opening = x.unflatten(-1, (groups, 2, -1)).unbind(-2)
+        return (content.tanh() * opening.sigmoid()).flatten(-2)
     native = native_for(x)
     apply = (_Gate if native is None else native.Gate).apply
     return apply(x) if groups == 1 else apply(x.unflatten(-1, (groups, -1))).flatten(-2)  # pyright: ignore[reportReturnType, reportAttributeAccessIssue]

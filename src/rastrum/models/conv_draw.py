@@ -266,7 +266,10 @@ class ConvDRAW(PixelCanvas):
     def loss(self, x: ArrayLike, condition: ArrayLike | int | None = None, seed: int | None = None) -> Tensor:
         """What training minimises, (B,): β·L_x + Σ KL, the KL less while training warms up; nats where both weights are 1."""
         x, condition = self._check(x, condition)
-        reconstruction, kl = self._terms(x, condition, seed, 0)
+        return self.weigh(*self._terms(x, condition, seed, 0))
+
+    def weigh(self, reconstruction: Tensor, kl: Tensor) -> Tensor:
+        """The loss (B,) of reconstruction (B,) and KL of each stroke (B, steps), nats."""
         return self.kl_weight * kl.sum(1) - self.config.beta * reconstruction
 
     @property

@@ -29,11 +29,12 @@ from ..autocast import is_cast
 def native_for(x: Tensor) -> Any:
     """The module of compiled layers (``native.layers``) if it can take ``x``: float32 on a CPU, numba installed; else None.
 
-    Under autocasting they take half precision too, as float32 (``autocast.Function``).
+    Under autocasting they take half precision too, as float32 (``autocast.Function``). ``torch.compile`` gets torch's own operations,
+    which it fuses.
 
     Imported when first used, because importing numba takes half a second.
     """
-    if x.device.type != "cpu" or (x.dtype != torch.float32 and not is_cast(x)):
+    if torch.compiler.is_compiling() or x.device.type != "cpu" or (x.dtype != torch.float32 and not is_cast(x)):
         return None
     from . import compiler
 

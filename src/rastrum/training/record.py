@@ -283,6 +283,24 @@ def read_checkpoint(folder: Path) -> tuple[Position, dict[str, Tensor]]:
         return position, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
 
+def check_model(folder: Path, model: Model) -> None:
+    """Check that a checkpoint is one of a model.
+
+    folder: of the run.
+    model: that is to go on.
+
+    Raises ``ValueError`` naming a tensor that differs, and if there is no checkpoint.
+    """
+    expected = {RAW + name: list(value.shape) for name, value in model.state_dict().items()}
+    with _checkpoint(folder) as (_, file):
+        found = {name: file.get_slice(name).get_shape() for name in file.keys() if name.startswith(RAW)}  # noqa: SIM118
+    for name in (*expected, *found):
+        ours, theirs = expected.get(name, "missing"), found.get(name, "missing")
+        if ours != theirs:
+            what = f"{name.removeprefix(RAW)} is {theirs} there and {ours} in this {type(model).__name__}"
+            raise ValueError(f"resume: the checkpoint in {str(folder)!r} is of another model: {what}; give the model as it was built")
+
+
 def read_position(folder: Path) -> Position:
     """The position alone, which is in the header of the checkpoint; errors are as for ``read_checkpoint``.
 
