@@ -1,4 +1,4 @@
-"""``torchrun -m rastrum train``: how it ends, and what it says."""
+"""``torchrun -m rastrum``: how it ends, and what it says."""
 
 from __future__ import annotations
 
@@ -20,9 +20,12 @@ from rastrum.training.record import read_checkpoint
 pytestmark = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds processes as Linux does")
 
 
-def torchrun(folder: Path, *arguments: str, processes: int = 2) -> subprocess.Popen[str]:
+def torchrun(
+    folder: Path, *arguments: str, processes: int = 2, port: str | None = None, where: tuple[str, ...] = ()
+) -> subprocess.Popen[str]:
     """Start it; what it and its processes say is in ``folder``/said."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--master-port", str(free_port())]
+    port = port or str(free_port())
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--master-port", port, *where]
     with open(folder / "said", "w", encoding="utf-8") as said:
         return subprocess.Popen([*command, "-m", "rastrum", *arguments], cwd=folder, stdout=said, stderr=said, text=True,
                                 env={**os.environ, "OMP_NUM_THREADS": "1"}, start_new_session=True)  # fmt: skip
@@ -80,6 +83,34 @@ def test_bad_input_is_one_line(tmp_path: Path) -> None:
     assert ours(tmp_path) == ["rastrum: train: 2 processes cannot share a batch of 1; start fewer, or raise optim.batch"]
     assert "exitcode  : 2" in (tmp_path / "said").read_text()
     assert [path.name for path in tmp_path.iterdir()] == ["said"]
+
+
+def test_samples_are_those_of_one_process(tmp_path: Path) -> None:
+    rastrum.build("pixelcnn", rastrum.ImageSpec(1, 8, 8, 2), "tiny", seed=0).save_pretrained(tmp_path / "model")
+    launched = torchrun(tmp_path, "sample", "model", "--count", "5", "--out", "two.npy", "--json")
+    assert launched.wait(60) == 0
+    answers = [line for line in (tmp_path / "said").read_text().splitlines() if line.startswith("{")]
+    assert len(answers) == 1 and json.loads(answers[0])["count"] == 5
+    assert rastrum.cli.main(["sample", str(tmp_path / "model"), "--count", "5", "--out", str(tmp_path / "one.npy")]) == 0
+    assert (tmp_path / "two.npy").read_bytes() == (tmp_path / "one.npy").read_bytes()
+
+
+def test_a_run_is_not_resumed_where_one_machine_lacks_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two agents of torchrun, as on two machines, which find each other at an address."""
+    port, folders = str(free_port()), [tmp_path / "0", tmp_path / "1"]
+    for folder in folders:
+        folder.mkdir()
+    monkeypatch.chdir(folders[0])
+    assert rastrum.cli.main([*TRAIN, "--run.steps", "3"]) == 0
+    agents = [
+        torchrun(folder, "train", "--resume", "run", "--steps", "2", processes=1, port=port,
+                 where=("--nnodes", "2", "--node-rank", folder.name, "--master-addr", "127.0.0.1"))
+        for folder in folders
+    ]  # fmt: skip
+    assert all([agent.wait(60) for agent in agents])
+    assert ours(folders[0]) + ours(folders[1]) == ["rastrum: resume: there is no folder 'run' (in process 1 of 2)"]
+    assert all("exitcode  : 2" in (folder / "said").read_text() for folder in folders)
+    assert read_checkpoint(folders[0] / "run")[0].step == 3 and [path.name for path in folders[1].iterdir()] == ["said"]
 
 
 def test_other_commands_run_in_one_process(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

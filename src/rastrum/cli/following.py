@@ -91,13 +91,13 @@ def go_on(folder: Path, budget: dict[str, Any], tensorboard: bool, as_json: bool
 
     processes = join()
     with unbreakable(), _ends_as_ctrl_c():
-        config = resumed(folder, **budget)
-        origin = read_origin(folder)
-        if origin.data is None:
-            raise ValueError(f"resume: {str(folder)!r} does not say what data it was trained on; use rastrum.train.resume in Python")
         with processes.together():
+            config = resumed(folder, **budget)
+            origin = read_origin(folder)
+            if origin.data is None:
+                raise ValueError(f"resume: {str(folder)!r} does not say what data it was trained on; use rastrum.train.resume in Python")
             data, held_out = read(origin.data)
-        model = load(folder)
+            model = load(folder)
         more = [word for name, value in budget.items() if value is not None for word in (f"--{name.replace('_', '-')}", str(value))]
         command = shlex.join(["rastrum", "train", "--resume", str(folder), *more])
         origin = dataclasses.replace(origin, commands=(*origin.commands, command))

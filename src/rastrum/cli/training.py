@@ -23,14 +23,18 @@ USAGE = """usage: rastrum train RECIPE [OPTIONS]
        rastrum train MODEL --data DATA [--preset PRESET] [--minutes M] [OPTIONS]
        rastrum train --resume RUN [--minutes M]
        torchrun --nproc-per-node N -m rastrum train …
+       torchrun --nnodes 2 --node-rank 0|1 --nproc-per-node N --master-addr HOST --master-port 29500 -m rastrum train …
 
 Train a recipe, or any model on any data; `rastrum recipes` and `rastrum models` list them. Writes the model, metrics and a sheet of samples
 after every evaluation into runs/NAME, or a folder of your own, which must be empty. Ctrl-C lets the step finish, saves and stops.
 
 --resume continues a run from its last checkpoint as if it had never stopped; with --minutes, for that many more, even if it had finished.
 
-torchrun starts N processes (on one machine or several) that train one model: each works on its share of every batch, on the CPU or on a GPU
-of its own. The first one writes and prints. Any number of processes can resume a run.
+torchrun starts N processes that train one model: each works on its share of every batch, on the CPU or on a GPU of its own. The first one
+writes and prints, with its clock. Any number of processes can resume a run. On several machines start the same command on each, with its
+own --node-rank; HOST is that of rank 0. All need the same versions and the same images, and to resume also the run's folder; only the first
+writes into it. --run.shard keeps a part of weights and optimiser on each (FSDP2), --optim.accumulate is for batches larger than a GPU's
+memory, --run.precision bf16 and --run.compile are for speed on GPUs.
 
 rastrum train NAME --help shows a recipe's facts and all settings, --model.… --data.… --optim.… --run.…; each can be changed.
 A budget that is given (--minutes, --run.minutes, --run.cpu-minutes, --run.steps) replaces the recipe's."""

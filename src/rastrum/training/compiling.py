@@ -18,7 +18,7 @@ from ..models.conv_draw import ConvDRAW
 
 BACKEND = "inductor"
 LIMIT = 64                     # versions of a function that are kept, for layers of several shapes
-OUTSIDE_FILES = ("noise", "training_noise", "memory", "layers.recurrent")
+OUTSIDE_FILES = ("noise", "training_noise", "memory", "autocast", "native", "layers.recurrent")
 OUTSIDE: tuple[tuple[Any, str], ...] = (
     (protocol, "_check_range"),
     (distributions, "log_normal_mass"),
