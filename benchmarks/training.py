@@ -55,11 +55,20 @@ class Case:
 
 
 GREY, BINARY, COLOUR, VIDEO = (1, 28, 28, 256), (1, 28, 28, 2), (3, 32, 32, 256), (1, 32, 32, 2, 8)
+PIXELRNN: dict[str, Any] = dict(units=16, layers=7, hidden=32, skip=True, output_layers=2)    # the paper's of MNIST
+DRAW: dict[str, Any] = dict(steps=32, latent=100, hidden=256, read=2, write=5)               # the same, but for half of its 64 steps
 CASES = {
     "pixelcnn": Case(shape=BINARY),
     "gated-pixelcnn": Case(shape=GREY),
     "pixelcnn++": Case(shape=COLOUR, batch=16, tiny_shape=(3, 8, 6, 256)),
     "video-pixel-network": Case(shape=VIDEO, batch=4, tiny_shape=(1, 6, 5, 2, 3)),
+    "pixel-lstm": Case(shape=BINARY, batch=16, piece=None),
+    "row-lstm": Case(shape=BINARY, options=PIXELRNN, batch=16, piece=None),
+    "diagonal-bilstm": Case(shape=BINARY, options=PIXELRNN, batch=16, piece=None),
+    "multiscale-pixelrnn": Case(shape=BINARY, batch=16, piece=None),
+    "spatial-lstm": Case(shape=GREY, batch=16, piece=None, tiny_shape=(1, 6, 5, 256)),
+    "draw": Case(shape=BINARY, options=DRAW, batch=64, piece=None),
+    "conv-draw": Case(shape=COLOUR, batch=16, piece=None, tiny_shape=(3, 6, 5, 256)),
 }
 
 

@@ -192,7 +192,7 @@ def convolve(
         if dropped is None:                                               # from torch's generator
             sources, before = [enter(sources, before, dropout)], ""
     base = None if bias is None else bias[None]
-    if initial is not None and initial[0, ..., 0].numel() == 1:            # a condition: one vector per image
+    if initial is not None and initial.shape[1:-1].numel() == 1:            # a condition: one vector per image
         base, initial = initial[:, 0, 0] if base is None else base + initial[:, 0, 0], None
     if initial is not None:
         initial = initial.expand(*sources[0].shape[:-1], outputs)
