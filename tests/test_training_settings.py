@@ -138,16 +138,17 @@ def test_compiled_is_the_same_to_rounding(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["gated-pixelcnn", "pixelcnn", "pixelcnn++", "conv-draw", "spatial-lstm", "row-lstm", "draw"])
-def test_every_kind_of_model_compiles(name: str) -> None:
-    """By torch's own compiler, with g++, in float64: convolutions, dropout, latents, recurrences, mixtures."""
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-8), (torch.float32, 1e-5)], ids=["float64", "float32"])
+def test_every_kind_of_model_compiles(name: str, dtype: torch.dtype, tolerance: float) -> None:
+    """By torch's own compiler, with g++: convolutions, dropout, latents, recurrences, mixtures."""
     data = digits(crop=4) if name == "pixelcnn++" else digits()
     options: dict[str, Any] = {"pixelcnn++": {"dropout": 0.5, "filters": 4, "blocks": 1}, "conv-draw": {"warm_up": 0.5}}.get(name, {})
 
     def losses(compile: bool) -> list[float]:
         settings = config(None, 4, {"compile": compile}, batch=4, micro_batch=None)
-        return [state.loss for state in train(build(name, data, **options).double(), data, settings)]
+        return [state.loss for state in train(build(name, data, **options).to(dtype), data, settings)]
 
-    assert losses(True) == pytest.approx(losses(False), rel=1e-8)
+    assert losses(True) == pytest.approx(losses(False), rel=tolerance)
 
 
 @pytest.mark.slow

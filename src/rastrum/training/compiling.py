@@ -6,6 +6,7 @@ cannot trace stays as it is, and divides what is compiled: noise in NumPy, check
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -14,15 +15,19 @@ import torch
 from torch import Tensor
 
 from .. import distributions, protocol
+from ..layers.recurrent import DiagonalScan, RowScan, Scan
 from ..models.conv_draw import ConvDRAW
 
 BACKEND = "inductor"
 LIMIT = 64                     # versions of a function that are kept, for layers of several shapes
-OUTSIDE_FILES = ("noise", "training_noise", "memory", "autocast", "native", "layers.recurrent")
+OUTSIDE_FILES = ("noise", "training_noise", "memory")
 OUTSIDE: tuple[tuple[Any, str], ...] = (
     (protocol, "_check_range"),
     (distributions, "log_normal_mass"),
     (distributions.GaussianMixture, "component_log_prob"),
+    (Scan, "forward"),
+    (RowScan, "forward"),
+    (DiagonalScan, "forward"),
     (ConvDRAW, "weigh"),                                                  # by a number that changes in every step
 )
 
@@ -77,6 +82,7 @@ def _leave_outside() -> None:
     """When a model is compiled, not earlier: torch's compiler takes a second to import."""
     from torch._dynamo import config, trace_rules
 
+    warnings.filterwarnings("ignore", "Dynamo detected a call to a .functools.lru_cache", UserWarning)   # what ours keep are constants
     config.recompile_limit = max(config.recompile_limit, LIMIT)
     for name in OUTSIDE_FILES:
         trace_rules.add(f"{__package__.partition('.')[0]}.{name}")        # pyright: ignore[reportOptionalMemberAccess]
