@@ -18,6 +18,7 @@ from torch import Tensor
 from ..exemplars import exemplar_map, slots_of
 from ..generation import sample
 from ..model import Model
+from ..protocol import as_tensor
 from ..strokes import CanvasModel
 from .formats import Picture
 from .sheets import PAPER, arrange, draw_window, image_scale, tiles, unit_of
@@ -60,7 +61,7 @@ def new_exemplars(model: Model, images: Tensor, training: Tensor | None = None, 
     if isinstance(model, CanvasModel):
         drawn = model.decode([], "sample", condition, seed, count=len(condition)).cpu()
     else:
-        drawn = sample(model, len(condition), condition, seed=seed).plain.cpu() / top
+        drawn = as_tensor("images", sample(model, len(condition), condition, seed=seed)).cpu() / top
     drawn = drawn.float()
     nearest = None if training is None else (training[nearest_images(drawn, training)] / top).unflatten(0, (-1, count))
     return NewExemplars(images.float() / top, drawn.unflatten(0, (-1, count)), nearest)
