@@ -130,7 +130,7 @@ def placed(folder: str, images: int, minutes: float, out: Path, seed: int) -> st
     options = DataOptions(binarise="threshold")
     train_set, test_set = (load_dataset("placed-mnist", split, options) for split in ("train", "test"))
     test_set = test_set.subset(images)
-    assert test_set.labels is not None and test_set.conditions is not None
+    assert test_set.labels is not None and isinstance(test_set.conditions, torch.Tensor)
     network = train_classifier(train_set, minutes)
     lines = ["| | in the requested cell, % | within one cell of it, % | blank, % | classified as requested, % |", "|---|---|---|---|---|"]
     cell = test_set.conditions.flatten(2).amax(1).argmax(1)

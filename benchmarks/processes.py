@@ -33,7 +33,7 @@ import rastrum
 from rastrum import ImageSpec
 from rastrum.config import OptimConfig, RunConfig, TrainConfig
 from rastrum.processes import ALONE, Processes, join
-from rastrum.training.optimiser import OPTIMIZERS, average
+from rastrum.training.optimiser import average, optimiser_of
 from rastrum.training.workers import Workers
 
 TARGET = 1.6
@@ -52,7 +52,7 @@ def trainer(options: argparse.Namespace, processes: Processes) -> tuple[Callable
 
         shard(averaged)
     workers = Workers(model, config, processes)
-    optimiser = OPTIMIZERS["adam"](workers.parameters, config.optim)
+    optimiser = optimiser_of(workers.objectives, config.optim)
     count = 0
 
     def step() -> None:

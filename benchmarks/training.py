@@ -1,138 +1,201 @@
-"""Training speed in images per second: Gated PixelCNN as built here, and the same network written in the usual way, in one run.
+"""Training speed of every model, compared with a plain reference of the same parameters (``benchmarks/plain``), in one run on one thread.
 
-    python benchmarks/training.py [--channels 64 32] [--batch 32] [--threads 1 2]
+    python benchmarks/training.py [MODEL …] [--rounds 5] [--batch 16] [--profile] [--tiny]
 
-The usual way is NCHW, the whole batch at once, square kernels multiplied by a 0/1 mask in every forward pass, tanh · sigmoid, eager mode,
-and the same number of threads inside operations. Ours is what ``rastrum.train`` does: pieces of a few images, one worker per thread. Both
-have the same number of free parameters and take the same optimiser step; taps that a mask sets to zero do not count as parameters. The
-share of the core's peak compares the multiply-adds of forward and backward (three times the forward's) with a large matrix product. It also
-counts multiply-adds that Toom-Cook saves, so it can exceed 100%."""
+Ours is a step of ``rastrum.train``: the batch in pieces, then Adam, with the batch and the pieces of ``CASES``. The reference is what a
+PyTorch user would write: the whole batch at once through torch's own layers, loss, backward, ``torch.optim.Adam``. Both are given the same
+weights, and must give the same loss first. Steps alternate, so that a slow minute affects both; a rate is images per second of the
+processor's time, of the fastest step. Parameters that a mask sets to zero do not count.
+
+The share of the peak compares the multiply-adds of forward and backward (three times the forward's, counted in the reference without what
+masks set to zero) with a large float32 matrix product in the same run, by the faster of the two libraries that torch brings. ``--profile``
+prints where both spend their time, by torch's profiler; compiled loops count under the function that calls them."""
 
 from __future__ import annotations
 
 import argparse
+import importlib
+import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
 
 import rastrum
-from rastrum import ImageSpec, RasterModel
+from rastrum import ImageSpec
 from rastrum.config import OptimConfig, RunConfig, TrainConfig
-from rastrum.train import Workers
-
-LAYERS, LEVELS, SIZE = 6, 256, 28
-
-
-class MaskedConv2d(nn.Conv2d):
-    def __init__(self, inputs: int, outputs: int, size: tuple[int, int], mask: Tensor, bias: bool = True) -> None:
-        super().__init__(inputs, outputs, size, padding=(size[0] // 2, size[1] // 2), bias=bias)
-        self.register_buffer("mask", mask)
-        self.mask: Tensor
-
-    def forward(self, input: Tensor) -> Tensor:
-        return F.conv2d(input, self.weight * self.mask, self.bias, padding=self.padding)
+from rastrum.model import Model
+from rastrum.training.optimiser import optimiser_of
+from rastrum.training.workers import Workers
 
 
-class UsualGatedPixelCNN(nn.Module):
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        above, left = torch.zeros(3, 3), torch.zeros(1, 3)
-        above[:2] = 1
-        left[:, :2] = 1
-        before = torch.tensor([[1.0, 0.0, 0.0]])
-        sizes = [1] + [channels] * (LAYERS - 1)
-        self.vertical = nn.ModuleList(MaskedConv2d(i, 2 * channels, (3, 3), above) for i in sizes)
-        self.horizontal = nn.ModuleList(
-            MaskedConv2d(i, 2 * channels, (1, 3), left if n else before, bias=False) for n, i in enumerate(sizes)
-        )
-        self.link = nn.ModuleList(nn.Conv2d(2 * channels, 2 * channels, 1) for _ in sizes)
-        self.residual = nn.ModuleList(nn.Conv2d(channels, channels, 1, bias=n == 0) for n in range(LAYERS))
-        self.hidden, self.logits = nn.Conv2d(channels, channels, 1), nn.Conv2d(channels, LEVELS, 1)
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """What a model is measured on.
 
-    def forward(self, x: Tensor) -> Tensor:
-        h = x * (2 / (LEVELS - 1)) - 1
-        v = F.pad(h[:, :, :-1], (0, 0, 1, 0))
-        layers = zip(self.vertical, self.horizontal, self.link, self.residual, strict=True)
-        for n, (vertical, horizontal, link, residual) in enumerate(layers):
-            rows = vertical(v)
-            a, b = (horizontal(h) + link(rows)).chunk(2, 1)
-            out = residual(torch.tanh(a) * torch.sigmoid(b))
-            h = out if n == 0 else out + h
-            a, b = rows.chunk(2, 1)
-            v = torch.tanh(a) * torch.sigmoid(b)
-        return self.logits(self.hidden(h.relu()).relu())
+    shape: channels, height, width, levels and, for videos, frames.
+    options: that replace those of the preset "small".
+    batch: images per step.
+    piece: images that ours works on at once; by default as in training.
+    tiny_shape: for ``--tiny``, with the preset "tiny".
+    tolerance: relative difference of the two losses.
+    """
+
+    shape: tuple[int, ...]
+    options: dict[str, Any] = field(default_factory=dict)
+    batch: int = 32
+    piece: int | None = OptimConfig().micro_batch
+    tiny_shape: tuple[int, ...] = (1, 6, 5, 2)
+    tolerance: float = 1e-4
 
 
-def rate(step: Callable[[], object], images: int, repeats: int, budget: float) -> float:
-    """The highest images per second of ``repeats`` steps, after a warm-up."""
+GREY, BINARY, COLOUR, VIDEO = (1, 28, 28, 256), (1, 28, 28, 2), (3, 32, 32, 256), (1, 32, 32, 2, 8)
+PIXELRNN: dict[str, Any] = dict(units=16, layers=7, hidden=32, skip=True, output_layers=2)    # the paper's of MNIST
+DRAW: dict[str, Any] = dict(steps=32, latent=100, hidden=256, read=2, write=5)               # the same, but for half of its 64 steps
+CASES = {
+    "pixelcnn": Case(shape=BINARY),
+    "gated-pixelcnn": Case(shape=GREY),
+    "pixelcnn++": Case(shape=COLOUR, batch=16, tiny_shape=(3, 8, 6, 256)),
+    "video-pixel-network": Case(shape=VIDEO, batch=4, tiny_shape=(1, 6, 5, 2, 3)),
+    "pixel-lstm": Case(shape=BINARY, batch=16, piece=None),
+    "row-lstm": Case(shape=BINARY, options=PIXELRNN, batch=16, piece=None),
+    "diagonal-bilstm": Case(shape=BINARY, options=PIXELRNN, batch=16, piece=None),
+    "multiscale-pixelrnn": Case(shape=BINARY, batch=16, piece=None),
+    "spatial-lstm": Case(shape=GREY, batch=16, piece=None, tiny_shape=(1, 6, 5, 256)),
+    "draw": Case(shape=BINARY, options=DRAW, batch=64, piece=None),
+    "conv-draw": Case(shape=COLOUR, batch=16, piece=None, tiny_shape=(3, 6, 5, 256)),
+}
+
+
+def plain(name: str, ours: Model) -> nn.Module:
+    """The reference of a model, with its weights."""
+    module = name.replace("++", "_plus_plus").replace("-", "_")
+    return importlib.import_module(f"plain.{module}").build(ours)
+
+
+def masks(module: nn.Module) -> list[tuple[nn.Module, Tensor]]:
+    """The parts of a module that multiply their weight by a buffer ``mask``."""
+    return [(part, part.mask) for part in module.modules() if isinstance(getattr(part, "mask", None), Tensor)]  # pyright: ignore
+
+
+def free_parameters(module: nn.Module) -> int:
+    """Parameters of a module, without what masks set to zero."""
+    return sum(p.numel() for p in module.parameters()) - sum(int((mask == 0).sum()) for _, mask in masks(module))
+
+
+def multiply_adds(reference: nn.Module, x: Tensor) -> float:
+    """Of the forward pass per image, without those with zeros of masks."""
+    masked = [0.0]
+
+    def count(part: nn.Module, _: Any, out: Tensor) -> None:
+        masked[0] += int((part.mask == 0).sum()) * out[:, :1].numel()     # pyright: ignore
+
+    hooks = [part.register_forward_hook(count) for part, _ in masks(reference)]
+    counter = FlopCounterMode(display=False)
+    with counter:                                                         # it needs the graph
+        reference(x, None)
+    for hook in hooks:
+        hook.remove()
+    return (counter.get_total_flops() / 2 - masked[0]) / len(x)
+
+
+def seconds(step: Callable[[], object]) -> float:
+    """The processor's time for one step."""
+    begun = time.process_time()
     step()
-    best, begun = 0.0, time.perf_counter()
-    for _ in range(repeats):
-        start = time.perf_counter()
-        step()
-        best = max(best, images / (time.perf_counter() - start))
-        if time.perf_counter() - begun > budget:
-            break
-    return best
+    return time.process_time() - begun
 
 
 def peak_multiply_adds() -> float:
-    """Multiply-adds per second of a large float32 matrix product with the same number of threads."""
+    """Multiply-adds per second of the processor's time in a large float32 matrix product, by the faster of torch's two libraries."""
     a, b = torch.randn(1024, 1024), torch.randn(1024, 1024)
-    return rate(lambda: a @ b, 1024**3, 10, 3)
+    ways = [lambda: a @ b]
+    if torch.backends.mkldnn.is_available():
+        ways.append(lambda: torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], ""))
+    return 1024**3 / min(seconds(way) for way in ways for _ in range(10))
 
 
-def measure(channels: int, batch: int, threads: int) -> None:
+def check(name: str, ours: Model, reference: nn.Module, x: Tensor, tolerance: float) -> None:
+    """Same number of parameters, and the same loss of each image from the same weights and the same noise."""
+    counts = [free_parameters(module) for module in (ours, reference)]
+    assert counts[0] == counts[1], f"{name}: {counts[0]:,} parameters, {counts[1]:,} in the reference"
+    losses = []
+    for module in (ours.loss, reference):
+        torch.manual_seed(0)
+        with torch.no_grad():
+            losses.append(module(x, None))
+    torch.testing.assert_close(losses[0], losses[1].to(losses[0].dtype), rtol=tolerance, atol=0, msg=lambda text: f"{name}: {text}")
+
+
+def measure(name: str, case: Case, rounds: int, profiled: bool, tiny: bool) -> None:
     """Print a row of the table."""
-    torch.set_num_threads(threads)
-    x = torch.randint(0, LEVELS, (batch, 1, SIZE, SIZE), generator=torch.Generator().manual_seed(0))
-    usual = UsualGatedPixelCNN(channels)
-    ours = rastrum.build("gated-pixelcnn", ImageSpec(1, SIZE, SIZE, LEVELS), channels=channels, layers=LAYERS, hidden=channels)
-    assert isinstance(ours, RasterModel)
-    usual_optimiser, optimiser = torch.optim.Adam(usual.parameters()), torch.optim.Adam(ours.parameters())
+    channels, height, width, levels, *frames = case.tiny_shape if tiny else case.shape
+    spec = ImageSpec(channels, height, width, levels, *frames)
+    ours = rastrum.build(name, spec, "tiny" if tiny else "small", **({} if tiny else case.options))
+    x = torch.randint(0, levels, (case.batch, *spec.shape), generator=torch.Generator().manual_seed(0))
+    ours.initialise(x[:8])
+    reference = plain(name, ours).eval()
+    check(name, ours, reference, x[:2], case.tolerance)
+    work = multiply_adds(reference, x[:1])
 
-    def usual_step() -> None:
-        loss = F.cross_entropy(usual(x.float()), x[:, 0])
-        usual_optimiser.zero_grad()
-        loss.backward()
-        usual_optimiser.step()
+    ours.train()
+    reference.train()
+    optim = OptimConfig(batch=case.batch, micro_batch=case.piece)
+    with Workers(ours, TrainConfig(optim=optim, run=RunConfig(steps=1, workers=1))) as workers:
+        optimiser, plain_optimiser = optimiser_of(workers.objectives, optim), torch.optim.Adam(reference.parameters())
 
-    def pieces(size: int) -> float:
-        optim, run = OptimConfig(batch=batch, micro_batch=size), RunConfig(steps=1, workers=threads)
-        with Workers(ours, TrainConfig(optim=optim, run=run)) as workers:
+        def step() -> None:
+            workers.gradients(x, None, seed=0)
+            optimiser.step()
 
-            def step() -> None:
-                workers.gradients(x, None)
-                optimiser.step()
+        def plain_step() -> None:
+            plain_optimiser.zero_grad()
+            reference(x, None).mean().backward()
+            plain_optimiser.step()
 
-            return rate(step, batch, 3, 5)
+        steps: dict[Callable[[], None], list[float]] = {plain_step: [], step: []}
+        for turn in range(rounds + 1):
+            for run, taken in steps.items():
+                elapsed = seconds(run)
+                if turn:                                                  # the first compiles and warms up
+                    taken.append(elapsed)
+        slow, fast = (case.batch / min(taken) for taken in steps.values())
+        middle = statistics.median(a / b for a, b in zip(*steps.values(), strict=True))
+        share = 3 * work * fast / peak_multiply_adds()
+        sizes = f"{free_parameters(ours):,} | {case.batch} in {min(case.piece or case.batch, case.batch)}s"
+        print(f"| {name} | {sizes} | {slow:.1f} | {fast:.1f} | **{fast / slow:.2f}** ({middle:.2f}) | {share:.0%} |", flush=True)
+        if profiled:
+            for what, run in zip(("reference", "ours"), steps, strict=True):
+                with profile(activities=[ProfilerActivity.CPU]) as recorded:
+                    run()
+                table = recorded.key_averages().table("self_cpu_time_total", row_limit=25, max_name_column_width=40)
+                print(f"\n{name}, {what}:", table, sep="\n")
 
-    rates, best = {}, 0.0
-    for _ in range(2):                                                    # alternating, so that a slow minute affects both
-        best = max(best, rate(usual_step, batch, 3, 8))
-        for size in (4, 8, 16):
-            rates[size] = max(rates.get(size, 0.0), pieces(size))
-    piece, fastest = max(rates.items(), key=lambda item: item[1])
-    forward = sum(w.numel() for p in ours.modules() for w in getattr(p, "weights", [])) * SIZE * SIZE
-    share = 3 * forward * fastest / peak_multiply_adds()
-    free = sum(p.numel() for p in ours.parameters())
-    row = f"| {channels} | {threads} | {free:,} | {best:.1f} | {fastest:.1f} (pieces of {piece}) | {fastest / best:.2f} | {share:.0%} |"
-    print(row, flush=True)
 
-
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--channels", nargs="+", type=int, default=[64, 32])
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
-    options = parser.parse_args()
-    print("| channels | threads | parameters | usual, images/s | ours, images/s | ratio | of the peak |\n|---|---|---|---|---|---|---|")
-    for threads in options.threads:
-        for channels in options.channels:
-            measure(channels, options.batch, threads)
+    parser.add_argument("models", nargs="*", metavar="MODEL", help=f"default: all of {', '.join(CASES)}")
+    parser.add_argument("--rounds", type=int, default=5, help="steps of each, after one that is not counted (default 5)")
+    parser.add_argument("--batch", type=int, help="images per step (default: that of the model's case)")
+    parser.add_argument("--piece", type=int, help="images that ours works on at once (default: that of the model's case)")
+    parser.add_argument("--profile", action="store_true", help="where both spend their time")
+    parser.add_argument("--tiny", action="store_true", help="tiny models and images, one round: only whether it runs")
+    options = parser.parse_args(arguments)
+    unknown = sorted(set(options.models) - set(CASES))
+    if unknown or options.rounds < 1 or (options.batch or 1) < 1 or (options.piece or 1) < 1:
+        parser.error(f"no model {unknown[0]!r}; there are {', '.join(CASES)}" if unknown else "numbers must be at least 1")
+    torch.set_num_threads(1)
+    header = "model", "parameters", "batch", "reference, images/CPU-s", "ours", "ratio (median of rounds)", "of the peak"
+    print("| " + " | ".join(header) + " |\n" + "|---" * len(header) + "|")
+    for name in options.models or CASES:
+        case = CASES[name]
+        case = replace(case, batch=options.batch or (3 if options.tiny else case.batch), piece=options.piece or case.piece)
+        measure(name, case, 1 if options.tiny else options.rounds, options.profile, options.tiny)
 
 
 if __name__ == "__main__":

@@ -81,7 +81,7 @@ class VAEConfig:
 
 
 class VAE(PixelCanvas):
-    name = "vae"
+    name = "dense-vae"
     config_class = VAEConfig
     conditions = ()
     steps = 1
@@ -120,4 +120,4 @@ class VAE(PixelCanvas):
         return state.canvas
 
 
-MODELS = {**rastrum.MODELS, "made": MADE, "vae": VAE}
+MODELS = {**rastrum.MODELS, "made": MADE, "dense-vae": VAE}

@@ -1,11 +1,13 @@
 """``torch.autocast``: training and scores of every model run under it and stay close; whatever draws ignores it.
 
 The tolerances are for bfloat16 on a CPU. A number in float32 has 24 bits, in bfloat16 8: one product may be 0.4 % off.
+RASTRUM_TEST_DEVICE=cuda runs all of it on a GPU.
 """
 
 from __future__ import annotations
 
 import ast
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -27,15 +29,17 @@ from rastrum.layers.attention import make_window
 from rastrum.train import train
 from rastrum.training.workers import Workers
 
+DEVICE = torch.device(os.environ.get("RASTRUM_TEST_DEVICE", "cpu"))
 SPECS = (ImageSpec(1, 8, 7, 2), ImageSpec(3, 6, 8, 256))
-CONDITIONS = (None, ConditionSpec("class", 5), ConditionSpec("map", (2, 3, 3)))
+CONDITIONS = (None, ConditionSpec("class", 5), ConditionSpec("map", (6, 3, 3)))
 CASES = [(name, c) for name, model in rastrum.MODELS.items() for c in CONDITIONS if c is None or c.kind in model.conditions]
 RELATIVE, COSINE = 1e-3, 0.995
-TOLERANCE = {"pixelcnn++": 3e-2}         # its weights are normalised on four images here, and its scales are narrow then
+# PixelCNN++: its weights are normalised on four images here, and its scales are narrow then. Others: a few logits, not sums over pixels.
+TOLERANCE = {"pixelcnn++": 3e-2, "gran": 3e-2, "dcgan": 3e-2}
 
 
 def half(dtype: torch.dtype = torch.bfloat16) -> torch.autocast:
-    return torch.autocast("cpu", dtype=dtype)
+    return torch.autocast(DEVICE.type, dtype=dtype)
 
 
 def made(name: str, spec: ImageSpec, condition: ConditionSpec | None = None, **options: Any) -> tuple[Any, Tensor, Tensor | None]:
@@ -48,7 +52,7 @@ def made(name: str, spec: ImageSpec, condition: ConditionSpec | None = None, **o
         classes = torch.randint(0, 5, (4,), generator=generator)
         given = classes if condition.kind == "class" else torch.randn(4, *condition.shape, generator=generator)
     model.initialise(x, given)
-    return model, x, given
+    return model.to(DEVICE), x.to(DEVICE), None if given is None else given.to(DEVICE)
 
 
 def gradient(model: Any, loss: Callable[[], Tensor]) -> Tensor:
@@ -63,7 +67,7 @@ def assert_close(model: Any, score: Callable[[], Tensor], loss: Callable[[], Ten
         exact = score()
         with half():
             near = score()
-    assert near.dtype == torch.float64 and float(((near - exact) / exact).abs().max()) <= relative
+    assert near.dtype == torch.float64 and bool(((near - exact).abs() <= relative * exact.abs()).all())
     a = gradient(model, loss)
     with half():
         b = gradient(model, loss)
@@ -106,8 +110,8 @@ TRAINED = {"draw-binarized-mnist": 1e-2, "gated-pixelcnn-binarized-mnist": 3e-3,
 @pytest.mark.parametrize("name", TRAINED)
 def test_trained_models_stay_close(name: str) -> None:
     """On their own samples: weights of a trained model are larger than fresh ones, and so are errors. The mean is nearer."""
-    model = rastrum.load(f"rastrum/{name}")
-    given = None if model.condition_spec is None else torch.arange(4)
+    model = rastrum.load(f"rastrum/{name}", device=str(DEVICE))
+    given = None if model.condition_spec is None else torch.arange(4, device=DEVICE)
     x = rastrum.sample(model, 4, given)
     assert_close(model, lambda: model.nats(x, given, seed=3), lambda: model.loss(x, given, seed=3), TRAINED[name], 0.99)
 
@@ -149,17 +153,17 @@ def test_it_changes_something() -> None:
 
 def test_distributions_are_float32() -> None:
     """Half precision that autocasting made goes up at the door, so that a sum of many small numbers is right."""
-    logits = torch.randn(2, 3, 4)
+    logits = torch.randn(2, 3, 4, device=DEVICE)
     cast = logits.bfloat16()
     exact = cast.float()
-    value = torch.randint(0, 4, (2, 3))
+    value = torch.randint(0, 4, (2, 3), device=DEVICE)
     for kind in (LogisticMixture, GaussianMixture):
         with half():
             assert torch.equal(kind(cast, cast, cast, 4).log_prob(value), kind(exact, exact, exact, 4).log_prob(value))
     with half():
         assert torch.equal(Categorical(cast).log_prob(value), Categorical(exact).log_prob(value))
         assert torch.equal(Bernoulli(cast).log_prob(value[..., None] % 2), Bernoulli(exact).log_prob(value[..., None] % 2))
-        assert make_window(torch.zeros(1, 5, dtype=torch.bfloat16), 3, 28, 28).box.dtype == torch.float32
+        assert make_window(torch.zeros(1, 5, dtype=torch.bfloat16, device=DEVICE), 3, 28, 28).box.dtype == torch.float32
     assert Categorical(cast).logits.dtype == torch.bfloat16               # a model that is of half precision stays so
 
 
@@ -186,9 +190,9 @@ def test_drawing_ignores_it(name: str) -> None:
 
     def drawn() -> list[Any]:
         if isinstance(model, CanvasModel):
-            latents = model.encode(x, seed=1)
-            frames = [*rastrum.reconstruct(model, x, seed=1), *rastrum.generate(model, 2, seed=1)]
-            return [rastrum.sample(model, 3, seed=1), model.decode(latents), *latents, *(frame.images for frame in frames)]
+            latents = model.encode(x, seed=1) if model.has_posterior else []
+            frames = [*(rastrum.reconstruct(model, x, seed=1) if latents else ()), *rastrum.generate(model, 2, seed=1)]
+            return [rastrum.sample(model, 3, seed=1), model.decode(latents, count=len(x)), *latents, *(frame.images for frame in frames)]
         assert isinstance(model, RasterModel)
         samples = [rastrum.sample(model, 3, seed=1, backend=backend) for backend in (None, "torch", "naive")]  # pyright: ignore
         known = torch.arange(16).view(1, 4, 4) % 3 == 0
@@ -198,7 +202,7 @@ def test_drawing_ignores_it(name: str) -> None:
     plain = drawn()
     with half():
         cast = drawn()
-        assert torch.is_autocast_enabled("cpu")
+        assert torch.is_autocast_enabled(DEVICE.type)
     assert all(torch.equal(a, b) for a, b in zip(plain, cast, strict=True))
 
 
@@ -215,7 +219,7 @@ def data_for(spec: ImageSpec, condition: ConditionSpec | None, count: int = 8) -
 
 CONFIG = TrainConfig(
     optim=OptimConfig(batch=4, micro_batch=2, learning_rate=1e-3, schedule="constant", clip=1000.0, ema=0.0),
-    run=RunConfig(steps=4, evaluations=1, workers=2),
+    run=RunConfig(steps=4, evaluations=1, workers=2, device=str(DEVICE)),
 )
 
 
@@ -226,17 +230,18 @@ def test_a_whole_training(name: str, condition: ConditionSpec | None) -> None:
     data, models, states = data_for(spec, condition), [], []
     for cast in (False, True):
         model = rastrum.build(name, spec, "tiny", condition, seed=1)
-        with torch.autocast("cpu", torch.bfloat16, enabled=cast):
+        with torch.autocast(DEVICE.type, torch.bfloat16, enabled=cast):
             states.append(list(train(model, data, CONFIG, data))[-1])
         models.append(model)
     assert all(p.dtype == torch.float32 for p in models[1].parameters())
     ways = [torch.cat([p.detach().flatten() for p in model.parameters()]) for model in models]
-    began = torch.cat([p.detach().flatten() for p in rastrum.build(name, spec, "tiny", condition, seed=1).parameters()])
+    began = torch.cat([p.detach().flatten() for p in rastrum.build(name, spec, "tiny", condition, seed=1).to(DEVICE).parameters()])
     assert not torch.equal(ways[0], ways[1]) or name in ("spatial-lstm", "pixel-lstm")
     assert torch.nn.functional.cosine_similarity(ways[0] - began, ways[1] - began, dim=0) > 0.9
     assert states[1].loss == pytest.approx(states[0].loss, rel=2e-2)
     assert states[1].evaluation is not None
-    assert states[1].evaluation.nats == pytest.approx(evaluate(models[1], data).nats, rel=1e-12)
+    if models[1].has_likelihood:
+        assert states[1].evaluation.nats == pytest.approx(evaluate(models[1], data).nats, rel=1e-12)
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -263,12 +268,12 @@ def test_a_step_sees_the_weights_of_its_time(count: int) -> None:
 def test_threads_cast_as_their_caller() -> None:
     """A thread begins without autocasting; a score must not depend on how many there are."""
     with Pool(2) as pool, half(torch.float16):
-        found = list(pool.map(lambda _: (torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")), range(4)))
+        found = list(pool.map(lambda _: (torch.is_autocast_enabled(DEVICE.type), torch.get_autocast_dtype(DEVICE.type)), range(4)))
     assert found == [(True, torch.float16)] * 4
     with Pool(2) as pool:
-        assert not any(pool.map(lambda _: torch.is_autocast_enabled("cpu"), range(4)))
+        assert not any(pool.map(lambda _: torch.is_autocast_enabled(DEVICE.type), range(4)))
     model, x, _ = made("row-lstm", SPECS[0])
-    data = Dataset("x", "test", SPECS[0], x.to(torch.uint8))
+    data = Dataset("x", "test", SPECS[0], x.cpu().to(torch.uint8))
     with half():
         one, two = (image_nats(model, data, workers=workers, batch=1) for workers in (1, 2))
     assert torch.equal(one, two) and not torch.equal(one, image_nats(model, data, batch=1))
@@ -285,7 +290,8 @@ def test_networks_of_the_applications(kind: str) -> None:
         "pixelcnn": lambda: PixelCNNAutoencoder(spec, 4, 4, channels=6, layers=1, hidden=6),
         "squared": lambda: SquaredErrorAutoencoder(spec, 4, 20_000, 4),
     }[kind]()
-    x, labels = data_for(spec, None).images.long(), torch.arange(8) % 5
+    model.to(DEVICE)
+    x, labels = data_for(spec, None).images.long().to(DEVICE), torch.arange(8, device=DEVICE) % 5
     given = labels if "class" in model.conditions and model.condition_spec is not None else None
     with torch.no_grad():
         exact = model.loss(x, given)

@@ -234,7 +234,61 @@ def test_decode_refuses_bad_latents(model, x):
         model.decode(latents, rest="zero")
 
 
-@pytest.mark.parametrize("name", ["draw", "conv-draw"])
+def test_a_path_runs_from_one_image_to_another(model, x):
+    """Its ends are what ``decode`` makes of their latents; the points between have the ends' norms, standardised by their priors."""
+    path = model.interpolate(x[:3], x[3:6], count=5, seed=4)
+    assert path.shape == (3, 5, *SPEC.shape)
+    assert torch.allclose(path[:, 0], model.decode(model.encode(x[:3], seed=4)))
+    assert torch.allclose(path[:, -1], model.decode(model.encode(x[3:6], seed=4, first=3)))
+    drawn = model.interpolate(count=2, pairs=3, seed=4)
+    frames = [list(model.generate(3, seed=4, first=first))[-1].images for first in (0, 3)]
+    assert torch.allclose(drawn, torch.stack(frames, 1))
+
+
+def test_paths_are_arcs():
+    """All strokes together move at constant speed along the arc between two latents, checked by rotating in their plane."""
+    generator = torch.Generator().manual_seed(0)
+    start, end = ([torch.randn(2, 3, dtype=torch.float64, generator=generator) for _ in range(4)] for _ in range(2))
+    a, b = torch.cat(start, 1), torch.cat(end, 1)
+    b = b * a.norm(dim=1, keepdim=True) / b.norm(dim=1, keepdim=True)
+    end = list(b.split(3, dim=1))
+    across = b - (a * b).sum(1, keepdim=True) / (a * a).sum(1, keepdim=True) * a
+    across = across * a.norm(dim=1, keepdim=True) / across.norm(dim=1, keepdim=True)
+    angle = torch.acos((a * b).sum(1) / (a * a).sum(1))[:, None]
+    for share in (0.0, 0.3, 1.0):
+        point = torch.cat(rastrum.strokes._on_path(start, end, share), 1)
+        assert torch.allclose(point, torch.cos(share * angle) * a + torch.sin(share * angle) * across)
+    same = torch.cat(rastrum.strokes._on_path(start, start, 0.5), 1)
+    assert torch.allclose(same, a)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"start": True}, "both images, start and end, or neither"),
+        ({"start": True, "end": True, "count": 1}, "at least 2 pictures, got 1"),
+        ({"pairs": 0}, "pairs: expected a whole number of at least 1, got 0"),
+        ({"start": True, "end": 2}, "as many images to end at as to start from, got 7 and 2"),
+    ],
+)
+def test_what_is_no_path_is_refused(model, x, options, message):
+    options = {name: x if value is True else x[:value] if name == "end" else value for name, value in options.items()}
+    with pytest.raises(ValueError, match=message):
+        model.interpolate(**options)
+
+
+@pytest.mark.parametrize("posterior", ["normal", "uniform"])
+def test_paths_of_layers_whose_priors_are_learned(posterior):
+    """Convolutional DRAW: each latent is placed by its own prior, so that the ends are exact again."""
+    model = rastrum.build("conv-draw", ImageSpec(1, 6, 5, 2), preset="tiny", posterior=posterior, layers=2)
+    assert isinstance(model, CanvasModel)
+    x = torch.randint(2, (2, 1, 6, 5), generator=torch.Generator().manual_seed(0))
+    path = model.interpolate(x[:1], x[1:], count=3, seed=1)
+    assert torch.allclose(path[:, 0], model.decode(model.encode(x[:1], seed=1)), atol=1e-4)
+    assert torch.allclose(path[:, 2], model.decode(model.encode(x[1:], seed=1, first=1)), atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["draw", "conv-draw", "one-shot", "vae"])
 def test_queries_do_not_move_the_state(name: str) -> None:
     """Prior and posterior give the same however often they are called; only ``look`` moves the encoder."""
     model = rastrum.build(name, ImageSpec(1, 6, 5, 2), preset="tiny")

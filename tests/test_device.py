@@ -1,7 +1,7 @@
 """Where a model runs: --device, and devices that have no float64, for which ``without_float64.py`` stands in.
 
 That stand-in changes the process, so what runs on it is in ``on_the_device`` below, which one process of its own does for all models; the
-tests read its report.
+tests read its report. RASTRUM_TEST_DEVICE=cuda runs the same on a GPU.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import contextlib
 import copy
 import io
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -23,12 +24,12 @@ from torch import Tensor
 
 import rastrum
 from rastrum import CanvasModel, ConditionSpec, ImageSpec, devices
-from rastrum.cli import main
 from rastrum.config import OptimConfig, RunConfig, TrainConfig
 from rastrum.data.dataset import Dataset
 from rastrum.evaluation import evaluate
 from rastrum.train import check_config, train
 
+DEVICE = os.environ.get("RASTRUM_TEST_DEVICE", "cpu")
 GREY, COLOUR = ImageSpec(1, 3, 2, 2), ImageSpec(3, 2, 1, 5)
 CASES: dict[str, tuple[str, ImageSpec, ConditionSpec | None, dict[str, Any]]] = {
     name: (model, spec, condition, {})
@@ -63,6 +64,13 @@ COMMANDS = [
     "train --resume {0}/run --steps 1",
     "demo --minutes 0.001 --folder {0}/demo",
 ]
+
+
+def main(argv: list[str]) -> int:
+    """The command line; imported here, because it needs more than the library does."""
+    from rastrum.cli import main
+
+    return main(argv)
 
 
 # ── names of devices ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -175,6 +183,13 @@ def test_commands_on_the_device(command: str, report: dict[str, str]) -> None:
     assert report[command] == ""
 
 
+@pytest.mark.parametrize("case", CASES if DEVICE != "cpu" else ("pixelcnn colour", "draw grey"))
+def test_models_on_the_device_under_test(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same on a GPU, without the shortened products that convolutions take there by default."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    one_model(DEVICE, *CASES[case])
+
+
 def on_the_device(folder: Path) -> dict[str, str]:
     """Run everything on the stand-in."""
     import without_float64
@@ -234,7 +249,8 @@ def one_model(device: str, name: str, spec: ImageSpec, condition: ConditionSpec 
     x, classes, given = x[:2], classes[:2], None if given is None else given[:2]                 # the rest is for the initialisation alone
 
     def same(a: Tensor, b: Tensor, of: str) -> None:
-        assert a.dtype == b.dtype and a.device.type == ("cpu" if a.dtype == torch.float64 else device), (of, a.dtype, a.device)
+        expected = devices.float64_device(torch.device(device)).type if a.dtype == torch.float64 else device
+        assert a.dtype == b.dtype and a.device.type == expected, (of, a.dtype, a.device)
         assert torch.allclose(a.detach().cpu(), b.detach(), rtol=2e-4, atol=2e-4), (of, a, b)
 
     same(there.nats(x, given, seed=3), cpu.nats(x, given, seed=3), "nats")
@@ -250,8 +266,9 @@ def one_model(device: str, name: str, spec: ImageSpec, condition: ConditionSpec 
     if there.has_likelihood and given is None:
         assert abs(evaluate(there, data, workers=2).nats - evaluate(cpu, data).nats) < 1e-3
     config = TrainConfig(optim=OptimConfig(batch=2, clip=0.1), run=RunConfig(steps=2, evaluations=1, device=device))
-    with pytest.raises(ValueError, match=f"weights are float64, which {device}:?0? does not have"):
-        train(copy.deepcopy(cpu).double(), data, config).__next__()
+    if devices.float64_device(torch.device(device)).type != device:
+        with pytest.raises(ValueError, match=f"weights are float64, which {device}:?0? does not have"):
+            train(copy.deepcopy(cpu).double(), data, config).__next__()
     *_, state = train(there, data, config, data)
     assert there.device.type == device and state.evaluation is not None and np.isfinite(state.evaluation.nats)
 
@@ -259,6 +276,10 @@ def one_model(device: str, name: str, spec: ImageSpec, condition: ConditionSpec 
 def canvas(there: Any, cpu: Any, x: Tensor, given: Tensor | None, same: Callable[[Tensor, Tensor, str], None]) -> None:
     if there.has_likelihood:
         same(there.bound(x, given, 3, seed=1), cpu.bound(x, given, 3, seed=1), "bound")
+    drawn = [list(rastrum.generate(model, len(x), given, seed=1))[-1].images for model in (there, cpu)]
+    same(drawn[0], drawn[1], "drawn")
+    if not there.has_posterior:
+        return
     frames = [list(rastrum.reconstruct(model, x, given, seed=1))[-1].images for model in (there, cpu)]
     same(frames[0], frames[1], "reconstruction")
     codes = [[z.cpu().double() for z in model.encode(x, given, seed=1)] for model in (there, cpu)]
@@ -274,8 +295,8 @@ def raster(there: Any, cpu: Any, x: Tensor) -> None:
     assert rastrum.sample(there, 1, backend="naive").device == there.device
     blob = rastrum.compress(there, x[:1])
     assert rastrum.decompress(there, blob).cpu().equal(x[:1].to(torch.uint8)), "file"
-    checked = rastrum.check(there, values=2)
-    assert checked.ok and "within" in str(checked) and there.device.type != "cpu", checked
+    device, checked = there.device, rastrum.check(there, values=2)
+    assert checked.ok and "within" in str(checked) and there.device == device, checked
 
 
 def one_command(command: str, folder: Path, device: str) -> None:

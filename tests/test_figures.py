@@ -42,7 +42,7 @@ def test_files_of_a_canvas_model(spec: ImageSpec, attention: bool) -> None:
     seed."""
     model = canvas(spec, attention=attention)
     files = dict(figures.canvas_figures(model, levels(spec, 3), seed=5))
-    assert tuple(files) == figures.CANVAS_FIGURES[: 7 if attention else 5]
+    assert tuple(files) == figures.CANVAS_FIGURES[: 8 if attention else 6]
     with Image.open(io.BytesIO(files["drawing.gif"])) as film:
         assert film.n_frames == model.steps + 1                           # pyright: ignore[reportAttributeAccessIssue]
     drawn = list(model.generate(figures.SHEET, seed=5))[-1].images
@@ -53,7 +53,7 @@ def test_a_users_model_has_figures_too() -> None:
     """A user's model with only the methods of the contract, on images of 2 by 3."""
     torch.manual_seed(0)
     model, x = Scribble(SPEC, ScribbleConfig()).double(), levels(SPEC, 5)
-    assert tuple(dict(figures.canvas_figures(model, x))) == figures.CANVAS_FIGURES[:5]
+    assert tuple(dict(figures.canvas_figures(model, x))) == figures.CANVAS_FIGURES[:6]
     assert figures.layers_of(model) == 1
 
 

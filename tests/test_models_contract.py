@@ -17,6 +17,7 @@ from rastrum import CanvasModel, ImageSpec
 pytestmark = pytest.mark.usefixtures("new_models")
 
 CANVAS = [name for name, model in MODELS.items() if issubclass(model, CanvasModel)]
+BOUND = [name for name in CANVAS if MODELS[name].has_posterior]
 SPECS = [ImageSpec(1, 5, 4, 2), ImageSpec(3, 4, 5, 7)]
 
 
@@ -26,7 +27,7 @@ def canvas(name: str, spec: ImageSpec) -> CanvasModel:
     return model.double()
 
 
-@pytest.mark.parametrize("name", CANVAS)
+@pytest.mark.parametrize("name", BOUND)
 def test_the_bound_of_all_images_sums_to_one(name: str) -> None:
     """Importance-weighted with many trajectories, exp(bound) is p(x), and a distribution sums to one."""
     model = canvas(name, ImageSpec(1, 2, 2, 2))
@@ -48,7 +49,7 @@ def test_samples_do_not_depend_on_the_batch(name: str, spec: ImageSpec) -> None:
     assert frames[-1].values is not None and torch.equal(frames[-1].values.long(), five.long())
 
 
-@pytest.mark.parametrize("name", CANVAS)
+@pytest.mark.parametrize("name", BOUND)
 @pytest.mark.parametrize("spec", SPECS, ids=str)
 def test_it_reconstructs_but_does_not_complete(name: str, spec: ImageSpec) -> None:
     model = canvas(name, spec)
@@ -57,6 +58,23 @@ def test_it_reconstructs_but_does_not_complete(name: str, spec: ImageSpec) -> No
     assert all(frame.images.shape == x.shape and bool(torch.isfinite(frame.images).all()) for frame in frames)
     with pytest.raises(ValueError, match="cannot complete"):
         rastrum.complete(model, x, torch.ones(spec.shape, dtype=torch.bool))  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("name", sorted(set(CANVAS) - set(BOUND)))
+@pytest.mark.parametrize("spec", SPECS, ids=str)
+def test_without_a_posterior_there_are_samples_only(name: str, spec: ImageSpec) -> None:
+    """What asks for a likelihood, latents or a completion is told what there is instead."""
+    model = canvas(name, spec)
+    x = rastrum.sample(model, 3, seed=6)
+    for ask, why in (
+        (lambda: model.bound(x), "has no likelihood: .*judge"),
+        (lambda: rastrum.reconstruct(model, x), "has no posterior"),
+        (lambda: model.encode(x), "has no posterior"),
+        (lambda: rastrum.compress(model, x), "cannot code images"),  # pyright: ignore[reportArgumentType]
+        (lambda: rastrum.complete(model, x, torch.ones(spec.shape, dtype=torch.bool)), "cannot complete"),  # pyright: ignore[reportArgumentType]
+    ):
+        with pytest.raises(ValueError, match=why):
+            ask()
 
 
 @pytest.mark.parametrize("name", MODELS)

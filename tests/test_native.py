@@ -478,7 +478,7 @@ def test_what_the_native_interpreter_refuses() -> None:
         rastrum.sample(model.double(), 1, backend="native")
     with pytest.raises(ProgramError, match="float32"):
         pack(model.program())
-    with pytest.raises(ValueError, match="backend: expected None, 'native', 'torch' or 'naive', got 'numpy'"):
+    with pytest.raises(ValueError, match="backend: expected None, 'native', 'torch', 'graphs' or 'naive', got 'numpy'"):
         rastrum.sample(model, 1, backend="numpy")  # pyright: ignore[reportArgumentType]
     program = model.float().program()
     program.head = Head("mixture", 3)

@@ -108,7 +108,9 @@ def test_any_number_resumes_any_run(case: str, tmp_path: Path) -> None:
             assert torch.allclose(value.double(), expected[key].double(), rtol=1e-6, atol=1e-9), key
 
 
-@pytest.mark.parametrize("case", ["dropout, data-dependent initialisation", "stages, dequantised", "warm-up"])
+@pytest.mark.parametrize(
+    "case", ["dropout, data-dependent initialisation", "stages, dequantised", "warm-up", "two objectives, spectral norm"]
+)
 def test_shards_train_as_one(case: str, tmp_path: Path) -> None:
     """By FSDP2, started by two processes and resumed by three; to rounding, in float64."""
     name, overrides, options, optim = CASES[case]

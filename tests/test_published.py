@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from PIL.ImageFile import ImageFile
 
@@ -111,6 +112,23 @@ def test_omniglot(site: Path) -> None:
     data = load_dataset("omniglot", "train")
     assert data.spec == ImageSpec(1, 28, 28, 256)
     assert [round(float(image.double().mean()) / 255 * 105) for image in data.images] == [0, 30, 60, 90]
+
+
+def test_omniglot28(site: Path) -> None:
+    """The arrays of Generative Matching Networks, in the order of alphabet and character, ink 1; which drawings show one character."""
+    blank = np.full((20, 784), 255, np.uint8)
+    names = ("images_evaluation/ULOG/character01", "images_evaluation/Angelic/character02", "images_evaluation/Angelic/character01")
+    drawings = {name: blank.copy() for name in names}
+    for ink, name in enumerate(sorted(names)):
+        for number in range(20):
+            drawings[name][number, : 100 * ink + number] = 0
+    np.savez(site / "test_small.npz", **drawings)  # pyright: ignore[reportArgumentType]
+    data = load_dataset("omniglot28", "test", DataOptions(exemplars=2))
+    assert data.spec == ImageSpec(1, 28, 28, 2) and data.groups is not None and torch.bincount(data.groups).tolist() == [20, 20, 20]
+    assert data.images.flatten(1).sum(1).tolist() == [100 * ink + number for ink in range(3) for number in range(20)]
+    assert load_dataset("omniglot28", "test5").images.flatten(1).sum(1).tolist() == [200 + number for number in range(20)]
+    with pytest.raises(ValueError, match="omniglot28 has the splits train, test, train45"):
+        load_dataset("omniglot28", "validation")
 
 
 def test_bsds300(site: Path) -> None:

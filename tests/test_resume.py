@@ -92,6 +92,8 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "stages, dequantised": ("spatial-lstm", {"in_turn": True, "layers": 2}, {}, {}),
     "dropout, data-dependent initialisation": ("pixelcnn++", {"dropout": 0.5, "filters": 4, "blocks": 1}, {"crop": 4}, {}),
     "warm-up": ("conv-draw", {"warm_up": 0.5}, {}, {"micro_batch": 3}),
+    "two objectives": ("gran", {"loss": "relativistic", "discriminator_norm": "none"}, {}, {"betas": (0.0, 0.9)}),
+    "two objectives, spectral norm": ("dcgan", {}, {"crop": 6}, {"betas": (0.0, 0.9)}),
 }
 
 

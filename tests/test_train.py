@@ -25,7 +25,7 @@ from rastrum.data.dataset import Dataset, load_dataset
 from rastrum.evaluation import evaluate
 from rastrum.noise import ORDER
 from rastrum.train import INITIALISE, TrainState, learning_rate, train
-from rastrum.training.optimiser import OPTIMIZERS
+from rastrum.training.optimiser import optimiser_of
 from rastrum.training.record import read_checkpoint
 from rastrum.training.workers import Workers
 
@@ -364,7 +364,7 @@ def test_a_step_of_adam_goes_against_the_gradient_however_it_lies_in_memory(name
     with Workers(model, config) as workers:
         workers.gradients(*next(data.batches(4, 0)), 0)
         before = [p.detach().clone() for p in workers.parameters]
-        OPTIMIZERS["adam"](workers.parameters, config.optim).step()
+        optimiser_of(workers.objectives, config.optim).step()
     for parameter, start in zip(workers.parameters, before, strict=True):
         assert parameter.grad is not None
         first = -1e-3 * parameter.grad / (parameter.grad.abs() + 1e-8)    # Adam's first step

@@ -16,6 +16,7 @@ _WHERE = {
     "models": ("MODELS", "build", "load"),
     "generation": ("sample", "complete", "generate", "reconstruct"),
     "checking": ("check",),
+    "exemplars": ("exemplar_map",),
     "compression": ("FileError", "compress", "decompress"),
     "images": ("Images",),
     "display": ("show", "animate"),
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from .compression import decompress as decompress
     from .display import animate as animate
     from .display import show as show
+    from .exemplars import exemplar_map as exemplar_map
     from .generation import complete as complete
     from .generation import generate as generate
     from .generation import reconstruct as reconstruct

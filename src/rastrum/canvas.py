@@ -11,6 +11,7 @@ nothing. What follows from the contract (bound, samples, reconstruction, latent 
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -70,6 +71,8 @@ class Canvas(Model):
     """
 
     likelihood = "bound"
+    has_posterior: ClassVar[bool] = True
+    """Whether an image has latents: ``look`` and ``posterior``, and so a reconstruction and a code."""
     steps: int
     """The number of strokes, or of latents where a stroke has several."""
 
@@ -114,6 +117,11 @@ class Canvas(Model):
     @abstractmethod
     def image(self, state: State) -> Tensor:
         """The canvas of ``state`` as a picture, (B, *spec.shape) in [0, 1]."""
+
+    def require_posterior(self) -> None:
+        """Raises ``ValueError`` for a model that has no posterior, and so no latents of an image."""
+        if not self.has_posterior:
+            raise ValueError(f"{type(self).__name__} has no posterior, and so no latents of an image: {self.no_likelihood}")
 
     def reconstruction(self, state: State, x: Tensor) -> Tensor:
         """log p(x | canvas); of a model without a likelihood, what its training loss uses in its place.

@@ -112,6 +112,8 @@ def _example(model: Model, origin: Origin, address: str) -> str:
         return "\n".join(re.sub(r'rastrum\.load\("[^"]*"\)', named, line) if address.startswith(HUB) else line for line in origin.example)
     condition = model.condition_spec
     given = "" if condition is None else ", condition=0" if condition.kind == "class" else f", condition=torch.zeros{condition.shape}"
+    if model.condition_remedy():
+        given = f", condition=torch.full({condition and condition.shape}, -1.0)"     # no exemplar
     lines = ["import torch"] if "torch" in given else []
     lines += ["import rastrum", "", f'model = rastrum.load("{address}")']
     if hasattr(model, "log_prob") and not model.has_likelihood:

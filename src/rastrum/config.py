@@ -39,6 +39,15 @@ class DataOptions:
     """Squares of this many pixels a side at random positions: in training a fresh one per use of an image, else a fixed one of each."""
     limit: int | None = None
     """Keep a fixed random subset of this many images."""
+    stream: bool | None = None
+    """Of sets of the Hub, folders and parquet files: leave the images on disk and read them as they are used (True), or hold them in
+    memory (False); by default they are left there where they would take more than 512 MiB. The images are the same, the order in training
+    is another. With skip_broken every image is then read once before training."""
+    exemplars: int | None = None
+    """Condition each image on up to this many others of its kind: of omniglot and omniglot28 other drawings of the same character, of sets
+    with classes other images of its class. In training they are drawn afresh per use of an image; a held-out image has fixed ones."""
+    exemplars_shown: int | None = None
+    """How many exemplars each image has, 0 … exemplars. Default: a random number of them."""
 
     def __str__(self) -> str:
         """In words, empty where nothing is done."""
@@ -52,6 +61,7 @@ class DataOptions:
             self.levels and f"{self.levels} levels",
             self.binarise and f"{self.binarise} binarisation",
             self.crop and f"crops of {self.crop}x{self.crop}",
+            self.exemplars and (f"0 … {self.exemplars}" if self.exemplars_shown is None else f"{self.exemplars_shown}") + " exemplars",
         )
         return ", ".join(part for part in parts if part)
 
@@ -65,8 +75,9 @@ class DataConfig(DataOptions):
     """Which images, and how they are preprocessed."""
 
     name: str
-    """digits, mnist, fashion-mnist, binarized-mnist, cifar10, omniglot, dead-leaves, bsds300, two-digit-mnist, two-digit-mnist-colour,
-    cluttered-mnist, placed-mnist, moving-mnist, hub:OWNER/NAME, or the path of a folder of images, of an image or of an array."""
+    """digits, mnist, fashion-mnist, binarized-mnist, cifar10, omniglot, omniglot28, dead-leaves, bsds300, two-digit-mnist,
+    two-digit-mnist-colour, cluttered-mnist, placed-mnist, moving-mnist, hub:OWNER/NAME, or the path of a folder of images or of parquet
+    files, of an image, an array or a parquet file."""
     train: str = "train"
     """Split to train on; part of a split is written test[:9000]."""
     held_out: str = "test"

@@ -18,7 +18,10 @@ is computed on the CPU.
 from __future__ import annotations
 
 import math
+import threading
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, Self
@@ -96,8 +99,8 @@ class Categorical(_Levels):
         logits = self.logits if self.logits.dtype.itemsize > 2 else self.logits.float()   # half holds no 2^30
         logits = logits.to(float64_device(logits.device))                 # a device without float64 has no whole int64 either
         logits = logits - logits.amax(-1, keepdim=True)
-        if logits.numel() and not math.isfinite(logits.min().item()):
-            raise not_finite("logits")
+        if logits.numel():
+            _check_finite(logits.min(), "logits")
         # Up to 256 levels the sums stay below 2^38 and their products with 2^24 below 2^63; more levels get coarser weights.
         bits = min(30, 38 - (self.levels - 1).bit_length())
         return logits.exp_().mul_(2.0**bits).long().cumsum(-1).contiguous()
@@ -226,8 +229,7 @@ class _Mixture(_Levels):
     def _float64(self) -> tuple[Tensor, Tensor, Tensor]:
         """w, the level whose lower edge is the centre, and steepness, each (*S, K, 1)."""
         exact = self.double()
-        if not math.isfinite((exact.logits + exact.means + exact.log_scales).sum().item()):
-            raise not_finite("logits, means or log scales")
+        _check_finite((exact.logits + exact.means + exact.log_scales).sum(), "logits, means or log scales")
         centre, steepness = exact._bins()
         weights = exact.logits.softmax(-1) * ((CDF_TOTAL - 2 * self.levels) * MIXTURE_COUNT)
         return weights.unsqueeze(-1), (centre + 0.5).unsqueeze(-1), steepness.unsqueeze(-1)
@@ -400,6 +402,31 @@ def clamp_temperature(temperature: float) -> float:
 def not_finite(what: str) -> ValueError:
     """The error for parameters that are not finite; ``what`` names them."""
     return ValueError(f"the model produced non-finite values: {what} of a distribution are NaN or infinite; training may have diverged")
+
+
+_postponed = threading.local()
+
+
+@contextmanager
+def postponed_checks() -> Iterator[list[Tensor]]:
+    """Meanwhile this thread does not wait for the device to learn whether parameters are finite.
+
+    Yields a list, which receives what is finite where they are, for the caller to check.
+    """
+    _postponed.numbers = numbers = []
+    try:
+        yield numbers
+    finally:
+        _postponed.numbers = None
+
+
+def _check_finite(number: Tensor, what: str) -> None:
+    """Raises ``ValueError`` naming ``what`` if a number () is not finite; at once, or whoever postponed the checks."""
+    numbers = getattr(_postponed, "numbers", None)
+    if numbers is not None:
+        numbers.append(number)
+    elif not math.isfinite(number.item()):
+        raise not_finite(what)
 
 
 def _restore(distribution: Any, *names: str) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from .autocast import inherited
 from .data.dataset import Dataset
+from .data.exemplars import ExemplarSets
 from .devices import in_float64, to_device
 from .model import Kind, Model
 from .notebook import safe, table
@@ -257,13 +258,13 @@ def ensemble_log_prob(model: Model, x: Tensor, condition: Tensor | None = None) 
     return torch.stack([-model.nats(view, condition) for view in turned]).logsumexp(0) - math.log(len(turned))
 
 
-def conditions_for(model: Model, data: Dataset) -> Tensor | None:
+def conditions_for(model: Model, data: Dataset) -> Tensor | ExemplarSets | None:
     """The conditions that a data set has for a model.
 
     model: its ``condition_spec`` says which.
     data: a data set that fits it (``check_data``).
 
-    Returns labels, vectors or spatial maps (N, …), one per image; None for an unconditional model.
+    Returns labels, vectors, spatial maps or sets of exemplars (N, …), one per image; None for an unconditional model.
     """
     spec = model.condition_spec
     return None if spec is None else data.labels if spec.kind == "class" else data.conditions

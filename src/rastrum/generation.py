@@ -20,7 +20,7 @@ from .model import Model
 from .particles import completions
 from .processes import ALONE, Processes
 from .progress import Progress, Report, bar
-from .protocol import ArrayLike, Frame, as_tensor, check_condition, check_images, to_images, to_levels
+from .protocol import ArrayLike, Frame, as_tensor, check_images, to_images, to_levels
 from .raster import Backend, RasterModel
 from .strokes import ROWS, CanvasModel
 from .walk import MAX_BATCH, Sample, Watched, walk
@@ -44,8 +44,8 @@ def _check_call(model: object, name: str, count: int, seed: int, temperature: fl
 
 
 def _check_backend(backend: Backend) -> None:
-    if backend not in (None, "native", "torch", "naive"):
-        raise ValueError(f"backend: expected None, 'native', 'torch' or 'naive', got {backend!r}")
+    if backend not in (None, "native", "torch", "graphs", "naive"):
+        raise ValueError(f"backend: expected None, 'native', 'torch', 'graphs' or 'naive', got {backend!r}")
 
 
 def _last(frames: Iterator[Frame], report: Report | None = None, done: int = 0) -> Tensor:
@@ -87,7 +87,8 @@ def sample(
     temperature: T > 0; every conditional becomes p^(1/T), renormalised. Default 1.
     seed: of the noise, which belongs to (image, decision).
     backend: what runs the steps of a raster model: "native" (compiled, float32 on a CPU, as many threads as torch is set to use), "torch",
-        or "naive" (a full forward per decision); None = the fastest that can. They draw the same images up to rounding.
+        "graphs" (torch, on a GPU with a CUDA graph per row, which pays from the second batch of a size on), or "naive" (a full forward per
+        decision); None = the fastest that can, of native, torch and naive. They draw the same images up to rounding.
     progress: a bar; None (default): in a terminal or a notebook after two seconds, True: at once, False: never; or a function that is
         called with the number of images done.
     processes: that share the work (``rastrum.processes.join()``), this one alone by default. Each has to call, and each gets all images,
@@ -100,7 +101,7 @@ def sample(
         _check_call(model, "count", count, seed, temperature)
         _check_backend(backend)
         _ask(model, "count", count)
-        checked = check_condition(model.condition_spec, condition, count, model.device)
+        checked = model.check_condition(condition, count)
 
         def draw(images: slice, done: int) -> Tensor:
             part, size = None if checked is None else checked[images], images.stop - images.start
@@ -350,7 +351,7 @@ def _check_completion(
     except RuntimeError:
         raise ValueError(f"known: shape {tuple(mask.shape)} does not broadcast to {tuple(x.shape)}") from None
     _ask(model, "num_samples", len(x) * num_samples)
-    return x, mask, check_condition(model.condition_spec, condition, len(x), model.device)
+    return x, mask, model.check_condition(condition, len(x))
 
 
 def generate(
@@ -376,7 +377,7 @@ def generate(
     _check_call(model, "count", count, seed, temperature)
     _check_backend(backend)
     _ask(model, "count", count, at_once=count)
-    checked = check_condition(model.condition_spec, condition, count, model.device)
+    checked = model.check_condition(condition, count)
     if isinstance(model, CanvasModel):
         if probabilities:
             raise ValueError(f"probabilities: {type(model).__name__} draws stroke by stroke, its decisions are not values; leave it out")
@@ -413,9 +414,11 @@ def reconstruct(model: CanvasModel, images: ArrayLike, condition: ArrayLike | in
     seed: of the latents.
 
     Yields a Frame per stroke, the first empty; ``info`` holds read window, glimpse, write patch and KL of each.
-    Raises ``ValueError`` for a raster model, which has no posterior: ``complete`` fills in a part of an image with it.
+    Raises ``ValueError`` for a raster model, which has no posterior: ``complete`` fills in a part of an image with it; and for an
+    adversarial one, which has none either.
     """
     if not isinstance(model, CanvasModel):
         raise ValueError(f"{type(model).__name__} cannot reconstruct, it has no latent code; use complete, or a canvas model such as draw")
+    model.require_posterior()
     x = check_images(model.spec, images, model.device)
-    return model.reconstruct(x, check_condition(model.condition_spec, condition, len(x), model.device), seed)
+    return model.reconstruct(x, model.check_condition(condition, len(x)), seed)

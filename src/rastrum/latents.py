@@ -76,6 +76,11 @@ class Normal:
     def __post_init__(self) -> None:
         _restore(self)
 
+    @property
+    def sd(self) -> Tensor:
+        """The standard deviation, (B, *S)."""
+        return torch.exp(self.log_sd)
+
     @classmethod
     def standard(cls, like: Tensor, *shape: int) -> Normal:
         """Standard normals.
@@ -174,6 +179,11 @@ class DitheredNormal:
 
     def __post_init__(self) -> None:
         _restore(self)
+
+    @property
+    def sd(self) -> Tensor:
+        """The standard deviation of the sum, (B, *S)."""
+        return torch.sqrt(torch.exp(2 * self.log_sd) + torch.exp(2 * self.log_width) / 12)
 
     @property
     def noise_shape(self) -> torch.Size:

@@ -7,8 +7,8 @@ likelihood, such as a classifier, has a loss alone. Training and evaluation know
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import fields, is_dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, is_dataclass, replace
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from .notebook import safe, table
-from .protocol import ArrayLike, ConditionSpec, ImageSpec, check_kind
+from .protocol import ArrayLike, ConditionSpec, ImageSpec, check_condition, check_kind
 
 if TYPE_CHECKING:
     from .card import Paper
@@ -25,6 +25,22 @@ if TYPE_CHECKING:
 
 # What a model's score is: log p itself, a lower bound on it, or a number that training lowers and that is no likelihood.
 Kind: TypeAlias = Literal["exact", "bound", "loss"]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A loss, and the parameters that a training step moves to lower it.
+
+    name: for the curves of a run.
+    loss: of images and their conditions, as ``Model.loss``: (B,).
+    parameters: those that are moved.
+    rate: factor of the learning rate, 1 by default.
+    """
+
+    name: str
+    loss: Callable[..., Tensor]
+    parameters: list[nn.Parameter]
+    rate: float = 1.0
 
 
 class Model(nn.Module, ABC):
@@ -61,6 +77,25 @@ class Model(nn.Module, ABC):
         has_initialisation = type(self).initialise is not Model.initialise
         self.register_buffer("initialised", torch.tensor(False), persistent=has_initialisation)
 
+    # ── condition ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def check_condition(self, condition: ArrayLike | int | None, batch: int) -> Tensor | None:
+        """A condition as users pass it, checked, on the model's device; a single one is repeated for the batch.
+
+        condition: one per image, or one for all; None for an unconditional model.
+        batch: number of images.
+
+        Returns (batch, …), or None for an unconditional model. Raises ``ValueError`` if it does not fit the model, or is missing.
+        """
+        if condition is None and self.condition_spec is not None and (remedy := self.condition_remedy()):
+            kind, size = self.condition_spec.kind, self.condition_spec.size
+            raise ValueError(f"condition: this model needs one of kind {kind!r} and size {size}, got none; {remedy}")
+        return check_condition(self.condition_spec, condition, batch, self.device)
+
+    def condition_remedy(self) -> str:
+        """What to do where a condition is missing, for error messages; "" (default) where its kind and size say it."""
+        return ""
+
     # ── training ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     @abstractmethod
@@ -74,6 +109,10 @@ class Model(nn.Module, ABC):
         Works under ``torch.autocast`` too, which makes products and convolutions half precision; distributions, KL and sums stay float32
         or more. In bfloat16 the direction of the gradient hardly changes: its cosine with that in float32 is at least 0.99.
         """
+
+    def objectives(self) -> tuple[Objective, ...]:
+        """What a training step lowers, one after another; by default ``loss``, by all parameters that require a gradient."""
+        return (Objective("loss", self.loss, [parameter for parameter in self.parameters() if parameter.requires_grad]),)
 
     def initialise(self, x: Tensor, condition: Tensor | None = None) -> None:
         """Data-dependent initialisation (weight norm, whitening, mean image), which training runs before the first step.
@@ -117,7 +156,8 @@ class Model(nn.Module, ABC):
     def require_likelihood(self) -> None:
         """Raises ``ValueError`` with the reason for a model that has no likelihood, and so no score in nats."""
         if not self.has_likelihood:
-            raise ValueError(f"{type(self).__name__} as configured has no likelihood: {self.no_likelihood}")
+            configured = "" if self.likelihood == "loss" else " as configured"
+            raise ValueError(f"{type(self).__name__}{configured} has no likelihood: {self.no_likelihood}")
 
     @property
     def kind(self) -> Kind:

@@ -20,10 +20,13 @@ import torch
 
 PIXEL, LATENT, PARTICLE = 0, 1, 2   # purposes: a level of a pixel, a latent variable, a choice among particles
 ORDER, CROP, BINARISATION, VIDEO, TRAINING = 3, 4, 5, 6, 7   # of training: order of the images, how one is made, what a model draws
+EXEMPLAR = 8                   # which other images are an image's exemplars
+GROUPS, SHUFFLE = 9, 10             # of training on images that are not in memory: order of their row groups, and of single files
 
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
 ROUNDS = 10
+FEISTEL = 6                    # rounds, an even number
 WORD = 0xFFFFFFFF
 BLOCK = 1 << 14                # values at a time: what a pass over them reads stays in the cache
 
@@ -127,17 +130,48 @@ def words(seed: int, images: Images, count: int, component: int | np.ndarray = 0
     return out.reshape(len(rows), 4 * blocks)[:, :count]
 
 
-@lru_cache(2)
-def permutation(seed: int, epoch: int, count: int) -> np.ndarray:
+@lru_cache(4)
+def permutation(seed: int, epoch: int, count: int, first: int = 0, purpose: int = ORDER) -> np.ndarray:
     """The order of the images in an epoch: every image once, all orders equally likely.
 
     seed: of the training.
     epoch: its number.
     count: number of images.
+    first: number of the first of them, 0 by default, where parts of an epoch are permuted each by itself.
+    purpose: ORDER (default) or GROUPS.
 
-    Returns int64 (count,), read-only.
+    Returns int64 (count,), 0 … count − 1, read-only.
     """
-    high, low = words(seed, np.arange(count), 2, epoch, ORDER).astype(np.uint64).T
+    high, low = words(seed, np.arange(first, first + count), 2, epoch, purpose).astype(np.uint64).T
     order = np.argsort(high << np.uint64(32) | low, kind="stable")
     order.flags.writeable = False
     return order
+
+
+def shuffled(seed: int, epoch: int, positions: np.ndarray, count: int) -> np.ndarray:
+    """Which images stand at some positions of an order of all images, without making the whole order: O(1) for each.
+
+    A Feistel network permutes the numbers below the next power of two; its round function is Philox. What falls outside 0 … count − 1 goes
+    through it again until it falls inside ("cycle walking", Black & Rogaway 2002, "Ciphers with arbitrary finite domains").
+
+    seed: of the training.
+    epoch: its number, below 2^32.
+    positions: whole numbers (n,), 0 … count − 1.
+    count: number of images, 2 … 2^32.
+
+    Returns int64 (n,): over all positions every number of 0 … count − 1 once.
+    """
+    key = (seed & WORD, seed >> 32)
+    bits = (count - 1).bit_length()
+    widths = (np.uint64(bits // 2), np.uint64(bits - bits // 2))          # of the halves, which change places in each round
+    x = np.asarray(positions, np.uint64)
+    outside = np.ones(len(x), bool)
+    while outside.any():
+        right, left = x[outside] & ((np.uint64(1) << widths[1]) - np.uint64(1)), x[outside] >> widths[1]
+        for number in range(FEISTEL):
+            width = widths[number % 2]                                    # of the left half
+            mixed = philox((right, number, epoch, SHUFFLE), key)[0] >> (np.uint64(32) - width)
+            left, right = right, left ^ mixed
+        x[outside] = left << widths[1] | right                            # after an even number of rounds each half has its width again
+        outside = x >= np.uint64(count)
+    return x.astype(np.int64)

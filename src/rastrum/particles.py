@@ -147,7 +147,7 @@ def _walk(model: RasterModel, state: State, stop: int, chooser: Sample, free: Te
         return weights
     free, kept = free[:, start:stop], kept[:, start:stop]
     counts = torch.full(free.shape, CDF_TOTAL, dtype=torch.int64, device=free.device)
-    if state.decides:
+    if state.decides("weigh"):
         work = Work("weigh", chooser.seed, chooser.first, chooser.temperature, counts=counts)
         model.decide(state, stop, work, free, kept)
     else:

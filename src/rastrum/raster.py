@@ -10,8 +10,8 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal, TypeAlias
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from weakref import WeakKeyDictionary, finalize
 
 import torch
 from torch import Tensor
@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from .program.builder import Program
 
 MAX_SHOWN = 784                # of more decisions, a model's text does not say how many values they see
-# What runs a step: an interpreter of the step program ("native", "torch") or a full forward pass ("naive"); None = the fastest that can.
-Backend: TypeAlias = Literal["native", "torch", "naive"] | None
+# What runs a step: an interpreter of the step program ("native"; "torch"; "graphs": torch, with a CUDA graph per row) or a full forward
+# pass ("naive"); None = the fastest that can, of which "graphs" is not one yet.
+Backend: TypeAlias = Literal["native", "torch", "graphs", "naive"] | None
 
 
 class State:
@@ -57,10 +58,9 @@ class State:
     def _columns(self) -> tuple[Tensor, ...]:
         return self.x.flatten(1).unbind(1)
 
-    @property
-    def decides(self) -> bool:
-        """Whether the engine can decide by itself (``RasterModel.decide``)."""
-        return self.engine is not None and self.engine.decides
+    def decides(self, kind: str) -> bool:
+        """Whether the engine can do this kind of ``Work`` by itself (``RasterModel.decide``)."""
+        return self.engine is not None and kind in self.engine.decides
 
     @property
     def batch(self) -> int:
@@ -233,7 +233,7 @@ class RasterModel(Model):
         batch: number of images B, at least 1.
         condition: one per image, or one for all; None for an unconditional model.
         backend: "native" (float32 on a CPU), "torch", or "naive", a full forward pass per step; None (default) takes the first of them
-            that can run this model.
+            that can run this model. "graphs" is "torch" with a CUDA graph per row.
         threads: how many the native backend may use, 1 by default.
 
         Raises ``ValueError`` for a backend that cannot run this model.
@@ -245,10 +245,16 @@ class RasterModel(Model):
         if backend != "naive" and self.has_program:
             from .program import interpreter
 
-            engine = interpreter(self.lowered(), batch, self.dtype, self.device, checked, backend, threads)
+            engine = interpreter(self.lowered(), batch, self.dtype, self.device, checked, backend, threads, self.head)
         elif backend not in ("naive", None):
             raise ValueError(f"backend: {type(self).__name__} has no step program for {backend!r} to run; leave it out, or take 'naive'")
-        return State(self.spec, batch, checked, self.device, engine)
+        state = State(self.spec, batch, checked, self.device, engine)
+        if backend == "graphs":
+            from .program.graphs import GraphInterpreter, give_back
+
+            assert isinstance(engine, GraphInterpreter)
+            finalize(state, give_back, engine).atexit = False             # graphs are for more than one walk
+        return state
 
     @property
     def has_program(self) -> bool:
@@ -337,7 +343,7 @@ class RasterModel(Model):
             index = self.order[state.t : t]
             state.x.view(state.batch, -1)[:, index] = values[:, index]
             state.t = t
-        elif state.decides and state.t < t:
+        elif state.decides("force") and state.t < t:
             self.decide(state, t, Work("force", values=values[:, self.order[state.t : t]]))
         while state.t < t:
             rest = self.order[state.t : t]
@@ -349,7 +355,7 @@ class RasterModel(Model):
                 self.observe(state, values[:, self._order_list[state.t]])
 
     def decide(self, state: State, stop: int, work: Work, active: Tensor | None = None, kept: Tensor | None = None) -> None:
-        """Make the decisions state.t … stop − 1 inside the engine, where it can (``state.decides``).
+        """Make the decisions state.t … stop − 1 inside the engine, where it can (``state.decides(work.kind)``).
 
         state: changed in place.
         stop: the number of decisions made afterwards.
@@ -359,10 +365,9 @@ class RasterModel(Model):
 
         Raises ``ValueError`` where the model's parameters give values that are not finite.
         """
-        from .program.native import NativeInterpreter
-
-        assert isinstance(state.engine, NativeInterpreter) and state.t < stop
-        values = state.engine.decide(state.t, stop, work, active, kept)
+        assert state.decides(work.kind) and state.t < stop
+        engine: Any = state.engine
+        values = engine.decide(state.t, stop, work, active, kept)
         state.x.view(state.batch, -1)[:, self.order[state.t : stop]] = values
         state.t = stop
 

@@ -20,7 +20,7 @@ from .denormals import each_kept, keeping
 from .devices import float64_device, in_float64
 from .memory import ask_graph
 from .noise import LATENT, PIXEL, normal, uniform
-from .protocol import ArrayLike, Frame, as_tensor, check_condition, check_images
+from .protocol import ArrayLike, Frame, as_tensor, check_images
 from .training_noise import standard_normal
 
 # Rows of one importance-weighted pass: bounds the memory, not the number of trajectories.
@@ -143,8 +143,7 @@ class CanvasModel(Canvas):
     def _log_weights(self, x: Tensor, condition: Tensor | None, seed: int | None, first: int, k: int, count: int) -> Tensor:
         """log p(x, z)/q(z | x) of trajectories k … k + count − 1: (B, count) float64."""
         batch = len(x)
-        x = x.repeat_interleave(count, dim=0)
-        state = self.init(len(x), None if condition is None else condition.repeat_interleave(count, dim=0))
+        x, state = x.repeat_interleave(count, dim=0), self.init(batch, condition).repeat(count)   # what a condition needs, once per image
         weight = torch.zeros(len(x), dtype=torch.float64, device=float64_device(x.device))
         for prior, posterior, z, _ in self._strokes(state, self._noise(batch, seed, first, k, count), x):
             weight = weight + in_float64(prior.log_prob(z) - posterior.log_prob(z))
@@ -168,7 +167,7 @@ class CanvasModel(Canvas):
         Returns integer levels (count, *spec.shape), int64.
         """
         _check_count(count, temperature)
-        condition = check_condition(self.condition_spec, condition, count, self.device)
+        condition = self.check_condition(condition, count)
         parts = []
         for start in range(0, max(count, 1), ROWS):
             size = min(ROWS, count - start)
@@ -215,6 +214,7 @@ class CanvasModel(Canvas):
         Yields Frames; ``info`` is as for ``generate``, with what the model says of its last look (read window, glimpse) and ``kl`` (B,) of
         the stroke in nats.
         """
+        self.require_posterior()
         x, condition = self._check(images, condition)
         yield from each_kept(self._frames(self.init(len(x), condition), self._noise(len(x), seed, first), 1, seed, 1.0, x, first))
 
@@ -229,6 +229,7 @@ class CanvasModel(Canvas):
 
         Returns ``steps`` tensors (B, *S), in the order of the strokes.
         """
+        self.require_posterior()
         x, condition = self._check(images, condition)
         strokes = self._strokes(self.init(len(x), condition), self._noise(len(x), seed, first), x)
         return [stroke.z for stroke in strokes]
@@ -286,6 +287,55 @@ class CanvasModel(Canvas):
             self.write(state, z)
         return self.image(state)
 
+    @torch.no_grad()
+    @keeping
+    def interpolate(
+        self,
+        start: ArrayLike | None = None,
+        end: ArrayLike | None = None,
+        condition: ArrayLike | int | None = None,
+        count: int = 9,
+        pairs: int = 1,
+        seed: int = 0,
+    ) -> Tensor:
+        """Pictures on the way from one image to another through the latents of all strokes, or between two draws from the prior.
+
+        The path runs through standardised latents, (z − mean) / sd of each stroke's prior, which are standard normal under the model. All
+        strokes together are one vector, moved along the arc between its two ends (Shoemake 1985, "slerp"), so that it stays where latents
+        usually lie; each stroke's own prior, given the strokes before it, then places them.
+
+        start, end: integer levels (B, *spec.shape); None (default, both) draws both ends of ``pairs`` paths from the prior.
+        condition: one per path, or one for all, of both ends and what lies between; None for an unconditional model.
+        count: pictures of each path, the ends included, 9 by default.
+        pairs: number of paths B where no images are given, 1 by default.
+        seed: of the latents, 0 by default: those of ``encode`` for the start (images 0 … B − 1) and the end (B … 2B − 1).
+
+        Returns pictures (B, count, *spec.shape) in [0, 1]. Raises ``ValueError`` for one end without the other, images of different
+        numbers, fewer than 2 pictures, and a model whose prior has no standard deviation.
+        """
+        if (start is None) != (end is None):
+            raise ValueError("interpolate: give both images, start and end, or neither")
+        if type(count) is not int or count < 2:
+            raise ValueError(f"count: a path has its two ends, so at least 2 pictures, got {count!r}")
+        if type(pairs) is not int or pairs < 1:
+            raise ValueError(f"pairs: expected a whole number of at least 1, got {pairs!r}")
+        ends: list[list[Tensor]] = []
+        for i, images in enumerate((start, end)):
+            x = None if images is None else check_images(self.spec, images, self.device)
+            batch = pairs if x is None else len(x)
+            if ends and batch != len(ends[0][0]):
+                raise ValueError(f"interpolate: as many images to end at as to start from, got {len(ends[0][0])} and {batch}")
+            strokes = self._strokes(self.init(batch, condition), self._noise(batch, seed, i * batch), x)
+            ends.append([(stroke.z - stroke.prior.mean) / _sd(stroke.prior) for stroke in strokes])
+        pictures = []
+        for share in torch.linspace(0, 1, count).tolist():
+            state = self.init(len(ends[0][0]), condition)
+            for z in _on_path(ends[0], ends[1], share):
+                prior = self.prior(state)
+                self.write(state, prior.mean + _sd(prior) * z)
+            pictures.append(self.image(state))
+        return torch.stack(pictures, dim=1)
+
     def _frames(
         self, state: State, noise: Noise, stride: int, seed: int, temperature: float, x: Tensor | None = None, first: int = 0
     ) -> Iterator[Frame]:
@@ -338,7 +388,24 @@ class CanvasModel(Canvas):
 
     def _check(self, x: ArrayLike, condition: ArrayLike | int | None) -> tuple[Tensor, Tensor | None]:
         x = check_images(self.spec, x, self.device)
-        return x, check_condition(self.condition_spec, condition, len(x), self.device)
+        return x, self.check_condition(condition, len(x))
+
+
+def _sd(prior: Any) -> Tensor:
+    if not hasattr(prior, "sd"):
+        raise ValueError(f"interpolate: a prior of kind {type(prior).__name__} has no standard deviation sd, so its latents have no path")
+    return prior.sd
+
+
+def _on_path(start: list[Tensor], end: list[Tensor], share: float) -> list[Tensor]:
+    """The point at ``share`` of the arc between two trajectories, each (B, *S) per stroke: sin((1 − s)Ω)/sin Ω · a + sin(sΩ)/sin Ω · b."""
+    a, b = (torch.cat([z.flatten(1) for z in each], dim=1) for each in (start, end))
+    cosine = (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1)).clamp(min=1e-12)
+    angle = torch.acos(cosine.clamp(-1, 1))[:, None]
+    arc = torch.sin(angle)
+    weights = [torch.where(arc < 1e-4, part, torch.sin(part * angle) / arc) for part in (1 - share, share)]
+    point = weights[0] * a + weights[1] * b
+    return [part.view(z.shape) for part, z in zip(point.split([z[0].numel() for z in start], dim=1), start, strict=True)]
 
 
 def _check_count(count: int, temperature: float) -> None:

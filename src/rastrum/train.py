@@ -27,9 +27,9 @@ import copy
 import inspect
 import math
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -55,7 +55,7 @@ from .progress import clock
 from .training.clock import Clock
 from .training.compiling import check_compiler
 from .training.interrupt import deferred_interrupt
-from .training.optimiser import OPTIMIZERS, SCHEDULES, average, clip, learning_rate, restore_optimiser
+from .training.optimiser import OPTIMIZERS, SCHEDULES, average, clip, learning_rate, optimiser_of, restore_optimiser
 from .training.record import (
     AVERAGE,
     RAW,
@@ -95,6 +95,7 @@ class TrainState:
     evaluation: of the held-out images, where one was due; else None.
     finished: whether this is the last state.
     interrupted: whether a signal ended the run.
+    losses: of each objective by name, where a step lowers several (``Model.objectives``); ``loss`` and ``gradient_norm`` are the first's.
     """
 
     step: int
@@ -110,6 +111,7 @@ class TrainState:
     evaluation: Evaluation | None
     finished: bool
     interrupted: bool
+    losses: Mapping[str, float] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         held_out = "" if self.evaluation is None else f"; held out {self.evaluation}"
@@ -119,7 +121,8 @@ class TrainState:
     def text(self) -> str:
         """Loss, throughput and time in words."""
         bits = "" if self.bits_per_dim is None else f" {self.bits_per_dim:.3f} bits/dim"
-        return f"loss {self.loss:.2f}{bits}  {self.images_per_second:,.0f} images/s  " + (
+        losses = "  ".join(f"{name} {loss:.2f}" for name, loss in (self.losses or {"loss": self.loss}).items())
+        return f"{losses}{bits}  {self.images_per_second:,.0f} images/s  " + (
             f"in {clock(self.elapsed)}" if self.finished else f"{clock(self.time_left)} left"
         )
 
@@ -310,9 +313,10 @@ def _steps(
     if shadow is not averaged:
         shard(shadow)
     with _cleared(model, averaged, record), Workers(network, config, processes) as workers, deferred_interrupt(several) as interrupt:
-        optimiser = OPTIMIZERS[optim.optimizer](workers.parameters, optim)
+        optimiser = optimiser_of(workers.objectives, optim)
         restore_optimiser(optimiser, network, tensors)
         clock = Clock(run, position.seconds, position.cpu_seconds, position.step)
+        few: Dataset | None = None
 
         def save() -> None:
             if record is not None or shadow is not averaged:
@@ -329,13 +333,17 @@ def _steps(
             if position.done < before:                                    # a new stage
                 position.stage = step
             rate = learning_rate(optim, step - position.stage, position.done)
-            with _torch_noise(run.seed, step, processes.rank):
-                loss = workers.gradients(x, condition, run.seed, (step - 1) * optim.batch + share.start, optim.batch)
-            norm = clip(workers.parameters, optim.clip)
-            if not math.isfinite(loss) or not math.isfinite(norm) or loss > DIVERGED_STEP * uniform:
-                raise ValueError(_diverged(f"at step {step} (loss {loss:.4g}, norm of the gradient {norm:.4g})", optim))
-            optimiser.param_groups[0]["lr"] = rate
-            optimiser.step()
+            losses, norms = {}, []
+            for number, (objective, group) in enumerate(zip(workers.objectives, optimiser.param_groups, strict=True)):
+                with _torch_noise(run.seed, step, processes.rank):
+                    loss = workers.gradients(x, condition, run.seed, (step - 1) * optim.batch + share.start, optim.batch, number)
+                norm = clip(objective.parameters, optim.clip)
+                if not math.isfinite(loss) or not math.isfinite(norm) or loss > DIVERGED_STEP * uniform:
+                    raise ValueError(_diverged(f"at step {step} (loss {loss:.4g}, norm of the gradient {norm:.4g})", optim))
+                losses[objective.name], norms = loss, [*norms, norm]
+                group["lr"] = objective.rate * rate
+                optimiser.step()
+            loss, norm = next(iter(losses.values())), norms[0]
             average(shadow, network, optim.ema, step)
             speeds, fractions, interrupts = zip(
                 *processes.gather(clock.steps_per_second(step), clock.fraction(step), interrupt.is_set()), strict=True
@@ -356,7 +364,7 @@ def _steps(
                         count = int(processes.first(clock.images_to_evaluate(speed * optim.batch, most)))
                         if clock.steady:                                  # the first steps may have compiled
                             position.held_out_images = count
-                    few = held_out.subset(count)
+                    few = few if few is not None and len(few) == count else held_out.subset(count).held()
                     with full_precision():                                # the score that `rastrum evaluate` gives
                         evaluation = score(averaged, few, workers.pool, run.num_samples, run.seed, processes)
                     if not math.isfinite(evaluation.nats) or evaluation.nats > DIVERGED * uniform:
@@ -375,6 +383,7 @@ def _steps(
                 evaluation=evaluation,
                 finished=finished,
                 interrupted=interrupted,
+                losses=losses if len(losses) > 1 else {},
             )
             if record is not None:
                 record.log(state, position)

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from .noise import TRAINING, words
 
 SUPPLY = 1 << 12               # words of an image that are computed at once, for small draws
+WORTH_COMPILED = 1 << 13       # words of an image: importing numba takes half a second
 
 _thread = threading.local()
 
@@ -30,8 +31,8 @@ _thread = threading.local()
 class _Draws:
     """Words for images at ``positions``; every call takes new ones, small ones of a supply, whose size does not depend on the piece."""
 
-    def __init__(self, seed: int, positions: np.ndarray) -> None:
-        self.seed, self.positions, self.refills = seed, positions % 2**32, 0
+    def __init__(self, seed: int, positions: np.ndarray, number: int = 0) -> None:
+        self.seed, self.positions, self.refills = seed, positions % 2**32, number << 24
         self.supply = np.empty((len(positions), 0), np.uint32)
 
     def words(self, shape: torch.Size, share: int = 1) -> np.ndarray:
@@ -42,20 +43,36 @@ class _Draws:
         if self.supply.shape[1] < each:
             self.refills += 1
             size = each * max(1, min(16, SUPPLY // max(each, 1)))
-            self.supply = words(self.seed, self.positions, size, self.refills, TRAINING)
+            self.supply = _words(self.seed, self.positions, size, self.refills)
         taken, self.supply = self.supply[:, :each], self.supply[:, each:]
         return taken
 
 
+def _words(seed: int, images: np.ndarray, count: int, component: int) -> np.ndarray:
+    """``words`` for training, compiled where there is much to compute."""
+    if count < WORTH_COMPILED:
+        return words(seed, images, count, component, TRAINING)
+    from .native import compiler
+
+    if not compiler.available:
+        return words(seed, images, count, component, TRAINING)
+    from .native.noise import philox_words
+
+    out = np.empty((len(images), -(-count // 4), 4), np.uint32)
+    philox_words(np.uint64(seed), np.asarray(images, np.uint64), np.uint64(component), np.uint64(TRAINING), out)
+    return out.reshape(len(images), -1)[:, :count]
+
+
 @contextmanager
-def drawing(seed: int, positions: np.ndarray) -> Iterator[None]:
+def drawing(seed: int, positions: np.ndarray, number: int = 0) -> Iterator[None]:
     """In this thread, what models draw belongs to the images at these positions of the training with this seed.
 
     seed: of the training.
     positions: whole numbers, one per image.
+    number: of the objective of a training step, 0 by default; each has draws of its own.
     """
     before = getattr(_thread, "draws", None)
-    _thread.draws = _Draws(seed, positions)
+    _thread.draws = _Draws(seed, positions, number)
     try:
         yield
     finally:
@@ -101,13 +118,31 @@ class Dropout(nn.Module):
         super().__init__()
         self.p = p
 
+    @property
+    def active(self) -> bool:
+        """Whether it changes anything."""
+        return self.training and self.p > 0
+
+    def bits(self, shape: torch.Size) -> tuple[np.ndarray, float] | None:
+        """16 random bits for each value of a map of this shape, and p: a value is dropped where they are below p · 2^16.
+
+        shape: (B, …) for B images.
+
+        Returns uint16 (B, …), flat for each image; None outside of ``drawing``, where draws are torch's.
+        """
+        draws: _Draws | None = getattr(_thread, "draws", None)
+        if draws is None:
+            return None
+        return draws.words(shape, 2).view(np.uint16)[:, : shape.numel() // len(draws.positions)], self.p
+
     def forward(self, x: Tensor) -> Tensor:
         draws: _Draws | None = getattr(_thread, "draws", None)
-        if not self.training or self.p == 0 or draws is None:
+        if not self.active or draws is None:
             return F.dropout(x, self.p, self.training)
         if x.device.type == "cpu":
-            kept = draws.words(x.shape, 2).view(np.uint16)[:, : x.numel() // len(draws.positions)] >= round(self.p * 2**16)
-            factor = torch.from_numpy(kept).view(x.shape).to(x.dtype)
+            drawn = self.bits(x.shape)
+            assert drawn is not None
+            factor = torch.from_numpy(drawn[0] >= round(self.p * 2**16)).view(x.shape).to(x.dtype)
         else:                                                             # as many words as values would wait for the CPU
             high, low = draws.words(torch.Size([2 * len(draws.positions)]))[0].tolist()
             stream = torch.Generator(x.device).manual_seed(high << 31 ^ low)

@@ -257,9 +257,9 @@ def walk(
     while state.t < spec.size:
         with quiet(model):
             t, stop = state.t, min(spec.size, (state.t // stride + 1) * stride)
-            work = chooser.native(t, stop) if state.decides and _is_native(chooser) else None
+            work = chooser.native(t, stop) if _is_native(chooser) else None
             here = active[:, t:stop], None if kept is None else kept[:, t:stop]
-            if work is None:
+            if work is None or not state.decides(work.kind):
                 _step_by_step(model, state, stop, chooser, *here)
             else:
                 model.decide(state, stop, work, *here)

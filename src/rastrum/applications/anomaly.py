@@ -23,9 +23,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..data.stored import Stored
 from ..notebook import safe, table
 from ..pictures.sheets import Picture, encode_picture
 from ..protocol import ArrayLike, ImageSpec, as_tensor, check_images
+
+BLOCK = 256                    # images on disk that are read at a time
 
 RankBy: TypeAlias = Literal["less-png", "bits"]
 
@@ -98,6 +101,9 @@ def png_bits(spec: ImageSpec, images: ArrayLike) -> Tensor:
 
     Returns (N,), float64.
     """
+    if isinstance(images, Stored):
+        parts = (png_bits(spec, images[start : start + BLOCK]) for start in range(0, len(images), BLOCK))
+        return torch.cat([torch.empty(0, dtype=torch.float64), *parts])
     x = check_images(spec, images).cpu().view(-1, spec.frames, spec.channels, spec.height, spec.width)
     tall = x.transpose(1, 2).flatten(2, 3).numpy()
     lengths = [sum(len(encode_picture(picture)) for picture in _pictures(image, spec.levels)) for image in tall]

@@ -211,8 +211,16 @@ class WholeImageClassifier(Classifier):
         return sum((taps * a + 1) * b for a, b in pairwise(sizes)) + (sizes[-1] + 1) * self.classes
 
     def logits(self, x: ArrayLike) -> Tensor:
-        unit = self._unit(x)
-        seen = unit if self.convolutional else unit.flatten(1)
+        return self.output(self.features(self._unit(x)))
+
+    def features(self, pictures: Tensor) -> Tensor:
+        """What the classes are told apart by.
+
+        pictures: (B, C, H, W) in [0, 1].
+
+        Returns (B, features).
+        """
+        seen = pictures if self.convolutional else pictures.flatten(1)
         for layer in self.layers:
             seen = F.relu(layer(seen))
-        return self.output(seen.amax((2, 3)) if self.convolutional else seen)
+        return seen.amax((2, 3)) if self.convolutional else seen

@@ -30,6 +30,7 @@ def models(json: Json = False) -> None:
 
 MODELS_LEGEND = (
     "raster: pixel by pixel, exact likelihood · canvas: stroke by stroke, a bound",
+    "gan: drawn against a discriminator, no likelihood",
     "small, paper: parameters of these presets · levels: at most",
 )
 
@@ -71,8 +72,10 @@ def describe(name: str, presets: Sequence[str] = ("tiny", "small", "paper")) -> 
     name: in ``MODELS``.
     presets: whose parameters are counted; all three by default.
     """
+    from ..adversarial import AdversarialModel
     from ..models import MODELS, build
     from ..protocol import ImageSpec
+    from ..raster import RasterModel
     from ..strokes import CanvasModel
 
     def takes(spec: ImageSpec) -> bool:
@@ -80,9 +83,9 @@ def describe(name: str, presets: Sequence[str] = ("tiny", "small", "paper")) -> 
             return build(name, spec, "tiny") is not None
         return False
 
-    spec = ImageSpec(1, 28, 28, 2)
+    spec, kinds = ImageSpec(1, 28, 28, 2), {"gan": AdversarialModel, "canvas": CanvasModel, "raster": RasterModel}
     return {
-        "kind": "canvas" if issubclass(MODELS[name], CanvasModel) else "raster",
+        "kind": next(kind for kind, base in kinds.items() if issubclass(MODELS[name], base)),
         "parameters": {preset: sum(p.numel() for p in build(name, spec, preset).parameters()) for preset in presets},
         "more_presets": list(getattr(MODELS[name], "more_presets", ())),
         "conditions": list(MODELS[name].conditions),

@@ -87,6 +87,7 @@ def sample(
     from ..pictures.sheets import image_scale, sheet
     from ..pictures.videos import FPS, animate_grid, film_strips, last_hold
     from ..processes import join
+    from ..protocol import as_tensor
 
     page, processes = look.page(), join()
     if columns is not None and columns < 1:
@@ -130,7 +131,7 @@ def sample(
     if processes.count > 1 or (count > MAX_BATCH and (trace is None or video)):
         with progress("drawing", count, "images") as report:
             drawn = rastrum.sample(network, count, condition, temperature, seed, backend, progress=report, processes=processes)
-        values = drawn.plain.cpu()
+        values = as_tensor("images", drawn).cpu()
     elif trace is None or video:
         values = last_values(draw(rastrum.generate(network, count, condition, temperature, seed, backend=backend), count, keep=False))
     else:

@@ -9,7 +9,7 @@ from tyro.conf import Positional, arg
 
 from .output import AS_USUAL, Look, named
 from .show import NO_CONDITION, ConditionFlags, Conditions, Device, Json, answer, check_folder_out, condition_for, load_model, progress
-from .source import Binarise, Count, Data, Images, SkipBroken, Split, load_images
+from .source import Binarise, Count, Data, Images, Loaded, SkipBroken, Split, load_images
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -41,10 +41,12 @@ def figures(
 ) -> None:
     """Draw the pictures that explain trained models.
 
-    With the usual formats, for a canvas model: steps.png, drawing.gif, kl.png, hierarchy.png, samples.png, and with attention filters.png
-    and filter-banks.png; for a raster model: samples.png, completions.png, surprise.png, context.png. Several models of one image size are
-    also compared: in betas.png if each has a β of its own, else in models.png, and canvas models, stroke by stroke, in over-time.png. The
-    rate is the KL of the latents, the PSNR that of images redrawn from them.
+    With the usual formats, for a canvas model: steps.png, drawing.gif, kl.png, hierarchy.png, samples.png, interpolation.png, and with
+    attention filters.png and filter-banks.png; for gran and dcgan: steps.png, drawing.gif, samples.png, interpolation.png; for a raster
+    model: samples.png, completions.png, surprise.png, context.png. A model of
+    either kind that is conditioned on exemplars also draws new ones of held-out images, with the training image nearest to each, in
+    exemplars.png. Several models of one image size are also compared: in betas.png if each has a β of its own, else in models.png, and
+    canvas models, stroke by stroke, in over-time.png. The rate is the KL of the latents, the PSNR that of images redrawn from them.
     """
     from ..files import write_files
     from ..pictures.figures import beta_of, by_beta, check_spec, draw_comparison, draw_over_time, large
@@ -78,6 +80,7 @@ def figures(
             measures[name] = measured
         with named():
             files = draw_all(network, dataset, condition, conditions, seed, measured, page, ending, f".{animation}")
+            files |= draw_exemplars(network, loaded[name], seed, page, ending)
         write_files(folder, files)
         imagined[name] = condition_for(network, 64, conditions, dataset, in_turn=True)
         found[name] = {"model": model, **loaded[name].facts, "images": len(dataset), "beta": beta_of(network),
@@ -130,23 +133,57 @@ def draw_all(
     page, ending: how large pictures are, and of which kind.
     film: ending of the animation.
     """
-    from ..pictures.figures import CANVAS_FIGURES, RASTER_FIGURES, RASTER_SHEET, SHEET, canvas_figures, raster_figures
+    from ..pictures import figures
     from ..raster import RasterModel
     from ..strokes import CanvasModel
 
     x, files = dataset.images.long(), {}
+    sheet = figures.RASTER_SHEET if isinstance(network, RasterModel) else figures.SHEET
+    drawn = condition_for(network, sheet, conditions, dataset, in_turn=True)
     if isinstance(network, RasterModel):
-        drawn = condition_for(network, RASTER_SHEET, conditions, dataset, in_turn=True)
-        walk = raster_figures(network, x, condition, drawn, seed, page, ending)
+        names, walk = figures.RASTER_FIGURES, figures.raster_figures(network, x, condition, drawn, seed, page, ending)
     else:
         assert isinstance(network, CanvasModel)
-        drawn = condition_for(network, SHEET, conditions, dataset, in_turn=True)
-        walk = canvas_figures(network, x, condition, drawn, seed, measured, page, ending, film)
-    with progress("drawing", len(RASTER_FIGURES if isinstance(network, RasterModel) else CANVAS_FIGURES), "figures") as report:
+        if network.has_posterior:
+            names, walk = figures.CANVAS_FIGURES, figures.canvas_figures(network, x, condition, drawn, seed, measured, page, ending, film)
+        else:
+            names, walk = figures.GENERATOR_FIGURES, figures.generator_figures(network, drawn, seed, page, ending, film)
+    with progress("drawing", len(names), "figures") as report:
         for name, content in walk:
             files[name] = content
             report(len(files))
     return files
+
+
+def draw_exemplars(network: Model, loaded: Loaded, seed: int, page: Page, ending: str) -> dict[str, bytes]:
+    """exemplars.png of a model that is conditioned on exemplars, by its name; nothing for another.
+
+    network: the model.
+    loaded: the images, and the data of its training, which are read where they are a public set.
+    seed: of all that is drawn.
+    page, ending: as for ``draw_all``.
+    """
+    import numpy as np
+
+    from ..data.dataset import load_dataset
+    from ..data.exemplars import ExemplarSets
+    from ..data.sources import NAMES
+    from ..pictures.exemplars import SHOWN, exemplar_sheet, new_exemplars
+    from ..pictures.sheets import image_scale
+
+    dataset, own, spec = loaded.dataset, loaded.made_for, network.spec
+    sets = dataset.conditions
+    if network.condition_spec is None or network.condition_spec.kind != "map" or not isinstance(sets, ExemplarSets):
+        return {}
+    _, first = np.unique(sets.groups[sets.index].numpy(), return_index=True)
+    images = dataset.images.long()[first[np.linspace(0, len(first) - 1, min(SHOWN, len(first))).round().astype(int)].tolist()]
+    training = None
+    if own is not None and own.name in NAMES:
+        with progress("reading the training images", 1, "") as report:
+            training = load_dataset(own.name, own.train, own.plain(), report).images.long()
+    new = new_exemplars(network, images, training, seed=seed)
+    usual = image_scale(None, spec.height, spec.width)
+    return {f"exemplars{ending}": page.encode(lambda scale, unit: exemplar_sheet(new, scale, unit), usual, ending)}
 
 
 def measure_all(network: Model, dataset: Dataset, condition: Any, seed: int) -> tuple[dict[str, Any], Any]:
@@ -166,6 +203,8 @@ def measure_all(network: Model, dataset: Dataset, condition: Any, seed: int) -> 
 
     x = dataset.images.long()
     if isinstance(network, CanvasModel):
+        if not network.has_posterior:
+            return {}, None
         measured = measure(network, x, condition, seed)
         return measured.as_dict(), measured
     assert isinstance(network, RasterModel)
@@ -189,7 +228,7 @@ def table(found: dict[str, dict[str, Any]]) -> Table:
     for name, row in found.items():
         beta = ["" if row["beta"] is None else f"{row['beta']:g}"] if weighted else []
         if "rate_bits" not in row:
-            rows.add_row(name, *beta, "", "", "", f"{row['bits_per_dim']:.4f}")
+            rows.add_row(name, *beta, "", "", "", f"{row['bits_per_dim']:.4f}" if "bits_per_dim" in row else "none")
             continue
         kept = (row[f"psnr_db{of}"] for of in ("_of_none", "_of_half", ""))
         psnr = " / ".join("∞" if value is None else f"{value:.2f}" for value in kept)

@@ -249,7 +249,7 @@ def scalars(folder: Path | None) -> Iterator[Any]:
         writer = writer or SummaryWriter(folder, purge_step=state.step)
         values = {"nats": state.loss, "bits_per_dim": state.bits_per_dim, "images_per_second": state.images_per_second,
                   "learning_rate": state.learning_rate, "gradient_norm": state.gradient_norm}  # fmt: skip
-        for name, value in values.items():
+        for name, value in (values | dict(state.losses)).items():
             if value is not None:
                 writer.add_scalar(f"train/{name}", value, state.step)
         if state.evaluation is not None:

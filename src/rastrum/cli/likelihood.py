@@ -16,6 +16,7 @@ from .show import (
     ModelName,
     answer,
     condition_for,
+    conditions_in,
     load_model,
     progress,
 )
@@ -41,6 +42,11 @@ def conditioned(network: Model, dataset: Dataset, conditions: ConditionFlags) ->
 
     Raises ``ValueError`` for flags that do not fit the model, and where it needs a condition and there is none.
     """
+    from ..data.exemplars import ExemplarSets
+
+    own = dataset.conditions
+    if conditions == NO_CONDITION and isinstance(own, ExemplarSets) and conditions_in(network, dataset) is own:
+        return dataset                                                    # sets are made a batch at a time
     condition = condition_for(network, len(dataset), conditions, dataset)
     if condition is None:
         return dataset

@@ -258,10 +258,12 @@ def without(reference: Dataset, scored: Dataset) -> Dataset:
 
     Raises ``ValueError`` where fewer than two images are left.
     """
+    from hashlib import sha256
+
     import torch
 
-    seen = {image.numpy().tobytes() for image in scored.images}
-    others = [i for i, image in enumerate(reference.images) if image.numpy().tobytes() not in seen]
+    seen = {sha256(image.numpy().tobytes()).digest() for image in scored.images}   # a few bytes each, however large images are
+    others = [i for i, image in enumerate(reference.images) if sha256(image.numpy().tobytes()).digest() not in seen]
     if len(others) < 2:
         have = f"{reference.name} {reference.split} has {len(others)} images that are not scored, 2 are needed"
         raise ValueError(f"--reference: {have}; score fewer with --count or --split, or give another --reference-split")

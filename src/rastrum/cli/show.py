@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from ..checkpoint import Origin
     from ..data.dataset import Dataset
+    from ..data.exemplars import ExemplarSets
     from ..model import Model
     from ..progress import Report
 
@@ -71,8 +72,9 @@ Conditions: TypeAlias = Annotated[ConditionFlags, arg(name="")]
 NO_CONDITION = ConditionFlags()
 Json: TypeAlias = Annotated[bool, arg(name="json", help="answer with one JSON object on stdout")]
 Backend: TypeAlias = Annotated[
-    Literal["native", "torch", "naive"] | None,
-    arg(help="what runs a raster model's steps; naive: a whole forward pass per decision; default: the fastest that works for the model"),
+    Literal["native", "torch", "graphs", "naive"] | None,
+    arg(help="what runs a raster model's steps; graphs: torch, on a GPU with a CUDA graph per row; naive: a whole forward pass per "
+        "decision; default: the fastest of the others that works for the model"),
 ]
 DEVICE = "cpu, cuda, cuda:1, mps, or auto, the first of cuda, mps and cpu that is here"
 Device: TypeAlias = Annotated[
@@ -225,11 +227,12 @@ def condition_for(
             messages.print(f"conditioned on the labels of {dataset.name}")
     else:
         what = "these images have none" if dataset is not None else "there is none"
-        raise ValueError(f"this model is conditioned on a {spec.kind} of size {spec.size} and {what}; give {FLAGS[spec.kind]}")
+        remedy = f"; {model.condition_remedy()}" if model.condition_remedy() else ""
+        raise ValueError(f"this model is conditioned on a {spec.kind} of size {spec.size} and {what}; give {FLAGS[spec.kind]}{remedy}")
     return found[torch.arange(count) % len(found)]
 
 
-def conditions_in(model: Model, dataset: Dataset) -> Tensor | None:
+def conditions_in(model: Model, dataset: Dataset) -> Tensor | ExemplarSets | None:
     """The condition that a data set has for each image; None if it has none of the shape that the model takes.
 
     model: its ``condition_spec`` says which.

@@ -22,15 +22,16 @@ if TYPE_CHECKING:
     from ..protocol import ImageSpec
 
 Data: TypeAlias = Annotated[
-    str | None, arg(metavar="NAME", help="data set: digits, mnist, fashion-mnist, binarized-mnist, cifar10, omniglot, dead-leaves, "
-                                         "bsds300, two-digit-mnist, two-digit-mnist-colour, cluttered-mnist, placed-mnist, moving-mnist, "
-                                         "hub:OWNER/NAME, or the path of a folder of images, of an image or of an array; default: the one "
-                                         "that the model was made for. Other images are cut about the middle and resized to the model's "
-                                         "size")
+    str | None, arg(metavar="NAME", help="data set: digits, mnist, fashion-mnist, binarized-mnist, cifar10, omniglot, omniglot28, "
+                                         "dead-leaves, bsds300, two-digit-mnist, two-digit-mnist-colour, cluttered-mnist, placed-mnist, "
+                                         "moving-mnist, hub:OWNER/NAME, or the path of a folder of images or of parquet files, of an "
+                                         "image, an array or a parquet file; default: the one that the model was made for. Other images "
+                                         "are cut about the middle and resized to the model's size")
 ]  # fmt: skip
 Images: TypeAlias = Annotated[
-    Path | None, arg(metavar="PATH", help="instead of a data set: a folder of images, one image, or an array X.npy or X.npz of the model's "
-                                          "levels, (N, H, W) or (N, C, H, W), for a model of videos (N, T, C, H, W)")
+    Path | None, arg(metavar="PATH", help="instead of a data set: a folder of images or of parquet files, one image, a parquet file, or an "
+                                          "array X.npy or X.npz of the model's levels, (N, H, W) or (N, C, H, W), for a model of videos "
+                                          "(N, T, C, H, W)")
 ]  # fmt: skip
 Split: TypeAlias = Annotated[
     str | None, arg(help="of data set or images: train, validation, test, all, test[:100], …; default: what was held out in training, but "
@@ -81,7 +82,7 @@ class Loaded:
         own, options = self.made_for, self.dataset.options
         if own is None or options is None or not same_set(own.name, self.dataset.name):
             return False
-        return replace(options, limit=own.limit, skip_broken=own.skip_broken) == own.plain()
+        return replace(options, limit=own.limit, skip_broken=own.skip_broken, stream=own.stream) == own.plain()
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -223,6 +224,7 @@ def load_images(
 
 def preprocessing(spec: ImageSpec, name: str, own: DataConfig | None, binarise: How | None, crop: bool) -> DataOptions:
     """That of the model's training for its own data set; for another, what makes its images fit, binarised and cropped as in training.
+    Omniglot of another kind also has as many exemplars.
 
     spec: of the model's images.
     name: of the data set.
@@ -231,6 +233,7 @@ def preprocessing(spec: ImageSpec, name: str, own: DataConfig | None, binarise: 
     crop: whether a part of each image is cut instead of resizing.
     """
     from ..config import DataOptions
+    from ..data.omniglot import OMNIGLOTS
     from ..data.sources import THRESHOLDED, VIDEOS
 
     cropped = crop or (own is not None and own.crop is not None)
@@ -250,6 +253,7 @@ def preprocessing(spec: ImageSpec, name: str, own: DataConfig | None, binarise: 
         frames=spec.frames if name in VIDEOS else None,
         binarise=(binarise or trained or usual) if spec.levels == 2 else None,
         levels=None if spec.levels == 2 else spec.levels,
+        exemplars=own.exemplars if own is not None and name in OMNIGLOTS else None,
     )
 
 

@@ -1,9 +1,12 @@
-"""Data sets as integer levels: small ones held whole, as uint8 tensors, or int32 where there are more than 256 levels.
+"""Data sets as integer levels: held whole, as uint8 tensors, or int32 where there are more than 256 levels; or, where they are large,
+left on disk (``stored.py``).
 
     digits             bundled with the package: 1,797 digits of 8x8 pixels and 17 levels
     mnist, fashion-mnist, binarized-mnist, cifar10, hub:OWNER/NAME, hub:OWNER/NAME:CONFIG    through HF ``datasets`` (extra ``data``)
     omniglot           handwritten characters, white on black, area-averaged from 105 to ``size`` pixels a side (default 28).
-                       Train: the background alphabets, test: the evaluation ones, no labels
+                       Train: the background alphabets, test: the evaluation ones, no labels; more splits: ``omniglot.py``
+    omniglot28         the same drawings as 28x28 pixels of two levels, as the authors of Generative Matching Networks published them: the
+                       set behind 90.9, 82.8, 78.8, 76.4, 74.2 and 64.6 nats with 0, 1, 2, 3, 4 and 9 exemplars
     two-digit-mnist, two-digit-mnist-colour, cluttered-mnist    digits of MNIST at random positions on canvases of ``size`` pixels a side
                        (default 60), as many as MNIST has; train and test pictures are made of train and test digits
     placed-mnist       one digit of MNIST, 14x14, on a canvas of ``size`` pixels a side (default 32); conditions: a spatial map of 4x4
@@ -12,7 +15,7 @@
                        occlude one another, and of the Berkeley segmentation set's photographs (train: 200, test: 100; through ``data``)
     moving-mnist       videos of two moving digits (``moving_digits.py``), generated: 1,000 fixed ones, and without end in training
     PATH, folder:PATH  a folder of images of any common format, of one size, or resized, or cropped; one image, which is every split;
-                       or an array X.npy, X.npz (``arrays.py``)
+                       an array X.npy, X.npz (``arrays.py``); a folder of parquet files, or X.parquet (``parquet.py``)
 
 **Binarised MNIST is three benchmarks**, whose nats cannot be compared:
 - static: one draw, each pixel 1 with the probability of its intensity, fixed for all time. The published set is Larochelle's draw,
@@ -23,6 +26,8 @@
 **Omniglot here is not the set of 28x28 pixels** that the papers on importance-weighted bounds share (Burda's): other pictures, another
 split, so its nats cannot be compared with theirs.
 
+**Exemplars** (``exemplars=k``) are other images of the same character or class, as a spatial map (``exemplars.py``).
+
 **Crops** are drawn in the same way: a fresh position each time a training image is used; a held-out image has one, with a fixed seed.
 
 Folders: ``folders.py``. The Hub and how the digits are split: ``sources.py``. What of a file becomes levels: ``reading.py``. The arithmetic
@@ -32,7 +37,7 @@ of preprocessing: ``options.py``.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
@@ -47,10 +52,12 @@ from ..images import with_levels
 from ..noise import BINARISATION, CROP, VIDEO, permutation, words
 from ..notebook import png, safe, table
 from ..protocol import ConditionSpec, ImageSpec, as_tensor, check_levels
+from .exemplars import ExemplarSets
 from .moving_digits import CANVAS as SCREEN
 from .moving_digits import FRAMES, SMALLEST, moving_digits, shrunk
 from .options import binarise, check_options, cut, random_corners, requantise
-from .sources import HUB, OMNIGLOT, VIDEOS, Progress, hub, source_of, stack
+from .sources import HUB, OMNIGLOT, VIDEOS, Progress, Source, hub, source_of, stack
+from .stored import HELD, OnDisk, Stored, StoredNames, ahead, store
 
 SEQUENCES = 1000               # fixed videos of a split
 EVERY = slice(None)
@@ -63,18 +70,22 @@ class Dataset:
     name, split: as ``load_dataset`` takes them.
     spec: of the images.
     images: levels (N, *spec.shape), whole numbers of any type; kept as uint8, or as int32 where there are more than 256 levels: ``Images``.
+        Of a large set they are ``Stored``: a tensor too, which is read from disk where it is indexed.
     labels: class numbers, int64 (N,); None (default) for none.
     classes: number of classes; 0 (default) without labels.
     originals: for dynamic binarisation and crops only, what ``batches`` draws from: (N, C, H', W') below ``original_levels``, larger than
         ``spec`` where it crops and of more levels where it binarises; a tuple of N images where their sizes differ. ``images`` is then one
         fixed draw. None (default) for none.
     original_levels: number of levels of ``originals``, 256 by default.
-    conditions: what else is known of each image: float32 vectors (N, size) or spatial maps (N, c, h, w); None (default) for nothing.
+    conditions: what else is known of each image: float32 vectors (N, size) or spatial maps (N, c, h, w), or sets of exemplars, which
+        ``batches`` draws; None (default) for nothing.
     fresh: for images that are generated without end only: makes images from a number of images and a seed, for ``batches``; default None.
     class_names: by class number; empty (default) if unknown.
     options: the preprocessing that was applied; None (default) = unknown.
     notes: what was left out when the images were read, a line each.
     names: of the images: their paths below the folder that they are from, or their numbers in the split; empty (default) if unknown.
+    groups: what each image shows where that is more than a class, such as the character of a split: whole numbers (N,); None (default) if
+        unknown.
 
     Raises ``ValueError`` for images, labels, conditions, originals or names of another type, shape, range or number, naming it.
     """
@@ -87,17 +98,19 @@ class Dataset:
     classes: int = 0
     originals: Tensor | tuple[Tensor, ...] | None = None
     original_levels: int = 256
-    conditions: Tensor | None = None
+    conditions: Tensor | ExemplarSets | None = None
     fresh: Callable[[int, int], Tensor] | None = None
     class_names: tuple[str, ...] = ()
     options: DataOptions | None = None
     notes: tuple[str, ...] = ()
-    names: tuple[str, ...] = ()
+    names: Sequence[str] = ()
+    groups: Tensor | None = None
 
     def __post_init__(self) -> None:
         where, count = f"data {self.name!r}", len(self.images)
-        images = check_levels(self.spec, self.images, f"{where}: images").to(kept_as(self.spec.levels))
-        object.__setattr__(self, "images", with_levels(images, self.spec.levels, self.spec.frames > 1))
+        if not isinstance(self.images, Stored):
+            images = check_levels(self.spec, self.images, f"{where}: images").to(kept_as(self.spec.levels))
+            object.__setattr__(self, "images", with_levels(images, self.spec.levels, self.spec.frames > 1))
         if self.labels is not None:
             labels = as_tensor(f"{where}: labels", self.labels)
             if labels.shape != (count,) or labels.is_floating_point() or labels.dtype == torch.bool:
@@ -109,7 +122,7 @@ class Dataset:
                 raise ValueError(f"{where}: labels must lie in 0 … classes − 1, got {found} with classes={self.classes}")
             object.__setattr__(self, "labels", labels)
         if self.conditions is not None and (len(self.conditions) != count or not self.conditions.is_floating_point()):
-            found = f"{self.conditions.dtype} of shape {tuple(self.conditions.shape)}"
+            found = f"{getattr(self.conditions, 'dtype', 'sets')} of shape {tuple(self.conditions.shape)}"
             raise ValueError(f"{where}: conditions: expected {count} vectors or spatial maps of floats, got {found}")
         if self.names and len(self.names) != count:
             raise ValueError(f"{where}: names: expected {count}, one per image, got {len(self.names)}")
@@ -117,7 +130,7 @@ class Dataset:
             if len(self.originals) != count or self.spec.frames > 1:
                 raise ValueError(f"{where}: originals: expected {count} still images, one per image, got {len(self.originals)}")
             whole = self.originals if isinstance(self.originals, tuple) else (self.originals,)
-            for each in whole if count else ():
+            for each in whole if count and not isinstance(self.originals, Stored) else ():
                 height, width = each.shape[-2:]
                 spec = ImageSpec(self.spec.channels, height, width, self.original_levels)
                 check_levels(spec, each[None] if isinstance(self.originals, tuple) else each, f"{where}: originals")
@@ -160,10 +173,9 @@ class Dataset:
         """
         if isinstance(index, slice) and index == slice(None):
             return self
-        every = {name: getattr(self, name) for name in ("images", "labels", "originals", "conditions")}
-        names = tuple(self.names[i] for i in torch.arange(len(self))[index].tolist()) if self.names else ()
-        chosen = {name: None if values is None else _at(values, index) for name, values in every.items()}
-        return replace(self, fresh=None, names=names, **chosen)
+        every = {name: getattr(self, name) for name in ("images", "labels", "originals", "conditions", "groups", "names")}
+        chosen = {name: _at(values, index) for name, values in every.items() if values is not None and len(values)}
+        return replace(self, fresh=None, **chosen)
 
     def subset(self, count: int | None, seed: int = 0) -> Dataset:
         """A random subset in the order of the set, the same for the same seed.
@@ -179,13 +191,13 @@ class Dataset:
         return self.select(torch.from_numpy(np.sort(chosen)))
 
     def batches(
-        self, batch: int, seed: int, conditions: Tensor | None = None, first: int = 0, part: slice = EVERY
+        self, batch: int, seed: int, conditions: Tensor | ExemplarSets | None = None, first: int = 0, part: slice = EVERY
     ) -> Iterator[tuple[Tensor, Tensor | None]]:
         """Batches without end, in random order: every image once before any is repeated. Batch n needs none of those before it.
 
         batch: images per batch B.
-        seed: of the order and of what is drawn for an image: crop, binarisation, a generated video.
-        conditions: one per image of the set, (N, …), such as its labels; None (default) for none.
+        seed: of the order and of what is drawn for an image: crop, binarisation, exemplars, a generated video.
+        conditions: one per image of the set, (N, …), such as its labels, or sets of exemplars, which are drawn; None (default) for none.
         first: number of the first batch that is yielded, 0 by default.
         part: images of each batch that are made, all by default: one of several processes needs only its own.
 
@@ -193,16 +205,39 @@ class Dataset:
         """
         if batch < 1:
             raise ValueError(f"data: expected a batch of at least 1, got {batch}")
-        for number in count(first):
-            if self.fresh is not None:
-                yield self.fresh(batch, int(words(seed, [number % 2**32], 1, number // 2**32, VIDEO)[0, 0]))[part], None
-                continue
-            epochs, places = np.divmod(np.arange(number * batch, (number + 1) * batch)[part], len(self))
-            index = np.concatenate([permutation(seed, int(epoch), len(self))[places[epochs == epoch]] for epoch in np.unique(epochs)])
-            chosen = torch.from_numpy(index)
-            images = as_tensor("images", self.images)                     # plain, whatever they are in a notebook
-            x = images[chosen] if self.originals is None else self._draw(_at(self.originals, chosen), seed, index, epochs)
-            yield x, None if conditions is None else conditions[chosen]
+
+        def made(number: int) -> tuple[Tensor, Tensor | None]:
+            return self._batch(number, batch, seed, conditions, part)
+
+        yield from ahead(made, first) if isinstance(self.images, Stored) else map(made, count(first))
+
+    def _batch(
+        self, number: int, batch: int, seed: int, conditions: Tensor | ExemplarSets | None, part: slice
+    ) -> tuple[Tensor, Tensor | None]:
+        """Batch ``number`` of ``batches``, or part of it."""
+        if self.fresh is not None:
+            return self.fresh(batch, int(words(seed, [number % 2**32], 1, number // 2**32, VIDEO)[0, 0]))[part], None
+        epochs, places = np.divmod(np.arange(number * batch, (number + 1) * batch)[part], len(self))
+        index = np.concatenate([self._order(seed, int(epoch), places[epochs == epoch]) for epoch in np.unique(epochs)])
+        chosen = torch.from_numpy(index)
+        if self.originals is not None:
+            whole = self.originals.at(chosen) if isinstance(self.originals, Stored) else _at(self.originals, chosen)
+            x = self._draw(whole, seed, index, epochs)
+        else:
+            x = as_tensor("images", self.images[chosen])                  # plain, whatever they are in a notebook
+        if isinstance(conditions, ExemplarSets):
+            return x, conditions.draw(index, seed, epochs)
+        return x, None if conditions is None else conditions[chosen]
+
+    def _order(self, seed: int, epoch: int, places: np.ndarray) -> np.ndarray:
+        """Which images stand at some places of an epoch."""
+        return self.images.order(seed, epoch, places) if isinstance(self.images, Stored) else permutation(seed, epoch, len(self))[places]
+
+    def held(self) -> Dataset:
+        """The same images in memory, as they are scored, if they take at most ``HELD`` bytes; else as they are."""
+        if not isinstance(self.images, Stored) or self.images.numel() * self.images.element_size() > HELD:
+            return self
+        return replace(self, images=self.images.read(), originals=None, names=tuple(self.names))
 
     def _draw(self, x: Tensor | tuple[Tensor, ...], seed: int, index: np.ndarray, epochs: np.ndarray) -> Tensor:
         """Fresh images of ``spec`` from originals x (B, C, H', W') or B of several sizes, which are the images ``index`` of the set."""
@@ -224,8 +259,12 @@ def kept_as(levels: int) -> torch.dtype:
     return torch.uint8 if levels <= 256 else torch.int32
 
 
-def _at(values: Tensor | tuple[Tensor, ...], index: Tensor | slice) -> Any:
-    """Those at ``index``, of a tensor or a tuple."""
+def _at(values: Any, index: Tensor | slice) -> Any:
+    """Those at ``index``, of a tensor, of sets of exemplars, of a tuple, or of what is on disk, which stays there."""
+    if isinstance(values, ExemplarSets):
+        return values.select(index)
+    if isinstance(values, OnDisk):
+        return values.part(index)
     if not isinstance(values, tuple):
         return values[index]
     return values[index] if isinstance(index, slice) else tuple(values[i] for i in torch.arange(len(values))[index].tolist())
@@ -250,11 +289,14 @@ def load_dataset(name: str, split: str = "train", options: DataOptions | None = 
     part, chosen = parse_split(split)
     check_options(options)
     dataset = _video(name, split, part, options) if name in VIDEOS else _images(name, split, part, options, progress)
-    total, done = len(dataset), dataset.originals is not None             # done: images of several sizes are cropped already
+    total = len(dataset)
+    done = dataset.originals is not None or isinstance(dataset.images, Stored)    # images of several sizes and on disk are drawn already
     if options.binarise is not None and name not in VIDEOS and not done:  # a video has two levels already
         dataset = _binarised(dataset, options.binarise, _binary_seed(part))
     if options.crop is not None and not done:
         dataset = _cropped(dataset, options.crop, _crop_seed(part))
+    if options.exemplars is not None:
+        dataset = _with_exemplars(dataset, options)
     dataset = replace(dataset.select(chosen).subset(options.limit), options=options.plain())
     if len(dataset) == 0:
         raise ValueError(f"data: {name} {split} is empty, {part} has {total} images")
@@ -281,14 +323,19 @@ def _images(name: str, split: str, part: str, options: DataOptions, progress: Pr
             raise ValueError(f"data: {name} holds still images, {option} is for {', '.join(VIDEOS)}; got {getattr(options, option)!r}")
     if name == "omniglot" and options.size is None:
         options = replace(options, size=OMNIGLOT)
-    source = source_of(name, part, options.size)
+    source = source_of(name, part, options)
+    if source.streams(options):
+        return _on_disk(name, split, part, source, options, progress)
+    if options.stream:
+        raise ValueError(f"data: {name} is neither a folder nor made of parquet files, so it is held in memory; leave out stream")
     found, levels, kept, notes = stack(source, options, progress)
     if len(found) == 0:
         raise ValueError(f"data: {name} {part} holds no image" + (f"; {notes[1]}" if notes else ""))
     if options.levels is not None:
         found, levels = [requantise(image, levels, options.levels) for image in found], options.levels
-    labels, conditions = (None if of is None else of[kept] for of in (source.labels, source.conditions))
-    facts = {"classes": source.classes, "conditions": conditions, "class_names": source.class_names, "notes": (*source.notes, *notes)}
+    labels, conditions, groups = (None if of is None else of[kept] for of in (source.labels, source.conditions, source.groups))
+    facts = {"classes": source.classes, "conditions": conditions, "groups": groups, "class_names": source.class_names}
+    facts["notes"] = (*source.notes, *notes)
     facts["names"] = tuple(source.names[i] if source.names else str(i) for i in kept)
     if len({image.shape for image in found}) > 1:
         images, originals, original_levels = _cropped_sizes(found, levels, options, part)
@@ -298,6 +345,20 @@ def _images(name: str, split: str, part: str, options: DataOptions, progress: Pr
         images = _tensor(np.stack(found))
     channels, height, width = images.shape[1:]
     return Dataset(name, split, ImageSpec(channels, height, width, levels), images, labels, **facts)
+
+
+def _on_disk(name: str, split: str, part: str, source: Source, options: DataOptions, progress: Progress | None) -> Dataset:
+    """All of a split that is not held in memory: already binarised and cropped as the options say."""
+    assert source.reader is not None
+    files, kept, notes = store(source.reader, source.rows, options, part, progress)
+    numbers, dynamic = range(len(kept)), options.binarise == "dynamic"
+    originals = Stored.of(files, numbers, fixed=False) if dynamic or options.crop is not None else None
+    levels = 256 if originals is None else files.levels if dynamic or options.binarise is None else 2
+    return Dataset(
+        name, split, files.spec, Stored.of(files, numbers), None if source.labels is None else source.labels[kept], source.classes,
+        originals=originals, original_levels=levels,
+        class_names=source.class_names, notes=(*source.notes, *notes), names=StoredNames(source.reader, files.rows),
+    )  # fmt: skip
 
 
 def _tensor(values: np.ndarray) -> Tensor:
@@ -373,3 +434,17 @@ def _cropped(dataset: Dataset, size: int, seed: int) -> Dataset:
     corners = random_corners(len(images), (spec.height, spec.width), (size, size), seed)
     originals = {"originals": images, "original_levels": spec.levels} if dataset.originals is None else {}
     return replace(dataset, spec=replace(spec, height=size, width=size), images=cut(images, corners, (size, size)), **originals)
+
+
+def _with_exemplars(dataset: Dataset, options: DataOptions) -> Dataset:
+    """Each image has others of its group, or else of its class, as its condition."""
+    groups = dataset.labels if dataset.groups is None else dataset.groups
+    if groups is None or dataset.spec.frames > 1:
+        have = "does not say which images show the same thing"
+        raise ValueError(f"data: {dataset.name} {have}, so none is another's exemplar; take omniglot, omniglot28 or a set with classes")
+    if options.crop is not None:
+        raise ValueError(f"data: exemplars are whole images, crop={options.crop} cuts them; leave one out")
+    assert options.exemplars is not None
+    images, index = as_tensor("images", dataset.images), torch.arange(len(dataset))
+    sets = ExemplarSets(images, dataset.spec.levels, groups, index, options.exemplars, options.exemplars_shown)
+    return replace(dataset, conditions=sets)

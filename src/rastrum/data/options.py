@@ -14,7 +14,8 @@ from .moving_digits import PATHS
 
 def check_options(options: DataOptions) -> None:
     """Raises ``ValueError`` naming a value of ``options`` that is out of range."""
-    at_least_one = {"size": options.size, "crop": options.crop, "frames": options.frames, "limit": options.limit}
+    at_least_one = {"size": options.size, "crop": options.crop, "frames": options.frames, "limit": options.limit,
+                    "exemplars": options.exemplars}  # fmt: skip
     for name, value in at_least_one.items():
         if value is not None and value < 1:
             raise ValueError(f"data: {name} must be at least 1, got {value}")
@@ -26,6 +27,8 @@ def check_options(options: DataOptions) -> None:
         raise ValueError(f"data: background must be white or black, got {options.background!r}")
     if options.levels is not None and options.binarise is not None:
         raise ValueError(f"data: levels={options.levels} and binarise={options.binarise!r} exclude each other; leave one out")
+    if options.exemplars_shown is not None and options.exemplars is None:
+        raise ValueError(f"data: exemplars_shown={options.exemplars_shown} without exemplars; set exemplars to the most that an image has")
     if options.binarise not in (None, "static", "dynamic", "threshold"):
         raise ValueError(f"data: binarise must be static, dynamic or threshold, got {options.binarise!r}")
     if options.paths is not None and options.paths not in PATHS:

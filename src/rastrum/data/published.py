@@ -3,7 +3,8 @@
 A file is downloaded once, into the folder named by RASTRUM_DATA (default: ~/.cache/rastrum/data), and checked against its SHA-256 whenever
 it is read. Where no digest is published, that of the first download is kept beside the file and holds from then on.
 
-Digests of Larochelle's and Lake's files: the lists of TensorFlow Datasets (url_checksums/binarized_mnist.txt and omniglot.txt).
+Digests of Larochelle's and Lake's files: the lists of TensorFlow Datasets (url_checksums/binarized_mnist.txt and omniglot.txt); those of
+omniglot28 are of the files at the named commit of the authors of Generative Matching Networks.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class Published(NamedTuple):
 
 
 LAROCHELLE = "http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist/binarized_mnist_"
+GMN = "https://github.com/sbos/gmn/raw/b7d6ec508821e66a4dd2252b6f33e7d5128d7a5a/data/"
 LAKE = "https://github.com/brendenlake/omniglot/raw/master/python/images_"
 BERKELEY = Published("https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/bsds/BSDS300-images.tgz")
 # name: file of each split
@@ -47,9 +49,13 @@ FILES: dict[str, dict[str, Published]] = {
         "train": Published(f"{LAKE}background.zip", "ad41ab679c8b5d90b271ef46be6987cc81211774a695c29dcc5367b2b26ee640"),
         "test": Published(f"{LAKE}evaluation.zip", "1f61a8f3366785b057fc117d9228e78a16e3d976c8953b2a10fcc74cf0609cee"),
     },
+    "omniglot28": {
+        "train": Published(f"{GMN}train_small.npz", "136ac9970475ee96cb03275a4299233ef7d0f023380d2eff4ca73b31cc2f97da"),
+        "test": Published(f"{GMN}test_small.npz", "5ac797844c90af132a423614c198f7b83ef8fad7cf8d32d6dc4f24483d317ac3"),
+    },
     "bsds300": {"train": BERKELEY, "test": BERKELEY},
 }
-SIDE = 28                      # pixels of Larochelle's digits
+SIDE = 28                      # pixels of Larochelle's digits, and of the small Omniglot
 MINUTE = 60.0
 
 
@@ -131,6 +137,13 @@ def _zip(path: Path, split: str) -> list[tuple[str, Opener]]:
     return _opened(files, lambda name: (*PurePosixPath(name).parts[-3:-1], PurePosixPath(name).stem.rpartition("_")[2]))
 
 
+def _npz(path: Path, split: str) -> list[tuple[str, Opener]]:
+    """omniglot28: for each …/ALPHABET/CHARACTER its 20 drawings, 0 where there is ink and 255 elsewhere, (20, 784) uint8."""
+    with np.load(path, allow_pickle=False) as file:
+        drawings = {f"{name}/{i:02}.png": image > 0 for name in file.files for i, image in enumerate(file[name].reshape(-1, SIDE, SIDE, 1))}
+    return [(name, lambda name=name: drawings[name]) for name in sorted(drawings)]
+
+
 def _tar(path: Path, split: str) -> list[tuple[str, Opener]]:
     """BSDS300: images/train/NAME.jpg and images/test/NAME.jpg, in the order of the names."""
     files = {}
@@ -148,4 +161,5 @@ def _opened(files: dict[str, bytes], order: Callable[[str], tuple[str, ...]]) ->
     return [(name, lambda content=files[name]: open_image(BytesIO(content))) for name in sorted(files, key=order)]
 
 
-READERS: dict[str, Callable[[Path, str], list[tuple[str, Opener]]]] = {"binarized-mnist": _amat, "omniglot": _zip, "bsds300": _tar}
+READERS: dict[str, Callable[[Path, str], list[tuple[str, Opener]]]] = {"binarized-mnist": _amat, "omniglot": _zip,
+                                                                     "omniglot28": _npz, "bsds300": _tar}  # fmt: skip

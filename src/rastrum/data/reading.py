@@ -12,6 +12,7 @@ other order's high byte is the low one: two passes give all 16 bits, of every co
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from io import BytesIO
@@ -126,7 +127,7 @@ def read_image(name: str, opener: Opener, options: DataOptions, levels: int = 0)
     except UnreadableImage as error:
         raise UnreadableImage(f"data: {name} cannot be read as a viewer shows it: {error}") from None
     except Exception as error:                                            # whatever a decoder says to a broken file
-        said = (str(error) or type(error).__name__).splitlines()[0]
+        said = re.sub(" <_io.BytesIO.*?>", "", (str(error) or type(error).__name__).splitlines()[0])   # an address, of no use
         raise UnreadableImage(f"data: {name} is not a whole image ({said})") from None
     return _with_colour(values, levels, options)
 

@@ -15,9 +15,9 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 from zlib import crc32
 
@@ -27,11 +27,15 @@ from torch import Tensor
 
 from ..config import DataOptions
 from .arrays import SUFFIXES, levels_of, read_arrays
-from .folders import file_split, has_split, read_folder
+from .folders import PARQUET, SPLITS, ImageFiles, file_split, has_split, image_files, parquet_files, parquet_splits, read_folder
+from .names import printed
+from .omniglot import OMNIGLOTS, Drawing, group_numbers, read_split
 from .options import requantise
+from .parquet import ParquetImages
 from .placed_digits import cluttered, halved, one_digit, spatial_maps, two_digits
 from .published import FILES, published
 from .reading import Opener, UnreadableImage, open_image, read_image
+from .stored import BROKEN, HELD, STRIDE, Reader, Rows, StoredNames, decoded_bytes
 from .textures import crops, leaves
 
 if TYPE_CHECKING:
@@ -44,6 +48,7 @@ HUB = {
     "binarized-mnist": ("larochelle/binarized_mnist", "image"),
     "cifar10": ("uoft-cs/cifar10", "img"),
     "omniglot": ("brendenlake/omniglot", "image"),
+    "omniglot28": ("sbos/omniglot28", "image"),
     "bsds300": ("berkeley/bsds300", "image"),
 }
 HUB_NAME = r"hub:([\w.-]+/[\w.-]+)(?::([\w.-]+))?"                     # any repository of images, and its part
@@ -75,8 +80,10 @@ class Source:
 
     images: pairs of a name for messages and a function that opens the image.
     count: number of images N.
-    labels, classes, conditions, class_names, notes, names: as for ``Dataset``.
+    labels, classes, conditions, class_names, notes, names, groups: as for ``Dataset``.
+    columns: further columns of a Hub set, by name.
     levels: of an 8-bit channel; 0 (default) = as the image says.
+    reader, rows: what opens any of the images by its number, and their numbers in it; None (default) where that cannot be.
     """
 
     images: Iterable[tuple[str, Opener]]
@@ -87,41 +94,79 @@ class Source:
     conditions: Tensor | None = None
     class_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    names: tuple[str, ...] = ()
+    names: Sequence[str] = ()
+    groups: Tensor | None = None
+    columns: dict[str, list[Any]] = field(default_factory=dict)
+    reader: Reader | None = None
+    rows: Rows = range(0)
+
+    def streams(self, options: DataOptions) -> bool:
+        """Whether the images stay on disk: as ``options.stream`` says, else where they would take more than ``HELD`` bytes.
+
+        options: preprocessing.
+        """
+        if self.reader is None or options.stream is not None:
+            return self.reader is not None and bool(options.stream)
+        return decoded_bytes(self.reader, self.rows, options) > HELD
 
 
-def source_of(name: str, split: str, size: int | None) -> Source:
+def source_of(name: str, split: str, options: DataOptions) -> Source:
     """The images of a data set of still images.
 
     name: as ``load_dataset`` takes it.
     split: "train", "test" or what else the set has, without a slice.
-    size: pixels a side of a patch, or of the canvas that digits are placed on; None = the default of the set.
+    options: their size is that of a patch, or of the canvas that digits are placed on; None = the default of the set.
 
     Raises ``ValueError`` for an unknown name or split, and for a size that does not fit.
     """
+    size = options.size
     if name in PATCHES:
         return _patches(name, split, PATCH if size is None else size)
     if name in PLACED:
         return _placed(name, split, PLACED[name] if size is None else size)
     if name == "digits":
         return _digits(split)
+    if name in OMNIGLOTS:
+        return _omniglot(name, split)
     if name in HUB:
-        source = _named(name, split)
-        return _inverted(source) if name == "omniglot" else source
+        return _named(name, split, options)
     if (path := as_path(name)) is not None:
         return _path(path, split)
     if match := re.fullmatch(HUB_NAME, name):
-        return hub(match[1], match[2], None, split)
+        return hub(match[1], match[2], None, split, options)
     raise ValueError(f"data: unknown data set {name!r}; there are {', '.join(NAMES)}, hub:OWNER/NAME and the path of a folder")
 
 
-def _named(name: str, split: str) -> Source:
+def _named(name: str, split: str, options: DataOptions | None = None) -> Source:
     """From the mirror if it has the set, else from where it is published, else from the Hub."""
     repository, column = HUB[name]
     if name in FILES and mirrored(repository) is None:
         images = published(name, split)
         return Source(images, len(images), None, 0)
-    return hub(repository, None, column, split)
+    return hub(repository, None, column, split, options)
+
+
+def _omniglot(name: str, split: str) -> Source:
+    """The drawings of a split, and which show the same character."""
+    parts, wanted = read_split(name, split)
+    kept: list[Drawing] = []
+    sources: list[tuple[Source, list[bool]]] = []
+    for part in parts:
+        repository, column = HUB[name]
+        if mirrored(repository) is None:                                  # …/ALPHABET/CHARACTER/…_NUMBER.png
+            images = published(name, part)
+            paths = [PurePosixPath(path) for path, _ in images]
+            facts = [(*path.parts[-3:-1], int(path.stem.rpartition("_")[2])) for path in paths]
+            source = Source(images, len(images), None, 0)
+        else:
+            columns = ("alphabet", "character", "drawer" if name == "omniglot" else "drawing")
+            source = hub(repository, None, column, part, columns=columns)
+            facts = list(zip(*(source.columns[fact] for fact in columns), strict=True))
+        drawings = [Drawing(alphabet, character, number - OMNIGLOTS[name]) for alphabet, character, number in facts]
+        sources.append((source, [*map(wanted, drawings)]))
+        kept += filter(wanted, drawings)
+    images = (image for source, chosen in sources for image, take in zip(source.images, chosen, strict=True) if take)
+    return _inverted(Source(images, len(kept), None, 0, groups=group_numbers(kept)))
 
 
 def _digits(split: str) -> Source:
@@ -181,11 +226,14 @@ def _placed(name: str, split: str, size: int) -> Source:
 
 
 def _inverted(source: Source) -> Source:
-    """Ink that is dark on white becomes white on black."""
+    """Ink that is dark on white becomes white on black, of as many levels."""
     from PIL import ImageOps
 
-    inverted = ((name, lambda opened=opened: ImageOps.invert(_picture(opened).convert("L"))) for name, opened in source.images)
-    return replace(source, images=inverted)
+    def inverted(opened: Opener) -> Image.Image | np.ndarray:
+        picture = opened()
+        return ~picture if isinstance(picture, np.ndarray) else ImageOps.invert(picture)
+
+    return replace(source, images=((name, lambda opened=opened: inverted(opened)) for name, opened in source.images))
 
 
 def _picture(opener: Opener) -> Image.Image:
@@ -231,7 +279,7 @@ def as_path(name: str) -> Path | None:
     if name in NAMES or name.startswith("hub:"):
         return None
     path = Path(name).expanduser()
-    return path if path.exists() or path.suffix.lower() in SUFFIXES or "/" in name or os.sep in name else None
+    return path if path.exists() or path.suffix.lower() in (*SUFFIXES, PARQUET) or "/" in name or os.sep in name else None
 
 
 def split_to_watch(name: str) -> str:
@@ -248,21 +296,46 @@ def split_to_watch(name: str) -> str:
 def _path(path: Path, split: str) -> Source:
     if path.suffix.lower() in SUFFIXES and not path.is_dir():
         return _arrays(path, split)
+    if path.suffix.lower() == PARQUET and path.is_file():
+        return _parquet(path.parent, [path.name], {}, split, str(path))
     if path.is_file():
         return Source([(str(path), lambda: open_image(path))], 1, None, 0, names=(printed(path.name),))
     if not path.is_dir():
         remedy = "; download it first" if re.match(r"https?:/", str(path)) else ""
         raise ValueError(f"data: there is no {'file' if path.suffix else 'folder'} {str(path)!r}{remedy}")
-    folder = read_folder(path, split)
-    opened = ((str(file), lambda file=file: open_image(file)) for file in folder.files)
-    labels = None if folder.labels is None else torch.tensor(folder.labels)
-    names = tuple(printed(file.relative_to(path).as_posix()) for file in folder.files)
-    return Source(opened, len(folder.files), labels, folder.classes, class_names=folder.class_names, notes=folder.notes, names=names)
+    names, others = image_files(path)
+    if not names and others[PARQUET]:
+        files = parquet_files(path)
+        return _parquet(path, files, parquet_splits(files), split, str(path))
+    folder = read_folder(path, split, names, others)
+    labels = None if folder.labels is None else torch.from_numpy(folder.labels)
+    return _read_by(ImageFiles(path, names), folder.chosen, labels, folder.classes, folder.class_names, folder.notes)
 
 
-def printed(name: str) -> str:
-    """The name of a file as UTF-8 can hold it: bytes that are not UTF-8 become such as \\xff."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+def _parquet(root: Path, files: list[str], splits: dict[str, list[str]], split: str, name: str) -> Source:
+    """Of a folder of parquet files, or of one file."""
+    wanted = SPLITS.get(split.lower(), split)
+    if splits and wanted not in splits:
+        raise ValueError(f"data: folder {name!r} has the splits {', '.join(splits)}, got {split!r}")
+    chosen = splits[wanted] if splits else files
+    reader = ParquetImages([root / file for file in chosen], shown=[printed(file) for file in chosen])
+    labels = reader.labels()
+    rows = range(len(reader)) if splits else file_split(name, len(reader), split)
+    classes = len(reader.class_names) or (0 if labels is None else int(labels.max(initial=-1)) + 1)
+    class_names = reader.class_names or tuple(map(str, range(classes)))
+    labels = None if labels is None else torch.from_numpy(labels if splits else labels[rows])
+    outside = len(files) - sum(map(len, splits.values())) if splits else 0
+    notes = (f"parquet files passed over, since no split is named in their path: {outside:,}",) if outside else ()
+    return _read_by(reader, rows, labels, classes, class_names, notes)
+
+
+def _read_by(
+    reader: Reader, rows: Rows, labels: Tensor | None, classes: int, class_names: tuple[str, ...], notes: tuple[str, ...] = ()
+) -> Source:
+    """Images that a reader opens."""
+    images = (image for start in range(0, len(rows), STRIDE) for image in reader.opened(np.asarray(rows[start : start + STRIDE])))
+    names = StoredNames(reader, rows)
+    return Source(images, len(rows), labels, classes, class_names=class_names, notes=notes, names=names, reader=reader, rows=rows)
 
 
 def _arrays(path: Path, split: str) -> Source:
@@ -294,13 +367,22 @@ def mirrored(repository: str) -> Path | None:
     return local if local is not None and local.is_dir() else None
 
 
-def hub(repository: str, config: str | None, column: str | None, split: str) -> Source:
+def hub(
+    repository: str,
+    config: str | None,
+    column: str | None,
+    split: str,
+    options: DataOptions | None = None,
+    columns: tuple[str, ...] = (),
+) -> Source:
     """A split of a Hub repository; labels are read if there are any and they are public.
 
     repository: "OWNER/NAME".
     config: which of the repository's parts; None where it has one.
     column: of the images; None = the first that holds images.
     split: as the repository names it.
+    options: may say that the images stay on disk; None (default) for images in memory.
+    columns: others that are read too, none by default.
 
     Raises ``ValueError`` for what the repository does not have, ``OSError`` where it cannot be reached, ``ImportError`` without the extra
     ``data``.
@@ -314,7 +396,12 @@ def hub(repository: str, config: str | None, column: str | None, split: str) -> 
     if local is not None:
         datasets.disable_progress_bars()  # copying takes a second, and is no news to the user
     try:
-        table: Any = datasets.load_dataset(repository if local is None else str(local), config, split=split)
+        where = repository if local is None else str(local)
+        if options is not None and options.stream is not False:
+            source = _hub_parquet(datasets.load_dataset_builder(where, config), column, split)
+            if source is not None and source.streams(options):
+                return source
+        table: Any = datasets.load_dataset(where, config, split=split)
     except Exception as error:  # the library's own errors are of many kinds
         raise _explain(error, repository, split) from None
     finally:
@@ -338,7 +425,27 @@ def hub(repository: str, config: str | None, column: str | None, split: str) -> 
         if int(labels.min()) < 0:  # a test split whose labels are kept secret
             labels, class_names = None, ()
     raw = table.select_columns([column]).cast_column(column, datasets.Image(decode=False))
-    return Source(_hub_images(raw, column, f"{repository} {split}"), len(table), labels, len(class_names), class_names=class_names)
+    images = _hub_images(raw, column, f"{repository} {split}")
+    return Source(images, len(table), labels, len(class_names), class_names=class_names, columns={name: table[name][:] for name in columns})
+
+
+def _hub_parquet(builder: Any, column: str | None, split: str) -> Source | None:
+    """A split that is made of parquet files, which are on this machine then; None for others, and for what ``hub`` refuses."""
+    import datasets
+
+    splits = {str(name): list(files) for name, files in (builder.config.data_files or {}).items()}
+    if not all(file.endswith(PARQUET) for file in splits.get(split, [""])):
+        return None
+    features = builder.info.features or {}
+    known = {name: tuple(kind.names) for name, kind in features.items() if isinstance(kind, datasets.ClassLabel)}
+    files = [Path(file) for file in datasets.DownloadManager().download(splits[split])]
+    try:
+        reader = ParquetImages(files, column, classes=known or None)
+        labels = reader.labels() if reader.class_names else None          # whole numbers without names do not count, nor secret ones
+    except ValueError:                                                    # hub meets and explains the same
+        return None
+    class_names = () if labels is None else reader.class_names
+    return _read_by(reader, range(len(reader)), None if labels is None else torch.from_numpy(labels), len(class_names), class_names)
 
 
 def _holds_images(kind: Any) -> bool:
@@ -437,8 +544,7 @@ def stack(source: Source, options: DataOptions, progress: Progress | None) -> St
             pixels, depth = read_image(name, opener, options, source.levels)
         except UnreadableImage as error:
             if not options.skip_broken:
-                remedy = "replace or remove it, or set skip_broken (--skip-broken; for train --data.skip-broken)"
-                raise UnreadableImage(f"{error}; {remedy}") from None
+                raise UnreadableImage(f"{error}; {BROKEN}") from None
             broken.append(str(error).removeprefix("data: "))
             continue
         if not found:

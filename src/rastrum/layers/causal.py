@@ -1,8 +1,8 @@
 """Causal convolutions without masks: a kernel is a list of taps, and a forbidden tap is simply not there.
 
 Features in ``forward`` are channels last, (B, H, W, C): a convolution is then one matrix product per tap on flat rows, the fastest plain
-way found on a CPU (``benchmarks/training.py``); float32 there takes faster forms from ``native/layers.py`` where they fit. Each layer also
-defines its step, ``lower``, in the operations of ``program/builder.py``.
+way found on a CPU (``benchmarks/training.py``); float32 there is computed by ``native/convolution.py``. Each layer also defines its step,
+``lower``, in the operations of ``program/builder.py``.
 
     CausalConvolution     what a pixel may see: rows above, columns to the left, earlier colour groups of the pixel itself
     VerticalConvolution   what a row may see: its own row and rows above, both sides; for stacks that live one row up (``shift_down``)
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -27,8 +27,8 @@ from torch.autograd.function import once_differentiable
 from ..autocast import Function
 from ..devices import as_like
 from ..native import native_for
-from ..native.points import POINTS, tiles
 from ..program.builder import Program, View
+from ..training_noise import Dropout
 
 
 @dataclass(frozen=True)
@@ -155,19 +155,61 @@ class _Shift:
 
 
 def convolve(
-    x: Tensor, taps: Sequence[Tap], weights: Sequence[Tensor], bias: Tensor | None, initial: Tensor | None, outputs: int, stride: int = 1
+    x: Tensor | Sequence[Tensor],
+    taps: Sequence[Tap],
+    weights: Sequence[Tensor],
+    bias: Tensor | None,
+    initial: Tensor | None,
+    outputs: int,
+    stride: int = 1,
+    before: str = "",
+    dropout: Dropout | None = None,
 ) -> Tensor:
     """A convolution by taps, zeros beyond the borders.
 
-    x: (B, H, W, I).
+    x: (B, H, W, I), or several, side by side.
     taps, weights: as many of both.
     bias: (O,) or None.
     initial: added to the result, to which it broadcasts, or None.
     outputs: O.
     stride: default 1.
+    before: a function of x that the convolution sees instead: "relu", "concat_elu" (of each of several), or "" (default) for x itself.
+    dropout: of what the convolution sees; None (default) for none.
 
     Returns initial + bias + Σ taps, (B, ⌈H / stride⌉, ⌈W / stride⌉, O).
     """
+    sources = [x] if isinstance(x, Tensor) else list(x)
+    pointwise = all(tap.rows == 1 and tap.down == tap.right == 0 for tap in taps)
+    cast = pointwise and torch.is_autocast_enabled("cpu")                 # a product, which torch casts
+    if stride != 1 or native_for(sources[0]) is None or cast or torch.compiler.is_compiling():
+        return _convolve_by_torch(enter(sources, before, dropout), taps, weights, bias, initial, outputs, stride)
+    from ..native.convolution import Convolved
+
+    dropped = None
+    if dropout is not None and dropout.active:
+        count = sum(source.shape[-1] for source in sources) * (2 if before == "concat_elu" else 1)
+        dropped = dropout.bits(torch.Size([*sources[0].shape[:-1], count]))
+        if dropped is None:                                               # from torch's generator
+            sources, before = [enter(sources, before, dropout)], ""
+    base = None if bias is None else bias[None]
+    if initial is not None and initial.shape[1:-1].numel() == 1:            # a condition: one vector per image
+        base, initial = initial[:, 0, 0] if base is None else base + initial[:, 0, 0], None
+    if initial is not None:
+        initial = initial.expand(*sources[0].shape[:-1], outputs)
+    return Convolved.apply(tuple(taps), outputs, before, dropped, len(sources), base, initial, *sources, *weights)
+
+
+def enter(sources: Sequence[Tensor], before: str, dropout: Dropout | None) -> Tensor:
+    """What a convolution of these sources sees; see ``convolve``."""
+    seen = [BEFORE[before](source) if before else source for source in sources]
+    x = seen[0] if len(seen) == 1 else torch.cat(seen, -1)
+    return x if dropout is None else dropout(x)
+
+
+def _convolve_by_torch(
+    x: Tensor, taps: Sequence[Tap], weights: Sequence[Tensor], bias: Tensor | None, initial: Tensor | None, outputs: int, stride: int
+) -> Tensor:
+    """For strides, other devices and precisions, and without numba."""
     if stride != 1 or x.device.type != "cpu" or torch.compiler.is_compiling():
         out = convolve_dense(x, taps, weights, bias, outputs, stride)
         return out if initial is None else out + initial
@@ -176,26 +218,7 @@ def convolve(
         if initial is not None:
             start = (initial if bias is None else initial + bias).expand(*x.shape[:-1], outputs).flatten(0, 2)
         return torch.addmm(start, x.flatten(0, 2), weights[0]).view(*x.shape[:-1], outputs)
-    native = native_for(x)
-    for i in range(len(taps) - 2):
-        if native is not None and _fits_three_columns(x, taps[i : i + 3], outputs):
-            base = x.new_zeros(1, outputs) if bias is None else bias[None]
-            if initial is not None and initial[0, ..., 0].numel() == 1:    # a condition: one vector per image
-                base, initial = base + initial[:, 0, 0], None
-            first, highest = taps[i].right, taps[i].rows - 1 - taps[i].down
-            out = native.ThreeColumns.apply(x, base, first, highest, *weights[i : i + 3])
-            out = out if initial is None else out + initial
-            rest = [j for j in range(len(taps)) if not i <= j < i + 3]
-            return convolve(x, [taps[j] for j in rest], [weights[j] for j in rest], None, out, outputs) if rest else out
     return _Taps.apply(x, bias, initial, taps, outputs, *weights)         # pyright: ignore[reportReturnType]
-
-
-def _fits_three_columns(x: Tensor, taps: Sequence[Tap], outputs: int) -> bool:
-    """Whether ``ThreeColumns`` can add up these taps of maps x (B, H, W, I), with fewer multiplications."""
-    first, width, inputs = taps[0], x.shape[2], x.shape[3]
-    whole = first.inputs == inputs and first.to == (0, outputs)
-    neighbours = all(tap == replace(first, right=first.right + i) for i, tap in enumerate(taps))
-    return whole and neighbours and inputs >= 16 and POINTS * tiles(width) < 3 * width
 
 
 def convolve_dense(x: Tensor, taps: Sequence[Tap], weights: Sequence[Tensor], bias: Tensor | None, outputs: int, stride: int = 1) -> Tensor:
@@ -250,6 +273,9 @@ class Convolution(nn.Module):
         """The weights as used: each output's direction times its gain."""
         if self.gain is None:
             return list(self.weights)
+        native = native_for(self.gain)
+        if native is not None:
+            return list(native.Normalised.apply(tuple(tap.to for tap in self.taps), self.gain, *self.weights))
         ratio = self.gain / self._norm()
         return [weight * ratio[tap.to[0] : tap.to[1]] for tap, weight in zip(self.taps, self.weights, strict=True)]
 
@@ -267,29 +293,43 @@ class Convolution(nn.Module):
         scaled = [weight * ratio[tap.to[0] : tap.to[1]] for tap, weight in zip(self.taps, exact, strict=True)]
         return [as_like(torch.from_numpy(weight), self.weights[0]) for weight in scaled]
 
-    def compute(self, x: Tensor, weights: list[Tensor], bias: Tensor | None, initial: Tensor | None) -> Tensor:
+    def compute(
+        self,
+        x: Tensor | Sequence[Tensor],
+        weights: list[Tensor],
+        bias: Tensor | None,
+        initial: Tensor | None,
+        before: str = "",
+        dropout: Dropout | None = None,
+    ) -> Tensor:
         """The convolution by given weights.
 
-        x: (B, H, W, I).
+        x: (B, H, W, I), or several, side by side.
         weights: one per tap.
         bias: (O,) or None.
         initial: added to the result, to which it broadcasts, or None.
+        before, dropout: as for ``convolve``.
 
         Returns (B, ⌈H / stride⌉, ⌈W / stride⌉, O).
         """
-        return convolve(x, self.taps, weights, bias, initial, self.outputs, self.stride)
+        return convolve(x, self.taps, weights, bias, initial, self.outputs, self.stride, before, dropout)
 
-    def forward(self, x: Tensor, initial: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor | Sequence[Tensor], initial: Tensor | None = None, before: str = "", dropout: Dropout | None = None
+    ) -> Tensor:
         """The convolution by the layer's own weights.
 
-        x: (B, H, W, I).
+        x: (B, H, W, I), or several, side by side.
         initial: added to the result, to which it broadcasts; None (default) for nothing.
+        before: a function of x that the convolution sees instead, "relu" or "concat_elu"; "" (default) for x itself.
+        dropout: of what the convolution sees; None (default) for none.
 
         Returns initial + bias + convolution, (B, ⌈H / stride⌉, ⌈W / stride⌉, O).
         """
         if self.initialising:
+            x, before, dropout = enter([x] if isinstance(x, Tensor) else x, before, dropout), "", None
             self._initialise(x)
-        return self.compute(x, self.effective(), self.bias, initial)
+        return self.compute(x, self.effective(), self.bias, initial, before, dropout)
 
     @torch.no_grad()
     def _initialise(self, x: Tensor) -> None:
@@ -485,6 +525,24 @@ def gate(x: Tensor, groups: int = 1) -> Tensor:
     return apply(x) if groups == 1 else apply(x.unflatten(-1, (groups, -1))).flatten(-2)  # pyright: ignore[reportReturnType, reportAttributeAccessIssue]
 
 
+def glu(x: Tensor, z: Tensor) -> Tensor:
+    """The residual gated linear unit x + a σ(b).
+
+    x: (…, C).
+    z: (…, 2C), [a | b].
+
+    Returns (…, C).
+    """
+    native = native_for(x)
+    if native is not None:
+        return native.Glu.apply(x, z)
+    a, b = z.chunk(2, -1)
+    return x + a * torch.sigmoid(b)
+
+
 def concat_elu(x: Tensor) -> Tensor:
     """[elu(x) | elu(−x)]: (…, C) → (…, 2C)."""
     return F.elu(torch.cat([x, -x], -1))
+
+
+BEFORE = {"relu": F.relu, "concat_elu": concat_elu}

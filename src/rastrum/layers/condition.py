@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ..program.builder import Program, View
 from ..protocol import ConditionSpec, ImageSpec
+from .causal import Tap, convolve
 from .upsampling import Upsampling
 
 
@@ -103,7 +104,10 @@ class ConditionProjection(nn.Module):
         if self.weight is None:
             return None
         assert condition is not None
-        return condition @ self.weight
+        if condition.shape[1:3].numel() == 1:
+            return condition @ self.weight
+        size, outputs = self.weight.shape
+        return convolve(condition, [Tap(1, 0, 0, size, (0, outputs))], [self.weight], None, None, outputs)
 
     def lower(self, program: Program, condition: View | None, initial: View | None = None, level: int = 0) -> View | None:
         """The projection in a step program.

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..native import native_for
 from ..program.builder import Program, View
 from . import lstm
+from .causal import Tap, convolve
 
 
 def multiplicative(gates: Tensor, h: Tensor, groups: int = 1) -> Tensor:
@@ -56,11 +57,18 @@ class FrameConvolution(nn.Conv2d):
 
         Returns initial + bias + convolution, (…, H, W, O).
         """
+        frames = x.flatten(0, -4)
+        if native_for(x) is not None:
+            reach, dilation = self.kernel_size[0] // 2, self.dilation[0]
+            at = range(-reach * dilation, reach * dilation + 1, dilation)
+            taps = [Tap(1, down, right, self.in_channels, (0, self.out_channels)) for down in at for right in at]
+            weights = self.weight.permute(2, 3, 1, 0).flatten(0, 1).contiguous().unbind()
+            start = None if initial is None else initial.flatten(0, -4)
+            return convolve(frames, taps, weights, self.bias, start, self.out_channels).unflatten(0, x.shape[:-3])
         if self.kernel_size == (1, 1):
             out = F.linear(x, self.weight[:, :, 0, 0], self.bias)
         else:
-            frames = super().forward(x.flatten(0, -4).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-            out = frames.unflatten(0, x.shape[:-3])
+            out = super().forward(frames.permute(0, 3, 1, 2)).permute(0, 2, 3, 1).unflatten(0, x.shape[:-3])
         return out if initial is None else out + initial
 
     def lower(self, program: Program, source: View, initial: View | None = None, destination: View | None = None) -> View:
@@ -113,7 +121,7 @@ class FrameMemory(nn.Module):
         for t in range(gates.shape[1]):
             h, cell = lstm.cell(self.keep(h, gates[:, t]), cell, dim=-1)
             after.append(h)
-        return x + self.widen(torch.stack(after, 1))
+        return self.widen(torch.stack(after, 1), x)
 
     def lower(self, program: Program, x: View) -> View:
         """The layer in a step program; call it in the phase ``frame``. The cell and its h stay from frame to frame.

@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..native import native_for
+
 
 def cell(gates: Tensor, before: Tensor, dim: int = 1) -> tuple[Tensor, Tensor]:
     """One step of an LSTM.
@@ -18,6 +20,9 @@ def cell(gates: Tensor, before: Tensor, dim: int = 1) -> tuple[Tensor, Tensor]:
 
     Returns h and the new cell, both of the shape of ``before``.
     """
+    native = native_for(gates) if dim == -1 else None                     # maps, channels last
+    if native is not None:
+        return native.LSTMCell.apply(gates, before)
     o, f, i, g = gates.chunk(4, dim)
     c = torch.addcmul(torch.sigmoid(i) * torch.tanh(g), torch.sigmoid(f), before)
     return torch.sigmoid(o) * torch.tanh(c), c

@@ -51,10 +51,9 @@ class LevelsOutput(Levels):
 
     def forward(self, h: Tensor) -> Tensor:
         """Features ``h`` (B, H, W, C) → logits (B, channels, H, W, logits per value)."""
-        h = self.hidden(h.relu())
-        for layer in self.further:
-            h = layer(h.relu())
-        logits = self.logits(h.relu())
+        for layer in (self.hidden, *self.further):
+            h = layer(h, before="relu")
+        logits = self.logits(h, before="relu")
         return logits.unflatten(-1, (self.spec.channels, self.outputs)).permute(0, 3, 1, 2, 4)
 
     def lower(self, program: Program, h: View) -> None:

@@ -29,15 +29,19 @@ from ..memory import Allowance, TooLarge, available
 from ..model import Model
 from ..protocol import ConditionSpec, ImageSpec
 from .conv_draw import ConvDRAW
+from .dcgan import DCGAN
 from .diagonal_bilstm import DiagonalBiLSTM
 from .draw import DRAW
 from .gated_pixelcnn import GatedPixelCNN
+from .gran import GRAN
 from .multiscale_pixelrnn import MultiscalePixelRNN
+from .one_shot import OneShot
 from .pixel_lstm import PixelLSTM
 from .pixelcnn import PixelCNN
 from .pixelcnn_plus_plus import PixelCNNPlusPlus
 from .row_lstm import RowLSTM
 from .spatial_lstm import SpatialLSTM
+from .vae import VAE
 from .video_pixel_network import VideoPixelNetwork
 
 MODELS: dict[str, Any] = {
@@ -52,6 +56,10 @@ MODELS: dict[str, Any] = {
     "video-pixel-network": VideoPixelNetwork,
     "draw": DRAW,
     "conv-draw": ConvDRAW,
+    "one-shot": OneShot,
+    "vae": VAE,
+    "gran": GRAN,
+    "dcgan": DCGAN,
 }
 
 

@@ -75,9 +75,9 @@ class Block(nn.Module):
 
         Returns x after the block, and what blocks so far give to the output, or None.
         """
-        h = self.look(self.narrow(x.relu()).relu(), self.condition(condition)).relu()
-        skipped = None if self.skip is None else self.skip(h, skipped)
-        return self.widen(h, initial=x), skipped
+        h = self.look(self.narrow(x, before="relu"), self.condition(condition), before="relu")
+        skipped = None if self.skip is None else self.skip(h, skipped, before="relu")
+        return self.widen(h, initial=x, before="relu"), skipped
 
     def lower(self, program: Program, x: View, skipped: View | None, condition: View | None) -> tuple[View, View | None]:
         """The block in a step program.

@@ -27,6 +27,7 @@ What differs from the authors' code:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -38,11 +39,12 @@ from torch import Tensor, nn
 from ..autocast import full_precision, restored
 from ..card import Paper
 from ..devices import in_float64
-from ..distributions import LogisticMixture
-from ..layers.causal import CausalConvolution, Convolution, Tap, VerticalConvolution, concat_elu, initialise_weight_norm, shift_down
+from ..distributions import LogisticMixture, lowest_log_scale
+from ..layers.causal import CausalConvolution, Convolution, Tap, VerticalConvolution, convolve, glu, initialise_weight_norm, shift_down
 from ..layers.condition import Condition, ConditionProjection
+from ..native import native_for
 from ..program.builder import Head, Program, View
-from ..protocol import ConditionSpec, Distribution, ImageSpec
+from ..protocol import ArrayLike, ConditionSpec, Distribution, ImageSpec, check_condition, check_images, mro_index
 from ..raster import RasterModel
 from ..training_noise import Dropout
 from .context import ask_context
@@ -124,10 +126,9 @@ class Block(nn.Module):
 
         Returns the stream after the block.
         """
-        added = None if self.shortcut is None else self.shortcut(torch.cat([concat_elu(source) for source in sources], -1))
-        y = self.dropout(concat_elu(self.first(concat_elu(x), added)))
-        a, b = self.second(y, self.condition(condition)).chunk(2, -1)
-        return x + a * torch.sigmoid(b)
+        added = None if self.shortcut is None else self.shortcut(sources, before="concat_elu")
+        y = self.first(x, added, before="concat_elu")
+        return glu(x, self.second(y, self.condition(condition), before="concat_elu", dropout=self.dropout))
 
     def lower(self, program: Program, x: View, rows: View | None, skip: View | None, condition: View | None) -> View:
         """The block in a step program.
@@ -166,28 +167,35 @@ class Upsample(Convolution):
         super().__init__(filters, filters, [Tap(1, a, b, filters, (0, filters)) for a, b, _ in parts], True, True, 1.0, 1)
         self.size = (1, 1)
 
-    def compute(self, x: Tensor, weights: list[Tensor], bias: Tensor | None, initial: Tensor | None) -> Tensor:
-        shifted = (x, F.pad(x[:, :, 1:], (0, 0, 0, 1)))
-        quarters: dict[tuple[int, int], Tensor] = {}
-        for tap, source, weight in zip(self.taps, self.source, weights, strict=True):
-            part = shifted[source] @ weight
-            at = (tap.down, tap.right)
-            quarters[at] = quarters[at] + part if at in quarters else part
-        rows = [torch.stack([quarters[a, 0], quarters[a, 1]], 3).flatten(2, 3) for a in (0, 1)]
-        out = torch.stack(rows, 2).flatten(1, 2)[:, : self.size[0], : self.size[1]]
-        return out if bias is None else out + bias
+    def compute(
+        self,
+        x: Tensor | Sequence[Tensor],
+        weights: list[Tensor],
+        bias: Tensor | None,
+        initial: Tensor | None,
+        before: str = "",
+        dropout: Dropout | None = None,
+    ) -> Tensor:
+        """The four outputs of each x as channels, then at their places."""
+        n = self.outputs
+        taps = [Tap(1, 0, source, n, (n * (2 * tap.down + tap.right), n * (2 * tap.down + tap.right + 1)))
+                for tap, source in zip(self.taps, self.source, strict=True)]  # fmt: skip
+        quarters = convolve(x, taps, weights, None if bias is None else bias.repeat(4), initial, 4 * n, 1, before, dropout)
+        out = quarters.unflatten(-1, (2, 2, n)).transpose(2, 3).flatten(1, 2).flatten(2, 3)
+        return out[:, : self.size[0], : self.size[1]]
 
-    def forward(self, x: Tensor, initial: Tensor | None = None, size: tuple[int, int] = (1, 1)) -> Tensor:
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, x: Tensor, size: tuple[int, int] = (1, 1)
+    ) -> Tensor:
         """The layer on whole images.
 
         x: (B, h, w, filters).
-        initial: not used.
         size: (height, width) of the result, up to twice that of x.
 
         Returns (B, *size, filters).
         """
         self.size = size
-        return super().forward(x, initial)
+        return super().forward(x)
 
     def lower(self, program: Program, x: View, vertical: bool) -> View:
         """The layer in a step program.
@@ -408,9 +416,30 @@ class PixelCNNPlusPlus(RasterModel):
         return mean, parameters.narrow(-1, k * (1 + channels + channel), k)
 
     def distribution(self, x: Tensor, condition: Tensor | None = None) -> LogisticMixture:
-        mixtures = self.mixtures(self.parameters_map(x, condition), x[:, :-1].permute(0, 2, 3, 1))
+        return self._distribution(self.parameters_map(x, condition), x)
+
+    def _distribution(self, parameters: Tensor, x: Tensor) -> LogisticMixture:
+        mixtures = self.mixtures(parameters, x[:, :-1].permute(0, 2, 3, 1))
         logits, means, log_scales = (part.permute(0, 3, 1, 2, 4) for part in (mixtures.logits, mixtures.means, mixtures.log_scales))
         return LogisticMixture(logits, means, log_scales, self.spec.levels)
+
+    def loss_map(self, x: ArrayLike, condition: ArrayLike | int | None = None) -> Tensor:
+        """As that of ``RasterModel``; where a gradient is needed, in one compiled pass if there is one.
+
+        x: integer levels (B, *spec.shape), torch or numpy.
+        condition: one per image, or one for all; None (default) for an unconditional model.
+
+        Returns nats (B, *spec.shape).
+        """
+        if not torch.is_grad_enabled() or mro_index(self, "distribution") < mro_index(self, "loss_map"):
+            return super().loss_map(x, condition)
+        x = check_images(self.spec, x, self.device)
+        parameters = self.parameters_map(x, check_condition(self.condition_spec, condition, len(x), self.device))
+        if native_for(parameters) is None:
+            return -self._distribution(parameters, x).log_prob(x)
+        from ..native.mixture import PixelLogProb
+
+        return -PixelLogProb.apply(parameters, x, (self.spec.levels - 1) / 2, lowest_log_scale(self.spec.levels))
 
     def head(self, parameters: Tensor, x: Tensor, index: int, previous: Distribution | None) -> LogisticMixture:
         """The mixture of the channel before, its weights multiplied by what each component gave to the value seen."""

@@ -96,7 +96,7 @@ class EncoderBlock(nn.Module):
         y = self.narrow(h)
         for unit in self.units:
             y = multiplicative(unit(y), y)
-        return h + self.widen(y)
+        return self.widen(y, h)
 
     def lower(self, program: Program, h: View) -> View:
         """The block in a step program; call it in the phase ``frame``.

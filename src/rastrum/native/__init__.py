@@ -4,7 +4,9 @@
     lanes                vectors of floats, emitted as LLVM code
     panels, points       how weights lie in memory; windows of three columns (Toom–Cook)
     cells, routes        formulas of recurrent cells; how lines run over a map
-    layers, scan         fast forms of layers, for training
+    products             matrix products of training
+    convolution, layers  fast forms of layers, for training, and of what stands before and after a convolution
+    scan, mixture        recurrent layers; the likelihood of PixelCNN++
     codes                what the numbers in a program's tables mean
     exact                exp, log … with exactly specified results
     linear, elementwise  the operations of a step program

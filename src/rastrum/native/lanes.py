@@ -51,6 +51,18 @@ class Lanes:
         arguments = [x.value if isinstance(x, Lanes) else self.constant(x) for x in (self, factor, term)]
         return Lanes(self.builder, self.builder.call(fma, arguments))
 
+    def smaller(self, other: Lanes) -> Lanes:
+        """The smaller of both; NaN where ``self`` is NaN."""
+        return Lanes(self.builder, self.builder.select(self.builder.fcmp_ordered(">", self.value, other.value), other.value, self.value))
+
+    def larger(self, other: Lanes) -> Lanes:
+        """The larger of both; NaN where ``self`` is NaN."""
+        return Lanes(self.builder, self.builder.select(self.builder.fcmp_ordered("<", self.value, other.value), other.value, self.value))
+
+    def where_positive(self, yes: Lanes, no: Lanes) -> Lanes:
+        """``yes`` where this is above 0, else ``no``."""
+        return Lanes(self.builder, self.builder.select(self.builder.fcmp_ordered(">", self.value, self.constant(0.0)), yes.value, no.value))
+
     def clamp(self, low: float, high: float) -> Lanes:
         """Cut to low … high; NaN stays NaN, so that a diverging run is noticed."""
         value = self.value
@@ -72,21 +84,23 @@ class Lanes:
         power = b.shl(b.bitcast(shifted.value, whole), ir.Constant(whole, [23] * whole.count))
         return Lanes(b, b.bitcast(b.add(b.bitcast(p.value, whole), power), x.value.type))
 
+    def log(self) -> Lanes:
+        """Natural logarithm of positive normal numbers: exponent · ln 2 + a polynomial of the rest, within √½ … √2 (Cephes)."""
+        b, integers = self.builder, ir.VectorType(ir.IntType(32), self.value.type.count)
 
-def combine(matrix: np.ndarray, vectors: Sequence[Lanes], start: Sequence[Lanes] | None = None) -> list[Lanes]:
-    """Each row of the matrix times the vectors (plus ``start``)."""
-    out = []
-    for j, row in enumerate(matrix):
-        terms = [(float(factor), vector) for factor, vector in zip(row, vectors, strict=True) if factor]
-        if start is None:
-            factor, vector = terms.pop(0)
-            total = vector * factor
-        else:
-            total = start[j]
-        for factor, vector in terms:
-            total = vector.fused(factor, total)
-        out.append(total)
-    return out
+        def whole(n: int) -> Any:
+            return ir.Constant(integers, [n] * integers.count)
+
+        bits = b.sub(b.bitcast(self.value, integers), whole(0x3F3504F3))     # from √½ on
+        exponent = Lanes(b, b.sitofp(b.ashr(bits, whole(23)), self.value.type))
+        rest = b.add(b.and_(bits, whole(0x007FFFFF)), whole(0x3F3504F3))
+        x = Lanes(b, b.bitcast(rest, self.value.type)) - 1.0
+        square, p = x * x, x * 7.0376836292e-2 + -1.1514610310e-1
+        for coefficient in (1.1676998740e-1, -1.2420140846e-1, 1.4249322787e-1, -1.6668057665e-1, 2.0000714765e-1, -2.4999993993e-1,
+                            3.3333331174e-1):  # fmt: skip
+            p = p.fused(x, coefficient)
+        y = exponent.fused(-2.12194440e-4, p * x * square) - square * 0.5
+        return exponent.fused(0.693359375, x + y) + self * 0.0               # NaN stays NaN
 
 
 def rowwise(outputs: Sequence[int], inputs: Sequence[int], function: Callable[..., list[Lanes]]) -> Any:

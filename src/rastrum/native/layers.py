@@ -2,8 +2,10 @@
 
     Gate            y = tanh(a) σ(b), one pass forward and one backward
     Multiplicative  y = σ(g₁) tanh(σ(g₂) h + σ(g₃) tanh(u)), the same
+    LSTMCell        one step of an LSTM without peepholes, the same
+    Glu             y = x + a σ(b), the same
     LogSoftmaxAt    log softmax of each position's logits at its level, one pass forward and one backward
-    ThreeColumns    a kernel of three columns by Toom–Cook: products at 6 points give 4 columns of outputs, instead of 4 · 3 products
+    Normalised      weight normalisation of all taps of a kernel
 
 Maps are contiguous, channels last. Addresses count bytes, steps between vectors floats.
 """
@@ -18,10 +20,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ..autocast import Function
-from .cells import sigmoid, tanh
+from .cells import activate, lstm, lstm_gradient, sigmoid, tanh
 from .compiler import compiled
-from .lanes import Lanes, combine, rowwise
-from .points import INPUTS, KERNEL, OUTPUTS, POINTS, TILE, tiles
+from .lanes import Lanes, rowwise
 
 # ── gate ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -77,6 +78,170 @@ class Gate(Function):
         grad_x = torch.empty_like(x)
         gate_gradient(grad.contiguous().flatten(0, -2).numpy(), x.flatten(0, -2).numpy(), grad_x.flatten(0, -2).numpy())
         return grad_x
+
+
+# ── gated linear unit ────────────────────────────────────────────────────────────────────────────────────────────────
+
+_glu_row = rowwise([1], [1, 2], lambda x, a, b: [x + a * sigmoid(b)])
+
+
+def _glu_gradient(grad: Lanes, a: Lanes, b: Lanes) -> list[Lanes]:
+    opened = sigmoid(b)
+    scaled = grad * opened
+    return [scaled, scaled * a * (1.0 - opened)]
+
+
+_glu_gradient_row = rowwise([2], [1, 2], _glu_gradient)
+
+
+@compiled
+def glu(x, z, y):
+    """x (P, n), z (P, 2n) as [a | b] → y (P, n)."""
+    count, n = y.shape
+    for i in range(count):
+        _glu_row(n, (y.ctypes.data + 4 * n * i, 0, x.ctypes.data + 4 * n * i, 0, z.ctypes.data + 8 * n * i, n))
+
+
+@compiled
+def glu_gradient(grad, z, grad_z):
+    """grad (P, n), z (P, 2n) → grad_z (P, 2n)."""
+    count, n = grad.shape
+    for i in range(count):
+        _glu_gradient_row(n, (grad_z.ctypes.data + 8 * n * i, n, grad.ctypes.data + 4 * n * i, 0, z.ctypes.data + 8 * n * i, n))
+
+
+class Glu(Function):
+    """x (…, n), z (…, 2n) → x + a σ(b), z = [a | b]."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, z: Tensor) -> Tensor:
+        x, z = x.contiguous(), z.contiguous()
+        ctx.save_for_backward(z)
+        y = torch.empty_like(x)
+        glu(*(part.detach().flatten(0, -2).numpy() for part in (x, z, y)))
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        (z,) = ctx.saved_tensors
+        grad_z = torch.empty_like(z)
+        glu_gradient(*(part.flatten(0, -2).numpy() for part in (grad.contiguous(), z, grad_z)))
+        return grad, grad_z
+
+
+# ── weight normalisation ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@compiled
+def add_products(a, b, total):
+    """total (N,) += Σ over the rows of a ⊙ b, both (K, N)."""
+    for i in range(len(a)):
+        for j in range(len(total)):
+            total[j] += a[i, j] * b[i, j]
+
+
+@compiled
+def scaled(a, scale, b, offset, out):
+    """out = a · scale + b · offset, both factors (N,)."""
+    for i in range(len(a)):
+        for j in range(len(scale)):
+            out[i, j] = a[i, j] * scale[j] + b[i, j] * offset[j]
+
+
+class Normalised(Function):
+    """gain (N,) and the weights of taps (K, n) → gain · weights / norm; the norm is of all weights of an output.
+
+    ranges: first output of each tap, and last + 1.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, ranges: tuple[tuple[int, int], ...], gain: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
+        arrays = [np.from_dlpack(weight.detach().contiguous()) for weight in weights]
+        square = np.zeros(len(gain), np.float32)
+        for (first, stop), weight in zip(ranges, arrays, strict=True):
+            add_products(weight, weight, square[first:stop])
+        norm = np.sqrt(np.maximum(square, np.float32(1e-24)))
+        ratio = np.from_dlpack(gain.detach()) / norm
+        out = [torch.empty_like(weight, requires_grad=False) for weight in weights]
+        for (first, stop), weight, result in zip(ranges, arrays, out, strict=True):
+            scaled(weight, ratio[first:stop], weight, np.zeros(stop - first, np.float32), result.numpy())
+        ctx.save_for_backward(*weights)
+        ctx.ranges, ctx.norm, ctx.ratio = ranges, norm, ratio
+        return tuple(out)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        weights = [np.from_dlpack(weight.detach().contiguous()) for weight in ctx.saved_tensors]
+        given = [grad.contiguous().numpy() for grad in grads]
+        along = np.zeros(len(ctx.norm), np.float32)                       # of the gradient along the weights: only the gain follows that
+        for (first, stop), weight, grad in zip(ctx.ranges, weights, given, strict=True):
+            add_products(weight, grad, along[first:stop])
+        # below the least norm, which is a constant, the gradient does not turn
+        turn = np.where(ctx.norm > 1e-12, -ctx.ratio * along / (ctx.norm * ctx.norm), np.float32(0)).astype(np.float32)
+        out = [torch.empty_like(weight, requires_grad=False) for weight in ctx.saved_tensors]
+        for (first, stop), weight, grad, result in zip(ctx.ranges, weights, given, out, strict=True):
+            scaled(grad, ctx.ratio[first:stop], weight, turn[first:stop], result.numpy())
+        return None, torch.from_numpy(along / ctx.norm), *out
+
+
+# ── LSTM cell ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _lstm(o: Lanes, f: Lanes, i: Lanes, g: Lanes, before: Lanes) -> list[Lanes]:
+    o, f, i, g = activate(o, f, i, g)
+    return lstm(o, f, i, g, before)
+
+
+def _lstm_gradient(grad_h: Lanes, grad_c: Lanes, o: Lanes, f: Lanes, i: Lanes, g: Lanes, before: Lanes, c: Lanes) -> list[Lanes]:
+    o, f, i, g = activate(o, f, i, g)
+    return lstm_gradient(grad_h, grad_c, o, f, i, g, before, c)
+
+
+_lstm_row = rowwise([1, 1], [4, 1], _lstm)
+_lstm_gradient_row = rowwise([4, 1], [1, 1, 4, 1, 1], _lstm_gradient)
+
+
+@compiled
+def lstm_cell(gates, before, c, h):
+    """gates (P, 4n) as [o f i g], the others (P, n)."""
+    count, n = c.shape
+    for i in range(count):
+        at = 4 * n * i
+        _lstm_row(n, (c.ctypes.data + at, 0, h.ctypes.data + at, 0, gates.ctypes.data + 4 * at, n, before.ctypes.data + at, 0))
+
+
+@compiled
+def lstm_cell_gradient(grad_h, grad_c, gates, before, c, grad_gates, grad_before):
+    """grad_h, grad_c (P, n) → grad_gates (P, 4n), grad_before (P, n)."""
+    count, n = c.shape
+    for i in range(count):
+        at = 4 * n * i
+        to = (grad_gates.ctypes.data + 4 * at, n, grad_before.ctypes.data + at, 0)
+        given = (grad_h.ctypes.data + at, 0, grad_c.ctypes.data + at, 0, gates.ctypes.data + 4 * at, n)
+        _lstm_gradient_row(n, (*to, *given, before.ctypes.data + at, 0, c.ctypes.data + at, 0))
+
+
+class LSTMCell(Function):
+    """gates (…, 4n) before their nonlinearities, the cell before (…, n) → h and the cell, (…, n) each."""
+
+    @staticmethod
+    def forward(ctx: Any, gates: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+        gates, before = gates.contiguous(), before.contiguous()
+        c, h = torch.empty_like(before), torch.empty_like(before)
+        lstm_cell(*(x.detach().flatten(0, -2).numpy() for x in (gates, before, c, h)))
+        ctx.save_for_backward(gates, before, c)
+        return h, c
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_h: Tensor, grad_c: Tensor) -> tuple[Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        gates, before, c = ctx.saved_tensors
+        grads = torch.empty_like(gates), torch.empty_like(before)
+        arrays = (grad_h.contiguous(), grad_c.contiguous(), gates, before, c, *grads)
+        lstm_cell_gradient(*(x.flatten(0, -2).numpy() for x in arrays))
+        return grads
 
 
 # ── multiplicative unit ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -215,139 +380,3 @@ class LogSoftmaxAt(Function):
         grad_logits = torch.empty_like(flat)
         log_softmax_gradient(grad.reshape(-1).numpy(), flat.numpy(), level.numpy(), total.numpy(), grad_logits.numpy())
         return grad_logits.view(ctx.shape), None
-
-
-# ── Toom–Cook ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-_copy = rowwise([1], [1], lambda x: [x])
-_inputs_row = rowwise([POINTS], [POINTS], lambda *d: combine(INPUTS, d))
-_inputs_gradient_row = rowwise([POINTS], [POINTS, POINTS], lambda *d: combine(INPUTS.T, d[POINTS:], d[:POINTS]))
-_outputs_row = rowwise([TILE], [POINTS, 1], lambda *m: combine(OUTPUTS, m[:-1], [m[-1]] * TILE))
-_outputs_gradient_row = rowwise([POINTS], [TILE], lambda *d: combine(OUTPUTS.T, d))
-
-
-@compiled
-def inputs_to_points(x, points, first, highest):
-    """x (H, W, I) → points (6, H·⌈W / 4⌉, slots·I): slot s is the row ``highest`` − s up, tile t its columns 4t + first …"""
-    height, width, n = x.shape
-    across = -(-width // TILE)
-    slots, step = points.shape[2] // n, points.shape[1] * points.shape[2]
-    row = np.zeros((TILE * across + 2, n), np.float32)
-    begin = max(0, first)
-    end = max(begin, min(width, first + len(row)))
-    for line in range(height):
-        for slot in range(slots):
-            source = line - highest + slot
-            if source < 0:
-                points[:, line * across : (line + 1) * across, slot * n : (slot + 1) * n] = 0
-                continue
-            start = x.ctypes.data + 4 * (source * width + begin) * n
-            _copy((end - begin) * n, (row.ctypes.data + 4 * (begin - first) * n, 0, start, 0))
-            for tile in range(across):
-                to = points.ctypes.data + 4 * ((line * across + tile) * slots + slot) * n
-                _inputs_row(n, (to, step, row.ctypes.data + 4 * tile * TILE * n, n))
-
-
-@compiled
-def inputs_gradient(points, grad_x, first, highest):
-    """The transpose of ``inputs_to_points``."""
-    height, width, n = grad_x.shape
-    across = -(-width // TILE)
-    slots, step = points.shape[2] // n, points.shape[1] * points.shape[2]
-    row = np.zeros((TILE * across + 2, n), np.float32)
-    begin = max(0, first)
-    end = max(begin, min(width, first + len(row)))
-    if end - begin < width:
-        grad_x[:] = 0
-    for source in range(height):
-        row[:] = 0
-        for slot in range(slots):
-            line = source + highest - slot
-            if line < height:
-                for tile in range(across):
-                    at, to = ((line * across + tile) * slots + slot) * n, row.ctypes.data + 4 * tile * TILE * n
-                    _inputs_gradient_row(n, (to, n, to, n, points.ctypes.data + 4 * at, step))
-        start = grad_x.ctypes.data + 4 * (source * width + begin) * n
-        _copy((end - begin) * n, (start, 0, row.ctypes.data + 4 * (begin - first) * n, 0))
-
-
-@compiled
-def points_to_outputs(points, base, out):
-    """points (6, H·⌈W / 4⌉, O), base (O,) → out (H, W, O) = base + outputs."""
-    height, width, n = out.shape
-    across = -(-width // TILE)
-    step = points.shape[1] * n
-    last = np.zeros((TILE, n), np.float32)
-    for line in range(height):
-        for tile in range(across):
-            source = points.ctypes.data + 4 * (line * across + tile) * n
-            to = out.ctypes.data + 4 * (line * width + tile * TILE) * n
-            rest = width - tile * TILE
-            _outputs_row(n, (to if rest >= TILE else last.ctypes.data, n, source, step, base.ctypes.data, 0))
-            if rest < TILE:
-                _copy(rest * n, (to, 0, last.ctypes.data, 0))
-
-
-@compiled
-def outputs_gradient(grad, points):
-    """The transpose of ``points_to_outputs``."""
-    height, width, n = grad.shape
-    across = -(-width // TILE)
-    step = points.shape[1] * n
-    last = np.zeros((TILE, n), np.float32)
-    for line in range(height):
-        for tile in range(across):
-            source = grad.ctypes.data + 4 * (line * width + tile * TILE) * n
-            rest = width - tile * TILE
-            if rest < TILE:
-                _copy(rest * n, (last.ctypes.data, 0, source, 0))
-                source = last.ctypes.data
-            _outputs_gradient_row(n, (points.ctypes.data + 4 * (line * across + tile) * n, step, source, n))
-
-
-class ThreeColumns(Function):
-    """Sum of three neighbouring taps over maps x (B, H, W, I) → (B, H, W, O); image by image, so that it stays in cache.
-
-    base: (1 or B, O), added at every position · first: column of the first tap, from the output's · highest: rows from the output's up to
-    the taps' highest · weights: three of (rows · I, O), highest row first
-    Backward computes the points again, which is cheaper than keeping them. Rounding errors come from neighbouring columns that an output
-    does not see, but from no other rows.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, base: Tensor, first: int, highest: int, *weights: Tensor) -> Tensor:
-        x, (batch, height, width, _), (seen, outputs) = x.contiguous(), x.shape, weights[0].shape
-        kernel = x.new_tensor(KERNEL)
-        multipliers = (kernel @ torch.stack(weights).flatten(1)).view(POINTS, seen, outputs)
-        points = x.new_empty(POINTS, height * tiles(width), seen)
-        products = x.new_empty(POINTS, height * tiles(width), outputs)
-        out = x.new_empty(batch, height, width, outputs)
-        starts = base.expand(batch, outputs).contiguous()
-        for i in range(batch):
-            inputs_to_points(x[i].detach().numpy(), points.numpy(), first, highest)
-            points_to_outputs(torch.bmm(points, multipliers, out=products).numpy(), starts[i].detach().numpy(), out[i].numpy())
-        ctx.save_for_backward(x, multipliers, kernel)
-        ctx.first, ctx.highest, ctx.base_length = first, highest, len(base)
-        return out
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        x, multipliers, kernel = ctx.saved_tensors
-        grad, first, highest = grad.contiguous(), ctx.first, ctx.highest
-        rows = x.shape[1] * tiles(x.shape[2])
-        points, grad_products = (grad.new_empty(POINTS, rows, n) for n in multipliers.shape[1:])
-        grad_multipliers = torch.zeros_like(multipliers)
-        grad_x = torch.empty_like(x)
-        for i in range(len(grad)):
-            outputs_gradient(grad[i].numpy(), grad_products.numpy())
-            inputs_to_points(x[i].numpy(), points.numpy(), first, highest)
-            grad_multipliers.baddbmm_(points.transpose(1, 2), grad_products)
-            if ctx.needs_input_grad[0]:
-                torch.bmm(grad_products, multipliers.transpose(1, 2), out=points)
-                inputs_gradient(points.numpy(), grad_x[i].numpy(), first, highest)
-        grad_base = None
-        if ctx.needs_input_grad[1]:
-            grad_base = grad.sum((0, 1, 2))[None] if ctx.base_length == 1 else grad.sum((1, 2))
-        grad_weights = (kernel.t() @ grad_multipliers.flatten(1)).view(-1, *multipliers.shape[1:])
-        return grad_x if ctx.needs_input_grad[0] else None, grad_base, None, None, *grad_weights

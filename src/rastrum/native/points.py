@@ -2,7 +2,7 @@
 
     y = OUTPUTS ((KERNEL g) ⊙ (INPUTS d))      kernel columns g (3), inputs d (6), outputs y (4)
 
-Polynomials at the points 0, 1, −1, 2, −2, ∞.
+Polynomials at the points 0, 1, −1, 2, −2, ∞. docs/arithmetic.md gives the matrices, as they are computed here and in ``linear.py``.
 """
 
 from __future__ import annotations
@@ -10,17 +10,6 @@ from __future__ import annotations
 import numpy as np
 
 POINTS, TILE = 6, 4            # products, and the columns of outputs that they give
-
-KERNEL = np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]) / 24
-INPUTS = np.array(
-    [[4, 0, -5, 0, 1, 0], [0, -4, -4, 1, 1, 0], [0, 4, -4, -1, 1, 0], [0, -2, -1, 2, 1, 0], [0, 2, -1, -2, 1, 0], [0, 4, 0, -5, 0, 1]]
-)
-OUTPUTS = np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]])
-
-
-def tiles(width: int) -> int:
-    """Tiles that cover a row: each has four columns of outputs, and reads six columns of inputs."""
-    return -(-width // TILE)
 
 
 def weights_at_points(weight: np.ndarray) -> list[np.ndarray]:

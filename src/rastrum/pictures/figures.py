@@ -5,8 +5,10 @@
                     kl.png            KL of each latent in nats: when an image is decided
                     hierarchy.png     what the first t latents determine, the others drawn from the prior or at its mean
                     samples.png       a sheet of samples
+                    interpolation.png pictures between two images, and between two draws, through the latents of all strokes
                     filters.png       the windows that attention chose: their filters, the patch read and written back
                     filter-banks.png  the same for windows chosen here, to show what g, δ, σ and γ do
+    without a posterior   steps.png (what each stroke adds, and the canvas after it), drawing.gif, samples.png, interpolation.png
     raster models   samples.png, completions.png (of upper halves), surprise.png (bits per pixel), context.png (what one decision sees)
 
 All but the two pictures of filters need only a model's public methods, so a user's model has them too. Samples of a canvas model show
@@ -36,7 +38,7 @@ from ..model import Model
 from ..protocol import ArrayLike, Frame, ImageSpec, bits_per_dim
 from ..raster import RasterModel
 from ..strokes import CanvasModel
-from .animations import encode_animation, frame_tiles, reconstruction_strip
+from .animations import encode_animation, frame_sheet, frame_tiles, reconstruction_strip, stroke_limit
 from .formats import Drawing, Picture
 from .page import AS_IT_IS, Draw, Page
 from .plots import kl_plot, surprise_map, window_plot
@@ -50,6 +52,7 @@ from .sheets import (
     draw_window,
     image_scale,
     sheet,
+    signed_strokes,
     tiles,
     unit_of,
 )
@@ -60,9 +63,13 @@ SHOWN = 8                      # images of drawing.gif
 COMPARED, OVER_TIME = 24, 2    # images of each model in models.png, and in over-time.png
 COLUMNS = 12                   # at most as many strokes in steps.png, and lengths in hierarchy.png
 ROWS = 4                       # strokes of filters.png
+PATHS, ON_PATH = 4, 9          # interpolation.png: pairs of images, and as many of draws; pictures of each
 FILTERS = 12                   # along a side of the windows of filter-banks.png
 LARGE = 84                     # an image of a strip is enlarged to at least as many points
-CANVAS_FIGURES = ("steps.png", "drawing.gif", "kl.png", "hierarchy.png", "samples.png", "filters.png", "filter-banks.png")
+CANVAS_FIGURES = (
+    "steps.png", "drawing.gif", "kl.png", "hierarchy.png", "samples.png", "interpolation.png", "filters.png", "filter-banks.png",
+)  # fmt: skip
+GENERATOR_FIGURES = ("steps.png", "drawing.gif", "samples.png", "interpolation.png")
 RASTER_FIGURES = ("samples.png", "completions.png", "surprise.png", "context.png")
 
 
@@ -186,9 +193,62 @@ def canvas_figures(
     yield f"hierarchy{ending}", page.encode(lambda scale, unit: hierarchy_sheet(spec, levels, scale, unit), usual, ending)
     drawn = model.decode([], "sample", imagined, seed, count=SHEET)
     yield f"samples{ending}", samples_file(drawn, spec, page, ending)
+    paths = interpolation_paths(model, images, condition, imagined, seed)
+    yield f"interpolation{ending}", page.encode(lambda scale, unit: interpolation_sheet(spec, paths, scale, unit), usual, ending)
     if "read_rows" in frames[-1].info:
         yield f"filters{ending}", page.encode_figure(chosen_windows(target[0], frames), ending)
         yield f"filter-banks{ending}", page.encode_figure(filter_picture(target[0]), ending)
+
+
+def generator_figures(
+    model: CanvasModel, imagined: Tensor | None = None, seed: int = 0, page: Page = AS_IT_IS, ending: str = ".png", film: str = ".gif"
+) -> Iterator[tuple[str, bytes]]:
+    """Draws the figures of a canvas model that has no posterior, such as GRAN: it has pictures of its own only.
+
+    model: a canvas model.
+    imagined, seed, page, ending, film: as for ``canvas_figures``.
+
+    Yields name and content of each file. Raises ``ValueError`` for images that are neither grey nor RGB.
+    """
+    check_spec(model.spec)
+    usual, spec = large(model.spec), model.spec
+    frames = list(model.generate(SHOWN, None if imagined is None else imagined[:SHOWN], seed=seed))
+
+    def steps(scale: int | None, unit: float | None) -> Picture:
+        return strokes_sheet(frames, scale or usual, unit or max(1.0, (scale or usual) / usual))
+
+    yield f"steps{ending}", page.encode(steps, usual, ending)
+    walk = model.generate(SHEET, imagined, seed=seed)
+    columns, small = page.columns(SHEET, spec.height, spec.width), image_scale(None, spec.height, spec.width)
+
+    def grid(frame: Frame, scale: int | None, unit: float | None) -> Picture:
+        return frame_sheet(frame, columns, scale or small, unit=unit)
+
+    yield f"drawing{film}", encode_animation(page.frames(grid, walk, small), fps=1, hold=3, ending=film)
+    yield f"samples{ending}", samples_file(model.decode([], "sample", imagined, seed, count=SHEET), spec, page, ending)
+    between = model.interpolate(None, None, None if imagined is None else imagined[:SHOWN], ON_PATH, SHOWN, seed)
+
+    def paths(scale: int | None, unit: float | None) -> Picture:
+        cells, heads = [cell for path in between for cell in tiles(path, scale or usual)], [f"{t:.2g}" for t in np.linspace(0, 1, ON_PATH)]
+        return arrange(cells, ON_PATH, None, heads, unit or max(1.0, (scale or usual) / usual))
+
+    yield f"interpolation{ending}", page.encode(paths, usual, ending)
+
+
+def strokes_sheet(frames: Sequence[Frame], scale: int, unit: float) -> Picture:
+    """The canvases of images while they are drawn: a row per image, for each stroke what it adds, signed, and the canvas after it.
+
+    frames: of a walk, the initial canvas first.
+    scale: enlargement.
+    unit: of gutters and labels.
+    """
+    shown = sorted({round(t) for t in np.linspace(1, len(frames) - 1, COLUMNS // 2)})
+    limit = stroke_limit(frames[1:])
+    columns, heads = [], []
+    for t in shown:
+        columns += [tiles(signed_strokes(frames[t].info["write_patch"], limit), scale), frame_tiles(frames[t], scale)]
+        heads += [f"added {t}", f"canvas {t}"]
+    return arrange([column[i] for i in range(len(columns[0])) for column in columns], len(columns), None, heads, unit)
 
 
 def strokes(frames: Iterator[Frame], layers: int) -> Iterator[Frame]:
@@ -308,6 +368,57 @@ def hierarchy_sheet(spec: ImageSpec, levels: Levels, scale: int | None = None, u
             cells += [first, *(column[i] for column in drawn[rest])]
     heads = ["image", *(f"t = {t}" if t == 0 else str(t) for t in levels.shown)]
     return arrange(cells, len(heads), ["rest drawn", "rest at mean"] * len(originals), heads, unit or max(1.0, scale / usual))
+
+
+class Paths(NamedTuple):
+    """images: the two ends of each path between images, (P, 2, C, H, W). between: pictures of these paths, (P, n, C, H, W). drawn: the same
+    between draws from the prior."""
+
+    images: Tensor
+    between: Tensor
+    drawn: Tensor
+
+
+def interpolation_paths(
+    model: CanvasModel, images: Tensor, condition: Tensor | None = None, imagined: Tensor | None = None, seed: int = 0
+) -> Paths:
+    """Paths through the latents of all strokes, ``ON_PATH`` pictures each.
+
+    model: a canvas model.
+    images: integer levels (N, *shape); images of the first half are paired with others of the second.
+    condition: one per image, of which a path has that of its start; None (default) for an unconditional model.
+    imagined: conditions of the paths between draws.
+    seed: of the latents, 0 by default.
+    """
+    pairs = min(PATHS, max(1, len(images) // 2))
+    chosen = torch.linspace(0, len(images) - 1, 2 * pairs).round().long()
+    start, end = images[chosen[:pairs]], images[chosen[pairs:]]
+    shown = None if condition is None else condition[chosen[:pairs]]
+    between = model.interpolate(start, end, shown, ON_PATH, seed=seed)
+    drawn = model.interpolate(None, None, None if imagined is None else imagined[:PATHS], ON_PATH, PATHS, seed)
+    return Paths(torch.stack([start, end], 1) / (model.spec.levels - 1), between, drawn)
+
+
+def interpolation_sheet(spec: ImageSpec, paths: Paths, scale: int | None = None, unit: float | None = None) -> Picture:
+    """A row per path: between images, which stand at its two sides, then between draws from the prior.
+
+    spec: of the images.
+    paths: what is shown.
+    scale: enlargement; None (default): as in other strips.
+    unit: of gutters and labels; None (default): in proportion to the images.
+    """
+    usual = large(spec)
+    scale = scale or usual
+    cells: list[Picture] = []
+    for ends, path in zip(paths.images, paths.between, strict=True):
+        start, end = tiles(ends, scale)
+        cells += [start, *tiles(path, scale), end]
+    blank = Image.new("RGB", cells[0].size, PAPER)
+    for path in paths.drawn:
+        cells += [blank, *tiles(path, scale), blank]
+    heads = ["image", *(f"{share:.2g}" for share in np.linspace(0, 1, paths.between.shape[1])), "image"]
+    rows = ["between images"] * len(paths.between) + ["between draws"] * len(paths.drawn)
+    return arrange(cells, len(heads), rows, heads, unit or max(1.0, scale / usual))
 
 
 # ── windows ──────────────────────────────────────────────────────────────────────────────────────────────────────────────

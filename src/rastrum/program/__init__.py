@@ -1,4 +1,4 @@
-"""Step programs: ``builder`` defines them, ``optimise`` makes them cheaper, ``torch_interpreter`` and ``native`` run them.
+"""Step programs: ``builder`` defines them, ``optimise`` makes them cheaper, ``torch_interpreter``, ``graphs`` and ``native`` run them.
 
 ``tables`` lays a program out for ``native``, which drives the compiled loops of ``rastrum/native``; ``golden`` checks that this machine
 computes them as specified. Nothing here knows a model.
@@ -17,9 +17,11 @@ from .builder import Head, Program
 from .torch_interpreter import TorchInterpreter
 
 if TYPE_CHECKING:
+    from .graphs import GraphInterpreter
+    from .graphs import Head as ModelHead
     from .native import NativeInterpreter
 
-    Interpreter: TypeAlias = TorchInterpreter | NativeInterpreter
+    Interpreter: TypeAlias = TorchInterpreter | GraphInterpreter | NativeInterpreter
 
 __all__ = ["Head", "Interpreter", "Program", "TorchInterpreter", "interpreter", "suits_native"]
 
@@ -32,6 +34,7 @@ def interpreter(
     condition: Tensor | None = None,
     backend: str | None = None,
     threads: int = 1,
+    head: ModelHead | None = None,
 ) -> Interpreter:
     """An interpreter at the beginning of ``program``.
 
@@ -39,13 +42,20 @@ def interpreter(
     batch: number of images B.
     dtype, device: of the model's parameters.
     condition: one per image, as a checked tensor; None (default) for an unconditional model.
-    backend: "native", "torch", or None (default): native for float32 on a CPU, else torch.
+    backend: "native", "torch", "graphs" (torch, a CUDA graph per row), or None (default): native for float32 on a CPU, else torch.
     threads: how many the native interpreter may use, 1 by default.
+    head: the model's own, which makes a distribution of the program's output; "graphs" needs it.
 
     Raises ``ValueError`` for a backend that cannot run here.
     """
-    if backend not in (None, "torch", "native"):
-        raise ValueError(f"backend: expected None, 'native', 'torch' or 'naive', got {backend!r}")
+    if backend not in (None, "torch", "graphs", "native"):
+        raise ValueError(f"backend: expected None, 'native', 'torch', 'graphs' or 'naive', got {backend!r}")
+    if backend == "graphs":
+        from .graphs import taken
+
+        if program.head is None or head is None:
+            raise ValueError("backend: 'graphs' is for programs that say how their output becomes a distribution (head); take 'torch'")
+        return taken(program, batch, dtype, device, condition, head)
     if backend == "torch" or not suits_native(dtype, device):
         if backend == "native" and not has_numba():
             raise ValueError("backend: 'native' needs numba, which is not installed; pip install numba, or take 'torch'")

@@ -25,13 +25,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
 from ..native import codes
 from ..protocol import ConditionSpec, ImageSpec
+
+if TYPE_CHECKING:
+    from .graphs import GraphInterpreter
 
 Kind: TypeAlias = Literal[
     "linear", "copy", "add", "gate", "glu", "relu", "elu", "concat_elu", "lstm", "square", "spatial_lstm", "multiplicative"
@@ -275,6 +278,7 @@ class Program:
         self.head: Head | None = None
         self.condition: View | None = None
         self.picture: View | None = None
+        self.idle: list[GraphInterpreter] = []                            # of earlier walks, for the next ones
         self._phase: Phase | None = None
         self._grid: Grid | None = None
         self._applied: dict[tuple[Phase | None, Grid | None, Kind, View], View] = {}

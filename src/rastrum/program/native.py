@@ -62,9 +62,9 @@ class NativeInterpreter:
             self._memory[:, packed.condition] = values.float().flatten(1).numpy()
 
     @property
-    def decides(self) -> bool:
-        """Whether the program has a head, so that ``decide`` can run."""
-        return self.packed.decides
+    def decides(self) -> frozenset[str]:
+        """The kinds of work that ``decide`` does: all, if the program has a head."""
+        return frozenset(MODES if self.packed.decides else ())
 
     def parameters(self, t: int) -> Tensor:
         """The output of the pixel or colour group that decision number ``t`` belongs to.

@@ -137,7 +137,7 @@ class TorchInterpreter:
     condition: one per image, as a checked tensor; None (default) for an unconditional model.
     """
 
-    decides = False                # a distribution and a chooser in Python decide
+    decides: frozenset[str] = frozenset()   # a distribution and a chooser in Python decide
 
     def __init__(
         self,
@@ -147,7 +147,7 @@ class TorchInterpreter:
         device: torch.device,
         condition: Tensor | None = None,
     ) -> None:
-        self.program, self.batch, self.dtype, self.device, self.condition = program, batch, dtype, device, condition
+        self.program, self.batch, self.dtype, self.device = program, batch, dtype, device
         self.spec = program.spec
         self._memory = {buffer: self._allocate(buffer) for buffer in program.buffers}
         self._row_period = 1 + max(op.grid.row_mask for each in program.passes for phase in each.phases.values() for op in phase.operations)
@@ -163,14 +163,19 @@ class TorchInterpreter:
         for each in program.passes:
             self._passes.append(_Pass(each, step, self._at))
             step += each.frames * each.height * each.width * program.groups
-        if program.condition is not None:
-            assert condition is not None
-            values = condition if condition.is_floating_point() else F.one_hot(condition, program.condition.size)
-            if values.dim() == 2:
-                self._at(program.condition, 0).copy_(values)
-            else:
-                for row, columns in enumerate(values.permute(2, 0, 3, 1)):
-                    self._across(program.condition, values.shape[3], row).copy_(columns)
+        self._set_condition(condition)
+
+    def _set_condition(self, condition: Tensor | None) -> None:
+        self.condition, view = condition, self.program.condition
+        if view is None:
+            return
+        assert condition is not None
+        values = condition if condition.is_floating_point() else F.one_hot(condition, view.size)
+        if values.dim() == 2:
+            self._at(view, 0).copy_(values)
+        else:
+            for row, columns in enumerate(values.permute(2, 0, 3, 1)):
+                self._across(view, values.shape[3], row).copy_(columns)
 
     def _allocate(self, buffer: Buffer) -> Tensor:
         rows, columns = buffer.above + max(1, buffer.rows) + buffer.below, buffer.before + buffer.columns + buffer.after
@@ -235,10 +240,14 @@ class TorchInterpreter:
         """The same point of the walk for the images at ``index``, integers (n,)."""
         condition = None if self.condition is None else self.condition[index]
         other = TorchInterpreter(self.program, len(index), self.dtype, self.device, condition)
-        for buffer, memory in self._memory.items():
-            other._memory[buffer].copy_(memory[index])
-        other._ran = self._ran
+        other._continue(self, index)
         return other
+
+    def _continue(self, other: TorchInterpreter, index: Tensor) -> None:
+        """Stand where the images at ``index`` of another interpreter stand."""
+        for buffer, memory in self._memory.items():
+            memory.copy_(other._memory[buffer][index])
+        self._ran = other._ran
 
     def _place(self, step: int) -> tuple[_Pass, int, int, int]:
         """The pass of a step, its row, column and colour group."""
@@ -284,8 +293,7 @@ class TorchInterpreter:
 
     def _phase(self, phase: Phase, row: int, column: int) -> list[Call]:
         """The calls of a phase at a column, or at all of a row's columns at once (column −1)."""
-        whole = any(view is not None and view.buffer.rows for op in phase.operations for view in (op.source, op.destination, op.initial))
-        key = (phase, row if whole else row % self._row_period, column)
+        key = (phase, row if self._has_whole_maps(phase) else row % self._row_period, column)
         if key not in self._calls:
             calls: list[Call] = []
             for op in phase.operations:
@@ -298,6 +306,10 @@ class TorchInterpreter:
                     calls += self._compiled(op, column >> grid.level, row)
             self._calls[key] = calls
         return self._calls[key]
+
+    @staticmethod
+    def _has_whole_maps(phase: Phase) -> bool:
+        return any(view is not None and view.buffer.rows for op in phase.operations for view in (op.source, op.destination, op.initial))
 
     def _compiled(self, op: Operation, j: int, row: int) -> list[Call]:
         """The calls of an operation at column index ``j`` (all: −1), the same in every row but for whole maps."""

@@ -174,6 +174,10 @@ class Recipe(TrainConfig):
         return [*lines, *([f"Published: {'; '.join(map(str, self.published))}"] if self.published else [])]
 
 
+# No momentum, so that each half answers what the other does now; no schedule, since neither loss falls.
+ADVERSARIAL = OptimConfig(learning_rate=5e-4, betas=(0.0, 0.99), schedule="constant", micro_batch=None)
+
+
 def recipe_for(system: str, images: tuple[int, ...] = (1, 28, 28, 2), minutes: float = 10.0) -> Recipe:
     """Settings for any model on any data: usual ones, which no run was tuned by.
 
@@ -183,9 +187,11 @@ def recipe_for(system: str, images: tuple[int, ...] = (1, 28, 28, 2), minutes: f
     """
     channels, height, width, levels, *frames = images
     bits = channels * height * width * math.prod(frames) * math.log2(levels)
-    canvas = system in ("draw", "conv-draw")                              # their layers are small: a whole batch at once
+    canvas = system in ("draw", "conv-draw", "one-shot", "vae")           # their layers are small: a whole batch at once
     clip = max(20.0, float(round(bits / 40)))
     optim = OptimConfig(learning_rate=2e-3, warm_up=100, clip=clip, **({"batch": 64, "micro_batch": None} if canvas else {}))
+    if system in ("gran", "dcgan"):
+        optim = ADVERSARIAL
     run, about = RunConfig(minutes=minutes), f"{system} on images of your choice, given by --data."
     return Recipe(name=system, about=about, system=system, images=images, data=DataConfig(name=""), optim=optim, run=run)
 
@@ -217,6 +223,8 @@ def build_model(recipe: Recipe, data: Dataset) -> Model:
 
     if recipe.conditional and data.condition_spec is None:
         remedy = "set conditional=False (--no-conditional)"
+        if data.groups is not None:
+            remedy = f"set exemplars to the most that an image is given (--data.exemplars), or {remedy}"
         raise ValueError(f"data: {data.name} {data.split} has no class, vector or map to condition the model on; {remedy}")
     condition = data.condition_spec if recipe.conditional else None
     with torch.random.fork_rng(devices=[]):

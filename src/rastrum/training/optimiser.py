@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..config import OptimConfig
-from ..model import Model
+from ..model import Model, Objective
 from .sharding import sharded_as, whole
 
 SCHEDULES: dict[str, Callable[[OptimConfig, int, float], float]] = {
@@ -17,11 +18,20 @@ SCHEDULES: dict[str, Callable[[OptimConfig, int, float], float]] = {
     "cosine": lambda optim, step, fraction: 0.5 * (1 + math.cos(math.pi * fraction)),
     "exponential": lambda optim, step, fraction: optim.decay**step,
 }
-OPTIMIZERS: dict[str, Callable[[list[nn.Parameter], OptimConfig], torch.optim.Optimizer]] = {
-    "adam": lambda parameters, optim: torch.optim.Adam(parameters, optim.learning_rate, optim.betas, optim.eps, fused=True),
-    "rmsprop": lambda parameters, optim: torch.optim.RMSprop(parameters, optim.learning_rate, optim.betas[1], optim.eps),
+OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]], OptimConfig], torch.optim.Optimizer]] = {
+    "adam": lambda groups, optim: torch.optim.Adam(groups, optim.learning_rate, optim.betas, optim.eps, fused=True),
+    "rmsprop": lambda groups, optim: torch.optim.RMSprop(groups, optim.learning_rate, optim.betas[1], optim.eps),
 }
 STATE = ("exp_avg", "exp_avg_sq", "square_avg", "step")                   # what they keep of a parameter: Adam all but the third
+
+
+def optimiser_of(objectives: Sequence[Objective], optim: OptimConfig) -> torch.optim.Optimizer:
+    """The optimiser of all objectives, a group of parameters each; a step moves those that have a gradient.
+
+    objectives: of the model.
+    optim: the settings.
+    """
+    return OPTIMIZERS[optim.optimizer]([{"params": objective.parameters} for objective in objectives], optim)
 
 
 def learning_rate(optim: OptimConfig, step: int, fraction: float) -> float:

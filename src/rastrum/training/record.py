@@ -29,6 +29,8 @@ from torch import Tensor
 from ..checkpoint import CARD, CONFIG, WEIGHTS, Origin, read_origin, save_pretrained, tensor_bytes
 from ..config import DataConfig, OptimConfig, RunConfig, Score, TrainConfig
 from ..data.dataset import Dataset
+from ..data.exemplars import ExemplarSets
+from ..data.stored import Stored
 from ..evaluation import Evaluation
 from ..files import SURROGATES, check_name, write_files
 from ..model import Model
@@ -200,6 +202,8 @@ class Record:
         bits = None if state.bits_per_dim is None else bits_per_dim(loss, state.model.spec.size)
         line: dict[str, Any] = {"step": state.step, "loss": loss, "bits_per_dim": bits}
         line |= {name: getattr(state, name) for name in ("images_per_second", "learning_rate", "gradient_norm", "elapsed")}
+        if state.losses:
+            line["losses"] = dict(state.losses)
         if state.evaluation is not None:
             line["held_out"] = {**asdict(state.evaluation), "bits_per_dim": state.evaluation.bits_per_dim}
         with open(self.folder / METRICS, "a", encoding="utf-8") as file:
@@ -338,11 +342,16 @@ def _step_of(line: bytes) -> int:
 def fingerprint(data: Dataset) -> dict[str, Any]:
     """Number and checksum of training images, so that a run is continued on the data that it began with.
 
-    data: the training images.
+    data: the training images. Of those on disk the checksum covers names, sizes, labels and a few images (``Stored.checksum``).
     """
+    if isinstance(data.images, Stored):
+        checksum = data.images.checksum()
+        checksum = checksum if data.labels is None else crc32(data.labels.numpy().data, checksum)
+        return {"images": len(data), "checksum": f"{checksum:08x}"}
     checksum = 0
     originals = data.originals if isinstance(data.originals, tuple) else (data.originals,)
-    for values in (data.images, *originals, data.labels, data.conditions):
+    given = data.conditions
+    for values in (data.images, *originals, data.labels, *(given.parts if isinstance(given, ExemplarSets) else (given,))):
         if values is not None:
             checksum = crc32(values.contiguous().numpy().data, checksum)
     return {"images": len(data), "checksum": f"{checksum:08x}"}

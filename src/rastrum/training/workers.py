@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,19 +29,19 @@ from .compiling import compiled
 from .sharding import shard
 
 
-class Objective(nn.Module):
-    """A model's loss as what it computes forward, for what wraps a module: images and conditions → nats (B,).
+class Losses(nn.Module):
+    """A model's losses as what it computes forward, for what wraps a module: images, conditions, number of the objective → (B,).
 
     model: holds the parameters.
-    loss: its own, or that compiled.
+    losses: of its objectives, its own or compiled.
     """
 
-    def __init__(self, model: Model, loss: Callable[..., Tensor]) -> None:
+    def __init__(self, model: Model, losses: list[Callable[..., Tensor]]) -> None:
         super().__init__()
-        self.model, self.loss = model, loss
+        self.model, self.losses = model, losses
 
-    def forward(self, x: Tensor, condition: Tensor | None) -> Tensor:
-        return self.loss(x, condition)
+    def forward(self, x: Tensor, condition: Tensor | None, number: int = 0) -> Tensor:
+        return self.losses[number](x, condition)
 
 
 class Workers:
@@ -54,15 +55,16 @@ class Workers:
     def __init__(self, model: Model, config: TrainConfig, processes: Processes = ALONE) -> None:
         optim, run, is_cpu = config.optim, config.run, model.device.type == "cpu"
         self.model, self.processes, self.half = model, processes, run.precision == "bf16"
-        self.loss = compiled(model.loss) if run.compile else model.loss
-        self.objective = None
+        self.losses = [compiled(objective.loss) if run.compile else objective.loss for objective in model.objectives()]
+        self.shared = None
         if processes.count > 1 and run.shard:
-            self.objective = Objective(model, self.loss)
-            shard(self.objective)
+            self.shared = Losses(model, self.losses)
+            shard(self.shared)
         elif processes.count > 1:                                         # models that learn in stages do not use every parameter
-            objective = Objective(model, self.loss)
-            objective.register_parameter("unused", nn.Parameter(torch.zeros(1, device=model.device)))   # DDP warns if there are none
-            self.objective = DistributedDataParallel(objective, find_unused_parameters=True)
+            shared = Losses(model, self.losses)
+            shared.register_parameter("unused", nn.Parameter(torch.zeros(1, device=model.device)))   # DDP warns if there are none
+            self.shared = DistributedDataParallel(shared, find_unused_parameters=True)
+        self.objectives = model.objectives()                              # after shards have replaced the parameters
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         part = -(-optim.batch // (processes.count * optim.accumulate))
         self.piece = min(optim.micro_batch or part, part) if is_cpu else part
@@ -76,31 +78,43 @@ class Workers:
         self.pool.__exit__()
 
     def gradients(
-        self, x: Tensor, condition: Tensor | None, seed: int | None = None, first: int = 0, batch: int | None = None
+        self,
+        x: Tensor,
+        condition: Tensor | None,
+        seed: int | None = None,
+        first: int = 0,
+        batch: int | None = None,
+        number: int = 0,
     ) -> float:
-        """Set the parameters' gradients of the mean loss; a parameter without one gets None, which Adam then skips.
+        """Set the gradients of an objective's mean loss; a parameter without one, or of others, gets None, which Adam then skips.
 
         x: integer levels (B, *spec.shape): the batch, or this process' share of it.
         condition: one per image, or None.
         seed: of the noise that the model draws; None (default) = from torch's generator.
         first: position of the first image in the training, 0 by default.
         batch: images of all processes; None (default) = B.
+        number: of the objective, 0 by default.
 
         Returns the mean loss of the whole batch.
         """
+        for parameter in self.parameters:
+            parameter.grad = None
+        part_of_batch = partial(self._loss, x, condition, seed, first, batch or len(x), number)
         with torch.autocast(self.model.device.type, torch.bfloat16) if self.half else nullcontext():
-            return self._gradients(x, condition, seed, first, batch or len(x))
+            if self.shared is not None:
+                return self._shared(self.shared, number, part_of_batch, len(x))
+            return self._alone(number, part_of_batch, len(x))
 
-    def _gradients(self, x: Tensor, condition: Tensor | None, seed: int | None, first: int, batch: int) -> float:
-        if self.objective is not None:
-            return self._shared(self.objective, x, condition, seed, first, batch)
+    def _alone(self, number: int, part_of_batch: Callable[..., Tensor], count: int) -> float:
+        """``gradients`` of ``count`` images where this process has the whole batch."""
+        parameters = self.objectives[number].parameters
 
         def work(worker: int) -> tuple[list[Tensor | None], Tensor]:
             total: list[Tensor | None] = []
             mean = torch.zeros((), dtype=torch.float64, device=float64_device(self.model.device))
-            for start in range(worker * self.piece, len(x), self.pool.count * self.piece):
-                loss = self._loss(self.loss, x, condition, slice(start, start + self.piece), seed, first, batch)
-                gradients = torch.autograd.grad(loss, self.parameters, allow_unused=True)
+            for start in range(worker * self.piece, count, self.pool.count * self.piece):
+                loss = part_of_batch(self.losses[number], slice(start, start + self.piece))
+                gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
                 total = _add(total, gradients) if total else list(gradients)
                 mean += in_float64(loss.detach())
             return total, mean
@@ -110,45 +124,54 @@ class Workers:
             if gradients:
                 total = _add(total, gradients)
             mean += loss
-        for parameter, gradient in zip(self.parameters, total, strict=True):
+        for parameter, gradient in zip(parameters, total, strict=True):
             parameter.grad = None if gradient is None else _laid_out_as(parameter, gradient)
         return mean.item()
 
     def _loss(
-        self, loss: Callable[..., Tensor], x: Tensor, condition: Tensor | None, part: slice, seed: int | None, first: int, batch: int
+        self,
+        x: Tensor,
+        condition: Tensor | None,
+        seed: int | None,
+        first: int,
+        batch: int,
+        number: int,
+        loss: Callable[..., Tensor],
+        part: slice,
     ) -> Tensor:
-        """What a part of the images adds to the mean loss."""
+        """What a part of the images adds to the mean loss of objective ``number``."""
         device = self.model.device
         images, given = x[part].to(device, torch.int64), None if condition is None else to_device(condition[part], device)
-        with nullcontext() if seed is None else drawing(seed, first + np.arange(part.start, part.start + len(images))):
+        with nullcontext() if seed is None else drawing(seed, first + np.arange(part.start, part.start + len(images)), number):
             return loss(images, given).sum() / batch
 
-    def _shared(self, objective: nn.Module, x: Tensor, condition: Tensor | None, seed: int | None, first: int, batch: int) -> float:
-        """``gradients`` where several processes share the batch."""
+    def _shared(self, shared: nn.Module, number: int, part_of_batch: Callable[..., Tensor], count: int) -> float:
+        """``gradients`` of ``count`` images, the share of this process, where several share the batch."""
         mean = torch.zeros((), dtype=torch.float64, device=float64_device(self.model.device))
-        for parameter in self.parameters:
-            parameter.grad = None
 
         def work(start: int) -> None:
-            with _adding_up(objective, start + self.piece >= len(x)):
-                loss = self._loss(objective, x, condition, slice(start, start + self.piece), seed, first, batch)
+            with _adding_up(shared, start + self.piece >= count):
+                loss = part_of_batch(partial(shared, number=number), slice(start, start + self.piece))
                 (loss * self.processes.count).backward()                  # DDP and FSDP2 take the mean over processes
             mean.add_(in_float64(loss.detach()))
 
         with self.processes.watched():
-            for start in range(0, len(x), self.piece):
+            for start in range(0, count, self.piece):
                 inherited(work)(start)
+        lowered = set(self.objectives[number].parameters)
+        for parameter in self.parameters:                                 # a loss may reach others, as a generator's does the discriminator
+            parameter.grad = parameter.grad if parameter in lowered else None
         return sum(part for (part,) in self.processes.gather(mean.item()))
 
 
 @contextmanager
-def _adding_up(objective: nn.Module, last: bool) -> Iterator[None]:
+def _adding_up(losses: nn.Module, last: bool) -> Iterator[None]:
     """Meanwhile gradients are added to those of this process, and after the last piece to those of all."""
-    if isinstance(objective, DistributedDataParallel):
-        with nullcontext() if last else objective.no_sync():
+    if isinstance(losses, DistributedDataParallel):
+        with nullcontext() if last else losses.no_sync():
             yield
         return
-    sharded: Any = objective
+    sharded: Any = losses
     sharded.set_requires_gradient_sync(last)
     sharded.set_reshard_after_backward(last)                              # weights are gathered once, since others may have fewer pieces
     yield

@@ -1,0 +1,170 @@
+"""Battles of adversarial models: each one's discriminator judges the other's pictures.
+
+    r_test   = e(D₁(x)) / e(D₂(x))          e: share of errors; x: held-out images, which both should take for images
+    r_sample = e(D₁(G₂)) / e(D₂(G₁))        what the first lets pass of the second's pictures, and the second of the first's
+
+The first model wins if r_sample < 1 while r_test ≈ 1: its pictures fool the other's discriminator more often, and both discriminators are
+about as good at images that neither has seen. Where r_test is far from 1, one of them is overfitted and the battle says little.
+
+Source: Im, Kim, Jiang, Memisevic, "Generating images with recurrent adversarial networks", 2016 ("generative adversarial metric").
+
+Here ratios are logarithms, so that the two models have equal rights; an error that never occurs counts as half of one, so that no ratio is
+infinite; intervals are of 95 %, by drawing images and pictures again; and models of several seeds meet each other, since two trainings of
+one model differ too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..adversarial import AdversarialModel
+from ..data.dataset import Dataset
+from ..evaluation import check_data, conditions_for
+from ..generation import sample
+from ..notebook import safe, table
+from ..progress import Progress, bar
+
+RESAMPLES = 2000
+CLOSE = 0.5                    # |log r_test| up to which two discriminators are about as good
+
+
+@dataclass(frozen=True)
+class LogRatio:
+    """Logarithm of a ratio of two shares of errors, the mean over all pairs of models.
+
+    value: below 0 if the first models err less often.
+    low, high: of the interval of 95 % over images and pictures.
+    spread: standard deviation over the pairs; NaN for one pair.
+    """
+
+    value: float
+    low: float
+    high: float
+    spread: float
+
+    def __str__(self) -> str:
+        spread = "" if math.isnan(self.spread) else f", ± {self.spread:.2f} over pairs"
+        return f"{self.value:+.2f} ({self.low:+.2f} … {self.high:+.2f}{spread})"
+
+
+@dataclass(frozen=True)
+class Battle:
+    """The first models against the second.
+
+    test: log r_test. sample: log r_sample.
+    images: how many each discriminator judged, of the data and of each opponent.
+    pairs: of models.
+    """
+
+    test: LogRatio
+    sample: LogRatio
+    images: int
+    pairs: int
+
+    @property
+    def verdict(self) -> str:
+        """In words, who wins: "first", "second", "neither" where the interval holds 0, or why it cannot be told."""
+        if abs(self.test.value) > CLOSE:
+            return "not comparable: one of the discriminators does much worse on held-out images"
+        return "first" if self.sample.high < 0 else "second" if self.sample.low > 0 else "neither"
+
+    def __repr__(self) -> str:
+        return f"Battle(log r_test {self.test}, log r_sample {self.sample}: {self.verdict})"
+
+    @safe
+    def _repr_html_(self) -> str:
+        ratios = {"log r_test": self.test, "log r_sample": self.sample}
+        return table("Battle", ratios | {"winner": self.verdict, "images": f"{self.images:,}", "pairs": self.pairs})
+
+
+def battle(
+    first: AdversarialModel | Sequence[AdversarialModel],
+    second: AdversarialModel | Sequence[AdversarialModel],
+    data: Dataset,
+    *,
+    seed: int = 0,
+    progress: Progress = None,
+) -> Battle:
+    """Let two adversarial models, or the same two trained with several seeds, judge each other.
+
+    first, second: trained models, or a list of one model's trainings.
+    data: images that no model was trained on; each model draws as many pictures.
+    seed: of the pictures, 0 by default.
+    progress: a bar; None (default): in a terminal or a notebook after two seconds, True: at once, False: never; or a function that is
+        called with the number of models that are done.
+
+    Raises ``ValueError`` for models of another kind or of other images than the data, and for the relativistic loss, whose discriminator
+    compares pairs, so that its logits have no zero.
+    """
+    sides = tuple([side] if isinstance(side, AdversarialModel) else list(side) for side in (first, second))
+    models = [model for side in sides for model in side]
+    if not all(sides):
+        raise ValueError("battle: expected at least one model on each side")
+    for model in models:
+        if not isinstance(model, AdversarialModel):
+            raise ValueError(f"battle: {type(model).__name__} has no discriminator; expected adversarial models, such as gran and dcgan")
+        if model.config.loss == "relativistic":
+            raise ValueError("battle: a discriminator with loss='relativistic' compares pairs, so it cannot judge single pictures")
+        check_data(model, data)
+    if len(data) < 2:
+        raise ValueError(f"battle: expected at least 2 images, got {len(data)}")
+    with bar("battle", 2 * len(models), "models", progress) as report:
+        drawn = []
+        for n, model in enumerate(models):
+            conditions = conditions_for(model, data)
+            drawn.append(sample(model, len(data), None if conditions is None else conditions[:], seed=seed + n, progress=False))
+            report(n + 1)
+        taken = []                                                        # of each model's discriminator: data, then every model's pictures
+        for n, model in enumerate(models):
+            taken.append([_takes_for_images(model, images, data) for images in (data.images, *drawn)])
+            report(len(models) + n + 1)
+    ours, theirs = range(len(sides[0])), range(len(sides[0]), len(models))
+    rng = np.random.default_rng(seed)
+    tests, samples = [], []
+    for i in ours:
+        for j in theirs:
+            tests.append(_log_ratio(rng, ~taken[i][0], ~taken[j][0], same=True))
+            samples.append(_log_ratio(rng, taken[i][1 + j], taken[j][1 + i], same=False))
+    return Battle(_over_pairs(tests), _over_pairs(samples), len(data), len(tests))
+
+
+def _takes_for_images(model: AdversarialModel, images: Tensor, data: Dataset) -> np.ndarray:
+    """Which of the images the discriminator takes for images of the data, (N,) bool."""
+    conditions, training = conditions_for(model, data), model.training
+    try:
+        model.eval()
+        with torch.no_grad():
+            parts = [
+                model.judge(images[start : start + 500], None if conditions is None else conditions[start : start + 500])
+                for start in range(0, len(images), 500)
+            ]
+    finally:
+        model.train(training)
+    return (torch.cat(parts) > 0).cpu().numpy()
+
+
+def _log_ratio(rng: np.random.Generator, one: np.ndarray, two: np.ndarray, same: bool) -> np.ndarray:
+    """log e₁/e₂ of errors (N,), then of what is drawn again from them: (1 + RESAMPLES,). same: both errors are of the same images."""
+    count = len(one)
+    if same:
+        kinds = np.bincount(2 * one + two, minlength=4)                   # neither, the second, the first, both err
+        again = np.vstack([kinds, rng.multinomial(count, kinds / count, RESAMPLES)])
+        errors = again[:, 2] + again[:, 3], again[:, 1] + again[:, 3]
+    else:
+        errors = tuple(np.append(each.sum(), rng.binomial(count, each.mean(), RESAMPLES)) for each in (one, two))
+    first, second = (np.log((each + 0.5) / (count + 1)) for each in errors)
+    return first - second
+
+
+def _over_pairs(ratios: list[np.ndarray]) -> LogRatio:
+    """Mean over the pairs, and the interval of that mean over what is drawn again."""
+    mean = np.mean(ratios, axis=0)
+    low, high = np.quantile(mean[1:], (0.025, 0.975))
+    spread = np.std([each[0] for each in ratios], ddof=1) if len(ratios) > 1 else math.nan
+    return LogRatio(float(mean[0]), float(low), float(high), float(spread))

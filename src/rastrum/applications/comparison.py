@@ -1,0 +1,344 @@
+"""Models of several kinds compared at an equal budget of training on the same images: the lecture's table, measured.
+
+For each model and seed: a training, its score, samples; then, against held-out images, sharpness, kernel distance, precision and recall of
+what it draws; the time of a sample; and how many values its latent code has. What a model draws is what a viewer sees: an image of a
+raster model, the last canvas of others, which is the mean of the image's distribution.
+
+Every training has a folder, so a comparison that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from ..adversarial import AdversarialModel
+from ..config import DataConfig, RunConfig, TrainConfig
+from ..data.dataset import Dataset
+from ..evaluation import evaluate
+from ..generation import sample
+from ..model import Kind, Model
+from ..models import load
+from ..raster import RasterModel
+from ..recipes import RECIPES, build_model, recipe_for
+from ..recipes.recipe import Recipe
+from ..strokes import CanvasModel
+from ..train import TrainState, resume, train
+from ..training.record import holds_run, read_settings
+from .fidelity import kernel_distance, precision_and_recall, sharpness
+from .glimpse_classifier import TRAINING, WholeImageClassifier
+
+MODELS = ("gated-pixelcnn", "row-lstm", "draw", "vae", "gran", "dcgan")   # what is compared where nothing else is asked for
+LONGEST = 30                   # minutes of a recipe whose settings fit a short training
+SHOWN = 10                     # pictures of a model that are kept for the plot
+
+
+class Features(Protocol):
+    """What pictures are compared by.
+
+    name: for the table.
+    """
+
+    name: str
+
+    def __call__(self, pictures: Tensor) -> Tensor:
+        """Features (B, d) of pictures (B, C, H, W) in [0, 1]."""
+        ...
+
+    def distance(self, images: Tensor, pictures: Tensor) -> tuple[float, float]:
+        """The kernel distance of their features (N, d) and (M, d), and its standard error."""
+        ...
+
+
+class ClassFeatures:
+    """What a small network, trained to tell the classes of the images apart, sees in pictures.
+
+    network: trained.
+    images: of the data, (N, C, H, W) in [0, 1]; features are scaled to a mean square of 1 on them.
+    """
+
+    def __init__(self, network: WholeImageClassifier, images: Tensor) -> None:
+        self.network = network
+        self.name = f"a classifier of {network.classes} classes"
+        with torch.no_grad():
+            self.scale = network.features(images).square().mean().sqrt()
+
+    def __call__(self, pictures: Tensor) -> Tensor:
+        return self.network.features(pictures) / self.scale
+
+    def distance(self, images: Tensor, pictures: Tensor) -> tuple[float, float]:
+        return kernel_distance(images, pictures)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """What was measured of one model.
+
+    model: its name. group: "autoregressive", "variational" or "adversarial". parameters: how many.
+    kind: of the likelihood; "loss" for none.
+    nats: of held-out images, per seed; empty without a likelihood, None for a run that was lost.
+    losses: the held-out loss of each seed at the end; None for a run that diverged.
+    milliseconds: CPU time of a sample, by the number of images that are drawn at once.
+    sharpness, distance, precision, recall: per seed, None for a run that diverged.
+    distance_error: standard error of the first seed's distance.
+    code: values of the latent code; None for a model without one.
+    steps: of the optimiser, per seed.
+    settings: where those of the optimiser are from.
+    pictures: some that the first seed drew, (SHOWN, C, H, W) in [0, 1].
+    """
+
+    model: str
+    group: str
+    parameters: int
+    kind: Kind
+    nats: list[float | None]
+    losses: list[float | None]
+    milliseconds: dict[int, float]
+    sharpness: list[float | None]
+    distance: list[float | None]
+    distance_error: float
+    precision: list[float | None]
+    recall: list[float | None]
+    code: int | None
+    steps: list[int]
+    settings: str
+    pictures: Tensor = field(repr=False)
+
+    @property
+    def diverged(self) -> int:
+        """Number of seeds whose run was lost."""
+        return sum(loss is None for loss in self.losses)
+
+
+def mean(values: Sequence[float | None]) -> float:
+    """The mean of those that are there; NaN of none."""
+    there = [value for value in values if value is not None]
+    return sum(there) / len(there) if there else math.nan
+
+
+def spread(values: Sequence[float | None]) -> float:
+    """The standard deviation of those that are there; NaN of fewer than two."""
+    there = [value for value in values if value is not None]
+    return float(torch.tensor(there, dtype=torch.float64).std()) if len(there) > 1 else math.nan
+
+
+def compare(
+    names: Sequence[str],
+    data: Dataset,
+    held_out: Dataset,
+    budget: RunConfig,
+    *,
+    features: Features,
+    folder: Path,
+    seeds: int = 3,
+    pictures: int = 1000,
+    report: Callable[[float, str], object] = lambda done, now: None,
+) -> Iterator[Row]:
+    """Train and measure models, one after another.
+
+    names: of models, as in ``rastrum.MODELS``.
+    data: training images. held_out: images that scores and pictures are compared with.
+    budget: of each training; the first of its steps, minutes and CPU minutes that is used up. Its seed is the first of ``seeds``.
+    features: of pictures (B, C, H, W) in [0, 1], such as ``trained_features``.
+    folder: a folder for each training is made in it; one that is there already is continued, or taken as it is if it has finished.
+    seeds: trainings of each model, 3 by default.
+    pictures: how many each draws, and how many images they are compared with, 1,000 by default.
+    report: called with the number of trainings done, which is fractional, and what is going on.
+
+    Yields a Row per model. Raises ``ValueError`` for a model that does not fit the images; a run that diverges is counted.
+    """
+    if seeds < 1 or pictures < 30:
+        raise ValueError(f"compare: expected at least 1 seed and 30 pictures, got {seeds} and {pictures}")
+    chosen = {name: settings_for(name, data) for name in names}
+    for recipe in chosen.values():
+        build_model(recipe, data)                                         # what does not fit is found out before any training
+    images = held_out.subset(pictures)
+    seen = _unit(images.images, data.spec.levels)
+    theirs = _in_parts(features, seen)
+    for number, (name, recipe) in enumerate(chosen.items()):
+        kept: dict[str, list[Any]] = {key: [] for key in ("nats", "losses", "sharpness", "distance", "precision", "recall", "steps")}
+        first: dict[str, Any] = {}
+        for n in range(seeds):
+            run = replace(budget, seed=budget.seed + n, folder=str(folder / f"{name}-{budget.seed + n}"))
+            model, state = None, None
+            try:
+                for state in trained(replace(recipe, run=run), data):
+                    report(number * seeds + n + 0.9 * state.fraction, f"training {name}, seed {run.seed}: {state.text}")
+                model = load(str(run.folder))
+            except ValueError as error:
+                if "diverged" not in str(error):
+                    raise
+            kept["steps"].append(steps_of(Path(str(run.folder)), state))
+            if model is None:
+                for key in set(kept) - {"steps"}:
+                    kept[key].append(None)
+                continue
+            report(number * seeds + n + 0.9, f"measuring {name}, seed {run.seed}")
+            loss = held_out_loss(model, images)
+            drawn = drawn_by(model, len(images), seed=run.seed)
+            ours = _in_parts(features, drawn)
+            distance, error = features.distance(theirs, ours)
+            precision, recall = precision_and_recall(theirs, ours)
+            measured = {"losses": loss, "nats": loss if model.has_likelihood else None, "sharpness": sharpness(seen, drawn)}
+            for key, value in (measured | {"distance": distance, "precision": precision, "recall": recall}).items():
+                kept[key].append(value)
+            if not first:
+                first = {"milliseconds": sampling_time(model), "code": code_size(model), "distance_error": error, "pictures": drawn[:SHOWN]}
+        model = build_model(recipe, data)
+        nothing = {"milliseconds": {}, "distance_error": math.nan, "pictures": torch.empty(0, *data.spec.shape)}
+        first = first or nothing | {"code": code_size(model)}
+        if not model.has_likelihood:
+            kept["nats"] = []
+        report((number + 1) * seeds, f"{name} is done")
+        yield Row(model=name, group=group_of(model), parameters=sum(p.numel() for p in model.parameters()), kind=model.kind,
+                  settings=recipe.name if recipe.name in RECIPES else "usual ones", **kept, **first)  # fmt: skip
+
+
+def settings_for(name: str, data: Dataset) -> Recipe:
+    """The model's shortest recipe for images of this shape and number of levels, or else the usual settings.
+
+    name: of the model.
+    data: training images.
+    """
+    spec = data.spec
+    shape = (spec.channels, spec.height, spec.width, spec.levels)
+
+    def minutes(recipe: Recipe) -> float:
+        return recipe.run.cpu_minutes or recipe.run.minutes or math.inf
+
+    of_it = [recipe for recipe in RECIPES.values() if (recipe.system, recipe.images, recipe.preset) == (name, shape, "small")]
+    fitting = [recipe for recipe in of_it if minutes(recipe) <= LONGEST and not recipe.conditional and not recipe.start]
+    chosen = min(fitting, key=minutes, default=recipe_for(name, shape))
+    return replace(chosen, data=DataConfig(name=data.name))
+
+
+def trained(recipe: Recipe, data: Dataset) -> Iterator[TrainState]:
+    """A training, from where its folder left it; nothing if it has finished.
+
+    recipe: with its run and folder.
+    data: training images.
+    """
+    folder = Path(str(recipe.run.folder))
+    if not holds_run(folder):
+        yield from train(build_model(recipe, data), data, TrainConfig(optim=recipe.optim, run=recipe.run))
+        return
+    before = read_settings(folder)["config"]
+    if replace(before.run, folder=None, workers=None) != replace(recipe.run, folder=None, workers=None) or before.optim != recipe.optim:
+        raise ValueError(f"compare: {str(folder)!r} holds a run with other settings; choose another folder, or the settings it had")
+    try:
+        yield from resume(folder, data)
+    except ValueError as error:
+        if "has finished" not in str(error):
+            raise
+
+
+def steps_of(folder: Path, state: TrainState | None) -> int:
+    """The number of steps that a run made.
+
+    folder: of the run.
+    state: its last, if it went on just now.
+    """
+    from ..training.record import read_position
+
+    return state.step if state is not None else read_position(folder).step
+
+
+def trained_features(data: Dataset, steps: int = 400) -> ClassFeatures:
+    """Train the network of ``ClassFeatures``.
+
+    data: training images with labels.
+    steps: of its training, 400 by default.
+
+    Raises ``ValueError`` for images without labels.
+    """
+    if data.labels is None or data.classes < 2:
+        raise ValueError(f"features: {data.name} has no labels to train a network on; --features imagenet needs none")
+    torch.manual_seed(0)
+    network = WholeImageClassifier(data.spec, data.classes, 60_000, convolutional=True)
+    for _ in train(network, data, TrainConfig(optim=TRAINING, run=RunConfig(steps=steps, workers=1))):
+        pass
+    return ClassFeatures(network, _unit(data.subset(1000).images, data.spec.levels))
+
+
+def held_out_loss(model: Model, images: Dataset) -> float:
+    """Nats per image, or of a model without a likelihood its loss.
+
+    model: trained.
+    images: held out.
+    """
+    if model.has_likelihood:
+        return evaluate(model, images, workers=1, progress=False).nats
+    with torch.no_grad():
+        return float(torch.cat([model.nats(images.images[n : n + 100], first=n) for n in range(0, len(images), 100)]).mean())
+
+
+def drawn_by(model: Model, count: int, seed: int) -> Tensor:
+    """What a viewer sees of drawn images, (count, C, H, W) in [0, 1].
+
+    model: raster or canvas model.
+    count: of the images.
+    seed: of their noise.
+    """
+    if isinstance(model, RasterModel):
+        return _unit(sample(model, count, seed=seed, progress=False), model.spec.levels)
+    parts = []
+    for start in range(0, count, 100):
+        assert isinstance(model, CanvasModel)
+        *_, last = model.generate(min(100, count - start), seed=seed, every=model.steps, first=start)
+        parts.append(last.images)
+    return torch.cat(parts).float()
+
+
+def sampling_time(model: Model, sizes: Sequence[int] = (1, 64)) -> dict[int, float]:
+    """CPU milliseconds per image that is drawn, by the number that is drawn at once: the shortest of three.
+
+    model: raster or canvas model.
+    sizes: numbers of images.
+    """
+    sample(model, 1, progress=False)                                      # compiles
+    found = {}
+    for size in sizes:
+        times = []
+        for n in range(3):
+            begin = time.process_time()
+            sample(model, size, seed=n, progress=False)
+            times.append(time.process_time() - begin)
+        found[size] = 1000 * min(times) / size
+    return found
+
+
+def code_size(model: Model) -> int | None:
+    """Values of the latents that an image is drawn from; None for a model that has none.
+
+    model: raster or canvas model.
+    """
+    if not isinstance(model, CanvasModel):
+        return None
+    total, state = 0, model.init(1)
+    with torch.no_grad():
+        while state.t < model.steps:
+            prior = model.prior(state)
+            total += prior.mean[0].numel()
+            model.write(state, prior.mean)
+    return total
+
+
+def group_of(model: Model) -> str:
+    """The column of the lecture's table that a model belongs to."""
+    return "autoregressive" if isinstance(model, RasterModel) else "adversarial" if isinstance(model, AdversarialModel) else "variational"
+
+
+def _unit(images: Tensor, levels: int) -> Tensor:
+    return torch.as_tensor(images).float() / (levels - 1)
+
+
+def _in_parts(features: Features, pictures: Tensor) -> Tensor:
+    with torch.no_grad():
+        return torch.cat([features(part) for part in pictures.split(250)])

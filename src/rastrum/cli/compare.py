@@ -1,0 +1,165 @@
+"""``compare``: models of several kinds at an equal budget."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import fields
+from json import dumps as json_text
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from tyro.conf import Positional, arg
+
+from .names import nearest
+from .output import AS_USUAL, Look, check_size, save_figure
+from .show import Json, answer, messages, progress, standard
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..applications.claims import Claim
+    from ..applications.comparison import Features, Row
+    from ..data.dataset import Dataset
+
+HEADER = ("model", "kind", "parameters", "nats per image", "ms per image, B = 1", "B = 64", "sharpness", "kernel distance", "precision",
+          "recall", "spread", "lost", "code")  # fmt: skip
+NOTES = (
+    "nats per image: mean over seeds, exact or (≤) a bound; – where a model has no likelihood",
+    "ms: CPU time of a drawn image, one or 64 at once · sharpness: of what is drawn, 1 = as the data",
+    "kernel distance, precision (fidelity), recall (diversity): of features of {features}, against {images} held-out images",
+    "spread: of the held-out loss over seeds, relative to it · lost: runs that diverged · code: values of the latents",
+)
+
+
+def compare(
+    models: Annotated[Positional[tuple[str, ...]], arg(metavar="MODEL …", help="as `rastrum models` lists them; default: gated-pixelcnn, "
+                                                       "row-lstm, draw, vae, gran and dcgan")] = (),
+    data: Annotated[str, arg(metavar="NAME", help="data set, as for `rastrum train --data`")] = "mnist",
+    binarise: Annotated[Literal["static", "dynamic", "threshold", "none"], arg(help="two levels, as for `rastrum train`")] = "threshold",
+    out: Annotated[Path, arg(metavar="FOLDER", help="for trainings, table and plot; what is there already is used")] = Path("comparison"),
+    budget: Annotated[float, arg(metavar="M", help="CPU minutes of each training")] = 2.0,
+    steps: Annotated[int | None, arg(metavar="N", help="instead of a budget of time: steps of each training")] = None,
+    seeds: Annotated[int, arg(help="trainings of each model")] = 3,
+    pictures: Annotated[int, arg(help="how many each model draws for the measures")] = 1000,
+    features: Annotated[Literal["classifier", "imagenet"], arg(help="what pictures are compared by: a small classifier that the command "
+                        "trains on the data's labels, or EfficientNet-Lite0, trained on ImageNet (extra quality)")] = "classifier",
+    seed: Annotated[int, arg(help="of the first training")] = 0,
+    look: Look = AS_USUAL,
+    json: Json = False,
+) -> None:
+    """Train models on the same images for the same time and measure them: the lecture's table of autoregressive, adversarial and
+    variational models.
+
+    Writes table.md, comparison.json and comparison.png next to the folders of the trainings. A comparison that was stopped goes on where it
+    was.
+    """
+    from ..applications.claims import claims
+    from ..applications.comparison import MODELS
+    from ..applications.comparison import compare as over_all
+    from ..config import DataOptions, RunConfig
+    from ..data.dataset import load_dataset
+    from ..files import write_files
+    from ..models import MODELS as ALL
+    from ..pictures.comparisons import comparison_plot
+
+    names = models or MODELS
+    if len(set(names)) < len(names):
+        raise ValueError(f"compare: {next(name for name in names if names.count(name) > 1)!r} is named twice")
+    for name in names:
+        if name not in ALL:
+            raise ValueError(f"compare: unknown model {name!r}; {nearest(name, ALL)}")
+    page = look.page()
+    check_size(out / "comparison.png", page)
+    if out.is_file():
+        raise ValueError(f"--out: {str(out)!r} is a file; give a folder")
+    options = DataOptions(binarise=None if binarise == "none" else binarise)
+    training, held_out = (load_dataset(data, split, options) for split in ("train", "test"))
+    run = RunConfig(seed=seed, workers=1, evaluations=1, steps=steps, cpu_minutes=budget if steps is None else None)
+    total = 100 * len(names) * seeds
+    out.mkdir(parents=True, exist_ok=True)
+    with progress("comparing", total, "%") as show:
+        seen = features_of(features, training)
+        rows = []
+        for row in over_all(names, training, held_out, run, features=seen, folder=out, seeds=seeds, pictures=pictures,
+                            report=lambda done, now: show(int(100 * done))):  # fmt: skip
+            messages.print(line_of(row))
+            rows.append(row)
+    found = claims(rows)
+    time = f"{budget:g} CPU minutes" if steps is None else f"{steps:,} steps"
+    about = f"{training.name}, {str(options) or 'as it is'}: {time} of training, {seeds} {'seed' if seeds == 1 else 'seeds'} each"
+    notes = [note.format(features=seen.name, images=f"{min(pictures, len(held_out)):,}") for note in NOTES]
+    markdown = "\n".join([about, "", *table(rows), "", *[f"- {note}" for note in notes], "", "The lecture's claims:", "", *said(found), ""])
+    figure = comparison_plot([row.model for row in rows], [row.pictures for row in rows], bars(rows))
+    save_figure(out / "comparison.png", page, figure)
+    facts: dict[str, Any] = {"data": training.name, "preprocessing": str(options), "features": seen.name, "seeds": seeds}
+    facts["folder"] = str(out)
+    facts["models"] = [{f.name: getattr(row, f.name) for f in fields(row) if f.name != "pictures"} for row in rows]
+    facts["claims"] = [{"claim": claim.text, "holds": claim.holds, "found": claim.found} for claim in found]
+    record = json_text(standard(facts), indent=2, allow_nan=False) + "\n"
+    write_files(out, {"table.md": markdown.encode(), "comparison.json": record.encode()})
+    answer(facts, json, *markdown.splitlines(), *(str(out / name) for name in ("table.md", "comparison.json", "comparison.png")))
+
+
+def features_of(name: str, training: Dataset) -> Features:
+    """What pictures are compared by.
+
+    name: the flag --features.
+    training: the images, with labels for "classifier".
+    """
+    if name == "imagenet":
+        from ..applications.imagenet_features import ImageNetFeatures
+
+        return ImageNetFeatures()
+    from ..applications.comparison import trained_features
+
+    return trained_features(training)
+
+
+def cells(row: Row) -> list[str]:
+    """What the table says of a model, under HEADER."""
+    from ..applications.claims import unsteadiness
+    from ..applications.comparison import mean
+
+    def number(value: float, form: str) -> str:
+        return "–" if math.isnan(value) else format(value, form)
+
+    nats = f"{'≤ ' * (row.kind == 'bound')}{number(mean(row.nats), '.2f')}" if row.kind != "loss" else "–"
+    steady = math.nan if row.diverged else unsteadiness(row)
+    return [
+        row.model, row.group, f"{row.parameters:,}", nats,
+        *(number(row.milliseconds.get(size, math.nan), ".2f") for size in (1, 64)), number(mean(row.sharpness), ".2f"),
+        f"{number(mean(row.distance), '.3g')} ± {number(row.distance_error, '.1g')}", number(mean(row.precision), ".2f"),
+        number(mean(row.recall), ".2f"), number(steady, ".1%"), f"{row.diverged} of {len(row.losses)}",
+        "none" if row.code is None else f"{row.code:,}",
+    ]  # fmt: skip
+
+
+def table(rows: Sequence[Row]) -> list[str]:
+    """The lines of a table in Markdown."""
+    return [f"| {' | '.join(line)} |" for line in (HEADER, ["---"] * len(HEADER), *map(cells, rows))]
+
+
+def line_of(row: Row) -> str:
+    """A model in one line, while the others are still to come."""
+    return ", ".join(f"{name} {cell}" for name, cell in zip(HEADER[1:], cells(row)[1:], strict=True)).join((f"{row.model}: ", ""))
+
+
+def bars(rows: Sequence[Row]) -> dict[str, Sequence[Sequence[float]]]:
+    """What the plot shows of each measure: the values of every seed."""
+
+    def known(values: Sequence[float | None]) -> list[float]:
+        return [math.nan if value is None else value for value in values]
+
+    return {
+        "nats per image": [known(row.nats) for row in rows],
+        "ms for one image": [[row.milliseconds.get(1, math.nan)] for row in rows],
+        "sharpness (1 = data)": [known(row.sharpness) for row in rows],
+        "kernel distance": [known(row.distance) for row in rows],
+        "precision": [known(row.precision) for row in rows],
+        "recall": [known(row.recall) for row in rows],
+    }
+
+
+def said(found: Sequence[Claim]) -> list[str]:
+    """The claims, a line each."""
+    return [f"- {claim.text}: **{claim.verdict}**" + (f" ({claim.found})" if claim.found else "") for claim in found]

@@ -1,0 +1,61 @@
+"""GRAN and DCGAN: generators that are trained against a discriminator."""
+
+from typing import Any
+
+from ..config import DataConfig, OptimConfig, RunConfig
+from .recipe import ADVERSARIAL, COLOUR, GREY, Recipe
+
+SHEET = ("rastrum sample FOLDER --count 64 --out samples.png",)
+MNIST: dict[str, Any] = {"images": GREY, "data": DataConfig(name="mnist", train="train[:50000]", held_out="train[50000:]"), "then": SHEET}
+CIFAR10: dict[str, Any] = {"images": COLOUR, "data": DataConfig(name="cifar10"), "then": SHEET}
+TEN_MINUTES = RunConfig(cpu_minutes=10.0, workers=1, held_out_images=500)
+# The paper's: Adam, 4e-5 for the discriminator and 1e-4 for the generator.
+PAPER: dict[str, Any] = {
+    "preset": "paper",
+    "options": {"generator_rate": 2.5},
+    "optim": OptimConfig(learning_rate=4e-5, betas=(0.5, 0.999), schedule="constant", ema=0.0, batch=100, micro_batch=None),
+    "run": RunConfig(steps=50_000, evaluations=50, held_out_images=500),
+    "flags": "--run.device cuda",
+}
+
+RECIPES = (
+    Recipe(
+        name="gran-mnist",
+        about="GRAN, three strokes, on MNIST, ten minutes on one core; --model.steps 1 and 5 are the paper's other two, --model.noise "
+        "shared the authors' code.",
+        system="gran",
+        optim=ADVERSARIAL,
+        run=TEN_MINUTES,
+        **MNIST,
+    ),
+    Recipe(
+        name="gran-mnist-relativistic",
+        about="GRAN as in gran-mnist, with the relativistic loss and penalties on the discriminator's gradient.",
+        system="gran",
+        options={"loss": "relativistic", "discriminator_norm": "none"},
+        optim=ADVERSARIAL,
+        run=TEN_MINUTES,
+        **MNIST,
+    ),
+    Recipe(name="gran-mnist-paper", about="GRAN with the paper's norms, loss and rates, on MNIST.", system="gran", **PAPER, **MNIST),
+    Recipe(
+        name="gran-cifar10",
+        about="GRAN, three strokes, on CIFAR-10, half an hour on one core.",
+        system="gran",
+        optim=ADVERSARIAL,
+        run=RunConfig(cpu_minutes=30.0, workers=1, held_out_images=500),
+        **CIFAR10,
+    ),
+    Recipe(name="gran-cifar10-paper", about="GRAN with the paper's norms, loss and rates, on CIFAR-10.", system="gran", **PAPER, **CIFAR10),
+    Recipe(
+        name="dcgan-mnist", about="DCGAN on MNIST, ten minutes on one core.", system="dcgan", optim=ADVERSARIAL, run=TEN_MINUTES, **MNIST
+    ),
+    Recipe(
+        name="dcgan-cifar10",
+        about="DCGAN on CIFAR-10, half an hour on one core.",
+        system="dcgan",
+        optim=ADVERSARIAL,
+        run=RunConfig(cpu_minutes=30.0, workers=1, held_out_images=500),
+        **CIFAR10,
+    ),
+)

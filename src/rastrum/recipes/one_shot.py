@@ -1,0 +1,99 @@
+"""Sequential generative models that generalise from one example (Rezende et al. 2016), on Omniglot."""
+
+from typing import Any
+
+from ..config import DataConfig, OptimConfig, RunConfig
+from .draw import bound
+from .recipe import BINARY, ONE_CORE, Budget, Published, Recipe
+
+LARGE = (1, 52, 52, 2)
+GMN = "Bartunov, Vetrov 2018, Generative Matching Networks"
+# Of the 30 background alphabets the last four, with 137 characters, are held out to choose settings on.
+CHOSEN: dict[str, Any] = {"train": "train[:16540]", "held_out": "train[16540:]"}
+FIVE: dict[str, Any] = {"train": "train45", "held_out": "test5"}
+LAPTOP: dict[str, Any] = {
+    "system": "one-shot",
+    "optim": OptimConfig(learning_rate=2e-3, warm_up=100, clip=20.0, batch=64, micro_batch=None),
+    "run": RunConfig(cpu_minutes=4.0, workers=1, evaluations=4),
+    "hardware": ONE_CORE,
+}
+PAPER: dict[str, Any] = {
+    "system": "one-shot",
+    "preset": "paper",
+    "optim": OptimConfig(learning_rate=1e-3, warm_up=500, ema=0.9995, clip=20.0, batch=128, micro_batch=None),
+    "run": RunConfig(steps=100_000, evaluations=50),
+    "flags": "--run.device cuda",
+}
+
+RECIPES = (
+    Recipe(
+        name="one-shot-omniglot28",
+        about="Ten strokes on the 28x28 Omniglot of Generative Matching Networks, unconditional, four minutes on one core.",
+        **LAPTOP,
+        images=BINARY,
+        data=DataConfig(name="omniglot28", **CHOSEN),
+        then=("rastrum evaluate FOLDER --split test",),
+        budget=(Budget(minutes=4, steps=1071),),
+        expected=bound(141.58, 0.44, "nats", 13_180),
+        published=(Published(value=90.9, unit="nats", source=GMN, decimals=1, notes="its own model without exemplars"),),
+    ),
+    Recipe(
+        name="one-shot-omniglot28-exemplars",
+        about="Ten strokes on the 28x28 Omniglot, given 0 to 9 other drawings of the character, combined by attention; four minutes.",
+        **LAPTOP,
+        images=BINARY,
+        data=DataConfig(name="omniglot28", exemplars=9, **CHOSEN),
+        conditional=True,
+        then=("rastrum evaluate FOLDER --split test",),
+        budget=(Budget(minutes=4, steps=736),),
+        expected=bound(128.33, 0.43, "nats", 13_180, notes="1 trajectory, 0 … 9 exemplars"),
+        published=(Published(value=82.8, unit="nats", source=GMN, decimals=1, notes="its own model with 1 exemplar, 64.6 with 9"),),
+    ),
+    Recipe(
+        name="one-shot-omniglot28-exemplars-45-5",
+        about="Ten strokes on the 28x28 Omniglot, given 0 to 9 other drawings; 45 alphabets to train on, 5 to test on; four minutes.",
+        **LAPTOP,
+        images=BINARY,
+        data=DataConfig(name="omniglot28", exemplars=9, **FIVE),
+        conditional=True,
+        then=("rastrum evaluate FOLDER",),
+    ),
+    Recipe(
+        name="one-shot-omniglot-52",
+        about="Ten strokes on Omniglot at 52x52 pixels, unconditional, four minutes on one core.",
+        **LAPTOP,
+        images=LARGE,
+        data=DataConfig(name="omniglot", size=52, binarise="threshold", **CHOSEN),
+        then=("rastrum evaluate FOLDER --split test",),
+    ),
+    Recipe(
+        name="one-shot-omniglot-52-exemplars-45-5",
+        about="Ten strokes on Omniglot at 52x52 pixels, given one other drawing or none; 45 alphabets to train on, 5 to test on.",
+        **LAPTOP,
+        images=LARGE,
+        data=DataConfig(name="omniglot", size=52, binarise="threshold", exemplars=1, **FIVE),
+        conditional=True,
+        then=("rastrum evaluate FOLDER",),
+        budget=(Budget(minutes=3, steps=240, notes="instead of 4 min"),),
+        expected=bound(436.87, 2.79, "nats", 2880, split="test5", below=True, notes="1 trajectory, 0 … 1 exemplars"),
+    ),
+    Recipe(
+        name="one-shot-omniglot28-exemplars-paper",
+        about="80 strokes and a convolutional GRU on the 28x28 Omniglot, given 0 to 9 other drawings; all 30 background alphabets.",
+        **PAPER,
+        images=BINARY,
+        data=DataConfig(name="omniglot28", exemplars=9),
+        conditional=True,
+        then=("rastrum evaluate FOLDER --num-samples 1000 --count 1000",),
+        published=(Published(value=82.8, unit="nats", source=GMN, decimals=1, notes="its own model with 1 exemplar, 64.6 with 9"),),
+    ),
+    Recipe(
+        name="one-shot-omniglot-52-exemplars-45-5-paper",
+        about="80 strokes and a convolutional GRU on Omniglot at 52x52 pixels, given one other drawing or none; 45 alphabets.",
+        **PAPER,
+        images=LARGE,
+        data=DataConfig(name="omniglot", size=52, binarise="threshold", exemplars=1, **FIVE),
+        conditional=True,
+        then=("rastrum evaluate FOLDER",),
+    ),
+)

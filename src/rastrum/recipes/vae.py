@@ -1,0 +1,60 @@
+"""Variational autoencoders (Kingma & Welling 2014), convolutional."""
+
+from ..config import DataConfig, OptimConfig, RunConfig
+from .draw import bound
+from .recipe import BINARY, COLOUR, ONE_CORE, Budget, Recipe
+
+RECIPES = (
+    Recipe(
+        name="vae-binarized-mnist",
+        about="A convolutional VAE on Larochelle's binarised MNIST, four minutes on one core.",
+        system="vae",
+        images=BINARY,
+        data=DataConfig(name="binarized-mnist", held_out="validation"),
+        optim=OptimConfig(learning_rate=2e-3, warm_up=100, clip=20.0, batch=64, micro_batch=None),
+        run=RunConfig(cpu_minutes=4.0, workers=1, evaluations=4),
+        then=("rastrum evaluate FOLDER",),
+        budget=(Budget(minutes=4, steps=3609),),
+        expected=bound(99.19, 0.29, "nats", 10_000),
+        further=(bound(93.60, 1.22, "nats", 500, notes="100 trajectories"),),
+        hardware=ONE_CORE,
+    ),
+    Recipe(
+        name="vae-cifar10",
+        about="A convolutional VAE on CIFAR-10, four minutes on one core.",
+        system="vae",
+        images=COLOUR,
+        data=DataConfig(name="cifar10", train="train[:45000]", held_out="train[45000:]"),
+        optim=OptimConfig(learning_rate=1e-3, betas=(0.9, 0.99), warm_up=100, ema=0.995, clip=500.0, batch=64, micro_batch=None),
+        run=RunConfig(cpu_minutes=4.0, workers=1, evaluations=4),
+        then=("rastrum evaluate FOLDER --split test --count 5000",),
+        hardware=ONE_CORE,
+        budget=(Budget(minutes=2.4, steps=1346, notes="instead of 4 min"),),
+        expected=bound(6.7404, 0.0069, "bits/dim", 5000, below=True),
+    ),
+    Recipe(
+        name="vae-binarized-mnist-large",
+        about="A larger convolutional VAE on Larochelle's binarised MNIST.",
+        system="vae",
+        preset="paper",
+        images=BINARY,
+        data=DataConfig(name="binarized-mnist", held_out="validation"),
+        optim=OptimConfig(learning_rate=1e-3, warm_up=500, ema=0.9995, clip=20.0, batch=128, micro_batch=None),
+        run=RunConfig(steps=50_000, evaluations=50),
+        flags="--run.device cuda",
+        then=("rastrum evaluate FOLDER",),
+    ),
+    Recipe(
+        name="vae-cifar10-large",
+        about="A larger convolutional VAE on CIFAR-10, with 256 latents.",
+        system="vae",
+        preset="paper",
+        options={"latent": 256},
+        images=COLOUR,
+        data=DataConfig(name="cifar10"),
+        optim=OptimConfig(learning_rate=1e-3, warm_up=500, ema=0.9995, clip=500.0, batch=128, micro_batch=None),
+        run=RunConfig(steps=100_000, evaluations=50),
+        flags="--run.device cuda",
+        then=("rastrum evaluate FOLDER",),
+    ),
+)

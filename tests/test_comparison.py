@@ -1,0 +1,205 @@
+"""Models compared: what pictures are measured by, the comparison itself, and what it says of the lecture's claims."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import rastrum.applications.comparison as comparison
+from rastrum.applications.claims import claims
+from rastrum.applications.comparison import Row, code_size, settings_for, trained_features
+from rastrum.applications.fidelity import kernel_distance, precision_and_recall, sharpness
+from rastrum.cli import main
+from rastrum.config import OptimConfig
+from rastrum.data.dataset import Dataset, load_dataset
+from rastrum.models import build
+from rastrum.protocol import ImageSpec
+
+
+def normal(count: int, shift: float = 0.0, size: int = 5, seed: int = 0) -> Tensor:
+    return torch.randn(count, size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) + shift
+
+
+# ── measures ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_kernel_distance_against_its_definition() -> None:
+    """The double sums of the unbiased estimate; about 0, and within a few errors of it, for two draws of one distribution."""
+    x, y = normal(6, seed=1), normal(4, 0.5, seed=2)
+
+    def kernel(a: Tensor, b: Tensor) -> float:
+        return float(a @ b / 5 + 1) ** 3
+
+    same = [[kernel(a, b) for i, a in enumerate(each) for j, b in enumerate(each) if i != j] for each in (x, y)]
+    cross = [kernel(a, b) for a in x for b in y]
+    expected = sum(same[0]) / 30 + sum(same[1]) / 12 - 2 * sum(cross) / 24
+    value, error = kernel_distance(x, y)
+    assert value == pytest.approx(expected) and math.isnan(error)          # too few for an error
+    value, error = kernel_distance(normal(500, seed=3), normal(500, seed=4))
+    assert abs(value) < 4 * error
+    value, error = kernel_distance(normal(500, seed=3), normal(500, 0.5, seed=4))
+    assert value > 10 * error
+
+
+def test_the_kernel_distance_is_that_of_torchmetrics() -> None:
+    metrics = pytest.importorskip("torchmetrics.image.kid")
+    x, y = normal(40, seed=1).float(), normal(40, 0.3, seed=2).float()
+    theirs = metrics.KernelInceptionDistance(feature=torch.nn.Identity(), subsets=1, subset_size=40)
+    theirs.update(x, real=True)
+    theirs.update(y, real=False)
+    assert kernel_distance(x, y)[0] == pytest.approx(float(theirs.compute()[0]), rel=1e-4)
+
+
+def test_precision_and_recall_tell_fidelity_from_diversity() -> None:
+    """Pictures of one of two kinds of images: all of them are good, half of the images are missed; noise is neither."""
+    two = torch.cat([normal(200, seed=1), normal(200, 50.0, seed=2)])
+    one = normal(400, seed=3)
+    precision, recall = precision_and_recall(two, one)
+    assert precision > 0.8 and 0.35 < recall <= 0.5
+    assert precision_and_recall(two, normal(400, 1e4)) == (0.0, 0.0)
+    points, others = normal(7, seed=4), normal(6, 0.2, seed=5)
+    reach = torch.cdist(points, points).sort(dim=1).values[:, 3]
+    inside = [any(torch.dist(other, point) <= r for point, r in zip(points, reach, strict=True)) for other in others]
+    assert precision_and_recall(points, others)[0] == pytest.approx(sum(inside) / 6)
+
+
+def test_sharpness_is_below_1_for_blur_and_above_for_noise() -> None:
+    images = (torch.rand(20, 1, 12, 12, generator=torch.Generator().manual_seed(0)) > 0.5).float()
+    blurred = torch.nn.functional.avg_pool2d(images, 3, 1, 1)
+    assert sharpness(images, images) == pytest.approx(1)
+    assert sharpness(images, 0.5 * images) == pytest.approx(0.25)
+    assert sharpness(images, blurred) < 0.3 and sharpness(blurred, images) > 3
+
+
+def test_features_see_what_tells_classes_apart() -> None:
+    """Of real digits and of digits with shuffled pixels: the trained network finds the latter far away."""
+    data = load_dataset("digits")
+    features = trained_features(data, steps=40)
+    images = data.images[:300].float() / 16
+    shuffled = images.flatten(1)[:, torch.randperm(64, generator=torch.Generator().manual_seed(0))].view_as(images)
+    with torch.no_grad():
+        one, two, other = (features(each) for each in (images[:150], images[150:], shuffled[:150]))
+        assert float(features(images).square().mean()) == pytest.approx(1, rel=0.2)
+    assert kernel_distance(one, other)[0] > 10 * abs(kernel_distance(one, two)[0])
+    with pytest.raises(ValueError, match="no labels"):
+        trained_features(replace(data, labels=None, classes=0))
+
+
+def test_features_of_imagenet() -> None:
+    """1,280 features of grey and of coloured pictures; a photograph's neighbour is nearer than noise."""
+    pytest.importorskip("efficientnet_lite_pytorch")
+    from rastrum.applications.imagenet_features import ImageNetFeatures
+
+    features = ImageNetFeatures()
+    grey = torch.rand(4, 1, 20, 20, generator=torch.Generator().manual_seed(0))
+    assert features(grey).shape == (4, 1280) and torch.equal(features(grey), features(grey.expand(-1, 3, -1, -1)))
+    digits = load_dataset("digits").images[:60].float() / 16
+    seen, noise = features(digits), features(torch.rand(30, 1, 8, 8))
+    (near, error), (far, _) = features.distance(seen[:30], seen[30:]), features.distance(seen[:30], noise)
+    assert far > 5 * abs(near) and error >= 0
+
+
+def test_sizes_of_codes() -> None:
+    spec = ImageSpec(1, 8, 8, 2)
+    assert code_size(build("gran", spec, "tiny", steps=3, latent=5)) == 15
+    assert code_size(build("gran", spec, "tiny", steps=3, latent=5, noise="shared")) == 5
+    assert code_size(build("conv-draw", spec, "tiny", steps=2, latent=2, stride=2)) == 2 * 2 * 16
+    assert code_size(build("pixelcnn", spec, "tiny")) is None
+
+
+# ── a comparison ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_comparison_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Table, record and plot; a second call trains nothing; other settings in the same folder are refused."""
+    out = tmp_path / "out"
+    command = ["compare", "pixelcnn", "draw", "dcgan", "--data", "digits", "--binarise", "none", "--steps", "3", "--seeds", "2",
+               "--pictures", "40", "--out", str(out)]  # fmt: skip
+    assert main(command) == 0
+    text = capsys.readouterr().out
+    assert (out / "table.md").read_text(encoding="utf-8").splitlines()[2] in text and (out / "comparison.png").stat().st_size > 10_000
+    found = json.loads((out / "comparison.json").read_text(encoding="utf-8"))
+    rows = {row["model"]: row for row in found["models"]}
+    assert [len(rows["pixelcnn"]["nats"]), len(rows["draw"]["nats"]), rows["dcgan"]["nats"]] == [2, 2, []]
+    assert rows["dcgan"]["kind"] == "loss" and rows["draw"]["kind"] == "bound" and rows["pixelcnn"]["code"] is None
+    assert all(len(row["recall"]) == 2 and set(row["milliseconds"]) == {"1", "64"} for row in rows.values())
+    cells = [line.split("|") for line in text.splitlines() if line.startswith("| dcgan")]
+    assert cells[0][4].strip() == "–"                                     # never a number where there is no likelihood
+
+    monkeypatch.setattr(comparison, "train", None)                        # whoever trains now fails
+    monkeypatch.setattr(comparison, "trained_features", lambda data: features_of_digits(data))
+    assert main([*command, "--json"]) == 0
+    again = {row["model"]: row for row in json.loads(capsys.readouterr().out)["models"]}
+    assert all(again[name]["losses"] == rows[name]["losses"] and again[name]["steps"] == [3, 3] for name in rows)
+    assert main([word if word != "3" else "4" for word in command]) == 2
+    assert "other settings" in capsys.readouterr().err
+
+
+def features_of_digits(data: Dataset) -> Any:
+    return comparison.ClassFeatures(
+        comparison.WholeImageClassifier(data.spec, data.classes, 60_000, convolutional=True), data.images[:50].float() / 16
+    )
+
+
+def test_a_run_that_diverges_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One seed of two is lost; the other is measured."""
+    data = load_dataset("digits")
+    usual = settings_for("pixelcnn", data)
+
+    def lost(recipe: Any, images: Dataset) -> Any:
+        wild = replace(recipe, optim=OptimConfig(learning_rate=1e6, clip=None)) if recipe.run.seed == 1 else recipe
+        return straight(wild, images)
+
+    straight = comparison.trained
+    monkeypatch.setattr(comparison, "trained", lost)
+    run = replace(usual.run, steps=4, minutes=None, cpu_minutes=None, workers=1, seed=0)
+    (row,) = comparison.compare(
+        ["pixelcnn"], data, data.subset(60), run, features=features_of_digits(data), folder=tmp_path, seeds=2, pictures=40
+    )
+    assert row.diverged == 1 and row.losses[1] is None and row.losses[0] is not None and row.recall[1] is None
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [(["pixelnn"], "did you mean"), (["draw", "draw"], "named twice"), (["draw", "--seeds", "0"], "at least 1 seed"),
+     (["draw", "--data", "dead-leaves"], "no labels")],
+)  # fmt: skip
+def test_comparisons_that_cannot_be_made(words: list[str], why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["compare", *words, "--steps", "1", "--pictures", "40", "--out", str(tmp_path / "out"), "--binarise", "none"]
+    assert main(command if "--data" in words else [*command, "--data", "digits"]) == 2
+    assert why in capsys.readouterr().err
+
+
+# ── claims ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def row(model: str, group: str, **found: Any) -> Row:
+    usual: dict[str, Any] = dict(parameters=1, kind="exact", nats=[80.0, 81.0], losses=[80.0, 81.0], milliseconds={1: 1.0}, code=None,
+                                 sharpness=[1.0], distance=[0.0], distance_error=0.0, precision=[1.0], recall=[1.0], steps=[1],
+                                 settings="", pictures=torch.zeros(1, 1, 2, 2))  # fmt: skip
+    return Row(model=model, group=group, **(usual | found))
+
+
+def test_claims_hold_or_do_not() -> None:
+    """Rows made so that each claim holds, then so that it does not; what was not measured is said to be."""
+    as_told = [
+        row("a", "autoregressive", milliseconds={1: 9.0}, sharpness=[1.4]),
+        row("v", "variational", nats=[90.0], code=2, sharpness=[0.5], losses=[90.0, 91.0]),
+        row("g", "adversarial", nats=[], losses=[1.0, 3.0], code=3, sharpness=[1.1]),
+    ]
+    assert [claim.holds for claim in claims(as_told)] == [True] * 6
+    otherwise = [
+        row("a", "autoregressive", nats=[95.0], losses=[80.0, None], milliseconds={1: 0.5}, sharpness=[1.05]),
+        row("v", "variational", nats=[90.0], code=8, sharpness=[1.2]),
+        row("g", "adversarial", nats=[], losses=[1.0, 1.001], code=3, sharpness=[3.0]),
+    ]
+    assert [claim.holds for claim in claims(otherwise)] == [False] * 6
+    alone = claims(as_told[:1])
+    assert [claim.verdict for claim in alone] == ["not measured"] * 6 and "a 80.50" in alone[1].found
