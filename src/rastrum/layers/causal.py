@@ -181,7 +181,7 @@ def convolve(
     sources = [x] if isinstance(x, Tensor) else list(x)
     pointwise = all(tap.rows == 1 and tap.down == tap.right == 0 for tap in taps)
     cast = pointwise and torch.is_autocast_enabled("cpu")                 # a product, which torch casts
-    if stride != 1 or native_for(sources[0]) is None or cast or torch.compiler.is_compiling():
+    if stride != 1 or native_for(sources[0]) is None or cast:
         return _convolve_by_torch(enter(sources, before, dropout), taps, weights, bias, initial, outputs, stride)
     from ..native.convolution import Convolved
 
@@ -234,7 +234,7 @@ def convolve_dense(x: Tensor, taps: Sequence[Tap], weights: Sequence[Tensor], bi
     for tap, weight in zip(taps, weights, strict=True):
         row, column = top + tap.down - tap.rows + 1, left + tap.right
         sides = ((tap.to[0], outputs - tap.to[1]), (0, x.shape[-1] - tap.inputs), (column, left + after - column), (row, -tap.down))
-        kernel = kernel + F.pad(weight.view(tap.rows, 1, tap.inputs, -1), [zeros for side in sides for zeros in side])
+        kernel = kernel + F.pad(weight.reshape(tap.rows, 1, tap.inputs, -1), [zeros for side in sides for zeros in side])
     padded = F.pad(x, (0, 0, left, after, top, 0)).permute(0, 3, 1, 2)
     return F.conv2d(padded, kernel.permute(3, 2, 0, 1), bias, stride).permute(0, 2, 3, 1)
 
