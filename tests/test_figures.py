@@ -18,7 +18,8 @@ from rastrum import CanvasModel, ImageSpec, RasterModel
 from rastrum.layers.attention import filter_bank
 from rastrum.pictures import figures, formats, plots
 from rastrum.pictures import sheets as pictures
-from rastrum.pictures.figures import Filters, Measures
+from rastrum.pictures.figures import Measures
+from rastrum.pictures.windows import Filters, window_of
 
 
 def canvas(spec: ImageSpec, **options) -> CanvasModel:
@@ -169,7 +170,7 @@ def test_the_hierarchy_begins_with_the_prior_and_ends_in_the_reconstruction(colu
 def test_chosen_windows_lie_at_their_parameters(size: tuple[int, int], count: int) -> None:
     """Filters centred by hand, at pixel coordinates that begin with 0, whatever the shape of the image."""
     chosen = Filters(row=2.5, column=4.0, stride=1.5, sigma=0.8, gamma=0.5)
-    window = figures.window_of([chosen], count, ImageSpec(1, *size))
+    window = window_of([chosen], count, ImageSpec(1, *size))
     offsets = 1.5 * (torch.arange(count).double() - (count - 1) / 2)
     for bank, centre, pixels in ((window.rows, 2.5, size[0]), (window.columns, 4.0, size[1])):
         torch.testing.assert_close(bank[0], filter_bank(centre + offsets, torch.tensor([0.64]).double(), pixels))
@@ -179,7 +180,7 @@ def test_chosen_windows_lie_at_their_parameters(size: tuple[int, int], count: in
 
 def test_a_picture_of_windows_grows_with_them() -> None:
     spec, filters = ImageSpec(3, 4, 9), Filters(2.5, 4.0, 1.5, 0.8)
-    drawn = (plots.window_plot(torch.rand(n, 3, 4, 9), figures.window_of(n * [filters], 3, spec), n * ["a"]) for n in (1, 2))
+    drawn = (plots.window_plot(torch.rand(n, 3, 4, 9), window_of(n * [filters], 3, spec), n * ["a"]) for n in (1, 2))
     one, two = map(formats.picture_of, drawn)
     assert two.width == one.width and two.height > one.height + 150
 
@@ -223,12 +224,12 @@ def test_models_stand_side_by_side() -> None:
     ("call", "named"),
     [
         (lambda: next(figures.canvas_figures(canvas(ImageSpec(2, 4, 4)), levels(ImageSpec(2, 4, 4), 1))), "2 channels"),
-        (lambda: figures.window_of([Filters(1, 1, 1, 0.0)], 2, SPEC), "sigma.*0.0"),
-        (lambda: figures.window_of([Filters(1, 1, 1, 1)], 0, SPEC), "at least 1.*0"),
+        (lambda: window_of([Filters(1, 1, 1, 0.0)], 2, SPEC), "sigma.*0.0"),
+        (lambda: window_of([Filters(1, 1, 1, 1)], 0, SPEC), "at least 1.*0"),
         (lambda: figures.filter_picture(torch.rand(4, 4)), r"\(4, 4\)"),
         (lambda: plots.kl_plot(torch.rand(2, 5), 2), r"multiple of 2.*\(2, 5\)"),
         (lambda: plots.kl_plot(torch.rand(0, 5)), r"\(0, 5\)"),
-        (lambda: plots.window_plot(torch.rand(2, 1, 2, 3), figures.window_of([Filters(1, 1, 1, 1)], 2, SPEC), ["a"]), "2, 1 and 1"),
+        (lambda: plots.window_plot(torch.rand(2, 1, 2, 3), window_of([Filters(1, 1, 1, 1)], 2, SPEC), ["a"]), "2, 1 and 1"),
     ],
 )
 def test_bad_figures_are_refused_with_the_cause(call, named: str) -> None:

@@ -19,8 +19,7 @@ Dimensions: B batch · C channels · H, W height and width.
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from typing import Any, Literal, NoReturn, TypeAlias
+from typing import Literal, NoReturn, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -48,9 +47,6 @@ class AdversarialModel(CanvasModel):
     no_likelihood = "an adversarial model draws pictures but gives no probability of them; its discriminator judges them: model.judge(x)"
     discriminator: nn.Module
     """Pictures (B, C, H, W) in [−1, 1], and the condition or None → logits (B,)."""
-
-    @abstractmethod
-    def prior(self, state: State) -> Any: ...
 
     def look(self, state: State, x: Tensor) -> NoReturn:
         self.require_posterior()

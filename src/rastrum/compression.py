@@ -37,7 +37,7 @@ from .model import Model
 from .processes import ALONE, Processes
 from .program import Program, suits_native
 from .progress import Progress, Report, bar
-from .protocol import ArrayLike, check_condition, check_images, to_images
+from .protocol import ArrayLike, check_images, to_images
 from .range_coder import Decoder, Encoder
 from .raster import Backend, RasterModel
 from .walk import Decode, Encode, walk
@@ -80,7 +80,7 @@ def compress(
     """
     _check_model(model)
     x = check_images(model.spec, images, model.device)
-    checked = check_condition(model.condition_spec, condition, len(x), model.device)
+    checked = model.check_condition(condition, len(x))
     arithmetic, identity = _identity(model)
     streams: list[bytes] = []
     with bar("compressing", len(x), "images", progress, processes=processes.count) as report:
@@ -152,7 +152,7 @@ def decompress(
             raise FileError(f"blob: coded by torch {theirs} on another processor, build or type of number; it decodes only there")
         position += len(ours)
     streams = _split(blob, position, count)
-    checked = check_condition(model.condition_spec, condition, count, model.device)
+    checked = model.check_condition(condition, count)
     coded = [i for i, stream in enumerate(streams) if stream]
     parts = [torch.zeros(0, *model.spec.shape, dtype=torch.uint8 if model.spec.levels <= 256 else torch.int64)]
     fine = True

@@ -120,7 +120,7 @@ def sample(
 def _drawn(
     model: Model, count: int, step: int, draw: Callable[[slice, int], Tensor], backend: Backend, processes: Processes
 ) -> Tensor:
-    """Levels (count, *shape): ``draw`` of parts of at most ``step`` images, which is told how many this process has drawn before.
+    """Levels (count, *shape): ``draw`` of parts of at most ``step`` images; its second argument is how many this process drew before.
 
     Bits of the native interpreter do not depend on how images are divided into parts. Others may, so processes share whole parts of them.
     """

@@ -20,7 +20,7 @@ from .denormals import keeping
 from .devices import in_float64
 from .memory import ask_graph
 from .model import Model
-from .protocol import ArrayLike, ConditionSpec, Distribution, ImageSpec, Work, check_condition, check_images, mro_index
+from .protocol import ArrayLike, ConditionSpec, Distribution, ImageSpec, Work, check_images, mro_index
 
 if TYPE_CHECKING:
     from .program import Interpreter
@@ -170,7 +170,7 @@ class RasterModel(Model):
         Returns nats (B, *spec.shape). Raises ``ValueError`` for images of another spec.
         """
         x = check_images(self.spec, x, self.device)
-        return self.distribution(x, check_condition(self.condition_spec, condition, len(x), self.device)).log_prob(x)
+        return self.distribution(x, self.check_condition(condition, len(x))).log_prob(x)
 
     def log_prob(self, x: ArrayLike, condition: ArrayLike | int | None = None) -> Tensor:
         """Log-probability of each image, exact.
@@ -183,7 +183,7 @@ class RasterModel(Model):
         another spec, for a model without a likelihood, and for gradients that do not fit the memory.
         """
         x = check_images(self.spec, x, self.device)
-        checked = check_condition(self.condition_spec, condition, len(x), self.device)
+        checked = self.check_condition(condition, len(x))
         ask_graph("log_prob", self, x, lambda i: self.log_prob_map(x[i], None if checked is None else checked[i]))
         return in_float64(self.log_prob_map(x, condition)).flatten(1).sum(1)
 
@@ -238,7 +238,7 @@ class RasterModel(Model):
 
         Raises ``ValueError`` for a backend that cannot run this model.
         """
-        checked = check_condition(self.condition_spec, condition, batch, self.device)
+        checked = self.check_condition(condition, batch)
         engine = None
         if batch < 1:
             raise ValueError(f"batch: expected at least one image, got {batch}")

@@ -69,7 +69,7 @@ class Battle:
 
     @property
     def verdict(self) -> str:
-        """In words, who wins: "first", "second", "neither" where the interval holds 0, or why it cannot be told."""
+        """In words, who wins: "first", "second", "neither" where the interval holds 0, or why it cannot be decided."""
         if abs(self.test.value) > CLOSE:
             return "not comparable: one of the discriminators does much worse on held-out images"
         return "first" if self.sample.high < 0 else "second" if self.sample.low > 0 else "neither"

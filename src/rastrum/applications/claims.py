@@ -19,7 +19,7 @@ class Claim:
     """One claim and what was found.
 
     text: the claim.
-    holds: None where it cannot be told, for want of models or of figures.
+    holds: whether it was found; None without models or figures to decide it by.
     found: the figures.
     """
 

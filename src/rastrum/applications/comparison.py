@@ -22,7 +22,7 @@ from torch import Tensor
 from ..adversarial import AdversarialModel
 from ..config import DataConfig, RunConfig, TrainConfig
 from ..data.dataset import Dataset
-from ..evaluation import evaluate
+from ..evaluation import Pool, score
 from ..generation import sample
 from ..model import Kind, Model
 from ..models import load
@@ -31,7 +31,7 @@ from ..recipes import RECIPES, build_model, recipe_for
 from ..recipes.recipe import Recipe
 from ..strokes import CanvasModel
 from ..train import TrainState, resume, train
-from ..training.record import holds_run, read_settings
+from ..training.record import holds_run, read_position, read_settings
 from .fidelity import kernel_distance, precision_and_recall, sharpness
 from .glimpse_classifier import TRAINING, WholeImageClassifier
 
@@ -245,8 +245,6 @@ def steps_of(folder: Path, state: TrainState | None) -> int:
     folder: of the run.
     state: its last, if it went on just now.
     """
-    from ..training.record import read_position
-
     return state.step if state is not None else read_position(folder).step
 
 
@@ -273,10 +271,8 @@ def held_out_loss(model: Model, images: Dataset) -> float:
     model: trained.
     images: held out.
     """
-    if model.has_likelihood:
-        return evaluate(model, images, workers=1, progress=False).nats
-    with torch.no_grad():
-        return float(torch.cat([model.nats(images.images[n : n + 100], first=n) for n in range(0, len(images), 100)]).mean())
+    with Pool(1) as pool:
+        return score(model.eval(), images, pool, num_samples=1, seed=0).nats
 
 
 def drawn_by(model: Model, count: int, seed: int) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..checking import CELLS
 from ..devices import in_float64
-from ..protocol import ArrayLike, check_condition, check_images
+from ..protocol import ArrayLike, check_images
 from ..raster import RasterModel
 
 REPLACEMENTS = 1024            # forward passes of one image
@@ -44,7 +44,7 @@ def dependency_strengths(
     count = len(x)
     if count < 2:
         raise ValueError(f"images: expected at least two, to take replacements from, got {count}")
-    checked = check_condition(model.condition_spec, condition, count, model.device)
+    checked = model.check_condition(condition, count)
     generator = torch.Generator().manual_seed(seed)
     rank = model.order.cpu().argsort()
     grid = torch.arange(spec.size).view(spec.frames, spec.channels, spec.height, spec.width)

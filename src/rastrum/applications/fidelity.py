@@ -16,6 +16,8 @@ Shapes: N images, M pictures, d features.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -29,16 +31,14 @@ def kernel_distance(images: Tensor, pictures: Tensor) -> tuple[float, float]:
     images: features (N, d), N at least 2.
     pictures: features (M, d), M at least 2.
 
-    The error is the deviation of the distances of ten parts, each of a tenth of both, divided by √10. Unbiased, so a distance of 0 is
-    sometimes estimated as slightly negative.
+    The error is the deviation of the distances of ten parts, each of a tenth of both, divided by √10; NaN for fewer than 20. Unbiased, so a
+    distance of 0 is sometimes estimated as slightly negative.
     """
-    value = _mmd(images.double(), pictures.double())
-    parts = [_mmd(images[n::SPLITS].double(), pictures[n::SPLITS].double()) for n in range(SPLITS)] if _enough(images, pictures) else []
-    return value, float(torch.tensor(parts).std() / SPLITS**0.5) if parts else float("nan")
-
-
-def _enough(images: Tensor, pictures: Tensor) -> bool:
-    return min(len(images), len(pictures)) >= 2 * SPLITS
+    x, y = images.double(), pictures.double()
+    if min(len(x), len(y)) < 2 * SPLITS:
+        return _mmd(x, y), math.nan
+    parts = torch.tensor([_mmd(x[n::SPLITS], y[n::SPLITS]) for n in range(SPLITS)])
+    return _mmd(x, y), float(parts.std() / SPLITS**0.5)
 
 
 def _mmd(x: Tensor, y: Tensor) -> float:

@@ -214,7 +214,7 @@ class WholeImageClassifier(Classifier):
         return self.output(self.features(self._unit(x)))
 
     def features(self, pictures: Tensor) -> Tensor:
-        """What the classes are told apart by.
+        """The features that separate the classes, the inputs of the last layer.
 
         pictures: (B, C, H, W) in [0, 1].
 

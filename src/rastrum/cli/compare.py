@@ -141,7 +141,7 @@ def table(rows: Sequence[Row]) -> list[str]:
 
 def line_of(row: Row) -> str:
     """A model in one line, while the others are still to come."""
-    return ", ".join(f"{name} {cell}" for name, cell in zip(HEADER[1:], cells(row)[1:], strict=True)).join((f"{row.model}: ", ""))
+    return f"{row.model}: " + ", ".join(f"{name} {cell}" for name, cell in zip(HEADER[1:], cells(row)[1:], strict=True))
 
 
 def bars(rows: Sequence[Row]) -> dict[str, Sequence[Sequence[float]]]:

@@ -35,7 +35,8 @@ from .parquet import ParquetImages
 from .placed_digits import cluttered, halved, one_digit, spatial_maps, two_digits
 from .published import FILES, published
 from .reading import Opener, UnreadableImage, open_image, read_image
-from .stored import BROKEN, HELD, STRIDE, Reader, Rows, StoredNames, decoded_bytes
+from .storage import BROKEN, STRIDE, Reader, Rows
+from .stored import HELD, StoredNames, decoded_bytes
 from .textures import crops, leaves
 
 if TYPE_CHECKING:

@@ -55,7 +55,7 @@ from ..latents import DitheredNormal, Normal, Uniform
 from ..layers.condition import global_projection, project
 from ..layers.convolutional import ConvLSTM, convolution, from_blocks, to_blocks
 from ..layers.lstm import reorder_drawn_gates, reorder_gates_of_format_1
-from ..protocol import ArrayLike, ConditionSpec, ImageSpec, check_condition
+from ..protocol import ArrayLike, ConditionSpec, ImageSpec
 from .pixel_canvas import PixelCanvas
 from .presets import check_config, choose
 
@@ -187,7 +187,7 @@ class ConvDRAW(PixelCanvas):
         return self.config.layers - 1 - t % self.config.layers
 
     def init(self, batch: int, condition: ArrayLike | int | None = None) -> State:
-        checked = check_condition(self.condition_spec, condition, batch, self.device)
+        checked = self.check_condition(condition, batch)
         memory: dict[str, Tensor] = {}
         for layer, start in enumerate(self.start):
             for name, value in zip(("encoder", "encoder_cell", "decoder", "decoder_cell"), start, strict=True):

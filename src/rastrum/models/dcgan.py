@@ -34,7 +34,7 @@ from ..card import Paper
 from ..latents import Normal
 from ..layers.condition import global_projection, project
 from ..layers.deconvolution import Growing, Shrinking, norm_of, normalised, sides
-from ..protocol import ArrayLike, ConditionSpec, ImageSpec, check_condition
+from ..protocol import ArrayLike, ConditionSpec, ImageSpec
 from .presets import check_config, choose
 
 GENERATOR_NORMS, DISCRIMINATOR_NORMS = ("batch", "pixel", "none"), ("spectral", "batch", "none")
@@ -152,7 +152,7 @@ class DCGAN(AdversarialModel):
         return config
 
     def init(self, batch: int, condition: ArrayLike | int | None = None) -> State:
-        checked = check_condition(self.condition_spec, condition, batch, self.device)
+        checked = self.check_condition(condition, batch)
         memory = {} if checked is None else {"given": project(self.condition, checked, self.dtype)}
         return State(self.start.weight.new_zeros(batch, *self.spec.shape), checked, **memory)
 

@@ -45,7 +45,7 @@ from ..latents import Normal
 from ..layers.attention import make_window
 from ..layers.condition import global_projection, project
 from ..layers.lstm import cell, reorder_drawn_gates, reorder_gates_of_format_1
-from ..protocol import ArrayLike, ConditionSpec, Distribution, ImageSpec, check_condition
+from ..protocol import ArrayLike, ConditionSpec, Distribution, ImageSpec
 from .pixel_canvas import PixelCanvas
 from .presets import check_config, choose
 
@@ -185,7 +185,7 @@ class DRAW(PixelCanvas):
     # ── one step ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def init(self, batch: int, condition: ArrayLike | int | None = None) -> State:
-        checked = check_condition(self.condition_spec, condition, batch, self.device)
+        checked = self.check_condition(condition, batch)
         names = ("encoder", "encoder_cell", "decoder", "decoder_cell")
         memory: dict[str, Tensor] = dict(zip(names, self.start.unsqueeze(1).expand(4, batch, -1), strict=True))
         if checked is not None:

@@ -44,7 +44,7 @@ from ..layers.causal import CausalConvolution, Convolution, Tap, VerticalConvolu
 from ..layers.condition import Condition, ConditionProjection
 from ..native import native_for
 from ..program.builder import Head, Program, View
-from ..protocol import ArrayLike, ConditionSpec, Distribution, ImageSpec, check_condition, check_images, mro_index
+from ..protocol import ArrayLike, ConditionSpec, Distribution, ImageSpec, check_images, mro_index
 from ..raster import RasterModel
 from ..training_noise import Dropout
 from .context import ask_context
@@ -434,7 +434,7 @@ class PixelCNNPlusPlus(RasterModel):
         if not torch.is_grad_enabled() or mro_index(self, "distribution") < mro_index(self, "loss_map"):
             return super().loss_map(x, condition)
         x = check_images(self.spec, x, self.device)
-        parameters = self.parameters_map(x, check_condition(self.condition_spec, condition, len(x), self.device))
+        parameters = self.parameters_map(x, self.check_condition(condition, len(x)))
         if native_for(parameters) is None:
             return -self._distribution(parameters, x).log_prob(x)
         from ..native.mixture import PixelLogProb

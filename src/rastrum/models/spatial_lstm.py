@@ -52,7 +52,7 @@ from ..layers.recurrent import SPATIAL, DiagonalScan
 from ..layers.whitening import Whitening
 from ..noise import uniform
 from ..program.builder import Head, Program, View
-from ..protocol import ArrayLike, ConditionSpec, Distribution, ImageSpec, as_tensor, check_condition, check_images
+from ..protocol import ArrayLike, ConditionSpec, Distribution, ImageSpec, as_tensor, check_images
 from ..raster import RasterModel
 from ..training_noise import uniform_noise
 from .context import raster_context
@@ -213,7 +213,7 @@ class SpatialLSTM(RasterModel):
         if not self.config.dequantise:
             return super().loss(x, condition, seed)
         x = check_images(self.spec, x, self.device)
-        condition = check_condition(self.condition_spec, condition, len(x), self.device)
+        condition = self.check_condition(condition, len(x))
         if seed is None:
             noise = uniform_noise(x.shape, self.dtype, x.device)
         else:
@@ -273,7 +273,7 @@ class SpatialLSTM(RasterModel):
             raise ValueError(f"images: expected shape (batch, {', '.join(map(str, self.spec.shape))}), got {tuple(y.shape)}")
         if (wrong := y[~((y >= 0) & (y <= self.spec.levels))]).numel():
             raise ValueError(f"images: expected values from 0 to {self.spec.levels}, got {wrong[0].item()}; levels, and noise of [0, 1)")
-        condition = check_condition(self.condition_spec, condition, len(y), self.device)
+        condition = self.check_condition(condition, len(y))
         each = in_float64(self.log_density_map(y.to(self.dtype), condition)) + math.log(self.spec.levels)
         rows, columns = self._counted(whole_neighbourhood)
         return each[:, :, rows, columns].flatten(1).sum(1)

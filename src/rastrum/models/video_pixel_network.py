@@ -49,7 +49,7 @@ from ..layers.condition import ConditionProjection
 from ..layers.frames import FrameConvolution, FrameMemory, multiplicative
 from ..layers.output import LevelsOutput
 from ..program.builder import Program, View
-from ..protocol import ArrayLike, ConditionSpec, Distribution, ImageSpec, check_condition, check_images
+from ..protocol import ArrayLike, ConditionSpec, Distribution, ImageSpec, check_images
 from ..raster import RasterModel
 from .context import cone_context
 from .presets import check_config, choose, multiple_of
@@ -305,7 +305,7 @@ class VideoPixelNetwork(RasterModel):
         if self.has_likelihood:
             return super().loss_map(x, condition)
         x = check_images(self.spec, x, self.device)
-        check_condition(self.condition_spec, condition, len(x))
+        self.check_condition(condition, len(x))
         grey = x.to(self.dtype) / (self.spec.levels - 1)
         return F.binary_cross_entropy_with_logits(restored(self.logits(x)).squeeze(-1), grey, reduction="none")
 
