@@ -34,6 +34,7 @@ from .diagonal_bilstm import DiagonalBiLSTM
 from .draw import DRAW
 from .gated_pixelcnn import GatedPixelCNN
 from .gran import GRAN
+from .least_squares import LeastSquares
 from .multiscale_pixelrnn import MultiscalePixelRNN
 from .one_shot import OneShot
 from .pixel_lstm import PixelLSTM
@@ -53,6 +54,7 @@ MODELS: dict[str, Any] = {
     "pixelcnn": PixelCNN,
     "gated-pixelcnn": GatedPixelCNN,
     "pixelcnn++": PixelCNNPlusPlus,
+    "least-squares": LeastSquares,
     "video-pixel-network": VideoPixelNetwork,
     "draw": DRAW,
     "conv-draw": ConvDRAW,

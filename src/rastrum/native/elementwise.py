@@ -75,6 +75,20 @@ def add(memory, s, i, d, n):
 
 
 @compiled
+def multiply(memory, s, i, d, n):
+    x, base, out = memory[s : s + n], memory[i : i + n], memory[d : d + n]
+    for j in range(n):
+        out[j] = base[j] * x[j]
+
+
+@compiled
+def clamp(memory, s, d, n):
+    x, out = memory[s : s + n], memory[d : d + n]
+    for j in range(n):
+        out[j] = min(max(x[j], f32(-8.0)), f32(8.0))
+
+
+@compiled
 def lstm(memory, s, c, d, n):
     """cell = σ(f) cell + σ(i) tanh(g), h = σ(o) tanh(cell); s holds [o | f | i | g]."""
     o, f, i, g = memory[s : s + n], memory[s + n : s + 2 * n], memory[s + 2 * n : s + 3 * n], memory[s + 3 * n : s + 4 * n]

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from . import codes
 from .compiler import compiled
-from .elementwise import add, concat_elu, copy, elu, gate, glu, lstm, multiplicative, relu, spatial_lstm, square
+from .elementwise import add, clamp, concat_elu, copy, elu, gate, glu, lstm, multiplicative, multiply, relu, spatial_lstm, square
 from .exact import f32
+from .least_squares import predict, surroundings
 from .linear import linear, three_columns
 from .points import TILE
 
@@ -40,6 +41,22 @@ def _apply(op, memory, s, i, d):
         spatial_lstm(memory, s, i, d, n)
     elif kind == codes.MULTIPLICATIVE:
         multiplicative(memory, s, i, d, n)
+    elif kind == codes.MULTIPLY:
+        multiply(memory, s, i, d, n)
+    elif kind == codes.CLAMP:
+        clamp(memory, s, d, n)
+
+
+@compiled
+def _around(op, row, column, memory, s, i, d):
+    """One operation on a pixel of whole maps and what is around it, of one image."""
+    v_row, v_step, columns = op[codes.SOURCE_ROW], op[codes.SOURCE_STEP], op[codes.COLUMNS]
+    if op[codes.KIND] == codes.LEAST_SQUARES:
+        p_row, p_step = op[codes.DESTINATION_ROW], op[codes.DESTINATION_STEP]
+        predict(memory, s, v_row, v_step, memory, d, p_row, p_step, memory, i, row, column, columns, v_step, op[codes.INPUTS] - 1)
+    else:
+        p_row, p_step = op[codes.INITIAL_ROW], op[codes.INITIAL_STEP]
+        surroundings(memory, s, v_row, v_step, memory, i, p_row, p_step, memory, d, row, column, columns, v_step)
 
 
 @compiled
@@ -56,6 +73,9 @@ def run_at(ops, row, column, memory, stride, batch, weights, scratch):
         if op[codes.KIND] == codes.LINEAR:
             K, N = op[codes.INPUTS], op[codes.OUTPUTS]
             linear(batch, K, N, memory, s, stride, weights, op[codes.WEIGHT], op[codes.BIAS], i, stride, d, stride, scratch)
+        elif op[codes.KIND] >= codes.LEAST_SQUARES:
+            for b in range(batch):
+                _around(op, row, j, memory, s + b * stride, i + b * stride, d + b * stride)
         else:
             for b in range(batch):
                 _apply(op, memory, s + b * stride, i + b * stride, d + b * stride)

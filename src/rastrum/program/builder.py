@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from .graphs import GraphInterpreter
 
 Kind: TypeAlias = Literal[
-    "linear", "copy", "add", "gate", "glu", "relu", "elu", "concat_elu", "lstm", "square", "spatial_lstm", "multiplicative"
+    "linear", "copy", "add", "gate", "glu", "relu", "elu", "concat_elu", "lstm", "square", "spatial_lstm", "multiplicative", "multiply",
+    "clamp", "least_squares", "surroundings"
 ]
 
 
@@ -75,6 +76,11 @@ OPERATIONS: dict[Kind, Rule] = {
     "square": Rule(codes.SQUARE, in_place=True),             # source²
     "spatial_lstm": Rule(codes.SPATIAL_LSTM, 5, base=2),     # [o | f | u | i | g], cells [left | up] → h; the new cell replaces ``up``
     "multiplicative": Rule(codes.MULTIPLICATIVE, 4, base=1),  # [a | b | c | u], h in ``initial`` → σ(a) tanh(σ(b) h + σ(c) tanh(u))
+    "multiply": Rule(codes.MULTIPLY, base=1),                # initial · source
+    "clamp": Rule(codes.CLAMP, in_place=True),               # source, cut to −8 … 8
+    # Of whole maps of the picture and of its predictions, at a pixel and around it (``native/least_squares.py``).
+    "least_squares": Rule(codes.LEAST_SQUARES, 0, 0),        # picture up to a channel, state in ``initial`` → that channel's prediction
+    "surroundings": Rule(codes.SURROUNDINGS, 0, 0),          # picture, predictions in ``initial`` → what a network is shown, and scales
 }
 PhaseKind: TypeAlias = Literal["start", "frame", "row", "row_reversed", "channel"]
 WHOLE = ("start", "frame")     # phases over whole maps, row by row

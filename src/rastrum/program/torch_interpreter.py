@@ -36,6 +36,14 @@ def _add(source: Tensor, base: Base, out: Tensor, scratch: Scratch) -> list[Call
     return [partial(torch.add, base[0], source, out=out)]
 
 
+def _multiply(source: Tensor, base: Base, out: Tensor, scratch: Scratch) -> list[Call]:
+    return [partial(torch.mul, base[0], source, out=out)]
+
+
+def _clamp(source: Tensor, base: Base, out: Tensor, scratch: Scratch) -> list[Call]:
+    return [partial(torch.clamp, source, -LIMIT, LIMIT, out=out)]
+
+
 def _relu(source: Tensor, base: Base, out: Tensor, scratch: Scratch) -> list[Call]:
     return [partial(torch.clamp_min, source, 0.0, out=out)]
 
@@ -102,10 +110,13 @@ def _multiplicative(source: Tensor, base: Base, out: Tensor, scratch: Scratch) -
     ]
 
 
+LIMIT = 8.0                    # of a clamp
+AROUND = ("least_squares", "surroundings")
+
 # Gates and concat_elu need the interpreter's own memory, a linear its weights: they are methods.
 _ELEMENTWISE: dict[Kind, Callable[[Tensor, Base, Tensor, Scratch], list[Call]]] = {
     "copy": _copy, "add": _add, "relu": _relu, "elu": _elu, "square": _square, "glu": _glu, "lstm": _lstm, "spatial_lstm": _spatial_lstm,
-    "multiplicative": _multiplicative,
+    "multiplicative": _multiplicative, "multiply": _multiply, "clamp": _clamp,
 }  # fmt: skip
 
 # ── the interpreter ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -316,7 +327,7 @@ class TorchInterpreter:
         row = row if any(view is not None and view.buffer.rows for view in (op.source, op.destination, op.initial)) else 0
         if (op, j, row) not in self._compiled_calls:
             columns = op.grid.columns
-            calls = self._compile(op, lambda view: self._across(view, columns, row) if j < 0 else self._at(view, j, row))
+            calls = self._around(op, j, row) if op.kind in AROUND else self._compile(op, lambda view: self._across(view, columns, row) if j < 0 else self._at(view, j, row))
             self._compiled_calls[op, j, row] = calls
         return self._compiled_calls[op, j, row]
 
@@ -354,6 +365,34 @@ class TorchInterpreter:
         if op.kind == "concat_elu":
             return self._concat_elu(source, out)
         return _ELEMENTWISE[op.kind](source, base, out, self._scratch)
+
+    def _around(self, op: Operation, j: int, row: int) -> list[Call]:
+        """An operation on a pixel of whole maps and what is around it: the compiled function itself, image by image, in this precision."""
+        from ..native.least_squares import predict, surroundings
+
+        picture, other = op.source, op.destination if op.kind == "least_squares" else op.initial
+        assert op.initial is not None and other is not None
+
+        def at(view: View) -> int:
+            return self._row_start(view, row) + (0 if view.buffer.single else view.buffer.before + j) * view.buffer.width + view.offset
+
+        steps = [step for view in (picture, other) for step in (view.buffer.row_length, view.buffer.width)]
+        place = row, j, op.grid.columns, picture.buffer.width
+
+        def call() -> None:
+            buffers = {view.buffer for view in (picture, op.initial, op.destination) if view is not None}
+            arrays = {buffer: self._memory[buffer].flatten(1).cpu().numpy() for buffer in buffers}
+            for image in range(self.batch):
+                v, s, d = (arrays[view.buffer][image] for view in (picture, op.initial, op.destination) if view is not None)
+                if op.kind == "least_squares":
+                    predict(v, at(picture), *steps[:2], d, at(op.destination), *steps[2:], s, at(op.initial), *place, picture.size - 1)
+                else:
+                    surroundings(v, at(picture), *steps[:2], s, at(op.initial), *steps[2:], d, at(op.destination), *place)
+            if self.device.type != "cpu":
+                for buffer, array in arrays.items():
+                    self._memory[buffer].copy_(torch.from_numpy(array).view_as(self._memory[buffer]))
+
+        return [call]
 
     def _gate(self, op: Operation, source: Tensor, out: Tensor) -> list[Call]:
         """(1 − 2 σ(−2a)) σ(b): torch's tanh costs four sigmoids on a CPU."""
