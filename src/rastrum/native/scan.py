@@ -1,6 +1,6 @@
 """The scan of ``layers/recurrent.py`` as one compiled loop, for float32 on a CPU: image by image, forward and backward, without the GIL.
 
-    arena of an image      gates (H, W, Gn) │ h (H + 1, left + W + right, n) │ c, the same       the border of h and c: the initial state
+    states of an image     h (H + 1, left + W + right, n) │ c, the same                         their border: the initial state
     line s, its positions  gates += Σ_k h[position + tap k] · W_k  ──▶  cell(c[position + kept])  ──▶  c, h of the position
 
 A map stays as it lies: a line is a walk over it with a constant step, a row or a diagonal, and what a position reads lies at constant,
@@ -99,15 +99,17 @@ def _cell_gradients(count, n, groups, parts, ptr_gates, ptr_grad_gates, step, pt
 
 
 @compiled(slow=True)
-def scan_forward(route, groups, gates, weights, first_h, first_c, arenas, out):
-    """gates (B, H·W, Gn) → out (B, H·W, n) and arenas (B, …), or (1, …) without a gradient; weights: the taps' below each other, packed."""
+def scan_forward(route, groups, gates, weights, first_h, first_c, activated, states, out):
+    """gates (B, H·W, Gn) → out (B, H·W, n), activated gates (B, H·W, Gn) and states (B, 2, P, n), of one image only without a gradient.
+
+    weights: the taps' below each other, packed
+    """
     n, wide = out.shape[2], gates.shape[2]
     unit, step, padded_step = 4 * n, 4 * wide * route.step, 4 * n * route.padded_step
     W = weights.ctypes.data
     for image in range(len(gates)):
-        base, given = arenas[image % len(arenas)].ctypes.data, gates[image].ctypes.data
-        h = base + 4 * wide * gates.shape[1]
-        c = h + unit * route.padded
+        kept, given = image % len(states), gates[image].ctypes.data
+        base, h, c = activated[kept].ctypes.data, states[kept, 0].ctypes.data, states[kept, 1].ctypes.data
         for position in route.border:
             copy_row(n, (h + unit * position, 0, first_h.ctypes.data, 0))
             copy_row(n, (c + unit * position, 0, first_c.ctypes.data, 0))
@@ -122,26 +124,23 @@ def scan_forward(route, groups, gates, weights, first_h, first_c, arenas, out):
 
 
 @compiled(slow=True)
-def scan_gradient(route, groups, grad, weights, arenas, memory, grad_gates, grad_weights):
+def scan_gradient(route, groups, grad, weights, activated, states, grad_states, grad_gates, grad_weights):
     """grad (B, H·W, n) → grad_gates (B, H·W, Gn), and grad_weights (K, n, Gn) are added to.
 
-    weights: of each tap, transposed and packed · memory: maps of the gradients of h and c, whose border adds up those of the initial state
+    weights: of each tap, transposed and packed · grad_states (2, P, n): of an image, whose border adds up those of the initial state
     """
     n, wide = grad.shape[2], grad_gates.shape[2]
     unit, step, padded_step = 4 * n, 4 * wide * route.step, 4 * n * route.padded_step
-    parts, rows_at_once = wide // n, max(1, AT_ONCE // route.width)
-    grad_h = memory.ctypes.data
-    grad_c = grad_h + unit * route.padded
+    parts, rows_at_once, nothing = wide // n, max(1, AT_ONCE // route.width), np.zeros(n, np.float32)
+    grad_h, grad_c = grad_states[0].ctypes.data, grad_states[1].ctypes.data
     for image in range(len(grad)):
-        gates, to_gates = arenas[image].ctypes.data, grad_gates[image].ctypes.data
-        h = gates + 4 * wide * grad.shape[1]
-        c = h + unit * route.padded
+        gates, to_gates = activated[image].ctypes.data, grad_gates[image].ctypes.data
+        h, c = states[image, 0].ctypes.data, states[image, 1].ctypes.data
         for row in range(route.height):
-            inner, size = ((row + 1) * route.across + route.left) * n, route.width * n
-            copy_row(size, (grad_h + 4 * inner, 0, grad[image, row * route.width].ctypes.data, 0))
-            first = route.padded * n + inner
-            for j in range(first, first + size):
-                memory[j] = 0
+            inner = (row + 1) * route.across + route.left
+            copy_row(route.width * n, (grad_h + unit * inner, 0, grad[image, row * route.width].ctypes.data, 0))
+            for position in range(inner, inner + route.width):
+                copy_row(n, (grad_c + unit * position, 0, nothing.ctypes.data, 0))
         for line in route.lines[::-1]:
             to, at, count = 4 * wide * line[0], unit * line[1], line[2]
             _cell_gradients(count, n, groups, parts, gates + to, to_gates + to, step, c + at, grad_h + at, grad_c + at, padded_step,
@@ -174,25 +173,26 @@ class NativeScan(Function):
         ctx: Any, gates: Tensor, weights: Tensor, first_h: Tensor, first_c: Tensor, route: Route, groups: int, keep: bool
     ) -> Tensor:
         gates, (batch, height, width, wide), n = gates.contiguous(), gates.shape, len(first_h)
-        arenas = gates.new_empty(batch if keep else 1, height * width * wide + 2 * route.padded * n)
+        kept = batch if keep else 1
+        activated, states = gates.new_empty(kept, height * width, wide), gates.new_empty(kept, 2, route.padded, n)
         out = gates.new_empty(batch, height, width, n)
-        gates_array, h_0, c_0, out_array = (x.detach().numpy() for x in (gates.flatten(1, 2), first_h, first_c, out.flatten(1, 2)))
-        scan_forward(route, groups, gates_array, _packed(weights.flatten(0, 1)[None]), h_0, c_0, arenas.numpy(), out_array)
-        ctx.save_for_backward(arenas, weights)
+        given, *to = (x.detach().numpy() for x in (gates.flatten(1, 2), first_h, first_c, activated, states, out.flatten(1, 2)))
+        scan_forward(route, groups, given, _packed(weights.flatten(0, 1)[None]), *to)
+        ctx.save_for_backward(activated, states, weights)
         ctx.route, ctx.groups, ctx.shape = route, groups, gates.shape
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        arenas, weights = ctx.saved_tensors
+        activated, states, weights = ctx.saved_tensors
         route: Route = ctx.route
         (batch, height, width, wide), n = ctx.shape, weights.shape[1]
         grad_gates = grad.new_empty(batch * height * width * wide + PANEL)[:-PANEL].view(ctx.shape)     # products read whole panels
-        grad_weights, memory = torch.zeros_like(weights), grad.new_zeros(2, height + 1, route.across, n)
-        arrays = (x.numpy() for x in (arenas, memory.view(-1), grad_gates.flatten(1, 2), grad_weights))
+        grad_weights, grad_states = torch.zeros_like(weights), grad.new_zeros(2, route.padded, n)
+        arrays = (x.numpy() for x in (activated, states, grad_states, grad_gates.flatten(1, 2), grad_weights))
         scan_gradient(route, ctx.groups, grad.flatten(1, 2).contiguous().numpy(), _packed(weights.mT), *arrays)
-        grad_h, grad_c = memory.flatten(1, 2)[:, torch.from_numpy(route.border)].sum(1)
+        grad_h, grad_c = grad_states[:, torch.from_numpy(route.border)].sum(1)
         return grad_gates, grad_weights, grad_h, grad_c, None, None, None
 
 
