@@ -10,7 +10,7 @@ from torch import Tensor
 
 import rastrum
 from rastrum import ImageSpec
-from rastrum.distributions import LogisticMixture, lowest_log_scale
+from rastrum.distributions import GaussianMixture, LogisticMixture, lowest_log_scale
 from rastrum.layers.causal import BEFORE, CausalConvolution, convolve_dense, glu
 from rastrum.layers.frames import FrameConvolution
 from rastrum.layers.lstm import cell
@@ -149,6 +149,18 @@ def test_a_mixture_that_is_not_finite_gives_no_number() -> None:
     parameters[0, 0, 1, 4] = torch.nan
     found = PixelLogProb.apply(parameters, torch.full((1, 2, 1, 3), 5), 127.5, -7.0)
     assert found.isnan().any(1).flatten().tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("components", [1, 3, 37])
+@pytest.mark.parametrize("scale", [1.0, 6.0])
+def test_density_of_a_mixture_of_normals(components: int, scale: float) -> None:
+    """Values far out and scales below the least one included, whose gradient is zero; the value's own gradient too."""
+    torch.manual_seed(0)
+    pairs = [both(5, 7, components) for _ in range(3)] + [both(5, 7)]
+    found, exact = (GaussianMixture(logits, means, scale * scales - 1, 4096).log_density(scale * value)
+                    for (logits, means, scales, value) in zip(*pairs, strict=True))  # fmt: skip
+    assert "LogDensity" in str(found.grad_fn) and (scale == 1.0 or float(pairs[2][1].detach().min()) * scale - 1 < lowest_log_scale(4096))
+    compare(found, exact, *([pair[i] for pair in pairs] for i in (0, 1)))
 
 
 def test_training_takes_the_same_loss_as_scores() -> None:

@@ -58,17 +58,22 @@ def mcgsm(inputs: int = 3) -> tuple[MCGSM, Tensor]:
     return layer, torch.randn(inputs, dtype=torch.float64)
 
 
+def whitened(mixture: torch.nn.Module, h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The Gaussians of y itself, of base 0 and unit 1."""
+    return mixture(h, h.new_zeros(1), h.new_tensor(0.0))
+
+
 def test_the_mixture_is_its_equations() -> None:
-    """Written out over components, scales and features; the weights are normalised over both."""
+    """Written out over components, scales and features; the weights are normalised over both. In a unit of e^0.3, from a base of 0.2."""
     layer, h = mcgsm()
-    log_weights, means, log_scales = layer(h)
+    log_weights, means, log_scales = layer(h, h.new_tensor([0.2]), h.new_tensor(0.3))
     energy = np.zeros((2, 3))
     eta, alpha, w, b, a = (p.detach().numpy() for p in (layer.eta, layer.alpha, layer.w, layer.b, layer.a))
     for k in range(2):
         for s in range(3):
             energy[k, s] = eta[k, s] - 0.5 * math.exp(alpha[k, s]) * sum(w[n, k] ** 2 * float(b[:, n] @ h.numpy()) ** 2 for n in range(4))
-            assert means[3 * k + s].item() == pytest.approx(float(a[:, k] @ h.numpy()))
-            assert math.exp(-2 * log_scales[3 * k + s].item()) == pytest.approx(math.exp(alpha[k, s]))
+            assert means[3 * k + s].item() == pytest.approx(0.2 + math.exp(0.3) * float(a[:, k] @ h.numpy()))
+            assert math.exp(-2 * (log_scales[3 * k + s].item() - 0.3)) == pytest.approx(math.exp(alpha[k, s]))
     weights = np.exp(energy) / np.exp(energy).sum()
     np.testing.assert_allclose(log_weights.softmax(-1).detach(), weights.reshape(-1), rtol=1e-12)
 
@@ -79,7 +84,7 @@ def test_the_mixture_is_a_conditional_of_a_joint_density() -> None:
     Joint: Σ_ks q_ks N(h; 0, (e^α_ks M_k)⁻¹) N(y; a_kᵀ h, e^−α_ks), M_k = Σ_n w_kn² b_n b_nᵀ. Its conditional of y by integration over y.
     """
     layer, h = mcgsm()
-    log_weights, means, log_scales = (x.detach() for x in layer(h))
+    log_weights, means, log_scales = (x.detach() for x in whitened(layer, h))
     w, b = layer.w.detach(), layer.b.detach()
     y = torch.linspace(-60, 60, 20_001, dtype=torch.float64)
     joint = torch.zeros_like(y)
@@ -170,7 +175,7 @@ def test_the_network_is_its_equations(channels: int) -> None:
                 layer_c[i, j] = left[1] * f.sigmoid() + up[1] * u.sigmoid() + enter.sigmoid() * g.tanh()
                 below = layer_h[i, j] = (o.sigmoid() * layer_c[i, j]).tanh()
             for channel, mixture in enumerate(model.mixtures):
-                logits, means, log_scales = mixture(torch.cat([below, e[0, i, j, :channel]]))
+                logits, means, log_scales = whitened(mixture, torch.cat([below, e[0, i, j, :channel]]))
                 unit = model.whitening.log_deviation[channel]
                 index = (0, channel, i, j)
                 torch.testing.assert_close(found.logits[index], logits)
@@ -241,7 +246,7 @@ def test_log_density_is_a_jacobian_away_from_that_of_whitened_pixels() -> None:
     h = model.layers[0](v, None)
     total = torch.zeros(2, 4, 7, dtype=torch.float64)
     for channel, mixture in enumerate(model.mixtures):
-        logits, means, log_scales = mixture(torch.cat([h, e[..., :channel]], -1))
+        logits, means, log_scales = whitened(mixture, torch.cat([h, e[..., :channel]], -1))
         each = torch.distributions.Normal(means, log_scales.exp()).log_prob(e[..., channel, None])
         jacobian = -model.whitening.log_deviation[channel] + math.log(2 / 15 * 16)
         total += torch.logsumexp(logits.log_softmax(-1) + each, -1) + jacobian

@@ -315,7 +315,12 @@ class GaussianMixture(_Mixture):
 
         Returns nats per unit, (S).
         """
-        log_scales = self.log_scales.clamp(min=lowest_log_scale(self.levels))
+        lowest = lowest_log_scale(self.levels)
+        if torch.is_grad_enabled() and native_for(self.logits) is not None and value.shape == self.logits.shape[:-1]:
+            from .native.gaussians import LogDensity
+
+            return LogDensity.apply(self.logits, self.means, self.log_scales, value, lowest)     # pyright: ignore[reportReturnType]
+        log_scales = self.log_scales.clamp(min=lowest)
         steps = (value.unsqueeze(-1) - self.means) * torch.exp(-log_scales)
         return torch.logsumexp(self.logits.log_softmax(-1) - log_scales - 0.5 * steps.square(), -1) - HALF_LOG_2_PI
 

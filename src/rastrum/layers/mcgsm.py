@@ -38,14 +38,21 @@ class MCGSM(nn.Module):
         self.b = nn.Parameter(torch.randn(inputs, features) * inputs**-0.5)
         self.a = nn.Parameter(0.1 * torch.randn(inputs, components) * inputs**-0.5)
 
-    def forward(self, h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """h (…, inputs) → log weights and means (…, KS), log standard deviations (KS,)."""
+    def forward(self, h: Tensor, base: Tensor, log_unit: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The K · S Gaussians of base + e^log_unit · y.
+
+        h: (…, inputs).
+        base: what the means are added to, (…, 1).
+        log_unit: logarithm of the unit of y, ().
+
+        Returns log weights, means and log standard deviations, (…, KS) each.
+        """
         with full_precision():                                            # the squares are multiplied by up to e^8
             h = h.to(self.a.dtype)
-            squares = (h @ self.b).square().unsqueeze(-2) @ self.w.square()
-            logits = self.eta - 0.5 * self.alpha.exp() * squares.transpose(-1, -2)
-            means = (h @ self.a).repeat_interleave(self.scales, -1)
-        return logits.flatten(-2), means, -0.5 * self.alpha.flatten()
+            gates = -0.5 * self.alpha.exp() * self.w.square().unsqueeze(-1)
+            logits = self.eta.flatten() + (h @ self.b).square() @ gates.flatten(1)
+            means = base + h @ (self.a * log_unit.exp()).repeat_interleave(self.scales, -1)
+        return logits, means, (log_unit - 0.5 * self.alpha.flatten()).expand_as(means)
 
     def lower(self, program: Program, h: View, base: View, log_unit: Tensor) -> View:
         """The K · S Gaussians of base + e^log_unit · y in a step program.

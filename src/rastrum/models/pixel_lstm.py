@@ -31,6 +31,7 @@ from torch import Tensor, nn
 
 from ..card import Paper
 from ..distributions import Bernoulli, Categorical
+from ..layers.causal import Tap, convolve
 from ..layers.condition import Condition, ConditionProjection
 from ..layers.output import Levels
 from ..layers.recurrent import Scan
@@ -74,10 +75,12 @@ class Layer(nn.Module):
 
         Returns h (D, 1, B, n).
         """
-        bias = self.bias.repeat(len(x) // len(self.bias), 1)[:, None, None]
-        condition = self.condition(condition)
-        gates = torch.addcmul(bias, x, self.weight) if len(self.weight) == 1 else x @ self.weight + bias
-        return self.scan(gates if condition is None else gates + condition.permute(1, 2, 0, 3))
+        turns, condition = len(self.bias), self.condition(condition)
+        which = torch.eye(turns, dtype=x.dtype, device=x.device).repeat(len(x) // turns, 1)[:, None, None].expand(*x.shape[:3], -1)
+        seen, weight = torch.cat([x, which], -1).transpose(0, 1), torch.cat([self.weight, self.bias])
+        (inputs, outputs), condition = weight.shape, None if condition is None else condition.permute(1, 2, 0, 3)
+        gates = convolve(seen, [Tap(1, 0, 0, inputs, (0, outputs))], [weight], None, condition, outputs)
+        return self.scan(gates.transpose(0, 1))
 
 
 class PixelLSTM(RasterModel):
@@ -131,8 +134,10 @@ class PixelLSTM(RasterModel):
         for layer in self.layers:
             h = layer(h, condition)
         h = h.view(self.spec.height * self.spec.width, self.spec.channels, *h.shape[2:]).transpose(0, 1)    # (C, H·W, B, n)
-        logits = torch.baddbmm(self.bias[:, None], h.flatten(1, 2), self.weight).unflatten(1, (self.spec.height, self.spec.width, -1))
-        return self.levels.head(logits.permute(3, 0, 1, 2, 4))
+        outputs = self.levels.outputs
+        tap = Tap(1, 0, 0, h.shape[-1], (0, outputs))
+        logits = [convolve(part[None], [tap], [w], b, None, outputs) for part, w, b in zip(h, self.weight, self.bias, strict=True)]
+        return self.levels.head(torch.cat(logits).unflatten(1, (self.spec.height, self.spec.width)).permute(3, 0, 1, 2, 4))
 
     def lower(self, program: Program) -> None:
         """One step of the model, written to ``program``."""

@@ -236,10 +236,8 @@ class SpatialLSTM(RasterModel):
             h = layer(h.detach() if self.config.in_turn and self.training and i else h, condition)
         parts: list[tuple[Tensor, ...]] = []
         for channel, mixture in enumerate(self.mixtures):
-            logits, means, log_scales = mixture(torch.cat([h, e[..., :channel]], -1) if channel else h)
-            unit = self.whitening.log_deviation[channel]
-            means = prediction[..., channel, None] + unit.exp() * means
-            parts.append((logits, means, (unit + log_scales).expand_as(means)))
+            seen = torch.cat([h, e[..., :channel]], -1) if channel else h
+            parts.append(mixture(seen, prediction[..., channel, None], self.whitening.log_deviation[channel]))
         return GaussianMixture(*(torch.stack(part, 1) for part in zip(*parts, strict=True)), levels=self.spec.levels)
 
     def distribution(self, x: Tensor, condition: Tensor | None = None) -> GaussianMixture:

@@ -6,7 +6,8 @@
     cells, routes        formulas of recurrent cells; how lines run over a map
     products             matrix products of training
     convolution, layers  fast forms of layers, for training, and of what stands before and after a convolution
-    scan, mixture        recurrent layers; the likelihood of PixelCNN++
+    scan                 recurrent layers
+    mixture, gaussians   the likelihood of PixelCNN++; the density of Gaussian mixtures
     codes                what the numbers in a program's tables mean
     exact                exp, log … with exactly specified results
     linear, elementwise  the operations of a step program

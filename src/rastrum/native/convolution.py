@@ -26,11 +26,10 @@ from ..autocast import Function
 from .compiler import compiled
 from .lanes import Lanes, rowwise
 from .panels import PANEL, aligned
-from .products import copy_row, pack, product
+from .products import AT_ONCE, copy_row, pack, product
 
 NOTHING, RELU, CONCAT_ELU = range(3)
 BEFORE = {"": NOTHING, "relu": RELU, "concat_elu": CONCAT_ELU}
-AT_ONCE = 96                   # pixels whose share of the weights' gradient is added up in registers: they stay in the cache
 
 # ── what stands before ───────────────────────────────────────────────────────────────────────────────────────────────
 

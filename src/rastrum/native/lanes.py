@@ -109,35 +109,45 @@ def rowwise(outputs: Sequence[int], inputs: Sequence[int], function: Callable[..
     Operand i of ``outputs`` or ``inputs`` stands for that many vectors, ``step`` floats apart.
     """
 
+    counts = [*outputs, *inputs]
+
+    def body(builder: Any, n: Any, operands: Sequence[Any]) -> None:
+        integer = ir.IntType(64)
+
+        def loop(first: Any, last: Any, lanes: int) -> None:
+            vector = ir.VectorType(ir.FloatType(), lanes)
+            with cgutils.for_range_slice(builder, first, last, ir.Constant(integer, lanes)) as (at, _):
+                pointers = []
+                for operand, count in enumerate(counts):
+                    address, step = operands[2 * operand : 2 * operand + 2]
+                    for i in range(count):
+                        floats = builder.add(at, builder.mul(step, ir.Constant(integer, i)))
+                        bytes_ = builder.add(address, builder.shl(floats, ir.Constant(integer, 2)))
+                        pointers.append(builder.inttoptr(bytes_, vector.as_pointer()))
+                split = sum(outputs)
+                values = [Lanes(builder, builder.load(pointer, align=4)) for pointer in pointers[split:]]
+                for pointer, result in zip(pointers[:split], function(*values), strict=True):
+                    builder.store(result.value, pointer, align=4)
+
+        done = ir.Constant(integer, 0)
+        for lanes in (16, 8, 4, 2, 1):                                  # the rest of n runs on narrower vectors
+            whole = builder.and_(n, ir.Constant(integer, -lanes))
+            loop(done, whole, lanes)
+            done = whole
+
     @intrinsic
     def emitted(_context: Any, n: Any, operands: Any) -> Any:
         def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            integer = ir.IntType(64)
-            operands = cgutils.unpack_tuple(builder, arguments[1])
-            counts = [*outputs, *inputs]
-
-            def loop(first: Any, last: Any, lanes: int) -> None:
-                vector = ir.VectorType(ir.FloatType(), lanes)
-                with cgutils.for_range_slice(builder, first, last, ir.Constant(integer, lanes)) as (at, _):
-                    pointers = []
-                    for operand, count in enumerate(counts):
-                        address, step = operands[2 * operand : 2 * operand + 2]
-                        for i in range(count):
-                            floats = builder.add(at, builder.mul(step, ir.Constant(integer, i)))
-                            bytes_ = builder.add(address, builder.shl(floats, ir.Constant(integer, 2)))
-                            pointers.append(builder.inttoptr(bytes_, vector.as_pointer()))
-                    split = sum(outputs)
-                    values = [Lanes(builder, builder.load(pointer, align=4)) for pointer in pointers[split:]]
-                    for pointer, result in zip(pointers[:split], function(*values), strict=True):
-                        builder.store(result.value, pointer, align=4)
-
-            done = ir.Constant(integer, 0)
-            for lanes in (16, 8, 4, 2, 1):                              # the rest of n runs on narrower vectors
-                whole = builder.and_(arguments[0], ir.Constant(integer, -lanes))
-                loop(done, whole, lanes)
-                done = whole
+            kind = ir.FunctionType(ir.VoidType(), [ir.IntType(64)] * (1 + 2 * len(counts)))
+            apart = ir.Function(builder.module, kind, builder.module.get_unique_name("rowwise"))
+            apart.linkage = "internal"
+            apart.attributes.add("noinline")
+            inside = ir.IRBuilder(apart.append_basic_block())
+            body(inside, apart.args[0], apart.args[1:])
+            inside.ret_void()
+            builder.call(apart, [arguments[0], *cgutils.unpack_tuple(builder, arguments[1])])
             return context.get_dummy_value()
 
-        return types.void(types.int64, types.UniTuple(types.int64, 2 * (len(outputs) + len(inputs)))), code
+        return types.void(types.int64, types.UniTuple(types.int64, 2 * len(counts))), code
 
     return emitted

@@ -337,13 +337,19 @@ def _exp_below(row, top, out):
 
 
 @compiled
+def log_sum(row, scratch):
+    """log Σ exp of a row (n,), in two parts, the largest value and the rest; scratch (n,)."""
+    top = _largest(row)
+    _exp_below(row, top, scratch)
+    return top, np.log(_sum(scratch))
+
+
+@compiled
 def log_softmax_at(logits, level, out, total):
     """logits (P, L), level (P,) → out (P,), and total (P,) = log Σ exp."""
     weights = np.empty(logits.shape[1], np.float32)
     for i in range(len(logits)):
-        top = _largest(logits[i])
-        _exp_below(logits[i], top, weights)
-        rest = np.log(_sum(weights))
+        top, rest = log_sum(logits[i], weights)
         total[i] = top + rest
         out[i] = (logits[i, level[i]] - top) - rest
 

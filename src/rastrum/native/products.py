@@ -27,6 +27,7 @@ from .panels import PANEL
 WIDE = bool(llvm.get_host_cpu_features().get("avx512f"))
 LANES = 16 if WIDE else 8
 TALL = 12 if WIDE else 6       # rows of the narrowest tile, 16 columns
+AT_ONCE = 96                   # pixels whose share of a weight's gradient is added up in registers: they stay in the cache
 
 
 def _tile(rows: int, across: int) -> Any:

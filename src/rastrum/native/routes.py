@@ -27,6 +27,7 @@ class Route(NamedTuple):
     padded_step: int
     lines: np.ndarray          # (S, 3): first position on the map, first on the padded map, length
     taps: np.ndarray           # (K,): from a position to those whose h it reads
+    apart: int                 # from one of these to the next
     kept: np.ndarray           # (1 or 2,): … whose c
     border: np.ndarray         # (E,): the positions that no line computes
 
@@ -47,6 +48,8 @@ def route(height: int, width: int, taps: tuple[Offset, ...], kept: tuple[Offset,
     down, right_by = (1, -turn) if turn else (0, 1)
     computed = (np.arange(1, height + 1)[:, None] * across + left + np.arange(width)).reshape(-1)
     reads, keeps = (np.array([i * across + j for i, j in offsets], np.int64) for offsets in (taps, kept))
+    apart = int(reads[-1] - reads[0]) // max(1, len(reads) - 1)
+    assert (np.diff(reads) == apart).all(), "taps are evenly spaced"
     return Route(
         height=height,
         width=width,
@@ -57,6 +60,7 @@ def route(height: int, width: int, taps: tuple[Offset, ...], kept: tuple[Offset,
         padded_step=down * across + right_by,
         lines=np.array([(i * width + j, (i + 1) * across + left + j, count) for i, j, count in starts], np.int64).reshape(-1, 3),
         taps=reads,
+        apart=apart,
         kept=keeps,
         border=np.setdiff1d(np.arange((height + 1) * across), computed),
     )

@@ -1,10 +1,10 @@
 """The scan of ``layers/recurrent.py`` as one compiled loop, for float32 on a CPU: image by image, forward and backward, without the GIL.
 
-    arena of an image      gates (H, W, Gn) │ h (H + 1, left + W + right, n) │ c, the same       the border of h and c: the initial state
+    states of an image     h (H + 1, left + W + right, n) │ c, the same                         their border: the initial state
     line s, its positions  gates += Σ_k h[position + tap k] · W_k  ──▶  cell(c[position + kept])  ──▶  c, h of the position
 
-A map stays as it lies: a line is a walk over it with a constant step, a row or a diagonal, and what a position reads lies at constant
-distances (``routes``). So the products need only strides; they are those of the step programs (``linear``).
+A map stays as it lies: a line is a walk over it with a constant step, a row or a diagonal, and what a position reads lies at constant,
+equal distances (``routes``). So a line is one product of windows (``products``), to which the input's share of the gates is added.
 
 A cell is two ``rowwise`` functions and a branch for each, by the number of gates G, in ``_cells`` and ``_cell_gradients`` (numba's cache on
 disk rules out a factory of kernels: it would not recognise a function that holds other compiled functions).
@@ -23,8 +23,8 @@ from ..autocast import Function
 from .cells import activate, lstm, lstm_gradient, spatial_lstm, spatial_lstm_gradient
 from .compiler import compiled
 from .lanes import Lanes, rowwise
-from .linear import linear
-from .panels import PANEL, panels
+from .panels import PANEL, aligned
+from .products import AT_ONCE, copy_row, pack, product
 from .routes import Offset, Route, route
 
 # ── cells ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -98,63 +98,71 @@ def _cell_gradients(count, n, groups, parts, ptr_gates, ptr_grad_gates, step, pt
 # ── the scan ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-_copy = rowwise([1], [1], lambda x: [x])                                  # an assignment to a slice takes numba seconds to compile
-
-
 @compiled(slow=True)
-def scan_forward(route, groups, gates, weights, first_h, first_c, arenas, out, scratch):
-    """gates (B, H·W, Gn) → out (B, H·W, n) and arenas (B, …), or (1, …) without a gradient; weights: a bias of zeros, then panels."""
+def scan_forward(route, groups, gates, weights, first_h, first_c, activated, states, out):
+    """gates (B, H·W, Gn) → out (B, H·W, n), activated gates (B, H·W, Gn) and states (B, 2, P, n), of one image only without a gradient.
+
+    weights: the taps' below each other, packed
+    """
     n, wide = out.shape[2], gates.shape[2]
-    whole, step, padded_step = (wide + PANEL - 1) // PANEL * PANEL, route.step * wide, route.padded_step * n
-    h, c = gates.shape[1] * wide, gates.shape[1] * wide + route.padded * n
+    unit, step, padded_step = 4 * n, 4 * wide * route.step, 4 * n * route.padded_step
+    W = weights.ctypes.data
     for image in range(len(gates)):
-        memory = arenas[image % len(arenas)]
-        base = memory.ctypes.data
-        _copy(h, (base, 0, gates[image].ctypes.data, 0))
+        kept, given = image % len(states), gates[image].ctypes.data
+        base, h, c = activated[kept].ctypes.data, states[kept, 0].ctypes.data, states[kept, 1].ctypes.data
         for position in route.border:
-            _copy(n, (base + 4 * (h + position * n), 0, first_h.ctypes.data, 0))
-            _copy(n, (base + 4 * (c + position * n), 0, first_c.ctypes.data, 0))
+            copy_row(n, (h + unit * position, 0, first_h.ctypes.data, 0))
+            copy_row(n, (c + unit * position, 0, first_c.ctypes.data, 0))
         for line in route.lines:
-            to, at, count = line[0] * wide, line[1] * n, line[2]
-            for k in range(len(route.taps)):
-                source, weight = h + at + route.taps[k] * n, whole * (1 + k * n)
-                linear(count, n, wide, memory, source, padded_step, weights, weight, 0, to, step, to, step, scratch)
-            ptr_h, ptr_c = base + 4 * (h + at), base + 4 * (c + at)
-            _cells(count, n, groups, wide // n, base + 4 * to, 4 * step, ptr_h, ptr_c, 4 * padded_step, route.kept)
+            to, at, count = 4 * wide * line[0], unit * line[1], line[2]
+            seen, taps = h + at + unit * route.taps[0], len(route.taps)
+            product(count, wide, seen, padded_step, unit * route.apart, 4, taps, n, W, 0, 0, given + to, step, base + to, step)
+            _cells(count, n, groups, wide // n, base + to, step, h + at, c + at, padded_step, route.kept)
         for row in range(route.height):
-            inner = h + ((row + 1) * route.across + route.left) * n
-            _copy(route.width * n, (out[image, row * route.width].ctypes.data, 0, base + 4 * inner, 0))
+            inner = h + unit * ((row + 1) * route.across + route.left)
+            copy_row(route.width * n, (out[image, row * route.width].ctypes.data, 0, inner, 0))
 
 
 @compiled(slow=True)
-def scan_gradient(route, groups, grad, weights, arenas, memory, grad_gates, scratch):
-    """grad (B, H·W, n) → grad_gates (B, H·W, Gn); memory: an arena of zeros, whose border accumulates the gradient of the initial state."""
+def scan_gradient(route, groups, grad, weights, activated, states, grad_states, grad_gates, grad_weights):
+    """grad (B, H·W, n) → grad_gates (B, H·W, Gn), and grad_weights (K, n, Gn) are added to.
+
+    weights: of each tap, transposed and packed · grad_states (2, P, n): of an image, whose border adds up those of the initial state
+    """
     n, wide = grad.shape[2], grad_gates.shape[2]
-    whole, step, padded_step = (n + PANEL - 1) // PANEL * PANEL, route.step * wide, route.padded_step * n
-    h, c = grad_gates.shape[1] * wide, grad_gates.shape[1] * wide + route.padded * n
-    base, parts = memory.ctypes.data, wide // n
+    unit, step, padded_step = 4 * n, 4 * wide * route.step, 4 * n * route.padded_step
+    parts, rows_at_once, nothing = wide // n, max(1, AT_ONCE // route.width), np.zeros(n, np.float32)
+    grad_h, grad_c = grad_states[0].ctypes.data, grad_states[1].ctypes.data
     for image in range(len(grad)):
-        arena = arenas[image].ctypes.data
+        gates, to_gates = activated[image].ctypes.data, grad_gates[image].ctypes.data
+        h, c = states[image, 0].ctypes.data, states[image, 1].ctypes.data
         for row in range(route.height):
-            inner, size = ((row + 1) * route.across + route.left) * n, route.width * n
-            _copy(size, (base + 4 * (h + inner), 0, grad[image, row * route.width].ctypes.data, 0))
-            for j in range(c + inner, c + inner + size):
-                memory[j] = 0
+            inner = (row + 1) * route.across + route.left
+            copy_row(route.width * n, (grad_h + unit * inner, 0, grad[image, row * route.width].ctypes.data, 0))
+            for position in range(inner, inner + route.width):
+                copy_row(n, (grad_c + unit * position, 0, nothing.ctypes.data, 0))
         for line in route.lines[::-1]:
-            to, at, count = line[0] * wide, line[1] * n, line[2]
-            grad_h, grad_c, ptr_c = base + 4 * (h + at), base + 4 * (c + at), arena + 4 * (c + at)
-            ptr_gates = arena + 4 * to
-            _cell_gradients(count, n, groups, parts, ptr_gates, base + 4 * to, 4 * step, ptr_c, grad_h, grad_c, 4 * padded_step, route.kept)
+            to, at, count = 4 * wide * line[0], unit * line[1], line[2]
+            _cell_gradients(count, n, groups, parts, gates + to, to_gates + to, step, c + at, grad_h + at, grad_c + at, padded_step,
+                            route.kept)  # fmt: skip
             for k in range(len(route.taps)):
-                seen, weight = h + at + route.taps[k] * n, whole * (1 + k * wide)
-                linear(count, wide, n, memory, to, step, weights, weight, 0, seen, padded_step, seen, padded_step, scratch)
-        _copy(h, (grad_gates[image].ctypes.data, 0, base, 0))
+                seen, W = grad_h + at + unit * route.taps[k], weights[k].ctypes.data
+                product(count, n, to_gates + to, step, 4, 0, wide, 1, W, 0, 0, seen, padded_step, seen, padded_step)
+        for row in range(0, route.height, rows_at_once):
+            rows, begin = min(rows_at_once, route.height - row), (row + 1) * route.across + route.left
+            for k in range(len(route.taps)):
+                A, B, C = h + unit * (begin + route.taps[k]), to_gates + 4 * wide * route.width * row, grad_weights[k].ctypes.data
+                product(n, wide, A, 4, unit * route.across, unit, rows, route.width, B, 4 * wide * route.width, 4 * wide,
+                        C, 4 * wide, C, 4 * wide)  # fmt: skip
 
 
 def _packed(weights: Tensor) -> np.ndarray:
-    """Weights (K, inputs, outputs) → what ``linear`` reads: a bias of zeros, then the panels of each."""
-    packed = panels(np.from_dlpack(weights.detach()))                     # .numpy() would bind the storage, which FSDP2 has to free
-    return np.concatenate([np.zeros(packed.size // weights[:, :, 0].numel(), np.float32), packed])
+    """Matrices (K, inputs, outputs) → (K, …), each as ``product`` reads it."""
+    many, inputs, outputs = weights.shape
+    packed = np.empty((many, inputs * aligned(outputs)), np.float32)
+    for matrix, to in zip(np.from_dlpack(weights.detach().contiguous()), packed, strict=True):      # .numpy() would bind the storage,
+        pack(matrix, 0, inputs, to)                                       # which FSDP2 has to free
+    return packed
 
 
 class NativeScan(Function):
@@ -165,33 +173,27 @@ class NativeScan(Function):
         ctx: Any, gates: Tensor, weights: Tensor, first_h: Tensor, first_c: Tensor, route: Route, groups: int, keep: bool
     ) -> Tensor:
         gates, (batch, height, width, wide), n = gates.contiguous(), gates.shape, len(first_h)
-        arenas = gates.new_empty(batch if keep else 1, height * width * wide + 2 * route.padded * n)
-        out, scratch = gates.new_empty(batch, height, width, n), np.empty(max(64, PANEL * max(height, width)), np.float32)
-        gates_array, h_0, c_0, out_array = (x.detach().numpy() for x in (gates.flatten(1, 2), first_h, first_c, out.flatten(1, 2)))
-        scan_forward(route, groups, gates_array, _packed(weights), h_0, c_0, arenas.numpy(), out_array, scratch)
-        ctx.save_for_backward(arenas, weights)
+        kept = batch if keep else 1
+        activated, states = gates.new_empty(kept, height * width, wide), gates.new_empty(kept, 2, route.padded, n)
+        out = gates.new_empty(batch, height, width, n)
+        given, *to = (x.detach().numpy() for x in (gates.flatten(1, 2), first_h, first_c, activated, states, out.flatten(1, 2)))
+        scan_forward(route, groups, given, _packed(weights.flatten(0, 1)[None]), *to)
+        ctx.save_for_backward(activated, states, weights)
         ctx.route, ctx.groups, ctx.shape = route, groups, gates.shape
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        arenas, weights = ctx.saved_tensors
+        activated, states, weights = ctx.saved_tensors
         route: Route = ctx.route
         (batch, height, width, wide), n = ctx.shape, weights.shape[1]
-        grad_gates, memory = grad.new_empty(batch, height * width, wide), grad.new_zeros(arenas.shape[1])
-        scratch = np.empty(max(64, PANEL * max(height, width)), np.float32)
-        arrays = (x.numpy() for x in (arenas, memory, grad_gates))
-        scan_gradient(route, ctx.groups, grad.flatten(1, 2).contiguous().numpy(), _packed(weights.mT), *arrays, scratch)
-        grad_h, grad_c = memory[height * width * wide :].view(2, route.padded, n)[:, torch.from_numpy(route.border)].sum(1)
-        maps = arenas[:, height * width * wide :].unflatten(1, (2, height + 1, route.across, n))[:, 0]
-        inner = route.across + route.left
-        # What a tap read: the map of h, shifted.
-        seen = torch.cat([
-            maps.as_strided((batch, height, width, n), maps.stride(), maps.storage_offset() + (inner + int(tap)) * n) for tap in route.taps
-        ], -1)
-        grad_weights = (seen.flatten(0, 2).t() @ grad_gates.flatten(0, 1)).view(weights.shape)
-        return grad_gates.view(ctx.shape), grad_weights, grad_h, grad_c, None, None, None
+        grad_gates = grad.new_empty(batch * height * width * wide + PANEL)[:-PANEL].view(ctx.shape)     # products read whole panels
+        grad_weights, grad_states = torch.zeros_like(weights), grad.new_zeros(2, route.padded, n)
+        arrays = (x.numpy() for x in (activated, states, grad_states, grad_gates.flatten(1, 2), grad_weights))
+        scan_gradient(route, ctx.groups, grad.flatten(1, 2).contiguous().numpy(), _packed(weights.mT), *arrays)
+        grad_h, grad_c = grad_states[:, torch.from_numpy(route.border)].sum(1)
+        return grad_gates, grad_weights, grad_h, grad_c, None, None, None
 
 
 def scan(
