@@ -375,8 +375,8 @@ def test_mixture_cdfs_increase_and_follow_the_definition(
     expected = torch.cat([exact.cdf(torch.tensor([level])) for level in range(levels + 1)]).numpy()
     assert np.abs(counts - expected).max() <= 2
     for threshold in (0, 1, 2**23, 2**24 - 1, *np.random.default_rng(seed).integers(0, 2**24, 20)):
-        level = cdf.mixture_search(mixture, head, levels, threshold)
-        assert counts[level] <= threshold < counts[level + 1]
+        level, low, high = cdf.mixture_search(mixture, head, levels, threshold)
+        assert counts[level] == low <= threshold < high == counts[level + 1]
     masses = np.zeros(levels)
     (cdf.gaussian_masses if head == codes.GAUSSIAN else cdf.logistic_masses)(mixture, levels, masses)
     log_masses = exact.log_pmf()[0].numpy()

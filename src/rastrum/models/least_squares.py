@@ -36,7 +36,6 @@ from ..layers.causal import CausalConvolution
 from ..program.builder import Head, Program, View
 from ..protocol import ConditionSpec, Distribution, ImageSpec
 from ..raster import RasterModel
-from .context import raster_context
 from .presets import check_config, choose
 
 
@@ -149,11 +148,6 @@ class LeastSquares(RasterModel):
 
     def head(self, parameters: Tensor, x: Tensor, index: int, previous: Distribution | None) -> GaussianMixture:
         return GaussianMixture(*in_float64(parameters).chunk(3, -1), levels=self.spec.levels)
-
-    def context(self) -> Tensor:
-        """Everything before: the predictors never forget quite."""
-        height, width = self.spec.height, self.spec.width
-        return raster_context(self.spec, height, [width] * (height + 1), [width] * (height + 1))
 
 
 def _layer(program: Program, layer: Any, x: View) -> View:

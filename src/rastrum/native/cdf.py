@@ -100,14 +100,29 @@ def mixture_cdf(mixture, head, levels, level):
 
 @compiled
 def mixture_search(mixture, head, levels, threshold):
-    low, high = i64(0), i64(levels)
+    """The largest level with cdf(level) ≤ threshold, and the ends cdf(level), cdf(level + 1) of its interval.
+
+    It begins at the mean, where the level mostly is, and goes on in growing steps until it has the level between two others.
+    """
+    weight, centre, _, _ = mixture
+    mean, total = 0.0, 0.0
+    for k in range(weight.shape[0]):
+        mean += weight[k] * centre[k]
+        total += weight[k]
+    low, high, cdf_low, cdf_high = i64(0), i64(levels), i64(0), i64(CDF_TOTAL)
+    middle, step = i64(min(max(mean / total - 0.5, 1.0), levels - 1.0)), i64(1)
     while high - low > 1:
-        middle = (low + high) >> 1
-        if mixture_cdf(mixture, head, levels, middle) <= threshold:
-            low = middle
+        cdf = mixture_cdf(mixture, head, levels, middle)
+        if cdf <= threshold:
+            low, cdf_low = middle, cdf
         else:
-            high = middle
-    return low
+            high, cdf_high = middle, cdf
+        if high < levels and low > 0:
+            middle = (low + high) >> 1
+        else:
+            middle = min(low + step, high - 1) if low > 0 else max(high - step, low + 1)
+            step *= 2
+    return low, cdf_low, cdf_high
 
 
 @compiled

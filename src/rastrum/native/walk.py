@@ -8,7 +8,7 @@ from .cdf import mixture_cdf, mixture_search, softmax_sums, sums_cdf, sums_searc
 from .coder import put, take, threshold_of
 from .codes import BERNOULLI, FIRST_STEP, GAUSSIAN, HEIGHT, INPUT, INPUT_STEP, MIXTURE, ONES, SPACING, WIDTH, Layout
 from .compiler import compiled
-from .exact import f32
+from .exact import f32, i64
 from .heads import gaussians_of, mixture_condition, mixture_of
 from .interpreter import advance, begin_frame, pass_of, take_frame
 from .noise import philox24
@@ -103,7 +103,7 @@ def walk(program, lowest, memory, task, values, active, counts, chain, seen, str
             p, n = b * layout.stride + parameters, t - task.first
             choose = active[b, n] and task.mode != FORCE
             weigh = task.mode == WEIGH and not active[b, n]
-            level = values[b, n]
+            level, low, high = values[b, n], i64(0), i64(0)
             mixed = layout.head == MIXTURE or layout.head == GAUSSIAN
             summed = not mixed or task.temperature != 1.0
             if layout.head == MIXTURE and (choose or weigh or channel < layout.channels - 1):
@@ -126,11 +126,14 @@ def walk(program, lowest, memory, task, values, active, counts, chain, seen, str
                 tempered_sums(mixture, layout.head, levels, task.temperature, scratch.pmf, sums)
             if choose and task.mode != ENCODE:
                 threshold = threshold_of(streams, b) if task.mode == DECODE else philox24(task.seed, task.image + b, t)
-                level = sums_search(sums, levels, threshold) if summed else mixture_search(mixture, layout.head, levels, threshold)
+                if summed:
+                    level = sums_search(sums, levels, threshold)
+                else:
+                    level, low, high = mixture_search(mixture, layout.head, levels, threshold)
             if weigh or (choose and task.mode >= ENCODE):
                 if summed:
                     low, high = sums_cdf(sums, levels, level), sums_cdf(sums, levels, level + 1)
-                else:
+                elif task.mode != DECODE:
                     low = mixture_cdf(mixture, layout.head, levels, level)
                     high = mixture_cdf(mixture, layout.head, levels, level + 1)
                 if task.mode == ENCODE:
