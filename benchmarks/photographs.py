@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -56,8 +57,8 @@ def pieces(picture: np.ndarray) -> Iterator[np.ndarray]:
     """A picture cut into pieces of at most PIECE pixels a side, about equal."""
     height, width = picture.shape[:2]
     rows, columns = (np.linspace(0, size, -(-size // PIECE) + 1).astype(int) for size in (height, width))
-    for top, bottom in zip(rows, rows[1:], strict=False):
-        for left, right in zip(columns, columns[1:], strict=False):
+    for top, bottom in pairwise(rows):
+        for left, right in pairwise(columns):
             yield picture[top:bottom, left:right]
 
 

@@ -48,7 +48,8 @@ def test_predictions_are_the_weighted_least_squares_of_all_pixels_before(channel
             vector, t = np.array(reads), len(rows)
             learnt = t // 16 * 16
             ages = FORGETS ** (learnt - 1 - np.arange(learnt))
-            past, aims, weights = np.array(rows[:learnt]).reshape(learnt, len(vector)), np.array(targets[:learnt]), ages * np.array(gains[:learnt])
+            past = np.array(rows[:learnt]).reshape(learnt, len(vector))
+            aims, weights = np.array(targets[:learnt]), ages * np.array(gains[:learnt])
             if learnt:
                 R = past.T @ (weights[:, None] * past) + 0.02 * UNIT * np.eye(len(vector))
                 prediction = base(own, row, column) + vector @ np.linalg.solve(R, past.T @ (weights * aims))
@@ -71,7 +72,8 @@ def test_surroundings_are_relative_to_the_errors_nearby() -> None:
         scales, at = np.zeros(3), (row, column)
         errors = np.zeros((len(errors_at), 3))
         for c in range(3):
-            errors[:, c] = [neighbour(x[..., c], *at, *place, 0.0) - neighbour(predictions[..., c], *at, *place, 0.0) for place in errors_at]
+            own, predicted = x[..., c], predictions[..., c]
+            errors[:, c] = [neighbour(own, *at, *place, 0.0) - neighbour(predicted, *at, *place, 0.0) for place in errors_at]
             scales[c] = np.abs(errors[:, c]).mean() + 0.3 * UNIT
         np.testing.assert_allclose(around.scales[0, row, column], scales, rtol=1e-12)
         np.testing.assert_allclose(around.inverse[0, row, column], 1 / scales, rtol=1e-12)

@@ -20,6 +20,7 @@ What differs from these:
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,10 +75,11 @@ class LeastSquares(RasterModel):
         self.second = CausalConvolution(hidden, hidden, centre="through")
         self.own = nn.ModuleList(CausalConvolution(hidden + channel, config.head, centre="through") for channel in range(spec.channels))
         self.heads = nn.ModuleList(CausalConvolution(config.head, outputs, centre="through") for _ in range(spec.channels))
+        few = max(0.0, math.log(255 / (spec.levels - 1)))                 # scales are of a level of 256 and more
         with torch.no_grad():                                             # from narrow to wide around the prediction
             for head in self.heads:
                 head.weights[0].mul_(0.1)
-                head.bias.copy_(torch.cat([torch.zeros(2 * config.components), torch.linspace(-1.5, 1.5, config.components)]))
+                head.bias.copy_(torch.cat([torch.zeros(2 * config.components), few + torch.linspace(-1.5, 1.5, config.components)]))
 
     @classmethod
     def preset(cls, name: str, spec: ImageSpec, **overrides: Any) -> LeastSquaresConfig:
@@ -109,7 +111,7 @@ class LeastSquares(RasterModel):
         for channel, (own, head) in enumerate(zip(self.own, self.heads, strict=True)):
             h = F.relu(own(torch.cat([t, errors[..., :channel].to(t.dtype)], -1)))
             with full_precision():
-                logits, means, log_scales = head(h).to(self.dtype).chunk(3, -1)
+                logits, means, log_scales = head(h.to(self.dtype)).chunk(3, -1)
                 means = around.predictions[..., channel, None] + around.scales[..., channel, None] * means
                 parts.append((logits, means, around.logs[..., channel, None] + log_scales))
         return GaussianMixture(*(torch.stack(part, 1) for part in zip(*parts, strict=True)), levels=self.spec.levels)

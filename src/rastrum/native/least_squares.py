@@ -1,4 +1,4 @@
-"""Linear prediction of each value from its neighbours, by weighted recursive least squares, and what a network is shown of its surroundings.
+"""Linear prediction of a value from its neighbours by weighted recursive least squares, and what a network is shown of its surroundings.
 
     x_t = neighbours that are decided − base,  base = the value to the left      p_t = base + w · x_t
     R ← λ R + g_t x_t x_tᵀ,  r ← λ r + g_t (v_t − base) x_t                      w = (R + ν I)⁻¹ r, every ``EVERY`` pixels
@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from .compiler import compiled
-from .exact import f32, f64, log64
+from .exact import f64, log64
 
 # (rows, columns) from a pixel: of its own channel, of each other channel; earlier channels of the pixel itself come first.
 OWN = np.array([(0, -2), (-1, 0), (-1, -1), (-1, 1), (-2, 0), (-1, 2), (-2, -1), (-2, 1), (-1, -2), (0, -3), (-2, 2), (-3, 0), (-2, -2),

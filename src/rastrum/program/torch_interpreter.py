@@ -327,7 +327,10 @@ class TorchInterpreter:
         row = row if any(view is not None and view.buffer.rows for view in (op.source, op.destination, op.initial)) else 0
         if (op, j, row) not in self._compiled_calls:
             columns = op.grid.columns
-            calls = self._around(op, j, row) if op.kind in AROUND else self._compile(op, lambda view: self._across(view, columns, row) if j < 0 else self._at(view, j, row))
+            if op.kind in AROUND:
+                calls = self._around(op, j, row)
+            else:
+                calls = self._compile(op, lambda view: self._across(view, columns, row) if j < 0 else self._at(view, j, row))
             self._compiled_calls[op, j, row] = calls
         return self._compiled_calls[op, j, row]
 
