@@ -172,13 +172,14 @@ class Decoding:
     salvage: go on after damage, which by default ends decoding.
     what: how messages begin, "file" by default.
 
-    Further attributes: ``header``, and ``lost``, which tiles could not be decoded so far, bool (rows of tiles, columns of tiles).
+    Further attributes: ``header``; ``lost``, which tiles could not be decoded so far, bool (rows of tiles, columns of tiles); ``fault``,
+    what was wrong besides pixels, "" if nothing was.
     Raises ``FileError`` for a file that is not whole, or of another model.
     """
 
     def __init__(self, source: bytes | BinaryIO, model: RasterModel | None = None, salvage: bool = False, what: str = "file") -> None:
         self.reader = Reader(source, what)
-        self.header, self.salvage = read_header(self.reader), salvage
+        self.header, self.salvage, self.fault = read_header(self.reader), salvage, ""
         model = _bundled(self.header, what) if model is None else model
         if (found := fingerprint_of_weights(model)) != self.header.fingerprint:
             named = f"the model {self.header.model}" if self.header.model else "a model that it does not name"
@@ -215,9 +216,10 @@ class Decoding:
                     done += sum(_area(header, tile) for tile in diagonal)
                     report(done / 1e6)
                 yield band
-        except FileError:
+        except FileError as error:
             if not self.salvage or strip.stop == 0:
                 raise
+            self.fault = str(error)
             for rest in tiling.strips():                                  # the list of a strip is damaged, or the end is
                 if rest.start >= strip.stop:
                     rows = slice(tiling.rows.own(rest[0]).start, tiling.rows.own(rest[-1]).stop)
