@@ -174,7 +174,7 @@ def read_pixels(name: str, opener: Callable[[], Image.Image]) -> Pixels:
         image = opener()
         _check(image)
         deep, key = _is_deep(image), image.info.get("transparency")
-        exif, upright = image.info.get("exif"), image.getexif().get(ORIENTATION, 1) == 1
+        exif = image.info.get("exif")
         if image.mode in ("CMYK", "YCbCr", "LAB", "HSV", "F") or "RGBa" in "".join(_raw_modes(image)):
             raise UnreadableImage(f"its colours are {image.mode}; convert it to RGB")
         if deep:
@@ -190,8 +190,15 @@ def read_pixels(name: str, opener: Callable[[], Image.Image]) -> Pixels:
             transparent = image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or key is not None
             wanted = ("L" if grey else "RGB") + "A" * transparent
             values = np.atleast_3d(np.asarray(image if image.mode == wanted else image.convert(wanted)))
-        metadata = {"icc": image.info.get("icc_profile"), "exif": exif if upright else image.getexif().tobytes()}
+        metadata = {"icc": image.info.get("icc_profile"), "exif": _upright(exif or image.info.get("exif"))}
         return Pixels(values, {kind: content for kind, content in metadata.items() if content})
+
+
+def _upright(exif: bytes | None) -> bytes | None:
+    """EXIF without an orientation; as it is, where it has none."""
+    fields = Image.Exif()
+    fields.load(exif or b"")
+    return fields.tobytes() if fields.pop(ORIENTATION, 1) != 1 else exif
 
 
 def _with_colour(values: np.ndarray, levels: int, options: DataOptions) -> tuple[np.ndarray, int]:
