@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from hashlib import blake2b
 from typing import Any
 
+import golden_files
 import numpy as np
 import pytest
 import torch
@@ -310,3 +315,71 @@ def test_bundled_models_are_found_by_their_name() -> None:
     assert isinstance(model, RasterModel)
     blob = compress_image(model, pixels, name=name)
     assert np.array_equal(decompress_image(blob), pixels) and b"rastrum/" not in blob
+
+
+# ── files of version 1 ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("case", golden_files.CASES)
+def test_files_of_version_1_decode(case: str) -> None:
+    name, shape, kind, _ = golden_files.CASES[case]
+    blob = (golden_files.FOLDER / f"{case}.rastrum").read_bytes()
+    assert np.array_equal(decompress_image(blob, golden_files.model(name)), golden_files.pixels(shape, kind))
+    if shape[2] % 2:                                                      # releases of zlib deflate transparency differently
+        assert golden_files.made(case) == blob
+
+
+IN_ANOTHER_PROCESS = """
+import sys
+sys.path.insert(0, {tests!r})
+import golden_files, numpy as np
+from rastrum.compression import decompress_image
+for case, (name, shape, kind, _) in golden_files.CASES.items():
+    blob = (golden_files.FOLDER / (case + ".rastrum")).read_bytes()
+    assert np.array_equal(decompress_image(blob, golden_files.model(name)), golden_files.pixels(shape, kind)), case
+    assert shape[2] % 2 == 0 or golden_files.made(case) == blob, case
+"""
+
+
+@pytest.mark.parametrize("processor", [("generic", ""), ("sandybridge", "+avx")], ids=["generic", "no fma"])
+def test_files_of_version_1_decode_on_other_processors(processor: tuple[str, str]) -> None:
+    environment = {**os.environ, "NUMBA_CPU_NAME": processor[0], "NUMBA_CPU_FEATURES": processor[1]}
+    script = IN_ANOTHER_PROCESS.format(tests=str(golden_files.FOLDER.parent))
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
+    assert run.returncode == 0, run.stderr
+
+
+def test_the_documented_bytes_are_those_of_a_file() -> None:
+    """A reader of docs/format.md alone, without the library: header, lists, chained digests, and where each stream stands."""
+    for case, (_, (height, width, channels), kind, options) in golden_files.CASES.items():
+        blob = (golden_files.FOLDER / f"{case}.rastrum").read_bytes()
+        at = 0
+
+        def take(size: int) -> bytes:
+            nonlocal at
+            at += size
+            return blob[at - size : at]  # noqa: B023
+
+        def number() -> int:
+            value, shift = 0, 0
+            while (byte := take(1)[0]) > 127:
+                value, shift = value | (byte & 127) << shift, shift + 7
+            return value | byte << shift
+
+        assert take(4) == b"\x8aRST" and take(2) == b"\1\1"
+        flags, bits = take(2)
+        assert flags & 1 == (channels > 2) and flags >> 1 & 1 == (channels % 2 == 0) and bits == 8 * np.dtype(kind).itemsize
+        assert flags >> 2 & 1 == options.get("ycocg", False) and flags >> 3 == (3 if "metadata" in options else 0)
+        h, w, tile, context = (number() for _ in range(4))
+        assert (h, w) == (height, width)
+        take(8)
+        assert take(number()).decode() == options.get("name", "").removeprefix("rastrum/")
+        metadata = [take(number()) for flag in (8, 16) if flags & flag]
+        assert metadata == list(options.get("metadata", {}).values())
+        before, counts = blob[:at], [max(1, -(-(side - context) // tile)) for side in (h, w)]
+        first, total = at, 0
+        for _ in range(counts[0] * counts[1]):                            # all within 1,024 rows: one strip
+            total += number() + (number() if flags & 2 else 0)
+            take(4)
+        assert take(4) == blake2b(before + blob[first : at - 4], digest_size=4).digest()
+        assert at + total == len(blob)
