@@ -14,7 +14,6 @@ from torch import Tensor
 
 import rastrum
 from rastrum import ImageSpec, RasterModel
-from rastrum import compression as container
 from rastrum.denormals import PortabilityError, flushed, kept
 from rastrum.program import golden
 from rastrum.walk import quiet
@@ -118,7 +117,7 @@ def test_zero_has_no_sign() -> None:
         for one, other in zip(plus.parameters(), minus.parameters(), strict=True):
             zeros = torch.rand(one.shape, generator=torch.Generator().manual_seed(0)) < 0.5
             one[zeros], other[zeros] = 0.0, -0.0
-    assert container.fingerprint(plus) == container.fingerprint(minus)
+    assert rastrum.compression.fingerprint(plus) == rastrum.compression.fingerprint(minus)
     images = rastrum.sample(plus, 8, seed=1)
     assert torch.equal(images, rastrum.sample(minus, 8, seed=1))
     assert torch.equal(rastrum.decompress(minus, rastrum.compress(plus, images)), images)

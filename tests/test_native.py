@@ -293,7 +293,7 @@ IN_ANOTHER_PROCESS = """
 import sys, torch, rastrum
 sys.path.insert(0, {tests!r})
 from test_native import MODELS, bits, built, digest
-from rastrum import compression as container
+from rastrum.compression import blobs as container
 from rastrum.program import golden
 from numba.core.registry import cpu_target
 container.BATCH = 1

@@ -17,7 +17,7 @@ _WHERE = {
     "generation": ("sample", "complete", "generate", "reconstruct"),
     "checking": ("check",),
     "exemplars": ("exemplar_map",),
-    "compression": ("FileError", "compress", "decompress"),
+    "compression": ("FileError", "compress", "compress_image", "decompress", "decompress_image"),
     "images": ("Images",),
     "display": ("show", "animate"),
     "train": ("train",),
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from .checking import check as check
     from .compression import FileError as FileError
     from .compression import compress as compress
+    from .compression import compress_image as compress_image
     from .compression import decompress as decompress
+    from .compression import decompress_image as decompress_image
     from .display import animate as animate
     from .display import show as show
     from .exemplars import exemplar_map as exemplar_map

@@ -11,8 +11,10 @@ import errno
 import os
 import secrets
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 SURROGATES = "backslashreplace"      # of a path that is not UTF-8: JSON reads it back as it was
 NO_SYNC = (errno.EINVAL, errno.EBADF, errno.EACCES, errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)   # of folders
@@ -74,6 +76,35 @@ def write_files(folder: str | Path, files: Mapping[str, bytes]) -> None:
             raise OSError(error.errno, message) from None
         raise
     _sync(folder)
+
+
+@contextmanager
+def writing(path: str | Path) -> Iterator[BinaryIO]:
+    """A file that is written piece by piece, and takes its name when it is whole.
+
+    path: of the file, where there is none yet; its folder is there.
+
+    Yields the file, open for writing and reading; after an error inside, or where it cannot be saved, nothing is left of it.
+    Raises ``OSError`` (one line), also where something has taken the name.
+    """
+    path = Path(path)
+    temporary = path.parent / f".{secrets.token_hex(16)}.new"
+    try:
+        with open(temporary, "x+b") as file:
+            try:
+                yield file
+            except BaseException:
+                temporary.unlink()
+                raise
+            file.flush()
+            os.fsync(file.fileno())
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, "it is there already")
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OSError(error.errno, f"could not save {str(path)!r}: {error.strerror or error}") from None
+    _sync(path.parent)
 
 
 def _sync(folder: Path) -> None:

@@ -15,6 +15,8 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from threading import Lock
@@ -33,7 +35,7 @@ LARGE = 2**26                  # pixels from which a JPEG is reduced while it is
 ROWS = 64                      # at a time, where an image is computed in larger numbers
 BACKGROUNDS = {"white": 1, "black": 0}
 OTHER_ORDER = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
-PHOTOMETRIC, BITS, SAMPLE_FORMAT, SUBFILE = 262, 258, 339, 254           # tags of TIFF
+PHOTOMETRIC, BITS, SAMPLE_FORMAT, SUBFILE, ORIENTATION = 262, 258, 339, 254, 274     # tags of TIFF
 
 Opener: TypeAlias = Callable[[], Image.Image | np.ndarray]
 
@@ -108,28 +110,95 @@ def read_image(name: str, opener: Opener, options: DataOptions, levels: int = 0)
     Returns uint8, or uint16 above 256 levels, (C, H, W), and the number of levels. Raises ``UnreadableImage`` naming it;
     ``FileNotFoundError`` and ``PermissionError``.
     """
-    try:
+    with _named(name, "cannot be read as a viewer shows it"):
         image = opener()
         if isinstance(image, np.ndarray):
             return _with_colour(*_of_array(image, options, levels), options)
-        _check_single(image)
         if options.size is not None and image.width * image.height > LARGE and image.format in ("JPEG", "MPO"):
             image.draft(None, (options.size, options.size))
-        if image.width * image.height > PIXELS:
-            size = f"{image.width}x{image.height} pixels, more than {PIXELS / 1e6:.0f} million"
-            raise UnreadableImage(f"{size}; reduce it or cut it into parts first" + _or_jpeg(image, options))
-        if image.format == "PPM" and image.mode == "RGB" and any(tile.args[-1] > 255 for tile in image.tile if tile.codec_name == "ppm"):    # pyright: ignore[reportAttributeAccessIssue]
-            raise UnreadableImage("it has colours of more than 8 bits; convert it to a PNG of 16 bits")
-        deep = _bits_of_tiff(image) > 8 or image.mode.startswith("I") or any(";16" in raw for raw in _raw_modes(image))
-        values, levels = _deep(image, opener, options) if deep else _shallow(image, options, levels)
+        _check(image, _or_jpeg(image, options))
+        values, levels = _deep(image, opener, options) if _is_deep(image) else _shallow(image, options, levels)
+        return _with_colour(values, levels, options)
+
+
+@contextmanager
+def _named(name: str, fault: str) -> Iterator[None]:
+    """Whatever goes wrong meanwhile is said in one line that names the image; ``fault``: what is wrong with one that is whole."""
+    try:
+        yield
     except (FileNotFoundError, PermissionError, MemoryError):
         raise
     except UnreadableImage as error:
-        raise UnreadableImage(f"data: {name} cannot be read as a viewer shows it: {error}") from None
+        raise UnreadableImage(f"data: {name} {fault}: {error}") from None
     except Exception as error:                                            # whatever a decoder says to a broken file
         said = re.sub(" <_io.BytesIO.*?>", "", (str(error) or type(error).__name__).splitlines()[0])   # an address, of no use
         raise UnreadableImage(f"data: {name} is not a whole image ({said})") from None
-    return _with_colour(values, levels, options)
+
+
+def _check(image: Image.Image, remedy: str = "") -> None:
+    """Raise ``UnreadableImage`` for several pictures, too many pixels, and colours that Pillow would reduce to 8 bits."""
+    _check_single(image)
+    if image.width * image.height > PIXELS:
+        size = f"{image.width}x{image.height} pixels, more than {PIXELS / 1e6:.0f} million"
+        raise UnreadableImage(f"{size}; reduce it or cut it into parts first{remedy}")
+    if image.format == "PPM" and image.mode == "RGB" and any(tile.args[-1] > 255 for tile in image.tile if tile.codec_name == "ppm"):    # pyright: ignore[reportAttributeAccessIssue]
+        raise UnreadableImage("it has colours of more than 8 bits; convert it to a PNG of 16 bits")
+
+
+def _is_deep(image: Image.Image) -> bool:
+    return _bits_of_tiff(image) > 8 or image.mode.startswith("I") or any(";16" in raw for raw in _raw_modes(image))
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """An image as its file has it.
+
+    values: uint8 or uint16 (H, W, C): grey, grey and transparency, RGB, RGB and transparency.
+    metadata: "icc" and "exif", where the file has them; the orientation has been applied, and where there was one, EXIF is written anew.
+    """
+
+    values: np.ndarray
+    metadata: dict[str, bytes]
+
+
+def read_pixels(name: str, opener: Callable[[], Image.Image]) -> Pixels:
+    """An image with all samples that its file has, of 8 or 16 bits: nothing is composited, converted or resized.
+
+    name: for messages.
+    opener: opens it, every time anew.
+
+    Raises ``UnreadableImage`` naming it, for inks (CMYK) and for samples of other than 1, 8 and 16 bits too; ``FileNotFoundError`` and
+    ``PermissionError``.
+    """
+    with _named(name, "cannot be kept as it is"):
+        image = opener()
+        _check(image)
+        deep, key = _is_deep(image), image.info.get("transparency")
+        exif = image.info.get("exif")
+        if image.mode in ("CMYK", "YCbCr", "LAB", "HSV", "F") or "RGBa" in "".join(_raw_modes(image)):
+            raise UnreadableImage(f"its colours are {image.mode}; convert it to RGB")
+        if deep:
+            values, levels = _deep_grey(image) if image.mode.startswith("I") else (_deep_colour(image, opener), 65536)
+            if levels != 65536:
+                raise UnreadableImage(f"its samples have {levels} levels; convert it to 8 or 16 bits")
+            if key is not None:                                           # one colour is transparent
+                opaque = (values != np.asarray(key)).any(2, keepdims=True)
+                values = np.concatenate([values, np.where(opaque, 65535, 0).astype(np.uint16)], 2)
+        else:
+            ImageOps.exif_transpose(image, in_place=True)
+            grey = image.mode in ("1", "L", "LA", "La")
+            transparent = image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or key is not None
+            wanted = ("L" if grey else "RGB") + "A" * transparent
+            values = np.atleast_3d(np.asarray(image if image.mode == wanted else image.convert(wanted)))
+        metadata = {"icc": image.info.get("icc_profile"), "exif": _upright(exif or image.info.get("exif"))}
+        return Pixels(values, {kind: content for kind, content in metadata.items() if content})
+
+
+def _upright(exif: bytes | None) -> bytes | None:
+    """EXIF without an orientation; as it is, where it has none."""
+    fields = Image.Exif()
+    fields.load(exif or b"")
+    return fields.tobytes() if fields.pop(ORIENTATION, 1) != 1 else exif
 
 
 def _with_colour(values: np.ndarray, levels: int, options: DataOptions) -> tuple[np.ndarray, int]:

@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import io
 import re
-import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +21,7 @@ from PIL import Image
 from ..data.options import requantise
 from ..files import write_files
 from ..protocol import ArrayLike, ImageSpec
+from .png import png
 from .sheets import as_array
 
 NUMBERED = re.compile(r"\d+(-\d+)?\.png", re.IGNORECASE)
@@ -88,22 +87,9 @@ def encode_image(image: np.ndarray, levels: int) -> bytes:
     bits = 16 if levels > 256 else 1 if levels == 2 and len(image) == 1 else 8
     samples = requantise(image, levels, 2**bits).transpose(1, 2, 0)
     if bits == 16 and len(image) == 3:
-        return _deep_colour(samples)
+        return b"".join(png(len(samples), samples.shape[1], 3, 16, [samples]))
     samples = samples.squeeze(2) if len(image) == 1 else samples
     picture = Image.fromarray(samples.astype(bool) if bits == 1 else np.ascontiguousarray(samples))
     file = io.BytesIO()
     picture.save(file, "PNG", optimize=True)
     return file.getvalue()
-
-
-def _deep_colour(samples: np.ndarray) -> bytes:
-    """A PNG of 16-bit colour (H, W, 3), which Pillow does not write."""
-    height, width, _ = samples.shape
-    rows = samples.astype(">u2").reshape(height, -1).view(np.uint8)
-    scanlines = np.concatenate([np.zeros((height, 1), np.uint8), rows], 1).tobytes()         # 0: no filter
-
-    def chunk(name: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-
-    head = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(scanlines, 9)) + chunk(b"IEND", b"")

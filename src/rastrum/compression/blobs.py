@@ -19,40 +19,32 @@ values for each of its bytes and SPARE_BYTES more, and 1,024 images.
 
 from __future__ import annotations
 
-import json
 import platform
 from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
 from hashlib import blake2b
 from pathlib import Path
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .denormals import keeping
-from .images import Images
-from .model import Model
-from .processes import ALONE, Processes
-from .program import Program, suits_native
-from .progress import Progress, Report, bar
-from .protocol import ArrayLike, check_images, to_images
-from .range_coder import Decoder, Encoder
-from .raster import Backend, RasterModel
-from .walk import Decode, Encode, walk
+from ..denormals import keeping
+from ..images import Images
+from ..processes import ALONE, Processes
+from ..progress import Progress, Report, bar
+from ..protocol import ArrayLike, check_images, to_images
+from ..range_coder import Decoder, Encoder
+from ..raster import Backend, RasterModel
+from ..walk import Decode, Encode, walk
+from .fields import FileError, Reader, digest, varint
+from .identity import NATIVE, TORCH, identity_of
 
 MAGIC, VERSION, READABLE = b"RSTM", 2, (1, 2)
-TORCH, NATIVE = 0, 1
 BATCH = 64
 REPORTS = 16                   # how often a batch says how far it is, where someone watches
 VALUES_PER_BYTE, SPARE_BYTES = 1 << 18, 64
 NOTHING = torch.empty(0, dtype=torch.uint8)
 DIFFERENT = "blob: the images come out differently, was it made with another condition or by another model?"
-
-
-class FileError(ValueError):
-    """A file that is truncated, changed, or made by another model or another arithmetic."""
 
 
 @keeping
@@ -81,7 +73,7 @@ def compress(
     _check_model(model)
     x = check_images(model.spec, images, model.device)
     checked = model.check_condition(condition, len(x))
-    arithmetic, identity = _identity(model)
+    arithmetic, identity = identity_of(model)
     streams: list[bytes] = []
     with bar("compressing", len(x), "images", progress, processes=processes.count) as report:
         for index in _batches(len(x), arithmetic, processes):
@@ -91,11 +83,11 @@ def compress(
             _run(model, len(part), chooser, None if checked is None else checked[index], arithmetic, report, len(streams))
             streams += [encoder.finish() for encoder in encoders]
     streams = _joined(streams, processes)
-    body = identity + _images_digest(x) + _varint(len(x))
+    body = identity + _images_digest(x) + varint(len(x))
     body += _machine(model) if arithmetic == TORCH else b""
     body += _lengths(streams) + b"".join(streams)
     head = MAGIC + bytes([VERSION, arithmetic])
-    blob = head + _digest(8, head + body) + body
+    blob = head + digest(8, head + body) + body
     if len(x) > (most := _most_images(model, blob)):
         raise ValueError(f"images: {len(x)} images of little but level 0 do not go into one file; compress at most {most} at a time")
     return blob
@@ -131,27 +123,29 @@ def decompress(
     version, arithmetic = blob[4], blob[5]
     if version not in READABLE:
         raise FileError(f"blob: version {version}, this release reads versions {', '.join(map(str, READABLE))}")
-    if _digest(8, blob[:6] + blob[14:]) != blob[6:14]:
+    if digest(8, blob[:6] + blob[14:]) != blob[6:14]:
         raise FileError("blob: the digest does not match, it is truncated or changed")
     if arithmetic not in (TORCH, NATIVE):
         raise FileError(f"blob: unknown arithmetic {arithmetic}")
-    ours, identity = _identity(model)
+    ours, identity = identity_of(model)
     if arithmetic == NATIVE != ours:
         raise FileError("blob: coded by the native interpreter, which needs numba and a float32 model on a CPU")
     if version == VERSION and blob[14:22] != identity:
         raise FileError("blob: made by another model, or by this one with other weights")
     if arithmetic == TORCH != ours:
         raise FileError("blob: coded by torch, where this model now runs natively; decode it where numba is not installed")
-    pixels, count, position = blob[22:26], *_read_varint(blob, 26)
+    reader = Reader(blob, "blob")
+    reader.seek(22)
+    pixels, count = reader.take(4), reader.varint()
     if count > _most_images(model, blob):
         raise FileError(f"blob: {len(blob)} bytes cannot hold {count} images of {model.spec.size} values")
     if arithmetic == TORCH:
-        ours, size = _machine(model), _byte(blob, position + 1)
-        if blob[position : position + len(ours)] != ours:
-            theirs = blob[position + 2 : position + 2 + size].decode(errors="replace")
+        ours, found = _machine(model), reader.take(2)
+        version, digest_of_theirs = reader.take(found[1]), reader.take(4)
+        if found + version + digest_of_theirs != ours:
+            theirs = version.decode(errors="replace")
             raise FileError(f"blob: coded by torch {theirs} on another processor, build or type of number; it decodes only there")
-        position += len(ours)
-    streams = _split(blob, position, count)
+    streams = _split(reader, count)
     checked = model.check_condition(condition, count)
     coded = [i for i, stream in enumerate(streams) if stream]
     parts = [torch.zeros(0, *model.spec.shape, dtype=torch.uint8 if model.spec.levels <= 256 else torch.int64)]
@@ -204,27 +198,6 @@ def _check_model(model: object) -> None:
         raise ValueError(f"{type(model).__name__} cannot code images, it has no exact conditionals; use a raster model")
 
 
-def _identity(model: RasterModel) -> tuple[int, bytes]:
-    """NATIVE where the native interpreter runs this model, after checking its arithmetic, else TORCH; and the model's fingerprint.
-
-    Hashing the weights takes as long as drawing half an image, so it is done once for each program that they are lowered to.
-    """
-    if not model.has_program or not suits_native(model.dtype, model.device):
-        return TORCH, fingerprint(model)
-    from .program.golden import verify
-
-    program = model.lowered()
-    if program.head is None:
-        return TORCH, fingerprint(model)
-    verify()
-    if program not in _fingerprints:
-        _fingerprints[program] = fingerprint(model)
-    return NATIVE, _fingerprints[program]
-
-
-_fingerprints: WeakKeyDictionary[Program, bytes] = WeakKeyDictionary()
-
-
 def _run(
     model: RasterModel, batch: int, chooser: Encode | Decode, condition: Tensor | None, arithmetic: int, report: Report, done: int
 ) -> Tensor:
@@ -239,36 +212,11 @@ def _run(
     return values
 
 
-def _digest(size: int, data: bytes) -> bytes:
-    return blake2b(data, digest_size=size).digest()
-
-
 def _images_digest(x: Tensor) -> bytes:
-    digest = blake2b(digest_size=4)
+    state = blake2b(digest_size=4)
     for part in x.split(BATCH):
-        digest.update(part.cpu().numpy().astype("<u2").tobytes())
-    return digest.digest()
-
-
-def fingerprint(model: Model) -> bytes:
-    """A digest of all that the scores of a model depend on: class, spec, config, order and weights; 8 bytes.
-
-    model: any model.
-
-    Of the config only what differs from its defaults, and of the weights no names, so that it outlives new options and other names. The
-    weights −0 and 0 give the same images and are the same here.
-    """
-    config = model.config
-    options = {field.name: getattr(config, field.name) for field in fields(config)} if is_dataclass(config) else {}
-    changed = {name: value for name, value in options.items() if value != getattr(type(config), name, None)}
-    about = [type(model).__name__, str(model.spec), str(model.condition_spec), sorted(map(str, changed.items()))]
-    order = model.order.cpu().numpy().astype("<i8").tobytes() if isinstance(model, RasterModel) else b""
-    digest = blake2b(json.dumps(about).encode() + order, digest_size=8)
-    for tensor in model.state_dict().values():
-        digest.update(f"{tuple(tensor.shape)}".encode())
-        values = tensor.detach().cpu() + 0 if tensor.is_floating_point() else tensor.cpu()
-        digest.update(values.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.digest()
+        state.update(part.cpu().numpy().astype("<u2").tobytes())
+    return state.digest()
 
 
 def _environment(model: RasterModel) -> bytes:
@@ -278,7 +226,7 @@ def _environment(model: RasterModel) -> bytes:
     if information.exists():
         lines = information.read_text(encoding="utf-8").splitlines()
         processor = next((line for line in lines if line.startswith("model name")), processor)
-    return _digest(4, f"{torch.__version__} {processor} {model.device} {model.dtype}".encode())
+    return digest(4, f"{torch.__version__} {processor} {model.device} {model.dtype}".encode())
 
 
 def _machine(model: RasterModel) -> bytes:
@@ -287,56 +235,25 @@ def _machine(model: RasterModel) -> bytes:
     return bytes([BATCH, len(version)]) + version + _environment(model)
 
 
-def _varint(number: int) -> bytes:
-    """Seven bits per byte, lowest first; the top bit is set in all but the last."""
-    out = bytearray()
-    while number > 127:
-        out.append(number & 127 | 128)
-        number >>= 7
-    return bytes(out) + bytes([number])
-
-
-def _read_varint(blob: bytes, position: int) -> tuple[int, int]:
-    """A number below 2^35 and the position after it."""
-    number = shift = 0
-    while shift < 35:
-        byte = _byte(blob, position)
-        number |= (byte & 127) << shift
-        position, shift = position + 1, shift + 7
-        if byte < 128:
-            if byte == 0 and shift > 7:
-                break
-            return number, position
-    raise FileError("blob: its header holds a number that is too large, or written with more bytes than it needs")
-
-
-def _byte(blob: bytes, position: int) -> int:
-    if position >= len(blob):
-        raise FileError("blob: its header is truncated")
-    return blob[position]
-
-
 def _lengths(streams: list[bytes]) -> bytes:
     least = min(map(len, streams), default=0)
     bits = max((len(stream) - least for stream in streams), default=0).bit_length()
     above = np.array([len(stream) - least for stream in streams], np.int64)[:, None] >> np.arange(bits) & 1
-    return _varint(least) + bytes([bits]) + np.packbits(above.astype(np.uint8)).tobytes()
+    return varint(least) + bytes([bits]) + np.packbits(above.astype(np.uint8)).tobytes()
 
 
-def _split(blob: bytes, position: int, count: int) -> list[bytes]:
-    least, at = _read_varint(blob, position)
-    bits, first = _byte(blob, at), at + 1
+def _split(reader: Reader, count: int) -> list[bytes]:
+    begin = reader.position
+    least, bits = reader.varint(), reader.byte()
     size = (count * bits + 7) // 8
-    if bits > 32 or size + count * least > len(blob) - first:
-        raise FileError(f"blob: {len(blob)} bytes cannot hold {count} streams")
-    packed = np.frombuffer(blob[first : first + size], np.uint8)
+    if bits > 32 or size + count * least > reader.size - reader.position:
+        raise FileError(f"blob: {reader.size} bytes cannot hold {count} streams")
+    packed = np.frombuffer(reader.take(size), np.uint8)
     above = np.unpackbits(packed, count=count * bits).reshape(count, bits) @ (1 << np.arange(bits, dtype=np.int64))
-    streams, begin = [], first + size
-    for length in above.tolist():
-        streams.append(blob[begin : begin + least + length])
-        begin += least + length
-    if begin != len(blob):
+    first, streams = reader.position, [reader.up_to(least + length) for length in above.tolist()]
+    if first + count * least + int(above.sum()) != reader.size:
         raise FileError("blob: its length does not match its streams")
-    if _lengths(streams) != blob[position : first + size]:
+    reader.seek(begin)
+    if _lengths(streams) != reader.take(first - begin):
         raise FileError("blob: the lengths of its streams are not as compress writes them")
     return streams

@@ -1,0 +1,201 @@
+"""Where ``compress``, ``decompress``, ``info`` and ``verify`` read and write: photos, files of compress, archives of these, and pipes.
+
+An archive is a ZIP file whose members are such files, stored without further compression, so any unpacker opens it.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from .show import check_folder_out
+
+if TYPE_CHECKING:
+    import numpy as np
+
+SUFFIX, ARCHIVE, PIPE = ".rastrum", ".zip", "-"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A photo, or a file to decode.
+
+    name: for people.
+    stem: of what is made of it.
+    folder: where that goes by default; None for a pipe.
+    open: opens it, to be read at any position.
+    """
+
+    name: str
+    stem: str
+    folder: Path | None
+    open: Callable[[], BinaryIO]
+
+
+def source(name: str) -> Source:
+    """What an argument names.
+
+    name: a path, or - for stdin, which is read at once.
+
+    Raises ``ValueError`` where there is no such file.
+    """
+    if name == PIPE:
+        data = sys.stdin.buffer.read()
+        return Source("stdin", "image", None, lambda: io.BytesIO(data))
+    path = Path(name)
+    if not path.is_file():
+        raise ValueError(f"{name!r} is not a file" if path.exists() else f"there is no file {name!r}")
+    return Source(name, path.stem, path.parent, lambda: path.open("rb"))
+
+
+@contextmanager
+def opened(names: Sequence[str]) -> Iterator[list[Source]]:
+    """Files to decode, those in archives one by one; archives are open meanwhile.
+
+    names: as for ``source``.
+
+    Raises ``ValueError`` for none, and for an archive that compress did not write.
+    """
+    if not names:
+        raise ValueError("which files? Give one or more that `rastrum compress` made")
+    found: list[Source] = []
+    with ExitStack() as stack:
+        for each in map(source, names):
+            with each.open() as file:
+                is_archive = file.read(2) == b"PK"
+            if not is_archive:
+                found.append(each)
+                continue
+            try:
+                archive = stack.enter_context(zipfile.ZipFile(stack.enter_context(each.open())))
+            except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError) as error:
+                raise ValueError(f"{each.name}: is not a whole archive ({error})") from None
+            for member in archive.infolist():
+                if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1 or member.file_size != member.compress_size:
+                    raise ValueError(f"{each.name}: {member.filename!r} is compressed or encrypted, so compress did not write it")
+                found.append(_in_archive(each, archive, member))
+        yield found
+
+
+def _in_archive(of: Source, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Source:
+    name = f"{of.name}:{member.filename}"
+
+    def open_member() -> BinaryIO:
+        try:
+            return io.BytesIO(archive.read(member))
+        except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError) as error:
+            raise ValueError(f"{name}: is damaged ({error})") from None
+
+    return Source(name, Path(member.filename.replace("\\", "/")).stem or "image", of.folder, open_member)    # a name, and no other folder
+
+
+def pixels_of(photo: Source) -> tuple[np.ndarray, dict[str, bytes]]:
+    """Pixels (H, W, C) of a photo, of an array a memory map of them, and its metadata.
+
+    photo: an image file, or X.npy.
+
+    Raises ``ValueError`` for anything else.
+    """
+    import numpy as np
+
+    from ..compression.photographs import as_pixels
+    from ..data.reading import open_image, read_pixels
+
+    if photo.folder is not None and photo.name.lower().endswith(".npy"):
+        try:
+            return as_pixels(np.load(photo.name, mmap_mode="r")), {}
+        except (ValueError, EOFError) as error:
+            raise ValueError(f"{photo.name}: {error}") from None
+    of_pipe = photo.folder is None
+    found = read_pixels(photo.name, lambda: open_image(io.BytesIO(photo.open().read()) if of_pipe else Path(photo.name)))
+    return found.values, found.metadata
+
+
+def targets(out: str | None, sources: Sequence[Source], suffix: str) -> list[str]:
+    """Where what is made of each source goes.
+
+    out: the flag -o: a folder, a name that ends in ``suffix``, or - for stdout; None = beside each source, and from a pipe to a pipe.
+    sources: which.
+    suffix: of what is made.
+
+    Raises ``ValueError`` where two would go to one place, where something is there already, and where nothing can be written.
+    """
+    single = out == PIPE or (out is not None and out.endswith(suffix) and not Path(out).is_dir())
+    if single and len(sources) > 1:
+        raise ValueError(f"-o {out}: it is for one file, got {len(sources)}; name a folder")
+    if out is not None and not single:
+        if Path(out).suffix and not Path(out).is_dir() and not out.endswith(("/", os.sep)):
+            raise ValueError(f"-o: expected a folder (FOLDER/), a name that ends in {suffix}, or -, got {out!r}")
+        check_folder_out("-o", Path(out))
+    found = []
+    for each in sources:
+        folder = each.folder if out is None else Path(out)
+        found.append(str(out) if single else PIPE if folder is None else str(folder / f"{each.stem}{suffix}"))
+    for target in found:
+        if found.count(target) > 1:
+            raise ValueError(f"{target!r}: several files would be called so; do them one at a time")
+        check_new(target)
+    return found
+
+
+def check_new(target: str) -> None:
+    """Check before any work that a file can be written.
+
+    target: its path, or - for stdout.
+
+    Raises ``ValueError`` where something is there already, or its folder cannot be written to.
+    """
+    if target != PIPE and Path(target).exists():
+        raise ValueError(f"{target!r} is there already; choose another name, or remove it")
+    if target != PIPE:
+        check_folder_out("-o", Path(target).parent)
+
+
+@contextmanager
+def written(target: str) -> Iterator[BinaryIO]:
+    """A new file, open for reading too, which is there when it is whole; its folder is made if need be.
+
+    target: its path, or - for stdout, which takes it at the end.
+    """
+    from ..files import writing
+
+    if target != PIPE:
+        Path(target).parent.mkdir(parents=True, exist_ok=True)
+        with writing(target) as file:
+            yield file
+        return
+    held = io.BytesIO()
+    yield held
+    sys.stdout.buffer.write(held.getbuffer())
+    sys.stdout.buffer.flush()
+
+
+class Archive:
+    """A new archive.
+
+    file: where it is written.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = zipfile.ZipFile(file, "w")
+
+    @contextmanager
+    def written(self, name: str) -> Iterator[BinaryIO]:
+        """A member, as ``written``.
+
+        name: of the member.
+        """
+        held = io.BytesIO()
+        yield held
+        self.file.writestr(zipfile.ZipInfo(name), held.getbuffer())    # pyright: ignore[reportArgumentType]
+
+    def close(self) -> None:
+        """Write the list of members."""
+        self.file.close()

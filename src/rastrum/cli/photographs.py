@@ -1,0 +1,241 @@
+"""``compress``, ``decompress``, ``info`` and ``verify``: photographs as lossless files (docs/format.md), a file each or one archive."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack, closing
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, TypeAlias
+
+from tyro.conf import Positional, arg
+
+from .photo_files import ARCHIVE, PIPE, SUFFIX, Archive, Source, check_new, opened, pixels_of, source, targets, written
+from .show import Json, answer, load_model, messages, progress
+
+if TYPE_CHECKING:
+    from ..compression import Decoding
+    from ..compression.container import Header
+    from ..raster import RasterModel
+
+MODELS = {1: "rastrum/photo-grey", 2: "rastrum/photo-grey", 3: "rastrum/photo", 4: "rastrum/photo"}
+COLOURS = {1: "grey", 2: "grey with transparency", 3: "RGB", 4: "RGB with transparency"}
+ROWS = 256                     # at a time, of a PNG
+
+Photos: TypeAlias = Annotated[
+    Positional[tuple[str, ...]], arg(metavar="PHOTO …", help="image files of 8 or 16 bits, arrays X.npy (H, W, C), or - for stdin")
+]
+Files: TypeAlias = Annotated[Positional[tuple[str, ...]], arg(metavar="FILE …", help="made by compress, archives too; - for stdin")]
+Model: TypeAlias = Annotated[
+    str | None, arg(metavar="MODEL", help="that made the files: a folder, rastrum/NAME or hf://OWNER/NAME; default: the one that a file "
+                                          "names, if it is bundled with the package")
+]  # fmt: skip
+
+
+def compress(
+    photos: Photos,
+    out: Annotated[
+        str | None, arg(aliases=["-o"], metavar="OUT", help="a folder, X.rastrum for one photo, X.zip for an archive, or - for stdout; "
+                                                         "default: X.rastrum beside each photo")
+    ] = None,
+    model: Annotated[
+        str | None, arg(metavar="MODEL", help="a folder, rastrum/NAME or hf://OWNER/NAME, of the photos' colours; default: rastrum/photo, "
+                                              "and rastrum/photo-grey for grey photos")
+    ] = None,
+    archive: Annotated[bool, arg(help="one archive, which -o names, instead of a file for each photo")] = False,
+    metadata: Annotated[bool, arg(help="keep the colour profile (ICC) and EXIF")] = False,
+    ycocg: Annotated[bool, arg(help="code RGB as YCoCg-R, a reversible transform; for models that were trained so")] = False,
+    tile: Annotated[int | None, arg(metavar="N", help="pixels of a tile's side, 1 to 256; default: 128", help_behavior_hint="")] = None,
+    context: Annotated[
+        int | None, arg(metavar="N", help="rows above and columns left of a tile that it sees, 0 to 64; default: 16", help_behavior_hint="")
+    ] = None,
+    verify: Annotated[bool, arg(help="do not decode what was written to compare it with the photo", help_behavior_hint="")] = True,
+    delete_source: Annotated[bool, arg(help="delete a photo when what was written has been compared with it; keeps metadata")] = False,
+    json: Json = False,
+) -> None:
+    """Compress photographs losslessly: every sample comes back, on every machine.
+
+    Grey and RGB, 8 and 16 bits, with or without transparency, of any size. Orientation is applied. The pixels of a JPEG are kept, which
+    takes more bytes than the JPEG itself.
+    """
+    if not photos:
+        raise ValueError("compress: which photos? Give one or more image files")
+    if delete_source and not verify:
+        raise ValueError("--delete-source: it needs what was written to be compared with the photo; leave out --no-verify")
+    if PIPE in (*photos, out) and (delete_source or (json and out == PIPE)):
+        raise ValueError(f"{'--delete-source' if delete_source else '--json'}: it does not go with a pipe, -")
+    archive = archive or (out is not None and out.endswith(ARCHIVE))
+    if archive and not (out is not None and (out == PIPE or out.endswith(ARCHIVE))):
+        raise ValueError(f"--archive: -o names it, expected X{ARCHIVE} or -, got {out!r}")
+    options = {"ycocg": ycocg} | {key: value for key, value in (("tile", tile), ("context", context)) if value is not None}
+    sources, started, records = list(map(source, photos)), time.perf_counter(), []
+    names = targets("members/" if archive else out, sources, SUFFIX)
+    with ExitStack() as stack:
+        place = written
+        if archive:
+            assert out is not None
+            check_new(out)
+            names = [Path(name).name for name in names]
+            place = stack.enter_context(closing(Archive(stack.enter_context(written(out))))).written
+        for photo, name in zip(sources, names, strict=True):
+            with place(name) as file:
+                record = _compress(photo, file, model, options, metadata or delete_source, verify)
+            records.append({"photo": photo.name, "file": f"{out}:{name}" if archive else name} | record)
+            if delete_source and not archive:
+                Path(photo.name).unlink()
+    if delete_source and archive:
+        for photo in sources:
+            Path(photo.name).unlink()
+    if PIPE in (out, *names):
+        return
+    total: dict[str, Any] = {key: sum(record[key] for record in records) for key in ("bytes", "png_bytes", "pixels", "samples")}
+    total["seconds"] = time.perf_counter() - started
+    total["megapixels_per_second"] = total["pixels"] / 1e6 / total["seconds"]
+    lines = [f"{record['photo']} → {record['file']}: {_size(record)}, {_rate(record)}" for record in records]
+    speed = f"{total['pixels'] / 1e6:.3g} megapixels in {total['seconds']:.1f} s, {total['megapixels_per_second']:.3g} megapixels/s"
+    lines.append(f"{len(records)} photos: {_rate(total)}; {speed}{', each decoded and compared' if verify else ''}")
+    answer({"files": records, "total": total, "verified": verify}, json, *lines)
+
+
+def _compress(photo: Source, file: BinaryIO, model: str | None, options: dict[str, Any], metadata: bool, verify: bool) -> dict[str, Any]:
+    """Writes one photo to ``file``, open for reading too, and says how large it is."""
+    import numpy as np
+
+    from ..compression import Decoding
+    from ..compression.photographs import encode
+    from ..pictures.png import png
+
+    pixels, found = pixels_of(photo)
+    height, width, channels = pixels.shape
+    name, kept, bits = model or MODELS[channels], found if metadata else {}, 8 * pixels.dtype.itemsize
+    network, megapixels = _load(name), height * width / 1e6
+    with progress(f"compressing {photo.name}", megapixels * (2 if verify else 1), "megapixels") as report:
+        for part in encode(network, pixels, name=_public(name), metadata=kept, report=report, **options):
+            file.write(part)
+        size, row = file.tell(), 0
+        if verify:
+            for band in Decoding(file, network, what=photo.name).bands(lambda done: report(megapixels + done)):
+                if not np.array_equal(band, pixels[row : row + len(band)]):
+                    raise OSError(f"{photo.name}: other pixels came back from row {row} on, so nothing was saved; please report this")
+                row += len(band)
+            file.seek(size)
+    rows = (pixels[start : start + ROWS] for start in range(0, height, ROWS))
+    about = {"height": height, "width": width, "channels": channels, "bits": bits, "metadata": sorted(kept), "model": name}
+    return about | {"bytes": size, "png_bytes": sum(map(len, png(height, width, channels, bits, rows))), "pixels": height * width,
+                    "samples": pixels.size}  # fmt: skip
+
+
+def decompress(
+    files: Files,
+    out: Annotated[
+        str | None, arg(aliases=["-o"], metavar="OUT", help="a folder, X.png for one file, or - for stdout; default: X.png beside a file")
+    ] = None,
+    model: Model = None,
+    salvage: Annotated[bool, arg(help="of damaged files, write what can be decoded; the rest is grey, and named")] = False,
+    json: Json = False,
+) -> int:
+    """Decode files that compress made, as PNG of 8 or 16 bits with the metadata that they kept.
+
+    Exit code 1 where --salvage had to leave something out.
+    """
+    from ..data.options import requantise
+    from ..pictures.png import png
+
+    if json and out == PIPE:
+        raise ValueError("--json: it does not go with a pipe, -")
+    records = []
+    with opened(files) as sources:
+        places = targets(out, sources, ".png")
+        for each, place in zip(sources, places, strict=True):
+            started = time.perf_counter()
+            with each.open() as file, written(place) as target:
+                decoding = _decoding(file, each, model, salvage)
+                header = decoding.header
+                bits = 8 if header.bits <= 8 else 16
+                spread = partial(requantise, levels=1 << header.bits, to=1 << bits)
+                with progress(f"decompressing {each.name}", header.pixels / 1e6, "megapixels") as report:
+                    bands = map(spread, decoding.bands(report))
+                    for part in png(header.height, header.width, header.channels, bits, bands, header.metadata):
+                        target.write(part)
+            faults = _faults(decoding)
+            messages.print(*(f"{each.name}: {fault}" for fault in faults), sep="\n", end="\n" if faults else "")
+            records.append({"file": each.name, "out": place, "faults": faults, "seconds": time.perf_counter() - started} | _about(header))
+    if PIPE not in places:
+        answer({"files": records}, json, *(f"{record['file']} → {record['out']}: {_size(record)}" for record in records))
+    return 1 if any(record["faults"] for record in records) else 0
+
+
+def info(files: Files, json: Json = False) -> None:
+    """What files hold, without decoding them: size, colours, model and rate. Their headers and lists are checked, the pixels are not."""
+    from ..compression.container import read_header, read_strips
+    from ..compression.fields import Reader
+
+    records, lines = [], []
+    with opened(files) as sources:
+        for each in sources:
+            with each.open() as file:
+                reader = Reader(file, each.name)
+                header = read_header(reader)
+                list(read_strips(reader, header))
+            record = {"file": each.name, "bytes": reader.size, "samples": header.pixels * header.channels} | _about(header)
+            by = f"by {record['model'] or 'a model without a name'} (weights {record['weights']})"
+            tiles = f"{record['tiles']} tiles of at most {header.tile} + {header.context} pixels"
+            more = ["YCoCg-R"] * header.ycocg + [name.upper() for name in record["metadata"]]
+            lines.append(f"{each.name}: {', '.join([_size(record), _rate(record), by, tiles, *more])}")
+            records.append(record)
+    answer({"files": records}, json, *lines)
+
+
+def verify(files: Files, model: Model = None, json: Json = False) -> int:
+    """Decode files and compare all pixels with their checksums. Exit code 1 where something is damaged."""
+    records = []
+    with opened(files) as sources:
+        for each in sources:
+            with each.open() as file:
+                decoding = _decoding(file, each, model, salvage=True)
+                with progress(f"verifying {each.name}", decoding.header.pixels / 1e6, "megapixels") as report:
+                    for _ in decoding.bands(report):
+                        pass
+            records.append({"file": each.name, "faults": _faults(decoding)})
+    answer({"files": records}, json, *(f"{record['file']}: {'; '.join(record['faults']) or 'whole'}" for record in records))
+    return 1 if any(record["faults"] for record in records) else 0
+
+
+def _decoding(file: BinaryIO, of: Source, model: str | None, salvage: bool) -> Decoding:
+    from ..compression import Decoding
+
+    return Decoding(file, None if model is None else _load(model), salvage, of.name)
+
+
+def _faults(decoding: Decoding) -> list[str]:
+    """What is wrong with a file that was decoded with ``salvage``."""
+    fault = decoding.fault.removeprefix(f"{decoding.reader.what}: ")
+    return [f"{region} could not be decoded" for region in decoding.damaged()] + [fault] * bool(fault)
+
+
+@lru_cache
+def _load(name: str) -> RasterModel:
+    model: Any = load_model(name, "cpu")
+    return model
+
+
+def _public(model: str) -> str:
+    """A model's name for others: of a folder only its last part."""
+    return model if model.startswith(("rastrum/", "hf://")) else f"./{Path(model).resolve().name}"
+
+
+def _about(header: Header) -> dict[str, Any]:
+    return {
+        "height": header.height, "width": header.width, "channels": header.channels, "bits": header.bits, "model": header.model,
+        "weights": header.fingerprint.hex(), "arithmetic": "native-1", "ycocg": header.ycocg, "tile": header.tile,
+        "context": header.context, "tiles": header.tiling.count, "metadata": sorted(header.metadata),
+    }  # fmt: skip
+
+
+def _size(record: dict[str, Any]) -> str:
+    return f"{record['width']}x{record['height']} pixels, {COLOURS[record['channels']]}, {record['bits']} bits"
+
+
+def _rate(record: dict[str, Any]) -> str:
+    of_png = f", {record['bytes'] / record['png_bytes']:.1%} of PNG" if "png_bytes" in record else ""
+    return f"{record['bytes']:,} bytes, {8 * record['bytes'] / record['samples']:.3f} bits per value{of_png}"

@@ -1,0 +1,335 @@
+"""Images of any size as lossless files: grey or RGB of up to 16 bits, with or without transparency, by a model of any size.
+
+    for part in encode(model, pixels): file.write(part)          strip by strip: pixels may be a np.memmap that does not fit the memory
+    decoding = Decoding(file, model)
+    for band in decoding.bands(): …                               rows from top to bottom, as they are decoded
+
+``compress_image`` and ``decompress_image`` do the same in memory. The colours of a tile are a stream of the range coder, coded by the model
+at the size of a window (tiles.py) and the levels of the image; transparency, mostly constant, is its differences along rows, deflated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from ..models import load
+from ..progress import Progress, bar
+from ..range_coder import Decoder, Encoder
+from ..raster import RasterModel
+from .colour import from_ycocg, to_ycocg
+from .container import CHECK, MAX_CONTEXT, MAX_NAME, MAX_TILE, Entry, Header, chained, read_header, read_strips, strip_bytes
+from .fields import FileError, Reader, digest
+from .identity import fingerprint_of_weights
+from .tiles import Coder, Tile
+from .transparency import deflated, inflated
+
+TILE, CONTEXT = 128, 16
+
+
+@dataclass(frozen=True)
+class Region:
+    """Part of an image.
+
+    top, left, bottom, right: first row and column, and those after the last.
+    """
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+    def __str__(self) -> str:
+        return f"rows {self.top} … {self.bottom - 1}, columns {self.left} … {self.right - 1}"
+
+
+def compress_image(
+    model: RasterModel,
+    pixels: Any,
+    *,
+    bits: int | None = None,
+    ycocg: bool = False,
+    tile: int = TILE,
+    context: int = CONTEXT,
+    name: str = "",
+    metadata: Mapping[str, bytes] | None = None,
+    progress: Progress = None,
+) -> bytes:
+    """Codes an image of any size losslessly.
+
+    model: of as many colours as the image, unconditional, with weights for any size (``RasterModel.resized``).
+    pixels: uint8 or uint16 (H, W) or (H, W, C): grey, grey and alpha, RGB, RGB and alpha; as ``numpy.asarray`` of a Pillow image.
+    bits: of a sample, at most those of its type; None (default) = as many.
+    ycocg: whether to transform RGB to YCoCg-R first, False by default.
+    tile: pixels of a tile's side, 1 … 256; damage costs the tiles below and to the right of it too.
+    context: rows above and columns to the left that a tile sees, 0 … 64.
+    name: where others find the model: rastrum/NAME, hf://OWNER/NAME, or ./NAME for a folder; it is stored. "" by default.
+    metadata: "icc" and "exif" to keep, as image files have them; None (default) for none.
+    progress: a bar; None (default): in a terminal or a notebook after two seconds, True: at once, False: never; or a function that is
+        called with the number of megapixels done.
+
+    Returns the file as bytes; docs/format.md describes it. Raises ``ValueError`` for a model or an image that does not fit, and
+    ``PortabilityError`` where this machine does not compute as specified.
+    """
+    array = as_pixels(pixels)
+    with bar("compressing", array.shape[0] * array.shape[1] / 1e6, "megapixels", progress) as report:
+        parts = encode(model, array, bits=bits, ycocg=ycocg, tile=tile, context=context, name=name, metadata=metadata, report=report)
+        return b"".join(parts)
+
+
+def decompress_image(blob: bytes, model: RasterModel | None = None, *, progress: Progress = None) -> np.ndarray:
+    """Decodes the image that ``compress_image`` coded.
+
+    blob: the file.
+    model: the same model; None (default) loads the one that the file names, if it is bundled with the package.
+    progress: as for ``compress_image``.
+
+    Returns uint8 up to 8 bits, else uint16, (H, W, C). Raises ``FileError`` for anything but a whole file and its model.
+    """
+    decoding = Decoding(bytes(blob), model)
+    with bar("decompressing", decoding.header.pixels / 1e6, "megapixels", progress) as report:
+        return np.concatenate(list(decoding.bands(report)))
+
+
+def as_pixels(pixels: Any) -> np.ndarray:
+    """An image as (H, W, C); a memory map stays one.
+
+    pixels: uint8 or uint16 (H, W) or (H, W, C), C at most 4, numpy or torch.
+
+    Raises ``ValueError`` for anything else.
+    """
+    array = pixels if isinstance(pixels, np.ndarray) else np.asarray(pixels)
+    array = array[:, :, None] if array.ndim == 2 else array
+    if array.ndim != 3 or not 1 <= array.shape[2] <= 4 or 0 in array.shape or array.dtype not in (np.uint8, np.uint16):
+        raise ValueError(f"pixels: expected uint8 or uint16 (H, W) or (H, W, 1 … 4), got {array.dtype} {array.shape}")
+    return array
+
+
+def encode(
+    model: RasterModel,
+    pixels: np.ndarray,
+    *,
+    bits: int | None = None,
+    ycocg: bool = False,
+    tile: int = TILE,
+    context: int = CONTEXT,
+    name: str = "",
+    metadata: Mapping[str, bytes] | None = None,
+    report: Callable[[float], object] = lambda done: None,
+) -> Iterator[bytes]:
+    """The parts of a file, one after another, as they are coded.
+
+    pixels: (H, W, C), as from ``as_pixels``.
+    report: called with the number of megapixels done.
+
+    Other parameters and errors are as for ``compress_image``.
+    """
+    height, width, channels = pixels.shape
+    most = 8 * pixels.dtype.itemsize
+    bits = most if bits is None else bits
+    if not 1 <= bits <= most:
+        raise ValueError(f"bits: expected 1 … {most} for {pixels.dtype}, got {bits}")
+    if not 1 <= tile <= MAX_TILE or not 0 <= context <= MAX_CONTEXT:
+        raise ValueError(f"tile, context: expected 1 … {MAX_TILE} and 0 … {MAX_CONTEXT}, got {tile} and {context}")
+    if ycocg and channels < 3:
+        raise ValueError("ycocg: it is for RGB, this image is grey")
+    if len(name.encode()) > MAX_NAME:
+        raise ValueError(f"name: it has {len(name.encode())} bytes, at most {MAX_NAME} are possible")
+    header = Header(height, width, channels, bits, ycocg, tile, context, fingerprint_of_weights(model), name, metadata or {})
+    coder, tiling = _coder(model, header), header.tiling
+    before = header.bytes
+    yield before
+    for strip in tiling.strips():
+        top, bottom = tiling.rows.start(strip[0]), tiling.rows.window(strip[-1]).stop
+        band = np.ascontiguousarray(pixels[top:bottom])
+        if bits < most and (found := int(band.max())) >= 1 << bits:
+            raise ValueError(f"pixels: expected levels 0 … {(1 << bits) - 1} for {bits} bits, got {found}")
+        values = _values(band, header)
+        entries, streams = [], []
+        for tiles in coder.batches(tiling.tiles(strip)):
+            encoders = [Encoder() for _ in tiles]
+            coder.code(tiling, tiles, values, top, encoders)
+            for part, encoder in zip(tiles, encoders, strict=True):
+                rows, columns = tiling.own(part)
+                own = band[rows.start - top : rows.stop - top, columns]
+                streams += [encoder.finish(), deflated(own[..., -1]) if header.alpha else b""]
+                entries.append(Entry(len(streams[-2]), len(streams[-1]), _checksum(header, part, own)))
+            report(_pixels_before(header, tiles[-1]) / 1e6)
+        listed = strip_bytes(entries, header.alpha)
+        before = chained(before, listed)
+        yield b"".join([listed, before, *streams])
+
+
+class Decoding:
+    """Decodes a file band by band.
+
+    source: the bytes, or a file that can be read at any position.
+    model: the one that coded it; None (default) loads the one that the file names, if it is bundled with the package.
+    salvage: go on after damage, which by default ends decoding.
+    what: how messages begin, "file" by default.
+
+    Further attributes: ``header``; ``lost``, which tiles could not be decoded so far, bool (rows of tiles, columns of tiles); ``fault``,
+    what was wrong besides pixels, "" if nothing was.
+    Raises ``FileError`` for a file that is not whole, or of another model.
+    """
+
+    def __init__(self, source: bytes | BinaryIO, model: RasterModel | None = None, salvage: bool = False, what: str = "file") -> None:
+        self.reader = Reader(source, what)
+        self.header, self.salvage, self.fault = read_header(self.reader), salvage, ""
+        model = _bundled(self.header, what) if model is None else model
+        if (found := fingerprint_of_weights(model)) != self.header.fingerprint:
+            named = f"the model {self.header.model}" if self.header.model else "a model that it does not name"
+            theirs = f"made by {named} with weights {self.header.fingerprint.hex()}"
+            raise FileError(f"{what}: {theirs}, this model's are {found.hex()}; give the former with --model or model=")
+        self.coder = _coder(model, self.header)
+        self.lost = np.zeros((self.header.tiling.rows.count, self.header.tiling.columns.count), np.bool_)
+
+    def bands(self, report: Callable[[float], object] = lambda done: None) -> Iterator[np.ndarray]:
+        """The image from top to bottom, uint8 up to 8 bits, else uint16, (rows, W, C); what is lost is grey, and opaque.
+
+        report: called with the number of megapixels done.
+
+        Raises ``FileError`` for damage, unless salvaging.
+        """
+        header, tiling = self.header, self.header.tiling
+        kind = np.uint8 if header.bits <= 8 else np.uint16
+        values, top, strip = np.zeros((header.colours, 0, header.width), kind), 0, range(0)
+        try:
+            for strip, entries in read_strips(self.reader, header):
+                first, stop = tiling.rows.start(strip[0]), tiling.rows.window(strip[-1]).stop
+                bottom = tiling.rows.own(strip[0]).start
+                band = _blank(header, stop - bottom)
+                values = np.concatenate([values[:, first - top :], np.zeros((header.colours, stop - bottom, header.width), kind)], 1)
+                top = first
+                data = {tile: _Coded(entry, self.reader.up_to(entry.stream), self.reader.up_to(entry.alpha))
+                        for tile, entry in zip(tiling.tiles(strip), entries, strict=True)}  # fmt: skip
+                done = _pixels_before(header, (strip[0], -1))
+                for diagonal in tiling.diagonals(strip):
+                    for tile in diagonal:
+                        self.lost[tile] = any(self.lost[before] for before in tiling.before(tile))
+                    for batch in self.coder.batches([tile for tile in diagonal if not self.lost[tile]]):
+                        self._decode(batch, values, top, band, bottom, data)
+                    done += sum(_area(header, tile) for tile in diagonal)
+                    report(done / 1e6)
+                yield band
+        except FileError as error:
+            if not self.salvage or strip.stop == 0:
+                raise
+            self.fault = str(error)
+            for rest in tiling.strips():                                  # the list of a strip is damaged, or the end is
+                if rest.start >= strip.stop:
+                    rows = slice(tiling.rows.own(rest[0]).start, tiling.rows.own(rest[-1]).stop)
+                    self.lost[rest.start : rest.stop] = True
+                    yield _blank(header, rows.stop - rows.start)
+
+    def _decode(
+        self, tiles: Sequence[Tile], values: np.ndarray, top: int, band: np.ndarray, bottom: int, data: Mapping[Tile, _Coded]
+    ) -> None:
+        """Decodes tiles in one batch into ``values``, from row ``top`` on, and ``band``, from row ``bottom`` on; or notes their loss."""
+        header, tiling = self.header, self.header.tiling
+        decoders = [Decoder(data[tile].stream) for tile in tiles]
+        windows = self.coder.code(tiling, tiles, values, top, decoders)
+        for window, decoder, tile in zip(windows, decoders, tiles, strict=True):
+            (rows, columns), entry = tiling.own(tile), data[tile].entry
+            own = window[:, rows.start - rows.stop :, columns.start - columns.stop :].astype(values.dtype)
+            alpha = inflated(data[tile].alpha, own.shape[1:], header.bits) if header.alpha else np.zeros((*own.shape[1:], 0), own.dtype)
+            pixels = None if alpha is None else np.concatenate([_colours(own, header), alpha], 2)
+            whole = len(data[tile].stream) == entry.stream and decoder.is_canonical()
+            if pixels is not None and whole and _checksum(header, tile, pixels) == entry.check:
+                values[:, rows.start - top : rows.stop - top, columns] = own
+                band[rows.start - bottom : rows.stop - bottom, columns] = pixels
+            elif self.salvage:
+                self.lost[tile] = True
+            else:
+                region = Region(rows.start, columns.start, rows.stop, columns.stop)
+                remedy = "rastrum decompress --salvage saves what does not depend on them"
+                raise FileError(f"{self.reader.what}: the pixels of {region} do not match their checksum; {remedy}")
+
+    def damaged(self) -> list[Region]:
+        """What could not be decoded, from top to bottom: each region ends at the right border, since tiles depend on those to the left."""
+        found: list[Region] = []
+        for i, row in enumerate(self.lost):
+            if row.any():
+                rows, columns = self.header.tiling.own((i, int(row.argmax())))
+                if found and (found[-1].bottom, found[-1].left) == (rows.start, columns.start):
+                    rows = slice(found.pop().top, rows.stop)
+                found.append(Region(rows.start, columns.start, rows.stop, self.header.width))
+        return found
+
+
+@dataclass(frozen=True)
+class _Coded:
+    """A tile of a file: its entry, its stream, and that of its transparency."""
+
+    entry: Entry
+    stream: bytes
+    alpha: bytes
+
+
+def _bundled(header: Header, what: str) -> RasterModel:
+    """The model that a file names, if it is bundled with the package; others are not opened, since the file is text of whoever wrote it."""
+    if not header.model.startswith("rastrum/"):
+        named = f"the model {header.model}" if header.model else "a model that it does not name"
+        weights = header.fingerprint.hex()
+        raise FileError(f"{what}: made by {named}, weights {weights}, which is not bundled with rastrum; give it with --model or model=")
+    model = load(header.model)
+    assert isinstance(model, RasterModel)
+    return model
+
+
+def _coder(model: RasterModel, header: Header) -> Coder:
+    """Codes windows of an image by a model, which is made at their size once while its weights stay where they are."""
+    if not isinstance(model, RasterModel):
+        raise ValueError(f"model: {type(model).__name__} cannot code images, it has no exact conditionals; use a raster model")
+    spec = model.spec
+    if model.condition_spec is not None or spec.frames > 1 or spec.channels != header.colours:
+        made_for = f"{spec.text}{'' if model.condition_spec is None else ' with a condition'}"
+        raise ValueError(f"model: it is for {made_for}; this image needs an unconditional one of {header.colours} channels")
+    size = header.tiling.rows.length, header.tiling.columns.length, 1 << header.bits
+    place = [tensor.data_ptr() for tensor in model.state_dict().values()]
+    known = _sizes.setdefault(model, {})
+    if size not in known or known[size][0] != place:
+        known[size] = place, model.resized(*size)
+    return Coder(known[size][1])
+
+
+_sizes: WeakKeyDictionary[RasterModel, dict[tuple[int, int, int], tuple[list[int], RasterModel]]] = WeakKeyDictionary()
+
+
+def _values(pixels: np.ndarray, header: Header) -> np.ndarray:
+    """What the model codes of pixels (rows, columns, C): (colours, rows, columns)."""
+    colours = pixels[..., : header.colours]
+    return (to_ycocg(colours, header.bits) if header.ycocg else colours).transpose(2, 0, 1)
+
+
+def _colours(values: np.ndarray, header: Header) -> np.ndarray:
+    """The inverse of ``_values``, without transparency."""
+    colours = values.transpose(1, 2, 0)
+    return from_ycocg(colours, header.bits) if header.ycocg else colours
+
+
+def _blank(header: Header, rows: int) -> np.ndarray:
+    """Grey and opaque."""
+    blank = np.full((rows, header.width, header.channels), 1 << header.bits >> 1, np.uint8 if header.bits <= 8 else np.uint16)
+    blank[..., header.colours :] = (1 << header.bits) - 1
+    return blank
+
+
+def _checksum(header: Header, tile: Tile, pixels: np.ndarray) -> bytes:
+    """Of the pixels of a tile (rows, columns, C), under this header and at this place."""
+    return digest(CHECK, header.bytes, np.array(tile, "<u4").tobytes(), np.ascontiguousarray(pixels, "<u2").tobytes())
+
+
+def _area(header: Header, tile: Tile) -> int:
+    rows, columns = header.tiling.own(tile)
+    return (rows.stop - rows.start) * (columns.stop - columns.start)
+
+
+def _pixels_before(header: Header, tile: Tile) -> int:
+    """Pixels of the tiles up to this one, row by row."""
+    rows, columns = header.tiling.rows.own(tile[0]), header.tiling.columns.own(tile[1]).stop if tile[1] >= 0 else 0
+    return rows.start * header.width + (rows.stop - rows.start) * columns

@@ -1,0 +1,228 @@
+"""The commands compress, decompress, info and verify: files, archives and pipes; what is kept, what is refused, what is left behind."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+import zipfile
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_cli import answered, complaint
+from test_photographs import built, smooth
+
+from rastrum.cli import main
+from rastrum.compression import FileError, decompress_image
+from rastrum.data.reading import open_image, read_pixels
+from rastrum.pictures.png import png
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[int, str]:
+    """Saved models, by the channels of their images."""
+    found = {}
+    for colours in (1, 3):
+        found[colours] = found[colours + 1] = str(tmp_path_factory.mktemp("models") / f"model-{colours}")
+        built(colours).save_pretrained(found[colours])
+    return found
+
+
+def encoded(pixels: np.ndarray, metadata: dict[str, bytes] | None = None) -> bytes:
+    height, width, channels = pixels.shape
+    return b"".join(png(height, width, channels, 8 * pixels.itemsize, [pixels[:3], pixels[3:]], metadata))
+
+
+def decoded(data: bytes) -> Any:
+    return read_pixels("x", lambda: open_image(io.BytesIO(data)))
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    path = tmp_path / "photo.png"
+    path.write_bytes(encoded(smooth(20, 31, 3)))
+    return path
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_png_in_bands_is_what_others_read(kind: Any, channels: int) -> None:
+    """Pillow reads 8 bits; the library's reader, which agrees with tifffile and Pillow, also 16."""
+    for pixels in (smooth(20, 31, channels, kind), np.random.default_rng(0).integers(0, np.iinfo(kind).max, (9, 5, channels), kind)):
+        data = encoded(pixels, {"icc": b"a profile", "exif": b"Exif\0\0MM\0*\0\0\0\x08\0\0\0\0\0\0"})
+        assert np.array_equal(decoded(data).values, pixels)
+        image = Image.open(io.BytesIO(data))
+        assert image.info["icc_profile"] == b"a profile" and image.getexif() is not None
+        if kind == np.uint8:
+            assert np.array_equal(np.atleast_3d(np.asarray(image)), pixels)
+    assert len(encoded(smooth(64, 64, channels))) < 0.9 * smooth(64, 64, channels).nbytes
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_photos_come_back(capsys: pytest.CaptureFixture[str], tmp_path: Path, folders: Any, kind: Any, channels: int) -> None:
+    pixels = smooth(20, 31, channels, kind)
+    (tmp_path / "x.png").write_bytes(encoded(pixels))
+    told = answered(capsys, "compress", tmp_path / "x.png", "--model", folders[channels], "--tile", 12)
+    about = told["files"][0]
+    assert (about["height"], about["width"], about["channels"], about["bits"]) == (20, 31, channels, 8 * pixels.itemsize)
+    assert about["bytes"] == (tmp_path / "x.rastrum").stat().st_size and told["verified"]
+    answered(capsys, "decompress", tmp_path / "x.rastrum", "-o", tmp_path / "y.png", "--model", folders[channels])
+    assert np.array_equal(decoded((tmp_path / "y.png").read_bytes()).values, pixels)
+    found = answered(capsys, "info", tmp_path / "x.rastrum")["files"][0]
+    assert found["model"] == f"./{Path(folders[channels]).name}" and found["tile"] == 12 and found["bytes"] == about["bytes"]
+    assert answered(capsys, "verify", tmp_path / "x.rastrum", "--model", folders[channels])["files"][0]["faults"] == []
+
+
+def test_an_archive_holds_many(capsys: pytest.CaptureFixture[str], tmp_path: Path, photo: Path, folders: Any) -> None:
+    other = photo.with_name("other.png")
+    other.write_bytes(encoded(smooth(5, 6, 4)))
+    archive = tmp_path / "all.zip"
+    told = answered(capsys, "compress", photo, other, "-o", archive, "--model", folders[3])
+    assert [Path(record["file"].rpartition(":")[2]).name for record in told["files"]] == ["photo.rastrum", "other.rastrum"]
+    with zipfile.ZipFile(archive) as members:
+        assert members.namelist() == ["photo.rastrum", "other.rastrum"] and members.testzip() is None
+    again = tmp_path / "again.zip"
+    answered(capsys, "compress", photo, other, "-o", again, "--model", folders[3])
+    assert again.read_bytes() == archive.read_bytes()
+    answered(capsys, "decompress", archive, "-o", tmp_path / "out", "--model", folders[3])
+    for path in (photo, other):
+        assert np.array_equal(decoded((tmp_path / "out" / path.name).read_bytes()).values, decoded(path.read_bytes()).values)
+    members = [Path(record["file"]).name for record in answered(capsys, "info", archive)["files"]]
+    assert members == ["all.zip:photo.rastrum", "all.zip:other.rastrum"]
+
+
+def test_names_in_an_archive_lead_nowhere_else(tmp_path: Path, photo: Path, folders: Any) -> None:
+    assert main(["compress", str(photo), "--model", folders[3]]) == 0
+    evil = tmp_path / "evil.zip"
+    with zipfile.ZipFile(evil, "w") as members:
+        members.writestr("../../up.rastrum", photo.with_suffix(".rastrum").read_bytes())
+    assert main(["decompress", str(evil), "-o", f"{tmp_path}/out/", "--model", folders[3]]) == 0
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["up.png"]
+
+
+def test_compressed_members_are_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    bomb = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as members:
+        members.writestr("x.rastrum", bytes(10**6))
+    code, line = complaint(capsys, "info", bomb)
+    assert code == 2 and "is compressed or encrypted" in line
+
+
+def piped(monkeypatch: pytest.MonkeyPatch, data: bytes) -> io.BytesIO:
+    out = io.BytesIO()
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(data)))
+    monkeypatch.setattr(sys, "stdout", SimpleNamespace(buffer=out, flush=lambda: None, write=lambda text: len(text)))
+    return out
+
+
+def test_pipes(monkeypatch: pytest.MonkeyPatch, photo: Path, folders: Any) -> None:
+    with monkeypatch.context() as patch:
+        out = piped(patch, photo.read_bytes())
+        assert main(["compress", "-", "--model", folders[3]]) == 0
+    with monkeypatch.context() as patch:
+        back = piped(patch, out.getvalue())
+        assert main(["decompress", "-", "-o", "-", "--model", folders[3]]) == 0
+    assert np.array_equal(decoded(back.getvalue()).values, smooth(20, 31, 3))
+
+
+def test_metadata_is_kept_if_asked(tmp_path: Path, folders: Any) -> None:
+    exif = Image.Exif()
+    exif[271], exif[274] = "maker", 6
+    Image.fromarray(smooth(10, 7, 3)).save(tmp_path / "x.png", exif=exif, icc_profile=b"a profile")
+    upright = np.rot90(smooth(10, 7, 3), -1)
+    for flags, kept in (([], False), (["--metadata"], True)):
+        file, out = tmp_path / f"{kept}.rastrum", tmp_path / f"{kept}.png"
+        assert main(["compress", str(tmp_path / "x.png"), "-o", str(file), "--model", folders[3], *flags]) == 0
+        assert main(["decompress", str(file), "-o", str(out), "--model", folders[3]]) == 0
+        image = Image.open(out)
+        assert np.array_equal(np.asarray(image), upright)
+        assert (image.info.get("icc_profile") == b"a profile", image.getexif().get(271) == "maker") == (kept, kept)
+        assert 274 not in image.getexif()
+
+
+def test_exif_without_orientation_is_kept_byte_for_byte() -> None:
+    exif = Image.Exif()
+    exif[271] = "maker"
+    file = io.BytesIO()
+    Image.fromarray(smooth(10, 7, 3)).save(file, "JPEG", exif=exif)
+    assert decoded(file.getvalue()).metadata["exif"] == Image.open(file).info["exif"]
+
+
+def test_a_source_is_deleted_when_it_has_come_back(monkeypatch: pytest.MonkeyPatch, photo: Path, folders: Any) -> None:
+    arguments = ["compress", str(photo), "--model", folders[3], "--delete-source"]
+    assert main([*arguments, "--no-verify"]) == 2 and photo.exists()
+    with monkeypatch.context() as patch:                                  # a decoder that errs
+        real = np.array_equal
+        patch.setattr(np, "array_equal", lambda a, b: False)
+        assert main(arguments) == 1
+        patch.setattr(np, "array_equal", real)
+    assert photo.exists() and [path.name for path in photo.parent.iterdir()] == ["photo.png"]
+    assert main(arguments) == 0 and not photo.exists() and photo.with_suffix(".rastrum").exists()
+
+
+def test_damage_is_named_and_the_rest_saved(capsys: pytest.CaptureFixture[str], tmp_path: Path, photo: Path, folders: Any) -> None:
+    file, out = photo.with_suffix(".rastrum"), tmp_path / "out.png"
+    assert main(["compress", str(photo), "--model", folders[3], "--tile", "8", "--context", "4"]) == 0
+    data = bytearray(file.read_bytes())
+    data[-5] ^= 1                                                         # the last tile
+    file.write_bytes(data)
+    code, line = complaint(capsys, "decompress", file, "-o", out, "--model", folders[3])
+    assert code == 2 and "rows 12 … 19, columns 25 … 30 do not match" in line and not out.exists()
+    assert main(["verify", str(file), "--model", folders[3]]) == 1
+    assert "rows 12 … 19, columns 25 … 30 could not be decoded" in capsys.readouterr().out
+    assert main(["decompress", str(file), "-o", str(out), "--model", folders[3], "--salvage", "--json"]) == 1
+    saved = decoded(out.read_bytes()).values
+    assert np.array_equal(saved[:12], smooth(20, 31, 3)[:12]) and (saved[12:, 25:] == 128).all()
+    assert json.loads(capsys.readouterr().out)["files"][0]["faults"]
+    assert main(["info", str(file)]) == 0
+    file.write_bytes(file.read_bytes() + b"more")
+    assert main(["verify", str(file), "--model", folders[3]]) == 1
+
+
+def test_what_is_refused_is_said_in_a_line(capsys: pytest.CaptureFixture[str], tmp_path: Path, photo: Path, folders: Any) -> None:
+    Image.new("CMYK", (4, 4)).save(tmp_path / "ink.jpg")
+    Image.fromarray(smooth(4, 4, 1)[..., 0]).save(tmp_path / "grey.png")
+    np.save(tmp_path / "floats.npy", np.zeros((4, 4)))
+    (tmp_path / "empty").write_bytes(b"")
+    model = ("--model", folders[3])
+    for arguments, words in (
+        (("compress",), "which photos"),
+        (("compress", tmp_path / "none.png", *model), "there is no file"),
+        (("compress", tmp_path / "ink.jpg", *model), "CMYK; convert it to RGB"),
+        (("compress", tmp_path / "grey.png", *model), "unconditional one of 1 channels"),
+        (("compress", tmp_path / "floats.npy", *model), "expected uint8 or uint16"),
+        (("compress", tmp_path / "empty", *model), "not a whole image"),
+        (("compress", photo, photo, *model), "several files would be called so"),
+        (("compress", photo, tmp_path / "grey.png", "-o", "x.rastrum", *model), "it is for one file, got 2"),
+        (("compress", photo, "--archive", *model), "-o names it"),
+        (("compress", photo, "--tile", 0, *model), "expected 1 … 256"),
+        (("compress", photo, "-o", tmp_path / "x.jpg", *model), "expected a folder"),
+        (("compress", "-", "--delete-source"), "does not go with a pipe"),
+        (("decompress", photo, "-o", tmp_path / "y.png", *model), "not made by rastrum compress"),
+        (("verify", tmp_path / "empty"), "not made by rastrum compress"),
+        (("info",), "which files"),
+    ):
+        code, line = complaint(capsys, *arguments)
+        assert code == 2 and words in line, line
+    assert main(["compress", str(photo), *model]) == 0
+    capsys.readouterr()
+    code, line = complaint(capsys, "compress", photo, *model)
+    assert code == 2 and "is there already" in line
+    code, line = complaint(capsys, "decompress", photo.with_suffix(".rastrum"), "-o", tmp_path / "y.png")
+    assert code == 2 and "made by the model ./model-3" in line and "give it with --model" in line
+    code, line = complaint(capsys, "verify", photo.with_suffix(".rastrum"), "--model", folders[1])
+    assert code == 2 and "this model's are" in line
+
+
+def test_a_memory_map_is_compressed(tmp_path: Path, folders: Any) -> None:
+    np.save(tmp_path / "scan.npy", smooth(30, 9, 3, np.uint16))
+    assert main(["compress", str(tmp_path / "scan.npy"), "--model", folders[3], "--ycocg"]) == 0
+    with pytest.raises(FileError, match="not bundled"):
+        decompress_image((tmp_path / "scan.rastrum").read_bytes())
+    assert main(["decompress", str(tmp_path / "scan.rastrum"), "--model", folders[3]]) == 0
+    assert np.array_equal(decoded((tmp_path / "scan.png").read_bytes()).values, smooth(30, 9, 3, np.uint16))

@@ -1,0 +1,385 @@
+"""Image files: exact round trips at any size, bits that depend on nothing but the pixels, context across tiles, and what damage costs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from hashlib import blake2b
+from typing import Any
+
+import golden_files
+import numpy as np
+import pytest
+import torch
+
+import rastrum
+from rastrum import ConditionSpec, FileError, ImageSpec, RasterModel
+from rastrum.compression import Decoding, compress_image, decompress_image, photographs, tiles
+from rastrum.compression.colour import from_ycocg, to_ycocg
+from rastrum.compression.container import read_header, read_strips
+from rastrum.compression.fields import Reader
+from rastrum.compression.tiles import Axis, Tiling
+from rastrum.compression.transparency import deflated, inflated
+
+
+def built(channels: int, name: str = "pixelcnn++") -> RasterModel:
+    model = rastrum.build(name, ImageSpec(channels, 8, 8), preset="tiny", seed=1)
+    assert isinstance(model, RasterModel)
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def models() -> dict[int, RasterModel]:
+    grey, colour = built(1), built(3)
+    return {1: grey, 2: grey, 3: colour, 4: colour}
+
+
+def smooth(height: int, width: int, channels: int, kind: Any = np.uint8) -> np.ndarray:
+    """Slow waves and a little noise."""
+    top = np.iinfo(kind).max
+    y, x = np.mgrid[:height, :width]
+    waves = np.stack([np.sin(x / 9 + c) + np.cos(y / 7 - c) for c in range(channels)], -1)
+    noise = np.random.default_rng(0).normal(0, 0.01, waves.shape)
+    return ((waves / 4 + 0.5 + noise) * top).clip(0, top).astype(kind)
+
+
+# ── round trips ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+SIZES = [(1, 1), (1, 40), (40, 1), (7, 5), (24, 24), (25, 25), (40, 41), (63, 17)]
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_images_of_any_size_come_back(models: dict[int, RasterModel], size: tuple[int, int]) -> None:
+    for channels in (1, 3):
+        pixels = smooth(*size, channels)
+        for tile, context in ((16, 8), (5, 7), (128, 16)):
+            blob = compress_image(models[channels], pixels, tile=tile, context=context)
+            again = decompress_image(blob, models[channels])
+            assert again.dtype == pixels.dtype and np.array_equal(again, pixels)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("noise", [False, True])
+def test_samples_of_any_kind_come_back(models: dict[int, RasterModel], kind: Any, channels: int, noise: bool) -> None:
+    pixels = smooth(21, 30, channels, kind)
+    if noise:
+        pixels = np.random.default_rng(1).integers(0, np.iinfo(kind).max, pixels.shape, kind, endpoint=True)
+    for ycocg in {False, channels > 2}:
+        blob = compress_image(models[channels], pixels, ycocg=ycocg, tile=12, context=4)
+        assert np.array_equal(decompress_image(blob, models[channels]), pixels)
+
+
+def test_few_bits_and_all_kinds_of_arrays(models: dict[int, RasterModel]) -> None:
+    pixels = smooth(9, 10, 1, np.uint16) >> 4
+    blob = compress_image(models[1], pixels, bits=12)
+    assert np.array_equal(decompress_image(blob, models[1]), pixels) and len(blob) < len(compress_image(models[1], pixels))
+    assert compress_image(models[1], pixels[..., 0], bits=12) == blob == compress_image(models[1], torch.from_numpy(pixels), bits=12)
+    with pytest.raises(ValueError, match=r"levels 0 … 1023 for 10 bits"):
+        compress_image(models[1], pixels, bits=10)
+
+
+@pytest.mark.slow
+def test_a_long_image_comes_back(models: dict[int, RasterModel]) -> None:
+    for size in ((4097, 31), (31, 4097)):
+        pixels = smooth(*size, 3)
+        assert np.array_equal(decompress_image(compress_image(models[3], pixels), models[3]), pixels)
+
+
+def test_bands_are_those_of_a_memory_map(models: dict[int, RasterModel], tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Strips of two rows of tiles: the same pixels, from a file that is mapped, rows at a time and in their order."""
+    monkeypatch.setattr(tiles, "STRIP", 20)
+    pixels = smooth(90, 20, 3)
+    np.save(tmp_path / "x.npy", pixels)
+    parts = list(photographs.encode(models[3], np.load(tmp_path / "x.npy", mmap_mode="r"), tile=8, context=4))
+    bands = list(Decoding(b"".join(parts), models[3]).bands())
+    assert len(parts) == 1 + len(bands) == 1 + 6 and np.array_equal(np.concatenate(bands), pixels)
+
+
+@pytest.fixture(params=[1, 2])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(1)
+
+
+def test_bits_depend_on_neither_threads_nor_batch(
+    models: dict[int, RasterModel], threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = smooth(50, 60, 3)
+    one = compress_image(models[3], pixels, tile=10, context=5)
+    assert np.array_equal(decompress_image(one, models[3]), pixels)
+    monkeypatch.setattr(tiles, "VALUES", 1)                               # a tile at a time
+    torch.set_num_threads(1)
+    assert compress_image(models[3], pixels, tile=10, context=5) == one
+    assert np.array_equal(decompress_image(one, models[3]), pixels)
+
+
+@pytest.mark.parametrize("name", ["gated-pixelcnn", "pixelcnn", "row-lstm"])
+def test_other_models_code_images_too(name: str) -> None:
+    model, pixels = built(3, name), smooth(13, 14, 3)
+    assert np.array_equal(decompress_image(compress_image(model, pixels, tile=8, context=3), model), pixels)
+
+
+# ── tiles ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_tiles_are_a_partition_and_see_only_what_was_decoded_before() -> None:
+    """Brute force over sizes: each pixel is of one tile; a window holds its tile, `context` before it where there are any, and no pixel
+    of a tile that its tile does not wait for."""
+    for size in range(1, 60):
+        for tile in (1, 2, 5, 16):
+            for context in (0, 1, 4, 17):
+                axis = Axis(size, tile, context)
+                own = [p for k in range(axis.count) for p in range(size)[axis.own(k)]]
+                assert own == list(range(size))
+                for k in range(axis.count):
+                    window, mine = axis.window(k), axis.own(k)
+                    assert window.start >= 0 and window.stop == mine.stop and window.stop - window.start == axis.length
+                    assert mine.start - window.start >= min(context, mine.start)
+                    assert axis.count == 1 or mine.stop - mine.start <= tile + (context if k == 0 else 0)
+    tiling = Tiling(Axis(50, 8, 3), Axis(41, 8, 3))
+    decoded: set[tuple[int, int]] = set()
+    for strip in tiling.strips():
+        for diagonal in tiling.diagonals(strip):
+            for i, j in diagonal:
+                rows, columns = tiling.rows.window(i), tiling.columns.window(j)
+                seen = {(a, b) for a in range(i + 1) for b in range(j + 1) if (a, b) != (i, j)
+                        and tiling.rows.own(a).stop > rows.start and tiling.columns.own(b).stop > columns.start}  # fmt: skip
+                assert seen <= decoded and set(tiling.before((i, j))) <= decoded
+            decoded |= set(diagonal)
+    assert len(decoded) == tiling.count
+
+
+def test_context_saves_bits() -> None:
+    """On a smooth image, by a model of natural images: the more tiles see across their borders, the fewer bytes."""
+    model, pixels = rastrum.load("rastrum/pixelcnn-plus-plus-cifar10"), smooth(40, 40, 3)
+    assert isinstance(model, RasterModel)
+    sizes = [len(compress_image(model, pixels, tile=8, context=context)) for context in (0, 1, 8)]
+    assert sizes[2] < sizes[1] < sizes[0] and sizes[2] < 0.95 * sizes[0], sizes
+
+
+# ── colour and transparency ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_ycocg_is_a_permutation_of_colours() -> None:
+    for bits in (1, 2, 3, 4):
+        every = np.stack(np.meshgrid(*[np.arange(1 << bits, dtype=np.uint8)] * 3), -1).reshape(-1, 3)
+        there = to_ycocg(every, bits)
+        assert len(np.unique(there, axis=0)) == len(every) and int(there.max()) < 1 << bits
+        assert np.array_equal(from_ycocg(there, bits), every)
+    grey = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, 1)
+    assert np.array_equal(to_ycocg(grey, 8), np.stack([grey[:, 0], *2 * [np.full(256, 128, np.uint8)]], 1))
+
+
+def test_transparency_is_inflated_to_its_size_and_no_further() -> None:
+    alpha = smooth(6, 7, 1)[..., 0]
+    data = deflated(alpha)
+    assert np.array_equal(inflated(data, (6, 7), 8), alpha[..., None])  # pyright: ignore[reportArgumentType]
+    for changed, shape, bits in ((data, (6, 8), 8), (data, (6, 6), 8), (data, (6, 7), 5), (data[:-1], (6, 7), 8), (data + b"0", (6, 7), 8)):
+        assert inflated(changed, shape, bits) is None
+
+
+# ── damage ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="module")
+def damaged(models: dict[int, RasterModel]) -> tuple[np.ndarray, bytes, list[slice]]:
+    """An image, its file of 4 x 4 tiles, and where the streams of the tiles stand."""
+    pixels = smooth(34, 34, 4)
+    blob = compress_image(models[4], pixels, tile=8, context=2)
+    reader = Reader(blob, "file")
+    header = read_header(reader)
+    for _, entries in read_strips(reader, header):
+        start, places = reader.position, []
+        for entry in entries:
+            places.append(slice(start, start + entry.stream))
+            start += entry.stream + entry.alpha
+    return pixels, blob, places
+
+
+def flipped(blob: bytes, position: int) -> bytes:
+    return blob[:position] + bytes([blob[position] ^ 16]) + blob[position + 1 :]
+
+
+def test_damage_costs_a_tile_and_those_that_depend_on_it(models: dict[int, RasterModel], damaged: Any) -> None:
+    pixels, blob, places = damaged
+    broken = flipped(blob, places[1 * 4 + 2].start + 3)
+    with pytest.raises(FileError, match=r"pixels of rows 10 … 17, columns 18 … 25 do not match"):
+        decompress_image(broken, models[4])
+    decoding = Decoding(broken, models[4], salvage=True)
+    found = np.concatenate(list(decoding.bands()))
+    assert [str(region) for region in decoding.damaged()] == ["rows 10 … 33, columns 18 … 33"]
+    assert np.array_equal(found[:10], pixels[:10]) and np.array_equal(found[:, :18], pixels[:, :18])
+    assert (found[10:, 18:, :3] == 128).all() and (found[10:, 18:, 3] == 255).all()
+    decoding = Decoding(flipped(broken, places[3 * 4].start + 3), models[4], salvage=True)
+    list(decoding.bands())
+    assert list(map(str, decoding.damaged())) == ["rows 10 … 25, columns 18 … 33", "rows 26 … 33, columns 0 … 33"]
+
+
+def test_what_is_left_of_a_file_is_saved(models: dict[int, RasterModel], damaged: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels, blob, places = damaged
+    decoding = Decoding(blob[: places[9].start], models[4], salvage=True)
+    found = np.concatenate(list(decoding.bands()))
+    assert np.array_equal(found[:18], pixels[:18]) and np.array_equal(found[18:26, :10], pixels[18:26, :10])
+    monkeypatch.setattr(tiles, "STRIP", 16)
+    blob = compress_image(models[4], pixels, tile=8, context=2)
+    whole = list(Decoding(blob, models[4]).bands())
+    lists = Reader(blob, "file")
+    second = [lists.position for _ in read_strips(lists, read_header(lists))][1]
+    decoding = Decoding(flipped(blob, second - 3), models[4], salvage=True)    # in the digest of the second strip
+    bands = list(decoding.bands())
+    assert [len(band) for band in bands] == [len(band) for band in whole] and np.array_equal(bands[0], whole[0])
+    assert list(map(str, decoding.damaged())) == ["rows 18 … 33, columns 0 … 33"]
+
+
+def test_every_changed_byte_is_noticed(models: dict[int, RasterModel]) -> None:
+    """Changed, cut or longer: never other pixels, and a line that begins with the file."""
+    pixels = smooth(9, 8, 4)
+    blob = compress_image(models[4], pixels, tile=5, context=2, name="hf://o/n", metadata={"icc": b"profile", "exif": b"Exif"})
+    generator = np.random.default_rng(0)
+    for position in [*range(0, 80, 2), *range(80, len(blob), 23)]:
+        changed = blob[:position] + bytes([blob[position] ^ int(generator.integers(1, 256))]) + blob[position + 1 :]
+        try:                                                              # bits of deflate that mean nothing may change
+            assert np.array_equal(decompress_image(changed, models[4]), pixels) and position > 80
+        except FileError as error:
+            assert str(error).startswith("file: ")
+        with pytest.raises(FileError, match=r"^file: "):
+            decompress_image(blob[:position], models[4])
+    with pytest.raises(FileError, match="something was appended"):
+        decompress_image(blob + b"\0", models[4])
+    assert np.array_equal(decompress_image(blob, models[4]), pixels)
+
+
+def test_pixels_under_another_header_are_not_taken_for_right(models: dict[int, RasterModel]) -> None:
+    """A digest that fits a header of other colours or another size: the checksums of the tiles cover the header too."""
+    from rastrum.compression.container import chained, strip_bytes
+
+    black = np.zeros((6, 4, 3), np.uint8)
+    blob = compress_image(models[3], black)
+    reader = Reader(blob, "file")
+    ((_, entries),) = read_strips(reader, header := read_header(reader))
+    for change in ({"height": 4, "width": 6}, {"height": 3}, {"ycocg": True}, {"bits": 7}, {"tile": 9}, {"model": "other"}):
+        other = replace(header, **change)
+        listed = strip_bytes(entries, False)
+        with pytest.raises(FileError, match="do not match their checksum"):
+            decompress_image(other.bytes + listed + chained(other.bytes, listed), models[3])
+
+
+# ── models ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_missing_or_other_model_is_named(models: dict[int, RasterModel]) -> None:
+    pixels = smooth(4, 4, 3)
+    blob = compress_image(models[3], pixels, name="hf://someone/photo")
+    with pytest.raises(FileError, match=r"made by the model hf://someone/photo, weights [0-9a-f]{16}, .* not bundled"):
+        decompress_image(blob)
+    with pytest.raises(FileError, match=r"a model that it does not name"):
+        decompress_image(compress_image(models[3], pixels))
+    other = built(3)
+    with torch.no_grad():
+        next(other.parameters()).add_(1e-3)
+    with pytest.raises(FileError, match=r"hf://someone/photo with weights [0-9a-f]{16}, this model's are"):
+        decompress_image(blob, other)
+    with pytest.raises(ValueError, match="this image needs an unconditional one of 1 channels"):
+        compress_image(models[3], smooth(4, 4, 1))
+    conditional = rastrum.build("pixelcnn++", ImageSpec(3, 8, 8), preset="tiny", condition=ConditionSpec("class", 2))
+    with pytest.raises(ValueError, match="with a condition; this image needs an unconditional one"):
+        compress_image(conditional, pixels)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match="does not run in the native interpreter"):
+        compress_image(built(3).double(), pixels)
+
+
+def test_weights_that_change_are_coded_with(models: dict[int, RasterModel]) -> None:
+    """A model of a size is kept while the weights stay in their place, and follows them where they change or move."""
+    pixels, model = smooth(9, 9, 3), built(3)
+    first = compress_image(model, pixels)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.01)
+    second = compress_image(model, pixels)
+    for parameter in model.parameters():
+        parameter.data = parameter.data - 0.01
+    third = compress_image(model, pixels)
+    assert len({first, second, third}) == 3
+    assert np.array_equal(decompress_image(third, model), pixels)
+
+
+def test_bundled_models_are_found_by_their_name() -> None:
+    pixels = smooth(5, 6, 3)
+    name = "rastrum/pixelcnn-plus-plus-cifar10"
+    model = rastrum.load(name)
+    assert isinstance(model, RasterModel)
+    blob = compress_image(model, pixels, name=name)
+    assert np.array_equal(decompress_image(blob), pixels) and b"rastrum/" not in blob
+
+
+# ── files of version 1 ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("case", golden_files.CASES)
+def test_files_of_version_1_decode(case: str) -> None:
+    name, shape, kind, _ = golden_files.CASES[case]
+    blob = (golden_files.FOLDER / f"{case}.rastrum").read_bytes()
+    assert np.array_equal(decompress_image(blob, golden_files.model(name)), golden_files.pixels(shape, kind))
+    if shape[2] % 2:                                                      # releases of zlib deflate transparency differently
+        assert golden_files.made(case) == blob
+
+
+IN_ANOTHER_PROCESS = """
+import sys
+sys.path.insert(0, {tests!r})
+import golden_files, numpy as np
+from rastrum.compression import decompress_image
+for case, (name, shape, kind, _) in golden_files.CASES.items():
+    blob = (golden_files.FOLDER / (case + ".rastrum")).read_bytes()
+    assert np.array_equal(decompress_image(blob, golden_files.model(name)), golden_files.pixels(shape, kind)), case
+    assert shape[2] % 2 == 0 or golden_files.made(case) == blob, case
+"""
+
+
+@pytest.mark.parametrize("processor", [("generic", ""), ("sandybridge", "+avx")], ids=["generic", "no fma"])
+def test_files_of_version_1_decode_on_other_processors(processor: tuple[str, str]) -> None:
+    environment = {**os.environ, "NUMBA_CPU_NAME": processor[0], "NUMBA_CPU_FEATURES": processor[1]}
+    script = IN_ANOTHER_PROCESS.format(tests=str(golden_files.FOLDER.parent))
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
+    assert run.returncode == 0, run.stderr
+
+
+def test_the_documented_bytes_are_those_of_a_file() -> None:
+    """A reader of docs/format.md alone, without the library: header, lists, chained digests, and where each stream stands."""
+    for case, (_, (height, width, channels), kind, options) in golden_files.CASES.items():
+        blob = (golden_files.FOLDER / f"{case}.rastrum").read_bytes()
+        at = 0
+
+        def take(size: int) -> bytes:
+            nonlocal at
+            at += size
+            return blob[at - size : at]  # noqa: B023
+
+        def number() -> int:
+            value, shift = 0, 0
+            while (byte := take(1)[0]) > 127:
+                value, shift = value | (byte & 127) << shift, shift + 7
+            return value | byte << shift
+
+        assert take(4) == b"\x8aRST" and take(2) == b"\1\1"
+        flags, bits = take(2)
+        assert flags & 1 == (channels > 2) and flags >> 1 & 1 == (channels % 2 == 0) and bits == 8 * np.dtype(kind).itemsize
+        assert flags >> 2 & 1 == options.get("ycocg", False) and flags >> 3 == (3 if "metadata" in options else 0)
+        h, w, tile, context = (number() for _ in range(4))
+        assert (h, w) == (height, width)
+        take(8)
+        assert take(number()).decode() == options.get("name", "").removeprefix("rastrum/")
+        metadata = [take(number()) for flag in (8, 16) if flags & flag]
+        assert metadata == list(options.get("metadata", {}).values())
+        before, counts = blob[:at], [max(1, -(-(side - context) // tile)) for side in (h, w)]
+        first, total = at, 0
+        for _ in range(counts[0] * counts[1]):                            # all within 1,024 rows: one strip
+            total += number() + (number() if flags & 2 else 0)
+            take(4)
+        assert take(4) == blake2b(before + blob[first : at - 4], digest_size=4).digest()
+        assert at + total == len(blob)
