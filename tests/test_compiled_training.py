@@ -120,7 +120,7 @@ def test_glu_and_the_cell_of_a_convlstm() -> None:
     torch.manual_seed(0)
     (x, exact_x), (z, exact_z), (gates, exact_gates) = both(2, 3, 5, 19), both(2, 3, 5, 38), both(2, 3, 5, 76)
     compare(glu(x, z), glu(exact_x, exact_z), [x, z], [exact_x, exact_z])
-    pair = zip(cell(gates, x, -1), cell(exact_gates, exact_x, -1), strict=True)
+    pair = zip(cell(gates, x), cell(exact_gates, exact_x), strict=True)
     found, wanted = (torch.stack(parts) for parts in zip(*pair, strict=True))
     compare(found, wanted, [gates, x], [exact_gates, exact_x])
 
