@@ -12,6 +12,8 @@ import rastrum
 from rastrum import ImageSpec
 from rastrum.distributions import GaussianMixture, LogisticMixture, lowest_log_scale
 from rastrum.layers.causal import BEFORE, CausalConvolution, convolve_dense, glu
+from rastrum.layers.convolutional import Convolution
+from rastrum.layers.dense import linear
 from rastrum.layers.frames import FrameConvolution
 from rastrum.layers.lstm import cell
 from rastrum.models.pixelcnn_plus_plus import PixelCNNPlusPlus
@@ -102,6 +104,30 @@ def test_frames(kernel: int, dilation: int) -> None:
     compare(layer(x, start), wanted, [x, start, layer.weight, layer.bias], [exact_x, exact_start, *exact])
 
 
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_convolutions_of_channels_first_sources(kernel: int) -> None:
+    """Two sources side by side, whichever way they lie in memory."""
+    torch.manual_seed(0)
+    pairs = [both(2, 3, 5, 7), both(2, 17, 5, 7)]
+    convolution = Convolution(20, 18, kernel)
+    exact = Convolution(20, 18, kernel).double()
+    exact.load_state_dict(convolution.state_dict())
+    apart = pairs[0][0].to(memory_format=torch.channels_last)
+    inputs, exact_inputs = ([*(pair[i] for pair in pairs), *layer.parameters()] for i, layer in enumerate((convolution, exact)))
+    expected = F.conv2d(torch.cat([pair[1] for pair in pairs], 1), exact.weight, exact.bias, padding=kernel // 2)
+    compare(convolution(apart, pairs[1][0]), expected, inputs, exact_inputs)
+    torch.testing.assert_close(exact(*(pair[1] for pair in pairs)), expected)
+
+
+@pytest.mark.parametrize("batch", [3, 16, 37, 64])
+def test_linear_layers(batch: int) -> None:
+    torch.manual_seed(0)
+    pairs = [both(batch, 19), both(45, 19), both(batch, 45)]
+    found, exact = (linear(x, weight, initial) for x, weight, initial in zip(*pairs, strict=True))
+    assert any("Linear" in str(before) for before, _ in found.grad_fn.next_functions) == (batch >= 16)  # pyright: ignore
+    compare(found, exact, [pair[0] for pair in pairs], [pair[1] for pair in pairs])
+
+
 def test_weight_normalisation() -> None:
     """Of several taps, some of which add to a part of the outputs."""
     torch.manual_seed(0)
@@ -120,7 +146,7 @@ def test_glu_and_the_cell_of_a_convlstm() -> None:
     torch.manual_seed(0)
     (x, exact_x), (z, exact_z), (gates, exact_gates) = both(2, 3, 5, 19), both(2, 3, 5, 38), both(2, 3, 5, 76)
     compare(glu(x, z), glu(exact_x, exact_z), [x, z], [exact_x, exact_z])
-    pair = zip(cell(gates, x, -1), cell(exact_gates, exact_x, -1), strict=True)
+    pair = zip(cell(gates, x), cell(exact_gates, exact_x), strict=True)
     found, wanted = (torch.stack(parts) for parts in zip(*pair, strict=True))
     compare(found, wanted, [gates, x], [exact_gates, exact_x])
 
@@ -160,7 +186,7 @@ def test_density_of_a_mixture_of_normals(components: int, scale: float) -> None:
     found, exact = (GaussianMixture(logits, means, scale * scales - 1, 4096).log_density(scale * value)
                     for (logits, means, scales, value) in zip(*pairs, strict=True))  # fmt: skip
     assert "LogDensity" in str(found.grad_fn) and (scale == 1.0 or float(pairs[2][1].detach().min()) * scale - 1 < lowest_log_scale(4096))
-    compare(found, exact, *([pair[i] for pair in pairs] for i in (0, 1)))
+    compare(found, exact, [pair[0] for pair in pairs], [pair[1] for pair in pairs])
 
 
 def test_training_takes_the_same_loss_as_scores() -> None:

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import lstm
+from .frames import FrameConvolution
 
 
 def to_blocks(x: Tensor, stride: int) -> Tensor:
@@ -71,20 +72,29 @@ class ConvLSTM(nn.Module):
 
         Returns the next h and cell.
         """
-        gates = self.gates(torch.cat([*inputs, h], dim=1))
+        gates = self.gates(*inputs, h)
         if condition is not None:
             gates = gates + condition[:, :, None, None]
-        return lstm.cell(gates, cell)
+        h, cell = lstm.cell(gates.movedim(1, -1), cell.movedim(1, -1))
+        return h.movedim(-1, 1), cell.movedim(-1, 1)
 
 
-def convolution(inputs: int, outputs: int, kernel: int, gain: float = 1.0) -> nn.Conv2d:
+class Convolution(FrameConvolution):
+    """A convolution that keeps the size, of channels-first feature maps; in memory its result has the channels last."""
+
+    def forward(self, *sources: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The convolution of sources (B, …, h, w), side by side → (B, outputs, h, w)."""
+        return super().forward([x.movedim(1, -1) for x in sources]).movedim(-1, 1)
+
+
+def convolution(inputs: int, outputs: int, kernel: int, gain: float = 1.0) -> Convolution:
     """A convolution that keeps the size; weights of standard deviation gain/√(values that it sums), biases of 0.
 
     inputs, outputs: channels.
     kernel: side, odd.
     gain: default 1.
     """
-    layer = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
+    layer = Convolution(inputs, outputs, kernel)
     nn.init.normal_(layer.weight, std=gain * (inputs * kernel**2) ** -0.5)
     assert layer.bias is not None
     nn.init.zeros_(layer.bias)

@@ -6,6 +6,7 @@ in a step program they stand in the phase ``frame``, which runs over whole featu
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -49,26 +50,32 @@ class FrameConvolution(nn.Conv2d):
     def __init__(self, inputs: int, outputs: int, kernel: int, dilation: int = 1, bias: bool = True) -> None:
         super().__init__(inputs, outputs, kernel, padding=dilation * (kernel // 2), dilation=dilation, bias=bias)
 
-    def forward(self, x: Tensor, initial: Tensor | None = None) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, x: Tensor | Sequence[Tensor], initial: Tensor | None = None
+    ) -> Tensor:
         """The convolution of each frame.
 
-        x: (…, H, W, I).
+        x: (…, H, W, I), or several, side by side.
         initial: added to the result, (…, H, W, O); None (default) for nothing.
 
         Returns initial + bias + convolution, (…, H, W, O).
         """
-        frames = x.flatten(0, -4)
-        if native_for(x) is not None:
-            reach, dilation = self.kernel_size[0] // 2, self.dilation[0]
-            at = range(-reach * dilation, reach * dilation + 1, dilation)
-            taps = [Tap(1, down, right, self.in_channels, (0, self.out_channels)) for down in at for right in at]
-            weights = self.weight.permute(2, 3, 1, 0).flatten(0, 1).contiguous().unbind()
+        sources = [x] if isinstance(x, Tensor) else list(x)
+        shape = sources[0].shape[:-3]
+        if native_for(sources[0]) is not None:
+            kernel, dilation = self.kernel_size[0], self.dilation[0]
+            at = range(-dilation * (kernel // 2), dilation * (kernel // 2) + 1, dilation)
+            rows = kernel if dilation == 1 else 1                           # neighbouring rows are one tap
+            taps = [Tap(rows, down, right, self.in_channels, (0, self.out_channels)) for right in at for down in at[rows - 1 :: rows]]
+            weights = self.weight.permute(3, 2, 1, 0).reshape(len(taps), rows * self.in_channels, -1).unbind()
             start = None if initial is None else initial.flatten(0, -4)
-            return convolve(frames, taps, weights, self.bias, start, self.out_channels).unflatten(0, x.shape[:-3])
+            frames = [source.flatten(0, -4) for source in sources]
+            return convolve(frames, taps, weights, self.bias, start, self.out_channels).unflatten(0, shape)
+        x = sources[0] if len(sources) == 1 else torch.cat(sources, -1)
         if self.kernel_size == (1, 1):
             out = F.linear(x, self.weight[:, :, 0, 0], self.bias)
         else:
-            out = super().forward(frames.permute(0, 3, 1, 2)).permute(0, 2, 3, 1).unflatten(0, x.shape[:-3])
+            out = super().forward(x.flatten(0, -4).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).unflatten(0, shape)
         return out if initial is None else out + initial
 
     def lower(self, program: Program, source: View, initial: View | None = None, destination: View | None = None) -> View:
@@ -119,7 +126,7 @@ class FrameMemory(nn.Module):
         shape = (*gates[:, 0].shape[:-1], -1)
         h, cell, after = self.first_h.expand(shape), self.first_cell.expand(shape), []
         for t in range(gates.shape[1]):
-            h, cell = lstm.cell(self.keep(h, gates[:, t]), cell, dim=-1)
+            h, cell = lstm.cell(self.keep(h, gates[:, t]), cell)
             after.append(h)
         return self.widen(torch.stack(after, 1), x)
 

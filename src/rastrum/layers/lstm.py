@@ -11,19 +11,18 @@ from torch import Tensor, nn
 from ..native import native_for
 
 
-def cell(gates: Tensor, before: Tensor, dim: int = 1) -> tuple[Tensor, Tensor]:
+def cell(gates: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
     """One step of an LSTM.
 
-    gates: pre-activations [o f i g], 4 S along ``dim``.
-    before: the cell before, S along ``dim``.
-    dim: that the gates lie along, 1 by default.
+    gates: pre-activations [o f i g], (…, 4 S).
+    before: the cell before, (…, S).
 
     Returns h and the new cell, both of the shape of ``before``.
     """
-    native = native_for(gates) if dim == -1 else None                     # maps, channels last
+    native = native_for(gates)
     if native is not None:
         return native.LSTMCell.apply(gates, before)
-    o, f, i, g = gates.chunk(4, dim)
+    o, f, i, g = gates.chunk(4, -1)
     c = torch.addcmul(torch.sigmoid(i) * torch.tanh(g), torch.sigmoid(f), before)
     return torch.sigmoid(o) * torch.tanh(c), c
 

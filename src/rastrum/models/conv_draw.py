@@ -211,14 +211,14 @@ class ConvDRAW(PixelCanvas):
             memory["image"], memory["levels"] = x, to_blocks(self._levels(x), self.config.stride)
         mean = state.canvas[:, : memory["levels"].shape[1]]
         error = memory["levels"] - (torch.sigmoid(mean) if self.bernoulli else mean)
-        below = torch.cat([memory["levels"], error], dim=1)
+        below = [memory["levels"], error]
         for layer, encoder in enumerate(self.encoders):
-            self._move(encoder, memory, "encoder", layer, [below, memory[f"decoder{layer}"]])
-            below = to_blocks(memory[f"encoder{layer}"], 2) if layer + 1 < self.config.layers else below
+            self._move(encoder, memory, "encoder", layer, [*below, memory[f"decoder{layer}"]])
+            below = [to_blocks(memory[f"encoder{layer}"], 2)] if layer + 1 < self.config.layers else below
 
     def posterior(self, state: State) -> Normal | Uniform:
         layer = self.layer(state.t)
-        head = self.posteriors[layer](self._with_above(state.memory, "encoder", layer)).split(self.config.latent, dim=1)
+        head = self.posteriors[layer](*self._with_above(state.memory, "encoder", layer)).split(self.config.latent, dim=1)
         if not self.uniform:
             return Normal(*head)
         return Uniform(head[0], self._expect(state)[:, 2 * self.config.latent :])
@@ -246,12 +246,12 @@ class ConvDRAW(PixelCanvas):
         memory = state.memory
         if "expected" not in memory:
             layer = self.layer(state.t)
-            memory["expected"] = self.priors[layer](self._with_above(memory, "decoder", layer))
+            memory["expected"] = self.priors[layer](*self._with_above(memory, "decoder", layer))
         return memory["expected"]
 
-    def _with_above(self, memory: dict[str, Tensor], name: str, layer: int) -> Tensor:
+    def _with_above(self, memory: dict[str, Tensor], name: str, layer: int) -> list[Tensor]:
         core = memory[f"{name}{layer}"]
-        return torch.cat([core, memory[f"above{layer}"]], dim=1) if layer + 1 < self.config.layers else core
+        return [core, memory[f"above{layer}"]] if layer + 1 < self.config.layers else [core]
 
     # ── the canvas ───────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -44,6 +44,7 @@ from ..devices import as_like, in_float64
 from ..latents import Normal
 from ..layers.attention import make_window
 from ..layers.condition import global_projection, project
+from ..layers.dense import linear
 from ..layers.lstm import cell, reorder_drawn_gates, reorder_gates_of_format_1
 from ..protocol import ArrayLike, ConditionSpec, Distribution, ImageSpec
 from .pixel_canvas import PixelCanvas
@@ -212,16 +213,17 @@ class DRAW(PixelCanvas):
         else:
             glimpse = error.flatten(1)
         inputs = torch.cat([glimpse, decoder, memory["encoder"]], dim=1)
-        gates = torch.addmm(memory["look_gates"], inputs, self.encoder.weight.t())
+        gates = linear(inputs, self.encoder.weight, memory["look_gates"])
         memory["encoder"], memory["encoder_cell"] = cell(gates, memory["encoder_cell"])
 
     def posterior(self, state: State) -> Normal:
-        return Normal(*self.posterior_head(state.memory["encoder"]).chunk(2, dim=1))
+        head = self.posterior_head
+        return Normal(*linear(state.memory["encoder"], head.weight, head.bias).chunk(2, dim=1))
 
     def write(self, state: State, z: Tensor) -> dict[str, Tensor]:
         memory, info = state.memory, {}
         inputs = torch.cat([z, memory["decoder"]], dim=1)
-        gates = torch.addmm(memory.get("decoder_gates", self.decoder.bias), inputs, self.decoder.weight.t())
+        gates = linear(inputs, self.decoder.weight, memory.get("decoder_gates", self.decoder.bias))
         memory["decoder"], memory["decoder_cell"] = cell(gates, memory["decoder_cell"])
         head = self.write_head(memory["decoder"])
         if self.config.attention:

@@ -5,6 +5,7 @@
     panels, points       how weights lie in memory; windows of three columns (Toom–Cook)
     cells, routes        formulas of recurrent cells; how lines run over a map
     products             matrix products of training
+    dense                linear layers of recurrent steps
     convolution, layers  fast forms of layers, for training, and of what stands before and after a convolution
     scan                 recurrent layers
     mixture, gaussians   the likelihood of PixelCNN++; the density of Gaussian mixtures

@@ -13,6 +13,9 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
+# A function of more vectors than this is called: inlined, its addresses would be counted up in memory at every turn of the loops around it.
+MOST_INLINED = 8
+
 
 class Lanes:
     """A vector of float32 in the code being emitted: ``+ − · /`` with vectors and constants, and exp."""
@@ -141,7 +144,7 @@ def rowwise(outputs: Sequence[int], inputs: Sequence[int], function: Callable[..
             kind = ir.FunctionType(ir.VoidType(), [ir.IntType(64)] * (1 + 2 * len(counts)))
             apart = ir.Function(builder.module, kind, builder.module.get_unique_name("rowwise"))
             apart.linkage = "internal"
-            apart.attributes.add("noinline")
+            apart.attributes.add("noinline" if sum(counts) > MOST_INLINED else "alwaysinline")
             inside = ir.IRBuilder(apart.append_basic_block())
             body(inside, apart.args[0], apart.args[1:])
             inside.ret_void()
