@@ -54,7 +54,7 @@ class Condition(nn.Module):
                 fits = f"{-(-image.height // factors[0])}x{-(-image.width // factors[1])}"
                 what = f"blocks of {factors[0]}x{factors[1]} pixels, so that some lie outside the image; take {fits} or another size"
                 raise ValueError(f"condition: cells of a {height}x{width} map on {image.height}x{image.width} pixels are {what}")
-            count = slots_of(condition, image.channels) if exemplars else 1
+            count = slots_of(condition, image.channels) if exemplars else 0
             self.upsampling = Upsampling(channels, outputs, factors, levels, count)
 
     def forward(self, condition: Tensor | None, dtype: torch.dtype) -> Tensor | None:

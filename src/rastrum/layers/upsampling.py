@@ -5,7 +5,10 @@
 
 With one level a position sees a 3x3 neighbourhood; each more doubles it, at about a quarter of the cost, so that a few see the whole map.
 That is what a map needs which is not aligned with the image, such as another drawing of the same character. The exemplars of a set
-(``exemplars.py``) are read by the same network, and what it makes of them is added up before the transposed convolution.
+(``exemplars.py``) are read by the same network, and what it makes of them is added up before the transposed convolution. An absent one,
+−1 everywhere, adds nothing, so that neither their order nor the number of slots matters:
+
+    Σ_j relu(f(x_j) − M · relu(−x_j))      M: larger than any feature                                                    (1)
 """
 
 from __future__ import annotations
@@ -18,6 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from ..program.builder import Program, View
+
+MOST = 1e6                     # M of (1)
 
 
 class Look(nn.Conv2d):
@@ -78,20 +83,20 @@ class Upsampling(nn.Module):
     outputs: channels of the result.
     factors: how many times as many rows and columns there are then.
     levels: resolutions at which the map is seen, 1 by default.
-    exemplars: how many maps lie one after another along the channels, each seen by the same layers; 1 by default.
+    exemplars: how many exemplars lie one after another along the channels, each seen by the same layers; 0 (default) = the map is none.
     """
 
-    def __init__(self, channels: int, outputs: int, factors: tuple[int, int], levels: int = 1, exemplars: int = 1) -> None:
+    def __init__(self, channels: int, outputs: int, factors: tuple[int, int], levels: int = 1, exemplars: int = 0) -> None:
         super().__init__()
         self.factors, self.exemplars = factors, exemplars
-        self.look = Look(channels // exemplars, outputs, levels)
+        self.look = Look(channels // max(1, exemplars), outputs, levels)
         self.spread = nn.ConvTranspose2d(outputs, outputs, factors, stride=factors)
         # Scaled to what they sum: a map of classes has one channel that is on at each of 9 positions; the other ``outputs`` values of one.
         nn.init.normal_(self.look.weight, 0, math.sqrt(2 / 9))
         # Half of it begins alike all over a coarse position, so that a layer can read the condition before it knows where in that it is.
         alike = torch.randn(outputs, outputs, 1, 1)
         with torch.no_grad():
-            self.spread.weight.copy_((alike + torch.randn_like(self.spread.weight)) / math.sqrt(outputs * exemplars))
+            self.spread.weight.copy_((alike + torch.randn_like(self.spread.weight)) / math.sqrt(outputs))
 
     def forward(self, x: Tensor, height: int, width: int) -> Tensor:
         """The map at every position.
@@ -101,8 +106,14 @@ class Upsampling(nn.Module):
 
         Returns (B, H, W, outputs).
         """
-        seen = self.look(x.unflatten(1, (self.exemplars, -1)).flatten(0, 1)).unflatten(0, (-1, self.exemplars)).sum(1)
-        return self.spread(seen).relu()[:, :, :height, :width].permute(0, 2, 3, 1)
+        return self.spread(self._seen(x)).relu()[:, :, :height, :width].permute(0, 2, 3, 1)
+
+    def _seen(self, x: Tensor) -> Tensor:
+        if not self.exemplars:
+            return self.look(x)
+        each = x.unflatten(1, (self.exemplars, -1)).flatten(0, 1)
+        present = (self.look(each) - MOST * (-each[:, :1]).relu()).relu()                               # (1)
+        return present.unflatten(0, (-1, self.exemplars)).sum(1)
 
     def lower(self, program: Program, coarse: View) -> View:
         """The layers in a step program, in the phase ``start``.
@@ -113,21 +124,26 @@ class Upsampling(nn.Module):
         Returns a whole feature map.
         """
         with program.phase("start"):
-            seen = self.look.lower(program, self._exemplar(program, coarse, 0))
-            for number in range(1, self.exemplars):
-                program.append("add", self.look.lower(program, self._exemplar(program, coarse, number)), seen, seen)
-            fine = lower_transposed(program, self.spread, seen)
+            fine = lower_transposed(program, self.spread, self._lower_seen(program, coarse))
             program.append("relu", fine, fine)
         return fine
 
-    def _exemplar(self, program: Program, coarse: View, number: int) -> View:
-        """A whole map of one exemplar's channels."""
-        if self.exemplars == 1:
-            return coarse
-        part = coarse.part(number, self.exemplars)
-        one = program.whole_map(part.size, coarse.buffer.rows, coarse.buffer.columns)
-        program.append("copy", part, one)
-        return one
+    def _lower_seen(self, program: Program, coarse: View) -> View:
+        if not self.exemplars:
+            return self.look.lower(program, coarse)
+        size, one = coarse.buffer.rows, coarse.part(0, self.exemplars)
+        total = program.whole_map(self.look.out_channels, size, coarse.buffer.columns)
+        for number in range(self.exemplars):
+            each = program.whole_map(one.size, size, coarse.buffer.columns)
+            absent = program.whole_map(1, size, coarse.buffer.columns)
+            program.append("copy", coarse.part(number, self.exemplars), each)
+            program.linear(each.part(0, one.size), -torch.ones(1, 1), destination=absent)
+            program.append("relu", absent, absent)
+            seen = self.look.lower(program, each)
+            program.linear(absent, torch.full((1, self.look.out_channels), -MOST), initial=seen, destination=seen)   # (1)
+            program.append("relu", seen, seen)
+            program.append("add", seen, total, total)
+        return total
 
     def context(self, height: int, width: int) -> Tensor:
         """What each position of the result sees, with one level.
