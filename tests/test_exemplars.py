@@ -20,8 +20,8 @@ from rastrum.data import omniglot
 from rastrum.data.dataset import Dataset, load_dataset
 from rastrum.data.exemplars import ExemplarSets
 from rastrum.data.omniglot import FIVE, Drawing, group_numbers, read_split
-from rastrum.evaluation import check_data, conditions_for, evaluate
 from rastrum.data.warping import MOVE, SCALE, SHEAR, TURN, UNIFORMS, warped
+from rastrum.evaluation import check_data, conditions_for, evaluate
 from rastrum.exemplars import exemplars_in
 from rastrum.pictures.exemplars import exemplar_sheet, nearest_images, new_exemplars
 from rastrum.protocol import ConditionSpec, ImageSpec

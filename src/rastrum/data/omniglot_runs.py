@@ -132,7 +132,7 @@ def prepared(runs: Iterable[Run], name: str, options: DataOptions | None = None)
         if name == "omniglot28":
             kept = torch.arange(OMNIGLOT) * SIDE // OMNIGLOT
             return drawings[..., kept[:, None], kept]
-        size = DataOptions(size=options.size or OMNIGLOT)
+        size = DataOptions(size=options.size or OMNIGLOT, framed=options.framed)
         read = [read_image("a drawing", lambda drawing=drawing: drawing.permute(1, 2, 0).bool().numpy(), size) for drawing in drawings]
         images, depth = [image for image, _ in read], read[0][1]
         if options.levels is not None:
