@@ -61,16 +61,18 @@ class PairNetwork(Model):
     conditions = ("map",)
 
     def __init__(self, spec: ImageSpec, pairs: Literal["drawings", "views"]) -> None:
-        super().__init__(spec, condition_spec=ConditionSpec("map", spec.shape) if pairs == "drawings" else None)
+        size = (spec.channels, spec.height, spec.width)
+        super().__init__(spec, condition_spec=ConditionSpec("map", size) if pairs == "drawings" else None)
         if spec.height != spec.width:
             raise ValueError(f"critics: expected square images, got {spec.height}x{spec.width}")
         self.pairs = pairs
-        self.layers = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise((spec.channels, *WIDTHS)))
+        layers = [nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise((spec.channels, *WIDTHS))]
         cells = math.prod(-(-side // 2 ** len(WIDTHS)) for side in (spec.height, spec.width))
         self.last = nn.Linear(WIDTHS[-1] * cells, FEATURES)
         self.projection = nn.Linear(FEATURES, FEATURES) if pairs == "views" else None
-        for layer in self.layers:
+        for layer in layers:
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        self.layers = nn.ModuleList(layers)
 
     def features(self, pictures: Tensor) -> Tensor:
         """Features (B, F), those of "views" of length 1.

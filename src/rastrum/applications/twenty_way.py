@@ -88,12 +88,12 @@ def check_exemplars(model: Model) -> int:
 
     Raises ``ValueError`` for one without exemplars of the size of its images, and for one without a likelihood.
     """
+    model.require_likelihood()
     slots, spec, given = slots_of(model.condition_spec, model.spec.channels), model.spec, model.condition_spec
     assert given is not None
     if given.shape[1:] != (spec.height, spec.width):
         have = "x".join(map(str, given.shape[1:]))
         raise ValueError(f"exemplars: expected a condition of {spec.height}x{spec.width} pixels, like the images, got a map of {have}")
-    model.require_likelihood()
     return slots
 
 

@@ -32,16 +32,17 @@ PUBLISHED_ERRORS = "DooD 26.5, VHE 18.7, GNS 5.7, BPL 3.3, people 4.5"
 
 
 def exemplars(
-    models: Annotated[Positional[tuple[str, ...]], arg(metavar="MODEL …", help="saved models that are given exemplars, of the same images")],
+    models: Annotated[Positional[tuple[str, ...]], arg(metavar="MODEL …", help="saved models of the same images, given exemplars",
+                                                       help_behavior_hint="")],
     data: Data = None,
-    split: Annotated[str, arg(metavar="NAME", help="of the data set, for likelihood and drawing; settings are chosen on another, such as "
-                                                   f"{VALIDATION!r} of Omniglot")] = "test",
+    split: Annotated[str, arg(metavar="NAME", help="likelihood and drawing: part of the data set; to choose settings, take another, such "
+                                                   f"as {VALIDATION} of Omniglot")] = "test",
     parts: Annotated[tuple[Part, ...], arg(help="what is measured")] = PARTS,
-    out: Annotated[Path, arg(metavar="FOLDER", help="for table, plot and pictures; critics that are there already are used")] = Path("exemplars"),
+    out: Annotated[Path, arg(metavar="FOLDER", help="for table, plot, pictures and critics, which are used again")] = Path("exemplars"),
     count: Annotated[int, arg(help="likelihood: images, a fixed random subset")] = 100,
     num_samples: Annotated[int, arg(help="likelihood: trajectories per image of a canvas model's bound")] = 1000,
-    runs: Annotated[str, arg(metavar="RUNS", help="classification: official (the 20 published runs, from the data mirror or downloaded), "
-                             f"their file all_runs.zip, validation (as many made of {VALIDATION}), or a split to make them of")] = "official",
+    runs: Annotated[str, arg(metavar="RUNS", help="classification: official (the 20 published ones, from the data mirror or downloaded), "
+                             f"their file all_runs.zip, validation (20 made of {VALIDATION}), or a split to make them of")] = "official",
     pair_samples: Annotated[int, arg(help="classification: trajectories per pair of images of a canvas model's bound")] = 10,
     new: Annotated[int, arg(help="drawing: new exemplars of each of the 20 exemplars of an alphabet")] = 10,
     seed: Annotated[int, arg(help="of the choice of images, of runs that are made, and of the noise")] = 0,
@@ -193,12 +194,13 @@ def likelihood(networks: dict[str, Model], dataset: Dataset, count: int, num_sam
         with progress(f"scoring, {name}", len(COUNTS), "") as report:
             found = nats_by_exemplars(network, dataset, images=count, num_samples=num_samples, seed=seed, progress=report)
         seconds, bound = time.perf_counter() - begun, "≤ " * (found.kind == "bound")
-        rows.append([name, found.kind, *(f"{bound}{said(found.means.get(k))}" if k in found.means else "–" for k in COUNTS), f"{seconds:,.0f} s"])
+        nats = {k: f"{bound}{said(value)}" for k, value in found.means.items()}
+        rows.append([name, found.kind, *(nats.get(k, "–") for k in COUNTS), f"{seconds:,.0f} s"])
         gains.append([name, *(said(found.gains.get(k)) for k in COUNTS[1:])])
         falls.append(f"- {name}: {falling(found)}")
         facts[name] = {"kind": found.kind, "seconds": seconds, "falls": found.falls, "nats": found.means, "gain_per_exemplar": found.gains}
         plotted[name] = found.means
-        messages.print(f"{name}: nats by exemplars: " + ", ".join(f"{k}: {said(value)}" for k, value in found.means.items()))
+        messages.print(f"{name}: nats by the number of exemplars: " + ", ".join(f"{k}: {text}" for k, text in nats.items()))
     if (dataset.name, dataset.split) == ("omniglot28", "test"):
         rows.append(["Generative Matching Networks (published)", "bound", *(f"≤ {value}" for value in PUBLISHED.values()), ""])
         plotted["published, GMN"] = {k: (value, 0.0) for k, value in PUBLISHED.items()}
@@ -212,7 +214,8 @@ def likelihood(networks: dict[str, Model], dataset: Dataset, count: int, num_sam
         "", *markdown(["exemplars", *map(str, COUNTS[1:])], gains),
         "", *falls,
     ]  # fmt: skip
-    return Section("likelihood", "Nats per image by the number of exemplars", lines, {"images": count, "num_samples": num_samples, **facts}, plotted)
+    facts = {"images": count, "num_samples": num_samples, **facts}
+    return Section("likelihood", "Nats per image by the number of exemplars", lines, facts, plotted)
 
 
 def falling(found: ByExemplars) -> str:
@@ -270,8 +273,8 @@ def classification(
     samples = f" Bounds by {pair_samples} {'trajectory' if pair_samples == 1 else 'trajectories'} per pair." * any(
         network.kind == "bound" for network in networks.values())  # fmt: skip
     lines = [
-        f"Wrong answers of {trials} trials in {len(asked)} runs ({which}), ± standard error.{samples} two-way: log p(t | c) + log p(c | t) − "
-        "log p(c); one-way: log p(t | c); reverse: log p(c | t) − log p(c).",
+        f"Wrong answers of {trials} trials in {len(asked)} runs ({which}), ± standard error.{samples}",
+        "", "two-way: log p(t | c) + log p(c | t) − log p(c); one-way: log p(t | c); reverse: log p(c | t) − log p(c).",
         "", *markdown(["", *MEASURES, "distance", "time"], rows),
         "", "Per run, %:", "", *per_run,
     ]  # fmt: skip
@@ -284,7 +287,8 @@ def classification(
     }  # fmt: skip
     plotted = {f"{name}, {measure}" if measure != "distance" else name.split(",")[0]: (rate.mean, rate.standard_error)
                for name, of in errors.items() for measure, rate in of.items()}  # fmt: skip
-    return Section("classification", "20-way one-shot classification", lines, {"runs": runs, "pair_samples": pair_samples, **facts}, plotted)
+    facts = {"runs": runs, "pair_samples": pair_samples, **facts}
+    return Section("classification", "20-way one-shot classification", lines, facts, plotted)
 
 
 def drawing(
@@ -333,9 +337,9 @@ def drawing(
         facts[name] = {"naming": naming, "recognisability": recognised, "diversity": Measured.of(of.diversity), "relative": relative}
         plotted[name] = (relative, recognised)
     lines = [
-        f"{new} new exemplars of each of 20 exemplars of {len(episodes)} alphabets of {dataset.name} {dataset.split}; {HELD_BACK} real drawings "
-        f"of each character, which no critic was trained on, beside them. ± standard error over alphabets. Critics were trained on "
-        f"{background} and, for naming, on the other drawings of the 20 characters.",
+        f"{new} new exemplars of each of 20 exemplars of {len(episodes)} alphabets of {dataset.name} {dataset.split}, and {HELD_BACK} real "
+        f"drawings of each character, which no critic was trained on; ± standard error over alphabets. Critics: trained on {background} "
+        "and, for naming, on the other real drawings of the 20 characters.",
         "", *markdown(["", "named right", "recognised", "diversity", "relative to real drawings"], rows),
     ]  # fmt: skip
     return Section("drawing", "New exemplars", lines, {"new": new, "background": background, "alphabets": len(episodes), **facts}, plotted)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from .plots import COLOURS, _figure
@@ -25,10 +26,11 @@ def generalisation_plot(
     errors: of classification, shares of wrong answers, with standard errors.
     drawn: diversity relative to real drawings and recognisability, each with its standard error.
     """
-    panels = [(draw, found) for draw, found in ((_nats, nats), (_errors, errors), (_drawn, drawn)) if found]
+    panels = [draw for draw, found in ((partial(_nats, found=nats), nats), (partial(_errors, found=errors), errors),
+                                       (partial(_drawn, found=drawn), drawn)) if found]  # fmt: skip
     figure = _figure(PANEL[0] * len(panels), PANEL[1])
-    for axis, (draw, found) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        draw(axis, found)
+    for axis, draw in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        draw(axis)
         axis.tick_params(labelsize=8)
     return figure
 
