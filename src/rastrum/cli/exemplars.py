@@ -253,15 +253,16 @@ def classification(
         errors[name] = {measure: error_rate(own, [each.by(measure) for each in scores]) for measure in MEASURES}
         seconds[name] = time.perf_counter() - begun
         messages.print(f"{name}: wrong answers: " + ", ".join(f"{measure} {rate}" for measure, rate in errors[name].items()))
-    distances = {"pixels that differ, 105x105": differing_pixels, "modified Hausdorff distance, 105x105": hausdorff}
-    for name, distance in distances.items():
-        begun = time.perf_counter()
-        with progress("distances", len(asked), "runs") as report:
-            scores = []
-            for run in asked:
+    size = f"{dataset.spec.height}x{dataset.spec.width}"
+    distances = [(f"pixels that differ, {size}", own, differing_pixels), ("pixels that differ, 105x105", asked, differing_pixels),
+                 ("modified Hausdorff distance, 105x105", asked, hausdorff)]  # fmt: skip
+    for name, drawings, distance in distances:
+        begun, scores = time.perf_counter(), []
+        with progress("distances", len(drawings), "runs") as report:
+            for run in drawings:
                 scores += compared([run], distance)
                 report(len(scores))
-        errors[name], seconds[name] = {"distance": error_rate(asked, scores)}, time.perf_counter() - begun
+        errors[name], seconds[name] = {"distance": error_rate(drawings, scores)}, time.perf_counter() - begun
     rows = [
         [name, *(str(of.get(measure, "–")) for measure in MEASURES), str(of.get("distance", "–")), f"{seconds[name]:,.0f} s"]
         for name, of in errors.items()
@@ -285,7 +286,7 @@ def classification(
                                             for measure, rate in of.items()}}
         for name, of in errors.items()
     }  # fmt: skip
-    plotted = {f"{name}, {measure}" if measure != "distance" else name.split(",")[0]: (rate.mean, rate.standard_error)
+    plotted = {f"{name}, {measure}" if measure != "distance" else name: (rate.mean, rate.standard_error)
                for name, of in errors.items() for measure, rate in of.items()}  # fmt: skip
     facts = {"runs": runs, "pair_samples": pair_samples, **facts}
     return Section("classification", "20-way one-shot classification", lines, facts, plotted)
