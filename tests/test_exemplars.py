@@ -304,7 +304,7 @@ def test_a_picture_of_new_exemplars(name: str) -> None:
     with_nearest, without = exemplar_sheet(new), exemplar_sheet(new._replace(nearest=None))
     assert with_nearest.height > 1.7 * without.height
     assert (np.asarray(without) == (230, 36, 36)).all(2).any()            # the red box
-    with pytest.raises(ValueError, match="got no condition"):
+    with pytest.raises(ValueError, match="this one has no condition"):
         new_exemplars(rastrum.build(name, spec, "tiny"), shown)
 
 

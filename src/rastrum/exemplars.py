@@ -62,7 +62,8 @@ def slots_of(spec: ConditionSpec | None, channels: int) -> int:
     """
     if spec is None or spec.kind != "map":
         has = "no condition" if spec is None else f"a condition of kind {spec.kind!r}"
-        raise ValueError(f"exemplars: expected a model that is given exemplars as a spatial map (--data.exemplars in training), got {has}")
+        remedy = "train one with --data.exemplars and --conditional"
+        raise ValueError(f"exemplars: expected a model that is given them as a spatial map, this one has {has}; {remedy}")
     assert isinstance(spec.size, tuple)
     if spec.size[0] % channels:
         raise ValueError(

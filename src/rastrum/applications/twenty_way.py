@@ -8,7 +8,7 @@ I_t: the test image; I_c: that of class c, of which the largest score is the ans
 belong to one joint distribution of two images of a class, (2) and (3) are log p(I_t, I_c) − log p(I_t) − log p(I_c) up to what is the same
 for all c. A model's seldom do, and (1) is the sum of both.
 
-Source: Lake, Salakhutdinov, Tenenbaum, "Human-level concept learning through probabilistic program induction", 2015, supplement S5, for (1).
+Source of (1): Lake, Salakhutdinov, Tenenbaum, "Human-level concept learning through probabilistic program induction", 2015, supplement.
 
 Of a model with a bound each is the bound by importance samples. The noise belongs to the image, so an image is scored with the same noise
 under every exemplar, and the differences between exemplars are less noisy than the scores.
@@ -88,12 +88,12 @@ def check_exemplars(model: Model) -> int:
 
     Raises ``ValueError`` for one without exemplars of the size of its images, and for one without a likelihood.
     """
+    model.require_likelihood()
     slots, spec, given = slots_of(model.condition_spec, model.spec.channels), model.spec, model.condition_spec
     assert given is not None
     if given.shape[1:] != (spec.height, spec.width):
         have = "x".join(map(str, given.shape[1:]))
         raise ValueError(f"exemplars: expected a condition of {spec.height}x{spec.width} pixels, like the images, got a map of {have}")
-    model.require_likelihood()
     return slots
 
 

@@ -71,9 +71,11 @@ def _official(archive: zipfile.ZipFile, name: str) -> Run:
     pairs = [line.split() for line in archive.read(f"{name}/class_labels.txt").decode().splitlines()]
     training = sorted({answer for _, answer in pairs})
     answers = torch.tensor([training.index(answer) for _, answer in pairs])
-    opened = [[(each, lambda each=each: open_image(BytesIO(archive.read(each)))) for each in names]
-              for names in (training, [test for test, _ in pairs])]  # fmt: skip
-    return Run(name, *(1 - _read(images) for images in opened), answers)   # ink is dark there
+
+    def ink(names: list[str]) -> Tensor:
+        return 1 - _read((each, lambda each=each: open_image(BytesIO(archive.read(each)))) for each in names)   # it is dark there
+
+    return Run(name, ink(training), ink([test for test, _ in pairs]), answers)
 
 
 def _mirrored() -> Path | None:
