@@ -1,6 +1,7 @@
 """Gated PixelCNN (van den Oord et al. 2016b)."""
 
 from ..config import DataConfig, OptimConfig, RunConfig, Score
+from .one_shot import CHOSEN, GMN
 from .recipe import BINARY, COLOUR, DIGITS, GREY, ONE_CORE, Budget, Published, Recipe
 
 PAPER = "van den Oord et al. 2016b"
@@ -85,5 +86,30 @@ RECIPES = (
         flags="--run.device cuda",
         then=("rastrum evaluate FOLDER",),
         published=(Published(value=3.03, unit="bits/dim", source=PAPER, notes="of an unknown size"),),
+    ),
+    Recipe(
+        name="gated-pixelcnn-omniglot28-exemplars",
+        about="Gated PixelCNN on the 28x28 Omniglot, given 0 to 9 other drawings of the character, each read at five resolutions.",
+        system="gated-pixelcnn",
+        options={"condition_channels": 32, "condition_levels": 5, "condition_exemplars": True},
+        images=BINARY,
+        data=DataConfig(name="omniglot28", exemplars=9, **CHOSEN),
+        conditional=True,
+        optim=OptimConfig(learning_rate=2e-3, warm_up=100, clip=20.0),
+        run=RunConfig(cpu_minutes=3.0, workers=1, evaluations=1),
+        then=("rastrum exemplars FOLDER --parts likelihood classification",),
+        published=(Published(value=82.8, unit="nats", source=GMN, decimals=1, notes="its own model with 1 exemplar, 64.6 with 9"),),
+    ),
+    Recipe(
+        name="gated-pixelcnn-omniglot-framed-exemplars",
+        about="Gated PixelCNN on Omniglot's drawings cut to their ink, 20x20, given another drawing or none: for one-shot classification.",
+        system="gated-pixelcnn",
+        options={"condition_channels": 32, "condition_levels": 4, "condition_exemplars": True},
+        images=(1, 20, 20, 2),
+        data=DataConfig(name="omniglot", size=20, framed=True, binarise="threshold", exemplars=1, **CHOSEN),
+        conditional=True,
+        optim=OptimConfig(learning_rate=2e-3, warm_up=100, clip=20.0, batch=16),
+        run=RunConfig(cpu_minutes=4.0, workers=1, evaluations=1),
+        then=("rastrum train --resume FOLDER --cpu-minutes 5", "rastrum exemplars FOLDER --parts classification"),
     ),
 )
