@@ -11,8 +11,8 @@ from typing import Literal
 
 @dataclass(frozen=True, kw_only=True)
 class DataOptions:
-    """Preprocessing of a data set, in this order: background, grey or colour, framed, size, levels or binarise, crop, the slice of the split,
-    limit."""
+    """Preprocessing of a data set, in this order: background, grey or colour, framed, size, levels or binarise, crop, the slice of the
+    split, limit."""
 
     size: int | None = None
     """Cut each image to a square about its middle and resize it to this many pixels a side (area averages; fewer than 256 levels become
@@ -67,7 +67,7 @@ class DataOptions:
             self.binarise and f"{self.binarise} binarisation",
             self.crop and f"crops of {self.crop}x{self.crop}",
             self.exemplars and (f"0 … {self.exemplars}" if self.exemplars_shown is None else f"{self.exemplars_shown}") + " exemplars",
-            self.exemplars_warped and f"{100 * self.exemplars_warped:g} % of them warped copies in training",
+            self.exemplars_warped > 0 and f"{100 * self.exemplars_warped:g} % of them warped copies in training",
         )
         return ", ".join(part for part in parts if part)
 

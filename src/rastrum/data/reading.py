@@ -219,12 +219,12 @@ def _shallow(image: Image.Image, options: DataOptions, levels: int) -> tuple[np.
 
 def _frame(values: np.ndarray) -> tuple[int, int, int, int]:
     """The square around all that is not black in (H, W, C): left, top, right, bottom; it may reach outside. The whole of a black image."""
-    on = values.any(2)
-    if not on.any():
-        return 0, 0, on.shape[1], on.shape[0]
-    spans = [(np.flatnonzero(on.any(axis))[0], np.flatnonzero(on.any(axis))[-1] + 1) for axis in (0, 1)]
-    side = max(int(end - start) for start, end in spans)
-    left, top = (int(start + end - side) // 2 for start, end in spans)
+    rows, columns = np.nonzero(values.any(2))
+    if len(rows) == 0:
+        return 0, 0, values.shape[1], values.shape[0]
+    spans = [(int(at.min()), int(at.max()) + 1) for at in (columns, rows)]
+    side = max(end - start for start, end in spans)
+    left, top = ((start + end - side) // 2 for start, end in spans)
     return left, top, left + side, top + side
 
 
@@ -250,7 +250,7 @@ def _fitted(values: np.ndarray, levels: int, options: DataOptions) -> tuple[np.n
     """(H, W, C), made grey and resized as asked for: (C, H, W)."""
     if options.grey and values.shape[2] == 3:
         values = _in_rows(_luma, values, 1)
-    size, frame = options.size, _frame(values) if options.framed else (0, 0, *values.shape[1::-1])
+    size, frame = options.size, _frame(values) if options.framed else (0, 0, values.shape[1], values.shape[0])
     if size is not None and (options.framed or values.shape[:2] != (size, size)):
         channels = (Image.fromarray(values[..., c].astype(np.float32)).crop(frame) for c in range(values.shape[2]))
         fitted = [np.asarray(ImageOps.fit(channel, (size, size), Image.Resampling.BOX)) for channel in channels]
