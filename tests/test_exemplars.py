@@ -20,7 +20,6 @@ from rastrum.data import omniglot
 from rastrum.data.dataset import Dataset, load_dataset
 from rastrum.data.exemplars import ExemplarSets
 from rastrum.data.omniglot import FIVE, Drawing, group_numbers, read_split
-from rastrum.data.warping import MOVE, SCALE, SHEAR, TURN, UNIFORMS, warped
 from rastrum.evaluation import check_data, conditions_for, evaluate
 from rastrum.exemplars import exemplars_in
 from rastrum.pictures.exemplars import exemplar_sheet, nearest_images, new_exemplars
@@ -115,49 +114,6 @@ def test_bad_sets_are_refused(options: dict[str, int], says: str) -> None:
 # ── data sets ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_warp_is_an_affine_map_of_pixels() -> None:
-    """All ½ is the identity; a move, a turn and a stretch take each pixel where a float64 computation takes it; levels stay levels."""
-    images = torch.randint(0, 7, (2, 3, 9, 12), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
-    assert torch.equal(warped(images, np.full((2, UNIFORMS), 0.5)), images)
-    uniforms = np.random.RandomState(1).rand(40, UNIFORMS)
-    many = images[:1].expand(40, -1, -1, -1)
-    got, found = warped(many, uniforms), 0
-    for image, (turn, wide, high, shear, right, down) in zip(got, 2 * uniforms - 1, strict=True):
-        turn, wide, high, shear = turn * TURN, np.exp(wide * SCALE), np.exp(high * SCALE), shear * SHEAR
-        matrix = np.array([[np.cos(turn) * wide, shear - np.sin(turn) * high], [np.sin(turn) * wide, np.cos(turn) * high]])
-        for row, column in ((0, 0), (4, 6), (8, 3), (2, 10)):
-            x, y = matrix @ (column - 5.5, row - 4.0) + (right * MOVE * 12 + 5.5, down * MOVE * 9 + 4.0)
-            if min(abs(x % 1 - 0.5), abs(y % 1 - 0.5)) < 1e-3:
-                continue                                                  # between two pixels
-            i, j = round(y), round(x)
-            inside = 0 <= i < 9 and 0 <= j < 12
-            assert image[:, row, column].tolist() == (images[0, :, i, j].tolist() if inside else [0, 0, 0])
-            found += inside
-    assert found > 60 and got.dtype == torch.uint8
-
-
-def test_warped_copies_are_of_training_alone() -> None:
-    """The share of exemplars asked for are copies of the image itself, in slots that have one; fixed sets have none."""
-    plain = load_dataset("digits", "test", DataOptions(exemplars=3))
-    some, all_of = (load_dataset("digits", "test", DataOptions(exemplars=3, exemplars_warped=share)) for share in (0.3, 1.0))
-    for data in (plain, some, all_of):
-        assert isinstance(data.conditions, ExemplarSets)
-    index, epochs = np.arange(360), np.arange(360) // 50
-    own, mixed, copies = (data.conditions.draw(index, 1, epochs) for data in (plain, some, all_of))  # pyright: ignore
-    there = (own >= 0).all(3).all(2)
-    assert torch.equal(there, (copies >= 0).all(3).all(2)) and torch.equal(own[~there], copies[~there])
-    changed = (mixed != own).flatten(2).any(2)
-    assert 0.25 < float(changed[there].float().mean()) < 0.35 and torch.equal(mixed[changed], copies[changed])
-    assert torch.equal(copies, all_of.conditions.draw(index, 1, epochs))  # pyright: ignore
-    again = all_of.conditions.draw(index[7:9], 1, epochs[7:9])  # pyright: ignore
-    assert torch.equal(copies[7:9], again) and torch.equal(plain.conditions[:], all_of.conditions[:])  # pyright: ignore
-    near = all_of.images[:, 0].float().mul(1 / 16).flatten(1)
-    cosine = torch.nn.functional.cosine_similarity
-    first = there[:, 0]
-    assert cosine(near, copies[:, 0].flatten(1))[first].mean() > 0.1 + cosine(near, copies[:, 0].roll(1, 0).flatten(1))[first].mean()
-    assert "30 % of them warped copies in training" in str(some.options)
-
-
 def test_any_set_with_classes_has_exemplars() -> None:
     """Other digits of the same class, as a map; options are refused where nothing says what images show, and with crops."""
     data = load_dataset("digits", "test", DataOptions(exemplars=3))
@@ -172,8 +128,6 @@ def test_any_set_with_classes_has_exemplars() -> None:
     assert (data.labels[same] == data.labels[part.conditions.index][:, None]).all()
     for options, says in [
         (DataOptions(exemplars_shown=2), "exemplars_shown=2 without exemplars"),
-        (DataOptions(exemplars_warped=0.5), "exemplars_warped=0.5 without exemplars"),
-        (DataOptions(exemplars=2, exemplars_warped=1.5), "exemplars_warped: expected a share from 0 to 1, got 1.5"),
         (DataOptions(exemplars=0), "exemplars must be at least 1, got 0"),
         (DataOptions(exemplars=2, exemplars_shown=3), "from 0 to the 2 exemplars, got 3"),
         (DataOptions(exemplars=2, crop=4), "exemplars are whole images, crop=4"),

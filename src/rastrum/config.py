@@ -50,9 +50,6 @@ class DataOptions:
     with classes other images of its class. In training they are drawn afresh per use of an image; a held-out image has fixed ones."""
     exemplars_shown: int | None = None
     """How many exemplars each image has, 0 … exemplars. Default: a random number of them."""
-    exemplars_warped: float = 0.0
-    """Share of the exemplars in training that are copies of the image itself, moved, turned and scaled at random: a model learns from them
-    to read an exemplar at all. Held-out images never have copies."""
 
     def __str__(self) -> str:
         """In words, empty where nothing is done."""
@@ -67,7 +64,6 @@ class DataOptions:
             self.binarise and f"{self.binarise} binarisation",
             self.crop and f"crops of {self.crop}x{self.crop}",
             self.exemplars and (f"0 … {self.exemplars}" if self.exemplars_shown is None else f"{self.exemplars_shown}") + " exemplars",
-            self.exemplars_warped > 0 and f"{100 * self.exemplars_warped:g} % of them warped copies in training",
         )
         return ", ".join(part for part in parts if part)
 

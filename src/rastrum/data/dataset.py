@@ -446,6 +446,5 @@ def _with_exemplars(dataset: Dataset, options: DataOptions) -> Dataset:
         raise ValueError(f"data: exemplars are whole images, crop={options.crop} cuts them; leave one out")
     assert options.exemplars is not None
     images, index = as_tensor("images", dataset.images), torch.arange(len(dataset))
-    shown, warped = options.exemplars_shown, options.exemplars_warped
-    sets = ExemplarSets(images, dataset.spec.levels, groups, index, options.exemplars, shown, warped)
+    sets = ExemplarSets(images, dataset.spec.levels, groups, index, options.exemplars, options.exemplars_shown)
     return replace(dataset, conditions=sets)

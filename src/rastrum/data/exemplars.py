@@ -18,8 +18,7 @@ import torch
 from torch import Tensor
 
 from ..exemplars import ABSENT, exemplar_map
-from ..noise import EXEMPLAR, WARP, words
-from .warping import UNIFORMS, warped
+from ..noise import EXEMPLAR, words
 
 FIXED = 0                      # seed of the sets of held-out images
 
@@ -34,7 +33,6 @@ class ExemplarSets:
     index: which of them each image of the data set is, (N,).
     slots: most exemplars of an image, k.
     shown: how many each image has; None (default) = a number from 0 to k, drawn too, or fewer where its group has fewer others.
-    warped: share of the exemplars drawn in training that are a copy of the image itself, moved, turned and scaled at random; 0 by default.
 
     Raises ``ValueError`` for numbers below 0 or above k, and for a fixed number where a group has too few images.
     """
@@ -45,15 +43,12 @@ class ExemplarSets:
     index: Tensor
     slots: int
     shown: int | None = None
-    warped: float = 0.0
 
     def __post_init__(self) -> None:
         if type(self.slots) is not int or self.slots < 1:
             raise ValueError(f"exemplars: expected a whole number of at least 1, got {self.slots!r}")
         if self.shown is not None and (type(self.shown) is not int or not 0 <= self.shown <= self.slots):
             raise ValueError(f"exemplars_shown: expected a whole number from 0 to the {self.slots} exemplars, got {self.shown!r}")
-        if not 0 <= self.warped <= 1:
-            raise ValueError(f"exemplars_warped: expected a share from 0 to 1, got {self.warped!r}")
         order = np.argsort(self.groups.numpy(), kind="stable")            # images of a group side by side
         _, first, inverse, counts = np.unique(self.groups.numpy()[order], return_index=True, return_inverse=True, return_counts=True)
         start, size, rank = (np.empty(len(order), np.int64) for _ in range(3))
@@ -118,17 +113,7 @@ class ExemplarSets:
 
         Returns float32 (B, k·C, H, W).
         """
-        chosen = self.chosen(index, seed, epochs)
-        maps = self._maps(chosen)
-        if not self.warped:
-            return maps
-        drawn = words(seed, self.index.numpy()[index], self.slots * (1 + UNIFORMS), epochs, WARP) * 2.0**-32
-        drawn = drawn.reshape(*chosen.shape, 1 + UNIFORMS)
-        copied = (drawn[..., 0] < self.warped) & (chosen >= 0)
-        copies = warped(self.images[self.index[index][np.nonzero(copied)[0]]], drawn[copied][:, 1:])
-        slots = maps.unflatten(1, (self.slots, -1))
-        slots[torch.from_numpy(copied)] = copies.float() / (self.levels - 1)
-        return maps
+        return self._maps(self.chosen(index, seed, epochs))
 
     def chosen(self, index: np.ndarray, seed: int, epochs: np.ndarray | int) -> np.ndarray:
         """Which of ``images`` are the exemplars of some images; parameters as for ``draw``.

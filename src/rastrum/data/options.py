@@ -29,9 +29,8 @@ def check_options(options: DataOptions) -> None:
         raise ValueError(f"data: background must be white or black, got {options.background!r}")
     if options.levels is not None and options.binarise is not None:
         raise ValueError(f"data: levels={options.levels} and binarise={options.binarise!r} exclude each other; leave one out")
-    for name, value in (("exemplars_shown", options.exemplars_shown), ("exemplars_warped", options.exemplars_warped or None)):
-        if value is not None and options.exemplars is None:
-            raise ValueError(f"data: {name}={value} without exemplars; set exemplars to the most that an image has")
+    if options.exemplars_shown is not None and options.exemplars is None:
+        raise ValueError(f"data: exemplars_shown={options.exemplars_shown} without exemplars; set exemplars to the most that an image has")
     if options.binarise not in (None, "static", "dynamic", "threshold"):
         raise ValueError(f"data: binarise must be static, dynamic or threshold, got {options.binarise!r}")
     if options.paths is not None and options.paths not in PATHS:

@@ -97,7 +97,16 @@ RECIPES = (
         conditional=True,
         optim=OptimConfig(learning_rate=2e-3, warm_up=100, clip=20.0),
         run=RunConfig(cpu_minutes=3.0, workers=1, evaluations=1),
-        then=("rastrum exemplars FOLDER --parts likelihood classification",),
+        then=("rastrum exemplars FOLDER --parts likelihood --count 500", "rastrum evaluate FOLDER --split test --count 1000"),
+        hardware=ONE_CORE,
+        budget=(Budget(minutes=3, steps=344),),
+        expected=Score(value=71.64, error=0.76, unit="nats", kind="exact", images=1000, split="test", notes="0 … 9 exemplars"),
+        further=(
+            Score(value=78.66, error=1.09, unit="nats", kind="exact", images=500, split="test", notes="without an exemplar"),
+            Score(value=74.21, error=1.07, unit="nats", kind="exact", images=500, split="test", notes="1 exemplar"),
+            Score(value=69.40, error=1.06, unit="nats", kind="exact", images=500, split="test", notes="9 exemplars"),
+        ),
+        tuned_on="validation",
         published=(Published(value=82.8, unit="nats", source=GMN, decimals=1, notes="its own model with 1 exemplar, 64.6 with 9"),),
     ),
     Recipe(
