@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,9 @@ from rastrum.cli import main
 from rastrum.data.dataset import Dataset
 from rastrum.data.placed_digits import CELLS, halved, one_digit, spatial_maps
 from rastrum.evaluation import check_data, evaluate
+from rastrum.exemplars import exemplar_map
 from rastrum.layers.condition import Condition, ConditionProjection
-from rastrum.layers.upsampling import Upsampling
+from rastrum.layers.upsampling import Look, Upsampling
 from rastrum.recipes import RECIPES, build_model
 from rastrum.train import train
 
@@ -79,6 +81,82 @@ def test_upsampling_is_its_formula(size: tuple[int, int], factors: tuple[int, in
             value = biases[1] + spread[:, :, down, right].T @ seen[:, i, j]
             torch.testing.assert_close(got[row, column], value.clamp_min(0), rtol=0, atol=1e-12)
     assert got.shape == (min(height, size[0] * factors[0]), min(width, size[1] * factors[1]), 3)
+
+
+def test_coarser_levels_are_their_formula() -> None:
+    """Three levels written out position by position: each adds what the coarser one makes of every second row and column, cropped."""
+    look = Look(2, 3, levels=3).double()
+    x = torch.randn(1, 2, 5, 6, dtype=torch.float64)
+
+    def reference(layer: Look, x: np.ndarray, stride: int) -> np.ndarray:
+        rows, columns = (-(-side // stride) for side in x.shape[1:])
+        assert layer.bias is not None
+        kernel, seen = layer.weight.numpy(), np.tile(layer.bias.numpy()[:, None, None], (1, rows, columns))
+        for i, j, a, b in itertools.product(range(rows), range(columns), (-1, 0, 1), (-1, 0, 1)):
+            row, column = i * stride + a, j * stride + b
+            if 0 <= row < x.shape[1] and 0 <= column < x.shape[2]:
+                seen[:, i, j] += kernel[:, :, a + 1, b + 1] @ x[:, row, column]
+        seen = np.maximum(seen, 0)
+        if layer.coarser is not None and layer.back is not None:
+            below, bias = reference(layer.coarser, seen, 2), layer.back.bias
+            assert bias is not None
+            for i, j in itertools.product(range(rows), range(columns)):
+                seen[:, i, j] += bias.numpy() + layer.back.weight.numpy()[:, :, i % 2, j % 2].T @ below[:, i // 2, j // 2]
+        return np.maximum(seen, 0)
+
+    with torch.no_grad():
+        np.testing.assert_allclose(look(x)[0].numpy(), reference(look, x[0].numpy(), 1), rtol=0, atol=1e-12)
+
+
+def hourglass(exemplars: int, spec: ImageSpec, name: str = "gated-pixelcnn") -> RasterModel:
+    """A model that sees whole maps, of ``exemplars`` exemplars."""
+    condition = ConditionSpec("map", (exemplars * spec.channels, spec.height, spec.width))
+    options = {"condition_levels": 4, "condition_exemplars": True, "condition_channels": 8}
+    model = rastrum.build(name, spec, "tiny", condition, seed=1, **options)
+    assert isinstance(model, RasterModel)
+    return model.eval()
+
+
+@pytest.mark.parametrize("name", ["gated-pixelcnn", "row-lstm", "pixelcnn++"])
+@pytest.mark.parametrize("exemplars", [1, 3])
+def test_exemplars_reach_every_position_of_step_and_forward(name: str, exemplars: int) -> None:
+    """The last pixel of any exemplar moves the first conditional; both interpreters of the step agree with the forward; odd sizes too."""
+    spec = ImageSpec(1, 5, 6, 3)
+    model = hourglass(exemplars, spec, name)
+    x = torch.randint(3, (2, 1, 5, 6), generator=torch.Generator().manual_seed(3))
+    given = exemplar_map(torch.randint(3, (2, exemplars, 1, 5, 6), generator=torch.Generator().manual_seed(4)), exemplars, 3)
+    with torch.no_grad():
+        exact, base = deepcopy(model).double(), given.double()
+        for slot in range(exemplars):
+            moved = base.clone()
+            moved[:, slot, -1, -1] += 1
+            assert float((exact.log_prob_map(x, moved) - exact.log_prob_map(x, base))[..., 0, 0].abs().min()) > 1e-11
+        full = model.log_prob_map(x, given)
+        for backend in ("native", "torch"):
+            state = model.init(2, given, backend)
+            for t, value in enumerate(x.flatten(1).T):
+                torch.testing.assert_close(model.step(state).log_prob(value).float(), full.flatten(1)[:, t], rtol=0, atol=2e-5)
+                model.observe(state, value)
+
+
+def test_exemplars_are_a_set_and_none_is_one_too() -> None:
+    """p(x | exemplars) sums to one with 0, 1 and 2 of them, depends on how many there are, and not on their order."""
+    spec = ImageSpec(1, 2, 3, 2)
+    model = hourglass(2, spec).double()
+    everything = torch.tensor(list(itertools.product(range(2), repeat=6))).view(-1, *spec.shape)
+    shown = torch.tensor([[[0, 1, 1], [1, 0, 1]], [[1, 0, 0], [0, 0, 1]]]).view(1, 2, 1, 2, 3)
+    given = [exemplar_map(shown[:, list(chosen)], 2, 2).double() for chosen in ((), (0,), (1,), (0, 1), (1, 0))]
+    with torch.no_grad():
+        none, first, second, both, turned = (model.log_prob(everything, h.expand(64, -1, -1, -1)) for h in given)
+    for scores in (none, first, second, both):
+        assert float(scores.exp().sum()) == pytest.approx(1, abs=1e-12)
+    torch.testing.assert_close(both, turned, rtol=0, atol=1e-12)
+    more = hourglass(4, spec).double()
+    more.load_state_dict(model.state_dict())                              # four slots, of which the last two are empty
+    with torch.no_grad():
+        same = more.log_prob(everything, exemplar_map(shown, 4, 2).double().expand(64, -1, -1, -1))
+    torch.testing.assert_close(same, both, rtol=0, atol=1e-12)
+    assert all(float((a - b).abs().max()) > 1e-6 for a, b in itertools.combinations((none, first, second, both), 2))
 
 
 def test_a_gate_adds_its_condition_as_in_its_equation() -> None:
@@ -214,6 +292,12 @@ def test_bad_maps_are_refused(condition: Any, says: str) -> None:
         rastrum.sample(model, 2, condition)
     with pytest.raises(ValueError, match=says):
         model.log_prob(torch.zeros(2, 1, 2, 2, dtype=torch.int64), condition)
+
+
+def test_a_set_consists_of_whole_exemplars() -> None:
+    condition = ConditionSpec("map", (4, 4, 4))
+    with pytest.raises(ValueError, match="3 channels for each, so a multiple of 3"):
+        rastrum.build("gated-pixelcnn", ImageSpec(3, 4, 4, 2), "tiny", condition, condition_exemplars=True)
 
 
 @pytest.mark.parametrize(

@@ -226,6 +226,25 @@ def test_interlaced_png_of_16_bits() -> None:
     assert np.array_equal(read(content)[0].transpose(1, 2, 0), pixels)
 
 
+@pytest.mark.parametrize("kind", ["grey", "colour", "deep"])
+def test_framed_images_are_of_what_is_not_black(kind: str) -> None:
+    """Wherever a shape lies, and at the border, the square around it is resized; its aspect stays, and a black image stays black."""
+    shape = np.random.RandomState(0).randint(1, 256, (4, 8, 3 if kind == "colour" else 1)).astype(np.uint16 if kind == "deep" else np.uint8)
+    square = np.zeros((8, 8, shape.shape[2]), shape.dtype)
+    square[2:6] = shape
+    options = DataOptions(size=4, framed=True)
+    expected = square.reshape(4, 2, 4, 2, -1).astype(float).mean((1, 3)).transpose(2, 0, 1)
+    for row, column in ((0, 0), (5, 3), (11, 12), (9, 0)):
+        image = np.zeros((15, 20, shape.shape[2]), shape.dtype)
+        image[row : row + 4, column : column + 8] = shape
+        got, levels = read_image("it", lambda image=image: image, options)
+        assert levels == (65536 if kind == "deep" else 256) and np.abs(got - expected).max() <= 1           # 8 bits are rounded twice
+    nothing, _ = read_image("it", lambda: np.zeros((15, 20, shape.shape[2]), shape.dtype), options)
+    assert nothing.shape == expected.shape and not nothing.any()
+    with pytest.raises(ValueError, match="framed images have the size of what they show; set size too"):
+        load_dataset("digits", "test", DataOptions(framed=True))
+
+
 def test_16_bits_are_resized_and_made_grey_in_16_bits() -> None:
     pixels = np.random.default_rng(0).integers(0, 65536, (8, 8, 3)).astype(np.uint16)
     means = pixels.reshape(4, 2, 4, 2, 3).astype(np.float64).mean((1, 3))

@@ -19,6 +19,7 @@ def test_all_are_there() -> None:
         "diagonal-bilstm-binarized-mnist-7-layers",
         "draw-binarized-mnist",
         "gated-pixelcnn-binarized-mnist",
+        "gated-pixelcnn-omniglot-framed-exemplars",
         "pixelcnn-plus-plus-cifar10",
         "row-lstm-mnist-classes",
         "row-lstm-placed-mnist",
@@ -46,9 +47,12 @@ def test_a_model_in_the_package(name: str) -> None:
     assert {(score.value, score.error) for score in ours} & {(score.value, score.error) for score in expected}
     assert model.config == recipe.model
     condition = other = None
-    if model.condition_spec is not None:                                  # a class, or a digit in a corner; and another one
-        maps = torch.eye(160).view(160, 10, 4, 4)
-        condition, other = (3, 1) if model.condition_spec.kind == "class" else (maps[5 * 16 + 3], maps[1 * 16 + 12])
+    if model.condition_spec is not None:                                  # a class, a digit in a corner, or a drawing; and another one
+        maps, cross, slash = torch.eye(160).view(160, 10, 4, 4), torch.zeros(1, 20, 20), torch.eye(20)[None]
+        cross[:, 9:11] = cross[..., 9:11] = 1
+        condition, other = {"class": (3, 1), (10, 4, 4): (maps[5 * 16 + 3], maps[1 * 16 + 12]), (1, 20, 20): (cross, slash)}[
+            "class" if model.condition_spec.kind == "class" else model.condition_spec.size
+        ]
     images = rastrum.sample(model, 2, condition, seed=1)
     with torch.no_grad():
         if isinstance(model, RasterModel):

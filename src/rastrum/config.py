@@ -11,14 +11,16 @@ from typing import Literal
 
 @dataclass(frozen=True, kw_only=True)
 class DataOptions:
-    """Preprocessing of a data set, in this order: background, grey or colour, size, levels or binarise, crop, the slice of the split,
-    limit."""
+    """Preprocessing of a data set, in this order: background, grey or colour, framed, size, levels or binarise, crop, the slice of the
+    split, limit."""
 
     size: int | None = None
     """Cut each image to a square about its middle and resize it to this many pixels a side (area averages; fewer than 256 levels become
     256).
     For dead-leaves and bsds300: the side of the patches; for two-digit-mnist, two-digit-mnist-colour, cluttered-mnist and placed-mnist:
     the side of the canvas; nothing is resized there. For moving-mnist: the side of the canvas, with digits in proportion."""
+    framed: bool = False
+    """Before resizing, cut each image to the square around all of it that is not black: things of any size and position then fill it."""
     frames: int | None = None
     """For moving-mnist: the number of frames of a video, 20 by default."""
     paths: Literal["folded", "clipped"] | None = None
@@ -52,7 +54,7 @@ class DataOptions:
     def __str__(self) -> str:
         """In words, empty where nothing is done."""
         parts = (
-            self.size and f"{self.size}x{self.size}",
+            self.size and f"{self.size}x{self.size}" + " framed" * self.framed,
             self.frames and f"{self.frames} frames",
             self.paths and f"{self.paths} paths",
             self.grey and "grey",

@@ -52,14 +52,18 @@ def exemplars_in(condition: Tensor, channels: int) -> tuple[Tensor, Tensor]:
     return slots, (slots >= 0).flatten(2).any(2)
 
 
-def slots_of(spec: ConditionSpec, channels: int) -> int:
+def slots_of(spec: ConditionSpec | None, channels: int) -> int:
     """How many exemplars a condition has room for, k.
 
     spec: of kind "map".
     channels: C of an exemplar.
 
-    Raises ``ValueError`` for a map that does not consist of whole exemplars.
+    Raises ``ValueError`` for a condition of another kind or none, and for a map that does not consist of whole exemplars.
     """
+    if spec is None or spec.kind != "map":
+        has = "no condition" if spec is None else f"a condition of kind {spec.kind!r}"
+        remedy = "train one with --data.exemplars and --conditional"
+        raise ValueError(f"exemplars: expected a model that is given them as a spatial map, this one has {has}; {remedy}")
     assert isinstance(spec.size, tuple)
     if spec.size[0] % channels:
         raise ValueError(

@@ -36,6 +36,7 @@ COMMANDS = {
     "verify": ("photographs", "decode such files and compare all pixels with their checksums"),
     "push": ("sharing", "share a model on the Hugging Face Hub; every command takes hf://OWNER/NAME as a MODEL"),
     "compare": ("compare", "train models of all kinds for the same time, and measure them"),
+    "exemplars": ("exemplars", "one-shot generalization: nats by the number of exemplars, classification, and what is drawn"),
     "battle": ("battle", "let adversarial models judge each other's pictures"),
     "check": ("checking", "prove causality, context and normalisation of a model"),
 }

@@ -21,6 +21,8 @@ def check_options(options: DataOptions) -> None:
             raise ValueError(f"data: {name} must be at least 1, got {value}")
     if options.levels is not None and not 2 <= options.levels <= 65536:
         raise ValueError(f"data: levels must be between 2 and 65536, got {options.levels}")
+    if options.framed and options.size is None:
+        raise ValueError("data: framed images have the size of what they show; set size too")
     if options.grey and options.colour:
         raise ValueError("data: grey and colour exclude each other; leave one out")
     if options.background not in ("white", "black"):

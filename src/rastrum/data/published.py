@@ -53,6 +53,7 @@ FILES: dict[str, dict[str, Published]] = {
         "train": Published(f"{GMN}train_small.npz", "136ac9970475ee96cb03275a4299233ef7d0f023380d2eff4ca73b31cc2f97da"),
         "test": Published(f"{GMN}test_small.npz", "5ac797844c90af132a423614c198f7b83ef8fad7cf8d32d6dc4f24483d317ac3"),
     },
+    "omniglot-runs": {"test": Published("https://github.com/brendenlake/omniglot/raw/master/python/one-shot-classification/all_runs.zip")},
     "bsds300": {"train": BERKELEY, "test": BERKELEY},
 }
 SIDE = 28                      # pixels of Larochelle's digits, and of the small Omniglot
@@ -67,11 +68,15 @@ def published(name: str, split: str) -> list[tuple[str, Opener]]:
 
     Raises ``ValueError`` for another split and a file of another digest, ``OSError`` where it cannot be downloaded.
     """
+    return READERS[name](published_file(name, split), split)
+
+
+def published_file(name: str, split: str) -> Path:
+    """The file of a split of a published set, on this machine; parameters and errors are as for ``published``."""
     files = FILES[name]
     if split not in files:
         raise ValueError(f"data: {name} has the splits {', '.join(files)}, got {split!r}")
-    path = _downloaded(name, files[split])
-    return READERS[name](path, split)
+    return _downloaded(name, files[split])
 
 
 def _downloaded(name: str, file: Published) -> Path:

@@ -277,11 +277,24 @@ def _shallow(image: Image.Image, options: DataOptions, levels: int) -> tuple[np.
         image = image.convert("RGB")
     if options.grey and image.mode == "RGB":
         image = image.convert("L")
+    if options.framed:
+        image = image.crop(_frame(np.atleast_3d(np.asarray(image))))
     if options.size is not None and image.size != (options.size, options.size):
         if levels < 256:
             image, levels = Image.fromarray(requantise(np.asarray(image), levels, 256)), 256
         image = ImageOps.fit(image, (options.size, options.size), Image.Resampling.BOX)
     return np.atleast_3d(np.asarray(image)).transpose(2, 0, 1), levels
+
+
+def _frame(values: np.ndarray) -> tuple[int, int, int, int]:
+    """The square around all that is not black in (H, W, C): left, top, right, bottom; it may reach outside. The whole of a black image."""
+    rows, columns = np.nonzero(values.any(2))
+    if len(rows) == 0:
+        return 0, 0, values.shape[1], values.shape[0]
+    spans = [(int(at.min()), int(at.max()) + 1) for at in (columns, rows)]
+    side = max(end - start for start, end in spans)
+    left, top = ((start + end - side) // 2 for start, end in spans)
+    return left, top, left + side, top + side
 
 
 # ── 16 bits ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -306,9 +319,9 @@ def _fitted(values: np.ndarray, levels: int, options: DataOptions) -> tuple[np.n
     """(H, W, C), made grey and resized as asked for: (C, H, W)."""
     if options.grey and values.shape[2] == 3:
         values = _in_rows(_luma, values, 1)
-    size = options.size
-    if size is not None and values.shape[:2] != (size, size):
-        channels = (Image.fromarray(values[..., c].astype(np.float32)) for c in range(values.shape[2]))
+    size, frame = options.size, _frame(values) if options.framed else (0, 0, values.shape[1], values.shape[0])
+    if size is not None and (options.framed or values.shape[:2] != (size, size)):
+        channels = (Image.fromarray(values[..., c].astype(np.float32)).crop(frame) for c in range(values.shape[2]))
         fitted = [np.asarray(ImageOps.fit(channel, (size, size), Image.Resampling.BOX)) for channel in channels]
         values = np.floor(np.stack(fitted, 2) + 0.5).clip(0, levels - 1).astype(np.uint16)
     return values.transpose(2, 0, 1), levels

@@ -167,7 +167,8 @@ def _omniglot(name: str, split: str) -> Source:
         sources.append((source, [*map(wanted, drawings)]))
         kept += filter(wanted, drawings)
     images = (image for source, chosen in sources for image, take in zip(source.images, chosen, strict=True) if take)
-    return _inverted(Source(images, len(kept), None, 0, groups=group_numbers(kept)))
+    names = [f"{drawing.alphabet}/{drawing.character}/{drawing.number:02}" for drawing in kept]
+    return _inverted(Source(images, len(kept), None, 0, groups=group_numbers(kept), names=names))
 
 
 def _digits(split: str) -> Source:

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..exemplars import slots_of
 from ..program.builder import Program, View
 from ..protocol import ConditionSpec, ImageSpec
 from .causal import Tap, convolve
@@ -27,11 +28,16 @@ class Condition(nn.Module):
     condition: what kind; None = unconditional.
     image: spec of the images. A cell of a spatial map is a block of ⌈H / h⌉ by ⌈W / w⌉ pixels, the last ones cut off at the border.
     outputs: channels that m makes of a spatial map; default 0 = the model takes none.
+    levels: resolutions at which m sees a map, 1 by default.
+    exemplars: whether a map is a set of exemplars, each of which m reads alike; False by default.
 
-    Raises ``ValueError`` for a spatial map that is not taken, that is larger than the image, or that has cells without a pixel.
+    Raises ``ValueError`` for a spatial map that is not taken, that is larger than the image, or that has cells without a pixel, and for a
+    set that does not consist of whole exemplars.
     """
 
-    def __init__(self, condition: ConditionSpec | None, image: ImageSpec, outputs: int = 0) -> None:
+    def __init__(
+        self, condition: ConditionSpec | None, image: ImageSpec, outputs: int = 0, levels: int = 1, exemplars: bool = False
+    ) -> None:
         super().__init__()
         self.kind, self.image = None if condition is None else condition.kind, image
         self.size, self.upsampling = 0, None
@@ -48,7 +54,8 @@ class Condition(nn.Module):
                 fits = f"{-(-image.height // factors[0])}x{-(-image.width // factors[1])}"
                 what = f"blocks of {factors[0]}x{factors[1]} pixels, so that some lie outside the image; take {fits} or another size"
                 raise ValueError(f"condition: cells of a {height}x{width} map on {image.height}x{image.width} pixels are {what}")
-            self.upsampling = Upsampling(channels, outputs, factors)
+            count = slots_of(condition, image.channels) if exemplars else 0
+            self.upsampling = Upsampling(channels, outputs, factors, levels, count)
 
     def forward(self, condition: Tensor | None, dtype: torch.dtype) -> Tensor | None:
         """The condition as layers read it.

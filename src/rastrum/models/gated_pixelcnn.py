@@ -46,6 +46,8 @@ class GatedPixelCNNConfig:
     kernel: int = 3                # side of the kernels, n
     hidden: int = 64               # channels of the output's hidden layers
     condition_channels: int = 16       # channels of s, made of a spatial map as condition
+    condition_levels: int = 1          # resolutions at which the map is seen, the first of 3x3, each more twice as wide
+    condition_exemplars: bool = False  # the map is a set of exemplars, each of which is read alike
 
 
 class Layer(nn.Module):
@@ -119,7 +121,9 @@ class GatedPixelCNN(RasterModel):
         self.config = config
         self.groups = groups = spec.channels
         check_config(config, spec, grouped=("channels", "hidden"), kernels=("kernel",))
-        self.condition = Condition(condition_spec, spec, config.condition_channels)
+        self.condition = Condition(
+            condition_spec, spec, config.condition_channels, config.condition_levels, config.condition_exemplars
+        )
         inputs = [groups] + (config.layers - 1) * [config.channels]
         self.layers = nn.ModuleList(
             Layer(inputs[i], config.channels, config.kernel, groups, i == 0, self.condition.size) for i in range(config.layers)

@@ -41,7 +41,9 @@ class PixelNetwork(RasterModel):
         self.groups = groups = spec.channels
         reach = config.first_kernel // 2
         self.first = CausalConvolution(groups, width, above=reach, columns=(-reach, reach), left=reach, centre="before", groups=groups)
-        self.condition = Condition(condition_spec, spec, config.condition_channels)
+        self.condition = Condition(
+            condition_spec, spec, config.condition_channels, config.condition_levels, config.condition_exemplars
+        )
         self.blocks = nn.ModuleList(self.block(guide or self.condition.size) for _ in range(config.layers))
         self.output = LevelsOutput(spec, width, config.hidden, config.output_layers)
 

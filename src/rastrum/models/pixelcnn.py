@@ -43,6 +43,8 @@ class PixelCNNConfig:
     kernel: int = 3                # side of the blocks' kernels, with mask B
     hidden: int = 64               # channels of the output's hidden layers
     condition_channels: int = 16       # channels of s, made of a spatial map as condition
+    condition_levels: int = 1          # resolutions at which the map is seen, the first of 3x3, each more twice as wide
+    condition_exemplars: bool = False  # the map is a set of exemplars, each of which is read alike
     skip: bool = False             # the output reads the sum of a 1x1 of every block's h, instead of the last block's features
     output_layers: int = 1         # hidden layers of the output
 

@@ -62,6 +62,8 @@ class PixelCNNPlusPlusConfig:
     components: int = 10           # logistic distributions of a pixel's mixture
     dropout: float = 0.5           # probability that a value in a block is dropped while training
     condition_channels: int = 16       # channels of s, made of a spatial map as condition
+    condition_levels: int = 1          # resolutions at which the map is seen, the first of 3x3, each more twice as wide
+    condition_exemplars: bool = False  # the map is a set of exemplars, each of which is read alike
 
 
 class Shortcut(Convolution):
@@ -268,7 +270,9 @@ class PixelCNNPlusPlus(RasterModel):
         if not 0 <= config.dropout < 1:
             raise ValueError(f"dropout: expected a number from 0 to below 1, got {config.dropout!r}")
         self.config = config
-        self.condition = Condition(condition_spec, spec, config.condition_channels)
+        self.condition = Condition(
+            condition_spec, spec, config.condition_channels, config.condition_levels, config.condition_exemplars
+        )
         n, inputs = config.filters, spec.channels + 1
         self.first_u = VerticalConvolution(inputs, n, rows=2, columns=3, weight_norm=True)
         self.first_above = CausalConvolution(inputs, n, above=1, columns=(-1, 1), weight_norm=True)

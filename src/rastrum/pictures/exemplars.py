@@ -51,12 +51,8 @@ def new_exemplars(model: Model, images: Tensor, training: Tensor | None = None, 
 
     Raises ``ValueError`` for a model that takes no exemplars.
     """
-    spec = model.condition_spec
-    if spec is None or spec.kind != "map":
-        has = "no condition" if spec is None else f"a condition of kind {spec.kind!r}"
-        raise ValueError(f"new_exemplars: a model that is given exemplars as a spatial map draws new ones, this one has {has}")
-    top = model.spec.levels - 1
-    condition = exemplar_map(images[:, None], slots_of(spec, model.spec.channels), model.spec.levels).repeat_interleave(count, 0)
+    slots, top = slots_of(model.condition_spec, model.spec.channels), model.spec.levels - 1
+    condition = exemplar_map(images[:, None], slots, model.spec.levels).repeat_interleave(count, 0)
     condition = condition.to(model.device)
     if isinstance(model, CanvasModel):
         drawn = model.decode([], "sample", condition, seed, count=len(condition)).cpu()

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..config import DataConfig, OptimConfig, RunConfig, Score
+from .one_shot import CHOSEN, GMN
 from .recipe import BINARY, COLOUR, ONE_CORE, Budget, Published, Recipe
 
 PAPER = "van den Oord et al. 2016a"
@@ -125,6 +126,27 @@ RECIPES = (
             Score(value=83.7, error=0.4, unit="%", kind="measure", notes="samples that lie in the cell asked for"),
         ),
         tuned_on="test",
+    ),
+    Recipe(
+        name="row-lstm-omniglot28-exemplars",
+        about="Row LSTM on the 28x28 Omniglot, given another drawing of the character or none, which is read at five resolutions.",
+        system="row-lstm",
+        options={"condition_channels": 32, "condition_levels": 5},
+        images=BINARY,
+        data=DataConfig(name="omniglot28", exemplars=1, **CHOSEN),
+        conditional=True,
+        optim=OptimConfig(learning_rate=2e-3, warm_up=100, clip=20.0),
+        run=RunConfig(cpu_minutes=3.0, workers=1, evaluations=1),
+        then=("rastrum exemplars FOLDER --parts likelihood --count 500", "rastrum evaluate FOLDER --split test --count 1000"),
+        hardware=ONE_CORE,
+        budget=(Budget(minutes=3, steps=567),),
+        expected=Score(value=72.09, error=0.75, unit="nats", kind="exact", images=1000, split="test", notes="0 … 1 exemplars"),
+        further=(
+            Score(value=72.28, error=1.05, unit="nats", kind="exact", images=500, split="test", notes="without an exemplar"),
+            Score(value=71.02, error=1.03, unit="nats", kind="exact", images=500, split="test", notes="1 exemplar"),
+        ),
+        tuned_on="validation",
+        published=(Published(value=82.8, unit="nats", source=GMN, decimals=1, notes="its own model with 1 exemplar"),),
     ),
     five_minutes(
         "diagonal-bilstm",
