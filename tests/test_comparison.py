@@ -13,9 +13,12 @@ import torch
 from torch import Tensor
 
 import rastrum.applications.comparison as comparison
+import rastrum.applications.quality as quality
 from rastrum.applications.claims import claims
-from rastrum.applications.comparison import Row, code_size, settings_for, trained_features
+from rastrum.applications.comparison import Row, code_size, settings_for
 from rastrum.applications.fidelity import kernel_distance, precision_and_recall, sharpness
+from rastrum.applications.glimpse_classifier import WholeImageClassifier
+from rastrum.applications.quality import ClassFeatures, Reference, trained_features, unit
 from rastrum.cli import main
 from rastrum.config import OptimConfig
 from rastrum.data.dataset import Dataset, load_dataset
@@ -134,7 +137,7 @@ def test_a_comparison_from_the_command_line(tmp_path: Path, capsys: pytest.Captu
     assert cells[0][4].strip() == "–"                                     # never a number where there is no likelihood
 
     monkeypatch.setattr(comparison, "train", None)                        # whoever trains now fails
-    monkeypatch.setattr(comparison, "trained_features", lambda data: features_of_digits(data))
+    monkeypatch.setattr(quality, "trained_features", features_of_digits)
     assert main([*command, "--json"]) == 0
     again = {row["model"]: row for row in json.loads(capsys.readouterr().out)["models"]}
     assert all(again[name]["losses"] == rows[name]["losses"] and again[name]["steps"] == [3, 3] for name in rows)
@@ -143,9 +146,7 @@ def test_a_comparison_from_the_command_line(tmp_path: Path, capsys: pytest.Captu
 
 
 def features_of_digits(data: Dataset) -> Any:
-    return comparison.ClassFeatures(
-        comparison.WholeImageClassifier(data.spec, data.classes, 60_000, convolutional=True), data.images[:50].float() / 16
-    )
+    return ClassFeatures(WholeImageClassifier(data.spec, data.classes, 60_000, convolutional=True), unit(data.images[:50], 17))
 
 
 def test_a_run_that_diverges_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,9 +161,8 @@ def test_a_run_that_diverges_is_counted(tmp_path: Path, monkeypatch: pytest.Monk
     straight = comparison.trained
     monkeypatch.setattr(comparison, "trained", lost)
     run = replace(usual.run, steps=4, minutes=None, cpu_minutes=None, workers=1, seed=0)
-    (row,) = comparison.compare(
-        ["pixelcnn"], data, data.subset(60), run, features=features_of_digits(data), folder=tmp_path, seeds=2, pictures=40
-    )
+    reference = Reference(features_of_digits(data), data.subset(40))
+    (row,) = comparison.compare(["pixelcnn"], data, reference, run, folder=tmp_path, seeds=2)
     assert row.diverged == 1 and row.losses[1] is None and row.losses[0] is not None and row.recall[1] is None
 
 
