@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 import rastrum.applications.comparison as comparison
+import rastrum.applications.fidelity as fidelity
 import rastrum.applications.quality as quality
 from rastrum.applications.claims import claims
 from rastrum.applications.comparison import Row, code_size, settings_for
@@ -23,7 +24,7 @@ from rastrum.cli import main
 from rastrum.config import OptimConfig
 from rastrum.data.dataset import Dataset, load_dataset
 from rastrum.models import build
-from rastrum.protocol import ImageSpec
+from rastrum.protocol import ConditionSpec, ImageSpec
 
 
 def normal(count: int, shift: float = 0.0, size: int = 5, seed: int = 0) -> Tensor:
@@ -58,6 +59,13 @@ def test_the_kernel_distance_is_that_of_torchmetrics() -> None:
     theirs.update(x, real=True)
     theirs.update(y, real=False)
     assert kernel_distance(x, y)[0] == pytest.approx(float(theirs.compute()[0]), rel=1e-4)
+
+
+def test_measures_of_many_points_are_made_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = normal(50, seed=1), normal(45, 0.3, seed=2)
+    whole = (*kernel_distance(x, y), *precision_and_recall(x, y))
+    monkeypatch.setattr(fidelity, "PART", 7)
+    assert (*kernel_distance(x, y), *precision_and_recall(x, y)) == pytest.approx(whole)
 
 
 def test_precision_and_recall_tell_fidelity_from_diversity() -> None:
@@ -115,6 +123,51 @@ def test_sizes_of_codes() -> None:
     assert code_size(build("gran", spec, "tiny", steps=3, latent=5, noise="shared")) == 5
     assert code_size(build("conv-draw", spec, "tiny", steps=2, latent=2, stride=2)) == 2 * 2 * 16
     assert code_size(build("pixelcnn", spec, "tiny")) is None
+
+
+# ── evaluate ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Features of a network that was not trained, in place of the command's."""
+    monkeypatch.setattr(quality, "trained_features", features_of_digits)
+
+
+@pytest.mark.usefixtures("untrained")
+@pytest.mark.parametrize("name", ["dcgan", "draw"])
+def test_evaluate_measures_pictures(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An adversarial model's, and if asked any model's, drawn for the classes of the images: figures are those of the measures here."""
+    torch.manual_seed(0)
+    data = load_dataset("digits", "test").subset(40)
+    model = build(name, data.spec, "tiny", ConditionSpec("class", 10))
+    model.save_pretrained(tmp_path)
+    asked = [] if name == "dcgan" else ["--measure", "pictures"]
+    torch.manual_seed(5)
+    assert main(["evaluate", str(tmp_path), "--data", "digits", "--count", "40", "--seed", "3", "--json", *asked]) == 0
+    found = json.loads(capsys.readouterr().out)
+    torch.manual_seed(5)
+    features = features_of_digits(load_dataset("digits"))
+    *_, last = model.generate(40, data.labels, seed=3)                    # pyright: ignore[reportAttributeAccessIssue]
+    with torch.no_grad():
+        images, drawn = features(unit(data.images, 17)), features(last.images.float())
+    assert found["distance"] == pytest.approx(kernel_distance(images, drawn)[0]) and found["images"] == 40
+    assert (found["precision"], found["recall"]) == precision_and_recall(images, drawn)
+    assert found["best"]["recall"] > found["recall"] and found["best"]["sharpness"] == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.usefixtures("untrained")
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [("--measure likelihood", "measures its pictures"), ("--num-samples 5", "it is of likelihoods"), ("--ensemble", "it is of likelihoods"),
+     ("--count 20", "at least 30 images")],
+)  # fmt: skip
+def test_what_evaluate_cannot_say_of_an_adversarial_model(
+    words: str, why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    build("gran", load_dataset("digits").spec, "tiny").save_pretrained(tmp_path)
+    assert main(["evaluate", str(tmp_path), "--data", "digits", *words.split()]) == 2
+    assert why in capsys.readouterr().err
 
 
 # ── a comparison ─────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -12,6 +12,7 @@ from tyro.conf import Positional, arg
 
 from .names import nearest
 from .output import AS_USUAL, Look, check_size, save_figure
+from .quality import FeaturesName, features_of
 from .show import Json, answer, messages, progress, standard
 
 if TYPE_CHECKING:
@@ -19,8 +20,7 @@ if TYPE_CHECKING:
 
     from ..applications.claims import Claim
     from ..applications.comparison import Row
-    from ..applications.quality import Features, Quality
-    from ..data.dataset import Dataset
+    from ..applications.quality import Quality
 
 HEADER = ("model", "kind", "parameters", "nats per image", "ms per image, B = 1", "B = 64", "sharpness", "kernel distance", "precision",
           "recall", "spread", "lost", "code")  # fmt: skip
@@ -45,8 +45,7 @@ def compare(
     steps: Annotated[int | None, arg(metavar="N", help="instead of a budget of time: steps of each training")] = None,
     seeds: Annotated[int, arg(help="trainings of each model")] = 3,
     pictures: Annotated[int, arg(help="how many each model draws for the measures")] = 1000,
-    features: Annotated[Literal["classifier", "imagenet"], arg(help="what pictures are compared by: a small classifier that the command "
-                        "trains on the data's labels, or EfficientNet-Lite0, trained on ImageNet (extra quality)")] = "classifier",
+    features: FeaturesName = "classifier",
     seed: Annotated[int, arg(help="of the first training")] = 0,
     look: Look = AS_USUAL,
     json: Json = False,
@@ -104,21 +103,6 @@ def compare(
     record = json_text(standard(facts), indent=2, allow_nan=False) + "\n"
     write_files(out, {"table.md": markdown.encode(), "comparison.json": record.encode()})
     answer(facts, json, *lines, *(str(out / name) for name in ("table.md", "comparison.json", "comparison.png")))
-
-
-def features_of(name: str, training: Dataset) -> Features:
-    """What pictures are compared by.
-
-    name: the flag --features.
-    training: the images, with labels for "classifier".
-    """
-    if name == "imagenet":
-        from ..applications.imagenet_features import ImageNetFeatures
-
-        return ImageNetFeatures()
-    from ..applications.quality import trained_features
-
-    return trained_features(training)
 
 
 def cells(row: Row) -> list[str]:
