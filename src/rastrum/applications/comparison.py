@@ -35,6 +35,7 @@ from .quality import Reference, drawn_by
 
 MODELS = ("gated-pixelcnn", "row-lstm", "draw", "vae", "gran", "dcgan")   # what is compared where nothing else is asked for
 LONGEST = 30                   # minutes of a recipe whose settings fit a short training
+USUAL = "usual ones"           # settings of a model without such a recipe
 SHOWN = 10                     # pictures of a model that are kept for the plot
 
 
@@ -51,7 +52,7 @@ class Row:
     distance_error: standard error of the first seed's distance.
     code: values of the latent code; None for a model without one.
     steps: of the optimiser, per seed.
-    settings: where those of the optimiser are from.
+    settings: the recipe that those of the optimiser are from, or USUAL.
     pictures: some that the first seed drew, (SHOWN, C, H, W) in [0, 1].
     """
 
@@ -152,7 +153,7 @@ def compare(
             kept["nats"] = []
         report((number + 1) * seeds, f"{name} is done")
         yield Row(model=name, group=group_of(model), parameters=sum(p.numel() for p in model.parameters()), kind=model.kind,
-                  settings=recipe.name if recipe.name in RECIPES else "usual ones", **kept, **first)  # fmt: skip
+                  settings=recipe.name if recipe.name in RECIPES else USUAL, **kept, **first)  # fmt: skip
 
 
 def settings_for(name: str, data: Dataset) -> Recipe:

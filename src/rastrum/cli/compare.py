@@ -31,7 +31,7 @@ NOTES = (
     "kernel distance, precision (fidelity), recall (diversity): of features of {features}, {images} pictures against as many "
     "held-out images; last line: images of the training in place of pictures, the best to be expected",
     "spread: of the held-out loss over seeds, relative to it, an adversarial model's being its discriminator's",
-    "lost: runs that diverged · code: values of the latents",
+    "lost: runs that diverged · code: values of the latents · optimised as in a recipe, others by the usual settings: {tuned}",
 )
 
 
@@ -57,7 +57,7 @@ def compare(
     was.
     """
     from ..applications.claims import claims
-    from ..applications.comparison import MODELS
+    from ..applications.comparison import MODELS, USUAL
     from ..applications.comparison import compare as over_all
     from ..applications.quality import Reference
     from ..config import DataOptions, RunConfig
@@ -91,7 +91,8 @@ def compare(
     time = f"{budget:g} CPU minutes" if steps is None else f"{steps:,} steps"
     about = f"{training.name}, {str(options) or 'as it is'}: {time} of training, {seeds} {'seed' if seeds == 1 else 'seeds'} each"
     name = reference.features.name
-    notes = [note.format(features=name, images=f"{len(reference.data):,}") for note in NOTES]
+    tuned = ", ".join(f"{row.model} {row.settings}" for row in rows if row.settings != USUAL) or "none"
+    notes = [note.format(features=name, images=f"{len(reference.data):,}", tuned=tuned) for note in NOTES]
     lines = [about, "", *table(rows, best), "", *[f"- {note}" for note in notes], "", "The lecture's claims:", "", *said(found)]
     markdown = "\n".join([*lines, ""])
     figure = comparison_plot([row.model for row in rows], [row.pictures for row in rows], bars(rows))
