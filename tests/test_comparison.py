@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -200,6 +201,27 @@ def test_a_comparison_from_the_command_line(tmp_path: Path, capsys: pytest.Captu
 
 def features_of_digits(data: Dataset) -> Any:
     return ClassFeatures(WholeImageClassifier(data.spec, data.classes, 60_000, convolutional=True), unit(data.images[:50], 17))
+
+
+def test_a_comparison_that_is_interrupted_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C in the first of two trainings: nothing unfinished is measured, and the next call gives what a single one does."""
+    data = load_dataset("digits")
+    run = replace(settings_for("pixelcnn", data).run, steps=6, minutes=None, workers=1, seed=0, log_every=1, folder=None)
+    reference = Reference(features_of_digits(data), data.subset(40))
+
+    def rows(folder: str, report: Any = lambda done, now: None) -> list[Row]:
+        found = comparison.compare(["pixelcnn"], data, reference, run, folder=tmp_path / folder, seeds=2, report=report)
+        return list(found)
+
+    def interrupt(done: float, now: str) -> None:
+        if done > 0.4 and "training" in now:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        rows("one", interrupt)
+    assert [path.name for path in (tmp_path / "one").iterdir()] == ["pixelcnn-0"]
+    (again,), (straight,) = rows("one"), rows("two")
+    assert again.losses == straight.losses and again.recall == straight.recall and again.steps == straight.steps == [6, 6]
 
 
 def test_a_run_that_diverges_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

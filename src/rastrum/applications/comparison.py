@@ -127,6 +127,8 @@ def compare(
             try:
                 for state in trained(replace(recipe, run=run), data):
                     report(number * seeds + n + 0.9 * state.fraction, f"training {name}, seed {run.seed}: {state.text}")
+                if state is not None and state.interrupted:               # saved, for the next call
+                    raise KeyboardInterrupt
                 model = load(str(run.folder))
             except ValueError as error:
                 if "diverged" not in str(error):
