@@ -26,6 +26,7 @@ from rastrum.config import OptimConfig
 from rastrum.data.dataset import Dataset, load_dataset
 from rastrum.models import build
 from rastrum.protocol import ConditionSpec, ImageSpec
+from rastrum.strokes import CanvasModel
 
 
 def normal(count: int, shift: float = 0.0, size: int = 5, seed: int = 0) -> Tensor:
@@ -149,7 +150,8 @@ def test_evaluate_measures_pictures(name: str, tmp_path: Path, capsys: pytest.Ca
     found = json.loads(capsys.readouterr().out)
     torch.manual_seed(5)
     features = features_of_digits(load_dataset("digits"))
-    *_, last = model.generate(40, data.labels, seed=3)                    # pyright: ignore[reportAttributeAccessIssue]
+    assert isinstance(model, CanvasModel)
+    *_, last = model.generate(40, data.labels, seed=3)
     with torch.no_grad():
         images, drawn = features(unit(data.images, 17)), features(last.images.float())
     assert found["distance"] == pytest.approx(kernel_distance(images, drawn)[0]) and found["images"] == 40
