@@ -258,7 +258,7 @@ def test_comparisons_that_cannot_be_made(words: list[str], why: str, tmp_path: P
 
 
 def row(model: str, group: str, **found: Any) -> Row:
-    usual: dict[str, Any] = dict(parameters=1, kind="exact", nats=[80.0, 81.0], losses=[80.0, 81.0], milliseconds={1: 1.0}, code=None,
+    usual: dict[str, Any] = dict(parameters=1, kind="exact", nats=[80.0, 81.0], losses=[80.0, 81.0], milliseconds={1: 1.0, 64: 1.0}, code=None,
                                  sharpness=[1.0], distance=[0.0], distance_error=0.0, precision=[1.0], recall=[1.0], steps=[1],
                                  settings="", pictures=torch.zeros(1, 1, 2, 2))  # fmt: skip
     return Row(model=model, group=group, **(usual | found))
@@ -267,16 +267,16 @@ def row(model: str, group: str, **found: Any) -> Row:
 def test_claims_hold_or_do_not() -> None:
     """Rows made so that each claim holds, then so that it does not; what was not measured is said to be."""
     as_told = [
-        row("a", "autoregressive", milliseconds={1: 9.0}, sharpness=[1.4]),
+        row("a", "autoregressive", milliseconds={1: 9.0, 64: 2.0}, sharpness=[1.4]),
         row("v", "variational", nats=[90.0], code=2, sharpness=[0.5], losses=[90.0, 91.0]),
         row("g", "adversarial", nats=[], losses=[1.0, 3.0], code=3, sharpness=[1.1]),
     ]
-    assert [claim.holds for claim in claims(as_told)] == [True] * 6
+    assert [claim.holds for claim in claims(as_told)] == [True] * 7
     otherwise = [
-        row("a", "autoregressive", nats=[95.0], losses=[80.0, None], milliseconds={1: 0.5}, sharpness=[1.05]),
+        row("a", "autoregressive", nats=[95.0], losses=[80.0, None], milliseconds={1: 0.5, 64: 1.0}, sharpness=[1.05]),
         row("v", "variational", nats=[90.0], code=8, sharpness=[1.2]),
         row("g", "adversarial", nats=[], losses=[1.0, 1.001], code=3, sharpness=[3.0]),
     ]
-    assert [claim.holds for claim in claims(otherwise)] == [False] * 6
+    assert [claim.holds for claim in claims(otherwise)] == [False] * 7
     alone = claims(as_told[:1])
-    assert [claim.verdict for claim in alone] == ["not measured"] * 6 and "a 80.50" in alone[1].found
+    assert [claim.verdict for claim in alone] == ["not measured"] * 7 and "a 80.50" in alone[1].found
