@@ -258,9 +258,9 @@ def test_comparisons_that_cannot_be_made(words: list[str], why: str, tmp_path: P
 
 
 def row(model: str, group: str, **found: Any) -> Row:
-    usual: dict[str, Any] = dict(parameters=1, kind="exact", nats=[80.0, 81.0], losses=[80.0, 81.0], milliseconds={1: 1.0, 64: 1.0}, code=None,
-                                 sharpness=[1.0], distance=[0.0], distance_error=0.0, precision=[1.0], recall=[1.0], steps=[1],
-                                 settings="", pictures=torch.zeros(1, 1, 2, 2))  # fmt: skip
+    usual: dict[str, Any] = dict(parameters=1, kind="exact", nats=[80.0, 81.0], losses=[80.0, 81.0], code=None,
+                                 milliseconds={1: 1.0, 64: 1.0}, sharpness=[1.0], distance=[0.0], distance_error=0.0, precision=[1.0],
+                                 recall=[1.0], steps=[1], settings="", pictures=torch.zeros(1, 1, 2, 2))  # fmt: skip
     return Row(model=model, group=group, **(usual | found))
 
 
