@@ -283,6 +283,8 @@ def test_a_battle_counts_what_each_lets_pass(data: Dataset) -> None:
 
     assert found.test.value == pytest.approx(np.log(errors(one, data.images, True) / errors(two, data.images, True)))
     assert found.sample.value == pytest.approx(np.log(errors(one, drawn[1], False) / errors(two, drawn[0], False)))
+    shares = [float((model.judge(data.images) <= 0).float().mean()) for model in (one, two)]
+    assert found.test.shares == pytest.approx(shares) and f"errors {shares[0]:.1%} and {shares[1]:.1%}" in str(found.test)
     assert found.sample.low < found.sample.value < found.sample.high and found.images == 20 and found.pairs == 1
     other = battle(two, one, data, seed=2)
     assert other.test.value == pytest.approx(-found.test.value)

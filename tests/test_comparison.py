@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,19 @@ import torch
 from torch import Tensor
 
 import rastrum.applications.comparison as comparison
+import rastrum.applications.fidelity as fidelity
+import rastrum.applications.quality as quality
 from rastrum.applications.claims import claims
-from rastrum.applications.comparison import Row, code_size, settings_for, trained_features
+from rastrum.applications.comparison import Row, code_size, settings_for
 from rastrum.applications.fidelity import kernel_distance, precision_and_recall, sharpness
+from rastrum.applications.glimpse_classifier import WholeImageClassifier
+from rastrum.applications.quality import ClassFeatures, Reference, trained_features, unit
 from rastrum.cli import main
 from rastrum.config import OptimConfig
 from rastrum.data.dataset import Dataset, load_dataset
 from rastrum.models import build
-from rastrum.protocol import ImageSpec
+from rastrum.protocol import ConditionSpec, ImageSpec
+from rastrum.strokes import CanvasModel
 
 
 def normal(count: int, shift: float = 0.0, size: int = 5, seed: int = 0) -> Tensor:
@@ -55,6 +61,13 @@ def test_the_kernel_distance_is_that_of_torchmetrics() -> None:
     theirs.update(x, real=True)
     theirs.update(y, real=False)
     assert kernel_distance(x, y)[0] == pytest.approx(float(theirs.compute()[0]), rel=1e-4)
+
+
+def test_measures_of_many_points_are_made_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = normal(50, seed=1), normal(45, 0.3, seed=2)
+    whole = (*kernel_distance(x, y), *precision_and_recall(x, y))
+    monkeypatch.setattr(fidelity, "PART", 7)
+    assert (*kernel_distance(x, y), *precision_and_recall(x, y)) == pytest.approx(whole)
 
 
 def test_precision_and_recall_tell_fidelity_from_diversity() -> None:
@@ -114,6 +127,52 @@ def test_sizes_of_codes() -> None:
     assert code_size(build("pixelcnn", spec, "tiny")) is None
 
 
+# ── evaluate ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Features of a network that was not trained, in place of the command's."""
+    monkeypatch.setattr(quality, "trained_features", features_of_digits)
+
+
+@pytest.mark.usefixtures("untrained")
+@pytest.mark.parametrize("name", ["dcgan", "draw"])
+def test_evaluate_measures_pictures(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An adversarial model's, and if asked any model's, drawn for the classes of the images: figures are those of the measures here."""
+    torch.manual_seed(0)
+    data = load_dataset("digits", "test").subset(40)
+    model = build(name, data.spec, "tiny", ConditionSpec("class", 10))
+    model.save_pretrained(tmp_path)
+    asked = [] if name == "dcgan" else ["--measure", "pictures"]
+    torch.manual_seed(5)
+    assert main(["evaluate", str(tmp_path), "--data", "digits", "--count", "40", "--seed", "3", "--json", *asked]) == 0
+    found = json.loads(capsys.readouterr().out)
+    torch.manual_seed(5)
+    features = features_of_digits(load_dataset("digits"))
+    assert isinstance(model, CanvasModel)
+    *_, last = model.generate(40, data.labels, seed=3)
+    with torch.no_grad():
+        images, drawn = features(unit(data.images, 17)), features(last.images.float())
+    assert found["distance"] == pytest.approx(kernel_distance(images, drawn)[0]) and found["images"] == 40
+    assert (found["precision"], found["recall"]) == precision_and_recall(images, drawn)
+    assert found["best"]["recall"] > found["recall"] and found["best"]["sharpness"] == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.usefixtures("untrained")
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [("--measure likelihood", "measures its pictures"), ("--num-samples 5", "it is of likelihoods"), ("--ensemble", "it is of likelihoods"),
+     ("--count 20", "at least 30 images")],
+)  # fmt: skip
+def test_what_evaluate_cannot_say_of_an_adversarial_model(
+    words: str, why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    build("gran", load_dataset("digits").spec, "tiny").save_pretrained(tmp_path)
+    assert main(["evaluate", str(tmp_path), "--data", "digits", *words.split()]) == 2
+    assert why in capsys.readouterr().err
+
+
 # ── a comparison ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -134,7 +193,7 @@ def test_a_comparison_from_the_command_line(tmp_path: Path, capsys: pytest.Captu
     assert cells[0][4].strip() == "–"                                     # never a number where there is no likelihood
 
     monkeypatch.setattr(comparison, "train", None)                        # whoever trains now fails
-    monkeypatch.setattr(comparison, "trained_features", lambda data: features_of_digits(data))
+    monkeypatch.setattr(quality, "trained_features", features_of_digits)
     assert main([*command, "--json"]) == 0
     again = {row["model"]: row for row in json.loads(capsys.readouterr().out)["models"]}
     assert all(again[name]["losses"] == rows[name]["losses"] and again[name]["steps"] == [3, 3] for name in rows)
@@ -143,9 +202,28 @@ def test_a_comparison_from_the_command_line(tmp_path: Path, capsys: pytest.Captu
 
 
 def features_of_digits(data: Dataset) -> Any:
-    return comparison.ClassFeatures(
-        comparison.WholeImageClassifier(data.spec, data.classes, 60_000, convolutional=True), data.images[:50].float() / 16
-    )
+    return ClassFeatures(WholeImageClassifier(data.spec, data.classes, 60_000, convolutional=True), unit(data.images[:50], 17))
+
+
+def test_a_comparison_that_is_interrupted_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C in the first of two trainings: nothing unfinished is measured, and the next call gives what a single one does."""
+    data = load_dataset("digits")
+    run = replace(settings_for("pixelcnn", data).run, steps=6, minutes=None, workers=1, seed=0, log_every=1, folder=None)
+    reference = Reference(features_of_digits(data), data.subset(40))
+
+    def rows(folder: str, report: Any = lambda done, now: None) -> list[Row]:
+        found = comparison.compare(["pixelcnn"], data, reference, run, folder=tmp_path / folder, seeds=2, report=report)
+        return list(found)
+
+    def interrupt(done: float, now: str) -> None:
+        if done > 0.4 and "training" in now:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        rows("one", interrupt)
+    assert [path.name for path in (tmp_path / "one").iterdir()] == ["pixelcnn-0"]
+    (again,), (straight,) = rows("one"), rows("two")
+    assert again.losses == straight.losses and again.recall == straight.recall and again.steps == straight.steps == [6, 6]
 
 
 def test_a_run_that_diverges_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,9 +238,8 @@ def test_a_run_that_diverges_is_counted(tmp_path: Path, monkeypatch: pytest.Monk
     straight = comparison.trained
     monkeypatch.setattr(comparison, "trained", lost)
     run = replace(usual.run, steps=4, minutes=None, cpu_minutes=None, workers=1, seed=0)
-    (row,) = comparison.compare(
-        ["pixelcnn"], data, data.subset(60), run, features=features_of_digits(data), folder=tmp_path, seeds=2, pictures=40
-    )
+    reference = Reference(features_of_digits(data), data.subset(40))
+    (row,) = comparison.compare(["pixelcnn"], data, reference, run, folder=tmp_path, seeds=2)
     assert row.diverged == 1 and row.losses[1] is None and row.losses[0] is not None and row.recall[1] is None
 
 
@@ -181,25 +258,25 @@ def test_comparisons_that_cannot_be_made(words: list[str], why: str, tmp_path: P
 
 
 def row(model: str, group: str, **found: Any) -> Row:
-    usual: dict[str, Any] = dict(parameters=1, kind="exact", nats=[80.0, 81.0], losses=[80.0, 81.0], milliseconds={1: 1.0}, code=None,
-                                 sharpness=[1.0], distance=[0.0], distance_error=0.0, precision=[1.0], recall=[1.0], steps=[1],
-                                 settings="", pictures=torch.zeros(1, 1, 2, 2))  # fmt: skip
+    usual: dict[str, Any] = dict(parameters=1, kind="exact", nats=[80.0, 81.0], losses=[80.0, 81.0], code=None,
+                                 milliseconds={1: 1.0, 64: 1.0}, sharpness=[1.0], distance=[0.0], distance_error=0.0, precision=[1.0],
+                                 recall=[1.0], steps=[1], settings="", pictures=torch.zeros(1, 1, 2, 2))  # fmt: skip
     return Row(model=model, group=group, **(usual | found))
 
 
 def test_claims_hold_or_do_not() -> None:
     """Rows made so that each claim holds, then so that it does not; what was not measured is said to be."""
     as_told = [
-        row("a", "autoregressive", milliseconds={1: 9.0}, sharpness=[1.4]),
+        row("a", "autoregressive", milliseconds={1: 9.0, 64: 2.0}, sharpness=[1.4]),
         row("v", "variational", nats=[90.0], code=2, sharpness=[0.5], losses=[90.0, 91.0]),
         row("g", "adversarial", nats=[], losses=[1.0, 3.0], code=3, sharpness=[1.1]),
     ]
-    assert [claim.holds for claim in claims(as_told)] == [True] * 6
+    assert [claim.holds for claim in claims(as_told)] == [True] * 7
     otherwise = [
-        row("a", "autoregressive", nats=[95.0], losses=[80.0, None], milliseconds={1: 0.5}, sharpness=[1.05]),
+        row("a", "autoregressive", nats=[95.0], losses=[80.0, None], milliseconds={1: 0.5, 64: 1.0}, sharpness=[1.05]),
         row("v", "variational", nats=[90.0], code=8, sharpness=[1.2]),
         row("g", "adversarial", nats=[], losses=[1.0, 1.001], code=3, sharpness=[3.0]),
     ]
-    assert [claim.holds for claim in claims(otherwise)] == [False] * 6
+    assert [claim.holds for claim in claims(otherwise)] == [False] * 7
     alone = claims(as_told[:1])
-    assert [claim.verdict for claim in alone] == ["not measured"] * 6 and "a 80.50" in alone[1].found
+    assert [claim.verdict for claim in alone] == ["not measured"] * 7 and "a 80.50" in alone[1].found

@@ -44,7 +44,10 @@ class AdversarialModel(CanvasModel):
 
     likelihood = "loss"
     has_posterior = False
-    no_likelihood = "an adversarial model draws pictures but gives no probability of them; its discriminator judges them: model.judge(x)"
+    no_likelihood = (
+        "an adversarial model draws pictures but gives no probability of them; `rastrum evaluate` measures its pictures, its discriminator "
+        "judges them: model.judge(x)"
+    )
     discriminator: nn.Module
     """Pictures (B, C, H, W) in [−1, 1], and the condition or None → logits (B,)."""
 

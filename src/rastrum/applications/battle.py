@@ -41,16 +41,18 @@ class LogRatio:
     value: below 0 if the first models err less often.
     low, high: of the interval of 95 % over images and pictures.
     spread: standard deviation over the pairs; NaN for one pair.
+    shares: of errors of the first models and of the second, mean over pairs.
     """
 
     value: float
     low: float
     high: float
     spread: float
+    shares: tuple[float, float]
 
     def __str__(self) -> str:
         spread = "" if math.isnan(self.spread) else f", ± {self.spread:.2f} over pairs"
-        return f"{self.value:+.2f} ({self.low:+.2f} … {self.high:+.2f}{spread})"
+        return f"{self.value:+.2f} ({self.low:+.2f} … {self.high:+.2f}{spread}; errors {self.shares[0]:.1%} and {self.shares[1]:.1%})"
 
 
 @dataclass(frozen=True)
@@ -129,9 +131,9 @@ def battle(
     tests, samples = [], []
     for i in ours:
         for j in theirs:
-            tests.append(_log_ratio(rng, ~taken[i][0], ~taken[j][0], same=True))
-            samples.append(_log_ratio(rng, taken[i][1 + j], taken[j][1 + i], same=False))
-    return Battle(_over_pairs(tests), _over_pairs(samples), len(data), len(tests))
+            tests.append((~taken[i][0], ~taken[j][0]))
+            samples.append((taken[i][1 + j], taken[j][1 + i]))
+    return Battle(_over_pairs(rng, tests, same=True), _over_pairs(rng, samples, same=False), len(data), len(tests))
 
 
 def _takes_for_images(model: AdversarialModel, images: Tensor, data: Dataset) -> np.ndarray:
@@ -162,9 +164,11 @@ def _log_ratio(rng: np.random.Generator, one: np.ndarray, two: np.ndarray, same:
     return first - second
 
 
-def _over_pairs(ratios: list[np.ndarray]) -> LogRatio:
-    """Mean over the pairs, and the interval of that mean over what is drawn again."""
+def _over_pairs(rng: np.random.Generator, errors: list[tuple[np.ndarray, np.ndarray]], same: bool) -> LogRatio:
+    """Mean over the pairs of the ratio of both errors, and the interval of that mean over what is drawn again; ``same`` as above."""
+    ratios = [_log_ratio(rng, one, two, same) for one, two in errors]
     mean = np.mean(ratios, axis=0)
     low, high = np.quantile(mean[1:], (0.025, 0.975))
     spread = np.std([each[0] for each in ratios], ddof=1) if len(ratios) > 1 else math.nan
-    return LogRatio(float(mean[0]), float(low), float(high), float(spread))
+    one, two = (float(np.mean([pair[side] for pair in errors])) for side in (0, 1))
+    return LogRatio(float(mean[0]), float(low), float(high), float(spread), (one, two))

@@ -1,8 +1,7 @@
 """Models of several kinds compared at an equal budget of training on the same images: the lecture's table, measured.
 
 For each model and seed: a training, its score, samples; then, against held-out images, sharpness, kernel distance, precision and recall of
-what it draws; the time of a sample; and how many values its latent code has. What a model draws is what a viewer sees: an image of a
-raster model, the last canvas of others, which is the mean of the image's distribution.
+what it draws (``quality.py``); the time of a sample; and how many values its latent code has.
 
 Every training has a folder, so a comparison that was stopped goes on where it was.
 """
@@ -12,9 +11,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,49 +31,12 @@ from ..recipes.recipe import Recipe
 from ..strokes import CanvasModel
 from ..train import TrainState, resume, train
 from ..training.record import holds_run, read_position, read_settings
-from .fidelity import kernel_distance, precision_and_recall, sharpness
-from .glimpse_classifier import TRAINING, WholeImageClassifier
+from .quality import Reference, drawn_by
 
 MODELS = ("gated-pixelcnn", "row-lstm", "draw", "vae", "gran", "dcgan")   # what is compared where nothing else is asked for
 LONGEST = 30                   # minutes of a recipe whose settings fit a short training
+USUAL = "usual ones"           # settings of a model without such a recipe
 SHOWN = 10                     # pictures of a model that are kept for the plot
-
-
-class Features(Protocol):
-    """What pictures are compared by.
-
-    name: for the table.
-    """
-
-    name: str
-
-    def __call__(self, pictures: Tensor) -> Tensor:
-        """Features (B, d) of pictures (B, C, H, W) in [0, 1]."""
-        ...
-
-    def distance(self, images: Tensor, pictures: Tensor) -> tuple[float, float]:
-        """The kernel distance of their features (N, d) and (M, d), and its standard error."""
-        ...
-
-
-class ClassFeatures:
-    """What a small network, trained to tell the classes of the images apart, sees in pictures.
-
-    network: trained.
-    images: of the data, (N, C, H, W) in [0, 1]; features are scaled to a mean square of 1 on them.
-    """
-
-    def __init__(self, network: WholeImageClassifier, images: Tensor) -> None:
-        self.network = network
-        self.name = f"a classifier of {network.classes} classes"
-        with torch.no_grad():
-            self.scale = network.features(images).square().mean().sqrt()
-
-    def __call__(self, pictures: Tensor) -> Tensor:
-        return self.network.features(pictures) / self.scale
-
-    def distance(self, images: Tensor, pictures: Tensor) -> tuple[float, float]:
-        return kernel_distance(images, pictures)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +52,7 @@ class Row:
     distance_error: standard error of the first seed's distance.
     code: values of the latent code; None for a model without one.
     steps: of the optimiser, per seed.
-    settings: where those of the optimiser are from.
+    settings: the recipe that those of the optimiser are from, or USUAL.
     pictures: some that the first seed drew, (SHOWN, C, H, W) in [0, 1].
     """
 
@@ -132,36 +94,30 @@ def spread(values: Sequence[float | None]) -> float:
 def compare(
     names: Sequence[str],
     data: Dataset,
-    held_out: Dataset,
+    reference: Reference,
     budget: RunConfig,
     *,
-    features: Features,
     folder: Path,
     seeds: int = 3,
-    pictures: int = 1000,
     report: Callable[[float, str], object] = lambda done, now: None,
 ) -> Iterator[Row]:
     """Train and measure models, one after another.
 
     names: of models, as in ``rastrum.MODELS``.
-    data: training images. held_out: images that scores and pictures are compared with.
+    data: training images.
+    reference: held-out images, which are scored, and which as many drawn pictures are compared with.
     budget: of each training; the first of its steps, minutes and CPU minutes that is used up. Its seed is the first of ``seeds``.
-    features: of pictures (B, C, H, W) in [0, 1], such as ``trained_features``.
     folder: a folder for each training is made in it; one that is there already is continued, or taken as it is if it has finished.
     seeds: trainings of each model, 3 by default.
-    pictures: how many each draws, and how many images they are compared with, 1,000 by default.
     report: called with the number of trainings done, which is fractional, and what is going on.
 
     Yields a Row per model. Raises ``ValueError`` for a model that does not fit the images; a run that diverges is counted.
     """
-    if seeds < 1 or pictures < 30:
-        raise ValueError(f"compare: expected at least 1 seed and 30 pictures, got {seeds} and {pictures}")
+    if seeds < 1:
+        raise ValueError(f"compare: expected at least 1 seed, got {seeds}")
     chosen = {name: settings_for(name, data) for name in names}
     for recipe in chosen.values():
         build_model(recipe, data)                                         # what does not fit is found out before any training
-    images = held_out.subset(pictures)
-    seen = _unit(images.images, data.spec.levels)
-    theirs = _in_parts(features, seen)
     for number, (name, recipe) in enumerate(chosen.items()):
         kept: dict[str, list[Any]] = {key: [] for key in ("nats", "losses", "sharpness", "distance", "precision", "recall", "steps")}
         first: dict[str, Any] = {}
@@ -171,6 +127,8 @@ def compare(
             try:
                 for state in trained(replace(recipe, run=run), data):
                     report(number * seeds + n + 0.9 * state.fraction, f"training {name}, seed {run.seed}: {state.text}")
+                if state is not None and state.interrupted:               # saved, for the next call
+                    raise KeyboardInterrupt
                 model = load(str(run.folder))
             except ValueError as error:
                 if "diverged" not in str(error):
@@ -181,16 +139,15 @@ def compare(
                     kept[key].append(None)
                 continue
             report(number * seeds + n + 0.9, f"measuring {name}, seed {run.seed}")
-            loss = held_out_loss(model, images)
-            drawn = drawn_by(model, len(images), seed=run.seed)
-            ours = _in_parts(features, drawn)
-            distance, error = features.distance(theirs, ours)
-            precision, recall = precision_and_recall(theirs, ours)
-            measured = {"losses": loss, "nats": loss if model.has_likelihood else None, "sharpness": sharpness(seen, drawn)}
-            for key, value in (measured | {"distance": distance, "precision": precision, "recall": recall}).items():
-                kept[key].append(value)
+            loss = held_out_loss(model, reference.data)
+            drawn = drawn_by(model, len(reference.data), seed=run.seed)
+            found = reference.measure(drawn)
+            measured = {"losses": loss, "nats": loss if model.has_likelihood else None, **asdict(found)}
+            for key in set(kept) - {"steps"}:
+                kept[key].append(measured[key])
             if not first:
-                first = {"milliseconds": sampling_time(model), "code": code_size(model), "distance_error": error, "pictures": drawn[:SHOWN]}
+                first = {"milliseconds": sampling_time(model), "code": code_size(model), "distance_error": found.error,
+                         "pictures": drawn[:SHOWN]}  # fmt: skip
         model = build_model(recipe, data)
         nothing = {"milliseconds": {}, "distance_error": math.nan, "pictures": torch.empty(0, *data.spec.shape)}
         first = first or nothing | {"code": code_size(model)}
@@ -198,7 +155,7 @@ def compare(
             kept["nats"] = []
         report((number + 1) * seeds, f"{name} is done")
         yield Row(model=name, group=group_of(model), parameters=sum(p.numel() for p in model.parameters()), kind=model.kind,
-                  settings=recipe.name if recipe.name in RECIPES else "usual ones", **kept, **first)  # fmt: skip
+                  settings=recipe.name if recipe.name in RECIPES else USUAL, **kept, **first)  # fmt: skip
 
 
 def settings_for(name: str, data: Dataset) -> Recipe:
@@ -248,23 +205,6 @@ def steps_of(folder: Path, state: TrainState | None) -> int:
     return state.step if state is not None else read_position(folder).step
 
 
-def trained_features(data: Dataset, steps: int = 400) -> ClassFeatures:
-    """Train the network of ``ClassFeatures``.
-
-    data: training images with labels.
-    steps: of its training, 400 by default.
-
-    Raises ``ValueError`` for images without labels.
-    """
-    if data.labels is None or data.classes < 2:
-        raise ValueError(f"features: {data.name} has no labels to train a network on; --features imagenet needs none")
-    torch.manual_seed(0)
-    network = WholeImageClassifier(data.spec, data.classes, 60_000, convolutional=True)
-    for _ in train(network, data, TrainConfig(optim=TRAINING, run=RunConfig(steps=steps, workers=1))):
-        pass
-    return ClassFeatures(network, _unit(data.subset(1000).images, data.spec.levels))
-
-
 def held_out_loss(model: Model, images: Dataset) -> float:
     """Nats per image, or of a model without a likelihood its loss.
 
@@ -273,23 +213,6 @@ def held_out_loss(model: Model, images: Dataset) -> float:
     """
     with Pool(1) as pool:
         return score(model.eval(), images, pool, num_samples=1, seed=0).nats
-
-
-def drawn_by(model: Model, count: int, seed: int) -> Tensor:
-    """What a viewer sees of drawn images, (count, C, H, W) in [0, 1].
-
-    model: raster or canvas model.
-    count: of the images.
-    seed: of their noise.
-    """
-    if isinstance(model, RasterModel):
-        return _unit(sample(model, count, seed=seed, progress=False), model.spec.levels)
-    parts = []
-    for start in range(0, count, 100):
-        assert isinstance(model, CanvasModel)
-        *_, last = model.generate(min(100, count - start), seed=seed, every=model.steps, first=start)
-        parts.append(last.images)
-    return torch.cat(parts).float()
 
 
 def sampling_time(model: Model, sizes: Sequence[int] = (1, 64)) -> dict[int, float]:
@@ -330,11 +253,3 @@ def group_of(model: Model) -> str:
     """The column of the lecture's table that a model belongs to."""
     return "autoregressive" if isinstance(model, RasterModel) else "adversarial" if isinstance(model, AdversarialModel) else "variational"
 
-
-def _unit(images: Tensor, levels: int) -> Tensor:
-    return torch.as_tensor(images).float() / (levels - 1)
-
-
-def _in_parts(features: Features, pictures: Tensor) -> Tensor:
-    with torch.no_grad():
-        return torch.cat([features(part) for part in pictures.split(250)])

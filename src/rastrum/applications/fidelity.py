@@ -23,6 +23,7 @@ from torch import Tensor
 
 NEIGHBOURS = 3
 SPLITS = 10
+PART = 1000                    # points whose distances to all others are in memory at a time
 
 
 def kernel_distance(images: Tensor, pictures: Tensor) -> tuple[float, float]:
@@ -42,14 +43,16 @@ def kernel_distance(images: Tensor, pictures: Tensor) -> tuple[float, float]:
 
 
 def _mmd(x: Tensor, y: Tensor) -> float:
-    def kernel(a: Tensor, b: Tensor) -> Tensor:
-        return (a @ b.T / a.shape[1] + 1) ** 3
+    def kernel(products: Tensor) -> Tensor:
+        return (products / x.shape[1] + 1) ** 3
 
-    def within(a: Tensor) -> Tensor:
-        k = kernel(a, a)
-        return (k.sum() - k.trace()) / (len(a) * (len(a) - 1))
+    def total(a: Tensor, b: Tensor) -> float:
+        return sum(float(kernel(part @ b.T).sum()) for part in a.split(PART))
 
-    return float(within(x) + within(y) - 2 * kernel(x, y).mean())
+    def within(a: Tensor) -> float:
+        return (total(a, a) - float(kernel(a.square().sum(1)).sum())) / (len(a) * (len(a) - 1))
+
+    return within(x) + within(y) - 2 * total(x, y) / (len(x) * len(y))
 
 
 def precision_and_recall(images: Tensor, pictures: Tensor) -> tuple[float, float]:
@@ -59,14 +62,15 @@ def precision_and_recall(images: Tensor, pictures: Tensor) -> tuple[float, float
     pictures: features (M, d); both of more than three, and about as many of each.
     """
     images, pictures = images.double(), pictures.double()
-    distance = torch.cdist(pictures, images)
 
     def reach(points: Tensor) -> Tensor:
-        return torch.cdist(points, points).kthvalue(NEIGHBOURS + 1, dim=1).values    # a point is its own nearest
+        return torch.cat([torch.cdist(part, points).kthvalue(NEIGHBOURS + 1, dim=1).values for part in points.split(PART)])  # itself first
 
-    precision = (distance <= reach(images)).any(1).double().mean()
-    recall = (reach(pictures) >= distance.T).any(1).double().mean()
-    return float(precision), float(recall)
+    def share_inside(points: Tensor, others: Tensor) -> float:
+        radius = reach(others)
+        return float(torch.cat([(torch.cdist(part, others) <= radius).any(1) for part in points.split(PART)]).double().mean())
+
+    return share_inside(pictures, images), share_inside(images, pictures)
 
 
 def sharpness(images: Tensor, pictures: Tensor) -> float:

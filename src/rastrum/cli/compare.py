@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import fields
+from dataclasses import asdict, fields
 from json import dumps as json_text
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -12,22 +12,26 @@ from tyro.conf import Positional, arg
 
 from .names import nearest
 from .output import AS_USUAL, Look, check_size, save_figure
+from .quality import FeaturesName, features_of
 from .show import Json, answer, messages, progress, standard
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..applications.claims import Claim
-    from ..applications.comparison import Features, Row
-    from ..data.dataset import Dataset
+    from ..applications.comparison import Row
+    from ..applications.quality import Quality
 
 HEADER = ("model", "kind", "parameters", "nats per image", "ms per image, B = 1", "B = 64", "sharpness", "kernel distance", "precision",
           "recall", "spread", "lost", "code")  # fmt: skip
 NOTES = (
-    "nats per image: mean over seeds, exact or (≤) a bound; – where a model has no likelihood",
+    "± is the standard deviation over seeds, and says nothing of the choice of images",
+    "nats per image: exact or (≤) a bound; – where a model has no likelihood",
     "ms: CPU time of a drawn image, one or 64 at once · sharpness: of what is drawn, 1 = as the data",
-    "kernel distance, precision (fidelity), recall (diversity): of features of {features}, against {images} held-out images",
-    "spread: of the held-out loss over seeds, relative to it · lost: runs that diverged · code: values of the latents",
+    "kernel distance, precision (fidelity), recall (diversity): of features of {features}, {images} pictures against as many "
+    "held-out images; last line: images of the training in place of pictures, the best to be expected",
+    "spread: of the held-out loss over seeds, relative to it, an adversarial model's being its discriminator's",
+    "lost: runs that diverged · code: values of the latents · optimised as in a recipe, others by the usual settings: {tuned}",
 )
 
 
@@ -41,8 +45,7 @@ def compare(
     steps: Annotated[int | None, arg(metavar="N", help="instead of a budget of time: steps of each training")] = None,
     seeds: Annotated[int, arg(help="trainings of each model")] = 3,
     pictures: Annotated[int, arg(help="how many each model draws for the measures")] = 1000,
-    features: Annotated[Literal["classifier", "imagenet"], arg(help="what pictures are compared by: a small classifier that the command "
-                        "trains on the data's labels, or EfficientNet-Lite0, trained on ImageNet (extra quality)")] = "classifier",
+    features: FeaturesName = "classifier",
     seed: Annotated[int, arg(help="of the first training")] = 0,
     look: Look = AS_USUAL,
     json: Json = False,
@@ -54,8 +57,9 @@ def compare(
     was.
     """
     from ..applications.claims import claims
-    from ..applications.comparison import MODELS
+    from ..applications.comparison import MODELS, USUAL
     from ..applications.comparison import compare as over_all
+    from ..applications.quality import Reference
     from ..config import DataOptions, RunConfig
     from ..data.dataset import load_dataset
     from ..files import write_files
@@ -78,65 +82,57 @@ def compare(
     total = 100 * len(names) * seeds
     out.mkdir(parents=True, exist_ok=True)
     with progress("comparing", total, "%") as show:
-        seen = features_of(features, training)
-        rows = []
-        for row in over_all(names, training, held_out, run, features=seen, folder=out, seeds=seeds, pictures=pictures,
-                            report=lambda done, now: show(int(100 * done))):  # fmt: skip
+        reference = Reference(features_of(features, training), held_out.subset(pictures))
+        best, rows = reference.best(training), []
+        for row in over_all(names, training, reference, run, folder=out, seeds=seeds, report=lambda done, now: show(int(100 * done))):
             messages.print(line_of(row))
             rows.append(row)
     found = claims(rows)
     time = f"{budget:g} CPU minutes" if steps is None else f"{steps:,} steps"
     about = f"{training.name}, {str(options) or 'as it is'}: {time} of training, {seeds} {'seed' if seeds == 1 else 'seeds'} each"
-    notes = [note.format(features=seen.name, images=f"{min(pictures, len(held_out)):,}") for note in NOTES]
-    markdown = "\n".join([about, "", *table(rows), "", *[f"- {note}" for note in notes], "", "The lecture's claims:", "", *said(found), ""])
+    name = reference.features.name
+    tuned = ", ".join(f"{row.model} {row.settings}" for row in rows if row.settings != USUAL) or "none"
+    notes = [note.format(features=name, images=f"{len(reference.data):,}", tuned=tuned) for note in NOTES]
+    lines = [about, "", *table(rows, best), "", *[f"- {note}" for note in notes], "", "The lecture's claims:", "", *said(found)]
+    markdown = "\n".join([*lines, ""])
     figure = comparison_plot([row.model for row in rows], [row.pictures for row in rows], bars(rows))
     save_figure(out / "comparison.png", page, figure)
-    facts: dict[str, Any] = {"data": training.name, "preprocessing": str(options), "features": seen.name, "seeds": seeds}
-    facts["folder"] = str(out)
+    facts: dict[str, Any] = {"data": training.name, "preprocessing": str(options), "features": name, "seeds": seeds}
+    facts |= {"folder": str(out), "best": asdict(best)}
     facts["models"] = [{f.name: getattr(row, f.name) for f in fields(row) if f.name != "pictures"} for row in rows]
     facts["claims"] = [{"claim": claim.text, "holds": claim.holds, "found": claim.found} for claim in found]
     record = json_text(standard(facts), indent=2, allow_nan=False) + "\n"
     write_files(out, {"table.md": markdown.encode(), "comparison.json": record.encode()})
-    answer(facts, json, *markdown.splitlines(), *(str(out / name) for name in ("table.md", "comparison.json", "comparison.png")))
-
-
-def features_of(name: str, training: Dataset) -> Features:
-    """What pictures are compared by.
-
-    name: the flag --features.
-    training: the images, with labels for "classifier".
-    """
-    if name == "imagenet":
-        from ..applications.imagenet_features import ImageNetFeatures
-
-        return ImageNetFeatures()
-    from ..applications.comparison import trained_features
-
-    return trained_features(training)
+    answer(facts, json, *lines, *(str(out / name) for name in ("table.md", "comparison.json", "comparison.png")))
 
 
 def cells(row: Row) -> list[str]:
     """What the table says of a model, under HEADER."""
     from ..applications.claims import unsteadiness
-    from ..applications.comparison import mean
+    from ..applications.comparison import mean, spread
 
     def number(value: float, form: str) -> str:
         return "–" if math.isnan(value) else format(value, form)
 
-    nats = f"{'≤ ' * (row.kind == 'bound')}{number(mean(row.nats), '.2f')}" if row.kind != "loss" else "–"
+    def over_seeds(values: Sequence[float | None], form: str, error: str) -> str:
+        deviation = spread(values)
+        return number(mean(values), form) + (f" ± {deviation:{error}}" if not math.isnan(deviation) else "")
+
+    nats = f"{'≤ ' * (row.kind == 'bound')}{over_seeds(row.nats, '.2f', '.2f')}" if row.kind != "loss" else "–"
     steady = math.nan if row.diverged else unsteadiness(row)
     return [
-        row.model, row.group, f"{row.parameters:,}", nats,
-        *(number(row.milliseconds.get(size, math.nan), ".2f") for size in (1, 64)), number(mean(row.sharpness), ".2f"),
-        f"{number(mean(row.distance), '.3g')} ± {number(row.distance_error, '.1g')}", number(mean(row.precision), ".2f"),
-        number(mean(row.recall), ".2f"), number(steady, ".1%"), f"{row.diverged} of {len(row.losses)}",
+        row.model, row.group, f"{row.parameters:,}", nats, *(number(row.milliseconds.get(size, math.nan), ".2f") for size in (1, 64)),
+        over_seeds(row.sharpness, ".2f", ".2f"), over_seeds(row.distance, ".3g", ".1g"), over_seeds(row.precision, ".2f", ".2f"),
+        over_seeds(row.recall, ".2f", ".2f"), number(steady, ".1%"), f"{row.diverged} of {len(row.losses)}",
         "none" if row.code is None else f"{row.code:,}",
     ]  # fmt: skip
 
 
-def table(rows: Sequence[Row]) -> list[str]:
-    """The lines of a table in Markdown."""
-    return [f"| {' | '.join(line)} |" for line in (HEADER, ["---"] * len(HEADER), *map(cells, rows))]
+def table(rows: Sequence[Row], best: Quality) -> list[str]:
+    """The lines of a table in Markdown; the last is what images of the training have."""
+    measured = (f"{best.sharpness:.2f}", f"{best.distance:.3g}", f"{best.precision:.2f}", f"{best.recall:.2f}")
+    last = ["(the data)", *[""] * 5, *measured, *[""] * 3]
+    return [f"| {' | '.join(line)} |" for line in (HEADER, ["---"] * len(HEADER), *map(cells, rows), last)]
 
 
 def line_of(row: Row) -> str:

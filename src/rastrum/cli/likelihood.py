@@ -1,12 +1,13 @@
-"""``evaluate``: the mean score over a data set."""
+"""``evaluate``: the mean score over a data set, or how good the pictures are that a model draws."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import arg
 
+from .quality import FeaturesName, measure_pictures
 from .show import (
     NO_CONDITION,
     ConditionFlags,
@@ -64,7 +65,10 @@ def evaluate(
     count: Annotated[int | None, arg(help="a fixed random subset of this many images; default: all")] = None,
     binarise: Binarise = None,
     num_samples: Trajectories = 1,
-    seed: Annotated[int, arg(help="of a canvas model's latents")] = 0,
+    seed: Annotated[int, arg(help="of a canvas model's latents, and of drawn pictures")] = 0,
+    measure: Annotated[Literal["likelihood", "pictures"] | None, arg(help="nats per image, or as many drawn pictures: kernel distance to "
+             "the images, precision, recall and sharpness; default: pictures for gran and dcgan, which have no likelihood")] = None,
+    features: FeaturesName = "classifier",
     conditions: Conditions = NO_CONDITION,
     ensemble: Ensemble = False,
     crop: Crop = False,
@@ -74,10 +78,12 @@ def evaluate(
     device: Device = "cpu",
     json: Json = False,
 ) -> None:
-    """Mean over a data set: nats per image and bits/dim, ± standard error; exact for raster models, a bound for canvas models.
+    """Mean over a data set: nats per image and bits/dim, ± standard error; exact for raster models, a bound for canvas models. Of
+    adversarial models how good their pictures are.
 
     By default on the images held out of the model's own data set, preprocessed as in training.
     """
+    from ..adversarial import AdversarialModel
     from ..evaluation import evaluate as over_all
     from ..evaluation import evaluate_frames
     from ..processes import join
@@ -89,8 +95,18 @@ def evaluate(
         raise ValueError(f"--context: {model} draws still images; leave it out")
     if context is not None and ensemble:
         raise ValueError("--context: an ensemble scores whole videos only; leave out one of --context and --ensemble")
+    pictures = isinstance(network, AdversarialModel) if measure is None else measure == "pictures"
+    given = {"--num-samples": num_samples != 1, "--ensemble": ensemble, "--context": context is not None}
+    for flag in (flag for flag, used in given.items() if used and pictures):
+        raise ValueError(f"{flag}: it is of likelihoods, and pictures are measured here; leave it out")
+    if pictures and join().count > 1:
+        raise ValueError(f"--measure pictures: it runs in one process, and torchrun started {join().count}")
     loaded = load_images(network, model, data, images, split, count, binarise, crop, paths=paths, skip_broken=skip_broken)
     dataset = conditioned(network, loaded.dataset, conditions)
+    if pictures:
+        found, text = measure_pictures(network, model, loaded, dataset, features, seed)
+        answer({"model": model, **loaded.facts, **found}, json, f"{model} on {loaded.text}: {text}")
+        return
     with progress("evaluating", len(dataset), "images") as report:
         shown = {"progress": report, "processes": join()}
         if context is not None and isinstance(network, RasterModel):

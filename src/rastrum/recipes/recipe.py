@@ -174,6 +174,7 @@ class Recipe(TrainConfig):
         return [*lines, *([f"Published: {'; '.join(map(str, self.published))}"] if self.published else [])]
 
 
+WITHOUT_LIKELIHOOD = ("gran", "dcgan")   # adversarial systems: nothing heavy is imported here, so their classes cannot be asked
 # No momentum, so that each half answers what the other does now; no schedule, since neither loss falls.
 ADVERSARIAL = OptimConfig(learning_rate=5e-4, betas=(0.0, 0.99), schedule="constant", micro_batch=None)
 
@@ -190,7 +191,7 @@ def recipe_for(system: str, images: tuple[int, ...] = (1, 28, 28, 2), minutes: f
     canvas = system in ("draw", "conv-draw", "one-shot", "vae")           # their layers are small: a whole batch at once
     clip = max(20.0, float(round(bits / 40)))
     optim = OptimConfig(learning_rate=2e-3, warm_up=100, clip=clip, **({"batch": 64, "micro_batch": None} if canvas else {}))
-    if system in ("gran", "dcgan"):
+    if system in WITHOUT_LIKELIHOOD:
         optim = ADVERSARIAL
     run, about = RunConfig(minutes=minutes), f"{system} on images of your choice, given by --data."
     return Recipe(name=system, about=about, system=system, images=images, data=DataConfig(name=""), optim=optim, run=run)
