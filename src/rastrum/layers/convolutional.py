@@ -84,6 +84,8 @@ class Convolution(FrameConvolution):
 
     def forward(self, *sources: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The convolution of sources (B, …, h, w), side by side → (B, outputs, h, w)."""
+        if torch.is_autocast_enabled("cpu"):                              # which casts torch's convolutions, not the compiled ones
+            return nn.Conv2d.forward(self, torch.cat(sources, 1))
         return super().forward([x.movedim(1, -1) for x in sources]).movedim(-1, 1)
 
 
