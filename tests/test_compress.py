@@ -193,6 +193,16 @@ def test_a_header_cannot_ask_for_more_than_its_blob_holds() -> None:
     assert len(blob) == 31 and torch.equal(rastrum.decompress(model, blob), many)
 
 
+def test_one_condition_for_many_images_takes_the_memory_of_one() -> None:
+    """A blob of 31 bytes may claim 97,280 images of one value; a vector that is repeated for each would take gigabytes."""
+    model = built("gated-pixelcnn", ImageSpec(1, 1, 1, 2), ConditionSpec("vector", 5000))
+    condition = model.check_condition(torch.zeros(5000), 97_280)
+    assert condition is not None and condition.shape == (97_280, 5000) and condition.untyped_storage().nbytes() == 4 * 5000
+    black = torch.zeros(50_000, 1, 1, 1, dtype=torch.uint8)
+    blob = body(len(black), b"\0", 0, b"", container._images_digest(black), model)
+    assert torch.equal(rastrum.decompress(model, blob, torch.zeros(5000)), black)
+
+
 def test_what_could_not_be_read_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
     model = CASES["pixelcnn"][0]()
     monkeypatch.setattr(container, "VALUES_PER_BYTE", 1)

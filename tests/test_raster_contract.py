@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections import deque
 from copy import deepcopy
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 import torch
 from new_models import MODELS
 from torch import Tensor
+from toy_models import BottomUp
 
 import rastrum
 from rastrum import ConditionSpec, ImageSpec, RasterModel
@@ -377,3 +379,43 @@ def test_float32_initialises_as_float64_does() -> None:
             model.initialise(x)
         for narrow, wide in zip(*(model.parameters() for model in models), strict=True):
             torch.testing.assert_close(narrow.double(), wide, rtol=1e-4, atol=1e-4)
+
+
+# ── other sizes ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("name", RASTER)
+def test_the_same_weights_at_another_size(name: str) -> None:
+    """Far from the border that moves, a model says the same of pixels that see no others; one whose weights depend on the size says so."""
+    model = lively(name, ImageSpec(1, 3, 40, 5))
+    try:
+        larger = model.resized(5, 48)
+    except ValueError as error:
+        assert re.search(r"its weights .* for images of 1 x 3 x 40, 5 levels and of 1 x 5 x 48|has no config", str(error))
+        return
+    assert larger.spec == ImageSpec(1, 5, 48, 5) and larger.dtype == model.dtype and not larger.training
+    x = images(larger.spec, 2)
+    smaller = x[..., :3, :40]
+    assert torch.equal(model.resized(3, 40).log_prob_map(smaller), model.log_prob_map(smaller))
+    promised = larger.context()
+    assert promised is not None
+    outside = torch.ones(larger.spec.shape, dtype=torch.bool)
+    outside[..., :3, :40] = False
+    safe = ~(promised & outside.flatten()).any(1).view(larger.spec.shape)[..., :3, :8]
+    with torch.no_grad():
+        before = larger.log_prob_map(x)
+        found, expected = before[..., :3, :8], model.log_prob_map(smaller)[..., :8]
+        assert bool(safe.any()) and torch.allclose(found[:, safe], expected[:, safe], atol=1e-9)
+        next(model.parameters()).mul_(1.5)
+        assert not torch.equal(larger.log_prob_map(x), before)            # the tensors are the same
+
+
+def test_models_of_a_size_say_why() -> None:
+    spec = ImageSpec(1, 4, 4, 8)
+    gated, plus = (rastrum.build(name, spec, preset="tiny") for name in ("gated-pixelcnn", "pixelcnn++"))
+    assert isinstance(gated, RasterModel) and isinstance(plus, RasterModel)
+    with pytest.raises(ValueError, match=r"its weights \S+ are .* for images of 1 x 4 x 4, 8 levels and of 1 x 4 x 4, 9 levels"):
+        gated.resized(4, 4, levels=9)
+    assert plus.resized(9, 5, levels=65536).spec == ImageSpec(1, 9, 5, 65536)
+    with pytest.raises(ValueError, match=r"BottomUp has no config .* define its method `resized`"):
+        BottomUp(spec).resized(5, 5)

@@ -378,20 +378,21 @@ def check_condition(
     if condition is None:
         raise ValueError(f"condition: this model needs one of kind {spec.kind!r} and size {spec.size}, got none")
     condition = as_tensor("condition", condition)
-    if condition.shape == torch.Size(spec.shape):
-        condition = condition.expand(batch, *spec.shape)
-    if condition.shape != torch.Size((batch, *spec.shape)):
+    one_for_all = condition.shape == torch.Size(spec.shape)
+    condition = condition[None] if one_for_all else condition
+    if not one_for_all and condition.shape != torch.Size((batch, *spec.shape)):
         raise ValueError(f"condition: expected shape {(batch, *spec.shape)} for kind {spec.kind!r}, got {tuple(condition.shape)}")
     if spec.kind == "class":
         if condition.is_floating_point() or condition.dtype == torch.bool:
             raise ValueError(f"condition: a class is a whole number, got {condition.dtype}")
         assert isinstance(spec.size, int)
         condition = condition.to(device=device, dtype=torch.int64)
-        if batch and (int(condition.min()) < 0 or int(condition.max()) >= spec.size):
+        if len(condition) and (int(condition.min()) < 0 or int(condition.max()) >= spec.size):
             raise ValueError(f"condition: classes must lie in 0 … {spec.size - 1}, got {int(condition.min())} … {int(condition.max())}")
-        return condition
+        return condition.expand(batch) if one_for_all else condition
     if not condition.is_floating_point():
         raise ValueError(f"condition: kind {spec.kind!r} takes floats, got {condition.dtype}")
     if not bool((condition.abs() <= torch.finfo(torch.float32).max).all()):
         raise ValueError(f"condition: kind {spec.kind!r} takes finite numbers that fit float32, got some that do not")
-    return to_device(condition, device)
+    condition = to_device(condition, device)
+    return condition.expand(batch, *spec.shape) if one_for_all else condition             # no memory, however many images
