@@ -28,6 +28,7 @@ from rastrum.data.dataset import Dataset, load_dataset
 from rastrum.data.omniglot_runs import Run, made_runs, official_runs, prepared
 from rastrum.protocol import ConditionSpec, ImageSpec
 from rastrum.recipes import RECIPES
+from rastrum.strokes import CanvasModel
 
 mirror = pytest.mark.skipif("RASTRUM_HUB_MIRROR" not in os.environ, reason="needs the data mirror")
 SPEC = ImageSpec(1, 2, 2, 2)
@@ -84,6 +85,7 @@ def test_a_bound_is_scored_with_the_same_noise_under_every_exemplar() -> None:
     run.training[2] = run.training[0]
     first, second = one_shot_scores(model, [run, run], num_samples=5, seed=7)
     assert torch.equal(first.forward[:, 0], first.forward[:, 2]) and not torch.equal(first.forward, second.forward)
+    assert isinstance(model, CanvasModel)
     condition = torch.full((4, 3, 2, 2), -1.0)
     condition[:, 0] = run.training[1, 0]
     with torch.no_grad():
