@@ -49,7 +49,7 @@ def _errors(axis: Axes, found: Values) -> None:
     axis.barh(range(len(names)), values, xerr=errors, color=COLOURS[0], alpha=0.75, error_kw={"capsize": 2})
     axis.set_yticks(range(len(names)), names)
     axis.set_ylim(len(names) - 0.5, -0.5)
-    axis.set(xlabel="wrong answers of 20-way classification, %", xlim=(0, 100))
+    axis.set(xlabel="wrong answers, %", xlim=(0, 100))
 
 
 def _drawn(axis: Axes, found: Mapping[str, tuple[tuple[float, float], ...]]) -> None:
