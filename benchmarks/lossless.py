@@ -44,7 +44,7 @@ class Coder(NamedTuple):
 
 def coders(model: str) -> dict[str, Coder]:
     """Every coder by its name, with version and effort."""
-    import imagecodecs as ic
+    import imagecodecs as ic  # pyright: ignore[reportMissingImports]
 
     versions: Any = ic.version(dict)  # pyright: ignore[reportArgumentType]
 
