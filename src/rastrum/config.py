@@ -77,7 +77,7 @@ class DataConfig(DataOptions):
     """Which images, and how they are preprocessed."""
 
     name: str
-    """digits, mnist, fashion-mnist, binarized-mnist, cifar10, omniglot, omniglot28, dead-leaves, bsds300, two-digit-mnist,
+    """digits, mnist, fashion-mnist, binarized-mnist, cifar10, omniglot, omniglot28, dead-leaves, bsds300, photographs, two-digit-mnist,
     two-digit-mnist-colour, cluttered-mnist, placed-mnist, moving-mnist, hub:OWNER/NAME, or the path of a folder of images or of parquet
     files, of an image, an array or a parquet file."""
     train: str = "train"

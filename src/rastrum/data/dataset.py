@@ -13,6 +13,7 @@ left on disk (``stored.py``).
                        cells, 10 values each, that says which digit lies about where (``placed_digits.py``)
     dead-leaves, bsds300    patches of ``size`` pixels a side (default 32) at fixed random positions: of generated pictures of disks that
                        occlude one another, and of the Berkeley segmentation set's photographs (train: 200, test: 100; through ``data``)
+    photographs        pieces of photographs in colour, of up to 256x256 pixels; for ``crop`` (``photographs.py``; through ``data``)
     moving-mnist       videos of two moving digits (``moving_digits.py``), generated: 1,000 fixed ones, and without end in training
     PATH, folder:PATH  a folder of images of any common format, of one size, or resized, or cropped; one image, which is every split;
                        an array X.npy, X.npz (``arrays.py``); a folder of parquet files, or X.parquet (``parquet.py``)

@@ -32,6 +32,7 @@ from .names import printed
 from .omniglot import OMNIGLOTS, Drawing, group_numbers, read_split
 from .options import requantise
 from .parquet import ParquetImages
+from .photographs import PARTS, pieces, smaller
 from .placed_digits import cluttered, halved, one_digit, spatial_maps, two_digits
 from .published import FILES, published
 from .reading import Opener, UnreadableImage, open_image, read_image
@@ -62,13 +63,15 @@ PATCH = 32                     # pixels a side of a patch
 OMNIGLOT = 28                  # of a character
 # name: pixels a side of the canvas that digits are placed on
 PLACED = {"two-digit-mnist": 60, "two-digit-mnist-colour": 60, "cluttered-mnist": 60, "placed-mnist": 32}
+PHOTOGRAPHS = "photographs"
 VIDEOS = ("moving-mnist",)
 THRESHOLDED = ("placed-mnist", *VIDEOS)    # binarised from half intensity on by default
-NAMES = tuple(dict.fromkeys(("digits", *HUB, *PATCHES, *PLACED, *VIDEOS)))
+NAMES = tuple(dict.fromkeys(("digits", *HUB, *PATCHES, PHOTOGRAPHS, *PLACED, *VIDEOS)))
 HELD_OUT_DIGITS = 36           # of each class
 # What a card must say about the data.
 NOTICES = {
     "digits": 'Data: "Optical Recognition of Handwritten Digits", E. Alpaydin, C. Kaynak; UCI Machine Learning Repository 1998, CC BY 4.0.',
+    "photographs": "Data: photographs of Debian's wallpaper packages (CC-BY, CC-BY-SA, GPL-2+), and the Berkeley Segmentation Data Set.",
     "bsds300": "Data: Berkeley Segmentation Data Set, 300 photographs; D. Martin, C. Fowlkes, D. Tal, J. Malik, ICCV 2001.",
 }
 
@@ -123,6 +126,8 @@ def source_of(name: str, split: str, options: DataOptions) -> Source:
     size = options.size
     if name in PATCHES:
         return _patches(name, split, PATCH if size is None else size)
+    if name == PHOTOGRAPHS:
+        return _photographs(split)
     if name in PLACED:
         return _placed(name, split, PLACED[name] if size is None else size)
     if name == "digits":
@@ -202,6 +207,20 @@ def _patches(name: str, split: str, size: int) -> Source:
     return Source(crops(pictures, size, each[split], seed), count * each[split], None, 0)
 
 
+def _photographs(split: str) -> Source:
+    from PIL import Image
+
+    if split not in PARTS:
+        raise ValueError(f"data: {PHOTOGRAPHS} has the splits {', '.join(PARTS)}, got {split!r}")
+    found: list[tuple[str, Opener]] = []
+    for repository, half in PARTS[split]:
+        for name, opener in hub(repository, None, None, split, DataOptions(stream=False)).images:
+            picture = np.asarray(_picture(opener).convert("RGB"))
+            cut = pieces(smaller(picture) if half else picture)
+            found += [(f"{name}, piece {i}", lambda piece=piece: Image.fromarray(piece)) for i, piece in enumerate(cut)]
+    return Source(found, len(found), None, 0)
+
+
 def _placed(name: str, split: str, size: int) -> Source:
     from PIL import Image
 
@@ -259,6 +278,8 @@ def hub_repositories(name: str) -> list[str]:
 
     name: of the data set, as ``load_dataset`` takes it.
     """
+    if name == PHOTOGRAPHS:
+        return sorted({repository for parts in PARTS.values() for repository, _ in parts})
     repository = HUB["mnist"][0] if name in (*PLACED, *VIDEOS) else hub_repository(name)
     return [] if repository is None else [repository]
 
