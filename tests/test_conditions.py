@@ -139,6 +139,21 @@ def test_exemplars_reach_every_position_of_step_and_forward(name: str, exemplars
                 model.observe(state, value)
 
 
+def test_exemplars_in_colour() -> None:
+    """The channels of an exemplar belong together: the last channel of the last one matters, in forward and step alike."""
+    spec = ImageSpec(3, 3, 4, 2)
+    model = hourglass(2, spec)
+    x, shown = (torch.randint(2, size, generator=torch.Generator().manual_seed(5)) for size in ((2, 3, 3, 4), (2, 2, 3, 3, 4)))
+    with torch.no_grad():
+        full = model.log_prob_map(x, exemplar_map(shown, 2, 2))
+        state = model.init(2, exemplar_map(shown, 2, 2), "native")
+        for index, value in zip(model.order.tolist(), x.flatten(1)[:, model.order].T, strict=True):
+            torch.testing.assert_close(model.step(state).log_prob(value), full.flatten(1)[:, index], rtol=0, atol=2e-5)
+            model.observe(state, value)
+        shown[:, 1, 2] ^= 1
+        assert float((model.log_prob_map(x, exemplar_map(shown, 2, 2)) - full).abs().amax((1, 2, 3)).min()) > 1e-6
+
+
 def test_exemplars_are_a_set_and_none_is_one_too() -> None:
     """p(x | exemplars) sums to one with 0, 1 and 2 of them, depends on how many there are, and not on their order."""
     spec = ImageSpec(1, 2, 3, 2)

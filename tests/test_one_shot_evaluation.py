@@ -22,10 +22,13 @@ from rastrum.applications.one_shot import nats_by_exemplars
 from rastrum.applications.recognisability import Critics, Episode, episodes_of, train_critics
 from rastrum.applications.twenty_way import MEASURES, compared, differing_pixels, error_rate, hausdorff, one_shot_scores
 from rastrum.cli import main
+from rastrum.cli.exemplars import VALIDATION
 from rastrum.config import DataOptions
 from rastrum.data.dataset import Dataset, load_dataset
 from rastrum.data.omniglot_runs import Run, made_runs, official_runs, prepared
 from rastrum.protocol import ConditionSpec, ImageSpec
+from rastrum.recipes import RECIPES
+from rastrum.strokes import CanvasModel
 
 mirror = pytest.mark.skipif("RASTRUM_HUB_MIRROR" not in os.environ, reason="needs the data mirror")
 SPEC = ImageSpec(1, 2, 2, 2)
@@ -82,6 +85,7 @@ def test_a_bound_is_scored_with_the_same_noise_under_every_exemplar() -> None:
     run.training[2] = run.training[0]
     first, second = one_shot_scores(model, [run, run], num_samples=5, seed=7)
     assert torch.equal(first.forward[:, 0], first.forward[:, 2]) and not torch.equal(first.forward, second.forward)
+    assert isinstance(model, CanvasModel)
     condition = torch.full((4, 3, 2, 2), -1.0)
     condition[:, 0] = run.training[1, 0]
     with torch.no_grad():
@@ -173,10 +177,16 @@ def test_prepared_drawings_are_those_of_the_models_data() -> None:
     small = load_dataset("omniglot28", "test5").images[:200].numpy()
     characters = zip(np.split(torch.cat([made.training, made.test]).numpy(), 10), np.split(small, 10), strict=True)
     assert all(sorted(image.tobytes() for image in ours) == sorted(image.tobytes() for image in theirs) for ours, theirs in characters)
-    for options in (DataOptions(size=52, binarise="threshold"), DataOptions(size=20, levels=17), DataOptions()):
+    framed = DataOptions(size=20, framed=True, binarise="threshold")
+    for options in (framed, DataOptions(size=52, binarise="threshold"), DataOptions(size=20, levels=17), DataOptions()):
         same = load_dataset("omniglot", "test5[:200]", options)
         made = prepared([run], "omniglot", options)[0]
         assert torch.equal(torch.cat([made.training, made.test]), same.images)
+    assert prepared([run], "omniglot28", DataOptions(levels=256))[0].test.unique().tolist() == [0, 255]
+    with pytest.raises(ValueError, match="omniglot28 has 28x28 pixels, got size=52; take omniglot"):
+        prepared([run], "omniglot28", DataOptions(size=52))
+    with pytest.raises(ValueError, match="omniglot28 is as it was published, got framed=True"):
+        prepared([run], "omniglot28", DataOptions(size=28, framed=True))
 
 
 def test_other_files_are_no_runs(tmp_path: Path) -> None:
@@ -294,6 +304,10 @@ def test_diversity_by_hand() -> None:
 # ── the command ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def test_validation_is_what_the_recipes_hold_out() -> None:
+    assert RECIPES["one-shot-omniglot28"].data.held_out == VALIDATION
+
+
 @mirror
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Two models, one of them with a single slot: all parts, in a table, as JSON, in a figure and a picture of each model."""
@@ -321,7 +335,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     assert "| row-lstm | exact |" in table and "| – | – | – | – |" in table and "nats fall with every number of exemplars" in table
     assert "modified Hausdorff distance, 105x105" in table and "published" not in table
     assert json.loads((out / "exemplars.json").read_text()) == answer
-    assert {"exemplars.png", "one-shot.png", "row-lstm.png"} <= {path.name for path in out.iterdir()}
+    assert {"exemplars.png", "new-one-shot.png", "new-row-lstm.png"} <= {path.name for path in out.iterdir()}
 
 
 def test_the_command_refuses_what_it_cannot_measure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -67,10 +67,10 @@ def test_png_in_bands_is_what_others_read(kind: Any, channels: int) -> None:
 def test_photos_come_back(capsys: pytest.CaptureFixture[str], tmp_path: Path, folders: Any, kind: Any, channels: int) -> None:
     pixels = smooth(20, 31, channels, kind)
     (tmp_path / "x.png").write_bytes(encoded(pixels))
-    told = answered(capsys, "compress", tmp_path / "x.png", "--model", folders[channels], "--tile", 12)
-    about = told["files"][0]
+    said = answered(capsys, "compress", tmp_path / "x.png", "--model", folders[channels], "--tile", 12)
+    about = said["files"][0]
     assert (about["height"], about["width"], about["channels"], about["bits"]) == (20, 31, channels, 8 * pixels.itemsize)
-    assert about["bytes"] == (tmp_path / "x.rastrum").stat().st_size and told["verified"]
+    assert about["bytes"] == (tmp_path / "x.rastrum").stat().st_size and said["verified"]
     answered(capsys, "decompress", tmp_path / "x.rastrum", "-o", tmp_path / "y.png", "--model", folders[channels])
     assert np.array_equal(decoded((tmp_path / "y.png").read_bytes()).values, pixels)
     found = answered(capsys, "info", tmp_path / "x.rastrum")["files"][0]
@@ -82,8 +82,8 @@ def test_an_archive_holds_many(capsys: pytest.CaptureFixture[str], tmp_path: Pat
     other = photo.with_name("other.png")
     other.write_bytes(encoded(smooth(5, 6, 4)))
     archive = tmp_path / "all.zip"
-    told = answered(capsys, "compress", photo, other, "-o", archive, "--model", folders[3])
-    assert [Path(record["file"].rpartition(":")[2]).name for record in told["files"]] == ["photo.rastrum", "other.rastrum"]
+    said = answered(capsys, "compress", photo, other, "-o", archive, "--model", folders[3])
+    assert [Path(record["file"].rpartition(":")[2]).name for record in said["files"]] == ["photo.rastrum", "other.rastrum"]
     with zipfile.ZipFile(archive) as members:
         assert members.namelist() == ["photo.rastrum", "other.rastrum"] and members.testzip() is None
     again = tmp_path / "again.zip"

@@ -317,6 +317,29 @@ def test_bundled_models_are_found_by_their_name() -> None:
     assert np.array_equal(decompress_image(blob), pixels) and b"rastrum/" not in blob
 
 
+def test_a_file_opens_no_model_but_a_bundled_one(models: dict[int, RasterModel]) -> None:
+    """Whatever its text says: other models, paths, models of another kind, and weights that are not those of the name."""
+    pixels = smooth(4, 4, 3)
+    for name in ("rastrum/none", "rastrum/../../tmp/x", "rastrum/", "/tmp/x", "./x", "rastrum/draw-binarized-mnist",
+                 "rastrum/pixelcnn-plus-plus-cifar10", "rastrum/gated-pixelcnn-binarized-mnist"):  # fmt: skip
+        with pytest.raises(FileError, match=r"^file: made by "):
+            decompress_image(compress_image(models[3], pixels, name=name))
+
+
+def test_a_header_that_does_not_fit_its_model_is_a_fault_of_the_file() -> None:
+    from rastrum.compression.container import chained, strip_bytes
+
+    model = built(1, "gated-pixelcnn")
+    blob = compress_image(model, smooth(4, 4, 1))
+    reader = Reader(blob, "file")
+    ((_, entries),) = read_strips(reader, header := read_header(reader))
+    for change, words in (({"channels": 3}, "unconditional one of 3 channels"), ({"bits": 9}, "up to 256 levels, got 512")):
+        other = replace(header, **change)
+        listed = strip_bytes(entries, False)
+        with pytest.raises(FileError, match=rf"^file: .*{words}"):
+            decompress_image(other.bytes + listed + chained(other.bytes, listed) + blob[-entries[0].stream :], model)
+
+
 # ── files of version 1 ───────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -133,7 +133,7 @@ def random_view(pictures: Tensor) -> Tensor:
 def trained(
     name: str, build: Callable[[], M], data: Dataset, steps: int, folder: Path, report: Callable[[float], object] = lambda done: None
 ) -> M:
-    """A network trained on images, or the one that a folder holds of an earlier call with the same images and steps.
+    """A network trained on images, or the one that a folder holds of an earlier call with the same beginning, images and steps.
 
     name: of its file.
     build: makes the network.
@@ -145,7 +145,7 @@ def trained(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = build()
-    checksum = 0
+    checksum = crc32(tensor_bytes(network.state_dict()))                  # it may begin at another's features
     for values in (data.images, data.labels, data.groups):
         checksum = checksum if values is None else crc32(as_tensor("images", values).contiguous().numpy().data, checksum)
     path = folder / f"{name}-{steps}-{checksum:08x}.safetensors"

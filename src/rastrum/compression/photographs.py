@@ -29,6 +29,7 @@ from .tiles import Coder, Tile
 from .transparency import deflated, inflated
 
 TILE, CONTEXT = 128, 16
+MAX_SIZES = 16                 # of windows for which a model's program is kept
 
 
 @dataclass(frozen=True)
@@ -180,12 +181,15 @@ class Decoding:
     def __init__(self, source: bytes | BinaryIO, model: RasterModel | None = None, salvage: bool = False, what: str = "file") -> None:
         self.reader = Reader(source, what)
         self.header, self.salvage, self.fault = read_header(self.reader), salvage, ""
-        model = _bundled(self.header, what) if model is None else model
-        if (found := fingerprint_of_weights(model)) != self.header.fingerprint:
+        network: Any = _bundled(self.header, what) if model is None else model
+        if (found := fingerprint_of_weights(network)) != self.header.fingerprint:
             named = f"the model {self.header.model}" if self.header.model else "a model that it does not name"
             theirs = f"made by {named} with weights {self.header.fingerprint.hex()}"
             raise FileError(f"{what}: {theirs}, this model's are {found.hex()}; give the former with --model or model=")
-        self.coder = _coder(model, self.header)
+        try:
+            self.coder = _coder(network, self.header)
+        except ValueError as error:                                       # no file of this model has such a header
+            raise FileError(f"{what}: {error}") from None
         self.lost = np.zeros((self.header.tiling.rows.count, self.header.tiling.columns.count), np.bool_)
 
     def bands(self, report: Callable[[float], object] = lambda done: None) -> Iterator[np.ndarray]:
@@ -270,15 +274,16 @@ class _Coded:
     alpha: bytes
 
 
-def _bundled(header: Header, what: str) -> RasterModel:
+def _bundled(header: Header, what: str) -> Any:
     """The model that a file names, if it is bundled with the package; others are not opened, since the file is text of whoever wrote it."""
     if not header.model.startswith("rastrum/"):
         named = f"the model {header.model}" if header.model else "a model that it does not name"
         weights = header.fingerprint.hex()
         raise FileError(f"{what}: made by {named}, weights {weights}, which is not bundled with rastrum; give it with --model or model=")
-    model = load(header.model)
-    assert isinstance(model, RasterModel)
-    return model
+    try:
+        return load(header.model)
+    except ValueError as error:
+        raise FileError(f"{what}: made by {header.model}, which this release does not have ({error})") from None
 
 
 def _coder(model: RasterModel, header: Header) -> Coder:
@@ -293,6 +298,8 @@ def _coder(model: RasterModel, header: Header) -> Coder:
     place = [tensor.data_ptr() for tensor in model.state_dict().values()]
     known = _sizes.setdefault(model, {})
     if size not in known or known[size][0] != place:
+        if len(known) == MAX_SIZES:
+            known.clear()
         known[size] = place, model.resized(*size)
     return Coder(known[size][1])
 

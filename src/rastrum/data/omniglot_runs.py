@@ -126,17 +126,24 @@ def prepared(runs: Iterable[Run], name: str, options: DataOptions | None = None)
 
     runs: of 105x105 pixels.
     name: of the set that the model was made for, "omniglot28" or "omniglot".
-    options: preprocessing of omniglot; None (default) for none but its size.
+    options: preprocessing, of which framed, size, levels and binarisation are applied; None (default) for none.
+
+    Raises ``ValueError`` for omniglot28 of another size, or framed.
     """
     options = options or DataOptions()
+    if name == "omniglot28" and options.framed:
+        raise ValueError("runs: omniglot28 is as it was published, got framed=True; take omniglot, of whose 105x105 pixels it is cut")
+    if name == "omniglot28" and options.size not in (None, OMNIGLOT):
+        raise ValueError(f"runs: omniglot28 has {OMNIGLOT}x{OMNIGLOT} pixels, got size={options.size}; take omniglot, which is resized")
+    size = DataOptions(size=options.size or OMNIGLOT, framed=options.framed)
+    kept = np.arange(OMNIGLOT) * SIDE // OMNIGLOT
 
     def levels_of(drawings: Tensor) -> Tensor:
         if name == "omniglot28":
-            kept = torch.arange(OMNIGLOT) * SIDE // OMNIGLOT
-            return drawings[..., kept[:, None], kept]
-        size = DataOptions(size=options.size or OMNIGLOT, framed=options.framed)
-        read = [read_image("a drawing", lambda drawing=drawing: drawing.permute(1, 2, 0).bool().numpy(), size) for drawing in drawings]
-        images, depth = [image for image, _ in read], read[0][1]
+            images, depth = [drawing[:, kept[:, None], kept] for drawing in drawings.numpy()], 2
+        else:
+            read = [read_image("a drawing", lambda drawing=drawing: drawing.permute(1, 2, 0).bool().numpy(), size) for drawing in drawings]
+            images, depth = [image for image, _ in read], read[0][1]
         if options.levels is not None:
             images = [requantise(image, depth, options.levels) for image in images]
         elif options.binarise is not None:

@@ -4,7 +4,8 @@
     spatial map h ──▶ m: 3x3, relu, transposed, relu ──▶ s = m(h), at each its own ─┴─▶ in every layer: + V_kᵀ h, or + V_k * s, unmasked 1x1
 
 A model has one ``Condition``, which runs once, and every layer k a ``ConditionProjection`` with V_k of its own. In a step, h and s are made
-in the phase ``start``, V_kᵀ h too, and V_k * s a row at a time.
+in the phase ``start``, V_kᵀ h too, and V_k * s a row at a time. m may see a map at several resolutions, and as a set of exemplars
+(``upsampling.py``).
 """
 
 from __future__ import annotations

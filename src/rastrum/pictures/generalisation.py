@@ -24,7 +24,7 @@ def generalisation_plot(
 
     nats: of each model, by the number of exemplars, with standard errors.
     errors: of classification, shares of wrong answers, with standard errors.
-    drawn: diversity relative to real drawings and recognisability, each with its standard error.
+    drawn: diversity relative to real drawings and recognisability, each with its standard error; of real drawings first.
     """
     panels = [draw for draw, found in ((partial(_nats, found=nats), nats), (partial(_errors, found=errors), errors),
                                        (partial(_drawn, found=drawn), drawn)) if found]  # fmt: skip
@@ -49,13 +49,13 @@ def _errors(axis: Axes, found: Values) -> None:
     axis.barh(range(len(names)), values, xerr=errors, color=COLOURS[0], alpha=0.75, error_kw={"capsize": 2})
     axis.set_yticks(range(len(names)), names)
     axis.set_ylim(len(names) - 0.5, -0.5)
-    axis.set(xlabel="wrong answers of 20-way classification, %", xlim=(0, 100))
+    axis.set(xlabel="wrong answers, %", xlim=(0, 100))
 
 
 def _drawn(axis: Axes, found: Mapping[str, tuple[tuple[float, float], ...]]) -> None:
     for n, (name, ((diversity, spread), (recognised, error))) in enumerate(found.items()):
         axis.errorbar(diversity, 100 * recognised, xerr=spread, yerr=100 * error, marker="o", markersize=5, capsize=2, linestyle="none",
-                      label=name, color=COLOURS[n % len(COLOURS)])  # fmt: skip
+                      label=name, color=("black", *COLOURS)[n % (1 + len(COLOURS))])  # fmt: skip
     axis.set(xlabel="diversity, relative to real drawings", ylabel="recognised, %", ylim=(0, 100))
     axis.set_xlim(left=0)
     axis.legend(fontsize=7)
