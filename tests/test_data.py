@@ -13,7 +13,7 @@ from PIL import Image
 from rastrum.config import DataOptions
 from rastrum.data.dataset import Dataset, load_dataset
 from rastrum.data.placed_digits import cluttered, paste, scrap_count, two_digits
-from rastrum.data.sources import hub
+from rastrum.data.sources import hub, source_of
 from rastrum.data.textures import crops, dead_leaves, leaves
 from rastrum.protocol import ConditionSpec, ImageSpec
 
@@ -156,6 +156,37 @@ def test_patches_of_bsds300() -> None:
 def shapes(count: int, size: int = 28, seed: int = 0) -> np.ndarray:
     """Stand-ins for digits: (count, size, size) random pictures that leave no pixel black."""
     return np.random.RandomState(seed).randint(1, 256, (count, size, size)).astype(np.uint8)
+
+
+def test_photographs_are_cut_into_pieces_and_halved_where_their_files_were_lossy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No pixel is lost or used twice, and a halved pixel is the mean of four."""
+    datasets = pytest.importorskip("datasets")
+    rng = np.random.default_rng(0)
+    sizes = {"debian/photographs": (300, 520, 3), "berkeley/bsds300": (21, 31, 3)}
+    pictures = {repository: rng.integers(0, 256, size, np.uint8) for repository, size in sizes.items()}
+    features = datasets.Features({"image": datasets.Image()})
+    for repository, picture in pictures.items():
+        folder = tmp_path / repository
+        folder.mkdir(parents=True)
+        for split in ("train", "test"):
+            table = datasets.Dataset.from_dict({"image": [Image.fromarray(picture)]}, features=features)
+            table.to_parquet(str(folder / f"{split}-00000-of-00001.parquet"))
+    monkeypatch.setenv("RASTRUM_HUB_MIRROR", str(tmp_path))
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    whole = pictures["debian/photographs"]
+
+    def pieces_of(split: str) -> list[np.ndarray]:
+        return [np.asarray(opener()) for _, opener in source_of("photographs", split, DataOptions()).images]
+
+    held_out = pieces_of("test")
+    assert [piece.shape[:2] for piece in held_out] == [(150, 174), (150, 173), (150, 173)] * 2
+    assert np.array_equal(np.concatenate([np.concatenate(held_out[:3], 1), np.concatenate(held_out[3:], 1)]), whole)
+    train = pieces_of("train")
+    assert len(train) == 6 + 2 + 1 and train[-1].shape == (10, 15, 3)
+    exact = pictures["berkeley/bsds300"][:20, :30].reshape(10, 2, 15, 2, 3).mean((1, 3))
+    assert np.array_equal(train[-1], np.floor(exact + 0.5).astype(np.uint8))
+    with pytest.raises(ValueError, match="has the splits train, test, got 'all'"):
+        source_of("photographs", "all", DataOptions())
 
 
 def test_placing_adds_light_or_covers_with_paint() -> None:

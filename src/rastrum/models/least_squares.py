@@ -8,7 +8,8 @@
 
 The predictors (``native/least_squares.py``) have no parameters: what they know they learn from the image itself, which takes them a few
 hundred pixels. The network corrects them, and says how far off they may be. All that it reads is relative to the local scale, so that the
-weights serve images of any size, contrast and number of levels.
+weights serve images of any size, contrast and number of levels. It is made for coding: drawn freely, the predictors adapt to their own
+noise and make textures.
 
 Sources: Li, Orchard, "Edge-Directed Prediction for Lossless Compression of Natural Images", 2001, for predictors solved by least squares
 on what is decoded; Meyer, Tischer, "TMW – a New Method for Lossless Image Compression", 1997, for blending them by probability.
