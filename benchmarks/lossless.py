@@ -38,8 +38,8 @@ STATUS = Path("/proc/self/status")
 class Coder(NamedTuple):
     """encode, decode: pixels (H, W, C) → bytes, and back."""
 
-    encode: Callable[[np.ndarray], bytes]
-    decode: Callable[[bytes], np.ndarray]
+    encode: Callable[[np.ndarray], bytes | bytearray]
+    decode: Callable[[Any], np.ndarray]
 
 
 def coders(model: str) -> dict[str, Coder]:

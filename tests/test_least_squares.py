@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -21,9 +23,9 @@ def picture(channels: int, height: int = 7, width: int = 9, seed: int = 0) -> np
     return np.clip(0.6 * waves + 0.1 * rng.normal(size=(height, width, channels)), -1, 1)
 
 
-def neighbour(x: np.ndarray, row: int, column: int, down: int, right: int, otherwise: float) -> float:
+def neighbour(x: np.ndarray, row: int, column: int, place: Any, otherwise: float) -> float:
     """By the definition: moved onto the edge, ``otherwise`` where it is not decided yet."""
-    y, at = max(row + down, 0), min(max(column + right, 0), x.shape[1] - 1)
+    y, at = max(row + place[0], 0), min(max(column + place[1], 0), x.shape[1] - 1)
     return otherwise if (y, at) >= (row, column) else x[y, at]
 
 
@@ -40,11 +42,11 @@ def test_predictions_are_the_weighted_least_squares_of_all_pixels_before(channel
     for row in range(height):
         for column in range(width):
             reads = [x[row, column, k] - base(x[..., k], row, column) for k in range(channel)]
-            reads += [neighbour(own, row, column, *place, base(own, row, column)) - base(own, row, column) for place in least_squares.OWN]
+            reads += [neighbour(own, row, column, place, base(own, row, column)) - base(own, row, column) for place in least_squares.OWN]
             for k in range(1, channels):
                 other = x[..., (channel + k) % channels]
                 its = base(other, row, column)
-                reads += [neighbour(other, row, column, *place, its) - its for place in least_squares.OTHERS]
+                reads += [neighbour(other, row, column, place, its) - its for place in least_squares.OTHERS]
             vector, t = np.array(reads), len(rows)
             learnt = t // 16 * 16
             ages = FORGETS ** (learnt - 1 - np.arange(learnt))
@@ -56,7 +58,7 @@ def test_predictions_are_the_weighted_least_squares_of_all_pixels_before(channel
             else:
                 prediction = base(own, row, column)
             assert abs(np.clip(prediction, -1, 1) - found[row, column]) < 1e-9, (row, column)
-            errors = [abs(neighbour(own, row, column, *place, 0.0) - neighbour(found, row, column, *place, 0.0))
+            errors = [abs(neighbour(own, row, column, place, 0.0) - neighbour(found, row, column, place, 0.0))
                       for place in ((0, -1), (-1, 0), (-1, -1), (-1, 1))]  # fmt: skip
             rows.append(vector)
             targets.append(own[row, column] - base(own, row, column))
@@ -73,13 +75,13 @@ def test_surroundings_are_relative_to_the_errors_nearby() -> None:
         errors = np.zeros((len(errors_at), 3))
         for c in range(3):
             own, predicted = x[..., c], predictions[..., c]
-            errors[:, c] = [neighbour(own, *at, *place, 0.0) - neighbour(predicted, *at, *place, 0.0) for place in errors_at]
+            errors[:, c] = [neighbour(own, *at, place, 0.0) - neighbour(predicted, *at, place, 0.0) for place in errors_at]
             scales[c] = np.abs(errors[:, c]).mean() + 0.3 * UNIT
         np.testing.assert_allclose(around.scales[0, row, column], scales, rtol=1e-12)
         np.testing.assert_allclose(around.inverse[0, row, column], 1 / scales, rtol=1e-12)
         np.testing.assert_allclose(around.logs[0, row, column], np.log(scales), rtol=1e-12)
-        middles = np.array([(base(x[..., c], *at) + neighbour(x[..., c], *at, -1, 0, base(x[..., c], *at))) / 2 for c in range(3)])
-        seen = np.array([[neighbour(x[..., c], *at, *place, base(x[..., c], *at)) - middles[c] for c in range(3)] for place in places])
+        middles = np.array([(base(x[..., c], *at) + neighbour(x[..., c], *at, (-1, 0), base(x[..., c], *at))) / 2 for c in range(3)])
+        seen = np.array([[neighbour(x[..., c], *at, place, base(x[..., c], *at)) - middles[c] for c in range(3)] for place in places])
         cut = np.clip(seen / (4 * scales.mean()), -8, 8).ravel()
         first = np.clip((predictions[row, column, 0] - middles[0]) / (4 * scales.mean()), -8, 8)
         expected = np.concatenate([cut, np.clip(errors / scales, -8, 8).ravel(), np.log(scales) + 4.5, middles, [first]])
@@ -98,6 +100,7 @@ def test_a_smooth_picture_is_predicted_better_than_by_its_neighbour() -> None:
 def test_the_step_draws_and_codes_what_whole_images_say(spec: ImageSpec) -> None:
     """Native, torch and full forward passes draw the same, past the pixels where weights are solved; files decode."""
     model = rastrum.build("least-squares", spec, preset="tiny", seed=1)
+    assert isinstance(model, rastrum.RasterModel)
     drawn = rastrum.sample(model, 2, seed=3)
     for backend in ("torch", "naive"):
         assert torch.equal(drawn, rastrum.sample(model, 2, seed=3, backend=backend))

@@ -79,6 +79,7 @@ class LeastSquares(RasterModel):
         few = max(0.0, math.log(255 / (spec.levels - 1)))                 # scales are of a level of 256 and more
         with torch.no_grad():                                             # from narrow to wide around the prediction
             for head in self.heads:
+                assert isinstance(head, CausalConvolution) and head.bias is not None
                 head.weights[0].mul_(0.1)
                 head.bias.copy_(torch.cat([torch.zeros(2 * config.components), few + torch.linspace(-1.5, 1.5, config.components)]))
 

@@ -373,8 +373,9 @@ class TorchInterpreter:
         """An operation on a pixel of whole maps and what is around it: the compiled function itself, image by image, in this precision."""
         from ..native.least_squares import predict, surroundings
 
-        picture, other = op.source, op.destination if op.kind == "least_squares" else op.initial
-        assert op.initial is not None and other is not None
+        picture, initial, destination = op.source, op.initial, op.destination
+        assert initial is not None
+        other = destination if op.kind == "least_squares" else initial
 
         def at(view: View) -> int:
             return self._row_start(view, row) + (0 if view.buffer.single else view.buffer.before + j) * view.buffer.width + view.offset
@@ -383,14 +384,14 @@ class TorchInterpreter:
         place = row, j, op.grid.columns, picture.buffer.width
 
         def call() -> None:
-            buffers = {view.buffer for view in (picture, op.initial, op.destination) if view is not None}
+            buffers = {view.buffer for view in (picture, initial, destination)}
             arrays = {buffer: self._memory[buffer].flatten(1).cpu().numpy() for buffer in buffers}
             for image in range(self.batch):
-                v, s, d = (arrays[view.buffer][image] for view in (picture, op.initial, op.destination) if view is not None)
+                v, i, d = (arrays[view.buffer][image] for view in (picture, initial, destination))
                 if op.kind == "least_squares":
-                    predict(v, at(picture), *steps[:2], d, at(op.destination), *steps[2:], s, at(op.initial), *place, picture.size - 1)
+                    predict(v, at(picture), *steps[:2], d, at(destination), *steps[2:], i, at(initial), *place, picture.size - 1)
                 else:
-                    surroundings(v, at(picture), *steps[:2], s, at(op.initial), *steps[2:], d, at(op.destination), *place)
+                    surroundings(v, at(picture), *steps[:2], i, at(initial), *steps[2:], d, at(destination), *place)
             if self.device.type != "cpu":
                 for buffer, array in arrays.items():
                     self._memory[buffer].copy_(torch.from_numpy(array).view_as(self._memory[buffer]))
