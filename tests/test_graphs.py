@@ -80,7 +80,8 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 SPECS = (ImageSpec(1, 6, 5, 2), ImageSpec(3, 5, 4, 7), ImageSpec(1, 1, 1, 3), ImageSpec(1, 9, 9, 4))
-RASTER = [name for name, kind in rastrum.MODELS.items() if issubclass(kind, RasterModel)]
+ADAPTIVE = "least-squares"    # is computed on the CPU
+RASTER = [name for name, kind in rastrum.MODELS.items() if issubclass(kind, RasterModel) and name != ADAPTIVE]
 
 
 def made(name: str, spec: ImageSpec, condition: ConditionSpec | None = None, **options: Any) -> tuple[Any, Tensor, Tensor | None]:
@@ -104,6 +105,12 @@ def test_the_same_images_as_without_graphs(name: str) -> None:
         model, _, _ = made(name, spec)
         for seed, temperature in ((1, 1.0), (2, 1.0), (3, 0.7), (4, 0.7)):
             same(model, seed=seed, temperature=temperature)
+
+
+def test_what_graphs_cannot_run_is_refused() -> None:
+    model = rastrum.build(ADAPTIVE, SPECS[0], preset="tiny")
+    with pytest.raises(ValueError, match="'graphs' cannot run least squares"):
+        rastrum.sample(model, 1, backend="graphs")
 
 
 def same(model: Any, condition: Tensor | None = None, **options: Any) -> None:

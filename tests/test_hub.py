@@ -397,9 +397,9 @@ def test_the_hub_reads_the_bundled_cards(name: str) -> None:
     origin, text = read_origin(name), (BUNDLED_FOLDER / name.removeprefix("rastrum/") / "README.md").read_text(encoding="utf-8")
     found = parsed(text)
     assert [each.metric_value for each in found.eval_results] == [score.value for score in origin.results]
-    assert found.to_dict().get("datasets", []) == {"cifar10": ["uoft-cs/cifar10"], "binarized-mnist": []}.get(
-        origin.data.name if origin.data else "", ["ylecun/mnist"]
-    )
+    photographs = ["berkeley/bsds300", "debian/photographs"]
+    sets = {"cifar10": ["uoft-cs/cifar10"], "photographs": photographs, "binarized-mnist": [], "omniglot": []}
+    assert found.to_dict().get("datasets", []) == sets.get(origin.data.name if origin.data else "", ["ylecun/mnist"])
     known = parse_eval_result_entries(yaml.safe_load(evaluation_results(origin) or "[]"))
     assert len(known) == (len(origin.results) if "cifar10" in name or "classes" in name else 0)  # others are no sets of the Hub
 

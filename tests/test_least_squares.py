@@ -26,7 +26,7 @@ def picture(channels: int, height: int = 7, width: int = 9, seed: int = 0) -> np
 def neighbour(x: np.ndarray, row: int, column: int, place: Any, otherwise: float) -> float:
     """By the definition: moved onto the edge, ``otherwise`` where it is not decided yet."""
     y, at = max(row + place[0], 0), min(max(column + place[1], 0), x.shape[1] - 1)
-    return otherwise if (y, at) >= (row, column) else x[y, at]
+    return otherwise if (y, at) >= (row, column) else float(x[y, at])
 
 
 def base(x: np.ndarray, row: int, column: int) -> float:

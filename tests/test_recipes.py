@@ -28,14 +28,15 @@ SHAPES: dict[str, tuple[int, int, int, int]] = {
     "digits": (1, 8, 8, 17), "mnist": (1, 28, 28, 256), "fashion-mnist": (1, 28, 28, 256), "binarized-mnist": (1, 28, 28, 2),
     "omniglot": (1, 28, 28, 256), "omniglot28": (1, 28, 28, 2), "cifar10": (3, 32, 32, 256), "dead-leaves": (1, 32, 32, 256),
     "bsds300": (3, 32, 32, 256), "two-digit-mnist": (1, 60, 60, 256), "two-digit-mnist-colour": (3, 60, 60, 256),
-    "placed-mnist": (1, 32, 32, 256), "moving-mnist": (1, 64, 64, 256),
+    "placed-mnist": (1, 32, 32, 256), "moving-mnist": (1, 64, 64, 256), "photographs": (3, 64, 64, 256),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_names_its_system_its_images_and_a_budget(name: str) -> None:
     recipe = RECIPES[name]
-    assert recipe.name == name and recipe.system in MODELS and name.startswith(recipe.system.replace("++", "-plus-plus"))
+    assert recipe.name == name and recipe.system in MODELS
+    assert name.startswith(("photo", recipe.system.replace("++", "-plus-plus")))   # those of rastrum compress are named by their use
     assert type(recipe.model) is MODELS[recipe.system].config_class
     assert recipe.commands[0].startswith(f"rastrum train {name}") and recipe.about.endswith(".")
     check_config(recipe)

@@ -62,7 +62,7 @@ def bundled_lines() -> list[str]:
         if spec is not None:
             given = f"{spec['size']} classes" if spec["kind"] == "class" else f"{spec['kind']} {'x'.join(map(str, spec['size']))}"
         score = "" if not scores else f"{'≤ ' * (scores[0].kind == 'bound')}{scores[0].number.partition(' ')[0]} {scores[0].unit}"
-        lines.append(f"  {name:<46} {score:<19} {given}".rstrip())
+        lines.append(f"  {name:<49} {score:<16} {given}".rstrip())
     return lines
 
 

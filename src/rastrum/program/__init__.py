@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .builder import Head, Program
-from .torch_interpreter import TorchInterpreter
+from .torch_interpreter import AROUND, TorchInterpreter
 
 if TYPE_CHECKING:
     from .graphs import GraphInterpreter
@@ -55,6 +55,8 @@ def interpreter(
 
         if program.head is None or head is None:
             raise ValueError("backend: 'graphs' is for programs that say how their output becomes a distribution (head); take 'torch'")
+        if any(op.kind in AROUND for phase in program.all_phases() for op in phase.operations):
+            raise ValueError("backend: 'graphs' cannot run least squares, which are computed on the CPU; take 'torch'")
         return taken(program, batch, dtype, device, condition, head)
     if backend == "torch" or not suits_native(dtype, device):
         if backend == "native" and not has_numba():
