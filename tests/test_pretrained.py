@@ -63,4 +63,5 @@ def test_a_model_in_the_package(name: str) -> None:
         else:
             assert isinstance(model, CanvasModel)
             bits = -model.bound(images, seed=0).mean() / model.spec.size / 0.6931
-    assert 0.02 < float(bits) < (0.3 if model.spec.levels == 2 else 6.0)
+    textures = recipe.system == "least-squares"                          # drawn freely, it feeds on its own noise
+    assert 0.02 < float(bits) < (0.3 if model.spec.levels == 2 else 6.0 if textures else 5.5)

@@ -398,8 +398,9 @@ def test_the_same_weights_at_another_size(name: str) -> None:
     smaller = x[..., :3, :40]
     assert torch.equal(model.resized(3, 40).log_prob_map(smaller), model.log_prob_map(smaller))
     promised = larger.context()
-    if promised is None:                                                  # it adapts to the whole image, whose border has moved
+    if name == "least-squares":                                           # it adapts to the whole image, whose border has moved
         return
+    assert promised is not None
     outside = torch.ones(larger.spec.shape, dtype=torch.bool)
     outside[..., :3, :40] = False
     safe = ~(promised & outside.flatten()).any(1).view(larger.spec.shape)[..., :3, :8]
