@@ -35,6 +35,7 @@ from ..devices import in_float64
 from ..distributions import GaussianMixture
 from ..layers.adaptive import AdaptivePrediction
 from ..layers.causal import CausalConvolution
+from ..native.codes import LIMIT
 from ..program.builder import Head, Program, View
 from ..protocol import ConditionSpec, Distribution, ImageSpec
 from ..raster import RasterModel
@@ -106,7 +107,7 @@ class LeastSquares(RasterModel):
         values = self.spec.scale(x, self.dtype).permute(0, 2, 3, 1)
         around = self.prediction(values)
         with full_precision():
-            errors = ((values - around.predictions) * around.inverse).clamp(-8, 8)
+            errors = ((values - around.predictions) * around.inverse).clamp(-LIMIT, LIMIT)
         t = F.relu(self.first(around.shown))
         t = t + F.relu(self.second(t))
         parts: list[tuple[Tensor, ...]] = []

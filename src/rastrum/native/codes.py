@@ -11,6 +11,7 @@ INPUTS, OUTPUTS, WEIGHT, BIAS, POINT_WEIGHTS, COLUMNS, ROWS, ROW_MASK, ROW_VALUE
 OPERATION_FIELDS = 22
 LINEAR, COPY, ADD, GATE, GLU, RELU, ELU, CONCAT_ELU, LSTM, SQUARE, SPATIAL_LSTM, MULTIPLICATIVE, MULTIPLY, CLAMP = range(14)
 LEAST_SQUARES, SURROUNDINGS = 14, 15
+LIMIT = 8.0                    # of a clamp, and of what SURROUNDINGS shows
 
 # Columns of the table of phases, in their order, channels last. The argument of a row phase is its first row, of a channel its group.
 FIRST, LAST, PHASE_KIND, ARGUMENT = range(4)

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from .codes import LIMIT
 from .compiler import compiled
 from .exact import exp32, f32
 
@@ -85,7 +86,7 @@ def multiply(memory, s, i, d, n):
 def clamp(memory, s, d, n):
     x, out = memory[s : s + n], memory[d : d + n]
     for j in range(n):
-        out[j] = min(max(x[j], f32(-8.0)), f32(8.0))
+        out[j] = min(max(x[j], f32(-LIMIT)), f32(LIMIT))
 
 
 @compiled

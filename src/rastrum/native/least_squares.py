@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from .codes import LIMIT
 from .compiler import compiled
 from .exact import f64, log64
 
@@ -25,10 +26,12 @@ SHOWN = np.array([(0, -1), (-1, 0), (-1, -1), (-1, 1), (0, -2), (-2, 0), (-1, 2)
 ERRORS = np.array([(0, -1), (-1, 0), (-1, -1), (-1, 1), (0, -2), (-2, 0), (-1, 2)])
 NEAREST = 4                    # of them, for g
 UNIT = 2 / 255
-LIMIT = 8.0                    # of what is shown
+FORGETS = 0.9995               # λ
+EVERY = 16                     # pixels from one solution to the next
 
 
-def unknowns(channels: int, channel: int) -> int:
+@compiled
+def unknowns(channels, channel):
     """Length n of x for a channel."""
     return len(OWN) + len(OTHERS) * (channels - 1) + channel
 
@@ -38,7 +41,8 @@ def state_size(n: int) -> int:
     return 2 + 4 * n + 2 * n * n
 
 
-def shown(channels: int) -> int:
+@compiled
+def shown(channels):
     """Values that the network is shown of a pixel's surroundings."""
     return channels * (len(SHOWN) + len(ERRORS) + 2) + 1
 
@@ -67,8 +71,8 @@ def predict(values, v, v_row, v_step, predictions, p, p_row, p_step, state, s, r
     v: address of the pixel's first channel; p: of its channel. Both maps have a row step and a column step. state[s …]: ``state_size``.
     """
     real = state.dtype.type
-    forgets, noise = real(0.9995), real(0.02 * UNIT)
-    n, own, others = unknowns_of(channels, channel), v + channel, len(OTHERS) * (channels - 1)
+    forgets, noise = real(FORGETS), real(0.02 * UNIT)
+    n, own, others = unknowns(channels, channel), v + channel, len(OTHERS) * (channels - 1)
     x, w, r, y = state[s + 2 : s + 2 + n], state[s + 2 + n : s + 2 + 2 * n], state[s + 2 + 2 * n : s + 2 + 3 * n], state[s + 2 + 3 * n :]
     R, L = state[s + 2 + 4 * n :], state[s + 2 + 4 * n + n * n :]
     count = row * columns + column
@@ -81,7 +85,7 @@ def predict(values, v, v_row, v_step, predictions, p, p_row, p_step, state, s, r
             for b in range(a + 1):
                 line[b] = forgets * line[b] + product * x[b]
             r[a] = forgets * r[a] + product * target
-        if count % 16 == 0:
+        if count % EVERY == 0:
             solve(R, r, noise, L, y, w, n)
     base = left_of(values, own, v_row, v_step, row, column)
     for other in range(channel):
@@ -102,12 +106,7 @@ def predict(values, v, v_row, v_step, predictions, p, p_row, p_step, state, s, r
         down, right = ERRORS[k, 0], ERRORS[k, 1]
         value = look(values, own, v_row, v_step, row, column, columns, down, right, zero)
         error += abs(value - look(predictions, p, p_row, p_step, row, column, columns, down, right, zero))
-    state[s], state[s + 1] = base, real(4 * (1 - 0.9995)) / error
-
-
-@compiled
-def unknowns_of(channels, channel):
-    return len(OWN) + len(OTHERS) * (channels - 1) + channel
+    state[s], state[s + 1] = base, real(4 * (1 - FORGETS)) / error
 
 
 @compiled
@@ -146,7 +145,7 @@ def surroundings(values, v, v_row, v_step, predictions, p, p_row, p_step, out, o
     both relative to s, the scales and that mean, and the first channel's prediction.
     """
     real = values.dtype.type
-    size = channels * (len(SHOWN) + len(ERRORS) + 2) + 1
+    size = shown(channels)
     scale, inverse, logs = o + size, o + size + channels, o + size + 2 * channels
     together, zero, limit = real(0), real(0), real(LIMIT)
     for c in range(channels):

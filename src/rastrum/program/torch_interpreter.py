@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..native.codes import LIMIT
 from .builder import OPERATIONS, WHOLE, Buffer, Kind, Operation, Pass, Phase, Program, View
 
 Call: TypeAlias = Callable[[], object]
@@ -110,7 +111,6 @@ def _multiplicative(source: Tensor, base: Base, out: Tensor, scratch: Scratch) -
     ]
 
 
-LIMIT = 8.0                    # of a clamp
 AROUND = ("least_squares", "surroundings")
 
 # Gates and concat_elu need the interpreter's own memory, a linear its weights: they are methods.
