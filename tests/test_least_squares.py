@@ -13,7 +13,7 @@ from rastrum import ImageSpec
 from rastrum.layers.adaptive import AdaptivePrediction
 from rastrum.native import least_squares
 
-FORGETS, UNIT = 0.9995, 2 / 255
+UNIT = 2 / 255
 
 
 def picture(channels: int, height: int = 7, width: int = 9, seed: int = 0) -> np.ndarray:
@@ -29,40 +29,54 @@ def neighbour(x: np.ndarray, row: int, column: int, place: Any, otherwise: float
     return otherwise if (y, at) >= (row, column) else float(x[y, at])
 
 
+def all_predictions(x: np.ndarray) -> np.ndarray:
+    """The map of predictions of a picture (H, W, C): blended, long and short of each channel, (H, W, 3 C)."""
+    adaptive = AdaptivePrediction(x.shape[2])
+    around = adaptive(torch.from_numpy(x)[None])
+    whole = around.predictions._base
+    assert whole is not None and whole.shape[-1] == adaptive.predictions
+    return whole[0].numpy()
+
+
 def base(x: np.ndarray, row: int, column: int) -> float:
     return x[row, column - 1] if column else x[row - 1, column] if row else 0.0
 
 
 @pytest.mark.parametrize(("channels", "channel"), [(1, 0), (2, 1), (3, 0), (3, 2)])
-def test_predictions_are_the_weighted_least_squares_of_all_pixels_before(channels: int, channel: int) -> None:
-    x = picture(channels)
-    found = AdaptivePrediction(channels)(torch.from_numpy(x)[None]).predictions[0, ..., channel].numpy()
+def test_predictions_are_least_squares_that_fade_with_distance(channels: int, channel: int) -> None:
+    """By the definition: every pixel before the block, weighted by its rows and blocks from there, solved at once; then the blend."""
+    x = picture(channels, 6, 19)
     height, width = x.shape[:2]
-    own, rows, targets, gains = x[..., channel], [], [], []
+    found = all_predictions(x)[:, :, channel::channels]                   # blended, long, short
+    own, rows, targets, gains, places = x[..., channel], [], [], [], []
     for row in range(height):
         for column in range(width):
-            reads = [x[row, column, k] - base(x[..., k], row, column) for k in range(channel)]
-            reads += [neighbour(own, row, column, place, base(own, row, column)) - base(own, row, column) for place in least_squares.OWN]
-            for k in range(1, channels):
-                other = x[..., (channel + k) % channels]
-                its = base(other, row, column)
-                reads += [neighbour(other, row, column, place, its) - its for place in least_squares.OTHERS]
-            vector, t = np.array(reads), len(rows)
-            learnt = t // 16 * 16
-            ages = FORGETS ** (learnt - 1 - np.arange(learnt))
-            past = np.array(rows[:learnt]).reshape(learnt, len(vector))
-            aims, weights = np.array(targets[:learnt]), ages * np.array(gains[:learnt])
-            if learnt:
-                R = past.T @ (weights[:, None] * past) + 0.02 * UNIT * np.eye(len(vector))
-                prediction = base(own, row, column) + vector @ np.linalg.solve(R, past.T @ (weights * aims))
-            else:
-                prediction = base(own, row, column)
-            assert abs(np.clip(prediction, -1, 1) - found[row, column]) < 1e-9, (row, column)
-            errors = [abs(neighbour(own, row, column, place, 0.0) - neighbour(found, row, column, place, 0.0))
-                      for place in ((0, -1), (-1, 0), (-1, -1), (-1, 1))]  # fmt: skip
+            reads = []
+            for other in range(channels):
+                its = base(x[..., other], row, column)
+                reads += [x[row, column, other] - its] if other < channel else []
+                count = 20 if other == channel else 12 if other < channel else 6
+                reads += [neighbour(x[..., other], row, column, place, its) - its for place in least_squares.OWN[:count]]
+            vector, block = np.array(reads), column // 8
+            learnt = [n for n, place in enumerate(places) if place[0] < row or place[1] < block]
+            predictions = []
+            for rows_keep, blocks_keep in ((0.95, 0.8), (0.8, 0.6)):
+                w = np.zeros(len(vector))
+                if learnt:
+                    ages = [rows_keep ** (row - places[n][0]) * blocks_keep ** abs(block - places[n][1]) for n in learnt]
+                    past, weights = np.array([rows[n] for n in learnt]), np.array(ages) * np.array([gains[n] for n in learnt])
+                    R = past.T @ (weights[:, None] * past) + 0.01 * UNIT * np.eye(len(vector))
+                    w = np.linalg.solve(R, past.T @ (weights * np.array([targets[n] for n in learnt])))
+                predictions.append(np.clip(base(own, row, column) + vector @ w, -1, 1))
+            wrong = np.array([[abs(neighbour(own, row, column, place, 0.0) - neighbour(found[..., k], row, column, place, 0.0))
+                               for place in least_squares.ERRORS] for k in range(3)])  # fmt: skip
+            odds = ((wrong[2].sum() + 0.3 * UNIT) / (wrong[1].sum() + 0.3 * UNIT)) ** 8
+            blended = (predictions[0] * odds + predictions[1]) / (1 + odds)
+            np.testing.assert_allclose(found[row, column], [blended, *predictions], rtol=0, atol=1e-9, err_msg=f"{row, column}")
             rows.append(vector)
             targets.append(own[row, column] - base(own, row, column))
-            gains.append((1 - FORGETS) / ((sum(errors) + 0.9 * UNIT) / 4))
+            gains.append(0.004 / (wrong[0, :4].sum() + 0.9 * UNIT))
+            places.append((row, block))
 
 
 def test_surroundings_are_relative_to_the_errors_nearby() -> None:
@@ -84,7 +98,10 @@ def test_surroundings_are_relative_to_the_errors_nearby() -> None:
         seen = np.array([[neighbour(x[..., c], *at, place, base(x[..., c], *at)) - middles[c] for c in range(3)] for place in places])
         cut = np.clip(seen / (4 * scales.mean()), -8, 8).ravel()
         first = np.clip((predictions[row, column, 0] - middles[0]) / (4 * scales.mean()), -8, 8)
-        expected = np.concatenate([cut, np.clip(errors / scales, -8, 8).ravel(), np.log(scales) + 4.5, middles, [first]])
+        far = np.array([[neighbour(x[..., c], *at, place, 0.0) - neighbour(predictions[..., c], *at, place, 0.0) for c in range(3)]
+                        for place in least_squares.FARTHER])  # fmt: skip
+        relative = np.log(np.abs(far).mean(0) + 0.3 * UNIT) - np.log(scales)
+        expected = np.concatenate([cut, np.clip(errors / scales, -8, 8).ravel(), np.log(scales) + 4.5, middles, relative, [first]])
         np.testing.assert_allclose(shown[row, column], expected, rtol=1e-10, atol=1e-12)
 
 

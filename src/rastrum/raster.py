@@ -8,7 +8,7 @@ price of one forward pass: the base class runs that program instead of a full fo
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -401,9 +401,13 @@ class RasterModel(Model):
 _programs: WeakKeyDictionary[RasterModel, tuple[list[Tensor], Program]] = WeakKeyDictionary()
 
 
-def raster_order(spec: ImageSpec) -> Tensor:
-    """The raster order of images of ``spec``: frame, row, column, then channel; (D,) flat indices of (T, C, H, W)."""
+def raster_order(spec: ImageSpec, colours: Sequence[int] | None = None) -> Tensor:
+    """The raster order of images of ``spec``: frame, row, column, then channel; (D,) flat indices of (T, C, H, W).
+
+    colours: the order of a pixel's channels; None (default) for that of the image.
+    """
     index = torch.arange(spec.size).view(spec.frames, spec.channels, spec.height, spec.width)
+    index = index if colours is None else index[:, list(colours)]
     return index.permute(0, 2, 3, 1).reshape(-1)
 
 

@@ -22,7 +22,7 @@ class Around(NamedTuple):
 
 
 class AdaptivePrediction(nn.Module):
-    """Weighted recursive least squares for each channel. Without parameters, and without gradients: it is computed on the CPU.
+    """Weighted least squares near each pixel, for each channel. Without parameters, and without gradients: it is computed on the CPU.
 
     channels: of the image.
 
@@ -35,10 +35,15 @@ class AdaptivePrediction(nn.Module):
 
         if not compiler.available:
             raise ValueError("least-squares: its predictors are compiled by numba, which is not installed or switched off; install numba")
-        from ..native.least_squares import shown, state_size, unknowns
+        from ..native.least_squares import PREDICTIONS, shown
 
-        self.channels, self.shown = channels, shown(channels)
-        self.states = [state_size(unknowns(channels, channel)) for channel in range(channels)]
+        self.channels, self.shown, self.predictions = channels, shown(channels), PREDICTIONS * channels
+
+    def states(self, columns: int) -> list[int]:
+        """Values that the predictor of each channel keeps, of images of ``columns`` pixels a row."""
+        from ..native.least_squares import state_size, unknowns
+
+        return [state_size(unknowns(self.channels, channel), columns) for channel in range(self.channels)]
 
     @torch.no_grad()
     def forward(self, values: Tensor) -> Around:
@@ -46,16 +51,16 @@ class AdaptivePrediction(nn.Module):
         from ..native.least_squares import over_images
 
         levels = values.detach().cpu().contiguous().numpy()
-        predictions, out = np.zeros_like(levels), np.zeros((*levels.shape[:3], self.shown + 3 * self.channels), levels.dtype)
-        starts = np.cumsum([0, *self.states])
+        predictions, out = (np.zeros((*levels.shape[:3], size), levels.dtype) for size in (self.predictions, self.shown + 3 * self.channels))
+        starts = np.cumsum([0, *self.states(levels.shape[2])])
         over_images(levels, predictions, out, np.zeros(starts[-1], levels.dtype), starts[:-1])
         p, seen = (torch.from_numpy(array).to(values.device) for array in (predictions, out))
-        return Around(p, *seen.split([self.shown, *[self.channels] * 3], -1))
+        return Around(p[..., : self.channels], *seen.split([self.shown, *[self.channels] * 3], -1))
 
     def maps(self, program: Program) -> Around:
         """The views of a step ``program`` that ``lower`` writes."""
         spec = program.spec
-        predictions = program.whole_map(self.channels, spec.height, spec.width)
+        predictions = program.whole_map(self.predictions, spec.height, spec.width)
         out, sizes = program.map(self.shown + 3 * self.channels), [self.shown, *[self.channels] * 3]
         offsets = np.cumsum([0, *sizes]).tolist()
         return Around(predictions, *(View(out.buffer, offset, size) for offset, size in zip(offsets, sizes, strict=False)))
@@ -68,7 +73,7 @@ class AdaptivePrediction(nn.Module):
         channel: its number.
         """
         picture = program.drawn(1)
-        state = program.map(self.states[channel], single=True)
+        state = program.map(self.states(program.spec.width)[channel], single=True)
         program.append("least_squares", View(picture.buffer, 0, channel + 1), View(around.predictions.buffer, channel, 1), initial=state)
         if channel == 0:
             out = View(around.shown.buffer, 0, around.shown.buffer.width)

@@ -38,7 +38,7 @@ from ..layers.causal import CausalConvolution
 from ..native.codes import LIMIT
 from ..program.builder import Head, Program, View
 from ..protocol import ConditionSpec, Distribution, ImageSpec
-from ..raster import RasterModel
+from ..raster import RasterModel, raster_order
 from .presets import check_config, choose
 
 
@@ -46,7 +46,7 @@ from .presets import check_config, choose
 class LeastSquaresConfig:
     """Sizes of the network."""
 
-    hidden: int = 128              # values of h and t
+    hidden: int = 160              # values of h and t
     head: int = 48                 # values of each channel's own layer
     components: int = 6            # K Gaussians
 
@@ -68,9 +68,10 @@ class LeastSquares(RasterModel):
     lower_reads_only_parameters = True
 
     def __init__(self, spec: ImageSpec, config: LeastSquaresConfig, condition_spec: ConditionSpec | None = None) -> None:
-        super().__init__(spec, condition_spec)
+        colours = [1, 0, 2] if spec.channels == 3 else list(range(spec.channels))
+        super().__init__(spec, condition_spec, raster_order(spec, colours))
         check_config(config, spec)
-        self.config, self.groups = config, spec.channels
+        self.config, self.groups, self.colours = config, spec.channels, colours
         self.prediction = AdaptivePrediction(spec.channels)
         hidden, outputs = config.hidden, 3 * config.components
         self.first = CausalConvolution(self.prediction.shown, hidden, centre="through")
@@ -104,7 +105,7 @@ class LeastSquares(RasterModel):
         )
 
     def distribution(self, x: Tensor, condition: Tensor | None = None) -> GaussianMixture:
-        values = self.spec.scale(x, self.dtype).permute(0, 2, 3, 1)
+        values = self.spec.scale(x[:, self.colours], self.dtype).permute(0, 2, 3, 1)
         around = self.prediction(values)
         with full_precision():
             errors = ((values - around.predictions) * around.inverse).clamp(-LIMIT, LIMIT)
@@ -117,10 +118,13 @@ class LeastSquares(RasterModel):
                 logits, means, log_scales = head(h.to(self.dtype)).chunk(3, -1)
                 means = around.predictions[..., channel, None] + around.scales[..., channel, None] * means
                 parts.append((logits, means, around.logs[..., channel, None] + log_scales))
+        of = [self.colours.index(channel) for channel in range(self.spec.channels)]
+        parts = [parts[place] for place in of]
         return GaussianMixture(*(torch.stack(part, 1) for part in zip(*parts, strict=True)), levels=self.spec.levels)
 
     def lower(self, program: Program) -> None:
         """One step of the model, written to ``program``."""
+        program.colours = self.colours
         x, channels, count = program.values(), self.spec.channels, self.config.components
         around = self.prediction.maps(program)
         ones = torch.ones(1, count).to(self.first.weights[0])

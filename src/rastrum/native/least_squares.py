@@ -1,11 +1,17 @@
-"""Linear prediction of a value from its neighbours by weighted recursive least squares, and what a network is shown of its surroundings.
+"""Linear prediction of a value from its neighbours by weighted least squares near it, and what a network is shown of its surroundings.
 
-    x_t = neighbours that are decided − base,  base = the value to the left      p_t = base + w · x_t
-    R ← λ R + g_t x_t x_tᵀ,  r ← λ r + g_t (v_t − base) x_t                      w = (R + ν I)⁻¹ r, every ``EVERY`` pixels
-    g_t = (1 − λ) / (mean |error| of four neighbours + ε)
+    x_t = neighbours that are decided − base,  z_t = [x_t; v_t − base],  base = the value to the left      p_t = base + w · x_t
 
-So the prediction adapts to the image as it is drawn, without parameters. Values lie in [−1, 1]; UNIT is a level of 256. Neighbours outside
-the image are moved onto its edge; those that are not decided yet count as the base.
+    A = Σ g_t z_t z_tᵀ over a block of BLOCK pixels of a row        C_b ← μ C_b + A        G_b = ρ (G_{b+1} + C_{b+1}), of rows before
+    L_b = ρ (L_{b−1} + C_{b−1}), this row included                 U = L_b + μ (C_b + G_b) = [R r; rᵀ ·]        w = (R + ν I)⁻¹ r
+
+    g_t = 1 / (mean |error| of four neighbours + ε)
+
+So what a block learns from fades with its distance, by ρ for a block and by μ for a row: the prediction adapts to the image as it is drawn,
+without parameters. There are two, of a long and a short memory (μ, ρ), and p = long + (short − long) / (1 + (short's errors nearby / long's)⁸).
+
+Values lie in [−1, 1]; UNIT is a level of 256. Neighbours outside the image are moved onto its edge; those that are not decided yet count as
+the base.
 """
 
 from __future__ import annotations
@@ -19,32 +25,43 @@ from .exact import f64, log64
 # (rows, columns) from a pixel: of its own channel, of each other channel; earlier channels of the pixel itself come first.
 OWN = np.array([(0, -2), (-1, 0), (-1, -1), (-1, 1), (-2, 0), (-1, 2), (-2, -1), (-2, 1), (-1, -2), (0, -3), (-2, 2), (-3, 0), (-2, -2),
                 (0, -4), (-3, -1), (-3, 1), (-1, 3), (-1, -3), (-2, 3), (-2, -3)])  # fmt: skip
-OTHERS = np.array([(-1, 0), (-1, -1), (-1, 1), (0, -2), (-2, 0), (-1, -2)])
-# What the network is shown: differences of all channels, and errors of the predictions.
+EARLIER, LATER = 12, 6         # of these, for the other channels
+# What the network is shown: differences of all channels, and errors of the predictions; errors that make the scale of farther ones.
 SHOWN = np.array([(0, -1), (-1, 0), (-1, -1), (-1, 1), (0, -2), (-2, 0), (-1, 2), (-2, -1), (-2, 1), (-1, -2), (-2, 2), (-2, -2), (0, -3),
                   (-3, 0), (-1, 3), (-1, -3), (-3, -1), (-3, 1), (-2, 3), (-2, -3), (-3, 2), (-3, -2)])  # fmt: skip
 ERRORS = np.array([(0, -1), (-1, 0), (-1, -1), (-1, 1), (0, -2), (-2, 0), (-1, 2)])
-NEAREST = 4                    # of them, for g
+FARTHER = np.array([(0, -3), (0, -4), (-2, -1), (-2, 1), (-1, -2), (-1, 3), (-2, -2), (-2, 2), (-3, 0), (-3, -1), (-3, 1), (-1, -3)])
+NEAREST = 4                    # of ERRORS, for g
 UNIT = 2 / 255
-FORGETS = 0.9995               # λ
-EVERY = 16                     # pixels from one solution to the next
+MEMORIES = ((0.95, 0.8), (0.8, 0.6))                                      # (μ, ρ): long, short
+KEEPS, FADES = (np.array(each) for each in zip(*MEMORIES, strict=True))
+NOISE = 0.01 * UNIT            # ν
+BLOCK = 8                      # pixels from one solution to the next
+PREDICTIONS = 1 + len(MEMORIES)    # values of a channel in the map of predictions: p, long, short
 
 
 @compiled
 def unknowns(channels, channel):
     """Length n of x for a channel."""
-    return len(OWN) + len(OTHERS) * (channels - 1) + channel
+    return len(OWN) + (EARLIER + 1) * channel + LATER * (channels - 1 - channel)
 
 
-def state_size(n: int) -> int:
-    """Values that a predictor keeps: base, g, x, w, r, R and its factor."""
-    return 2 + 4 * n + 2 * n * n
+@compiled
+def moments(n):
+    """Values of a symmetric matrix of z: the rows of its upper half."""
+    return (n + 1) * (n + 2) // 2
+
+
+def state_size(n: int, columns: int) -> int:
+    """Values that a predictor keeps: base, g, z, both w, U, A, both L, both C and G of each block."""
+    blocks = -(-columns // BLOCK)
+    return 2 + (n + 1) + 2 * n + moments(n) * (2 + len(MEMORIES) * (1 + 2 * blocks))
 
 
 @compiled
 def shown(channels):
     """Values that the network is shown of a pixel's surroundings."""
-    return channels * (len(SHOWN) + len(ERRORS) + 2) + 1
+    return channels * (len(SHOWN) + len(ERRORS) + 3) + 1
 
 
 @compiled
@@ -66,75 +83,121 @@ def left_of(values, at, row_step, column_step, row, column):
 
 @compiled
 def predict(values, v, v_row, v_step, predictions, p, p_row, p_step, state, s, row, column, columns, channels, channel):
-    """Writes the prediction of a pixel's channel to predictions[p], after learning from the pixel before.
+    """Writes the predictions of a pixel's channel to predictions[p], …, after learning from the pixel before.
 
     v: address of the pixel's first channel; p: of its channel. Both maps have a row step and a column step. state[s …]: ``state_size``.
     """
     real = state.dtype.type
-    forgets, noise = real(FORGETS), real(0.02 * UNIT)
-    n, own, others = unknowns(channels, channel), v + channel, len(OTHERS) * (channels - 1)
-    x, w, r, y = state[s + 2 : s + 2 + n], state[s + 2 + n : s + 2 + 2 * n], state[s + 2 + 2 * n : s + 2 + 3 * n], state[s + 2 + 3 * n :]
-    R, L = state[s + 2 + 4 * n :], state[s + 2 + 4 * n + n * n :]
-    count = row * columns + column
-    if count > 0:
+    n, own = unknowns(channels, channel), v + channel
+    size, z = moments(n), state[s + 2 : s + 3 + n]
+    w, rest = state[s + 3 + n : s + 3 + 3 * n], state[s + 3 + 3 * n :]
+    U, A, kept = rest[:size], rest[size : 2 * size], rest[2 * size :]
+    if row + column > 0:
         target = left_of(values, own, v_row, v_step, row, column) if column > 0 else values[own - v_row + (columns - 1) * v_step]
-        target -= state[s]
-        for a in range(n):
-            product = x[a] * state[s + 1]
-            line = R[a * n : a * n + a + 1]
-            for b in range(a + 1):
-                line[b] = forgets * line[b] + product * x[b]
-            r[a] = forgets * r[a] + product * target
-        if count % EVERY == 0:
-            solve(R, r, noise, L, y, w, n)
+        z[n] = target - state[s]
+        at = 0
+        for a in range(n + 1):
+            product = state[s + 1] * z[a]
+            line, others = A[at : at + n + 1 - a], z[a:]
+            for b in range(n + 1 - a):
+                line[b] += product * others[b]
+            at += n + 1 - a
+    if column % BLOCK == 0:
+        learn(kept, A, size, row, column, columns)
+        for memory in range(len(KEEPS)):
+            recall(kept, U, size, column, columns, memory)
+            solve(U, w[memory * n : memory * n + n], real(NOISE), n)
     base = left_of(values, own, v_row, v_step, row, column)
-    for other in range(channel):
-        x[other] = values[v + other] - left_of(values, v + other, v_row, v_step, row, column)
-    for k in range(len(OWN)):
-        x[channel + k] = look(values, own, v_row, v_step, row, column, columns, OWN[k, 0], OWN[k, 1], base) - base
-    for k in range(others):
-        other = v + (channel + 1 + k // len(OTHERS)) % channels
-        its = left_of(values, other, v_row, v_step, row, column)
-        place = OTHERS[k % len(OTHERS)]
-        x[channel + len(OWN) + k] = look(values, other, v_row, v_step, row, column, columns, place[0], place[1], its) - its
-    total, zero = base, real(0)
+    at = 0
+    for other in range(channels):
+        its = left_of(values, v + other, v_row, v_step, row, column)
+        if other < channel:
+            z[at] = values[v + other] - its
+            at += 1
+        for k in range(len(OWN) if other == channel else EARLIER if other < channel else LATER):
+            z[at] = look(values, v + other, v_row, v_step, row, column, columns, OWN[k, 0], OWN[k, 1], its) - its
+            at += 1
+    long, short = base, base
     for a in range(n):
-        total += w[a] * x[a]
-    predictions[p] = min(max(total, real(-1)), real(1))
+        long += w[a] * z[a]
+        short += w[n + a] * z[a]
+    one = real(1)
+    long, short = min(max(long, -one), one), min(max(short, -one), one)
     error = real(0.9 * UNIT)
-    for k in range(NEAREST):
+    errors = real(0.3 * UNIT), real(0.3 * UNIT)
+    zero = real(0)
+    for k in range(len(ERRORS)):
         down, right = ERRORS[k, 0], ERRORS[k, 1]
         value = look(values, own, v_row, v_step, row, column, columns, down, right, zero)
-        error += abs(value - look(predictions, p, p_row, p_step, row, column, columns, down, right, zero))
-    state[s], state[s + 1] = base, real(4 * (1 - FORGETS)) / error
+        if k < NEAREST:
+            error += abs(value - look(predictions, p, p_row, p_step, row, column, columns, down, right, zero))
+        errors = (
+            errors[0] + abs(value - look(predictions, p + channels, p_row, p_step, row, column, columns, down, right, zero)),
+            errors[1] + abs(value - look(predictions, p + 2 * channels, p_row, p_step, row, column, columns, down, right, zero)),
+        )
+    odds = errors[1] / errors[0]
+    odds *= odds
+    odds *= odds
+    predictions[p + channels], predictions[p + 2 * channels] = long, short
+    predictions[p] = long + (short - long) / (one + odds * odds)
+    state[s], state[s + 1] = base, real(0.004) / error
 
 
 @compiled
-def solve(R, r, noise, L, y, w, n):
-    """w = (R + ν I)⁻¹ r by Cholesky's factor L; w stays as it is where the factor does not exist for rounding."""
-    for a in range(n):
-        for b in range(a + 1):
-            total = R[a * n + b]
-            if a == b:
-                total += noise
-            for k in range(b):
-                total -= L[a * n + k] * L[b * n + k]
-            if a > b:
-                L[a * n + b] = total / L[b * n + b]
-            elif total > noise / 2:
-                L[a * n + a] = np.sqrt(total)
-            else:
-                return
-    for a in range(n):
-        total = r[a]
-        for k in range(a):
-            total -= L[a * n + k] * y[k]
-        y[a] = total / L[a * n + a]
-    for a in range(n - 1, -1, -1):
-        total = y[a]
-        for k in range(a + 1, n):
-            total -= L[k * n + a] * w[k]
-        w[a] = total / L[a * n + a]
+def learn(kept, A, size, row, column, columns):
+    """Ends a block of pixels: A goes into its C and on to L. At the end of a row, G is what lies to the right of each block."""
+    blocks = -(-columns // BLOCK)
+    block = (column // BLOCK - 1) % blocks
+    for memory in range(len(KEEPS)):
+        keeps, fades = A.dtype.type(KEEPS[memory]), A.dtype.type(FADES[memory])
+        own = kept[memory * size * (1 + 2 * blocks) :]
+        L, C, G = own[:size], own[size : size + blocks * size], own[size + blocks * size :]
+        if row + column > 0:
+            here = C[block * size : block * size + size]
+            for a in range(size):
+                here[a] = keeps * here[a] + A[a]
+                L[a] = fades * (L[a] + here[a])
+        if column == 0:
+            L[:] = 0
+            for b in range(blocks - 2, -1, -1):
+                right, its, to = G[(b + 1) * size : (b + 2) * size], C[(b + 1) * size : (b + 2) * size], G[b * size : b * size + size]
+                for a in range(size):
+                    to[a] = fades * (right[a] + its[a])
+    A[:] = 0
+
+
+@compiled
+def recall(kept, U, size, column, columns, memory):
+    """U of a memory, for the block that begins."""
+    blocks = -(-columns // BLOCK)
+    block, keeps, own = column // BLOCK, U.dtype.type(KEEPS[memory]), kept[memory * size * (1 + 2 * blocks) :]
+    L, C, G = own[:size], own[size + block * size :], own[size + (blocks + block) * size :]
+    for a in range(size):
+        U[a] = L[a] + keeps * (C[a] + G[a])
+
+
+@compiled
+def solve(U, w, noise, n):
+    """w = (R + ν I)⁻¹ r of U = [R r; rᵀ ·], which is overwritten; w stays as it is where elimination fails for rounding."""
+    at = 0
+    for k in range(n):
+        U[at] += noise
+        if not U[at] > noise * U.dtype.type(0.5):
+            return
+        pivot, below = U.dtype.type(1) / U[at], at + n + 1 - k
+        for i in range(k + 1, n):
+            factor, line, own = U[at + i - k] * pivot, U[at + i - k : at + n + 1 - k], U[below : below + n + 1 - i]
+            for j in range(n + 1 - i):
+                own[j] -= factor * line[j]
+            below += n + 1 - i
+        at += n + 1 - k
+    for k in range(n - 1, -1, -1):
+        at -= n + 1 - k
+        w[k] = U[at + n - k] / U[at]
+        above = k                                                         # U[j, k]
+        for j in range(k):
+            U[above + n - k] -= U[above] * w[k]
+            above += n - j
 
 
 @compiled
@@ -142,7 +205,7 @@ def surroundings(values, v, v_row, v_step, predictions, p, p_row, p_step, out, o
     """Writes what the network is shown, then of each channel the scale s, 1 / s and log s.
 
     s is the mean error of the neighbours' predictions. Shown are differences from the mean of the left and the upper neighbour and errors,
-    both relative to s, the scales and that mean, and the first channel's prediction.
+    both relative to s, the scales and that mean, the scales of farther neighbours relative to s, and the first channel's prediction.
     """
     real = values.dtype.type
     size = shown(channels)
@@ -170,16 +233,21 @@ def surroundings(values, v, v_row, v_step, predictions, p, p_row, p_step, out, o
             value = look(values, v + c, v_row, v_step, row, column, columns, SHOWN[k, 0], SHOWN[k, 1], base)
             out[o + k * channels + c] = min(max((value - middle) * factor, -limit), limit)
         at = o + channels * (len(SHOWN) + len(ERRORS)) + c
-        out[at], out[at + channels] = out[logs + c] + real(4.5), middle
+        far = real(0.3 * UNIT)
+        for k in range(len(FARTHER)):
+            down, right = FARTHER[k, 0], FARTHER[k, 1]
+            value = look(values, v + c, v_row, v_step, row, column, columns, down, right, zero)
+            far += abs(value - look(predictions, p + c, p_row, p_step, row, column, columns, down, right, zero)) * real(1 / len(FARTHER))
+        out[at], out[at + channels], out[at + 2 * channels] = out[logs + c] + real(4.5), middle, log64(f64(far)) - out[logs + c]
         if c == 0:
             out[o + size - 1] = min(max((predictions[p] - middle) * factor, -limit), limit)
 
 
 @compiled
 def over_images(values, predictions, out, state, states):
-    """``predict`` and ``surroundings`` of whole images: values, predictions (B, H, W, C), out (B, H, W, F)."""
+    """``predict`` and ``surroundings`` of whole images: values (B, H, W, C), predictions (B, H, W, PREDICTIONS C), out (B, H, W, F)."""
     batch, height, width, channels = values.shape
-    size = out.shape[3]
+    size, step = out.shape[3], PREDICTIONS * channels
     for image in range(batch):
         state[:] = 0
         v, p, o = values[image].reshape(-1), predictions[image].reshape(-1), out[image].reshape(-1)
@@ -187,8 +255,8 @@ def over_images(values, predictions, out, state, states):
             for column in range(width):
                 at = (row * width + column) * channels
                 for c in range(channels):
-                    predict(v, at, width * channels, channels, p, at + c, width * channels, channels, state, states[c], row, column, width,
-                            channels, c)  # fmt: skip
+                    predict(v, at, width * channels, channels, p, at * PREDICTIONS + c, width * step, step, state, states[c], row, column,
+                            width, channels, c)  # fmt: skip
                     if c == 0:
-                        surroundings(v, at, width * channels, channels, p, at, width * channels, channels, o, (row * width + column) * size,
-                                     row, column, width, channels)  # fmt: skip
+                        surroundings(v, at, width * channels, channels, p, at * PREDICTIONS, width * step, step, o,
+                                     (row * width + column) * size, row, column, width, channels)  # fmt: skip

@@ -272,10 +272,13 @@ class Program:
     spec: shape and levels of the images.
     condition_spec: the model's condition; None (default) for an unconditional model.
     groups: colour groups that a step computes one after another, 1 by default; divides the number of channels.
+
+    ``colours`` is the order of a pixel's channels, in which all maps of the image and outputs have them; ``lower`` may change it first.
     """
 
     def __init__(self, spec: ImageSpec, condition_spec: ConditionSpec | None = None, groups: int = 1) -> None:
         assert spec.channels % groups == 0, "the channels divide into colour groups"
+        self.colours = list(range(spec.channels))
         self.spec = spec
         self.condition_spec = condition_spec
         self.groups = groups
@@ -558,7 +561,7 @@ class Program:
 
     def decided(self) -> Tensor:
         """The flat indices that the passes decide, one after another: (D,)."""
-        frames = torch.arange(self.spec.size).view(-1, self.spec.channels, self.spec.height, self.spec.width).permute(0, 2, 3, 1)
+        frames = torch.arange(self.spec.size).view(-1, self.spec.channels, self.spec.height, self.spec.width)[:, self.colours].permute(0, 2, 3, 1)
         return torch.cat([frames[:, :: each.spacing, :: each.spacing][:, each.decides()].reshape(-1) for each in self.passes])
 
     def steps(self) -> list[int]:

@@ -8,7 +8,7 @@ from .recipe import ONE_CORE, Budget, Recipe
 CROP = 64
 PHOTOGRAPHS: dict[str, Any] = {
     "system": "least-squares",
-    "optim": OptimConfig(learning_rate=2e-3, warm_up=100, ema=0.999, batch=4),
+    "optim": OptimConfig(learning_rate=2e-3, warm_up=200, ema=0.9995, batch=2),
     "then": ("rastrum evaluate FOLDER", "rastrum compress PHOTO --model FOLDER"),
     "hardware": ONE_CORE,
 }
@@ -26,7 +26,7 @@ RECIPES = (
         **PHOTOGRAPHS,
         images=(3, CROP, CROP, 256),
         data=DataConfig(name="photographs", crop=CROP),
-        run=RunConfig(cpu_minutes=15.0, workers=1),
+        run=RunConfig(cpu_minutes=70.0, workers=1),
         budget=(
             Budget(minutes=9, steps=3746, notes="stopped early, of 15 min"),
             Budget(minutes=22, steps=9918, notes="with --resume FOLDER --cpu-minutes 13"),
