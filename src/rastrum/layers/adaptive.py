@@ -51,7 +51,8 @@ class AdaptivePrediction(nn.Module):
         from ..native.least_squares import over_images
 
         levels = values.detach().cpu().contiguous().numpy()
-        predictions, out = (np.zeros((*levels.shape[:3], size), levels.dtype) for size in (self.predictions, self.shown + 3 * self.channels))
+        sizes = self.predictions, self.shown + 3 * self.channels
+        predictions, out = (np.zeros((*levels.shape[:3], size), levels.dtype) for size in sizes)
         starts = np.cumsum([0, *self.states(levels.shape[2])])
         over_images(levels, predictions, out, np.zeros(starts[-1], levels.dtype), starts[:-1])
         p, seen = (torch.from_numpy(array).to(values.device) for array in (predictions, out))

@@ -15,6 +15,7 @@ from numba.extending import intrinsic
 
 # A function of more vectors than this is called: inlined, its addresses would be counted up in memory at every turn of the loops around it.
 MOST_INLINED = 8
+LANES = 8                      # of ``add_multiples``
 
 
 class Lanes:
@@ -154,3 +155,34 @@ def rowwise(outputs: Sequence[int], inputs: Sequence[int], function: Callable[..
         return types.void(types.int64, types.UniTuple(types.int64, 2 * len(counts))), code
 
     return emitted
+
+
+@intrinsic
+def add_multiples(_context: Any, to: Any, at: Any, factors: Any, lines: Any, start: Any, step: Any, count: Any) -> Any:
+    """to[at …] += Σ_i factors[i] · lines[start + i · step …], ``count`` vectors of LANES numbers; products and sums are rounded one by one.
+
+    factors: a tuple of numbers of the arrays' type.
+    """
+    integer = types.int64
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        sums, terms = (context.make_array(signature.args[n])(context, builder, arguments[n]).data for n in (0, 3))
+        at, start, step, count = (arguments[n] for n in (1, 4, 5, 6))
+        vector, align = ir.VectorType(context.get_value_type(to.dtype), LANES), to.dtype.bitwidth // 8
+        undefined, first = ir.Constant(vector, ir.Undefined), ir.Constant(ir.IntType(32), 0)
+        zeros = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+        spread = [
+            builder.shuffle_vector(builder.insert_element(undefined, factor, first), undefined, zeros)
+            for factor in cgutils.unpack_tuple(builder, arguments[2])
+        ]
+        with cgutils.for_range(builder, count) as loop:
+            here = builder.mul(loop.index, ir.Constant(ir.IntType(64), LANES))
+            target = builder.bitcast(builder.gep(sums, [builder.add(at, here)]), vector.as_pointer())
+            total, offset = builder.load(target, align=align), builder.add(start, here)
+            for factor in spread:
+                term = builder.load(builder.bitcast(builder.gep(terms, [offset]), vector.as_pointer()), align=align)
+                total, offset = builder.fadd(total, builder.fmul(factor, term)), builder.add(offset, step)
+            builder.store(total, target, align=align)
+        return context.get_dummy_value()
+
+    return types.void(to, integer, factors, lines, integer, integer, integer), code

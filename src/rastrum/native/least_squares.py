@@ -7,8 +7,10 @@
 
     g_t = 1 / (mean |error| of four neighbours + ε)
 
-So what a block learns from fades with its distance, by ρ for a block and by μ for a row: the prediction adapts to the image as it is drawn,
-without parameters. There are two, of a long and a short memory (μ, ρ), and p = long + (short − long) / (1 + (short's errors nearby / long's)⁸).
+What a block learns from fades with its distance, by ρ for a block and by μ for a row: so the prediction adapts to the image as it is drawn,
+without parameters. There are two, of a long and a short memory (μ, ρ):
+
+    p = long + (short − long) / (1 + o⁸),  o = short's mean |error| of its neighbours, divided by long's
 
 Values lie in [−1, 1]; UNIT is a level of 256. Neighbours outside the image are moved onto its edge; those that are not decided yet count as
 the base.
@@ -21,6 +23,7 @@ import numpy as np
 from .codes import LIMIT
 from .compiler import compiled
 from .exact import f64, log64
+from .lanes import LANES, add_multiples
 
 # (rows, columns) from a pixel: of its own channel, of each other channel; earlier channels of the pixel itself come first.
 OWN = np.array([(0, -2), (-1, 0), (-1, -1), (-1, 1), (-2, 0), (-1, 2), (-2, -1), (-2, 1), (-1, -2), (0, -3), (-2, 2), (-3, 0), (-2, -2),
@@ -31,12 +34,14 @@ SHOWN = np.array([(0, -1), (-1, 0), (-1, -1), (-1, 1), (0, -2), (-2, 0), (-1, 2)
                   (-3, 0), (-1, 3), (-1, -3), (-3, -1), (-3, 1), (-2, 3), (-2, -3), (-3, 2), (-3, -2)])  # fmt: skip
 ERRORS = np.array([(0, -1), (-1, 0), (-1, -1), (-1, 1), (0, -2), (-2, 0), (-1, 2)])
 FARTHER = np.array([(0, -3), (0, -4), (-2, -1), (-2, 1), (-1, -2), (-1, 3), (-2, -2), (-2, 2), (-3, 0), (-3, -1), (-3, 1), (-1, -3)])
+REACH = 4                      # rows and columns to the farthest neighbour
 NEAREST = 4                    # of ERRORS, for g
 UNIT = 2 / 255
 MEMORIES = ((0.95, 0.8), (0.8, 0.6))                                      # (μ, ρ): long, short
 KEEPS, FADES = (np.array(each) for each in zip(*MEMORIES, strict=True))
 NOISE = 0.01 * UNIT            # ν
 BLOCK = 8                      # pixels from one solution to the next
+AT_ONCE = 4                    # rows, which divide LANES
 PREDICTIONS = 1 + len(MEMORIES)    # values of a channel in the map of predictions: p, long, short
 
 
@@ -47,15 +52,28 @@ def unknowns(channels, channel):
 
 
 @compiled
+def padded(n):
+    """Length of z = [x; value], in whole lanes."""
+    return (n + LANES) // LANES * LANES
+
+
+@compiled
+def row_of(a, n):
+    """Where row ``a`` of a symmetric matrix of z begins: of its upper half, each row begins at its lane's first column."""
+    lane, width = a // LANES, padded(n)
+    return LANES * lane * width - LANES * LANES * lane * (lane - 1) // 2 + (a - LANES * lane) * (width - LANES * lane)
+
+
+@compiled
 def moments(n):
-    """Values of a symmetric matrix of z: the rows of its upper half."""
-    return (n + 1) * (n + 2) // 2
+    """Values of a symmetric matrix of z."""
+    return row_of(padded(n), n)
 
 
 def state_size(n: int, columns: int) -> int:
     """Values that a predictor keeps: base, g, z, both w, U, A, both L, both C and G of each block."""
     blocks = -(-columns // BLOCK)
-    return 2 + (n + 1) + 2 * n + moments(n) * (2 + len(MEMORIES) * (1 + 2 * blocks))
+    return 2 + 3 * padded(n) + moments(n) * (2 + len(MEMORIES) * (1 + 2 * blocks))
 
 
 @compiled
@@ -67,6 +85,8 @@ def shown(channels):
 @compiled
 def look(values, at, row_step, column_step, row, column, columns, down, right, otherwise):
     """The value of a neighbour; ``at``: address of the pixel itself."""
+    if row >= REACH <= column < columns - REACH:                          # well inside, where nothing is moved
+        return values[at + down * row_step + right * column_step]
     y, x = max(row + down, 0), min(max(column + right, 0), columns - 1)
     if y == row and x >= column:
         return otherwise
@@ -89,24 +109,20 @@ def predict(values, v, v_row, v_step, predictions, p, p_row, p_step, state, s, r
     """
     real = state.dtype.type
     n, own = unknowns(channels, channel), v + channel
-    size, z = moments(n), state[s + 2 : s + 3 + n]
-    w, rest = state[s + 3 + n : s + 3 + 3 * n], state[s + 3 + 3 * n :]
+    size, width = moments(n), padded(n)
+    z, w, rest = state[s + 2 : s + 2 + width], state[s + 2 + width : s + 2 + 3 * width], state[s + 2 + 3 * width :]
     U, A, kept = rest[:size], rest[size : 2 * size], rest[2 * size :]
     if row + column > 0:
         target = left_of(values, own, v_row, v_step, row, column) if column > 0 else values[own - v_row + (columns - 1) * v_step]
         z[n] = target - state[s]
-        at = 0
-        for a in range(n + 1):
-            product = state[s + 1] * z[a]
-            line, others = A[at : at + n + 1 - a], z[a:]
-            for b in range(n + 1 - a):
-                line[b] += product * others[b]
-            at += n + 1 - a
+        for a in range(n):
+            first = a // LANES * LANES
+            add_multiples(A, row_of(a, n), (state[s + 1] * z[a],), z, first, 0, (width - first) // LANES)
     if column % BLOCK == 0:
         learn(kept, A, size, row, column, columns)
         for memory in range(len(KEEPS)):
             recall(kept, U, size, column, columns, memory)
-            solve(U, w[memory * n : memory * n + n], real(NOISE), n)
+            solve(U, w[memory * width : memory * width + width], real(NOISE), n)
     base = left_of(values, own, v_row, v_step, row, column)
     at = 0
     for other in range(channels):
@@ -120,7 +136,7 @@ def predict(values, v, v_row, v_step, predictions, p, p_row, p_step, state, s, r
     long, short = base, base
     for a in range(n):
         long += w[a] * z[a]
-        short += w[n + a] * z[a]
+        short += w[width + a] * z[a]
     one = real(1)
     long, short = min(max(long, -one), one), min(max(short, -one), one)
     error = real(0.9 * UNIT)
@@ -178,26 +194,37 @@ def recall(kept, U, size, column, columns, memory):
 
 @compiled
 def solve(U, w, noise, n):
-    """w = (R + ν I)⁻¹ r of U = [R r; rᵀ ·], which is overwritten; w stays as it is where elimination fails for rounding."""
-    at = 0
-    for k in range(n):
-        U[at] += noise
-        if not U[at] > noise * U.dtype.type(0.5):
-            return
-        pivot, below = U.dtype.type(1) / U[at], at + n + 1 - k
-        for i in range(k + 1, n):
-            factor, line, own = U[at + i - k] * pivot, U[at + i - k : at + n + 1 - k], U[below : below + n + 1 - i]
-            for j in range(n + 1 - i):
-                own[j] -= factor * line[j]
-            below += n + 1 - i
-        at += n + 1 - k
+    """w = (R + ν I)⁻¹ r of U = [R r; rᵀ ·], which is overwritten; w stays as it is where elimination fails for rounding.
+
+    Rows are eliminated four at a time, which changes no order of additions.
+    """
+    width, one = padded(n), U.dtype.type(1)
+    pivots = np.empty(AT_ONCE, U.dtype)
+    for top in range(0, n, AT_ONCE):
+        step = width - top // LANES * LANES
+        line, count = row_of(top, n) - top // LANES * LANES, min(AT_ONCE, n - top)     # U[top + i, j] is U[line + i · step + j]
+        for i in range(count):
+            own = line + i * step
+            for k in range(i):
+                factor = -U[line + k * step + top + i] * pivots[k]
+                add_multiples(U, row_of(top + i, n), (factor,), U, line + k * step + top // LANES * LANES, 0, step // LANES)
+            U[own + top + i] += noise
+            if not U[own + top + i] > noise * U.dtype.type(0.5):
+                return
+            pivots[i] = one / U[own + top + i]
+        for i in range(top + AT_ONCE, n):
+            first = i // LANES * LANES
+            factors = (-U[line + i] * pivots[0], -U[line + step + i] * pivots[1], -U[line + 2 * step + i] * pivots[2],
+                       -U[line + 3 * step + i] * pivots[3])  # fmt: skip
+            add_multiples(U, row_of(i, n), factors, U, line + first, step, (width - first) // LANES)
+    w[:] = 0
     for k in range(n - 1, -1, -1):
-        at -= n + 1 - k
-        w[k] = U[at + n - k] / U[at]
-        above = k                                                         # U[j, k]
-        for j in range(k):
-            U[above + n - k] -= U[above] * w[k]
-            above += n - j
+        line = row_of(k, n) - k // LANES * LANES
+        even = odd = U.dtype.type(0)                                      # two sums, each of every second term
+        for j in range(k // 2 * 2, width, 2):
+            even += U[line + j] * w[j]
+            odd += U[line + j + 1] * w[j + 1]
+        w[k] = (U[line + n] - (even + odd)) / U[line + k]
 
 
 @compiled

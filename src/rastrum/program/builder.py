@@ -561,7 +561,8 @@ class Program:
 
     def decided(self) -> Tensor:
         """The flat indices that the passes decide, one after another: (D,)."""
-        frames = torch.arange(self.spec.size).view(-1, self.spec.channels, self.spec.height, self.spec.width)[:, self.colours].permute(0, 2, 3, 1)
+        index = torch.arange(self.spec.size).view(-1, self.spec.channels, self.spec.height, self.spec.width)
+        frames = index[:, self.colours].permute(0, 2, 3, 1)
         return torch.cat([frames[:, :: each.spacing, :: each.spacing][:, each.decides()].reshape(-1) for each in self.passes])
 
     def steps(self) -> list[int]:

@@ -24,7 +24,7 @@ from .builder import Head, Program, View
 from .native import NativeInterpreter
 from .tables import pack
 
-GOLDEN = "22d98c97e3a56ab2"
+GOLDEN = "281cbc35ac640821"
 
 
 @lru_cache
@@ -96,7 +96,8 @@ def _adaptive(head: Head) -> Program:
     out = program.map(seen + 3 * channels)
     for channel in range(channels):
         with program.phase("channel", channel):
-            state, prediction = program.map(state_size(unknowns(channels, channel), spec.width), single=True), View(predictions.buffer, channel, 1)
+            state = program.map(state_size(unknowns(channels, channel), spec.width), single=True)
+            prediction = View(predictions.buffer, channel, 1)
             program.append("least_squares", View(picture.buffer, 0, channel + 1), prediction, initial=state)
             if channel == 0:
                 program.append("surroundings", picture, out, initial=predictions)
