@@ -129,7 +129,7 @@ def _columns_16(M, A, a_m, a_1, a_2, K1, K2, B, b_1, b, D, d_m, C, c_m):
 copy_row = rowwise([1], [1], lambda x: [x])
 
 
-@compiled
+@compiled(makes_arrays=True)
 def product(M, N, A, a_m, a_1, a_2, K1, K2, B, b_1, b, D, d_m, C, c_m):
     """C = D + A · B; see the top."""
     n = 0
