@@ -60,7 +60,7 @@ def _around(op, row, column, memory, s, i, d):
 
 
 @compiled
-def run_at(ops, row, column, memory, stride, batch, weights, scratch):
+def run_at(ops, row, column, memory, stride, batch, weights):
     """The operations that are due at a pixel, for all images: the images are the rows of each product."""
     for index in range(ops.shape[0]):
         op = ops[index]
@@ -72,7 +72,7 @@ def run_at(ops, row, column, memory, stride, batch, weights, scratch):
         i = op[codes.INITIAL] + row * op[codes.INITIAL_ROW] + j * op[codes.INITIAL_STEP]
         if op[codes.KIND] == codes.LINEAR:
             K, N = op[codes.INPUTS], op[codes.OUTPUTS]
-            linear(batch, K, N, memory, s, stride, weights, op[codes.WEIGHT], op[codes.BIAS], i, stride, d, stride, scratch)
+            linear(batch, K, N, memory, s, stride, weights, op[codes.WEIGHT], op[codes.BIAS], memory, i, stride, memory, d, stride)
         elif op[codes.KIND] >= codes.LEAST_SQUARES:
             for b in range(batch):
                 _around(op, row, j, memory, s + b * stride, i + b * stride, d + b * stride)
@@ -103,7 +103,7 @@ def run_across(ops, row, memory, stride, batch, weights, scratch):
             s, d, i = in_source + b * stride + done * ls, in_destination + b * stride + done * ld, in_initial + b * stride + done * li
             if op[codes.KIND] == codes.LINEAR:
                 if columns > 0:
-                    linear(columns, K, N, memory, s, ls, weights, op[codes.WEIGHT], op[codes.BIAS], i, li, d, ld, scratch)
+                    linear(columns, K, N, memory, s, ls, weights, op[codes.WEIGHT], op[codes.BIAS], memory, i, li, memory, d, ld)
             else:
                 for j in range(columns):
                     _apply(op, memory, s + j * ls, i + j * li, d + j * ld)
@@ -146,13 +146,13 @@ def advance(ops, phases, passes, layout, step, memory, batch, weights, scratch):
             continue
         if phase[codes.PHASE_KIND] == codes.CHANNEL:
             if phase[codes.ARGUMENT] == group:
-                run_at(part, row, column, memory, layout.stride, batch, weights, scratch)
+                run_at(part, row, column, memory, layout.stride, batch, weights)
         elif column == 0 and group == 0 and row >= phase[codes.ARGUMENT]:
             if phase[codes.PHASE_KIND] == codes.ROW:
                 run_across(part, row, memory, layout.stride, batch, weights, scratch)
             else:
                 for at in range(here[codes.WIDTH] - 1, -1, -1):
-                    run_at(part, row, at, memory, layout.stride, batch, weights, scratch)
+                    run_at(part, row, at, memory, layout.stride, batch, weights)
     if here[codes.KNOWN] > 0 and row % here[codes.KNOWN] == 0 and column % here[codes.KNOWN] == 0:
         feed(here, layout, row, column, group, memory, batch)
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from ..denormals import keeping
 from ..native import codes
 from ..native.linear import GROUP_ROWS
-from ..native.panels import PANEL, aligned, aligned_copy, panels
+from ..native.panels import aligned, aligned_copy, panels
 from ..native.points import POINTS, TILE, weights_at_points
 from ..native.walk import Tables
 from .builder import OPERATIONS, WHOLE, Buffer, Head, Operation, Pass, Phase, Program, View
@@ -105,7 +105,7 @@ class _Packer:
         self.stride = size + (80 - size) % 1024
         self.weights: list[np.ndarray] = [np.zeros(aligned(max((op.destination.size for op in operations), default=0)), np.float32)]
         self.weights_size = len(self.weights[0])
-        self.scratch = max(BLOCK, 4, *(op.grid.columns for op in operations)) * PANEL
+        self.scratch = 0
 
     def packed(self) -> Packed:
         program, spec = self.program, self.program.spec
