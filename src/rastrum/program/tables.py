@@ -42,6 +42,7 @@ class Packed:
     initial: an image's arena before the first decision, (stride,) float32.
     condition: offsets in an arena of the condition's values, in order; None for an unconditional model.
     scratch: values that an operation may use while it runs.
+    lag: rows after which the same operations are due again, if it decides row by row in one pass; else 0.
     """
 
     decisions: int
@@ -50,6 +51,7 @@ class Packed:
     initial: np.ndarray
     condition: np.ndarray | None
     scratch: int
+    lag: int
 
 
 def pack(program: Program) -> Packed:
@@ -170,7 +172,13 @@ class _Packer:
             initial,
             None if program.condition is None else self._condition_offsets(program.condition),
             self.scratch,
+            self._lag(),
         )
+
+    def _lag(self) -> int:
+        spec, masks = self.program.spec, (op.grid.row_mask for phase in self.program.all_phases() for op in phase.operations)
+        by_row = torch.arange(spec.size).view(spec.channels, -1).T.reshape(-1)
+        return 1 + max(masks, default=0) if len(self.program.passes) == spec.frames == 1 and torch.equal(self.program.decided(), by_row) else 0
 
     def _condition_offsets(self, condition: View) -> np.ndarray:
         """Offsets of the values of a vector or a spatial map (c, h, w), flat."""
