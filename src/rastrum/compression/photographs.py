@@ -211,14 +211,10 @@ class Decoding:
                 top = first
                 data = {tile: _Coded(entry, self.reader.up_to(entry.stream), self.reader.up_to(entry.alpha))
                         for tile, entry in zip(tiling.tiles(strip), entries, strict=True)}  # fmt: skip
-                done = _pixels_before(header, (strip[0], -1))
-                for diagonal in tiling.diagonals(strip):
-                    for tile in diagonal:
-                        self.lost[tile] = any(self.lost[before] for before in tiling.before(tile))
-                    for batch in self.coder.batches([tile for tile in diagonal if not self.lost[tile]]):
+                for i in strip:
+                    for batch in self.coder.batches(tiling.tiles(range(i, i + 1)), waiting=True):
                         self._decode(batch, values, top, band, bottom, data)
-                    done += sum(_area(header, tile) for tile in diagonal)
-                    report(done / 1e6)
+                        report(_pixels_before(header, batch[-1]) / 1e6)
                 yield band
         except FileError as error:
             if not self.salvage or strip.stop == 0:
@@ -235,14 +231,18 @@ class Decoding:
     ) -> None:
         """Decodes tiles in one batch into ``values``, from row ``top`` on, and ``band``, from row ``bottom`` on; or notes their loss."""
         header, tiling = self.header, self.header.tiling
+        for tile in tiles:
+            self.lost[tile] = any(self.lost[before] for before in tiling.before(tile))
+        tiles = [tile for tile in tiles if not self.lost[tile]]
         decoders = [Decoder(data[tile].stream) for tile in tiles]
-        windows = self.coder.code(tiling, tiles, values, top, decoders)
+        windows = self.coder.code(tiling, tiles, values, top, decoders) if tiles else ()
         for window, decoder, tile in zip(windows, decoders, tiles, strict=True):
             (rows, columns), entry = tiling.own(tile), data[tile].entry
             own = window[:, rows.start - rows.stop :, columns.start - columns.stop :].astype(values.dtype)
             alpha = inflated(data[tile].alpha, own.shape[1:], header.bits) if header.alpha else np.zeros((*own.shape[1:], 0), own.dtype)
             pixels = None if alpha is None else np.concatenate([_colours(own, header), alpha], 2)
             whole = len(data[tile].stream) == entry.stream and decoder.is_canonical()
+            whole = whole and not any(self.lost[before] for before in tiling.before(tile))
             if pixels is not None and whole and _checksum(header, tile, pixels) == entry.check:
                 values[:, rows.start - top : rows.stop - top, columns] = own
                 band[rows.start - bottom : rows.stop - bottom, columns] = pixels
@@ -329,11 +329,6 @@ def _blank(header: Header, rows: int) -> np.ndarray:
 def _checksum(header: Header, tile: Tile, pixels: np.ndarray) -> bytes:
     """Of the pixels of a tile (rows, columns, C), under this header and at this place."""
     return digest(CHECK, header.bytes, np.array(tile, "<u4").tobytes(), np.ascontiguousarray(pixels, "<u2").tobytes())
-
-
-def _area(header: Header, tile: Tile) -> int:
-    rows, columns = header.tiling.own(tile)
-    return (rows.stop - rows.start) * (columns.stop - columns.start)
 
 
 def _pixels_before(header: Header, tile: Tile) -> int:

@@ -25,6 +25,7 @@ import numpy as np
 import torch
 
 from ..program import interpreter
+from ..program.tables import packed
 from ..protocol import Work
 from ..range_coder import Decoder, Encoder
 from ..raster import RasterModel
@@ -133,12 +134,15 @@ class Coder:
                              "it takes a step program with a head, float32, a CPU and numba")  # fmt: skip
         self.program, self.order, self.size = program, model.order, model.spec.size
 
-    def batches(self, tiles: Sequence[Tile]) -> Iterator[Sequence[Tile]]:
+    def batches(self, tiles: Sequence[Tile], waiting: bool = False) -> Iterator[Sequence[Tile]]:
         """Tiles that are coded together.
 
-        tiles: that do not wait for each other.
+        tiles: any to encode; to decode, neighbours in a row, from left to right.
+        waiting: whether each waits for the one before, as when decoding; False by default.
         """
         size = max(1, min(BLOCK * torch.get_num_threads(), VALUES // self.size))
+        if waiting and not packed(self.program).lag:
+            size = 1
         for first in range(0, len(tiles), size):
             yield tiles[first : first + size]
 
@@ -148,7 +152,7 @@ class Coder:
         """Encodes or decodes a batch of tiles.
 
         tiling: of the image.
-        tiles: that do not wait for each other.
+        tiles: of ``batches``.
         values: levels of the image from row ``top`` on, (C, rows, width); to decode, what comes before the tiles.
         streams: an encoder per tile, or a decoder.
 
@@ -160,9 +164,15 @@ class Coder:
             own[n, :, tiling.rows.own(i).start - tiling.rows.start(i) :, tiling.columns.own(j).start - tiling.columns.start(j) :] = True
         flat = windows.flatten(1)
         ordered, active = flat[:, self.order], own.flatten(1)[:, self.order]
-        work = Work("encode", values=ordered, streams=streams) if isinstance(streams[0], Encoder) else Work("decode", streams=streams)
         engine: Any = interpreter(self.program, len(tiles), torch.float32, self.order.device, None, "native", torch.get_num_threads())
-        flat[:, self.order] = engine.decide(0, self.size, work, active, ordered)
+        if isinstance(streams[0], Encoder):
+            flat[:, self.order] = engine.decide(0, self.size, Work("encode", values=ordered, streams=streams), active, ordered)
+        elif len(tiles) == 1:
+            flat[:, self.order] = engine.decide(0, self.size, Work("decode", streams=streams), active, ordered)
+        else:
+            starts = [tiling.columns.start(j) for _, j in tiles]
+            shared = [*np.diff(starts).tolist(), tiling.columns.length]
+            flat[:, self.order] = engine.decide_in_turn(Work("decode", streams=streams), active, ordered, shared)
         return windows.numpy()
 
 

@@ -107,7 +107,7 @@ def _frame(image, before, sources, channels, bits, limit, scale, height, width, 
 # ── forward and backward ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@compiled(slow=True)
+@compiled(slow=True, makes_arrays=True)
 def convolve_forward(shape, frame, before, sources, channels, bits, limit, scale, parts, weights, base, initial, out):
     """out (B, H, W, N) = base (0, 1 or B, N) + initial (an address, 0 for none) + convolution.
 
@@ -149,7 +149,7 @@ def convolve_forward(shape, frame, before, sources, channels, bits, limit, scale
                 product(along, count, A, 4 * inputs, 4 * across * inputs, 4, rows, values, B, 0, 0, D, step, C, 4 * outputs)
 
 
-@compiled(slow=True)
+@compiled(slow=True, makes_arrays=True)
 def convolve_gradient(
     shape, frame, before, sources, channels, bits, limit, scale, parts, turned, weights, grad, grad_sources, grad_weights, grad_base
 ):

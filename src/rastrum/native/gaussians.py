@@ -46,7 +46,7 @@ _joint_row = rowwise([1], [3, 2], _joint)
 _gradient_row = rowwise([3], [3, 5], _gradient)
 
 
-@compiled(slow=True)
+@compiled(slow=True, makes_arrays=True)
 def log_density(mixtures, values, lowest, out, totals):
     """mixtures (3, P, K): log weights, means, log scales · values (P,) → out (P,), and totals (P, 2): log Σ e^t and log Σ w."""
     _, count, K = mixtures.shape
@@ -62,7 +62,7 @@ def log_density(mixtures, values, lowest, out, totals):
         out[i] = totals[i, 0] - totals[i, 1] - HALF_LOG_2_PI
 
 
-@compiled(slow=True)
+@compiled(slow=True, makes_arrays=True)
 def log_density_gradient(grad, mixtures, values, lowest, totals, grad_mixtures):
     """grad (P,) → grad_mixtures, as ``mixtures``."""
     _, count, K = mixtures.shape

@@ -2,6 +2,7 @@
 
     ops, phases, passes    the tables · memory (batch · stride,): the images' arenas · weights: the weight arena
     s, d, i                offsets of source, destination and initial in an arena; ls, ld, li: from one column to the next
+    lag                    rows that each image is behind the one before: image b is at row − b · lag, where the same operations are due
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def _around(op, row, column, memory, s, i, d):
 
 
 @compiled
-def run_at(ops, row, column, memory, stride, batch, weights, scratch):
+def run_at(ops, row, column, memory, stride, lag, batch, weights):
     """The operations that are due at a pixel, for all images: the images are the rows of each product."""
     for index in range(ops.shape[0]):
         op = ops[index]
@@ -70,15 +71,16 @@ def run_at(ops, row, column, memory, stride, batch, weights, scratch):
         s = op[codes.SOURCE] + row * op[codes.SOURCE_ROW] + j * op[codes.SOURCE_STEP]
         d = op[codes.DESTINATION] + row * op[codes.DESTINATION_ROW] + j * op[codes.DESTINATION_STEP]
         i = op[codes.INITIAL] + row * op[codes.INITIAL_ROW] + j * op[codes.INITIAL_STEP]
+        bs, bd, bi = stride - lag * op[codes.SOURCE_ROW], stride - lag * op[codes.DESTINATION_ROW], stride - lag * op[codes.INITIAL_ROW]
         if op[codes.KIND] == codes.LINEAR:
-            K, N = op[codes.INPUTS], op[codes.OUTPUTS]
-            linear(batch, K, N, memory, s, stride, weights, op[codes.WEIGHT], op[codes.BIAS], i, stride, d, stride, scratch)
+            linear(batch, op[codes.INPUTS], op[codes.OUTPUTS], memory, s, bs, weights, op[codes.WEIGHT], op[codes.BIAS], memory, i, bi,
+                   memory, d, bd)  # fmt: skip
         elif op[codes.KIND] >= codes.LEAST_SQUARES:
             for b in range(batch):
-                _around(op, row, j, memory, s + b * stride, i + b * stride, d + b * stride)
+                _around(op, row - b * lag, j, memory, s + b * bs, i + b * bi, d + b * bd)
         else:
             for b in range(batch):
-                _apply(op, memory, s + b * stride, i + b * stride, d + b * stride)
+                _apply(op, memory, s + b * bs, i + b * bi, d + b * bd)
 
 
 @compiled
@@ -103,7 +105,7 @@ def run_across(ops, row, memory, stride, batch, weights, scratch):
             s, d, i = in_source + b * stride + done * ls, in_destination + b * stride + done * ld, in_initial + b * stride + done * li
             if op[codes.KIND] == codes.LINEAR:
                 if columns > 0:
-                    linear(columns, K, N, memory, s, ls, weights, op[codes.WEIGHT], op[codes.BIAS], i, li, d, ld, scratch)
+                    linear(columns, K, N, memory, s, ls, weights, op[codes.WEIGHT], op[codes.BIAS], memory, i, li, memory, d, ld)
             else:
                 for j in range(columns):
                     _apply(op, memory, s + j * ls, i + j * li, d + j * ld)
@@ -132,13 +134,17 @@ def begin_frame(ops, phases, here, layout, step, memory, batch, weights, scratch
 
 
 @compiled
-def advance(ops, phases, passes, layout, step, memory, batch, weights, scratch):
+def advance(ops, phases, passes, layout, step, lag, memory, batch, weights, scratch):
     """Runs the operations of one step, a colour group of a position: before a row its row phases, then the group's."""
-    here = passes[pass_of(passes, step)]
+    here, stride = passes[pass_of(passes, step)], layout.stride
     pixel, group = (step - here[codes.FIRST_STEP]) // layout.groups, (step - here[codes.FIRST_STEP]) % layout.groups
     row, column = pixel // here[codes.WIDTH] % here[codes.HEIGHT], pixel % here[codes.WIDTH]
-    if row == 0 and column == 0 and group == 0:
-        begin_frame(ops, phases, here, layout, step, memory, batch, weights, scratch)
+    together = batch if lag == 0 else 1                                   # images at the same row
+    if column == 0 and group == 0:
+        for b in range(0, batch, together):
+            if row == b * lag:
+                begin = step - row * here[codes.WIDTH] * layout.groups
+                begin_frame(ops, phases, here, layout, begin, memory[b * stride :], together, weights, scratch)
     for index in range(here[codes.FIRST_PHASE], here[codes.LAST_PHASE]):
         phase = phases[index]
         part = ops[phase[codes.FIRST] : phase[codes.LAST]]
@@ -146,13 +152,16 @@ def advance(ops, phases, passes, layout, step, memory, batch, weights, scratch):
             continue
         if phase[codes.PHASE_KIND] == codes.CHANNEL:
             if phase[codes.ARGUMENT] == group:
-                run_at(part, row, column, memory, layout.stride, batch, weights, scratch)
-        elif column == 0 and group == 0 and row >= phase[codes.ARGUMENT]:
-            if phase[codes.PHASE_KIND] == codes.ROW:
-                run_across(part, row, memory, layout.stride, batch, weights, scratch)
-            else:
-                for at in range(here[codes.WIDTH] - 1, -1, -1):
-                    run_at(part, row, at, memory, layout.stride, batch, weights, scratch)
+                run_at(part, row, column, memory, stride, lag, batch, weights)
+        elif column == 0 and group == 0:
+            for b in range(0, batch, together):
+                if row - b * lag < phase[codes.ARGUMENT]:
+                    continue
+                if phase[codes.PHASE_KIND] == codes.ROW:
+                    run_across(part, row - b * lag, memory[b * stride :], stride, together, weights, scratch)
+                else:
+                    for at in range(here[codes.WIDTH] - 1, -1, -1):
+                        run_at(part, row - b * lag, at, memory[b * stride :], stride, 0, together, weights)
     if here[codes.KNOWN] > 0 and row % here[codes.KNOWN] == 0 and column % here[codes.KNOWN] == 0:
         feed(here, layout, row, column, group, memory, batch)
 

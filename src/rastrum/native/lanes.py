@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
+WIDE = bool(llvm.get_host_cpu_features().get("avx512f"))    # 32 registers of 16 floats, not 16 of 8
 # A function of more vectors than this is called: inlined, its addresses would be counted up in memory at every turn of the loops around it.
 MOST_INLINED = 8
 LANES = 8                      # of ``add_multiples``

@@ -19,149 +19,123 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .compiler import compiled
-from .lanes import rowwise
+from .lanes import WIDE, rowwise
 from .panels import PANEL
 from .points import POINTS, TILE
 
-TILE_ROWS = 6
+MAX_ROWS, MAX_PANELS = 6, 4    # of a tile, whose totals stay in registers,
+TOTALS = 24 if WIDE else 6     # of so many vectors
 GROUP_ROWS = 56                # rows of products at points computed together: what they read and write stays in the cache
 
 
-def _microkernel(rows: int, panels: int) -> Any:
-    """``rows`` x ``panels`` · 16 outputs in registers: initial + bias, then += source · weight, input by input, each step fused.
+def _code(module: Any, rows: int, panels: int) -> Any:
+    """The machine code of one size of tile: a function of what ``_tile`` takes."""
+    vector, whole, floats = ir.VectorType(ir.FloatType(), PANEL), ir.IntType(64), ir.FloatType().as_pointer()
+    kinds = [whole, floats, whole, whole, floats, whole, whole, whole, floats, whole, whole, floats, whole, whole]
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), kinds), module.get_unique_name(f"tile_{rows}_by_{panels}"))
+    function.linkage = "internal"
+    function.attributes.add("noinline")
+    builder = ir.IRBuilder(function.append_basic_block())
+    outputs, source, s, lds, weights, w, inputs, bias, initial, i, ldi, destination, d, ldd = function.args
+    fma = cgutils.get_or_insert_function(module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{PANEL}f32")
+
+    def plus(base: Any, *terms: Any) -> Any:
+        for term in terms:
+            base = builder.add(base, term)
+        return base
+
+    def times(a: Any, n: int) -> Any:
+        return builder.mul(a, ir.Constant(whole, n))
+
+    def vectors(array: Any, offset: Any) -> Any:
+        return builder.bitcast(builder.gep(array, [offset]), vector.as_pointer())
+
+    def repeated(value: Any) -> Any:
+        """One value in all lanes."""
+        undefined = ir.Constant(ir.VectorType(value.type, PANEL), ir.Undefined)
+        first = builder.insert_element(undefined, value, ir.Constant(ir.IntType(32), 0))
+        return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(ir.IntType(32), PANEL), [0] * PANEL))
+
+    # Lanes of the last panel that are outputs; nothing else is read of ``initial``, or written.
+    lanes = ir.Constant(ir.VectorType(whole, PANEL), list(range((panels - 1) * PANEL, panels * PANEL)))
+    inside = builder.icmp_signed("<", lanes, repeated(outputs))
+    masked = (ir.IntType(32)(4), inside)                                  # aligned as single floats are
+    load = ir.FunctionType(vector, [vector.as_pointer(), ir.IntType(32), inside.type, vector])
+    load = cgutils.get_or_insert_function(module, load, f"llvm.masked.load.v{PANEL}f32.p0")
+    store = ir.FunctionType(ir.VoidType(), [vector, vector.as_pointer(), ir.IntType(32), inside.type])
+    store = cgutils.get_or_insert_function(module, store, f"llvm.masked.store.v{PANEL}f32.p0")
+
+    each = [(row, panel) for row in range(rows) for panel in range(panels)]
+    totals = {at: cgutils.alloca_once(builder, vector) for at in each}
+    for row, panel in each:
+        right, last = ir.Constant(whole, panel * PANEL), panel == panels - 1
+        first = vectors(initial, plus(i, times(ldi, row), right))
+        first = builder.call(load, [first, *masked, ir.Constant(vector, [0.0] * PANEL)]) if last else builder.load(first, align=4)
+        offset = builder.load(vectors(weights, plus(bias, right)), align=4)
+        builder.store(builder.fadd(first, offset), totals[row, panel])
+    with cgutils.for_range(builder, inputs) as loop:
+        here = plus(w, times(loop.index, PANEL))
+        columns = [builder.load(vectors(weights, plus(here, times(inputs, panel * PANEL))), align=4) for panel in range(panels)]
+        for row in range(rows):
+            value = repeated(builder.load(builder.gep(source, [plus(s, times(lds, row), loop.index)])))
+            for panel, column in enumerate(columns):
+                at = totals[row, panel]
+                builder.store(builder.call(fma, [value, column, builder.load(at)]), at)
+    for row, panel in each:
+        target = vectors(destination, plus(d, times(ldd, row), ir.Constant(whole, panel * PANEL)))
+        total = builder.load(totals[row, panel])
+        if panel == panels - 1:
+            builder.call(store, [total, target, *masked])
+        else:
+            builder.store(total, target, align=4)
+    builder.ret_void()
+    return function
+
+
+@intrinsic
+def _tile(_context, rows, panels, outputs, source, s, lds, weights, w, inputs, bias, initial, i, ldi, destination, d, ldd):
+    """``rows`` x ``outputs`` in registers, ``panels`` · 16 at most: initial + bias, then += source · weight, input by input, each step fused.
 
     LLVM splits the vectors of 16 into the processor's own; each output is its own chain of additions, so this changes no bit.
     """
+    given = (rows, panels, outputs, source, s, lds, weights, w, inputs, bias, initial, i, ldi, destination, d, ldd)
 
-    @intrinsic
-    def kernel(_context, source, s, lds, weights, w, inputs, bias, initial, i, ldi, destination, d, ldd):
-        integer = types.int64
-        arrays = (source, weights, initial, destination)
-        signature = types.void(
-            *(arrays[0], integer, integer),
-            *(arrays[1], integer, integer, integer),
-            *(arrays[2], integer, integer),
-            *(arrays[3], integer, integer),
-        )
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        rows, panels, *rest = arguments
+        for n, kind in enumerate(signature.args[2:]):
+            if isinstance(kind, types.Array):
+                rest[n] = context.make_array(kind)(context, builder, rest[n]).data
+        end, number = builder.append_basic_block("end"), rows.type
+        switch = builder.switch(builder.add(builder.mul(rows, ir.Constant(number, MAX_PANELS)), panels), end)
+        for height in range(1, MAX_ROWS + 1):
+            for across in range(1, min(MAX_PANELS, max(1, TOTALS // height)) + 1):
+                block = builder.append_basic_block()
+                switch.add_case(ir.Constant(number, height * MAX_PANELS + across), block)
+                builder.position_at_end(block)
+                builder.call(_code(builder.module, height, across), rest)
+                builder.branch(end)
+        builder.position_at_end(end)
+        return context.get_dummy_value()
 
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            vector, whole = ir.VectorType(ir.FloatType(), PANEL), ir.IntType(64)
-            pointer = [context.make_array(signature.args[n])(context, builder, arguments[n]).data for n in (0, 3, 7, 10)]
-            s, lds, w, inputs, bias, i, ldi, d, ldd = (arguments[n] for n in (1, 2, 4, 5, 6, 8, 9, 11, 12))
-            fma = cgutils.get_or_insert_function(builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{PANEL}f32")
-
-            def plus(base: Any, *terms: Any) -> Any:
-                for term in terms:
-                    base = builder.add(base, term)
-                return base
-
-            def times(a: Any, n: int) -> Any:
-                return builder.mul(a, ir.Constant(whole, n))
-
-            def vectors(array: int, offset: Any) -> Any:
-                return builder.bitcast(builder.gep(pointer[array], [offset]), vector.as_pointer())
-
-            each = [(row, panel) for row in range(rows) for panel in range(panels)]
-            totals = {at: cgutils.alloca_once(builder, vector) for at in each}
-            for row, panel in each:
-                right = ir.Constant(whole, panel * PANEL)
-                first = builder.load(vectors(2, plus(i, times(ldi, row), right)), align=4)
-                offset = builder.load(vectors(1, plus(bias, right)), align=4)
-                builder.store(builder.fadd(first, offset), totals[row, panel])
-            undefined, zeros = ir.Constant(vector, ir.Undefined), ir.Constant(ir.VectorType(ir.IntType(32), PANEL), [0] * PANEL)
-            with cgutils.for_range(builder, inputs) as loop:
-                here = plus(w, times(loop.index, PANEL))
-                columns = [builder.load(vectors(1, plus(here, times(inputs, panel * PANEL))), align=4) for panel in range(panels)]
-                for row in range(rows):
-                    value = builder.load(builder.gep(pointer[0], [plus(s, times(lds, row), loop.index)]))
-                    value = builder.insert_element(undefined, value, ir.Constant(ir.IntType(32), 0))
-                    value = builder.shuffle_vector(value, undefined, zeros)
-                    for panel, column in enumerate(columns):
-                        at = totals[row, panel]
-                        builder.store(builder.call(fma, [value, column, builder.load(at)]), at)
-            for row, panel in each:
-                target = vectors(3, plus(d, times(ldd, row), ir.Constant(whole, panel * PANEL)))
-                builder.store(builder.load(totals[row, panel]), target, align=4)
-            return context.get_dummy_value()
-
-        return signature, generate
-
-    return kernel
-
-
-one_by_two, one_by_three, one_by_four = _microkernel(1, 2), _microkernel(1, 3), _microkernel(1, 4)
-one, two, three, four, five, six = (_microkernel(rows, 1) for rows in range(1, TILE_ROWS + 1))
+    return types.void(*(kind if isinstance(kind, types.Array) else types.int64 for kind in given)), generate
 
 
 @compiled
-def _panel(M, source, s, lds, weights, w, K, bias, initial, i, ldi, destination, d, ldd):
-    """16 outputs of all rows."""
-    m = 0
-    while m + 2 * TILE_ROWS <= M or m + TILE_ROWS == M:
-        six(source, s + m * lds, lds, weights, w, K, bias, initial, i + m * ldi, ldi, destination, d + m * ldd, ldd)
-        m += TILE_ROWS
-    if M - m > TILE_ROWS:                                                 # 7 … 11 rows in two parts that are nearly equal
-        half = (M - m + 1) // 2
-        _few(half, source, s + m * lds, lds, weights, w, K, bias, initial, i + m * ldi, ldi, destination, d + m * ldd, ldd)
-        m += half
-    _few(M - m, source, s + m * lds, lds, weights, w, K, bias, initial, i + m * ldi, ldi, destination, d + m * ldd, ldd)
-
-
-@compiled
-def _few(M, source, s, lds, weights, w, K, bias, initial, i, ldi, destination, d, ldd):
-    if M == 6:
-        six(source, s, lds, weights, w, K, bias, initial, i, ldi, destination, d, ldd)
-    elif M == 1:
-        one(source, s, lds, weights, w, K, bias, initial, i, ldi, destination, d, ldd)
-    elif M == 2:
-        two(source, s, lds, weights, w, K, bias, initial, i, ldi, destination, d, ldd)
-    elif M == 3:
-        three(source, s, lds, weights, w, K, bias, initial, i, ldi, destination, d, ldd)
-    elif M == 4:
-        four(source, s, lds, weights, w, K, bias, initial, i, ldi, destination, d, ldd)
-    elif M == 5:
-        five(source, s, lds, weights, w, K, bias, initial, i, ldi, destination, d, ldd)
-
-
-@compiled
-def _row(source, s, weights, w, K, panels, bias, initial, i, destination, d):
-    """Up to 4 panels of one row: as many chains of additions side by side as there are panels."""
-    if panels == 4:
-        one_by_four(source, s, 0, weights, w, K, bias, initial, i, 0, destination, d, 0)
-    elif panels == 3:
-        one_by_three(source, s, 0, weights, w, K, bias, initial, i, 0, destination, d, 0)
-    elif panels == 2:
-        one_by_two(source, s, 0, weights, w, K, bias, initial, i, 0, destination, d, 0)
-    else:
-        one(source, s, 0, weights, w, K, bias, initial, i, 0, destination, d, 0)
-
-
-@compiled
-def linear(M, K, N, memory, s, lds, weights, w, bias, i, ldi, d, ldd, scratch):
-    """destination (M, N) = initial + bias + source (M, K) · weight; scratch (M, 16), at least 64, takes panels that are not full."""
+def linear(M, K, N, source, s, lds, weights, w, bias, initial, i, ldi, destination, d, ldd):
+    """destination (M, N) = initial + bias + source (M, K) · weight, in tiles that are as large as there are registers."""
+    most = MAX_PANELS if WIDE else max(1, min(MAX_PANELS, TOTALS // min(M, MAX_ROWS)))
     n = 0
-    if M == 1:
-        while n + 4 * PANEL <= N:
-            _row(memory, s, weights, w + n * K, K, 4, bias + n, memory, i + n, memory, d + n)
-            n += 4 * PANEL
-        if n < N:
-            for k in range(N - n):
-                scratch[k] = memory[i + n + k]
-            _row(memory, s, weights, w + n * K, K, (N - n + PANEL - 1) // PANEL, bias + n, scratch, 0, scratch, 0)
-            for k in range(N - n):
-                memory[d + n + k] = scratch[k]
-        return
-    while n + PANEL <= N:
-        _panel(M, memory, s, lds, weights, w + n * K, K, bias + n, memory, i + n, ldi, memory, d + n, ldd)
-        n += PANEL
-    if n < N:
-        for m in range(M):
-            for k in range(N - n):
-                scratch[m * PANEL + k] = memory[i + m * ldi + n + k]
-        _panel(M, memory, s, lds, weights, w + n * K, K, bias + n, scratch, 0, PANEL, scratch, 0, PANEL)
-        for m in range(M):
-            for k in range(N - n):
-                memory[d + m * ldd + n + k] = scratch[m * PANEL + k]
+    while n < N:
+        outputs, m = min(N - n, most * PANEL), 0
+        panels = (outputs + PANEL - 1) // PANEL
+        while m < M:
+            rows = min(M - m, MAX_ROWS)
+            if MAX_ROWS < M - m < 2 * MAX_ROWS:                           # 7 … 11 rows in two parts that are nearly equal
+                rows = (M - m + 1) // 2
+            _tile(rows, panels, outputs, source, s + m * lds, lds, weights, w + n * K, K, bias + n, initial, i + m * ldi + n, ldi,
+                  destination, d + m * ldd + n, ldd)  # fmt: skip
+            m += rows
+        n += outputs
 
 
 # A row's window of three columns (points.py): the two transforms are written out, since each rounding is part of the specification.
@@ -202,9 +176,8 @@ def three_columns(images, tiles, K, N, memory, stride, s, ls, weights, w, bias, 
                 to = ptr_scratch + 4 * ((b - first) * tiles + t) * K
                 _to_points_row(K, (to, rows * K, ptr_memory + 4 * (b * stride + s + TILE * t * ls), ls))
         for p in range(POINTS):
-            for n in range(0, whole, PANEL):
-                to = products + p * rows * whole + n
-                _panel(rows, scratch, p * rows * K, K, weights, w + (p * whole + n) * K, K, 0, memory, 0, 0, scratch, to, whole)
+            to, start = products + p * rows * whole, p * rows * K
+            linear(rows, K, whole, scratch, start, K, weights, w + p * whole * K, 0, memory, 0, 0, scratch, to, whole)
         for b in range(first, last):
             for t in range(tiles):
                 source = ptr_scratch + 4 * (products + ((b - first) * tiles + t) * whole)

@@ -91,7 +91,7 @@ def _coefficient_gradient(grad: Lanes, q: Lanes, value: Lanes, half: Lanes) -> l
 _coefficient_gradient_row = rowwise([1], [1, 1, 1, 1], _coefficient_gradient)
 
 
-@compiled
+@compiled(makes_arrays=True)
 def _sums(n, K, C, rows, values, constants, sums, logs):
     """S (C + 1, K) and L (C + 1) of n pixels; the rows of the means are moved by the earlier channels."""
     half, step = constants.ctypes.data, 4 * BLOCK
@@ -128,7 +128,7 @@ def _enter(n, parameters, levels, first, rows, values):
             values[c, i] = levels[c, first + i]
 
 
-@compiled(slow=True)
+@compiled(slow=True, makes_arrays=True)
 def pixel_log_prob(parameters, levels, half, lowest, out):
     """parameters (B, P, (1 + 2C + C(C − 1)/2) K), levels (B, C, P) → out (B, C, P)."""
     B, C, P = levels.shape
@@ -147,7 +147,7 @@ def pixel_log_prob(parameters, levels, half, lowest, out):
                     out[b, c, first + i] = logs[c + 1, i] - logs[c, i]
 
 
-@compiled(slow=True)
+@compiled(slow=True, makes_arrays=True)
 def pixel_log_prob_gradient(grad, parameters, levels, half, lowest, grad_parameters):
     """grad (B, C, P) → grad_parameters, as ``parameters``."""
     B, C, P = levels.shape

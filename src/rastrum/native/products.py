@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
 from numba import types
@@ -20,11 +19,10 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .compiler import compiled
-from .lanes import rowwise
+from .lanes import WIDE, rowwise
 from .panels import PANEL
 
 # Vectors of the processor, of which a tile has up to 4 side by side: 24 totals fit the 32 registers of AVX-512, 12 the 16 of AVX2.
-WIDE = bool(llvm.get_host_cpu_features().get("avx512f"))
 LANES = 16 if WIDE else 8
 TALL = 12 if WIDE else 6       # rows of the narrowest tile, 16 columns
 AT_ONCE = 96                   # pixels whose share of a weight's gradient is added up in registers: they stay in the cache
@@ -129,7 +127,7 @@ def _columns_16(M, A, a_m, a_1, a_2, K1, K2, B, b_1, b, D, d_m, C, c_m):
 copy_row = rowwise([1], [1], lambda x: [x])
 
 
-@compiled
+@compiled(makes_arrays=True)
 def product(M, N, A, a_m, a_1, a_2, K1, K2, B, b_1, b, D, d_m, C, c_m):
     """C = D + A · B; see the top."""
     n = 0

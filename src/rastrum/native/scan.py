@@ -98,7 +98,7 @@ def _cell_gradients(count, n, groups, parts, ptr_gates, ptr_grad_gates, step, pt
 # ── the scan ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@compiled(slow=True)
+@compiled(slow=True, makes_arrays=True)
 def scan_forward(route, groups, gates, weights, first_h, first_c, activated, states, out):
     """gates (B, H·W, Gn) → out (B, H·W, n), activated gates (B, H·W, Gn) and states (B, 2, P, n), of one image only without a gradient.
 
@@ -123,7 +123,7 @@ def scan_forward(route, groups, gates, weights, first_h, first_c, activated, sta
             copy_row(route.width * n, (out[image, row * route.width].ctypes.data, 0, inner, 0))
 
 
-@compiled(slow=True)
+@compiled(slow=True, makes_arrays=True)
 def scan_gradient(route, groups, grad, weights, activated, states, grad_states, grad_gates, grad_weights):
     """grad (B, H·W, n) → grad_gates (B, H·W, Gn), and grad_weights (K, n, Gn) are added to.
 

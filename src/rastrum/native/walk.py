@@ -23,6 +23,8 @@ class Task(NamedTuple):
     mode: int                  # ADVANCE runs the network as far as ``first`` needs and decides nothing
     first: int
     last: int
+    origin: int                # the decision at column 0 of the values
+    lag: int                   # rows that each image is behind the one before; the decisions are those of the first image
     ran: int                   # steps whose operations have run
     seed: Any                  # uint64
     image: int                 # number of the first image
@@ -51,23 +53,24 @@ class Tables(NamedTuple):
 
 
 @compiled(slow=True)
-def walk(program, lowest, memory, task, values, active, counts, chain, seen, streams, mixture, scratch):
+def walk(program, lowest, memory, task, values, active, counts, shared, chain, seen, streams, mixture, scratch):
     """Runs a program over decisions for a batch; returns DONE, NOT_FINITE, or FLUSHED if this thread flushes denormals.
 
     program: its ``Tables``.
     lowest: the least log scale of a mixture's component.
     memory: the arenas, (B · stride,) float32.
     task: a ``Task``: what to do at which decisions.
-    values: integer levels (B, n), read where not active, and when forcing or encoding; written everywhere.
+    values: integer levels (B, n), read where not active, and when forcing or encoding; written everywhere. With a row more if ``shared``.
     active: (B, n) bool, where the task decides.
     counts: (B, n), written by WEIGH: the share, out of 2^24, that the integer CDF gives to each value that is not active.
+    shared: (B,), the first column of each image that the next has too, at the same row: it takes its values.
     chain: (B, K), the log weights of the pixel's mixture, given its channels so far.
     seen: (B, C), the levels of the pixel's channels so far.
     streams: the coders, for encoding and decoding.
     mixture, scratch: memory that one thread writes.
     """
     steps, ops, phases, passes, outputs, layout, weights, table = program
-    batch = values.shape[0]
+    batch = chain.shape[0]
     per_group = layout.channels // layout.groups
     levels, sums = layout.levels, scratch.sums
     ran = task.ran
@@ -82,12 +85,12 @@ def walk(program, lowest, memory, task, values, active, counts, chain, seen, str
         if task.mode == FORCE and whole and ran == step:
             begin_frame(ops, phases, passes[0], layout, step, memory, batch, weights, scratch.linear)
             if layout.picture >= 0:
-                take_frame(passes[0], layout, memory, values, t - task.first, table, batch)
+                take_frame(passes[0], layout, memory, values, t - task.origin, table, batch)
             taken = t + layout.frame
             ran += layout.frame // per_group
             continue
         while ran <= step:
-            advance(ops, phases, passes, layout, ran, memory, batch, weights, scratch.linear)
+            advance(ops, phases, passes, layout, ran, task.lag, memory, batch, weights, scratch.linear)
             ran += 1
         if task.mode == ADVANCE:
             break
@@ -98,9 +101,10 @@ def walk(program, lowest, memory, task, values, active, counts, chain, seen, str
         output = outputs[number * layout.groups + group]
         parameters = output[0] + column * output[1]
         here = each[INPUT] + column * each[INPUT_STEP]
-        there = layout.picture + each[SPACING] * (row * layout.picture_row + column * layout.picture_step)
+        behind = task.lag * each[WIDTH] * layout.channels
         for b in range(batch):
-            p, n = b * layout.stride + parameters, t - task.first
+            p, n = b * layout.stride + parameters, t - task.origin - b * behind
+            there = layout.picture + each[SPACING] * ((row - b * task.lag) * layout.picture_row + column * layout.picture_step)
             choose = active[b, n] and task.mode != FORCE
             weigh = task.mode == WEIGH and not active[b, n]
             level, low, high = values[b, n], i64(0), i64(0)
@@ -143,6 +147,8 @@ def walk(program, lowest, memory, task, values, active, counts, chain, seen, str
                 else:
                     counts[b, n] = high - low
             values[b, n] = level
+            if column >= shared[b]:
+                values[b + 1, n - shared[b] * layout.channels] = level
             if layout.head == MIXTURE and channel < layout.channels - 1:
                 seen[b, channel] = level
                 mixture_condition(mixture, levels, level, chain[b])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
@@ -23,7 +23,7 @@ from ..native.cdf import LANES, Mixture
 from ..native.coder import Streams
 from ..native.interpreter import pass_of
 from ..native.panels import aligned_copy
-from ..native.walk import ADVANCE, DECODE, DRAW, ENCODE, FLUSHED, FORCE, NOT_FINITE, WEIGH, Scratch, Task, walk
+from ..native.walk import ADVANCE, DECODE, DONE, DRAW, ENCODE, FLUSHED, FORCE, NOT_FINITE, WEIGH, Scratch, Task, walk
 from ..noise import uniform
 from ..protocol import Work
 from ..range_coder import FULL, Decoder, Encoder
@@ -31,6 +31,8 @@ from .tables import BLOCK, Packed
 
 TINY = SMALLEST_NORMAL[0]      # a tenth of it is denormal
 CALL_SECONDS = 0.2             # about as long as Ctrl-C has to wait
+AT_ONCE = 16                   # rows of images in turn, about CALL_SECONDS too
+NO_COLUMN = 1 << 62
 MODES = {"draw": DRAW, "force": FORCE, "encode": ENCODE, "decode": DECODE, "weigh": WEIGH}
 
 
@@ -74,7 +76,7 @@ class NativeInterpreter:
         step = int(self.packed.tables.steps[t // self._channels])
         if self._ran <= step:
             none = np.zeros((self.batch, 0), np.int64)
-            self._walk(ADVANCE, t, t + 1, Work("force"), none, none.astype(np.bool_), none, _Streams([]))
+            self._decide(ADVANCE, Work("force"), t, t + 1, t, none, none.astype(np.bool_), none, _Streams([]))
         number = int(pass_of(self.packed.tables.passes, step))
         here, groups = self.packed.tables.passes[number], self.packed.tables.layout.groups
         pixel, group = divmod(step - int(here[codes.FIRST_STEP]), groups)
@@ -135,12 +137,49 @@ class NativeInterpreter:
             end, started = min(stop, begin + size), time.perf_counter()
             if frame and work.kind == "force":                            # whole frames are taken without a step
                 end = min(stop, -(-end // frame) * frame)
-            here = slice(begin - t, end - t)
-            part, counted = np.ascontiguousarray(values[:, here]), np.ascontiguousarray(counts[:, here])
-            self._walk(MODES[work.kind], begin, end, work, part, np.ascontiguousarray(on[:, here]), counted, streams)
-            values[:, here], counts[:, here] = part, counted
+            self._decide(MODES[work.kind], work, begin, end, t, values, on, counts, streams)
             size = max(row, min(16 * size, int((end - begin) * CALL_SECONDS / (time.perf_counter() - started))))
             begin = end
+        streams.store()
+        return torch.from_numpy(values)
+
+    def decide_in_turn(self, work: Work, active: Tensor, kept: Tensor, shared: Sequence[int]) -> Tensor:
+        """Make all decisions of images that overlap, each image ``packed.lag`` rows behind the one before.
+
+        work: how to decide.
+        active: where ``work`` decides, (B, D) bool.
+        kept: the values elsewhere, (B, D), but for columns that the image before has too: its values are taken.
+        shared: of each image, the first column that the next has too; the last has none, which is said by the width.
+
+        Returns and raises as ``decide``.
+        """
+        self._check(0, self.packed.decisions, work, kept)
+        layout, lag, width = self.packed.tables.layout, self.packed.lag, int(self.packed.tables.passes[-1, codes.WIDTH])
+        if not lag or len(shared) != self.batch or not 0 <= min(shared) <= max(shared) <= shared[-1] == width:
+            raise ValueError(f"shared: expected a column below {width} per image, {width} for the last, and an order row by row; got {shared}")
+        values, on, row = (kept if work.values is None else work.values).numpy().copy(), active.numpy(), width * layout.channels
+        streams, counts = _Streams(work.streams, 4 * values.shape[1] + 16 if work.kind == "encode" else 0), np.zeros((self.batch, 0), np.int64)
+        task, of = self._task(MODES[work.kind], work)._replace(lag=lag), np.array(shared)
+        # A thread has neighbours, which follow one another closely; the next thread's are AT_ONCE rows behind, which are then complete.
+        size, rows, most = -(-self.batch // len(self._workspaces)), values.shape[1] // row, -(-AT_ONCE // lag) * lag
+        blocks, apart = [slice(n, min(n + size, self.batch)) for n in range(0, self.batch, size)], (size - 1) * lag + most
+        for now in range(0, (len(blocks) - 1) * apart + rows + size * lag, most):
+
+            def some_rows(workspace: _Workspace, block: slice, now: int = now) -> int:
+                at, many = now - block.start // size * apart, block.stop - block.start
+                at, until = max(0, at), min(at + most, rows + (many - 1) * lag)
+                while at < until:                                         # the row of its first image, if that had more
+                    first, last = max(0, (at - rows) // lag + 1), min(many, at // lag + 1)    # images that are within their rows
+                    stop = min(until, rows + first * lag, last * lag if last < many else until)
+                    begin = (at - first * lag) * row
+                    here = task._replace(first=begin, last=begin + (stop - at) * row, ran=begin // self._channels)
+                    images = slice(block.start + first, block.start + last)
+                    if (end := self._walk(workspace, images, here, values, on, counts, streams, of)) != DONE:
+                        return end
+                    at = stop
+                return DONE
+
+            self._in_blocks(some_rows, blocks)
         streams.store()
         return torch.from_numpy(values)
 
@@ -165,44 +204,59 @@ class NativeInterpreter:
         if work.kind in ("draw", "weigh"):
             uniform(work.seed, [work.first, work.first + max(self.batch, 1) - 1], 0, 0)   # raises for numbers that have no noise
 
-    def _walk(
-        self, mode: int, t: int, stop: int, work: Work, values: np.ndarray, active: np.ndarray, counts: np.ndarray, streams: _Streams
+    def _task(self, mode: int, work: Work) -> Task:
+        return Task(mode, 0, 0, 0, 0, 0, np.uint64(work.seed), work.first, clamp_temperature(work.temperature), TINY)
+
+    def _decide(
+        self, mode: int, work: Work, t: int, stop: int, origin: int, values: np.ndarray, on: np.ndarray, counts: np.ndarray, streams: _Streams
     ) -> None:
-        """One call of the compiled walk: values (B, stop − t) are written, active (B, stop − t); counts (B, 0) unless ``work`` weighs."""
-        packed = self.packed
-        task = Task(mode, t, stop, self._ran, np.uint64(work.seed), work.first, clamp_temperature(work.temperature), TINY)
-        lowest = lowest_log_scale(packed.tables.layout.levels)
+        """Decisions t … stop − 1 of all images; column 0 of the arrays is decision ``origin``."""
+        task = self._task(mode, work)._replace(first=t, last=stop, origin=origin, ran=self._ran)
+        self._in_blocks(lambda workspace, block: self._walk(workspace, block, task, values, on, counts, streams), self._blocks)
+        if stop > t:
+            self._ran = max(self._ran, int(self.packed.tables.steps[(stop - 1) // self._channels]) + 1)
 
-        @keeping
-        def run(workspace: _Workspace, block: slice) -> int:
-            return walk(
-                packed.tables,
-                lowest,
-                self._memory[block].reshape(-1),
-                task._replace(image=work.first + block.start),
-                values[block],
-                active[block],
-                counts[block],
-                self._chain[block],
-                self._seen[block],
-                streams.of(block),
-                workspace.mixture,
-                workspace.scratch,
-            )
+    def _walk(
+        self,
+        workspace: _Workspace,
+        block: slice,
+        task: Task,
+        values: np.ndarray,
+        on: np.ndarray,
+        counts: np.ndarray,
+        streams: _Streams,
+        shared: np.ndarray | None = None,
+    ) -> int:
+        """One call of the compiled walk, for some of the images."""
+        return walk(
+            self.packed.tables,
+            lowest_log_scale(self.packed.tables.layout.levels),
+            self._memory[block].reshape(-1),
+            task._replace(image=task.image + block.start),
+            values[block.start : block.stop + (shared is not None)],
+            on[block],
+            counts[block],
+            np.full(block.stop - block.start, NO_COLUMN) if shared is None else shared[block],
+            self._chain[block],
+            self._seen[block],
+            streams.of(block),
+            workspace.mixture,
+            workspace.scratch,
+        )
 
-        if len(self._workspaces) == 1:
-            ends = [run(self._workspaces[0], block) for block in self._blocks]
+    def _in_blocks(self, run: Callable[[_Workspace, slice], int], blocks: Sequence[slice]) -> None:
+        """Calls ``run`` for blocks of images, in as many threads as there are workspaces, and raises what it found."""
+        run, threads = keeping(run), min(len(self._workspaces), len(blocks))
+        if threads <= 1:
+            ends = [run(self._workspaces[0], block) for block in blocks]
         else:
-            threads = len(self._workspaces)
-            shares = [self._blocks[n::threads] for n in range(threads)]
+            shares = [blocks[n::threads] for n in range(threads)]
             parts = _pool(threads).map(lambda workspace, share: [run(workspace, block) for block in share], self._workspaces, shares)
             ends = [end for part in parts for end in part]
         if NOT_FINITE in ends:
             raise not_finite("logits, means or log scales")
         if FLUSHED in ends:
             raise PortabilityError("arithmetic: denormal numbers are flushed to zero, so nothing is drawn or coded")
-        if stop > t:
-            self._ran = max(self._ran, int(packed.tables.steps[(stop - 1) // self._channels]) + 1)
 
     def select(self, index: Tensor) -> NativeInterpreter:
         """The same state for the images at ``index``, integers (n,)."""

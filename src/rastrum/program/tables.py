@@ -15,7 +15,7 @@ from torch import Tensor
 from ..denormals import keeping
 from ..native import codes
 from ..native.linear import GROUP_ROWS
-from ..native.panels import PANEL, aligned, aligned_copy, panels
+from ..native.panels import aligned, aligned_copy, panels
 from ..native.points import POINTS, TILE, weights_at_points
 from ..native.walk import Tables
 from .builder import OPERATIONS, WHOLE, Buffer, Head, Operation, Pass, Phase, Program, View
@@ -42,6 +42,7 @@ class Packed:
     initial: an image's arena before the first decision, (stride,) float32.
     condition: offsets in an arena of the condition's values, in order; None for an unconditional model.
     scratch: values that an operation may use while it runs.
+    lag: rows after which the same operations are due again, if it decides row by row in one pass; else 0.
     """
 
     decisions: int
@@ -50,6 +51,7 @@ class Packed:
     initial: np.ndarray
     condition: np.ndarray | None
     scratch: int
+    lag: int
 
 
 def pack(program: Program) -> Packed:
@@ -105,7 +107,7 @@ class _Packer:
         self.stride = size + (80 - size) % 1024
         self.weights: list[np.ndarray] = [np.zeros(aligned(max((op.destination.size for op in operations), default=0)), np.float32)]
         self.weights_size = len(self.weights[0])
-        self.scratch = max(BLOCK, 4, *(op.grid.columns for op in operations)) * PANEL
+        self.scratch = 0
 
     def packed(self) -> Packed:
         program, spec = self.program, self.program.spec
@@ -170,7 +172,13 @@ class _Packer:
             initial,
             None if program.condition is None else self._condition_offsets(program.condition),
             self.scratch,
+            self._lag(),
         )
+
+    def _lag(self) -> int:
+        spec, masks = self.program.spec, (op.grid.row_mask for phase in self.program.all_phases() for op in phase.operations)
+        by_row = torch.arange(spec.size).view(spec.channels, -1).T.reshape(-1)
+        return 1 + max(masks, default=0) if len(self.program.passes) == spec.frames == 1 and torch.equal(self.program.decided(), by_row) else 0
 
     def _condition_offsets(self, condition: View) -> np.ndarray:
         """Offsets of the values of a vector or a spatial map (c, h, w), flat."""
