@@ -199,23 +199,22 @@ def solve(U, w, noise, n):
     Rows are eliminated four at a time, which changes no order of additions.
     """
     width, one = padded(n), U.dtype.type(1)
-    pivots = np.empty(AT_ONCE, U.dtype)
     for top in range(0, n, AT_ONCE):
         step = width - top // LANES * LANES
-        line, count = row_of(top, n) - top // LANES * LANES, min(AT_ONCE, n - top)     # U[top + i, j] is U[line + i · step + j]
-        for i in range(count):
-            own = line + i * step
+        line = row_of(top, n) - top // LANES * LANES                      # U[top + i, j] is U[line + i · step + j]
+        for i in range(min(AT_ONCE, n - top)):
             for k in range(i):
-                factor = -U[line + k * step + top + i] * pivots[k]
+                factor = -U[line + k * step + top + i] / U[line + k * step + top + k]
                 add_multiples(U, row_of(top + i, n), (factor,), U, line + k * step + top // LANES * LANES, 0, step // LANES)
-            U[own + top + i] += noise
-            if not U[own + top + i] > noise * U.dtype.type(0.5):
+            own = line + i * step + top + i
+            U[own] += noise
+            if not U[own] > noise * U.dtype.type(0.5):
                 return
-            pivots[i] = one / U[own + top + i]
+        a, b, c, d = line + top, line + step + top + 1, line + 2 * step + top + 2, line + 3 * step + top + 3
+        pivots = -one / U[a], -one / U[b], -one / U[c], -one / U[d]
         for i in range(top + AT_ONCE, n):
-            first = i // LANES * LANES
-            factors = (-U[line + i] * pivots[0], -U[line + step + i] * pivots[1], -U[line + 2 * step + i] * pivots[2],
-                       -U[line + 3 * step + i] * pivots[3])  # fmt: skip
+            first, ahead = i // LANES * LANES, i - top
+            factors = U[a + ahead] * pivots[0], U[b + ahead - 1] * pivots[1], U[c + ahead - 2] * pivots[2], U[d + ahead - 3] * pivots[3]
             add_multiples(U, row_of(i, n), factors, U, line + first, step, (width - first) // LANES)
     w[:] = 0
     for k in range(n - 1, -1, -1):

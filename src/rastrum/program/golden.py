@@ -24,7 +24,7 @@ from .builder import Head, Program, View
 from .native import NativeInterpreter
 from .tables import pack
 
-GOLDEN = "281cbc35ac640821"
+GOLDEN = "f6c33e4c6d6de60b"
 
 
 @lru_cache
