@@ -5,6 +5,8 @@ Here processes are copies of this one (``forked``), with the variables that ``to
 
 from __future__ import annotations
 
+import functools
+import itertools
 import json
 import os
 import re
@@ -31,6 +33,7 @@ from rastrum.evaluation import evaluate, image_nats
 from rastrum.model import Model
 from rastrum.pictures.png import png
 from rastrum.processes import ALONE, Processes, join
+from rastrum.sums import Sum, total
 from rastrum.train import _torch_noise, resume, train
 from rastrum.training.record import read_checkpoint
 from rastrum.walk import walk
@@ -69,16 +72,55 @@ def forked(count: int, work: Callable[[], object]) -> list[int]:
 
 @pytest.mark.parametrize("case", CASES)
 def test_two_processes_train_as_one(case: str, tmp_path: Path) -> None:
-    """Pieces of 3 of a batch of 6: each of two processes has one, so that even the sums of gradients are the same to the bit."""
+    """Four pieces of a batch: two for each of two processes; even the sums of gradients are the same to the bit."""
     name, overrides, options, optim = CASES[case]
     data, held_out = digits(**options), digits("test[:10]", **options)
 
     def run(folder: str) -> None:
-        list(train(build(name, data, **overrides), data, config(tmp_path / folder, 6, **{**optim, "micro_batch": 3}), held_out))
+        list(train(build(name, data, **overrides), data, config(tmp_path / folder, 6, **{**optim, "batch": 8, "micro_batch": 2}), held_out))
 
     run("one")
     assert forked(2, lambda: run("two")) == [0, 0]
     assert_same(tmp_path / "two", tmp_path / "one")
+
+
+def test_threads_and_processes_train_as_one(tmp_path: Path) -> None:
+    """One thread, three of them, and four processes."""
+    data = digits()
+
+    def run(folder: str, workers: int) -> None:
+        settings = config(tmp_path / folder, 4, {"workers": workers}, batch=16, micro_batch=2)
+        list(train(build("pixelcnn++", data), data, settings))
+
+    run("one", 1)
+    run("three", 3)
+    assert forked(4, lambda: run("four", 1)) == [0] * 4
+    for folder in ("three", "four"):
+        assert_same(tmp_path / folder, tmp_path / "one")
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 6, 8])
+def test_a_sum_is_the_same_in_any_order_and_by_halves(count: int) -> None:
+    """In pairs: 1e20 + 1 is 1e20, so that another order would show. The last one completes what the others have become."""
+    values: list[float] = [(-1.0) ** n * 10.0 ** (7 * n % 40) + n for n in range(count)]
+
+    def plus(one: float, two: float) -> float:
+        return one + two
+
+    def summed(parts: list[float]) -> float:
+        return parts[0] if len(parts) == 1 else summed(parts[: len(parts) // 2]) + summed(parts[len(parts) // 2 :])
+
+    expected = summed(values)
+    assert total(values, plus) == expected
+    for order in itertools.islice(itertools.permutations(range(count)), 0, 5000, 37):
+        added = Sum(count, plus)
+        for index in order:
+            added.add(index, values[index])
+        assert added.total == expected
+    added = Sum(count, plus)
+    for index in range(count - 1):
+        added.add(index, values[index])
+    assert functools.reduce(plus, added.others(count - 1), values[-1]) == expected
 
 
 @pytest.mark.parametrize("case", ["dropout, data-dependent initialisation", "latents, crops", "stages, dequantised"])
@@ -498,6 +540,7 @@ def test_numbers_texts_and_tensors_go_around() -> None:
         assert ours.exchange("ä" * ours.rank) == ["", "ä", "ää"]
         part = torch.arange(ours.rank, dtype=torch.int16).view(-1, 1)
         assert ours.joined(part).tolist() == [[0], [0], [1]] and ours.joined(part).dtype == torch.int16
+        assert ours.added(torch.arange(4.0) + ours.rank).tolist() == [3, 6, 9, 12]
 
     assert forked(3, work) == [0, 0, 0]
     assert ALONE.gather(1.0) == [(1.0,)] and ALONE.exchange(None) == [None]
