@@ -10,7 +10,7 @@ from torch import Tensor
 
 import rastrum
 from rastrum import ImageSpec
-from rastrum.distributions import GaussianMixture, LogisticMixture, lowest_log_scale
+from rastrum.distributions import GaussianMixture, LogisticMixture, gaussian_log_density, lowest_log_scale
 from rastrum.layers.causal import BEFORE, CausalConvolution, convolve_dense, glu
 from rastrum.layers.convolutional import Convolution
 from rastrum.layers.dense import linear
@@ -186,6 +186,16 @@ def test_density_of_a_mixture_of_normals(components: int, scale: float) -> None:
     found, exact = (GaussianMixture(logits, means, scale * scales - 1, 4096).log_density(scale * value)
                     for (logits, means, scales, value) in zip(*pairs, strict=True))  # fmt: skip
     assert "LogDensity" in str(found.grad_fn) and (scale == 1.0 or float(pairs[2][1].detach().min()) * scale - 1 < lowest_log_scale(4096))
+    compare(found, exact, [pair[0] for pair in pairs], [pair[1] for pair in pairs])
+
+
+@pytest.mark.parametrize("shared", [(3, 5, 40), (1, 5, 1), (3, 1, 1), (1, 1, 1), (1, 5, 40), (3, 1, 40)])
+def test_density_of_normals_that_share_their_scales(shared: tuple[int, ...]) -> None:
+    """The compiled form takes rows that repeat in order, and leaves others to torch."""
+    torch.manual_seed(0)
+    pairs = [both(3, 5, 40, 6), both(3, 5, 40, 6), both(*shared, 6), both(3, 5, 40)]
+    found, exact = (gaussian_log_density(*each, 256) for each in zip(*pairs, strict=True))
+    assert ("LogDensity" in str(found.grad_fn)) == (shared != (3, 1, 40))
     compare(found, exact, [pair[0] for pair in pairs], [pair[1] for pair in pairs])
 
 
