@@ -5,7 +5,8 @@
 Ours is a step of ``rastrum.train``: the batch in pieces, then Adam, with the batch and the pieces of ``CASES``. The reference is what a
 PyTorch user would write: the whole batch at once through torch's own layers, loss, backward, ``torch.optim.Adam``. Both are given the same
 weights, and must give the same loss first; of least-squares, also what its predictors say, computed once. Steps alternate, so that a slow
-minute affects both; a rate is images per second of the processor's time, of the fastest step. Parameters that a mask sets to zero do not count.
+minute affects both; a rate is images per second of the processor's time, of the fastest step. Parameters that a mask sets to zero do not
+count.
 
 The share of the peak compares the multiply-adds of forward and backward (three times the forward's, counted in the reference without what
 masks set to zero) with a large float32 matrix product in the same run, by the faster of the two libraries that torch brings. ``--profile``
