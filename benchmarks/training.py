@@ -4,8 +4,9 @@
 
 Ours is a step of ``rastrum.train``: the batch in pieces, then Adam, with the batch and the pieces of ``CASES``. The reference is what a
 PyTorch user would write: the whole batch at once through torch's own layers, loss, backward, ``torch.optim.Adam``. Both are given the same
-weights, and must give the same loss first. Steps alternate, so that a slow minute affects both; a rate is images per second of the
-processor's time, of the fastest step. Parameters that a mask sets to zero do not count.
+weights, and must give the same loss first; of least-squares, also what its predictors say, computed once. Steps alternate, so that a slow
+minute affects both; a rate is images per second of the processor's time, of the fastest step. Parameters that a mask sets to zero do not
+count.
 
 The share of the peak compares the multiply-adds of forward and backward (three times the forward's, counted in the reference without what
 masks set to zero) with a large float32 matrix product in the same run, by the faster of the two libraries that torch brings. ``--profile``
@@ -22,6 +23,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
@@ -42,6 +44,7 @@ class Case:
     options: that replace those of the preset "small".
     batch: images per step.
     piece: images that ours works on at once; by default as in training.
+    smooth: whether neighbours are alike, as in photographs: means of 5x5 noise; else noise.
     tiny_shape: for ``--tiny``, with the preset "tiny".
     tolerance: relative difference of the two losses.
     """
@@ -50,6 +53,7 @@ class Case:
     options: dict[str, Any] = field(default_factory=dict)
     batch: int = 32
     piece: int | None = OptimConfig().micro_batch
+    smooth: bool = False
     tiny_shape: tuple[int, ...] = (1, 6, 5, 2)
     tolerance: float = 1e-4
 
@@ -67,6 +71,7 @@ CASES = {
     "diagonal-bilstm": Case(shape=BINARY, options=PIXELRNN, batch=16, piece=None),
     "multiscale-pixelrnn": Case(shape=BINARY, batch=16, piece=None),
     "spatial-lstm": Case(shape=GREY, batch=16, piece=None, tiny_shape=(1, 6, 5, 256)),
+    "least-squares": Case(shape=COLOUR, batch=16, smooth=True, tiny_shape=(3, 6, 5, 256)),
     "draw": Case(shape=BINARY, options=DRAW, batch=64, piece=None),
     "conv-draw": Case(shape=COLOUR, batch=16, piece=None, tiny_shape=(3, 6, 5, 256)),
 }
@@ -138,6 +143,8 @@ def measure(name: str, case: Case, rounds: int, profiled: bool, tiny: bool) -> N
     spec = ImageSpec(channels, height, width, levels, *frames)
     ours = rastrum.build(name, spec, "tiny" if tiny else "small", **({} if tiny else case.options))
     x = torch.randint(0, levels, (case.batch, *spec.shape), generator=torch.Generator().manual_seed(0))
+    if case.smooth:
+        x = F.avg_pool2d(x.float(), 5, 1, 2, count_include_pad=False).round().long()
     ours.initialise(x[:8])
     reference = plain(name, ours).eval()
     check(name, ours, reference, x[:2], case.tolerance)

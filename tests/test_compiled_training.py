@@ -10,10 +10,10 @@ from torch import Tensor
 
 import rastrum
 from rastrum import ImageSpec
-from rastrum.distributions import GaussianMixture, LogisticMixture, lowest_log_scale
+from rastrum.distributions import GaussianMixture, LogisticMixture, gaussian_log_density, lowest_log_scale
 from rastrum.layers.causal import BEFORE, CausalConvolution, convolve_dense, glu
 from rastrum.layers.convolutional import Convolution
-from rastrum.layers.dense import linear
+from rastrum.layers.dense import Repeated
 from rastrum.layers.frames import FrameConvolution
 from rastrum.layers.lstm import cell
 from rastrum.models.pixelcnn_plus_plus import PixelCNNPlusPlus
@@ -120,12 +120,24 @@ def test_convolutions_of_channels_first_sources(kernel: int) -> None:
 
 
 @pytest.mark.parametrize("batch", [3, 16, 37, 64])
-def test_linear_layers(batch: int) -> None:
+def test_linear_layers_of_several_steps(batch: int) -> None:
+    """Each step reads what the one before made, its bias or rows of its own; two passes of backward give the same gradients."""
     torch.manual_seed(0)
-    pairs = [both(batch, 19), both(45, 19), both(batch, 45)]
-    found, exact = (linear(x, weight, initial) for x, weight, initial in zip(*pairs, strict=True))
-    assert any("Linear" in str(before) for before, _ in found.grad_fn.next_functions) == (batch >= 16)  # pyright: ignore
-    compare(found, exact, [pair[0] for pair in pairs], [pair[1] for pair in pairs])
+    exact = torch.nn.Linear(45, 45).double()
+    layer = torch.nn.Linear(45, 45)
+    layer.load_state_dict(exact.state_dict())
+    (x, exact_x), (start, exact_start) = both(batch, 45), both(batch, 45)
+
+    def steps(layer: torch.nn.Linear, x: Tensor, start: Tensor) -> Tensor:
+        repeated = Repeated(layer, batch)
+        assert (repeated.compiled is None) == (batch < 16 or x.dtype == torch.float64)
+        return repeated(repeated(repeated(x).tanh(), start).tanh())
+
+    inputs, exact_inputs = [x, start, *layer.parameters()], [exact_x, exact_start, *exact.parameters()]
+    found = steps(layer, x, start)
+    first, again = (torch.autograd.grad(found.square().sum(), inputs, retain_graph=True) for _ in range(2))
+    assert all(map(torch.equal, first, again))
+    compare(found, steps(exact, exact_x, exact_start), inputs, exact_inputs)
 
 
 def test_weight_normalisation() -> None:
@@ -186,6 +198,16 @@ def test_density_of_a_mixture_of_normals(components: int, scale: float) -> None:
     found, exact = (GaussianMixture(logits, means, scale * scales - 1, 4096).log_density(scale * value)
                     for (logits, means, scales, value) in zip(*pairs, strict=True))  # fmt: skip
     assert "LogDensity" in str(found.grad_fn) and (scale == 1.0 or float(pairs[2][1].detach().min()) * scale - 1 < lowest_log_scale(4096))
+    compare(found, exact, [pair[0] for pair in pairs], [pair[1] for pair in pairs])
+
+
+@pytest.mark.parametrize("shared", [(3, 5, 40), (1, 5, 1), (3, 1, 1), (1, 1, 1), (1, 5, 40), (3, 1, 40)])
+def test_density_of_normals_that_share_their_scales(shared: tuple[int, ...]) -> None:
+    """The compiled form takes rows that repeat in order, and leaves others to torch."""
+    torch.manual_seed(0)
+    pairs = [both(3, 5, 40, 6), both(3, 5, 40, 6), both(*shared, 6), both(3, 5, 40)]
+    found, exact = (gaussian_log_density(logits, means, scales, value, 256) for logits, means, scales, value in zip(*pairs, strict=True))
+    assert ("LogDensity" in str(found.grad_fn)) == (shared != (3, 1, 40))
     compare(found, exact, [pair[0] for pair in pairs], [pair[1] for pair in pairs])
 
 

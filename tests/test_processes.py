@@ -5,6 +5,9 @@ Here processes are copies of this one (``forked``), with the variables that ``to
 
 from __future__ import annotations
 
+import functools
+import itertools
+import json
 import os
 import re
 import signal
@@ -28,7 +31,9 @@ from rastrum.config import TrainConfig
 from rastrum.data.dataset import Dataset
 from rastrum.evaluation import evaluate, image_nats
 from rastrum.model import Model
+from rastrum.pictures.png import png
 from rastrum.processes import ALONE, Processes, join
+from rastrum.sums import Sum, total
 from rastrum.train import _torch_noise, resume, train
 from rastrum.training.record import read_checkpoint
 from rastrum.walk import walk
@@ -40,6 +45,15 @@ def free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return found.getsockname()[1]
+
+
+def save_pixels(name: str, pixels: np.ndarray) -> None:
+    """An image file, or an array."""
+    if name.endswith(".npy"):
+        np.save(name, pixels)
+    else:
+        height, width, channels = pixels.shape
+        Path(name).write_bytes(b"".join(png(height, width, channels, 8, [pixels])))
 
 
 def forked(count: int, work: Callable[[], object]) -> list[int]:
@@ -58,16 +72,55 @@ def forked(count: int, work: Callable[[], object]) -> list[int]:
 
 @pytest.mark.parametrize("case", CASES)
 def test_two_processes_train_as_one(case: str, tmp_path: Path) -> None:
-    """Pieces of 3 of a batch of 6: each of two processes has one, so that even the sums of gradients are the same to the bit."""
+    """Four pieces of a batch: two for each of two processes; even the sums of gradients are the same to the bit."""
     name, overrides, options, optim = CASES[case]
     data, held_out = digits(**options), digits("test[:10]", **options)
 
     def run(folder: str) -> None:
-        list(train(build(name, data, **overrides), data, config(tmp_path / folder, 6, **{**optim, "micro_batch": 3}), held_out))
+        list(train(build(name, data, **overrides), data, config(tmp_path / folder, 6, **{**optim, "batch": 8, "micro_batch": 2}), held_out))
 
     run("one")
     assert forked(2, lambda: run("two")) == [0, 0]
     assert_same(tmp_path / "two", tmp_path / "one")
+
+
+def test_threads_and_processes_train_as_one(tmp_path: Path) -> None:
+    """One thread, three of them, and four processes."""
+    data = digits()
+
+    def run(folder: str, workers: int) -> None:
+        settings = config(tmp_path / folder, 4, {"workers": workers}, batch=16, micro_batch=2)
+        list(train(build("pixelcnn++", data), data, settings))
+
+    run("one", 1)
+    run("three", 3)
+    assert forked(4, lambda: run("four", 1)) == [0] * 4
+    for folder in ("three", "four"):
+        assert_same(tmp_path / folder, tmp_path / "one")
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 6, 8])
+def test_a_sum_is_the_same_in_any_order_and_by_halves(count: int) -> None:
+    """In pairs: 1e20 + 1 is 1e20, so that another order would show. The last one completes what the others have become."""
+    values: list[float] = [(-1.0) ** n * 10.0 ** (7 * n % 40) + n for n in range(count)]
+
+    def plus(one: float, two: float) -> float:
+        return one + two
+
+    def summed(parts: list[float]) -> float:
+        return parts[0] if len(parts) == 1 else summed(parts[: len(parts) // 2]) + summed(parts[len(parts) // 2 :])
+
+    expected = summed(values)
+    assert total(values, plus) == expected
+    for order in itertools.islice(itertools.permutations(range(count)), 0, 5000, 37):
+        added = Sum(count, plus)
+        for index in order:
+            added.add(index, values[index])
+        assert added.total == expected
+    added = Sum(count, plus)
+    for index in range(count - 1):
+        added.add(index, values[index])
+    assert functools.reduce(plus, added.others(count - 1), values[-1]) == expected
 
 
 @pytest.mark.parametrize("case", ["dropout, data-dependent initialisation", "latents, crops", "stages, dequantised"])
@@ -330,7 +383,8 @@ def test_commands_answer_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     names = sorted(path.name for path in Path("one").iterdir())
     assert names == ["1.csv", "1.json", "2.npy", "3.png", "4.npy"] == sorted(path.name for path in Path("two").iterdir())
     assert all((Path("one") / name).read_bytes() == (Path("two") / name).read_bytes() for name in names)
-    assert Path("two-said-0").read_text(encoding="utf-8") == Path("one-said-0").read_text(encoding="utf-8").replace("one/", "two/")
+    one, two = (Path(f"{folder}-said-0").read_text(encoding="utf-8") for folder in ("one", "two"))
+    assert two == re.sub("rastrum: compiling.*\n", "", one).replace("one/", "two/")    # the first to run may have to compile
     assert Path("two-said-1").read_text(encoding="utf-8") == ""
 
 
@@ -373,6 +427,79 @@ def test_commands_end_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
         assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_photographs_are_coded_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files, archives and answers are those of one process; also by more processes than photos."""
+    monkeypatch.chdir(tmp_path)
+    rastrum.build("pixelcnn", rastrum.ImageSpec(1, 8, 8, 256), "tiny", seed=0).save_pretrained("model")
+    names = ["b.png", "a.npy", "c.png"]
+    for number, name in enumerate(names):
+        pixels = np.random.default_rng(number).integers(0, 255, (9 + number, 7, 1), np.uint8)
+        save_pixels(name, pixels)
+
+    def run(folder: str, rank: int = 0) -> None:
+        Path(folder).mkdir(exist_ok=True)
+        commands = [
+            ["compress", *names, "--model", "model", "--tile", "6", "--context", "2", "-o", f"{folder}/files"],
+            ["compress", *names, "--model", "model", "--tile", "6", "--context", "2", "-o", f"{folder}/all.zip"],
+            ["verify", f"{folder}/all.zip", f"{folder}/files/a.rastrum", "--model", "model"],
+            ["decompress", f"{folder}/all.zip", "--model", "model", "-o", f"{folder}/back"],
+        ]
+        with open(f"{folder}-said-{rank}", "w", encoding="utf-8") as said, redirect_stdout(said), redirect_stderr(said):
+            for command in commands:
+                assert rastrum.cli.main([*command, "--json"]) == 0
+
+    def said(folder: str, rank: int) -> list[Any]:
+        answers = [json.loads(line) for line in Path(f"{folder}-said-{rank}").read_text(encoding="utf-8").splitlines()]
+        timed = ("seconds", "megapixels_per_second")
+        records = [[*answer["files"], answer.get("total", {})] for answer in answers]
+        return [[{key: value for key, value in record.items() if key not in timed} for record in each] for each in records]
+
+    run("one")
+    for count in (2, 4):
+        assert forked(count, lambda count=count: run(str(count), join().rank)) == [0] * count
+        for path in (path for path in Path("one").rglob("*") if path.is_file()):
+            assert path.read_bytes() == (Path(str(count)) / path.relative_to("one")).read_bytes(), path
+        assert str(said(str(count), 0)).replace(f"'{count}/", "'one/") == str(said("one", 0))
+        assert [Path(f"{count}-said-{rank}").read_text(encoding="utf-8") for rank in range(1, count)] == [""] * (count - 1)
+
+
+def test_a_photograph_that_fails_ends_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """One line and the same exit code in each, no archive, and no half of a file; damage is named by the first, whoever finds it."""
+    monkeypatch.chdir(tmp_path)
+    rastrum.build("pixelcnn", rastrum.ImageSpec(1, 8, 8, 256), "tiny", seed=0).save_pretrained("model")
+    for name in ("a", "b", "c"):
+        save_pixels(f"{name}.png", np.random.default_rng(0).integers(0, 255, (9, 7, 1), np.uint8))
+    assert rastrum.cli.main(["compress", "a.png", "b.png", "c.png", "--model", "model", "-o", "whole"]) == 0
+    content = bytearray(Path("whole/c.rastrum").read_bytes())
+    content[-20] ^= 1
+    Path("whole/d.rastrum").write_bytes(content)
+    Path("d.png").write_bytes(Path("c.png").read_bytes()[:60])
+    capfd.readouterr()
+    photos = ["a.png", "b.png", "d.png"]
+    cases: list[tuple[list[str], int, str, list[str]]] = [
+        (["compress", *photos, "--model", "model", "-o", "x.zip"], 2, r"rastrum: data: d\.png.*\(in process 1 of 2\)\n", []),
+        (["compress", *photos, "--model", "model", "-o", "x"], 2, r"rastrum: data: d\.png.*\(in process 1 of 2\)\n",
+         ["x", "x/a.rastrum", "x/b.rastrum"]),
+        (["compress", "a.png", "none.png", "--model", "model"], 2, "rastrum: there is no file 'none.png'\n", []),
+        (["compress", "a.png", "-", "--model", "model"], 2, "rastrum: -: one process reads and writes a pipe, .*\n", []),
+        (["verify", "whole/a.rastrum", "whole/d.rastrum", "--model", "model"], 1, "", []),
+        (["decompress", "whole/a.rastrum", "whole/d.rastrum", "--model", "model", "-o", "y"], 2,
+         r"rastrum: whole/d.rastrum: the pixels of .*\(in process 1 of 2\)\n", ["y", "y/a.png"]),
+        (["decompress", "whole/a.rastrum", "whole/d.rastrum", "--model", "model", "--salvage", "-o", "z"], 1,
+         "whole/d.rastrum: .* could not be decoded\n", ["z", "z/a.png", "z/d.png"]),
+    ]  # fmt: skip
+    for command, code, message, new in cases:
+        before = {str(path) for path in Path().rglob("*")}
+
+        def work(command: list[str] = command) -> None:
+            os._exit(rastrum.cli.main(command))
+
+        assert forked(2, work) == [code, code], command
+        said = capfd.readouterr()
+        assert re.fullmatch(message, said.err) and (code == 1 or said.out == ""), said.err
+        assert sorted({str(path) for path in Path().rglob("*")} - before) == new, command
+
+
 def test_many_samples_are_shared_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where bits may depend on a batch, batches are those of one process; and the bar counts what all do."""
     data, walked = digits(), []
@@ -413,6 +540,7 @@ def test_numbers_texts_and_tensors_go_around() -> None:
         assert ours.exchange("ä" * ours.rank) == ["", "ä", "ää"]
         part = torch.arange(ours.rank, dtype=torch.int16).view(-1, 1)
         assert ours.joined(part).tolist() == [[0], [0], [1]] and ours.joined(part).dtype == torch.int16
+        assert ours.added(torch.arange(4.0) + ours.rank).tolist() == [3, 6, 9, 12]
 
     assert forked(3, work) == [0, 0, 0]
     assert ALONE.gather(1.0) == [(1.0,)] and ALONE.exchange(None) == [None]

@@ -11,7 +11,7 @@ nothing. What follows from the contract (bound, samples, reconstruction, latent 
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -29,7 +29,8 @@ class State:
     condition: one per image, as a checked tensor; None for an unconditional model.
     memory: the model's own tensors by name, each (B, …).
 
-    Further attributes: ``t``, the number of strokes made; ``info``, for viewers only, of the last look: read window, glimpse.
+    Further attributes: ``t``, the number of strokes made; ``info``, for viewers only, of the last look: read window, glimpse; ``shared``,
+    what the model keeps for all strokes, and all images have in common.
     """
 
     def __init__(self, canvas: Tensor, condition: Tensor | None, **memory: Tensor) -> None:
@@ -38,6 +39,7 @@ class State:
         self.condition = condition
         self.memory = memory
         self.info: dict[str, Tensor] = {}
+        self.shared: dict[str, Any] = {}
 
     @property
     def batch(self) -> int:
@@ -51,7 +53,7 @@ class State:
         """
         condition = None if self.condition is None else self.condition[index]
         other = State(self.canvas[index], condition, **{name: value[index] for name, value in self.memory.items()})
-        other.t = self.t
+        other.t, other.shared = self.t, self.shared
         other.info = {name: value[index] for name, value in self.info.items()}
         return other
 

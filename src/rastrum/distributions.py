@@ -315,18 +315,34 @@ class GaussianMixture(_Mixture):
 
         Returns nats per unit, (S).
         """
-        lowest = lowest_log_scale(self.levels)
-        if torch.is_grad_enabled() and native_for(self.logits) is not None and value.shape == self.logits.shape[:-1]:
-            from .native.gaussians import LogDensity
-
-            return LogDensity.apply(self.logits, self.means, self.log_scales, value, lowest)     # pyright: ignore[reportReturnType]
-        log_scales = self.log_scales.clamp(min=lowest)
-        steps = (value.unsqueeze(-1) - self.means) * torch.exp(-log_scales)
-        return torch.logsumexp(self.logits.log_softmax(-1) - log_scales - 0.5 * steps.square(), -1) - HALF_LOG_2_PI
+        return gaussian_log_density(self.logits, self.means, self.log_scales, value, self.levels)
 
     @staticmethod
     def _below(weights: Tensor, steps: Tensor) -> Tensor:
         return weights * 0.5 * steps.mul_(math.sqrt(0.5)).erfc_()
+
+
+def gaussian_log_density(logits: Tensor, means: Tensor, log_scales: Tensor, value: Tensor, levels: int) -> Tensor:
+    """``GaussianMixture.log_density`` of scales that are the same at many places.
+
+    logits, means: (*S, K).
+    log_scales: (*T, K), T as long as S, and 1 along dimensions where they do not change.
+    value: (S).
+    levels: give the least scale.
+
+    Returns nats per unit, (S).
+    """
+    lowest = lowest_log_scale(levels)
+    own = [n for n, size in enumerate(log_scales.shape[:-1]) if size > 1]
+    inner = slice(own[0], own[-1] + 1) if own else slice(0)
+    in_order = log_scales.shape[inner] == logits.shape[inner]             # else their rows do not simply repeat
+    if torch.is_grad_enabled() and native_for(logits) is not None and value.shape == logits.shape[:-1] and in_order:
+        from .native.gaussians import LogDensity
+
+        return LogDensity.apply(logits, means, log_scales, value, lowest)                    # pyright: ignore[reportReturnType]
+    log_scales = log_scales.clamp(min=lowest)
+    steps = (value.unsqueeze(-1) - means) * torch.exp(-log_scales)
+    return torch.logsumexp(logits.log_softmax(-1) - log_scales - 0.5 * steps.square(), -1) - HALF_LOG_2_PI
 
 
 class _LogMass(Function):

@@ -28,6 +28,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from .sums import total
+
 ERRORS: dict[str, type[Exception]] = {kind.__name__: kind for kind in (ValueError, OSError, ImportError, MemoryError)}
 LOST = re.compile(r"gloo|nccl|[Cc]onnection (closed|reset|refused)|Broken pipe")   # what backends say that raise a plain RuntimeError
 
@@ -89,6 +91,20 @@ class Processes:
             return part
         parts = self._bytes(_as_bytes(part))
         return torch.cat([each.view(part.dtype).view(-1, *part.shape[1:]) for each in parts if len(each)] or [part.cpu()])
+
+    def added(self, x: Tensor) -> Tensor:
+        """The sum of what the processes have, in pairs (``sums.py``), so that bits depend on their number only; each adds up a part of it.
+
+        x: (n,) on the CPU, of the same type and size in each process.
+        """
+        if self.count == 1:
+            return x
+        each = -(-len(x) // self.count)
+        parts = nn.functional.pad(x, (0, each * self.count - len(x)))
+        theirs = torch.empty_like(parts)
+        dist.all_to_all_single(theirs, parts, group=self.group)
+        dist.all_gather(list(parts.chunk(self.count)), total(theirs.chunk(self.count), Tensor.add_), group=self.group)
+        return parts[: len(x)]
 
     def _bytes(self, mine: Tensor) -> list[Tensor]:
         """The bytes that each process has, (n,) uint8, in the order of the processes."""

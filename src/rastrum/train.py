@@ -11,14 +11,15 @@ On a CPU a piece of a few images keeps a convnet's maps in cache, and threads th
 inside one operation. On a GPU a piece is the whole batch, or a part of it (``optim.accumulate``) where it does not fit the memory. The loss
 is ``model.loss``: −log p or −bound in nats per image, or whatever the network minimises.
 
-The same seed, settings and number of workers give the same run, bit for bit, on one machine, also if it was stopped at any time and
-resumed: every draw is a function of the seed, the step and the image (``noise.py``, ``training_noise.py``), and a checkpoint holds the
+The same seed and settings give the same run, bit for bit, on one machine, with any number of workers, also if it was stopped at any time
+and resumed: every draw is a function of the seed, the step and the image (``noise.py``, ``training_noise.py``), and a checkpoint holds the
 rest (``training/record.py``). Only a model that draws from torch's own generator needs ``workers=1`` for that. Runs with a budget of time
 cannot be repeated exactly, because they end after as many steps as fit into it.
 
 Several processes, started by ``torchrun``, train one model: each works on its share of every batch (``processes.py``,
-``training/workers.py``). Batches and draws are those of one process to the bit, so any number of processes may resume any run; gradients
-are summed in another order, so weights are equal to rounding. The first process writes, and its clock is that of all.
+``training/workers.py``). Batches and draws are those of one process to the bit, so any number of processes may resume any run; weights are
+equal to rounding, and to the bit where the pieces of a batch are the same and 2, 4, 8 … processes have equally many. The first process
+writes, and its clock is that of all.
 """
 
 from __future__ import annotations

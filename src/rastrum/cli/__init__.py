@@ -42,7 +42,8 @@ COMMANDS = {
 }
 
 
-SHARED = ("train", "evaluate", "sample", "complete", "score")             # what several processes, started by torchrun, do together
+# what several processes, started by torchrun, do together
+SHARED = ("train", "evaluate", "sample", "complete", "score", "compress", "decompress", "verify")
 
 
 def usage() -> str:

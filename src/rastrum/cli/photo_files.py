@@ -8,9 +8,10 @@ from __future__ import annotations
 import io
 import os
 import sys
+import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -19,6 +20,8 @@ from .show import check_folder_out
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from ..processes import Processes
 
 SUFFIX, ARCHIVE, PIPE = ".rastrum", ".zip", "-"
 
@@ -180,7 +183,7 @@ def written(target: str) -> Iterator[BinaryIO]:
 class Archive:
     """A new archive.
 
-    file: where it is written.
+    file: where it is written, and may be read.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -194,8 +197,40 @@ class Archive:
         """
         held = io.BytesIO()
         yield held
-        self.file.writestr(zipfile.ZipInfo(name), held.getbuffer())    # pyright: ignore[reportArgumentType]
+        self._add(name, held.getbuffer())
+
+    def gather(self, processes: Processes) -> None:
+        """Give the first process's archive what those of the others hold, in their order.
+
+        processes: each calls this.
+        """
+        import numpy as np
+        import torch
+
+        for rank, names in enumerate(processes.exchange(self.file.namelist())):
+            for name in names if rank else ():
+                with processes.together():
+                    own = self.file.read(name) if processes.rank == rank else b""
+                member = processes.joined(torch.from_numpy(np.frombuffer(own, np.uint8).copy()))
+                with processes.together():
+                    if processes.is_first:
+                        self._add(name, member.numpy().data)
+
+    def _add(self, name: str, content: memoryview) -> None:
+        self.file.writestr(zipfile.ZipInfo(name), content)             # pyright: ignore[reportArgumentType]
 
     def close(self) -> None:
         """Write the list of members."""
         self.file.close()
+
+
+@contextmanager
+def archived(target: str, processes: Processes) -> Iterator[Archive]:
+    """A new archive, as ``written``, of what the members in all processes hold: the others' are in files without a name until its end.
+
+    target: its path, or - for stdout.
+    processes: which share the work; the first one writes.
+    """
+    with written(target) if processes.is_first else tempfile.TemporaryFile() as file, closing(Archive(file)) as archive:
+        yield archive
+        archive.gather(processes)

@@ -1,21 +1,26 @@
-"""``compress``, ``decompress``, ``info`` and ``verify``: photographs as lossless files (docs/format.md), a file each or one archive."""
+"""``compress``, ``decompress``, ``info`` and ``verify``: photographs as lossless files (docs/format.md), a file each or one archive.
+
+Several processes take the photos in shares, and each writes the files of its own; an archive is written by the first.
+"""
 
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, TypeAlias
 
 from tyro.conf import Positional, arg
 
-from .photo_files import ARCHIVE, PIPE, SUFFIX, Archive, Source, check_new, opened, pixels_of, source, targets, written
+from .photo_files import ARCHIVE, PIPE, SUFFIX, Source, archived, check_new, opened, pixels_of, source, targets, written
 from .show import Json, answer, load_model, messages, progress
 
 if TYPE_CHECKING:
     from ..compression import Decoding
     from ..compression.container import Header
+    from ..processes import Processes
     from ..raster import RasterModel
 
 MODELS = {1: "rastrum/photo-grey", 2: "rastrum/photo-grey", 3: "rastrum/photo", 4: "rastrum/photo"}
@@ -67,25 +72,34 @@ def compress(
     archive = archive or (out is not None and out.endswith(ARCHIVE))
     if archive and not (out is not None and (out == PIPE or out.endswith(ARCHIVE))):
         raise ValueError(f"--archive: -o names it, expected X{ARCHIVE} or -, got {out!r}")
+    processes, started = _processes(*photos, out), time.perf_counter()
     options = {"ycocg": ycocg} | {key: value for key, value in (("tile", tile), ("context", context)) if value is not None}
-    sources, started, records = list(map(source, photos)), time.perf_counter(), []
-    names = targets("members/" if archive else out, sources, SUFFIX)
-    with ExitStack() as stack:
+    with processes.together():
+        sources = list(map(source, photos))
+        names = targets("members/" if archive else out, sources, SUFFIX)
+        if archive and processes.is_first:                                # which writes
+            assert out is not None
+            check_new(out)
+    network = None if model is None else _load(model)
+    with processes.together(), ExitStack() as stack:
         place = written
         if archive:
             assert out is not None
-            check_new(out)
             names = [Path(name).name for name in names]
-            place = stack.enter_context(closing(Archive(stack.enter_context(written(out))))).written
-        for photo, name in zip(sources, names, strict=True):
+            place = stack.enter_context(archived(out, processes)).written
+
+        def compressed(photo: Source, name: str) -> dict[str, Any]:
             with place(name) as file:
-                record = _compress(photo, file, model, options, metadata or delete_source, verify)
-            records.append({"photo": photo.name, "file": f"{out}:{name}" if archive else name} | record)
+                record = _compress(photo, file, model, network, options, metadata or delete_source, verify)
             if delete_source and not archive:
                 Path(photo.name).unlink()
+            return {"photo": photo.name, "file": f"{out}:{name}" if archive else name} | record
+
+        records = _shared(processes, sources, names, do=compressed)
     if delete_source and archive:
-        for photo in sources:
-            Path(photo.name).unlink()
+        with processes.together():
+            for photo in sources[processes.share(len(sources))]:
+                Path(photo.name).unlink()
     if PIPE in (out, *names):
         return
     total: dict[str, Any] = {key: sum(record[key] for record in records) for key in ("bytes", "png_bytes", "pixels", "samples")}
@@ -97,8 +111,10 @@ def compress(
     answer({"files": records, "total": total, "verified": verify}, json, *lines)
 
 
-def _compress(photo: Source, file: BinaryIO, model: str | None, options: dict[str, Any], metadata: bool, verify: bool) -> dict[str, Any]:
-    """Writes one photo to ``file``, open for reading too, and says how large it is."""
+def _compress(
+    photo: Source, file: BinaryIO, model: str | None, network: RasterModel | None, options: dict[str, Any], metadata: bool, verify: bool
+) -> dict[str, Any]:
+    """Writes one photo to ``file``, open for reading too, by the model of this name or a bundled one, and says how large it is."""
     import numpy as np
 
     from ..compression import Decoding
@@ -108,7 +124,7 @@ def _compress(photo: Source, file: BinaryIO, model: str | None, options: dict[st
     pixels, found = pixels_of(photo)
     height, width, channels = pixels.shape
     name, kept, bits = model or MODELS[channels], found if metadata else {}, 8 * pixels.dtype.itemsize
-    network, megapixels = _load(name), height * width / 1e6
+    network, megapixels = network or _bundled(name), height * width / 1e6
     with progress(f"compressing {photo.name}", megapixels * (2 if verify else 1), "megapixels") as report:
         for part in encode(network, pixels, name=_public(name), metadata=kept, report=report, **options):
             file.write(part)
@@ -138,18 +154,21 @@ def decompress(
 
     Exit code 1 where --salvage had to leave something out.
     """
+    from ..compression import Decoding
     from ..data.options import requantise
     from ..pictures.png import png
 
     if json and out == PIPE:
         raise ValueError("--json: it does not go with a pipe, -")
-    records = []
-    with opened(files) as sources:
-        places = targets(out, sources, ".png")
-        for each, place in zip(sources, places, strict=True):
+    with _opened(files, out) as (processes, sources):
+        with processes.together():
+            places = targets(out, sources, ".png")
+        network = None if model is None else _load(model)
+
+        def decompressed(each: Source, place: str) -> dict[str, Any]:
             started = time.perf_counter()
             with each.open() as file, written(place) as target:
-                decoding = _decoding(file, each, model, salvage)
+                decoding = Decoding(file, network, salvage, each.name)
                 header = decoding.header
                 bits = 8 if header.bits <= 8 else 16
                 spread = partial(requantise, levels=1 << header.bits, to=1 << bits)
@@ -157,9 +176,13 @@ def decompress(
                     bands = map(spread, decoding.bands(report))
                     for part in png(header.height, header.width, header.channels, bits, bands, header.metadata):
                         target.write(part)
-            faults = _faults(decoding)
-            messages.print(*(f"{each.name}: {fault}" for fault in faults), sep="\n", end="\n" if faults else "")
-            records.append({"file": each.name, "out": place, "faults": faults, "seconds": time.perf_counter() - started} | _about(header))
+            seconds = time.perf_counter() - started
+            return {"file": each.name, "out": place, "faults": _faults(decoding), "seconds": seconds} | _about(header)
+
+        records = _shared(processes, sources, places, do=decompressed)
+    for record in records:
+        for fault in record["faults"]:
+            messages.print(f"{record['file']}: {fault}")
     if PIPE not in places:
         answer({"files": records}, json, *(f"{record['file']} → {record['out']}: {_size(record)}" for record in records))
     return 1 if any(record["faults"] for record in records) else 0
@@ -188,23 +211,50 @@ def info(files: Files, json: Json = False) -> None:
 
 def verify(files: Files, model: Model = None, json: Json = False) -> int:
     """Decode files and compare all pixels with their checksums. Exit code 1 where something is damaged."""
-    records = []
-    with opened(files) as sources:
-        for each in sources:
+    from ..compression import Decoding
+
+    with _opened(files) as (processes, sources):
+        network = None if model is None else _load(model)
+
+        def verified(each: Source) -> dict[str, Any]:
             with each.open() as file:
-                decoding = _decoding(file, each, model, salvage=True)
+                decoding = Decoding(file, network, salvage=True, what=each.name)
                 with progress(f"verifying {each.name}", decoding.header.pixels / 1e6, "megapixels") as report:
                     for _ in decoding.bands(report):
                         pass
-            records.append({"file": each.name, "faults": _faults(decoding)})
+            return {"file": each.name, "faults": _faults(decoding)}
+
+        records = _shared(processes, sources, do=verified)
     answer({"files": records}, json, *(f"{record['file']}: {'; '.join(record['faults']) or 'whole'}" for record in records))
     return 1 if any(record["faults"] for record in records) else 0
 
 
-def _decoding(file: BinaryIO, of: Source, model: str | None, salvage: bool) -> Decoding:
-    from ..compression import Decoding
+def _processes(*names: str | None) -> Processes:
+    """Those that share the work on files of these names."""
+    from ..processes import join
 
-    return Decoding(file, None if model is None else _load(model), salvage, of.name)
+    processes = join()
+    if PIPE in names and processes.count > 1:
+        raise ValueError(f"-: one process reads and writes a pipe, and torchrun started {processes.count}; name files")
+    return processes
+
+
+@contextmanager
+def _opened(files: Sequence[str], out: str | None = None) -> Iterator[tuple[Processes, list[Source]]]:
+    """The processes, and the files that they decode in shares."""
+    processes = _processes(*files, out)
+    with ExitStack() as stack:
+        with processes.together():
+            sources = stack.enter_context(opened(files))
+        processes.check_same(files=[each.name for each in sources])       # on several machines an archive may hold others
+        yield processes, sources
+
+
+def _shared(processes: Processes, *each: Sequence[Any], do: Callable[..., dict[str, Any]]) -> list[dict[str, Any]]:
+    """What ``do`` says of each file; a process does its share, and knows all that the others say."""
+    with processes.together():
+        records = [do(*arguments) for arguments in list(zip(*each, strict=True))[processes.share(len(each[0]))]]
+    return [record for part in processes.exchange(records) for record in part]
 
 
 def _faults(decoding: Decoding) -> list[str]:
@@ -213,9 +263,17 @@ def _faults(decoding: Decoding) -> list[str]:
     return [f"{region} could not be decoded" for region in decoding.damaged()] + [fault] * bool(fault)
 
 
-@lru_cache
 def _load(name: str) -> RasterModel:
     model: Any = load_model(name, "cpu")
+    return model
+
+
+@lru_cache
+def _bundled(name: str) -> RasterModel:
+    """A model of ``MODELS``, which each process loads when a photo needs it."""
+    from ..models import load
+
+    model: Any = load(name, "cpu")
     return model
 
 

@@ -199,6 +199,19 @@ def convolve(
     return Convolved.apply(tuple(taps), outputs, before, dropped, len(sources), base, initial, *sources, *weights)
 
 
+def matmul(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x · weight + bias of every position.
+
+    x: (…, K).
+    weight: (K, N).
+    bias: (N,); None (default) for none.
+
+    Returns (…, N).
+    """
+    taps = (Tap(1, 0, 0, len(weight), (0, weight.shape[1])),)
+    return convolve(x.reshape(1, 1, -1, len(weight)), taps, [weight], bias, None, weight.shape[1]).view(*x.shape[:-1], -1)
+
+
 def enter(sources: Sequence[Tensor], before: str, dropout: Dropout | None) -> Tensor:
     """What a convolution of these sources sees; see ``convolve``."""
     seen = [BEFORE[before](source) if before else source for source in sources]

@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..native import native_for
 from ..native.panels import PANEL
 
 
-def linear(x: Tensor, weight: Tensor, initial: Tensor) -> Tensor:
-    """initial + x · weightᵀ.
+class Repeated:
+    """The layer in one pass over the steps, while its parameters do not change.
 
-    x: (B, K).
-    weight: (N, K).
-    initial: (N,) or (B, N).
-
-    Returns (B, N).
+    layer: the parameters.
+    batch: rows of x.
     """
-    trained = torch.is_grad_enabled() and len(x) >= PANEL                 # a smaller batch leaves most of a panel empty
-    if not trained or native_for(x) is None or torch.is_autocast_enabled("cpu"):
-        return torch.addmm(initial, x, weight.t())
-    from ..native.dense import Linear
 
-    return initial + Linear.apply(x, weight)                              # pyright: ignore[reportOperatorIssue, reportReturnType]
+    def __init__(self, layer: nn.Linear, batch: int) -> None:
+        self.layer, self.compiled = layer, None
+        trained = torch.is_grad_enabled() and batch >= PANEL              # fewer do not pay for packing the weights
+        if trained and native_for(layer.weight) is not None and not torch.is_autocast_enabled("cpu"):
+            from ..native.dense import Layer
+
+            self.compiled = Layer(layer.weight)
+
+    def __call__(self, x: Tensor, initial: Tensor | None = None) -> Tensor:
+        """initial + x · weightᵀ.
+
+        x: (B, K).
+        initial: (N,) or (B, N); None (default) for the layer's bias.
+
+        Returns (B, N).
+        """
+        initial = self.layer.bias if initial is None else initial
+        return torch.addmm(initial, x, self.layer.weight.t()) if self.compiled is None else self.compiled.step(x, initial)

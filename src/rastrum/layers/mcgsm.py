@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ..autocast import full_precision
 from ..devices import as_like, float64_device, in_float64
 from ..program.builder import Program, View
+from .causal import matmul
 
 
 class MCGSM(nn.Module):
@@ -45,14 +46,14 @@ class MCGSM(nn.Module):
         base: what the means are added to, (…, 1).
         log_unit: logarithm of the unit of y, ().
 
-        Returns log weights, means and log standard deviations, (…, KS) each.
+        Returns log weights and means, (…, KS) each, and log standard deviations (KS,), which do not depend on h.
         """
         with full_precision():                                            # the squares are multiplied by up to e^8
             h = h.to(self.a.dtype)
             gates = -0.5 * self.alpha.exp() * self.w.square().unsqueeze(-1)
-            logits = self.eta.flatten() + (h @ self.b).square() @ gates.flatten(1)
-            means = base + h @ (self.a * log_unit.exp()).repeat_interleave(self.scales, -1)
-        return logits, means, (log_unit - 0.5 * self.alpha.flatten()).expand_as(means)
+            logits = matmul(matmul(h, self.b).square(), gates.flatten(1), self.eta.flatten())
+            means = base + matmul(h, (self.a * log_unit.exp()).repeat_interleave(self.scales, -1))
+        return logits, means, log_unit - 0.5 * self.alpha.flatten()
 
     def lower(self, program: Program, h: View, base: View, log_unit: Tensor) -> View:
         """The K · S Gaussians of base + e^log_unit · y in a step program.

@@ -44,7 +44,7 @@ from ..devices import as_like, in_float64
 from ..latents import Normal
 from ..layers.attention import make_window
 from ..layers.condition import global_projection, project
-from ..layers.dense import linear
+from ..layers.dense import Repeated
 from ..layers.lstm import cell, reorder_drawn_gates, reorder_gates_of_format_1
 from ..protocol import ArrayLike, ConditionSpec, Distribution, ImageSpec
 from .pixel_canvas import PixelCanvas
@@ -192,7 +192,10 @@ class DRAW(PixelCanvas):
         if checked is not None:
             gates = project(self.condition, checked, self.dtype)
             memory["encoder_gates"], memory["decoder_gates"] = (gates + torch.cat([self.encoder.bias, self.decoder.bias])).chunk(2, dim=1)
-        return State(self.canvas.expand(batch, *self.canvas.shape), checked, **memory)
+        state = State(self.canvas.expand(batch, *self.canvas.shape), checked, **memory)
+        layers = ("encoder", "posterior_head", "decoder", "write_head", *(("read_head",) if self.config.attention else ()))
+        state.shared = {name: Repeated(getattr(self, name), batch) for name in layers}
+        return state
 
     def prior(self, state: State) -> Normal:
         return Normal.standard(state.canvas, self.config.latent)
@@ -204,7 +207,7 @@ class DRAW(PixelCanvas):
         decoder, unit = memory["decoder"], memory["unit"]
         error = unit - self.picture(state.canvas[:, :, : self.spec.channels])
         if self.config.attention:
-            window = make_window(self.read_head(decoder), self.config.read, self.spec.height, self.spec.width)
+            window = make_window(state.shared["read_head"](decoder), self.config.read, self.spec.height, self.spec.width)
             seen = window.read(torch.cat([unit, error], dim=2))
             glimpse = seen.flatten(1) * window.gamma
             look, miss = seen.detach().transpose(1, 2).chunk(2, dim=1)
@@ -213,19 +216,18 @@ class DRAW(PixelCanvas):
         else:
             glimpse = error.flatten(1)
         inputs = torch.cat([glimpse, decoder, memory["encoder"]], dim=1)
-        gates = linear(inputs, self.encoder.weight, memory["look_gates"])
+        gates = state.shared["encoder"](inputs, memory["look_gates"])
         memory["encoder"], memory["encoder_cell"] = cell(gates, memory["encoder_cell"])
 
     def posterior(self, state: State) -> Normal:
-        head = self.posterior_head
-        return Normal(*linear(state.memory["encoder"], head.weight, head.bias).chunk(2, dim=1))
+        return Normal(*state.shared["posterior_head"](state.memory["encoder"]).chunk(2, dim=1))
 
     def write(self, state: State, z: Tensor) -> dict[str, Tensor]:
         memory, info = state.memory, {}
         inputs = torch.cat([z, memory["decoder"]], dim=1)
-        gates = linear(inputs, self.decoder.weight, memory.get("decoder_gates", self.decoder.bias))
+        gates = state.shared["decoder"](inputs, memory.get("decoder_gates"))
         memory["decoder"], memory["decoder_cell"] = cell(gates, memory["decoder_cell"])
-        head = self.write_head(memory["decoder"])
+        head = state.shared["write_head"](memory["decoder"])
         if self.config.attention:
             n = self.config.write
             window = make_window(head[:, :5], n, self.spec.height, self.spec.width)

@@ -44,7 +44,7 @@ from torch import Tensor, nn
 
 from ..card import Paper
 from ..devices import as_like, in_float64, to_device
-from ..distributions import GaussianMixture
+from ..distributions import GaussianMixture, gaussian_log_density
 from ..layers.causal import CausalConvolution
 from ..layers.condition import Condition, ConditionProjection
 from ..layers.mcgsm import MCGSM, exact_exp
@@ -230,6 +230,11 @@ class SpatialLSTM(RasterModel):
 
         Returns a distribution of batch shape (B, C, H, W).
         """
+        logits, means, log_scales = self._gaussians(x, condition)
+        return GaussianMixture(logits, means, log_scales.expand_as(means), levels=self.spec.levels)
+
+    def _gaussians(self, x: Tensor, condition: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Log weights and means (B, C, H, W, KS), and log scales (1, C, 1, 1, KS)."""
         h, prediction, e = self.whitening(x.permute(0, 2, 3, 1))
         condition = self.condition(condition, self.dtype)
         for i, layer in enumerate(self._layers()):
@@ -238,7 +243,8 @@ class SpatialLSTM(RasterModel):
         for channel, mixture in enumerate(self.mixtures):
             seen = torch.cat([h, e[..., :channel]], -1) if channel else h
             parts.append(mixture(seen, prediction[..., channel, None], self.whitening.log_deviation[channel]))
-        return GaussianMixture(*(torch.stack(part, 1) for part in zip(*parts, strict=True)), levels=self.spec.levels)
+        logits, means, log_scales = zip(*parts, strict=True)
+        return torch.stack(logits, 1), torch.stack(means, 1), torch.stack(log_scales)[None, :, None, None]
 
     def distribution(self, x: Tensor, condition: Tensor | None = None) -> GaussianMixture:
         return self.gaussians(self.spec.scale(x, self.dtype), condition)
@@ -254,7 +260,8 @@ class SpatialLSTM(RasterModel):
         Returns nats (B, C, H, W).
         """
         scaled = self.spec.scale(y - 0.5, self.dtype)
-        return self.gaussians(scaled, condition).log_density(scaled) - math.log((self.spec.levels - 1) / 2)
+        nats = gaussian_log_density(*self._gaussians(scaled, condition), scaled, self.spec.levels)
+        return nats - math.log((self.spec.levels - 1) / 2)
 
     def log_density(self, y: ArrayLike, condition: ArrayLike | int | None = None, whole_neighbourhood: bool = False) -> Tensor:
         """Log-density of each real-valued image, of intensities y / levels in [0, 1]: the paper's unit, higher is better.

@@ -1,8 +1,7 @@
-"""A linear layer of a batch for float32 on a CPU: products of A · B whose B is packed from what is small, the batch, never the weights.
+"""A linear layer that all steps of a recurrent model use, for float32 on a CPU: what does not change between steps is done once.
 
-    y ᵀ = W xᵀ,   ∂xᵀ = Wᵀ ∂yᵀ,   ∂W = ∂yᵀ x          x (B, K), W (N, K), y (B, N)
-
-So weights that change with every step of training are read where they lie, and results are transposed in memory.
+    y = initial + x Wᵀ,   ∂x = ∂y W          x (B, K), W (N, K), y (B, N): W and Wᵀ are packed once
+    ∂W = Σ_t ∂y_tᵀ x_t                       one product over the images of all steps, when the last of them is known
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -18,34 +18,70 @@ from .panels import aligned
 from .products import pack, product
 
 
-def _packed(matrix: Tensor) -> np.ndarray:
+def _packed(matrix: np.ndarray) -> np.ndarray:
     """(K, N) as ``product`` reads it."""
     packed = np.empty(len(matrix) * aligned(matrix.shape[1]), np.float32)
-    pack(matrix.detach().numpy(), 0, len(matrix), packed)
+    pack(matrix, 0, len(matrix), packed)
     return packed
 
 
-def _multiply(out: Tensor, A: Tensor, matrix: Tensor) -> Tensor:
-    """out (M, N) = A (M, K) · matrix (K, N); A may lie transposed in memory."""
-    (rows, columns), (down, right), packed, nothing = out.shape, A.stride(), _packed(matrix), np.zeros(out.shape[1], np.float32)
-    product(rows, columns, A.data_ptr(), 4 * down, 0, 4 * right, 1, A.shape[1], packed.ctypes.data, 0, 0,
-            nothing.ctypes.data, 0, out.data_ptr(), 4 * columns)  # fmt: skip
+def _multiply(A: Tensor, packed: np.ndarray, columns: int, initial: Tensor) -> Tensor:
+    """initial (N,) or (M, N) + A (M, K) · a packed matrix (K, N)."""
+    rows, inner = A.shape
+    out, down = A.new_empty(rows, columns), initial.stride(0) if initial.dim() == 2 else 0
+    product(rows, columns, A.data_ptr(), 4 * A.stride(0), 0, 4, 1, inner, packed.ctypes.data, 0, 0,
+            initial.data_ptr(), 4 * down, out.data_ptr(), 4 * columns)  # fmt: skip
     return out
 
 
-class Linear(Function):
-    """x (B, K), weight (N, K) → x · weightᵀ (B, N)."""
+class Layer:
+    """The weights (N, K), packed for steps forward and backward; and what the steps have seen so far on their way back."""
+
+    def __init__(self, weight: Tensor) -> None:
+        array = np.from_dlpack(weight.detach().contiguous())              # .numpy() would bind the storage, which FSDP2 has to free
+        self.outputs, self.inputs = array.shape
+        self.forward, self.backward = _packed(array.T), _packed(array)
+        self.seen: list[tuple[Tensor, Tensor]] = []
+        self.weight: Tensor = _Weight.apply(weight, self)                 # pyright: ignore[reportAttributeAccessIssue]
+
+    def step(self, x: Tensor, initial: Tensor) -> Tensor:
+        """x (B, K), initial (N,) or (B, N) → (B, N)."""
+        return _Step.apply(self.weight, x, initial, self)                 # pyright: ignore[reportReturnType]
+
+    def gradient(self) -> Tensor:
+        """Of the weights, over all steps."""
+        xs, grads = (torch.cat(each) for each in zip(*self.seen, strict=True))
+        self.seen.clear()
+        return _multiply(grads.t().contiguous(), _packed(xs.numpy()), self.inputs, xs.new_zeros(self.inputs))
+
+
+class _Weight(Function):
+    """Stands for the weights in the graph of each step; autograd comes here when it has been through all of them."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
-        x, weight = x.contiguous(), weight.contiguous()
-        ctx.save_for_backward(x, weight)
-        return _multiply(x.new_empty(len(weight), len(x)), weight, x.t()).t()
+    def forward(ctx: Any, weight: Tensor, layer: Layer) -> Tensor:
+        ctx.layer = layer
+        return weight.new_zeros(())
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        x, weight = ctx.saved_tensors
-        grad = grad.contiguous()
-        grad_x = _multiply(x.new_empty(x.shape[1], len(x)), weight.t(), grad.t()).t()
-        return grad_x, _multiply(weight.new_empty(weight.shape), grad.t(), x)
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return ctx.layer.gradient(), None
+
+
+class _Step(Function):
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, x: Tensor, initial: Tensor, layer: Layer) -> Tensor:
+        x = x.contiguous()
+        ctx.save_for_backward(x)
+        ctx.layer, ctx.is_bias = layer, initial.dim() == 1
+        return _multiply(x, layer.forward, layer.outputs, initial if initial.stride(-1) == 1 else initial.contiguous())
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        (x,), layer, grad = ctx.saved_tensors, ctx.layer, grad.contiguous()
+        if ctx.needs_input_grad[0]:
+            layer.seen.append((x, grad))
+        grad_x = _multiply(grad, layer.backward, layer.inputs, grad.new_zeros(layer.inputs)) if ctx.needs_input_grad[1] else None
+        return grad.new_zeros(()), grad_x, grad.sum(0) if ctx.is_bias else grad, None

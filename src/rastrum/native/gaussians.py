@@ -3,7 +3,8 @@
     t_k = log w_k − s_k − z_k² / 2,  z_k = (y − m_k) e^(−s_k)          log p(y) = log Σ e^t_k − log Σ w_k − ½ log 2π
     ∂ log w_k = r_k − w_k / Σ w,  ∂ m_k = r_k z_k e^(−s_k),  ∂ s_k = r_k (z_k² − 1)          r_k = e^t_k / Σ e^t, the share of a component
 
-The Gaussian scale mixtures of ``layers/mcgsm.py``. What a value has once, not for every component, is repeated in a row of K.
+The Gaussian scale mixtures of ``layers/mcgsm.py``, whose scales are the same at many positions: e^(−s) is computed once for each row of
+them. What a value has once, not for every component, is repeated in a row of K.
 """
 
 from __future__ import annotations
@@ -20,42 +21,47 @@ from ..autocast import Function
 from .compiler import compiled
 from .lanes import Lanes, rowwise
 from .layers import log_sum
+from .products import AT_ONCE
 
 HALF_LOG_2_PI = np.float32(0.5 * math.log(2 * math.pi))
 
 
-def _joint(logit: Lanes, mean: Lanes, log_scale: Lanes, value: Lanes, lowest: Lanes) -> list[Lanes]:
-    log_scale = log_scale.larger(lowest)
-    z = (value - mean) * (log_scale * -1.0).exp()
+def _joint(logit: Lanes, mean: Lanes, log_scale: Lanes, precision: Lanes, value: Lanes) -> list[Lanes]:
+    z = (value - mean) * precision
     return [logit - log_scale - z * z * 0.5]
 
 
 def _gradient(
-    logit: Lanes, mean: Lanes, log_scale: Lanes, value: Lanes, lowest: Lanes, grad: Lanes, joint: Lanes, weights: Lanes
+    before: Lanes, logit: Lanes, mean: Lanes, log_scale: Lanes, precision: Lanes, value: Lanes, grad: Lanes, joint: Lanes, weights: Lanes
 ) -> list[Lanes]:
-    """joint, weights: log Σ e^t and log Σ w."""
-    raised = (lowest - log_scale).where_positive(grad * 0.0, grad)        # scales below the least one are constant
-    log_scale = log_scale.larger(lowest)
-    precision = (log_scale * -1.0).exp()
+    """joint, weights: log Σ e^t and log Σ w; the gradient of the log scale is added to that of the positions before."""
     z = (value - mean) * precision
     share = (logit - log_scale - z * z * 0.5 - joint).exp()
-    return [grad * (share - (logit - weights).exp()), grad * share * z * precision, raised * share * (z * z - 1.0)]
+    shared = grad * share
+    return [grad * (share - (logit - weights).exp()), shared * z * precision, before + shared * (z * z - 1.0)]
 
 
-_joint_row = rowwise([1], [3, 2], _joint)
-_gradient_row = rowwise([3], [3, 5], _gradient)
+_precision_row = rowwise([1], [1], lambda log_scale: [(log_scale * -1.0).exp()])
+_joint_row = rowwise([1], [2, 2, 1], _joint)
+_gradient_row = rowwise([2, 1], [1, 2, 2, 4], _gradient)
 
 
 @compiled(slow=True, makes_arrays=True)
-def log_density(mixtures, values, lowest, out, totals):
-    """mixtures (3, P, K): log weights, means, log scales · values (P,) → out (P,), and totals (P, 2): log Σ e^t and log Σ w."""
+def log_density(mixtures, scales, each, values, out, totals):
+    """mixtures (2, P, K): log weights, means · scales (2, R, K): log scales, and their precisions, which are computed · values (P,) →
+    out (P,), and totals (P, 2): log Σ e^t and log Σ w.
+
+    each: positions, one after another, that share a row of ``scales``; after R times as many the rows begin again.
+    """
     _, count, K = mixtures.shape
-    joint, scratch, once = np.empty(K, np.float32), np.empty(K, np.float32), np.empty((2, K), np.float32)
-    once[1] = lowest
+    rows = scales.shape[1]
+    joint, scratch, value = np.empty(K, np.float32), np.empty(K, np.float32), np.empty(K, np.float32)
+    for row in range(rows):
+        _precision_row(K, (scales[1, row].ctypes.data, 0, scales[0, row].ctypes.data, 0))
     for i in range(count):
-        once[0] = values[i]
-        given = mixtures[0, i]
-        _joint_row(K, (joint.ctypes.data, 0, given.ctypes.data, count * K, once.ctypes.data, K))
+        value[:] = values[i]
+        given, own = mixtures[0, i], scales[0, i // each % rows].ctypes.data
+        _joint_row(K, (joint.ctypes.data, 0, given.ctypes.data, count * K, own, rows * K, value.ctypes.data, 0))
         for n, row in enumerate((joint, given)):
             top, rest = log_sum(row, scratch)
             totals[i, n] = top + rest
@@ -63,35 +69,47 @@ def log_density(mixtures, values, lowest, out, totals):
 
 
 @compiled(slow=True, makes_arrays=True)
-def log_density_gradient(grad, mixtures, values, lowest, totals, grad_mixtures):
-    """grad (P,) → grad_mixtures, as ``mixtures``."""
+def log_density_gradient(grad, mixtures, scales, each, values, totals, grad_mixtures, grad_scales):
+    """grad (P,) → grad_mixtures, as ``mixtures``, and grad_scales (R, K) in float64, which are added to."""
     _, count, K = mixtures.shape
-    once = np.empty((5, K), np.float32)
-    once[1] = lowest
+    rows = scales.shape[1]
+    once, sums = np.empty((4, K), np.float32), np.zeros(K, np.float32)
     for i in range(count):
-        once[0], once[2], once[3], once[4] = values[i], grad[i], totals[i, 0], totals[i, 1]
-        given, to = mixtures[0, i].ctypes.data, grad_mixtures[0, i].ctypes.data
-        _gradient_row(K, (to, count * K, given, count * K, once.ctypes.data, K))
+        once[0], once[1], once[2], once[3] = values[i], grad[i], totals[i, 0], totals[i, 1]
+        given, to, own = mixtures[0, i].ctypes.data, grad_mixtures[0, i].ctypes.data, i // each % rows
+        of_scales, added = scales[0, own].ctypes.data, sums.ctypes.data
+        _gradient_row(K, (to, count * K, added, 0, added, 0, given, count * K, of_scales, rows * K, once.ctypes.data, K))
+        if (i + 1) % min(each, AT_ONCE) == 0 or (i + 1) % each == 0:
+            for k in range(K):
+                grad_scales[own, k] += sums[k]
+                sums[k] = 0
 
 
 class LogDensity(Function):
-    """Log weights, means, log scales (…, K) and values (…) → nats (…); lowest: the least log scale."""
+    """Log weights, means (…, K), log scales, which may be the same along dimensions where they have one row, and values (…) → nats (…).
+
+    lowest: the least log scale; smaller ones are constant.
+    """
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, means: Tensor, log_scales: Tensor, values: Tensor, lowest: float) -> Tensor:
-        mixtures, values = torch.stack([logits, means, log_scales]).flatten(1, -2), values.contiguous()
+        mixtures, values, K = torch.stack([logits, means]).flatten(1, -2), values.contiguous(), logits.shape[-1]
+        scales = log_scales.detach().clamp(min=lowest).reshape(-1, K).repeat(2, 1, 1)
+        after = next((n for n, size in enumerate(reversed(log_scales.shape[:-1])) if size > 1), values.dim())
+        each = values.shape[values.dim() - after :].numel()
         out, totals = torch.empty_like(values), values.new_empty(values.numel(), 2)
-        log_density(mixtures.numpy(), values.view(-1).numpy(), np.float32(lowest), out.view(-1).numpy(), totals.numpy())
-        ctx.save_for_backward(mixtures, values, totals)
-        ctx.shape, ctx.lowest = logits.shape, np.float32(lowest)
+        log_density(mixtures.numpy(), scales.numpy(), each, values.view(-1).numpy(), out.view(-1).numpy(), totals.numpy())
+        ctx.save_for_backward(mixtures, scales, values, totals, log_scales)
+        ctx.shape, ctx.each, ctx.lowest = logits.shape, each, lowest
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        mixtures, values, totals = ctx.saved_tensors
-        grads = torch.empty_like(mixtures)
-        given = (x.numpy() for x in (grad.reshape(-1), mixtures, values.view(-1)))
-        log_density_gradient(*given, ctx.lowest, totals.numpy(), grads.numpy())
-        logits, means, log_scales = grads.view(3, *ctx.shape)
-        return logits, means, log_scales, -means.sum(-1) if ctx.needs_input_grad[3] else None, None
+        mixtures, scales, values, totals, log_scales = ctx.saved_tensors
+        grads, grad_scales = torch.empty_like(mixtures), torch.zeros(scales.shape[1:], dtype=torch.float64)
+        given = (mixtures.numpy(), scales.numpy(), ctx.each, values.view(-1).numpy(), totals.numpy())
+        log_density_gradient(grad.reshape(-1).numpy(), *given, grads.numpy(), grad_scales.numpy())
+        logits, means = grads.view(2, *ctx.shape)
+        of_scales = grad_scales.to(log_scales.dtype).view(log_scales.shape) * (log_scales >= ctx.lowest)
+        return logits, means, of_scales, -means.sum(-1) if ctx.needs_input_grad[3] else None, None

@@ -4,29 +4,36 @@ or, with ``run.shard``, its FSDP2.
 Each process works on its share of the batch, on one piece after another; while it computes the gradient of the last one, those of all
 processes are added up. Gradients of pieces are added up on every device: on a CPU since a few images stay in the cache, elsewhere where the
 whole batch does not fit the memory (``optim.accumulate``).
+
+They are added in pairs (``sums.py``), so on a CPU any number of threads, and 2, 4, 8 … processes with equally many pieces, give the same
+bits as one. FSDP2 and GPUs add up those of processes in an order of their own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..autocast import inherited
 from ..config import TrainConfig
-from ..devices import float64_device, in_float64, to_device
+from ..devices import in_float64, to_device
 from ..evaluation import Pool
 from ..model import Model
 from ..processes import ALONE, Processes
+from ..sums import Sum, total
 from ..training_noise import drawing
 from .compiling import compiled
 from .sharding import shard
+
+Gradients = dict[nn.Parameter, Tensor | None]
 
 
 class Losses(nn.Module):
@@ -45,7 +52,7 @@ class Losses(nn.Module):
 
 
 class Workers:
-    """Loss and gradient of a batch: worker w takes the pieces w, w + count, …; the sums of the workers are added in their order.
+    """Loss and gradient of a batch: each thread takes the next piece.
 
     model: on its device.
     config: gives the sizes of batch and pieces, and the number of workers.
@@ -64,8 +71,10 @@ class Workers:
             shared = Losses(model, self.losses)
             shared.register_parameter("unused", nn.Parameter(torch.zeros(1, device=model.device)))   # DDP warns if there are none
             self.shared = DistributedDataParallel(shared, find_unused_parameters=True)
+            self.shared.register_comm_hook(None, lambda _, bucket: self._add_up(bucket))
         self.objectives = model.objectives()                              # after shards have replaced the parameters
         self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.others: list[Gradients] = []                                    # what is added to those of the last piece
         part = -(-optim.batch // (processes.count * optim.accumulate))
         self.piece = min(optim.micro_batch or part, part) if is_cpu else part
         together = is_cpu and not run.compile                             # what is compiled uses torch's threads inside
@@ -107,24 +116,16 @@ class Workers:
 
     def _alone(self, number: int, part_of_batch: Callable[..., Tensor], count: int) -> float:
         """``gradients`` of ``count`` images where this process has the whole batch."""
-        parameters = self.objectives[number].parameters
+        parameters, added = self.objectives[number].parameters, Sum(-(-count // self.piece), _plus)
 
-        def work(worker: int) -> tuple[list[Tensor | None], Tensor]:
-            total: list[Tensor | None] = []
-            mean = torch.zeros((), dtype=torch.float64, device=float64_device(self.model.device))
-            for start in range(worker * self.piece, count, self.pool.count * self.piece):
-                loss = part_of_batch(self.losses[number], slice(start, start + self.piece))
-                gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
-                total = _add(total, gradients) if total else list(gradients)
-                mean += in_float64(loss.detach())
-            return total, mean
+        def work(index: int) -> None:
+            loss = part_of_batch(self.losses[number], slice(index * self.piece, (index + 1) * self.piece))
+            added.add(index, (_gradients(loss, parameters), in_float64(loss.detach())))
 
-        (total, mean), *others = self.pool.map(work, range(self.pool.count))
-        for gradients, loss in others:
-            if gradients:
-                total = _add(total, gradients)
-            mean += loss
-        for parameter, gradient in zip(parameters, total, strict=True):
+        list(self.pool.map(work, range(added.count)))
+        assert added.total is not None
+        gradients, mean = added.total
+        for parameter, gradient in gradients.items():
             parameter.grad = None if gradient is None else _laid_out_as(parameter, gradient)
         return mean.item()
 
@@ -147,34 +148,59 @@ class Workers:
 
     def _shared(self, shared: nn.Module, number: int, part_of_batch: Callable[..., Tensor], count: int) -> float:
         """``gradients`` of ``count`` images, the share of this process, where several share the batch."""
-        mean = torch.zeros((), dtype=torch.float64, device=float64_device(self.model.device))
+        added, is_ddp = Sum(-(-count // self.piece), _plus), isinstance(shared, DistributedDataParallel)
+        last = added.count - 1
 
-        def work(start: int) -> None:
-            with _adding_up(shared, start + self.piece >= count):
-                loss = part_of_batch(partial(shared, number=number), slice(start, start + self.piece))
-                (loss * self.processes.count).backward()                  # DDP and FSDP2 take the mean over processes
-            mean.add_(in_float64(loss.detach()))
+        def work(index: int) -> None:
+            alone, gradients = is_ddp and index < last, {}
+            losses = self.losses[number] if alone else partial(shared, number=number)
+            loss = part_of_batch(losses, slice(index * self.piece, (index + 1) * self.piece))
+            if alone:
+                gradients = _gradients(loss, self.parameters)
+            elif is_ddp:
+                self.others = [gradients for gradients, _ in added.others(last)]
+                loss.backward()
+            else:
+                _add_up_after(shared, index == last)
+                (loss * self.processes.count).backward()                  # FSDP2 takes the mean over processes
+            added.add(index, (gradients, in_float64(loss.detach())))
 
         with self.processes.watched():
-            for start in range(0, count, self.piece):
-                inherited(work)(start)
+            for index in range(added.count):
+                inherited(work)(index)
+        self.others = []
         lowered = set(self.objectives[number].parameters)
         for parameter in self.parameters:                                 # a loss may reach others, as a generator's does the discriminator
             parameter.grad = parameter.grad if parameter in lowered else None
-        return sum(part for (part,) in self.processes.gather(mean.item()))
+        assert added.total is not None
+        mean = total(self.processes.gather(added.total[1].item()), lambda one, two: (one[0] + two[0],))
+        assert mean is not None
+        return mean[0]
+
+    def _add_up(self, bucket: Any) -> Any:
+        """What DDP does with gradients of the last piece, as they become known: adds those of the others, then of other processes."""
+        parameters = bucket.parameters()
+        for parameter, flat in zip(parameters, bucket.buffer().split([p.numel() for p in parameters]), strict=True):
+            gradient = flat.as_strided(parameter.shape, parameter.stride())   # as DDP lays it out
+            for gradients in self.others:
+                if (other := gradients.get(parameter)) is not None:
+                    gradient += other
+        if bucket.buffer().is_cuda:
+            sent: Any = dist.all_reduce(bucket.buffer(), async_op=True)
+            return sent.get_future().then(lambda found: found.value()[0])
+        done: Any = torch.futures.Future()
+        done.set_result(self.processes.added(bucket.buffer()))
+        return done
 
 
-@contextmanager
-def _adding_up(losses: nn.Module, last: bool) -> Iterator[None]:
-    """Meanwhile gradients are added to those of this process, and after the last piece to those of all."""
-    if isinstance(losses, DistributedDataParallel):
-        with nullcontext() if last else losses.no_sync():
-            yield
-        return
-    sharded: Any = losses
+def _add_up_after(sharded: Any, last: bool) -> None:
+    """Add the next gradients to those of this process, and after the last piece to those of all."""
     sharded.set_requires_gradient_sync(last)
     sharded.set_reshard_after_backward(last)                              # weights are gathered once, since others may have fewer pieces
-    yield
+
+
+def _gradients(loss: Tensor, parameters: list[nn.Parameter]) -> Gradients:
+    return dict(zip(parameters, torch.autograd.grad(loss, parameters, allow_unused=True), strict=True))
 
 
 def _laid_out_as(parameter: Tensor, gradient: Tensor) -> Tensor:
@@ -184,9 +210,10 @@ def _laid_out_as(parameter: Tensor, gradient: Tensor) -> Tensor:
     return torch.empty_like(parameter, requires_grad=False).copy_(gradient)
 
 
-def _add(total: list[Tensor | None], other: Any) -> list[Tensor | None]:
-    """total + other, None where both are."""
-    both = [(one, two) for one, two in zip(total, other, strict=True) if one is not None and two is not None]
+def _plus(one: tuple[Gradients, Tensor], two: tuple[Gradients, Tensor]) -> tuple[Gradients, Tensor]:
+    """The gradients and losses of both, in the tensors of one; None where both are."""
+    (ours, loss), (theirs, other) = one, two
+    both = [(gradient, more) for p, gradient in ours.items() if gradient is not None and (more := theirs.get(p)) is not None]
     if both:
         torch._foreach_add_(*zip(*both, strict=True))  # pyright: ignore[reportPrivateImportUsage]
-    return [two if one is None else one for one, two in zip(total, other, strict=True)]
+    return {p: theirs.get(p) if gradient is None else gradient for p, gradient in ours.items()}, loss + other
