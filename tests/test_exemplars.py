@@ -258,6 +258,8 @@ def test_a_picture_of_new_exemplars(name: str) -> None:
     with_nearest, without = exemplar_sheet(new), exemplar_sheet(new._replace(nearest=None))
     assert with_nearest.height > 1.7 * without.height
     assert (np.asarray(without) == (230, 36, 36)).all(2).any()            # the red box
+    cold = new_exemplars(model, shown, count=3, seed=4, temperature=1e-6).drawn
+    assert (cold - cold[:, :1]).abs().max() < 1e-2 < (new.drawn - new.drawn[:, :1]).abs().max()
     with pytest.raises(ValueError, match="this one has no condition"):
         new_exemplars(rastrum.build(name, spec, "tiny"), shown)
 
