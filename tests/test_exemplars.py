@@ -264,6 +264,15 @@ def test_a_picture_of_new_exemplars(name: str) -> None:
         new_exemplars(rastrum.build(name, spec, "tiny"), shown)
 
 
+@pytest.mark.parametrize("name", ["row-lstm", "gated-pixelcnn", "pixelcnn++"])
+def test_a_raster_model_without_an_exemplar_says_how_they_are_given(name: str) -> None:
+    spec, two = ImageSpec(1, 8, 8, 2), ConditionSpec("map", (2, 8, 8))
+    model = rastrum.build(name, spec, "tiny", two, condition_exemplars=True)
+    for ask in (lambda: rastrum.sample(model, 2), lambda: model.nats(torch.zeros(1, 1, 8, 8, dtype=torch.uint8))):
+        with pytest.raises(ValueError, match="got none; it takes up to 2 exemplars of an image: rastrum.exemplar_map makes the map"):
+            ask()
+
+
 def test_the_commands_draw_and_score_with_exemplars(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """train, evaluate and figures need no flag but those of the data; sample without exemplars says how they are given."""
     run = str(tmp_path / "run")
