@@ -269,7 +269,7 @@ def test_a_raster_model_without_an_exemplar_says_how_they_are_given(name: str) -
     spec, two = ImageSpec(1, 8, 8, 2), ConditionSpec("map", (2, 8, 8))
     model = rastrum.build(name, spec, "tiny", two, condition_exemplars=True)
     for ask in (lambda: rastrum.sample(model, 2), lambda: model.nats(torch.zeros(1, 1, 8, 8, dtype=torch.uint8))):
-        with pytest.raises(ValueError, match="got none; it takes up to 2 exemplars of an image: rastrum.exemplar_map makes the map"):
+        with pytest.raises(ValueError, match=r"got none; it takes up to 2 exemplars of an image: rastrum\.exemplar_map makes the map"):
             ask()
 
 

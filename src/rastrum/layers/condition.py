@@ -24,7 +24,9 @@ from .upsampling import Upsampling
 
 
 class Condition(nn.Module):
-    """A condition as all layers read it: ``size`` values, at one position or at each; 0 for an unconditional model. ``slots``: see ``Model``.
+    """A condition as all layers read it: ``size`` values, at one position or at each; 0 for an unconditional model.
+
+    ``slots``: how many exemplars a map has room for; 0 where it is no set of them.
 
     condition: what kind; None = unconditional.
     image: spec of the images. A cell of a spatial map is a block of ⌈H / h⌉ by ⌈W / w⌉ pixels, the last ones cut off at the border.

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..exemplars import exemplar_map, slots_of
 from ..generation import sample
+from ..guidance import Guided
 from ..model import Model
 from ..protocol import as_tensor
 from ..strokes import CanvasModel
@@ -41,7 +42,13 @@ class NewExemplars(NamedTuple):
 
 
 def new_exemplars(
-    model: Model, images: Tensor, training: Tensor | None = None, count: int = NEW, seed: int = 0, temperature: float = 1.0
+    model: Model,
+    images: Tensor,
+    training: Tensor | None = None,
+    count: int = NEW,
+    seed: int = 0,
+    temperature: float = 1.0,
+    guidance: float = 0.0,
 ) -> NewExemplars:
     """Draw new exemplars of each image, from this one exemplar alone.
 
@@ -51,10 +58,13 @@ def new_exemplars(
     count: new exemplars of each image, 10 by default.
     seed: of the draws, 0 by default.
     temperature: density^(1/temperature) of what is drawn, values or latents, 1 by default.
+    guidance: weight of a raster model's guidance (``guidance.py``), 0 by default.
 
-    Raises ``ValueError`` for a model that takes no exemplars.
+    Raises ``ValueError`` for a model that takes no exemplars, and for guidance of a canvas model.
     """
     slots, top = slots_of(model.condition_spec, model.spec.channels), model.spec.levels - 1
+    if guidance:
+        model = Guided(model, guidance)  # pyright: ignore[reportArgumentType]
     condition = exemplar_map(images[:, None], slots, model.spec.levels).repeat_interleave(count, 0)
     condition = condition.to(model.device)
     if isinstance(model, CanvasModel):
