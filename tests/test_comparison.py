@@ -199,6 +199,9 @@ def test_a_comparison_from_the_command_line(tmp_path: Path, capsys: pytest.Captu
     assert all(again[name]["losses"] == rows[name]["losses"] and again[name]["steps"] == [3, 3] for name in rows)
     assert main([word if word != "3" else "4" for word in command]) == 2
     assert "other settings" in capsys.readouterr().err
+    for images in ("threshold", "dynamic"):                               # of the same digits
+        assert main([images if word == "none" else word for word in command]) == 2
+        assert "holds a run on other images" in capsys.readouterr().err
 
 
 def features_of_digits(data: Dataset) -> Any:
