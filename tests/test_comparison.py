@@ -199,6 +199,9 @@ def test_a_comparison_from_the_command_line(tmp_path: Path, capsys: pytest.Captu
     assert all(again[name]["losses"] == rows[name]["losses"] and again[name]["steps"] == [3, 3] for name in rows)
     assert main([word if word != "3" else "4" for word in command]) == 2
     assert "other settings" in capsys.readouterr().err
+    for images in ("threshold", "dynamic"):                               # of the same digits
+        assert main([images if word == "none" else word for word in command]) == 2
+        assert "holds a run on other images" in capsys.readouterr().err
 
 
 def features_of_digits(data: Dataset) -> Any:
@@ -245,11 +248,12 @@ def test_a_run_that_diverges_is_counted(tmp_path: Path, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize(
     ("words", "why"),
-    [(["pixelnn"], "did you mean"), (["draw", "draw"], "named twice"), (["draw", "--seeds", "0"], "at least 1 seed"),
+    [(["pixelnn"], "did you mean"), (["draw", "draw"], "named twice"), (["draw", "--seeds", "0"], "--seeds: expected at least 1, got 0"),
+     (["draw", "--pictures", "29"], "--pictures: expected at least 30, got 29"), (["draw", "--budget", "0"], "--budget: expected a number"),
      (["draw", "--data", "dead-leaves"], "no labels")],
 )  # fmt: skip
 def test_comparisons_that_cannot_be_made(words: list[str], why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = ["compare", *words, "--steps", "1", "--pictures", "40", "--out", str(tmp_path / "out"), "--binarise", "none"]
+    command = ["compare", "--steps", "1", "--pictures", "40", "--out", str(tmp_path / "out"), "--binarise", "none", *words]
     assert main(command if "--data" in words else [*command, "--data", "digits"]) == 2
     assert why in capsys.readouterr().err
 

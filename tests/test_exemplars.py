@@ -258,8 +258,19 @@ def test_a_picture_of_new_exemplars(name: str) -> None:
     with_nearest, without = exemplar_sheet(new), exemplar_sheet(new._replace(nearest=None))
     assert with_nearest.height > 1.7 * without.height
     assert (np.asarray(without) == (230, 36, 36)).all(2).any()            # the red box
+    cold = new_exemplars(model, shown, count=3, seed=4, temperature=1e-6).drawn
+    assert (cold - cold[:, :1]).abs().max() < 1e-2 < (new.drawn - new.drawn[:, :1]).abs().max()
     with pytest.raises(ValueError, match="this one has no condition"):
         new_exemplars(rastrum.build(name, spec, "tiny"), shown)
+
+
+@pytest.mark.parametrize("name", ["row-lstm", "gated-pixelcnn", "pixelcnn++"])
+def test_a_raster_model_without_an_exemplar_says_how_they_are_given(name: str) -> None:
+    spec, two = ImageSpec(1, 8, 8, 2), ConditionSpec("map", (2, 8, 8))
+    model = rastrum.build(name, spec, "tiny", two, condition_exemplars=True)
+    for ask in (lambda: rastrum.sample(model, 2), lambda: model.nats(torch.zeros(1, 1, 8, 8, dtype=torch.uint8))):
+        with pytest.raises(ValueError, match=r"got none; it takes up to 2 exemplars of an image: rastrum\.exemplar_map makes the map"):
+            ask()
 
 
 def test_the_commands_draw_and_score_with_exemplars(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

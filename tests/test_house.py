@@ -24,7 +24,7 @@ LAYERS = (
     ("layers",),
     ("card", "hub", "checkpoint"),
     ("model",),
-    ("raster", "canvas", "strokes", "adversarial"),
+    ("raster", "guidance", "canvas", "strokes", "adversarial"),
     ("models",),
     ("walk",),
     ("particles",),

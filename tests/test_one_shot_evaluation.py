@@ -352,6 +352,8 @@ def test_the_command_refuses_what_it_cannot_measure(tmp_path: Path, capsys: pyte
         ([folders["small"]], "does not say how its images were made"),
         ([folders["large"], "--data", "digits"], "need the alphabets of Omniglot, the images are digits; give --parts likelihood"),
         ([folders["large"], "--data", "digits", "--count", "1"], "--count: expected at least 2, got 1"),
+        ([folders["large"], "--data", "digits", "--temperature", "0"], "--temperature: expected a number above 0, got 0.0"),
+        ([folders["large"], "--data", "digits", "--guidance", "-1"], "--guidance: expected a number of at least 0, got -1.0"),
     ):
         assert main(["exemplars", *arguments, *out]) == 2
         error = capsys.readouterr().err

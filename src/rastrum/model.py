@@ -67,6 +67,8 @@ class Model(nn.Module, ABC):
     """What a card cites; None where there is nothing to cite."""
     initialised: Tensor
     """Bool, whether ``initialise`` has run; saved with the model where the class has a data-dependent initialisation."""
+    slots: int = 0
+    """How many exemplars a condition has room for; 0 where the model does not take it for a set of them."""
 
     def __init__(self, spec: ImageSpec, config: Any = None, condition_spec: ConditionSpec | None = None) -> None:
         super().__init__()
@@ -93,8 +95,11 @@ class Model(nn.Module, ABC):
         return check_condition(self.condition_spec, condition, batch, self.device)
 
     def condition_remedy(self) -> str:
-        """What to do where a condition is missing, for error messages; "" (default) where its kind and size say it."""
-        return ""
+        """What to do where a condition is missing, for error messages; "" where its kind and size say it."""
+        if not self.slots:
+            return ""
+        most = f"up to {self.slots} exemplars" if self.slots > 1 else "an exemplar"
+        return f"it takes {most} of an image: rastrum.exemplar_map makes the map of them, and a map that is −1 everywhere has none"
 
     # ── training ─────────────────────────────────────────────────────────────────────────────────────────────────────
 

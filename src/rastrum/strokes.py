@@ -244,6 +244,7 @@ class CanvasModel(Canvas):
         seed: int = 0,
         first: int = 0,
         count: int | None = None,
+        temperature: float = 1.0,
     ) -> Tensor:
         """Pictures from the latents of the first strokes, as ``encode`` gives them; the other strokes come from the prior.
 
@@ -253,6 +254,7 @@ class CanvasModel(Canvas):
         seed: of the latents that are drawn, 0 by default.
         first: number of the first image, 0 by default; so splitting a batch changes nothing.
         count: the number of pictures where no latent is given.
+        temperature: density^(1/temperature) of the latents that are drawn, 1 by default.
 
         Returns pictures (B, *spec.shape) in [0, 1]. Raises ``ValueError`` for more latents than strokes, and for latents of another shape
         or not finite.
@@ -273,7 +275,7 @@ class CanvasModel(Canvas):
         batch = len(given[0]) if given else count
         if batch is None:
             raise ValueError("decode: without latents, count must say how many pictures")
-        _check_count(batch, 1.0)
+        _check_count(batch, temperature)
         state, noise = self.init(batch, condition), self._noise(batch, seed, first)
         while state.t < self.steps:
             prior, t = self.prior(state), state.t
@@ -283,7 +285,7 @@ class CanvasModel(Canvas):
                     raise ValueError(f"decode: the latent of stroke {t} has the shape {expected}, got {shape}")
                 z = given[t]
             else:
-                z = prior.mean if rest == "mean" else prior.sample(noise(t, prior.noise_shape))
+                z = prior.mean if rest == "mean" else prior.sample(noise(t, prior.noise_shape), temperature)
             self.write(state, z)
         return self.image(state)
 

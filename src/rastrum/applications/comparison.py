@@ -30,7 +30,7 @@ from ..recipes import RECIPES, build_model, recipe_for
 from ..recipes.recipe import Recipe
 from ..strokes import CanvasModel
 from ..train import TrainState, resume, train
-from ..training.record import holds_run, read_position, read_settings
+from ..training.record import fingerprint, holds_run, read_position, read_settings
 from .quality import Reference, drawn_by
 
 MODELS = ("gated-pixelcnn", "row-lstm", "draw", "vae", "gran", "dcgan")   # what is compared where nothing else is asked for
@@ -186,7 +186,10 @@ def trained(recipe: Recipe, data: Dataset) -> Iterator[TrainState]:
     if not holds_run(folder):
         yield from train(build_model(recipe, data), data, TrainConfig(optim=recipe.optim, run=recipe.run))
         return
-    before = read_settings(folder)["config"]
+    settings = read_settings(folder)
+    if settings["data"] != fingerprint(data) or load(folder).spec != data.spec:
+        raise ValueError(f"compare: {str(folder)!r} holds a run on other images; choose another folder, or the images it had")
+    before = settings["config"]
     if replace(before.run, folder=None, workers=None) != replace(recipe.run, folder=None, workers=None) or before.optim != recipe.optim:
         raise ValueError(f"compare: {str(folder)!r} holds a run with other settings; choose another folder, or the settings it had")
     try:

@@ -163,16 +163,20 @@ def train_critics(
     return Critics(episodes, pairs, views, naming)
 
 
-def drawn_exemplars(model: Model, episodes: Sequence[Episode], count: int = NEW, seed: int = 0) -> Iterator[Tensor]:
+def drawn_exemplars(
+    model: Model, episodes: Sequence[Episode], count: int = NEW, seed: int = 0, temperature: float = 1.0, guidance: float = 0.0
+) -> Iterator[Tensor]:
     """New exemplars by a model, for each exemplar of each episode.
 
     model: given exemplars as a spatial map.
     episodes: of its images.
     count: new exemplars of each, 10 by default.
     seed: of the draws of the first episode, 0 by default; each has its own.
+    temperature: density^(1/temperature) of what is drawn, 1 by default.
+    guidance: weight of a raster model's guidance, 0 by default.
 
     Yields levels (20, count, C, H, W). Raises ``ValueError`` for a model that takes no exemplars.
     """
     for number, episode in enumerate(episodes):
-        drawn = new_exemplars(model, episode.exemplars, count=count, seed=seed + number).drawn
+        drawn = new_exemplars(model, episode.exemplars, count=count, seed=seed + number, temperature=temperature, guidance=guidance).drawn
         yield (drawn * (model.spec.levels - 1)).round().long()

@@ -59,7 +59,7 @@ def compare(
     from ..applications.claims import claims
     from ..applications.comparison import MODELS, USUAL
     from ..applications.comparison import compare as over_all
-    from ..applications.quality import Reference
+    from ..applications.quality import FEWEST, Reference
     from ..config import DataOptions, RunConfig
     from ..data.dataset import load_dataset
     from ..files import write_files
@@ -72,6 +72,11 @@ def compare(
     for name in names:
         if name not in ALL:
             raise ValueError(f"compare: unknown model {name!r}; {nearest(name, ALL)}")
+    for flag, value, least in (("--seeds", seeds, 1), ("--pictures", pictures, FEWEST), ("--steps", 1 if steps is None else steps, 1)):
+        if value < least:
+            raise ValueError(f"{flag}: expected at least {least}, got {value}")
+    if not 0 < budget < math.inf:
+        raise ValueError(f"--budget: expected a number of minutes above 0, got {budget:g}")
     page = look.page()
     check_size(out / "comparison.png", page)
     if out.is_file():

@@ -45,6 +45,9 @@ def exemplars(
                              f"their file all_runs.zip, validation (20 made of {VALIDATION}), or a split to make them of")] = "official",
     pair_samples: Annotated[int, arg(help="classification: trajectories per pair of images of a canvas model's bound")] = 10,
     new: Annotated[int, arg(help="drawing: new exemplars of each of the 20 exemplars of an alphabet")] = 10,
+    temperature: Annotated[float, arg(help="drawing: below 1 likelier exemplars that differ less")] = 1.0,
+    guidance: Annotated[float, arg(help="drawing: how much further than by its own probabilities a raster model follows an exemplar: "
+                                        "p(given it) · (p(given it) / p(without))^guidance, for each value")] = 0.0,
     seed: Annotated[int, arg(help="of the choice of images, of runs that are made, and of the noise")] = 0,
     device: Device = "cpu",
     look: Look = AS_USUAL,
@@ -66,6 +69,10 @@ def exemplars(
     for flag, (value, least) in at_least.items():
         if value < least:
             raise ValueError(f"{flag}: expected at least {least}, got {value}")
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"--temperature: expected a number above 0, got {temperature}")
+    if not 0 <= guidance < math.inf:
+        raise ValueError(f"--guidance: expected a number of at least 0, got {guidance}")
     page = look.page()
     check_size(out / "exemplars.png", page)
     check_folder_out("--out", out)
@@ -82,7 +89,8 @@ def exemplars(
         sections.append(classification(networks, dataset, asked, runs, pair_samples, seed))
     if "drawing" in parts:
         own = origin_of(first, models[0]).data
-        sections.append(drawing(networks, dataset, own.train if own is not None and data is None else "train", new, seed, out, page))
+        background = own.train if own is not None and data is None else "train"
+        sections.append(drawing(networks, dataset, background, new, temperature, guidance, seed, out, page))
     about = f"{', '.join(models)} on {dataset.name}, {dataset.options or 'as it is'}"
     lines = [about, *(line for section in sections for line in ("", f"**{section.title}**", "", *section.lines))]
     plotted = {section.name: section.plotted for section in sections}
@@ -295,14 +303,22 @@ def classification(
 
 
 def drawing(
-    networks: dict[str, Model], dataset: Dataset, background: str, new: int, seed: int, out: Path, page: Page
+    networks: dict[str, Model],
+    dataset: Dataset,
+    background: str,
+    new: int,
+    temperature: float,
+    guidance: float,
+    seed: int,
+    out: Path,
+    page: Page,
 ) -> Section:
     """Whether new exemplars are recognised, and how much they differ; writes a picture of each model's.
 
     networks: by name.
     dataset: all drawings of the split.
     background: the split that critics are trained on.
-    new, seed: the flags.
+    new, temperature, guidance, seed: the flags.
     out: the folder.
     page: how large pictures are.
     """
@@ -323,12 +339,13 @@ def drawing(
     for name, network in networks.items():
         drawn = []
         with progress(f"drawing, {name}", len(episodes), "alphabets") as report:
-            for each in drawn_exemplars(network, episodes, new, seed):
+            for each in drawn_exemplars(network, episodes, new, seed, temperature, guidance):
                 drawn.append(each)
                 report(len(drawn))
         judged[name] = critics.judge(drawn)
         every = torch.stack([episode.exemplars for episode in episodes], 1).flatten(0, 1)   # alphabets take turns
-        shown = new_exemplars(network, every[:SHOWN], training.images.long(), seed=seed)
+        how = {"seed": seed, "temperature": temperature, "guidance": guidance}
+        shown = new_exemplars(network, every[:SHOWN], training.images.long(), **how)
         usual = image_scale(None, network.spec.height, network.spec.width)
         picture = page.encode(lambda scale, unit, shown=shown: exemplar_sheet(shown, scale, unit), usual, ".png")
         write_files(out, {f"new-{name.replace('/', '-')}.png": picture})
@@ -340,12 +357,14 @@ def drawing(
         facts[name] = {"naming": naming, "recognisability": recognised, "diversity": Measured.of(of.diversity), "relative": relative}
         plotted[name] = (relative, recognised)
     lines = [
-        f"{new} new exemplars of each of 20 exemplars of {len(episodes)} alphabets of {dataset.name} {dataset.split}, and {HELD_BACK} real "
-        f"drawings of each character, which no critic was trained on; ± standard error over alphabets. Critics: trained on {background} "
-        "and, for naming, on the other real drawings of the 20 characters.",
+        f"{new} new exemplars, drawn at temperature {temperature:g} with guidance {guidance:g}, of each of 20 exemplars of {len(episodes)} "
+        f"alphabets of {dataset.name} {dataset.split}, and {HELD_BACK} real drawings of each character, which no critic was trained on; "
+        f"± standard error over alphabets. Critics: trained on {background} and, for naming, on the other real drawings of the 20 "
+        "characters.",
         "", *markdown(["", "named right", "recognised", "diversity", "relative to real drawings"], rows),
     ]  # fmt: skip
-    return Section("drawing", "New exemplars", lines, {"new": new, "background": background, "alphabets": len(episodes), **facts}, plotted)
+    facts |= {"new": new, "temperature": temperature, "guidance": guidance, "background": background, "alphabets": len(episodes)}
+    return Section("drawing", "New exemplars", lines, facts, plotted)
 
 
 # ── words ────────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -26,6 +26,8 @@ from .upsampling import Upsampling
 class Condition(nn.Module):
     """A condition as all layers read it: ``size`` values, at one position or at each; 0 for an unconditional model.
 
+    ``slots``: how many exemplars a map has room for; 0 where it is no set of them.
+
     condition: what kind; None = unconditional.
     image: spec of the images. A cell of a spatial map is a block of ⌈H / h⌉ by ⌈W / w⌉ pixels, the last ones cut off at the border.
     outputs: channels that m makes of a spatial map; default 0 = the model takes none.
@@ -41,7 +43,7 @@ class Condition(nn.Module):
     ) -> None:
         super().__init__()
         self.kind, self.image = None if condition is None else condition.kind, image
-        self.size, self.upsampling = 0, None
+        self.size, self.slots, self.upsampling = 0, 0, None
         if condition is not None and isinstance(condition.size, int):
             self.size = condition.size
         elif condition is not None and isinstance(condition.size, tuple):
@@ -55,8 +57,8 @@ class Condition(nn.Module):
                 fits = f"{-(-image.height // factors[0])}x{-(-image.width // factors[1])}"
                 what = f"blocks of {factors[0]}x{factors[1]} pixels, so that some lie outside the image; take {fits} or another size"
                 raise ValueError(f"condition: cells of a {height}x{width} map on {image.height}x{image.width} pixels are {what}")
-            count = slots_of(condition, image.channels) if exemplars else 0
-            self.upsampling = Upsampling(channels, outputs, factors, levels, count)
+            self.slots = slots_of(condition, image.channels) if exemplars else 0
+            self.upsampling = Upsampling(channels, outputs, factors, levels, self.slots)
 
     def forward(self, condition: Tensor | None, dtype: torch.dtype) -> Tensor | None:
         """The condition as layers read it.

@@ -124,6 +124,7 @@ class GatedPixelCNN(RasterModel):
         self.condition = Condition(
             condition_spec, spec, config.condition_channels, config.condition_levels, config.condition_exemplars
         )
+        self.slots = self.condition.slots
         inputs = [groups] + (config.layers - 1) * [config.channels]
         self.layers = nn.ModuleList(
             Layer(inputs[i], config.channels, config.kernel, groups, i == 0, self.condition.size) for i in range(config.layers)

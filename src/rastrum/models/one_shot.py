@@ -124,7 +124,6 @@ class OneShot(PixelCanvas):
         if config.update == "gru":
             self.gates, self.candidate = convolution(2 * canvas, 2 * canvas, kernel), convolution(2 * canvas, canvas, kernel)
         self.output = nn.ModuleList([convolution(canvas, features, kernel), last := convolution(features, len(self.mean), kernel)])
-        self.slots = 0
         if condition_spec is not None and condition_spec.kind == "map":
             self.slots = slots_of(condition_spec, spec.channels)
             assert isinstance(condition_spec.size, tuple)
@@ -261,12 +260,6 @@ class OneShot(PixelCanvas):
         for layer in self.summarise:
             features = F.relu(layer(to_blocks(features, STRIDE)))
         return self.summary(features.flatten(1)).unflatten(0, slots.shape[:2])
-
-    def condition_remedy(self) -> str:
-        if not self.slots:
-            return ""
-        most = f"up to {self.slots} exemplars" if self.slots > 1 else "an exemplar"
-        return f"it takes {most} of an image: rastrum.exemplar_map makes the map of them, and a map that is −1 everywhere has none"
 
     # ── the canvas ───────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -44,6 +44,7 @@ class PixelNetwork(RasterModel):
         self.condition = Condition(
             condition_spec, spec, config.condition_channels, config.condition_levels, config.condition_exemplars
         )
+        self.slots = self.condition.slots
         self.blocks = nn.ModuleList(self.block(guide or self.condition.size) for _ in range(config.layers))
         self.output = LevelsOutput(spec, width, config.hidden, config.output_layers)
 

@@ -273,6 +273,7 @@ class PixelCNNPlusPlus(RasterModel):
         self.condition = Condition(
             condition_spec, spec, config.condition_channels, config.condition_levels, config.condition_exemplars
         )
+        self.slots = self.condition.slots
         n, inputs = config.filters, spec.channels + 1
         self.first_u = VerticalConvolution(inputs, n, rows=2, columns=3, weight_norm=True)
         self.first_above = CausalConvolution(inputs, n, above=1, columns=(-1, 1), weight_norm=True)

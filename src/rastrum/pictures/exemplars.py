@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..exemplars import exemplar_map, slots_of
 from ..generation import sample
+from ..guidance import Guided
 from ..model import Model
 from ..protocol import as_tensor
 from ..strokes import CanvasModel
@@ -40,7 +41,15 @@ class NewExemplars(NamedTuple):
     nearest: Tensor | None
 
 
-def new_exemplars(model: Model, images: Tensor, training: Tensor | None = None, count: int = NEW, seed: int = 0) -> NewExemplars:
+def new_exemplars(
+    model: Model,
+    images: Tensor,
+    training: Tensor | None = None,
+    count: int = NEW,
+    seed: int = 0,
+    temperature: float = 1.0,
+    guidance: float = 0.0,
+) -> NewExemplars:
     """Draw new exemplars of each image, from this one exemplar alone.
 
     model: one that is conditioned on exemplars; of a canvas model p(x | canvas) is shown, without the noise of the pixels.
@@ -48,16 +57,20 @@ def new_exemplars(model: Model, images: Tensor, training: Tensor | None = None, 
     training: integer levels (M, C, H, W); None (default) where they are not at hand.
     count: new exemplars of each image, 10 by default.
     seed: of the draws, 0 by default.
+    temperature: density^(1/temperature) of what is drawn, values or latents, 1 by default.
+    guidance: weight of a raster model's guidance (``guidance.py``), 0 by default.
 
-    Raises ``ValueError`` for a model that takes no exemplars.
+    Raises ``ValueError`` for a model that takes no exemplars, and for guidance of a canvas model.
     """
     slots, top = slots_of(model.condition_spec, model.spec.channels), model.spec.levels - 1
+    if guidance:
+        model = Guided(model, guidance)  # pyright: ignore[reportArgumentType]
     condition = exemplar_map(images[:, None], slots, model.spec.levels).repeat_interleave(count, 0)
     condition = condition.to(model.device)
     if isinstance(model, CanvasModel):
-        drawn = model.decode([], "sample", condition, seed, count=len(condition)).cpu()
+        drawn = model.decode([], "sample", condition, seed, count=len(condition), temperature=temperature).cpu()
     else:
-        drawn = as_tensor("images", sample(model, len(condition), condition, seed=seed)).cpu() / top
+        drawn = as_tensor("images", sample(model, len(condition), condition, temperature, seed)).cpu() / top
     drawn = drawn.float()
     nearest = None if training is None else (training[nearest_images(drawn, training)] / top).unflatten(0, (-1, count))
     return NewExemplars(images.float() / top, drawn.unflatten(0, (-1, count)), nearest)
