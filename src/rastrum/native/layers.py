@@ -344,7 +344,7 @@ def log_sum(row, scratch):
     return top, np.log(_sum(scratch))
 
 
-@compiled
+@compiled(makes_arrays=True)
 def log_softmax_at(logits, level, out, total):
     """logits (P, L), level (P,) → out (P,), and total (P,) = log Σ exp."""
     weights = np.empty(logits.shape[1], np.float32)
