@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from hashlib import blake2b
@@ -17,10 +18,10 @@ import torch
 
 import rastrum
 from rastrum import ConditionSpec, FileError, ImageSpec, RasterModel
-from rastrum.compression import Decoding, compress_image, decompress_image, photographs, tiles
+from rastrum.compression import Decoding, compress_image, decompress_image, photographs, tiles, tuning
 from rastrum.compression.colour import from_ycocg, to_ycocg
-from rastrum.compression.container import read_header, read_strips
-from rastrum.compression.fields import Reader
+from rastrum.compression.container import chained, read_header, read_strips, strip_bytes
+from rastrum.compression.fields import Reader, deflate
 from rastrum.compression.tiles import Axis, Tiling
 from rastrum.compression.transparency import deflated, inflated
 from rastrum.program import native
@@ -128,6 +129,72 @@ def test_other_models_code_images_too(name: str, threads: int, monkeypatch: pyte
     blob = compress_image(model, pixels, tile=6, context=3)
     assert np.array_equal(decompress_image(blob, model), pixels)
     assert packed(model.resized(9, 9, 256).lowered()).lag == {"multiscale-pixelrnn": 0}.get(name, 1)
+
+
+# ── tuning ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="module")
+def tuned_file() -> tuple[RasterModel, np.ndarray, bytes]:
+    """By a model that has been trained on nothing else."""
+    model, pixels = built(3, "least-squares"), smooth(60, 70, 3)
+    return model, pixels, compress_image(model, pixels, tile=24, context=4, tune=60)
+
+
+def test_tuning_makes_files_smaller_and_leaves_the_model_alone(tuned_file: Any, threads: int) -> None:
+    model, pixels, blob = tuned_file
+    before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    plain = compress_image(model, pixels, tile=24, context=4)
+    assert len(blob) < 0.99 * len(plain) and read_header(Reader(plain, "x")).tuning == b""
+    assert np.array_equal(decompress_image(blob, model), pixels)
+    assert all(torch.equal(before[key], tensor) and tensor.grad is None for key, tensor in model.state_dict().items())
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_tuned_weights_are_sums_that_any_machine_rounds_alike(tuned_file: Any) -> None:
+    model, _, blob = tuned_file
+    steps = np.frombuffer(zlib.decompress(read_header(Reader(blob, "x")).tuning, -15), np.int8)
+    other, at = tuning.tuned(model, read_header(Reader(blob, "x")).tuning), 0
+    assert other is not None and steps.any()
+    for old, new in zip(model.parameters(), other.parameters(), strict=True):
+        expected = old.detach().numpy().astype(np.float64)
+        if old.ndim <= 1:
+            expected, at = expected + (steps[at : at + old.numel()] / 64).reshape(old.shape), at + old.numel()
+        assert np.array_equal(expected.astype(np.float32), new.detach().numpy())
+    assert at == len(steps)
+
+
+def test_tuning_that_gains_nothing_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps that are too small to be said, and steps for the worse."""
+    model, pixels = built(3), np.random.default_rng(0).integers(0, 256, (9, 9, 3), np.uint8)
+    plain = compress_image(model, pixels)
+    assert compress_image(model, pixels, tune=1) == plain
+    count = sum(parameter.numel() for parameter in model.parameters() if parameter.ndim <= 1)
+    worse = np.random.default_rng(0).integers(-128, 128, count, np.int8)
+    monkeypatch.setattr(photographs, "find_tuning", lambda *rest: deflate(worse.tobytes()))
+    assert compress_image(model, pixels, tune=1) == plain
+    with pytest.raises(ValueError, match="tune: expected a number of steps, got -1"):
+        compress_image(model, pixels, tune=-1)
+
+
+def test_damaged_tuning_is_refused(tuned_file: Any) -> None:
+    """Also where the digests were made to fit: as long as it says, and never another model's pixels."""
+    model, _, blob = tuned_file
+    header = read_header(Reader(blob, "x"))
+    rest, entries = blob[len(header.bytes) :], next(read_strips(Reader(blob, "x"), header))[1]
+    listed = strip_bytes(entries, header.alpha)
+    place = len(header.bytes) - len(header.tuning)
+    for at in range(place - 3, len(header.bytes)):
+        with pytest.raises(FileError):
+            decompress_image(blob[:at] + bytes([blob[at] ^ 16]) + blob[at + 1 :], model)
+    steps = zlib.decompress(header.tuning, -15)
+    bad = {deflate(steps[:-1]): "damaged", deflate(steps + b"\0"): "damaged", header.tuning[:-1]: "damaged"}
+    bad |= {header.tuning + b"\0": "damaged", deflate(bytes([steps[0] ^ 4]) + steps[1:]): "do not match their checksum"}
+    for tuning_bytes, message in bad.items():
+        forged = replace(header, tuning=tuning_bytes)
+        data = forged.bytes + listed + chained(forged.bytes, listed) + rest[len(listed) + 4 :]
+        with pytest.raises(FileError, match=message):
+            decompress_image(data, model)
 
 
 # ── tiles ────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -54,6 +54,10 @@ def compress(
     context: Annotated[
         int | None, arg(metavar="N", help="rows above and columns left of a tile that it sees, 0 to 64; default: 16", help_behavior_hint="")
     ] = None,
+    tune: Annotated[
+        int, arg(metavar="STEPS", help="adapt the model to each photo by so many steps of training, where that makes the file smaller, say 200; "
+                                       "it takes as long to decode; default: 0", help_behavior_hint="")
+    ] = 0,
     verify: Annotated[bool, arg(help="do not decode what was written to compare it with the photo", help_behavior_hint="")] = True,
     delete_source: Annotated[bool, arg(help="delete a photo when what was written has been compared with it; keeps metadata")] = False,
     json: Json = False,
@@ -72,8 +76,10 @@ def compress(
     archive = archive or (out is not None and out.endswith(ARCHIVE))
     if archive and not (out is not None and (out == PIPE or out.endswith(ARCHIVE))):
         raise ValueError(f"--archive: -o names it, expected X{ARCHIVE} or -, got {out!r}")
+    if tune < 0:
+        raise ValueError(f"--tune: expected a number of steps, got {tune}")
     processes, started = _processes(*photos, out), time.perf_counter()
-    options = {"ycocg": ycocg} | {key: value for key, value in (("tile", tile), ("context", context)) if value is not None}
+    options = {"ycocg": ycocg, "tune": tune} | {key: value for key, value in (("tile", tile), ("context", context)) if value is not None}
     with processes.together():
         sources = list(map(source, photos))
         names = targets("members/" if archive else out, sources, SUFFIX)
@@ -203,7 +209,8 @@ def info(files: Files, json: Json = False) -> None:
             record = {"file": each.name, "bytes": reader.size, "samples": header.pixels * header.channels} | _about(header)
             by = f"by {record['model'] or 'a model without a name'} (weights {record['weights']})"
             tiles = f"{record['tiles']} tiles of at most {header.tile} + {header.context} pixels"
-            more = ["YCoCg-R"] * header.ycocg + [name.upper() for name in record["metadata"]]
+            more = ["YCoCg-R"] * header.ycocg + [f"tuned ({len(header.tuning)} bytes)"] * bool(header.tuning)
+            more += [name.upper() for name in record["metadata"]]
             lines.append(f"{each.name}: {', '.join([_size(record), _rate(record), by, tiles, *more])}")
             records.append(record)
     answer({"files": records}, json, *lines)
@@ -286,7 +293,7 @@ def _about(header: Header) -> dict[str, Any]:
     return {
         "height": header.height, "width": header.width, "channels": header.channels, "bits": header.bits, "model": header.model,
         "weights": header.fingerprint.hex(), "arithmetic": "native-1", "ycocg": header.ycocg, "tile": header.tile,
-        "context": header.context, "tiles": header.tiling.count, "metadata": sorted(header.metadata),
+        "context": header.context, "tuning_bytes": len(header.tuning), "tiles": header.tiling.count, "metadata": sorted(header.metadata),
     }  # fmt: skip
 
 

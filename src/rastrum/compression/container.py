@@ -26,7 +26,7 @@ MAX_SIDE = (1 << 31) - 1
 MAX_TILE, MAX_CONTEXT = 256, 64
 MAX_NAME = 1 << 12             # bytes of the model's name
 CHECK = 4                      # bytes of a checksum
-COLOUR, ALPHA, YCOCG, ICC, EXIF = (1 << bit for bit in range(5))
+COLOUR, ALPHA, YCOCG, ICC, EXIF, TUNING = (1 << bit for bit in range(6))
 METADATA = {"icc": ICC, "exif": EXIF}
 
 
@@ -43,6 +43,7 @@ class Header:
     fingerprint: of the model's weights, 8 bytes.
     model: where to find the model: rastrum/NAME, hf://OWNER/NAME, ./NAME for a folder, or "".
     metadata: "icc" and "exif", as image files have them; none by default.
+    tuning: how the model's weights were adapted to the image (``tuning.py``); b"" by default: not at all.
     """
 
     height: int
@@ -55,6 +56,7 @@ class Header:
     fingerprint: bytes
     model: str
     metadata: Mapping[str, bytes] = field(default_factory=dict)
+    tuning: bytes = b""
 
     @property
     def colours(self) -> int:
@@ -79,10 +81,11 @@ class Header:
     @cached_property
     def bytes(self) -> bytes:
         """The header as it is written."""
-        flags = (self.colours == 3) * COLOUR | self.alpha * ALPHA | self.ycocg * YCOCG | sum(METADATA[name] for name in self.metadata)
+        flags = (self.colours == 3) * COLOUR | self.alpha * ALPHA | self.ycocg * YCOCG | bool(self.tuning) * TUNING
+        flags |= sum(METADATA[name] for name in self.metadata)
         sizes = (self.height, self.width, self.tile, self.context)
         name = self.model.removeprefix("rastrum/").encode()
-        texts = [name, *(self.metadata[name] for name in METADATA if name in self.metadata)]
+        texts = [name, *(self.metadata[name] for name in METADATA if name in self.metadata), *([self.tuning] if self.tuning else [])]
         head = MAGIC + bytes([VERSION, NATIVE, flags, self.bits]) + b"".join(map(varint, sizes)) + self.fingerprint
         return head + b"".join(varint(len(text)) + text for text in texts)
 
@@ -121,6 +124,7 @@ def read_header(reader: Reader) -> Header:
         raise FileError(f"{reader.what}: the name of its model has {length} bytes, at most {MAX_NAME} are possible")
     name = reader.take(length)
     metadata = {name: reader.take(reader.varint()) for name, flag in METADATA.items() if flags & flag}
+    tuning = reader.take(reader.varint()) if flags & TUNING else b""
     try:
         model = name.decode()
     except UnicodeError:
@@ -130,7 +134,7 @@ def read_header(reader: Reader) -> Header:
     if not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE and 1 <= bits <= 16 and 1 <= tile <= MAX_TILE and context <= MAX_CONTEXT):
         image = f"{height} x {width} pixels of {bits} bits in tiles of {tile} + {context}"
         raise FileError(f"{reader.what}: an image of {image} is not possible")
-    header = Header(height, width, channels, bits, bool(flags & YCOCG), tile, context, fingerprint, model, metadata)
+    header = Header(height, width, channels, bits, bool(flags & YCOCG), tile, context, fingerprint, model, metadata, tuning)
     reader.seek(0)
     if reader.up_to(len(header.bytes)) != header.bytes or (header.ycocg and header.colours == 1):
         raise FileError(f"{reader.what}: its header is not as rastrum writes it")

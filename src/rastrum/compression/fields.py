@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import zlib
 from hashlib import blake2b
 from io import BytesIO
 from typing import BinaryIO
 
+RAW = -15                      # for zlib: without its own header and checksum
 CHUNK = 1 << 20                # bytes that are asked for at a time: a length that a file only claims takes no memory
 
 
@@ -35,6 +37,28 @@ def varint(number: int) -> bytes:
         out.append(number & 127 | 128)
         number >>= 7
     return bytes(out) + bytes([number])
+
+
+def deflate(data: bytes) -> bytes:
+    """One raw deflate stream (RFC 1951).
+
+    data: any.
+    """
+    return zlib.compress(data, 9, RAW)
+
+
+def inflate(stream: bytes, size: int) -> bytes | None:
+    """The inverse of ``deflate``, which makes no more than there is to be; None for bytes of anything else.
+
+    stream: the bytes.
+    size: of what they stand for.
+    """
+    inflated = zlib.decompressobj(RAW)
+    try:
+        found = inflated.decompress(stream, size + 1)
+    except zlib.error:
+        return None
+    return found if len(found) == size and inflated.eof and not inflated.unused_data else None
 
 
 class Reader:

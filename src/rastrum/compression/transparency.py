@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import zlib
-
 import numpy as np
 
-RAW = -15                      # for zlib: without its own header and checksum
+from .fields import deflate, inflate
 
 
 def deflated(alpha: np.ndarray) -> bytes:
@@ -15,7 +13,7 @@ def deflated(alpha: np.ndarray) -> bytes:
     alpha: uint8 or uint16 (rows, columns); 16 bits are written low byte first.
     """
     differences = np.diff(alpha, axis=1, prepend=alpha.dtype.type(0))
-    return zlib.compress(differences.astype(alpha.dtype.newbyteorder("<")).tobytes(), 9, RAW)
+    return deflate(differences.astype(alpha.dtype.newbyteorder("<")).tobytes())
 
 
 def inflated(data: bytes, shape: tuple[int, ...], bits: int) -> np.ndarray | None:
@@ -28,12 +26,8 @@ def inflated(data: bytes, shape: tuple[int, ...], bits: int) -> np.ndarray | Non
     Returns (rows, columns, 1), uint8 up to 8 bits, else uint16; None for bytes of anything else.
     """
     kind = np.dtype(np.uint8 if bits <= 8 else "<u2")
-    size, stream = shape[0] * shape[1] * kind.itemsize, zlib.decompressobj(RAW)
-    try:
-        found = stream.decompress(data, size + 1)
-    except zlib.error:
-        return None
-    if len(found) != size or not stream.eof or stream.unused_data:
+    found = inflate(data, shape[0] * shape[1] * kind.itemsize)
+    if found is None:
         return None
     alpha = np.cumsum(np.frombuffer(found, kind).reshape(shape), 1, dtype=kind.newbyteorder("="))[..., None]
     return alpha if int(alpha.max()) < 1 << bits else None

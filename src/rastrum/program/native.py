@@ -174,7 +174,7 @@ class NativeInterpreter:
                     begin = (at - first * lag) * row
                     here = task._replace(first=begin, last=begin + (stop - at) * row, ran=begin // self._channels)
                     images = slice(block.start + first, block.start + last)
-                    if (end := self._walk(workspace, images, here, values, on, counts, streams, of)) != DONE:
+                    if first < last and (end := self._walk(workspace, images, here, values, on, counts, streams, of)) != DONE:
                         return end
                     at = stop
                 return DONE
