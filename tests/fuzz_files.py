@@ -1,30 +1,47 @@
 """A fuzzer of image files and blobs: whatever bytes come, the right pixels or a ``FileError``, in little memory.
 
-    python tests/fuzz_files.py [SECONDS] [SEED]          prints how many mutations of each kind it tried
+    python tests/fuzz_files.py [SECONDS] [SEED] [MOST]        prints how many mutations ended how, and how many of them became seeds
 
 Mutations flip, replace, insert, remove, repeat and cut bytes, write extreme numbers, and join parts of two files; half of them get digests
-that fit again, so that they reach what lies behind. An image file is right if its pixels are those of the file that it was made from, or
-if header and checksums were all made to fit, which no mutation here does. Memory is that which numpy and Python allocate (tracemalloc).
+that fit again, so that they reach what lies behind. Some are watched: one that makes the readers go from one line to another as none did
+before, or more often, is a seed of further mutations. A file is right if its header and its pixels are those of a file that was made here;
+others are only found where header and checksums were all made to fit, which no mutation here does. While it is read the system refuses
+this process more than ``MEMORY`` bytes beyond what it has, whoever asks: numpy, torch, zlib or Python.
+
+The models do not change here, so their fingerprints and programs are computed once for each size of window.
 """
 
 from __future__ import annotations
 
 import random
+import resource
 import sys
 import time
-import tracemalloc
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import cache
+from pathlib import Path
+from types import FrameType
+from typing import Any, NamedTuple
 
 import golden_files
 import numpy as np
 
 import rastrum
-from rastrum.compression import Decoding, FileError
+from rastrum import ImageSpec, RasterModel, range_coder
+from rastrum.compression import Decoding, FileError, fields, photographs
 from rastrum.compression.container import chained, read_header
 from rastrum.compression.fields import Reader, digest
 
 MEMORY = 64 << 20              # bytes that any of these small files may take, at most
+WATCHED = 0.1                  # of the mutations
+SIZES = 500                    # of windows for which programs are kept
+ADAPTIVE: dict[str, Any] = {                                    # as ``golden_files.CASES``
+    "adaptive": ("least squares 3", (5, 7, 3), np.uint8, {}),
+    "deep adaptive": ("least squares 1", (5, 7, 1), np.uint16, {}),
+}
+STATM = Path("/proc/self/statm")
 EXTREMES = (b"\0", b"\xff", b"\x7f", b"\x80", b"\xff\xff\xff\xff\x7f", b"\x80\x80\x80\x80\x10", b"\xff" * 8, b"\x81\0")
 
 
@@ -90,70 +107,173 @@ def repaired_blob(data: bytes) -> bytes:
     return data[:6] + digest(8, data[:6] + data[14:]) + data[14:] if len(data) > 14 else data
 
 
-def targets() -> list[tuple[str, bytes, Callable[[bytes], bytes], Callable[[bytes], None]]]:
-    """Name, bytes, how digests are repaired, and what has to hold of a mutation: ``AssertionError`` otherwise."""
-    found = []
-    for case, (name, shape, kind, _) in golden_files.CASES.items():
-        model, pixels = golden_files.model(name), golden_files.pixels(shape, kind)
+class Target(NamedTuple):
+    """What is read.
 
-        def check_file(data: bytes, model=model, pixels=pixels) -> None:
-            decoding = Decoding(data, model)
-            assert np.array_equal(np.concatenate(list(decoding.bands())), pixels), "other pixels were taken for right"
+    name: for messages.
+    data: bytes that are right.
+    repair: makes digests fit.
+    check: reads bytes; ``FileError`` where they are refused, ``AssertionError`` where other pixels are taken for right.
+    """
 
-        def check_salvage(data: bytes, model=model, pixels=pixels) -> None:
-            decoding = Decoding(data, model, salvage=True)
+    name: str
+    data: bytes
+    repair: Callable[[bytes], bytes]
+    check: Callable[[bytes], None]
+
+
+def targets() -> list[Target]:
+    """Files of all kinds that the golden ones are of, whole and salvaged, with few pixels in several tiles; and blobs."""
+    found: list[Target] = []
+    models: dict[str, RasterModel] = {name: golden_files.model(name) for name, *_ in golden_files.CASES.values()}
+    for channels in (1, 3):
+        adaptive: Any = rastrum.build("least-squares", ImageSpec(channels, 8, 8), preset="tiny", seed=1)
+        models[f"least squares {channels}"] = adaptive.eval()
+    written: dict[str, list[tuple[Any, np.ndarray]]] = {name: [] for name in models}
+    for case, (name, shape, kind, options) in (golden_files.CASES | ADAPTIVE).items():
+        pixels = golden_files.pixels((5, 7, shape[2]), kind)
+        blob = photographs.compress_image(models[name], pixels, **options | {"tile": 4, "context": 1})
+        written[name].append((read_header(Reader(blob, "file")), pixels))
+
+        def check_file(data: bytes, name=name, salvage=False) -> None:
+            decoding = Decoding(data, models[name], salvage)
             image = np.concatenate(list(decoding.bands()))
             right = np.ones(image.shape[:2], np.bool_)
             for region in decoding.damaged():
                 right[region.top : region.bottom, region.left : region.right] = False
-            same = image.shape == pixels.shape and np.array_equal(image[right], pixels[right])
+            theirs = [pixels for header, pixels in written[name] if header == decoding.header]
+            same = len(theirs) == 1 and np.array_equal(image[right], theirs[0][right])
             assert same or not right.any(), "other pixels were taken for right"
 
-        blob = (golden_files.FOLDER / f"{case}.rastrum").read_bytes()
-        found += [(f"{case}, {check.__name__}", blob, repaired_file, check) for check in (check_file, check_salvage)]
-    model = golden_files.model("plus plus")
+        def check_salvage(data: bytes, check_file=check_file) -> None:
+            check_file(data, salvage=True)
+
+        found += [Target(f"{case}, {check.__name__}", blob, repaired_file, check) for check in (check_file, check_salvage)]
+    model = models["plus plus"]
     images = rastrum.sample(model, 3, seed=1)
-    for name, some in (("three images", images), ("no image", images[:0]), ("black images", images[:2] * 0)):
+    parts = {"three images": images, "no image": images[:0], "black images": images[:2] * 0}
 
-        def check_blob(data: bytes, some=some) -> None:
-            decoded = rastrum.decompress(model, data)
-            assert decoded.shape == some.shape and bool((decoded == some).all()), "other images were taken for right"
+    def check_blob(data: bytes) -> None:
+        decoded = rastrum.decompress(model, data)
+        right = any(decoded.shape == part.shape and bool((decoded == part).all()) for part in parts.values())
+        assert right, "other images were taken for right"
 
-        found.append((f"blob, {name}", rastrum.compress(model, some), repaired_blob, check_blob))
+    found += [Target(f"blob, {name}", rastrum.compress(model, part), repaired_blob, check_blob) for name, part in parts.items()]
     return found
 
 
-def fuzz(seconds: float, seed: int, most: int | None = None) -> Counter[str]:
-    """Try mutations for a while. Returns how many of them ended how.
+@contextmanager
+def constant_models() -> Iterator[None]:
+    """Meanwhile models do not change: what depends on them alone is computed once."""
+    before = photographs._coder, photographs.fingerprint_of_weights, RasterModel.lowered
+    coder, fingerprint, lowered = before
+    known: dict[Any, Any] = {}
+
+    def coder_once(model, header):
+        key = model, header.tiling.rows.length, header.tiling.columns.length, header.bits, header.colours
+        if key not in known:
+            if len(known) == SIZES:
+                known.clear()
+            known[key] = coder(model, header)
+        return known[key]
+
+    photographs._coder, photographs.fingerprint_of_weights, RasterModel.lowered = coder_once, cache(fingerprint), cache(lowered)
+    try:
+        yield
+    finally:
+        photographs._coder, photographs.fingerprint_of_weights, RasterModel.lowered = before
+
+
+@contextmanager
+def little_memory() -> Iterator[None]:
+    """Meanwhile the system gives this process at most ``MEMORY`` bytes beyond what it has; whoever asks for more fails."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    has = int(STATM.read_bytes().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (has + MEMORY, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+class Watch:
+    """Which ways through the code that reads files were taken: from line to line of a function, how often, in powers of two."""
+
+    FILES = frozenset({range_coder.__file__, *map(str, Path(fields.__file__).parent.glob("*.py"))})
+
+    def __init__(self) -> None:
+        self.known: set[tuple[Any, ...]] = set()
+        self.taken: Counter[tuple[Any, ...]] = Counter()
+
+    def calls(self, frame: FrameType, event: str, argument: Any) -> Any:
+        code, before = frame.f_code, 0
+        if code.co_filename not in self.FILES:
+            return None
+
+        def lines(frame: FrameType, event: str, argument: Any) -> Any:
+            nonlocal before
+            line = frame.f_lineno if event == "line" else event
+            self.taken[code, before, line] += 1
+            before = line
+            return lines
+
+        return lines
+
+    def __enter__(self) -> None:
+        self.taken.clear()
+        sys.settrace(self.calls)
+
+    def __exit__(self, *error: object) -> None:
+        sys.settrace(None)
+
+    def news(self) -> bool:
+        """Whether what was last watched took a way that was not known, which it is from now on."""
+        ways = {(*way, count.bit_length()) for way, count in self.taken.items()}
+        before = len(self.known)
+        self.known |= ways
+        return len(self.known) > before
+
+
+def fuzz(seconds: float, seed: int, most: int | None = None, watched: float = WATCHED) -> Counter[str]:
+    """Try mutations for a while. Returns how many of them ended how, and how many seeds there are.
 
     seconds: how long.
     seed: of the mutations.
     most: mutations, at most; None (default) for no limit.
+    watched: the share of them that may become seeds.
     """
-    chance, counts, end = random.Random(seed), Counter(), time.monotonic() + seconds
-    every = targets()
-    for _, data, _, check in every:
-        check(data)
-    while time.monotonic() < end and (most is None or counts.total() < most):
-        name, data, repair, check = chance.choice(every)
-        changed = mutated(data, chance.choice(every)[1], chance)
-        changed = repair(changed) if chance.random() < 0.5 else changed
-        tracemalloc.start()
-        try:
-            check(changed)
-            counts["right"] += 1
-        except FileError:
-            counts["refused"] += 1
-        except BaseException:
-            print(f"{name}: {changed.hex()}", file=sys.stderr)
-            raise
-        finally:
-            peak = tracemalloc.get_traced_memory()[1]
-            tracemalloc.stop()
-        assert peak < MEMORY, f"{name}: {changed.hex()} took {peak} bytes"
+    chance, counts, watch = random.Random(seed), Counter({"refused": 0, "right": 0}), Watch()
+    with constant_models():
+        every = targets()
+        seeds = [[target.data] for target in every]
+        for target in every:
+            target.check(target.data)
+            with watch:
+                target.check(target.data)
+            watch.news()
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and (most is None or counts.total() < most):
+            place = chance.randrange(len(every))
+            target, other = every[place], chance.choice(seeds[chance.randrange(len(every))])
+            data = mutated(target.data if chance.random() < 0.5 else chance.choice(seeds[place]), other, chance)
+            data = target.repair(data) if chance.random() < 0.5 else data
+            with_watch = chance.random() < watched
+            try:
+                with little_memory(), watch if with_watch else nullcontext():
+                    target.check(data)
+                counts["right"] += 1
+            except FileError:
+                counts["refused"] += 1
+            except BaseException:
+                print(f"{target.name}: {data.hex()}", file=sys.stderr)
+                raise
+            if with_watch and watch.news():
+                seeds[place].append(data)
+    counts["seeds"] = sum(map(len, seeds))
     return counts
 
 
 if __name__ == "__main__":
-    seconds, seed = float(sys.argv[1]) if len(sys.argv) > 1 else 30.0, int(sys.argv[2]) if len(sys.argv) > 2 else time.time_ns() % 2**32
-    print(f"seed {seed}", dict(fuzz(seconds, seed)))
+    given = dict(zip(("seconds", "seed", "most"), sys.argv[1:], strict=False))
+    seconds, seed = float(given.get("seconds", 30)), int(given.get("seed", time.time_ns() % 2**32))
+    print(f"seed {seed}", dict(fuzz(seconds, seed, int(given["most"]) if "most" in given else None)))
