@@ -30,7 +30,7 @@ from numba import njit
 import rastrum
 from rastrum import ImageSpec, RasterModel
 from rastrum.native import compiler
-from rastrum.native.linear import six
+from rastrum.native.linear import linear
 from rastrum.raster import Backend
 from rastrum.walk import Sample, walk
 
@@ -68,16 +68,16 @@ def seconds(run: Callable[[], object], repeats: int, budget: float) -> float:
 
 
 def peak_multiply_adds() -> float:
-    """Multiply-adds per second of one core, from a loop over a tile of six rows and 16 outputs."""
+    """Multiply-adds per second of one core, from a loop over a tile of six rows and 64 outputs."""
     inputs, repeats = 256, 20_000
-    source, weights, out = (np.zeros(n, np.float32) for n in (6 * inputs, 16 * inputs + 16, 6 * 16))
+    source, weights, out = (np.zeros(n, np.float32) for n in (6 * inputs, 64 * inputs + 64, 6 * 64))
 
     @njit
     def loop(source: np.ndarray, weights: np.ndarray, out: np.ndarray) -> None:
         for _ in range(repeats):
-            six(source, 0, inputs, weights, 0, inputs, 16 * inputs, out, 0, 16, out, 0, 16)
+            linear(6, inputs, 64, source, 0, inputs, weights, 0, 64 * inputs, out, 0, 64, out, 0, 64)
 
-    return repeats * 6 * 16 * inputs / seconds(lambda: loop(source, weights, out), 10, 2)
+    return repeats * 6 * 64 * inputs / seconds(lambda: loop(source, weights, out), 10, 2)
 
 
 def multiply_adds(model: RasterModel) -> int:

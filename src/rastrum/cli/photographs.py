@@ -55,8 +55,8 @@ def compress(
         int | None, arg(metavar="N", help="rows above and columns left of a tile that it sees, 0 to 64; default: 16", help_behavior_hint="")
     ] = None,
     tune: Annotated[
-        int, arg(metavar="STEPS", help="adapt the model to each photo by so many steps of training, where that makes the file smaller, say 200; "
-                                       "it takes as long to decode; default: 0", help_behavior_hint="")
+        int, arg(metavar="STEPS", help="adapt the model to each photo by so many steps of training, say 200, where that makes the file "
+                                       "smaller; it takes as long to decode; default: 0", help_behavior_hint="")
     ] = 0,
     verify: Annotated[bool, arg(help="do not decode what was written to compare it with the photo", help_behavior_hint="")] = True,
     delete_source: Annotated[bool, arg(help="delete a photo when what was written has been compared with it; keeps metadata")] = False,

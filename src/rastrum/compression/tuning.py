@@ -2,8 +2,8 @@
 
     parameter' = parameter + q / 64, rounded to float32,  q = −127 … 127
 
-for each value of the parameters that have one axis at most, in their order in the model: a few hundred numbers, deflated. q / 64 is exact and
-the sum is rounded as IEEE says, so encoder and decoder have the same weights on every machine.
+for each value of the parameters that have one axis at most, in their order in the model: a few hundred numbers, deflated. q / 64 is exact
+and the sum is rounded as IEEE says, so encoder and decoder have the same weights on every machine.
 """
 
 from __future__ import annotations

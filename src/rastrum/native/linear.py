@@ -94,7 +94,9 @@ def _code(module: Any, rows: int, panels: int) -> Any:
 
 @intrinsic
 def _tile(_context, rows, panels, outputs, source, s, lds, weights, w, inputs, bias, initial, i, ldi, destination, d, ldd):
-    """``rows`` x ``outputs`` in registers, ``panels`` · 16 at most: initial + bias, then += source · weight, input by input, each step fused.
+    """``rows`` x ``outputs`` in registers: initial + bias, then += source · weight, input by input, each step fused.
+
+    panels: of the outputs, 16 each; the last may have fewer.
 
     LLVM splits the vectors of 16 into the processor's own; each output is its own chain of additions, so this changes no bit.
     """

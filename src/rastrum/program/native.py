@@ -156,9 +156,10 @@ class NativeInterpreter:
         self._check(0, self.packed.decisions, work, kept)
         layout, lag, width = self.packed.tables.layout, self.packed.lag, int(self.packed.tables.passes[-1, codes.WIDTH])
         if not lag or len(shared) != self.batch or not 0 <= min(shared) <= max(shared) <= shared[-1] == width:
-            raise ValueError(f"shared: expected a column below {width} per image, {width} for the last, and an order row by row; got {shared}")
+            raise ValueError(f"shared: expected a column below {width} per image, {width} for the last, in an order by rows; got {shared}")
         values, on, row = (kept if work.values is None else work.values).numpy().copy(), active.numpy(), width * layout.channels
-        streams, counts = _Streams(work.streams, 4 * values.shape[1] + 16 if work.kind == "encode" else 0), np.zeros((self.batch, 0), np.int64)
+        streams = _Streams(work.streams, 4 * values.shape[1] + 16 if work.kind == "encode" else 0)
+        counts = np.zeros((self.batch, 0), np.int64)
         task, of = self._task(MODES[work.kind], work)._replace(lag=lag), np.array(shared)
         # A thread has neighbours, which follow one another closely; the next thread's are AT_ONCE rows behind, which are then complete.
         size, rows, most = -(-self.batch // len(self._workspaces)), values.shape[1] // row, -(-AT_ONCE // lag) * lag
@@ -180,6 +181,7 @@ class NativeInterpreter:
                 return DONE
 
             self._in_blocks(some_rows, blocks)
+        self._ran = len(self.packed.tables.steps)
         streams.store()
         return torch.from_numpy(values)
 
@@ -208,7 +210,16 @@ class NativeInterpreter:
         return Task(mode, 0, 0, 0, 0, 0, np.uint64(work.seed), work.first, clamp_temperature(work.temperature), TINY)
 
     def _decide(
-        self, mode: int, work: Work, t: int, stop: int, origin: int, values: np.ndarray, on: np.ndarray, counts: np.ndarray, streams: _Streams
+        self,
+        mode: int,
+        work: Work,
+        t: int,
+        stop: int,
+        origin: int,
+        values: np.ndarray,
+        on: np.ndarray,
+        counts: np.ndarray,
+        streams: _Streams,
     ) -> None:
         """Decisions t … stop − 1 of all images; column 0 of the arrays is decision ``origin``."""
         task = self._task(mode, work)._replace(first=t, last=stop, origin=origin, ran=self._ran)

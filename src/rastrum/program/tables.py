@@ -176,9 +176,11 @@ class _Packer:
         )
 
     def _lag(self) -> int:
-        spec, masks = self.program.spec, (op.grid.row_mask for phase in self.program.all_phases() for op in phase.operations)
+        spec, program = self.program.spec, self.program
         by_row = torch.arange(spec.size).view(spec.channels, -1).T.reshape(-1)
-        return 1 + max(masks, default=0) if len(self.program.passes) == spec.frames == 1 and torch.equal(self.program.decided(), by_row) else 0
+        if spec.frames > 1 or len(program.passes) > 1 or not torch.equal(program.decided(), by_row):
+            return 0
+        return 1 + max((op.grid.row_mask for phase in program.all_phases() for op in phase.operations), default=0)
 
     def _condition_offsets(self, condition: View) -> np.ndarray:
         """Offsets of the values of a vector or a spatial map (c, h, w), flat."""
