@@ -42,43 +42,43 @@ def _gradient(
 
 
 _precision_row = rowwise([1], [1], lambda log_scale: [(log_scale * -1.0).exp()])
-_joint_row = rowwise([1], [2, 2, 1], _joint)
-_gradient_row = rowwise([2, 1], [1, 2, 2, 4], _gradient)
+_joint_row = rowwise([1], [1, 1, 2, 1], _joint)
+_gradient_row = rowwise([1, 1, 1], [1, 1, 1, 2, 4], _gradient)
 
 
 @compiled(slow=True, makes_arrays=True)
-def log_density(mixtures, scales, each, values, out, totals):
-    """mixtures (2, P, K): log weights, means · scales (2, R, K): log scales, and their precisions, which are computed · values (P,) →
-    out (P,), and totals (P, 2): log Σ e^t and log Σ w.
+def log_density(logits, means, scales, each, values, out, totals):
+    """logits, means (P, K) · scales (2, R, K): log scales, and their precisions, which are computed · values (P,) → out (P,), and
+    totals (P, 2): log Σ e^t and log Σ w.
 
     each: positions, one after another, that share a row of ``scales``; after R times as many the rows begin again.
     """
-    _, count, K = mixtures.shape
-    rows = scales.shape[1]
+    (count, K), rows = logits.shape, scales.shape[1]
     joint, scratch, value = np.empty(K, np.float32), np.empty(K, np.float32), np.empty(K, np.float32)
     for row in range(rows):
         _precision_row(K, (scales[1, row].ctypes.data, 0, scales[0, row].ctypes.data, 0))
     for i in range(count):
         value[:] = values[i]
-        given, own = mixtures[0, i], scales[0, i // each % rows].ctypes.data
-        _joint_row(K, (joint.ctypes.data, 0, given.ctypes.data, count * K, own, rows * K, value.ctypes.data, 0))
-        for n, row in enumerate((joint, given)):
+        logit, mean, own = logits[i].ctypes.data, means[i].ctypes.data, scales[0, i // each % rows].ctypes.data
+        _joint_row(K, (joint.ctypes.data, 0, logit, 0, mean, 0, own, rows * K, value.ctypes.data, 0))
+        for n, row in enumerate((joint, logits[i])):
             top, rest = log_sum(row, scratch)
             totals[i, n] = top + rest
         out[i] = totals[i, 0] - totals[i, 1] - HALF_LOG_2_PI
 
 
 @compiled(slow=True, makes_arrays=True)
-def log_density_gradient(grad, mixtures, scales, each, values, totals, grad_mixtures, grad_scales):
-    """grad (P,) → grad_mixtures, as ``mixtures``, and grad_scales (R, K) in float64, which are added to."""
-    _, count, K = mixtures.shape
-    rows = scales.shape[1]
+def log_density_gradient(grad, logits, means, scales, each, values, totals, grad_logits, grad_means, grad_scales):
+    """grad (P,) → grad_logits and grad_means (P, K), and grad_scales (R, K) in float64, which are added to."""
+    (count, K), rows = logits.shape, scales.shape[1]
     once, sums = np.empty((4, K), np.float32), np.zeros(K, np.float32)
     for i in range(count):
         once[0], once[1], once[2], once[3] = values[i], grad[i], totals[i, 0], totals[i, 1]
-        given, to, own = mixtures[0, i].ctypes.data, grad_mixtures[0, i].ctypes.data, i // each % rows
-        of_scales, added = scales[0, own].ctypes.data, sums.ctypes.data
-        _gradient_row(K, (to, count * K, added, 0, added, 0, given, count * K, of_scales, rows * K, once.ctypes.data, K))
+        logit, mean, own = logits[i].ctypes.data, means[i].ctypes.data, i // each % rows
+        to, of_scales, added = (grad_logits[i].ctypes.data, grad_means[i].ctypes.data), scales[0, own].ctypes.data, sums.ctypes.data
+        _gradient_row(
+            K, (to[0], 0, to[1], 0, added, 0, added, 0, logit, 0, mean, 0, of_scales, rows * K, once.ctypes.data, K)
+        )
         if (i + 1) % min(each, AT_ONCE) == 0 or (i + 1) % each == 0:
             for k in range(K):
                 grad_scales[own, k] += sums[k]
@@ -93,23 +93,24 @@ class LogDensity(Function):
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, means: Tensor, log_scales: Tensor, values: Tensor, lowest: float) -> Tensor:
-        mixtures, values, K = torch.stack([logits, means]).flatten(1, -2), values.contiguous(), logits.shape[-1]
+        K = logits.shape[-1]
+        flat, values = [x.detach().reshape(-1, K) for x in (logits, means)], values.contiguous()
         scales = log_scales.detach().clamp(min=lowest).reshape(-1, K).repeat(2, 1, 1)
         after = next((n for n, size in enumerate(reversed(log_scales.shape[:-1])) if size > 1), values.dim())
         each = values.shape[values.dim() - after :].numel()
         out, totals = torch.empty_like(values), values.new_empty(values.numel(), 2)
-        log_density(mixtures.numpy(), scales.numpy(), each, values.view(-1).numpy(), out.view(-1).numpy(), totals.numpy())
-        ctx.save_for_backward(mixtures, scales, values, totals, log_scales)
+        log_density(*(x.numpy() for x in (*flat, scales)), each, *(x.numpy() for x in (values.view(-1), out.view(-1), totals)))
+        ctx.save_for_backward(*flat, scales, values, totals, log_scales)
         ctx.shape, ctx.each, ctx.lowest = logits.shape, each, lowest
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        mixtures, scales, values, totals, log_scales = ctx.saved_tensors
-        grads, grad_scales = torch.empty_like(mixtures), torch.zeros(scales.shape[1:], dtype=torch.float64)
-        given = (mixtures.numpy(), scales.numpy(), ctx.each, values.view(-1).numpy(), totals.numpy())
-        log_density_gradient(grad.reshape(-1).numpy(), *given, grads.numpy(), grad_scales.numpy())
-        logits, means = grads.view(2, *ctx.shape)
+        *flat, scales, values, totals, log_scales = ctx.saved_tensors
+        grads, grad_scales = [torch.empty_like(x) for x in flat], torch.zeros(scales.shape[1:], dtype=torch.float64)
+        log_density_gradient(grad.reshape(-1).numpy(), *(x.numpy() for x in (*flat, scales)), ctx.each,
+                             *(x.numpy() for x in (values.view(-1), totals, *grads, grad_scales)))  # fmt: skip
+        logits, means = (x.view(ctx.shape) for x in grads)
         of_scales = grad_scales.to(log_scales.dtype).view(log_scales.shape) * (log_scales >= ctx.lowest)
         return logits, means, of_scales, -means.sum(-1) if ctx.needs_input_grad[3] else None, None
