@@ -1,11 +1,20 @@
 """Lossless files of photographs and the usual formats: whole-file bits per value, speed and peak memory; all are decoded and compared.
 
-    python benchmarks/lossless.py IMAGES … [--model rastrum/photo] [--count N] [--halve] [--without NAME …] [--cap 120] [--json X.json]
+    python benchmarks/lossless.py --set held-out [--model rastrum/photo] [--only NAME …] [--without NAME …] [--cap 120] [--json X.json]
+    python benchmarks/lossless.py IMAGES … [--count N] [--halve] …
 
-IMAGES are image files, folders of them, or parquet files as the Hub has them (a column "image" or "img"). A fixed random subset of
-``--count`` of them is taken; ``--halve`` averages 2 x 2 pixels first, for photographs that were JPEGs, whose blocks mislead a lossless
-coder. The others are encoded by imagecodecs (the extra `bench`) at the effort that the table names, oxipng where it is on the path. Each
-image is coded in a process of its own on one thread, which is ended after ``--cap`` seconds; a coder that fails on an image has no line.
+Sets are of the Hub, read through RASTRUM_HUB_MIRROR if that is set:
+
+    kodak       the 24 pictures of kodak/kodak
+    cifar10     300 of CIFAR-10's test images, a fixed random subset
+    held-out    50 photographs that rastrum/photo was not trained on: the 5 of debian/photographs' test split, the same halved, and a fixed
+                random subset of 40 of berkeley/bsds300's test split, halved
+
+Halving means 2 x 2 pixels, for photographs that were JPEGs, whose blocks mislead a lossless coder. IMAGES are image files, folders of them,
+or parquet files as the Hub has them (a column "image" or "img"), all of them or ``--count``, a fixed random subset. The others are encoded
+by imagecodecs and oxipng (the extra `bench`) at the effort that the table names. Each image is coded in a process of its own on one thread,
+which is ended after ``--cap`` seconds; a coder that fails on an image has no line. Seconds are of the processor, so other programs hardly
+count.
 """
 
 from __future__ import annotations
@@ -14,53 +23,70 @@ import argparse
 import io
 import json
 import multiprocessing
+import os
 import random
-import shutil
-import subprocess
+import resource
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
 
 import rastrum
 from rastrum.compression import compress_image, decompress_image
+from rastrum.config import DataOptions
+from rastrum.data.photographs import smaller
 from rastrum.data.reading import open_image, read_pixels
+from rastrum.data.sources import source_of
 
 STATUS = Path("/proc/self/status")
+SEED = 0                       # of random subsets
+
+
+class Part(NamedTuple):
+    """Of the test split of a set of the Hub: how many images, None = all, and whether they are halved."""
+
+    repository: str
+    count: int | None = None
+    halve: bool = False
+
+
+SETS = {
+    "kodak": [Part("kodak/kodak")],
+    "cifar10": [Part("uoft-cs/cifar10", 300)],
+    "held-out": [Part("debian/photographs"), Part("debian/photographs", halve=True), Part("berkeley/bsds300", 40, halve=True)],
+}
 
 
 class Coder(NamedTuple):
-    """encode, decode: pixels (H, W, C) → bytes, and back."""
+    """encode, decode: pixels (H, W, C) → bytes, and back. prepare: does once for a size what is not to be measured."""
 
     encode: Callable[[np.ndarray], bytes | bytearray]
     decode: Callable[[Any], np.ndarray]
+    prepare: Callable[[tuple[int, ...]], object] = lambda shape: None
 
 
 def coders(model: str) -> dict[str, Coder]:
     """Every coder by its name, with version and effort."""
+    os.environ["RAYON_NUM_THREADS"] = "1"                                 # oxipng's
     import imagecodecs as ic  # pyright: ignore[reportMissingImports]
+    import oxipng  # pyright: ignore[reportMissingImports]
 
     versions: Any = ic.version(dict)  # pyright: ignore[reportArgumentType]
-
-    def oxipng(pixels: np.ndarray) -> bytes:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "x.png"
-            path.write_bytes(ic.png_encode(pixels, level=1))
-            subprocess.run(["oxipng", "-q", "-o", "max", str(path)], check=True)
-            return path.read_bytes()
 
     def jpeg_xl(effort: int) -> Coder:
         return Coder(lambda x: ic.jpegxl_encode(x, lossless=True, effort=effort, numthreads=1), ic.jpegxl_decode)
 
     found = {
         f"PNG (libpng {versions['libpng']}, level 9)": Coder(lambda x: ic.png_encode(x, level=9), ic.png_decode),
-        "oxipng -o max": Coder(oxipng, ic.png_decode),
+        f"oxipng (pyoxipng {version('pyoxipng')}, level 6)": Coder(
+            lambda x: oxipng.optimize_from_memory(ic.png_encode(x, level=1), level=6), ic.png_decode
+        ),
         f"WebP (libwebp {versions['libwebp']}, method 6)": Coder(
             lambda x: ic.webp_encode(x, lossless=True, level=100, method=6), ic.webp_decode
         ),
@@ -73,14 +99,28 @@ def coders(model: str) -> dict[str, Coder]:
         f"JPEG XL e7 (libjxl {versions['libjxl']})": jpeg_xl(7),
         f"JPEG XL e9 (libjxl {versions['libjxl']})": jpeg_xl(9),
     }
-    if shutil.which("oxipng") is None:
-        del found["oxipng -o max"]
-        print("oxipng is not on the path", file=sys.stderr)
-    network: Any = rastrum.load(model)
+    network: Callable[[], Any] = cache(lambda: rastrum.load(model))
+
+    def ours(pixels: np.ndarray) -> bytes:
+        return compress_image(network(), pixels, name=model, progress=False)
+
     found[f"Rastrum {rastrum.__version__} ({model})"] = Coder(
-        lambda x: compress_image(network, x, name=model, progress=False), lambda data: decompress_image(data, network, progress=False)
+        ours, lambda data: decompress_image(data, network(), progress=False), lambda shape: ours(np.zeros(shape, np.uint8))
     )
     return found
+
+
+def of_set(name: str) -> Iterator[np.ndarray]:
+    """The images of a named set, (H, W, C)."""
+    for part in SETS[name]:
+        images = source_of(f"hub:{part.repository}", "test", DataOptions(stream=False)).images
+        for image in subset([np.asarray(opened()) for _, opened in images], part.count):
+            yield smaller(image) if part.halve else image
+
+
+def subset(images: Sequence[Any], count: int | None) -> Sequence[Any]:
+    """So many of the images at random, always the same, or all."""
+    return images if count is None else random.Random(SEED).sample(images, min(count, len(images)))
 
 
 def images(paths: list[Path]) -> Iterator[Callable[[], np.ndarray]]:
@@ -104,70 +144,69 @@ def pixels_of(file: Path | io.BytesIO) -> np.ndarray:
     return read_pixels(str(file), lambda: open_image(file)).values
 
 
-def halved(pixels: np.ndarray) -> np.ndarray:
-    """The mean of every 2 x 2 pixels."""
-    height, width = pixels.shape[0] // 2, pixels.shape[1] // 2
-    return np.asarray(Image.fromarray(pixels.squeeze()).resize((width, height), Image.Resampling.BOX)).reshape(height, width, -1)
-
-
 def memory(field: str) -> int:
     """Bytes that the system says this process has: VmRSS now, VmHWM at most since the peak was reset."""
     return 1024 * int(next(line.split()[1] for line in STATUS.read_text(encoding="utf-8").splitlines() if line.startswith(field)))
 
 
-def measure(coder: Coder, pixels: np.ndarray, pipe: Any) -> None:
-    """Sends the bytes of the file, seconds to encode and to decode, and the memory that each took at most."""
+def measure(coder: Coder, pixels: np.ndarray, cap: int, pipe: Any) -> None:
+    """Sends the bytes of the file, seconds to encode and to decode, and the memory that each took at most; ends after ``cap`` seconds."""
+    resource.setrlimit(resource.RLIMIT_CPU, (cap, cap))
 
     def measured(step: Callable[[Any], Any], given: Any) -> tuple[Any, float, int]:
         Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the peak starts anew
-        before, started = memory("VmRSS"), time.perf_counter()
-        return step(given), time.perf_counter() - started, memory("VmHWM") - before
+        before, started = memory("VmRSS"), time.process_time()
+        return step(given), time.process_time() - started, memory("VmHWM") - before
 
     data, *encoding = measured(coder.encode, pixels)
     again, *decoding = measured(coder.decode, data)
-    assert np.array_equal(np.asarray(again).reshape(pixels.shape), pixels), "other pixels came back"
+    again = np.asarray(again).reshape(*pixels.shape[:2], -1)             # one channel where oxipng found that the colours are grey
+    assert (again == pixels).all(), "other pixels came back"
     pipe.send((len(data), *encoding, *decoding))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGES", help="image files, folders, parquet files")
+    parser.add_argument("images", nargs="*", type=Path, metavar="IMAGES", help="image files, folders, parquet files")
+    parser.add_argument("--set", choices=SETS, help="a named set in place of IMAGES")
     parser.add_argument("--model", default="rastrum/photo", help="of the images' colours")
     parser.add_argument("--count", type=int, help="a fixed random subset of this many images; default: all")
     parser.add_argument("--halve", action="store_true", help="average 2 x 2 pixels first")
+    parser.add_argument("--only", nargs="*", default=[""], metavar="NAME", help="coders whose names begin so; default: all")
     parser.add_argument("--without", nargs="*", default=[], metavar="NAME", help="leave out coders whose names begin so")
-    parser.add_argument("--cap", type=float, default=120, help="seconds that an image may take to encode and decode")
+    parser.add_argument("--cap", type=int, default=120, help="seconds that an image may take to encode and decode")
     parser.add_argument("--json", type=Path, metavar="X.json", help="write what was measured of each image here")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    chosen = list(images(options.images))
-    if options.count is not None:
-        chosen = random.Random(0).sample(chosen, min(options.count, len(chosen)))
-    pictures = [halved(read()) if options.halve else read() for read in chosen]
+    if bool(options.images) == bool(options.set):
+        parser.error("expected IMAGES or --set, one of them")
+    if options.set:
+        pictures = list(of_set(options.set))
+    else:
+        pictures = [smaller(read()) if options.halve else read() for read in subset(list(images(options.images)), options.count)]
     print(f"{len(pictures)} images, {sum(x.size for x in pictures) / 1e6:.2f} million values, one thread; means over all values")
     print("| coder | bits per value | encode, megapixels/s | decode, megapixels/s | peak memory, MB: encode, decode |")
     print("|---|---|---|---|---|")
     forked, records = multiprocessing.get_context("fork"), {}
     for name, coder in coders(options.model).items():
-        if name.startswith(tuple(options.without)):
+        if name.startswith(tuple(options.without)) or not name.startswith(tuple(options.only)):
             continue
-        for shape in {x.shape for x in pictures}:                         # what is made once for a size is made before the clock runs
-            coder.encode(np.zeros(shape, np.uint8))
+        for shape in {x.shape for x in pictures}:
+            coder.prepare(shape)
         rows = []
         for pixels in pictures:
             here, there = forked.Pipe(False)
-            process = forked.Process(target=measure, args=(coder, pixels, there))
+            process = forked.Process(target=measure, args=(coder, pixels, options.cap, there))
             process.start()
             there.close()
             try:
-                rows.append(here.recv() if here.poll(options.cap) else None)
+                rows.append(here.recv())
             except EOFError:
                 rows.append(None)
-            if rows[-1] is None:
-                process.kill()
-                print(f"{name}: no result within {options.cap:g} s", file=sys.stderr)
+                print(f"{name}: no result within {options.cap} s", file=sys.stderr)
                 break
-            process.join()
+            finally:
+                process.join()
         records[name] = rows
         if None in rows or not rows:
             continue

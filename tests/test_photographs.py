@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from hashlib import blake2b
+from pathlib import Path
 from typing import Any
 
 import golden_files
@@ -85,13 +86,6 @@ def test_few_bits_and_all_kinds_of_arrays(models: dict[int, RasterModel]) -> Non
         compress_image(models[1], pixels, bits=10)
 
 
-@pytest.mark.slow
-def test_a_long_image_comes_back(models: dict[int, RasterModel]) -> None:
-    for size in ((4097, 31), (31, 4097)):
-        pixels = smooth(*size, 3)
-        assert np.array_equal(decompress_image(compress_image(models[3], pixels), models[3]), pixels)
-
-
 def test_bands_are_those_of_a_memory_map(models: dict[int, RasterModel], tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Strips of two rows of tiles: the same pixels, from a file that is mapped, rows at a time and in their order."""
     monkeypatch.setattr(tiles, "STRIP", 20)
@@ -107,6 +101,20 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
     torch.set_num_threads(request.param)
     yield request.param
     torch.set_num_threads(1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["pixelcnn++", "least-squares"])
+def test_images_of_one_pixel_to_4097_rows_come_back(name: str, threads: int) -> None:
+    """What one number of threads wrote the other reads."""
+    for channels, sizes in ((1, SIZES), (3, [*SIZES, (300, 200), (4097, 31), (31, 4097)])):
+        model = built(channels, name)
+        for size in sizes:
+            pixels = smooth(*size, channels)
+            torch.set_num_threads(threads)
+            blob = compress_image(model, pixels)
+            torch.set_num_threads(3 - threads)
+            assert np.array_equal(decompress_image(blob, model), pixels), size
 
 
 def test_bits_depend_on_neither_threads_nor_batch(
@@ -441,6 +449,30 @@ def test_files_of_version_1_decode_on_other_processors(processor: tuple[str, str
     environment = {**os.environ, "NUMBA_CPU_NAME": processor[0], "NUMBA_CPU_FEATURES": processor[1]}
     script = IN_ANOTHER_PROCESS.format(tests=str(golden_files.FOLDER.parent))
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
+    assert run.returncode == 0, run.stderr
+
+
+ADAPTIVE = """
+import sys
+import numpy as np, rastrum
+from rastrum.compression import compress_image, decompress_image
+model = rastrum.build("least-squares", rastrum.ImageSpec(3, 8, 8), preset="tiny", seed=1).eval()
+pixels = np.load(sys.argv[1] + ".npy")
+blob = open(sys.argv[1], "rb").read()
+assert np.array_equal(decompress_image(blob, model), pixels)
+assert compress_image(model, pixels) == blob
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processor", [("generic", ""), ("sandybridge", "+avx")], ids=["generic", "no fma"])
+def test_predictors_adapt_alike_on_other_processors(processor: tuple[str, str], tmp_path: Path) -> None:
+    """For long enough that a last bit somewhere would become another prediction: nine tiles of up to 114x111 pixels."""
+    pixels = smooth(310, 300, 3)
+    (tmp_path / "x").write_bytes(compress_image(built(3, "least-squares"), pixels))
+    np.save(tmp_path / "x.npy", pixels)
+    environment = {**os.environ, "NUMBA_CPU_NAME": processor[0], "NUMBA_CPU_FEATURES": processor[1]}
+    run = subprocess.run([sys.executable, "-c", ADAPTIVE, str(tmp_path / "x")], capture_output=True, text=True, env=environment)
     assert run.returncode == 0, run.stderr
 
 
