@@ -20,9 +20,10 @@ class Repeated:
         self.layer, self.compiled = layer, None
         trained = torch.is_grad_enabled() and batch >= PANEL              # fewer do not pay for packing the weights
         if trained and native_for(layer.weight) is not None and not torch.is_autocast_enabled("cpu"):
-            from ..native.dense import Layer
+            from ..native.dense import Layer, Weight
 
             self.compiled = Layer(layer.weight)
+            self.weight = Weight.apply(layer.weight, self.compiled)
 
     def __call__(self, x: Tensor, initial: Tensor | None = None) -> Tensor:
         """initial + x · weightᵀ.
@@ -33,4 +34,8 @@ class Repeated:
         Returns (B, N).
         """
         initial = self.layer.bias if initial is None else initial
-        return torch.addmm(initial, x, self.layer.weight.t()) if self.compiled is None else self.compiled.step(x, initial)
+        if self.compiled is None:
+            return torch.addmm(initial, x, self.layer.weight.t())
+        from ..native.dense import Step
+
+        return Step.apply(self.weight, x, initial, self.compiled)         # pyright: ignore[reportReturnType]

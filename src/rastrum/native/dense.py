@@ -42,11 +42,6 @@ class Layer:
         self.outputs, self.inputs = array.shape
         self.forward, self.backward = _packed(array.T), _packed(array)
         self.seen: list[tuple[Tensor, Tensor]] = []
-        self.weight: Tensor = _Weight.apply(weight, self)                 # pyright: ignore[reportAttributeAccessIssue]
-
-    def step(self, x: Tensor, initial: Tensor) -> Tensor:
-        """x (B, K), initial (N,) or (B, N) → (B, N)."""
-        return _Step.apply(self.weight, x, initial, self)                 # pyright: ignore[reportReturnType]
 
     def gradient(self) -> Tensor:
         """Of the weights, over all steps."""
@@ -55,8 +50,11 @@ class Layer:
         return _multiply(grads.t().contiguous(), _packed(xs.numpy()), self.inputs, xs.new_zeros(self.inputs))
 
 
-class _Weight(Function):
-    """Stands for the weights in the graph of each step; autograd comes here when it has been through all of them."""
+class Weight(Function):
+    """Stands for the weights in the graph of each step; autograd comes here when it has been through all of them.
+
+    The layer does not hold it: that would be a circle, and memory stay until Python looks for such.
+    """
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, layer: Layer) -> Tensor:
@@ -69,7 +67,9 @@ class _Weight(Function):
         return ctx.layer.gradient(), None
 
 
-class _Step(Function):
+class Step(Function):
+    """``Weight``, x (B, K), initial (N,) or (B, N) → (B, N)."""
+
     @staticmethod
     def forward(ctx: Any, weight: Tensor, x: Tensor, initial: Tensor, layer: Layer) -> Tensor:
         x = x.contiguous()
