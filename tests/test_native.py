@@ -27,7 +27,8 @@ import rastrum
 from rastrum import ImageSpec, RasterModel
 from rastrum.denormals import PortabilityError
 from rastrum.distributions import Categorical, GaussianMixture, LogisticMixture
-from rastrum.native import cdf, coder, codes, exact
+from rastrum.native import cdf, coder, codes, exact, panels
+from rastrum.native.linear import linear
 from rastrum.native.noise import philox24
 from rastrum.noise import uniform
 from rastrum.program import TorchInterpreter, golden
@@ -651,3 +652,26 @@ def test_a_wrong_golden_program_stops_all_coding(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(PortabilityError, match="golden"):
         rastrum.compress(model, rastrum.sample(model, 2))
     golden.verify.cache_clear()
+
+
+def test_products_of_any_shape_have_the_bits_of_single_outputs_and_write_nothing_else() -> None:
+    """Tiles of any rows and panels: each output is initial + bias, then one fused product after another, here in float64 and rounded."""
+    rng = np.random.default_rng(0)
+    for rows in range(1, 15):
+        for outputs in (1, 6, 16, 17, 48, 64, 65, 131):
+            inputs, across = 5, panels.aligned(outputs)
+            source, weight, bias, initial = (
+                rng.integers(-8, 8, shape).astype(np.float32) for shape in ((rows, inputs), (inputs, outputs), across, (rows, outputs))
+            )
+            source += np.float32(2**-20)                                  # sums need more bits than a float32 has
+            weights = np.concatenate([panels.panels(weight), bias])
+            out = np.full((rows + 1, outputs + 20), 7, np.float32)
+            arrays = np.pad(initial, ((0, 0), (0, 3)), constant_values=np.nan).reshape(-1)
+            linear(rows, inputs, outputs, source.reshape(-1), 0, inputs, weights, 0, weights.size - across, arrays, 0, outputs + 3,
+                   out.reshape(-1), 2, outputs + 20)  # fmt: skip
+            total = initial + bias[:outputs]
+            for k in range(inputs):
+                total = (source[:, k, None].astype(np.float64) * weight[k] + total).astype(np.float32)
+            assert np.array_equal(out[:rows, 2 : outputs + 2], total), (rows, outputs)
+            out[:rows, 2 : outputs + 2] = 7
+            assert (out == 7).all(), (rows, outputs)

@@ -1,8 +1,8 @@
 """A model adapted to one image: its biases and gains move, trained on the image, and the file says how far.
 
-    parameter' = parameter + q / 64, rounded to float32,  q = −127 … 127
+    parameter' = parameter + q / 32, rounded to float32,  q = −127 … 127
 
-for each value of the parameters that have one axis at most, in their order in the model: a few hundred numbers, deflated. q / 64 is exact
+for each value of the parameters that have one axis at most, in their order in the model: a few hundred numbers, deflated. q / 32 is exact
 and the sum is rounded as IEEE says, so encoder and decoder have the same weights on every machine.
 """
 
@@ -19,7 +19,7 @@ from ..raster import RasterModel
 from .fields import deflate, inflate
 from .tiles import Tile, Tiling
 
-UNIT, MOST = 64, 127           # steps of 1; and at most
+UNIT, MOST = 32, 127           # steps of 1; and at most
 RATE, MOMENTS = 5e-3, (0.9, 0.99)    # of Adam, falling to 0
 
 
