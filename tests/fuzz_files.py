@@ -62,7 +62,7 @@ def mutated(data: bytes, other: bytes, chance: random.Random) -> bytes:
             del out[at : at + size]
         elif kind == 4:
             extreme = chance.choice(EXTREMES)
-            out[at : at + len(extreme)] = extreme
+            out[at : at + chance.choice((1, len(extreme)))] = extreme
         elif kind == 5:
             out = out[:at] + other[chance.randrange(len(other)) :] if chance.random() < 0.5 else out[:at]
         else:
@@ -186,7 +186,7 @@ def constant_models() -> Iterator[None]:
 
 @contextmanager
 def little_memory() -> Iterator[None]:
-    """Meanwhile the system gives this process at most ``MEMORY`` bytes beyond what it has; whoever asks for more fails."""
+    """Meanwhile the system gives this process at most ``MEMORY`` bytes beyond what it has, some of it free; whoever asks for more fails."""
     before = resource.getrlimit(resource.RLIMIT_AS)
     has = int(STATM.read_bytes().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (has + MEMORY, before[1]))

@@ -5,10 +5,14 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import numpy as np
 import pytest
-from fuzz_files import fuzz, mutated, targets
+import torch
+from fuzz_files import MEMORY, Watch, fuzz, little_memory, mutated, targets
 
-from rastrum.compression import photographs
+import rastrum
+from rastrum.compression import blobs, photographs
+from rastrum.compression.fields import varint
 
 
 def test_no_mutation_is_taken_for_right() -> None:
@@ -27,12 +31,44 @@ def test_it_finds_files_whose_pixels_are_not_checked(monkeypatch: pytest.MonkeyP
 
         __hash__ = bytes.__hash__
 
-    anything: Any = Anything()
+    anything: Any = Anything(4)
     monkeypatch.setattr(photographs, "_checksum", lambda header, tile, pixels: anything)
     with pytest.raises(AssertionError, match="taken for right"):
         fuzz(60, seed=0)
 
 
+def test_it_finds_memory_that_a_file_only_claims(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether numpy, torch or Python asks for it; what was asked for before counts no more."""
+    most = 4 * MEMORY                                                     # more than what was freed and may be given again
+    for ask in (lambda: np.empty(most, np.uint8), lambda: torch.empty(most, dtype=torch.uint8), lambda: bytes(most)):
+        with pytest.raises((MemoryError, RuntimeError)), little_memory():
+            ask()
+        held = ask()
+        with little_memory():
+            np.empty(MEMORY // 2, np.uint8)
+        del held
+    target = next(target for target in targets() if target.name == "blob, no image")
+    forged = target.repair(target.data[:26] + varint(1 << 30) + target.data[27:])      # 1,073,741,824 images in 33 bytes
+    assert target.data[26] == 0 and len(forged) == 33
+    with pytest.raises(rastrum.FileError, match="cannot hold"), little_memory():
+        target.check(forged)
+    monkeypatch.setattr(blobs, "_most_images", lambda model, blob: 1 << 40)
+    with pytest.raises((MemoryError, RuntimeError)), little_memory():
+        target.check(forged)
+
+
+def test_it_watches_only_what_reads_files() -> None:
+    watch, target = Watch(), targets()[0]
+    assert not watch.news()
+    with watch:
+        target.check(target.data)
+    assert watch.news() and not watch.news()
+    assert {code.co_filename for code, *_ in watch.known} <= Watch.FILES
+    with watch, pytest.raises(rastrum.FileError):
+        target.check(target.data[:-1])
+    assert watch.news()
+
+
 def test_mutations_differ() -> None:
-    chance, data = random.Random(0), targets()[0][1]
+    chance, data = random.Random(0), targets()[0].data
     assert len({mutated(data, data, chance) for _ in range(50)}) > 40
