@@ -81,10 +81,11 @@ def test_new_exemplars_are_guided() -> None:
         (lambda: Guided(build(condition=None), 1.0), "this one has no condition; train one with --data.exemplars"),
         (lambda: Guided(build(), -1.0), "weight of at least 0, got -1.0"),
         (lambda: Guided(build(), float("nan")), "weight of at least 0, got nan"),
-        (lambda: Guided(rastrum.build("one-shot", SPEC, "tiny", TWO), 1.0), "expected a raster model, such as gated-pixelcnn, got OneShot"),
+        (lambda: Guided(rastrum.build("one-shot", SPEC, "tiny", TWO), 1.0),  # pyright: ignore[reportArgumentType]
+         "expected a raster model, such as gated-pixelcnn, got OneShot"),
         (lambda: rastrum.sample(Guided(build(), 1.0), 2), "up to 2 exemplars of an image: rastrum.exemplar_map"),
     ],
-)
+)  # fmt: skip
 def test_what_cannot_be_guided(make: Any, why: str) -> None:
     with pytest.raises(ValueError, match=why):
         make()
