@@ -62,6 +62,16 @@ def test_png_in_bands_is_what_others_read(kind: Any, channels: int) -> None:
     assert len(encoded(smooth(64, 64, channels))) < 0.9 * smooth(64, 64, channels).nbytes
 
 
+def test_info_says_that_a_file_is_tuned(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    built(3, "least-squares").save_pretrained(tmp_path / "model")
+    (tmp_path / "x.png").write_bytes(encoded(smooth(60, 70, 3)))
+    options = ["--model", str(tmp_path / "model"), "--tile", "24", "--context", "4", "--tune", "60"]
+    answered(capsys, "compress", str(tmp_path / "x.png"), *options)
+    (record,) = answered(capsys, "info", tmp_path / "x.rastrum")["files"]
+    assert main(["info", str(tmp_path / "x.rastrum")]) == 0
+    assert f"tuned ({record['tuning_bytes']} bytes)" in capsys.readouterr().out and record["tuning_bytes"] > 8
+
+
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16])
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_photos_come_back(capsys: pytest.CaptureFixture[str], tmp_path: Path, folders: Any, kind: Any, channels: int) -> None:

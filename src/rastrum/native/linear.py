@@ -8,6 +8,7 @@ No result depends on the batch, on threads or on the processor: additions have o
 no fast-math. ``docs/arithmetic.md`` is the specification.
 """
 # pyright: reportAttributeAccessIssue=false, reportArgumentType=false, reportOperatorIssue=false, reportIndexIssue=false
+# pyright: reportCallIssue=false
 
 from __future__ import annotations
 
