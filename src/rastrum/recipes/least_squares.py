@@ -27,11 +27,8 @@ RECIPES = (
         images=(3, CROP, CROP, 256),
         data=DataConfig(name="photographs", crop=CROP),
         run=RunConfig(cpu_minutes=70.0, workers=1),
-        budget=(
-            Budget(minutes=9, steps=3746, notes="stopped early, of 15 min"),
-            Budget(minutes=22, steps=9918, notes="with --resume FOLDER --cpu-minutes 13"),
-        ),
-        expected=crops(2.004, 0.060),
+        budget=(Budget(minutes=70, steps=51393),),
+        expected=crops(1.944, 0.059),
         tuned_on="test",
     ),
     Recipe(
@@ -40,9 +37,9 @@ RECIPES = (
         **PHOTOGRAPHS,
         images=(1, CROP, CROP, 256),
         data=DataConfig(name="photographs", crop=CROP, grey=True),
-        run=RunConfig(cpu_minutes=4.0, workers=1),
-        budget=(Budget(minutes=4, steps=3709),),
-        expected=crops(2.349, 0.084),
+        run=RunConfig(cpu_minutes=8.0, workers=1),
+        budget=(Budget(minutes=8, steps=12811),),
+        expected=crops(2.328, 0.083),
         tuned_on="test",
     ),
 )
