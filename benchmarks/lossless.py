@@ -99,7 +99,10 @@ def coders(model: str) -> dict[str, Coder]:
         f"JPEG XL e7 (libjxl {versions['libjxl']})": jpeg_xl(7),
         f"JPEG XL e9 (libjxl {versions['libjxl']})": jpeg_xl(9),
     }
-    network: Callable[[], Any] = cache(lambda: rastrum.load(model))
+
+    @cache
+    def network() -> Any:
+        return rastrum.load(model)
 
     def ours(pixels: np.ndarray) -> bytes:
         return compress_image(network(), pixels, name=model, progress=False)

@@ -41,6 +41,7 @@ ADAPTIVE: dict[str, Any] = {                                    # as ``golden_fi
     "adaptive": ("least squares 3", (5, 7, 3), np.uint8, {}),
     "deep adaptive": ("least squares 1", (5, 7, 1), np.uint16, {}),
 }
+TILES: dict[str, Any] = {"tile": 4, "context": 1}
 STATM = Path("/proc/self/statm")
 EXTREMES = (b"\0", b"\xff", b"\x7f", b"\x80", b"\xff\xff\xff\xff\x7f", b"\x80\x80\x80\x80\x10", b"\xff" * 8, b"\x81\0")
 
@@ -132,7 +133,7 @@ def targets() -> list[Target]:
     written: dict[str, list[tuple[Any, np.ndarray]]] = {name: [] for name in models}
     for case, (name, shape, kind, options) in (golden_files.CASES | ADAPTIVE).items():
         pixels = golden_files.pixels((5, 7, shape[2]), kind)
-        blob = photographs.compress_image(models[name], pixels, **options | {"tile": 4, "context": 1})
+        blob = photographs.compress_image(models[name], pixels, **options | TILES)
         written[name].append((read_header(Reader(blob, "file")), pixels))
 
         def check_file(data: bytes, name=name, salvage=False) -> None:
