@@ -160,16 +160,17 @@ def targets() -> list[Target]:
             check_file(data, salvage=True)
 
         found += [Target(f"{case}, {check.__name__}", blob, repaired_file, check) for check in (check_file, check_salvage)]
-    model = models["plus plus"]
-    images = rastrum.sample(model, 3, seed=1)
-    parts = {"three images": images, "no image": images[:0], "black images": images[:2] * 0}
+    by_torch = raster(rastrum.build("gated-pixelcnn", ImageSpec(1, 3, 3), preset="tiny", seed=1)).double()
+    for kind, model in (("native", models["plus plus"]), ("torch", by_torch)):
+        images = rastrum.sample(model, 3, seed=1)
+        parts = {"three images": images, "no image": images[:0], "black images": images[:2] * 0}
 
-    def check_blob(data: bytes) -> None:
-        decoded = rastrum.decompress(model, data)
-        right = any(decoded.shape == part.shape and bool((decoded == part).all()) for part in parts.values())
-        assert right, "other images were taken for right"
+        def check_blob(data: bytes, model=model, parts=parts) -> None:
+            decoded = rastrum.decompress(model, data)
+            right = any(decoded.shape == part.shape and bool((decoded == part).all()) for part in parts.values())
+            assert right, "other images were taken for right"
 
-    found += [Target(f"blob, {name}", rastrum.compress(model, part), repaired_blob, check_blob) for name, part in parts.items()]
+        found += [Target(f"{kind} blob, {name}", rastrum.compress(model, part), repaired_blob, check_blob) for name, part in parts.items()]
     return found
 
 
