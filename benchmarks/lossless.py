@@ -85,7 +85,7 @@ def coders(model: str) -> dict[str, Coder]:
     found = {
         f"PNG (libpng {versions['libpng']}, level 9)": Coder(lambda x: ic.png_encode(x, level=9), ic.png_decode),
         f"oxipng (pyoxipng {version('pyoxipng')}, level 6)": Coder(
-            lambda x: oxipng.optimize_from_memory(ic.png_encode(x, level=1), level=6), ic.png_decode
+            lambda x: oxipng.optimize_from_memory(bytes(ic.png_encode(x, level=1)), level=6), ic.png_decode
         ),
         f"WebP (libwebp {versions['libwebp']}, method 6)": Coder(
             lambda x: ic.webp_encode(x, lossless=True, level=100, method=6), ic.webp_decode
@@ -99,7 +99,10 @@ def coders(model: str) -> dict[str, Coder]:
         f"JPEG XL e7 (libjxl {versions['libjxl']})": jpeg_xl(7),
         f"JPEG XL e9 (libjxl {versions['libjxl']})": jpeg_xl(9),
     }
-    network: Callable[[], Any] = cache(lambda: rastrum.load(model))
+
+    @cache
+    def network() -> Any:
+        return rastrum.load(model)
 
     def ours(pixels: np.ndarray) -> bytes:
         return compress_image(network(), pixels, name=model, progress=False)

@@ -30,16 +30,20 @@ import numpy as np
 
 import rastrum
 from rastrum import ImageSpec, RasterModel, range_coder
-from rastrum.compression import Decoding, FileError, fields, photographs
+from rastrum.compression import Decoding, FileError, fields, photographs, tiles
 from rastrum.compression.container import chained, read_header
 from rastrum.compression.fields import Reader, digest
 
 MEMORY = 64 << 20              # bytes that any of these small files may take, at most
 WATCHED = 0.1                  # of the mutations
 SIZES = 500                    # of windows for which programs are kept
-ADAPTIVE: dict[str, Any] = {                                    # as ``golden_files.CASES``
-    "adaptive": ("least squares 3", (5, 7, 3), np.uint8, {}),
-    "deep adaptive": ("least squares 1", (5, 7, 1), np.uint16, {}),
+SHAPE, STRIP = (8, 7), 6       # pixels, and rows of a strip: 3 x 2 tiles in two strips
+TILES: dict[str, Any] = {"tile": 3, "context": 1}
+BUNDLED = "rastrum/pixelcnn-plus-plus-cifar10"
+MORE: dict[str, Any] = {                                    # as ``golden_files.CASES``
+    "adaptive": ("least squares 3", (*SHAPE, 3), np.uint8, {}),
+    "deep adaptive": ("least squares 1", (*SHAPE, 1), np.uint16, {}),
+    "bundled": (BUNDLED, (*SHAPE, 3), np.uint8, {"name": BUNDLED}),
 }
 STATM = Path("/proc/self/statm")
 EXTREMES = (b"\0", b"\xff", b"\x7f", b"\x80", b"\xff\xff\xff\xff\x7f", b"\x80\x80\x80\x80\x10", b"\xff" * 8, b"\x81\0")
@@ -122,21 +126,28 @@ class Target(NamedTuple):
     check: Callable[[bytes], None]
 
 
+def raster(model: object) -> RasterModel:
+    """A raster model as it is used."""
+    assert isinstance(model, RasterModel)
+    return model.eval()
+
+
 def targets() -> list[Target]:
-    """Files of all kinds that the golden ones are of, whole and salvaged, with few pixels in several tiles; and blobs."""
+    """Files of all kinds that the golden ones are of, whole and salvaged, with few pixels in several tiles, of one whose model its name
+    finds, and of models that adapt; and blobs."""
     found: list[Target] = []
     models: dict[str, RasterModel] = {name: golden_files.model(name) for name, *_ in golden_files.CASES.values()}
     for channels in (1, 3):
-        adaptive: Any = rastrum.build("least-squares", ImageSpec(channels, 8, 8), preset="tiny", seed=1)
-        models[f"least squares {channels}"] = adaptive.eval()
+        models[f"least squares {channels}"] = raster(rastrum.build("least-squares", ImageSpec(channels, 8, 8), preset="tiny", seed=1))
+    models[BUNDLED] = raster(rastrum.load(BUNDLED))
     written: dict[str, list[tuple[Any, np.ndarray]]] = {name: [] for name in models}
-    for case, (name, shape, kind, options) in (golden_files.CASES | ADAPTIVE).items():
-        pixels = golden_files.pixels((5, 7, shape[2]), kind)
-        blob = photographs.compress_image(models[name], pixels, **options | {"tile": 4, "context": 1})
+    for case, (name, shape, kind, options) in (golden_files.CASES | MORE).items():
+        pixels = golden_files.pixels((*SHAPE, shape[2]), kind)
+        blob = photographs.compress_image(models[name], pixels, **options | TILES)
         written[name].append((read_header(Reader(blob, "file")), pixels))
 
         def check_file(data: bytes, name=name, salvage=False) -> None:
-            decoding = Decoding(data, models[name], salvage)
+            decoding = Decoding(data, None if name == BUNDLED else models[name], salvage)
             image = np.concatenate(list(decoding.bands()))
             right = np.ones(image.shape[:2], np.bool_)
             for region in decoding.damaged():
@@ -149,24 +160,25 @@ def targets() -> list[Target]:
             check_file(data, salvage=True)
 
         found += [Target(f"{case}, {check.__name__}", blob, repaired_file, check) for check in (check_file, check_salvage)]
-    model = models["plus plus"]
-    images = rastrum.sample(model, 3, seed=1)
-    parts = {"three images": images, "no image": images[:0], "black images": images[:2] * 0}
+    by_torch = raster(rastrum.build("gated-pixelcnn", ImageSpec(1, 3, 3), preset="tiny", seed=1)).double()
+    for kind, model in (("native", models["plus plus"]), ("torch", by_torch)):
+        images = rastrum.sample(model, 3, seed=1)
+        parts = {"three images": images, "no image": images[:0], "black images": images[:2] * 0}
 
-    def check_blob(data: bytes) -> None:
-        decoded = rastrum.decompress(model, data)
-        right = any(decoded.shape == part.shape and bool((decoded == part).all()) for part in parts.values())
-        assert right, "other images were taken for right"
+        def check_blob(data: bytes, model=model, parts=parts) -> None:
+            decoded = rastrum.decompress(model, data)
+            right = any(decoded.shape == part.shape and bool((decoded == part).all()) for part in parts.values())
+            assert right, "other images were taken for right"
 
-    found += [Target(f"blob, {name}", rastrum.compress(model, part), repaired_blob, check_blob) for name, part in parts.items()]
+        found += [Target(f"{kind} blob, {name}", rastrum.compress(model, part), repaired_blob, check_blob) for name, part in parts.items()]
     return found
 
 
 @contextmanager
 def constant_models() -> Iterator[None]:
-    """Meanwhile models do not change: what depends on them alone is computed once."""
-    before = photographs._coder, photographs.fingerprint_of_weights, RasterModel.lowered
-    coder, fingerprint, lowered = before
+    """Meanwhile models do not change: what depends on them alone is computed once. And strips are small."""
+    before = photographs._coder, photographs.fingerprint_of_weights, photographs.load, RasterModel.lowered, tiles.STRIP
+    coder, fingerprint, load, lowered, _ = before
     known: dict[Any, Any] = {}
 
     def coder_once(model, header):
@@ -177,11 +189,12 @@ def constant_models() -> Iterator[None]:
             known[key] = coder(model, header)
         return known[key]
 
-    photographs._coder, photographs.fingerprint_of_weights, RasterModel.lowered = coder_once, cache(fingerprint), cache(lowered)
+    photographs._coder, photographs.fingerprint_of_weights, photographs.load = coder_once, cache(fingerprint), cache(load)
+    RasterModel.lowered, tiles.STRIP = cache(lowered), STRIP
     try:
         yield
     finally:
-        photographs._coder, photographs.fingerprint_of_weights, RasterModel.lowered = before
+        photographs._coder, photographs.fingerprint_of_weights, photographs.load, RasterModel.lowered, tiles.STRIP = before
 
 
 @contextmanager

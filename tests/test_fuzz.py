@@ -47,7 +47,7 @@ def test_it_finds_memory_that_a_file_only_claims(monkeypatch: pytest.MonkeyPatch
         with little_memory():
             np.empty(MEMORY // 2, np.uint8)
         del held
-    target = next(target for target in targets() if target.name == "blob, no image")
+    target = next(target for target in targets() if target.name == "native blob, no image")
     forged = target.repair(target.data[:26] + varint(1 << 30) + target.data[27:])      # 1,073,741,824 images in 33 bytes
     assert target.data[26] == 0 and len(forged) == 33
     with pytest.raises(rastrum.FileError, match="cannot hold"), little_memory():
