@@ -194,6 +194,34 @@ def test_damage_is_named_and_the_rest_saved(capsys: pytest.CaptureFixture[str], 
     assert main(["verify", str(file), "--model", folders[3]]) == 1
 
 
+def test_damage_in_an_archive_costs_its_tile(capsys: pytest.CaptureFixture[str], tmp_path: Path, photo: Path, folders: Any) -> None:
+    other, archive, options = photo.with_name("other.png"), tmp_path / "all.zip", ["--model", folders[3]]
+    other.write_bytes(photo.read_bytes())
+    answered(capsys, "compress", photo, other, "-o", archive, *options, "--tile", 8, "--context", 4)
+    data = bytearray(archive.read_bytes())
+    with zipfile.ZipFile(archive) as members:
+        data[members.infolist()[1].header_offset - 5] ^= 1                # the last tile of the first member
+    archive.write_bytes(data)
+    for command in (["verify"], ["decompress", "--salvage", "-o", f"{tmp_path}/out/"]):
+        assert main([*command, str(archive), *options, "--json"]) == 1
+        faults = [record["faults"] for record in json.loads(capsys.readouterr().out)["files"]]
+        assert faults == [["rows 12 … 19, columns 25 … 30 could not be decoded"], []]
+    saved = [decoded((tmp_path / "out" / path.name).read_bytes()).values for path in (photo, other)]
+    assert np.array_equal(saved[0][:12], smooth(20, 31, 3)[:12]) and np.array_equal(saved[1], smooth(20, 31, 3))
+
+
+def test_a_file_that_cannot_be_read_does_not_hide_others(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, photo: Path, folders: Any
+) -> None:
+    file = photo.with_suffix(".rastrum")
+    assert main(["compress", str(photo), "--model", folders[3]]) == 0
+    (tmp_path / "bad.rastrum").write_bytes(file.read_bytes()[:40])
+    capsys.readouterr()
+    assert main(["verify", str(tmp_path / "bad.rastrum"), str(file), "--model", folders[3], "--json"]) == 1
+    first, second = json.loads(capsys.readouterr().out)["files"]
+    assert "truncated" in first["faults"][0] and (second["file"], second["faults"]) == (str(file), [])
+
+
 def test_what_is_refused_is_said_in_a_line(capsys: pytest.CaptureFixture[str], tmp_path: Path, photo: Path, folders: Any) -> None:
     Image.new("CMYK", (4, 4)).save(tmp_path / "ink.jpg")
     Image.fromarray(smooth(4, 4, 1)[..., 0]).save(tmp_path / "grey.png")

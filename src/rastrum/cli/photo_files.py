@@ -11,7 +11,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ..processes import Processes
 
 SUFFIX, ARCHIVE, PIPE = ".rastrum", ".zip", "-"
+LOCAL = 30                     # bytes before a member, without its name and what follows that, whose lengths are the last four
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,8 @@ def source(name: str) -> Source:
     return Source(name, path.stem, path.parent, lambda: path.open("rb"))
 
 
-@contextmanager
-def opened(names: Sequence[str]) -> Iterator[list[Source]]:
-    """Files to decode, those in archives one by one; archives are open meanwhile.
+def files_of(names: Sequence[str]) -> list[Source]:
+    """Files to decode, those in archives one by one.
 
     names: as for ``source``.
 
@@ -69,32 +69,34 @@ def opened(names: Sequence[str]) -> Iterator[list[Source]]:
     if not names:
         raise ValueError("which files? Give one or more that `rastrum compress` made")
     found: list[Source] = []
-    with ExitStack() as stack:
-        for each in map(source, names):
-            with each.open() as file:
-                is_archive = file.read(2) == b"PK"
-            if not is_archive:
+    for each in map(source, names):
+        with each.open() as file:
+            if file.read(2) != b"PK":
                 found.append(each)
                 continue
             try:
-                archive = stack.enter_context(zipfile.ZipFile(stack.enter_context(each.open())))
+                members = zipfile.ZipFile(file).infolist()
             except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError) as error:
                 raise ValueError(f"{each.name}: is not a whole archive ({error})") from None
-            for member in archive.infolist():
-                if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1 or member.file_size != member.compress_size:
-                    raise ValueError(f"{each.name}: {member.filename!r} is compressed or encrypted, so compress did not write it")
-                found.append(_in_archive(each, archive, member))
-        yield found
+            size = file.seek(0, os.SEEK_END)
+        for member in members:
+            if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1 or member.file_size != member.compress_size:
+                raise ValueError(f"{each.name}: {member.filename!r} is compressed or encrypted, so compress did not write it")
+            found.append(_in_archive(each, member, size))
+    return found
 
 
-def _in_archive(of: Source, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Source:
+def _in_archive(of: Source, member: zipfile.ZipInfo, archive_size: int) -> Source:
+    """A member of an archive of so many bytes, whose own checksum is not asked, since damage to it costs one tile."""
     name = f"{of.name}:{member.filename}"
 
     def open_member() -> BinaryIO:
-        try:
-            return io.BytesIO(archive.read(member))
-        except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError) as error:
-            raise ValueError(f"{name}: is damaged ({error})") from None
+        with of.open() as file:
+            start = max(0, member.header_offset) + LOCAL
+            file.seek(start - 4)
+            lengths = file.read(4)
+            file.seek(start + int.from_bytes(lengths[:2], "little") + int.from_bytes(lengths[2:], "little"))
+            return io.BytesIO(file.read(min(member.file_size, archive_size)))
 
     return Source(name, Path(member.filename.replace("\\", "/")).stem or "image", of.folder, open_member)    # a name, and no other folder
 

@@ -6,15 +6,15 @@ Several processes take the photos in shares, and each writes the files of its ow
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, TypeAlias
 
 from tyro.conf import Positional, arg
 
-from .photo_files import ARCHIVE, PIPE, SUFFIX, Source, archived, check_new, opened, pixels_of, source, targets, written
+from .photo_files import ARCHIVE, PIPE, SUFFIX, Source, archived, check_new, files_of, pixels_of, source, targets, written
 from .show import Json, answer, load_model, messages, progress
 
 if TYPE_CHECKING:
@@ -166,26 +166,26 @@ def decompress(
 
     if json and out == PIPE:
         raise ValueError("--json: it does not go with a pipe, -")
-    with _opened(files, out) as (processes, sources):
-        with processes.together():
-            places = targets(out, sources, ".png")
-        network = None if model is None else _load(model)
+    processes, sources = _sources(files, out)
+    with processes.together():
+        places = targets(out, sources, ".png")
+    network = None if model is None else _load(model)
 
-        def decompressed(each: Source, place: str) -> dict[str, Any]:
-            started = time.perf_counter()
-            with each.open() as file, written(place) as target:
-                decoding = Decoding(file, network, salvage, each.name)
-                header = decoding.header
-                bits = 8 if header.bits <= 8 else 16
-                spread = partial(requantise, levels=1 << header.bits, to=1 << bits)
-                with progress(f"decompressing {each.name}", header.pixels / 1e6, "megapixels") as report:
-                    bands = map(spread, decoding.bands(report))
-                    for part in png(header.height, header.width, header.channels, bits, bands, header.metadata):
-                        target.write(part)
-            seconds = time.perf_counter() - started
-            return {"file": each.name, "out": place, "faults": _faults(decoding), "seconds": seconds} | _about(header)
+    def decompressed(each: Source, place: str) -> dict[str, Any]:
+        started = time.perf_counter()
+        with each.open() as file, written(place) as target:
+            decoding = Decoding(file, network, salvage, each.name)
+            header = decoding.header
+            bits = 8 if header.bits <= 8 else 16
+            spread = partial(requantise, levels=1 << header.bits, to=1 << bits)
+            with progress(f"decompressing {each.name}", header.pixels / 1e6, "megapixels") as report:
+                bands = map(spread, decoding.bands(report))
+                for part in png(header.height, header.width, header.channels, bits, bands, header.metadata):
+                    target.write(part)
+        seconds = time.perf_counter() - started
+        return {"file": each.name, "out": place, "faults": _faults(decoding), "seconds": seconds} | _about(header)
 
-        records = _shared(processes, sources, places, do=decompressed)
+    records = _shared(processes, sources, places, do=decompressed)
     for record in records:
         for fault in record["faults"]:
             messages.print(f"{record['file']}: {fault}")
@@ -200,38 +200,44 @@ def info(files: Files, json: Json = False) -> None:
     from ..compression.fields import Reader
 
     records, lines = [], []
-    with opened(files) as sources:
-        for each in sources:
-            with each.open() as file:
-                reader = Reader(file, each.name)
-                header = read_header(reader)
-                list(read_strips(reader, header))
-            record = {"file": each.name, "bytes": reader.size, "samples": header.pixels * header.channels} | _about(header)
-            by = f"by {record['model'] or 'a model without a name'} (weights {record['weights']})"
-            tiles = f"{record['tiles']} tiles of at most {header.tile} + {header.context} pixels"
-            more = ["YCoCg-R"] * header.ycocg + [f"tuned ({len(header.tuning)} bytes)"] * bool(header.tuning)
-            more += [name.upper() for name in record["metadata"]]
-            lines.append(f"{each.name}: {', '.join([_size(record), _rate(record), by, tiles, *more])}")
-            records.append(record)
+    for each in files_of(files):
+        with each.open() as file:
+            reader = Reader(file, each.name)
+            header = read_header(reader)
+            list(read_strips(reader, header))
+        record = {"file": each.name, "bytes": reader.size, "samples": header.pixels * header.channels} | _about(header)
+        by = f"by {record['model'] or 'a model without a name'} (weights {record['weights']})"
+        tiles = f"{record['tiles']} tiles of at most {header.tile} + {header.context} pixels"
+        more = ["YCoCg-R"] * header.ycocg + [f"tuned ({len(header.tuning)} bytes)"] * bool(header.tuning)
+        more += [name.upper() for name in record["metadata"]]
+        lines.append(f"{each.name}: {', '.join([_size(record), _rate(record), by, tiles, *more])}")
+        records.append(record)
     answer({"files": records}, json, *lines)
 
 
 def verify(files: Files, model: Model = None, json: Json = False) -> int:
-    """Decode files and compare all pixels with their checksums. Exit code 1 where something is damaged."""
-    from ..compression import Decoding
+    """Decode files and compare all pixels with their checksums. Exit code 1 where something is damaged, or of several files
+    one cannot be read at all.
+    """
+    from ..compression import Decoding, FileError
 
-    with _opened(files) as (processes, sources):
-        network = None if model is None else _load(model)
+    processes, sources = _sources(files)
+    network = None if model is None else _load(model)
 
-        def verified(each: Source) -> dict[str, Any]:
+    def verified(each: Source) -> dict[str, Any]:
+        try:
             with each.open() as file:
                 decoding = Decoding(file, network, salvage=True, what=each.name)
                 with progress(f"verifying {each.name}", decoding.header.pixels / 1e6, "megapixels") as report:
                     for _ in decoding.bands(report):
                         pass
-            return {"file": each.name, "faults": _faults(decoding)}
+        except FileError as error:
+            if len(sources) == 1:
+                raise
+            return {"file": each.name, "faults": [_own(str(error), each.name)]}    # the others are looked at all the same
+        return {"file": each.name, "faults": _faults(decoding)}
 
-        records = _shared(processes, sources, do=verified)
+    records = _shared(processes, sources, do=verified)
     answer({"files": records}, json, *(f"{record['file']}: {'; '.join(record['faults']) or 'whole'}" for record in records))
     return 1 if any(record["faults"] for record in records) else 0
 
@@ -246,15 +252,13 @@ def _processes(*names: str | None) -> Processes:
     return processes
 
 
-@contextmanager
-def _opened(files: Sequence[str], out: str | None = None) -> Iterator[tuple[Processes, list[Source]]]:
+def _sources(files: Sequence[str], out: str | None = None) -> tuple[Processes, list[Source]]:
     """The processes, and the files that they decode in shares."""
     processes = _processes(*files, out)
-    with ExitStack() as stack:
-        with processes.together():
-            sources = stack.enter_context(opened(files))
-        processes.check_same(files=[each.name for each in sources])       # on several machines an archive may hold others
-        yield processes, sources
+    with processes.together():
+        sources = files_of(files)
+    processes.check_same(files=[each.name for each in sources])           # on several machines an archive may hold others
+    return processes, sources
 
 
 def _shared(processes: Processes, *each: Sequence[Any], do: Callable[..., dict[str, Any]]) -> list[dict[str, Any]]:
@@ -266,8 +270,13 @@ def _shared(processes: Processes, *each: Sequence[Any], do: Callable[..., dict[s
 
 def _faults(decoding: Decoding) -> list[str]:
     """What is wrong with a file that was decoded with ``salvage``."""
-    fault = decoding.fault.removeprefix(f"{decoding.reader.what}: ")
+    fault = _own(decoding.fault, decoding.reader.what)
     return [f"{region} could not be decoded" for region in decoding.damaged()] + [fault] * bool(fault)
+
+
+def _own(message: str, name: str) -> str:
+    """What an error says of a file, without its name."""
+    return message.removeprefix(f"{name}: ")
 
 
 def _load(name: str) -> RasterModel:

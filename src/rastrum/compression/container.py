@@ -8,7 +8,8 @@
 
 A strip can be written when its pixels are known and read when the strips before it are: neither end ever holds the whole image. The
 checksum of a tile covers the header too, so that pixels under another header, say another colour transform, are never taken for right.
-Each tile takes at least 5 bytes and has at most ``MAX_TILE`` rows and columns, so a file's own size limits the memory of what it holds.
+Each tile takes at least 5 bytes and has at most ``MAX_TILE + MAX_CONTEXT`` rows and columns, so a file's own size limits the memory of what
+it holds.
 """
 
 from __future__ import annotations

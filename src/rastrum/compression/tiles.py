@@ -10,8 +10,8 @@ Along each axis, with n = max(1, ⌈(size − context) / tile⌉) and stride = �
     window 2                       ├╌╌╌╌╌╌╌╌┼─────────┤
 
 All windows of an image have the same size, so one step program runs them all; the border of the image is the border of the model. A tile
-waits for those above, to the left, and above that; so the tiles of an anti-diagonal are decoded together. The encoder knows all
-pixels and takes any tiles together. The bits depend on neither.
+waits for those above, and row by row for the one to the left; so the tiles of a row are decoded together, each a little behind its
+neighbour. The encoder knows all pixels and takes any tiles together. The bits depend on neither.
 """
 
 from __future__ import annotations
@@ -103,11 +103,6 @@ class Tiling:
     def tiles(self, strip: range) -> list[Tile]:
         """The tiles of a strip, row by row."""
         return [(i, j) for i in strip for j in range(self.columns.count)]
-
-    def diagonals(self, strip: range) -> Iterator[list[Tile]]:
-        """The tiles of a strip, one anti-diagonal after another."""
-        for d in range(len(strip) + self.columns.count - 1):
-            yield [(i, d - i + strip.start) for i in strip if 0 <= d - i + strip.start < self.columns.count]
 
     def before(self, tile: Tile) -> list[Tile]:
         """The tiles that a tile waits for."""

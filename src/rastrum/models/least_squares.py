@@ -1,6 +1,6 @@
 """A small network above linear predictors that adapt to the image while it is drawn: the model for photographs of any size.
 
-    values before (i, j) ──▶ weighted recursive least squares ──▶ prediction p_c, of each channel, and its errors nearby ──▶ scale s_c
+    values before (i, j) ──▶ least squares of two memories ──▶ prediction p_c, of each channel, and its errors nearby ──▶ scale s_c
                        └───▶ differences and errors around the pixel, divided by the scales ──▶ v ──▶ t
     [t; (x_k − p_k) / s_k for k < c] ──▶ K Gaussians of (x_c − p_c) / s_c ──▶ p(x_c | everything before)
 
@@ -15,7 +15,8 @@ Sources: Li, Orchard, "Edge-Directed Prediction for Lossless Compression of Natu
 on what is decoded; Meyer, Tischer, "TMW – a New Method for Lossless Image Compression", 1997, for blending them by probability.
 
 What differs from these:
-- Least squares are recursive with a forgetting factor, weighted by the errors nearby, and read the other channels.
+- Least squares forget with distance instead of having a window, in two ways that are blended; they are weighted by the errors nearby, and
+  read the other channels.
 - A network takes the place of their error models and blending.
 """
 

@@ -5,7 +5,7 @@
     A = Σ g_t z_t z_tᵀ over a block of BLOCK pixels of a row        C_b ← μ C_b + A        G_b = ρ (G_{b+1} + C_{b+1}), of rows before
     L_b = ρ (L_{b−1} + C_{b−1}), this row included                 U = L_b + μ (C_b + G_b) = [R r; rᵀ ·]        w = (R + ν I)⁻¹ r
 
-    g_t = 1 / (mean |error| of four neighbours + ε)
+    g_t = 0.004 / (sum of |error| of four neighbours + 0.9 UNIT)
 
 What a block learns from fades with its distance, by ρ for a block and by μ for a row: so the prediction adapts to the image as it is drawn,
 without parameters. There are two, of a long and a short memory (μ, ρ):
@@ -230,8 +230,9 @@ def solve(U, w, noise, n):
 def surroundings(values, v, v_row, v_step, predictions, p, p_row, p_step, out, o, row, column, columns, channels):
     """Writes what the network is shown, then of each channel the scale s, 1 / s and log s.
 
-    s is the mean error of the neighbours' predictions. Shown are differences from the mean of the left and the upper neighbour and errors,
-    both relative to s, the scales and that mean, the scales of farther neighbours relative to s, and the first channel's prediction.
+    s is the mean |error| of the neighbours' predictions. Shown are, for each channel, differences from the mean of the left and the upper
+    neighbour, relative to 4 times the mean s of all channels; errors, relative to the channel's s; log s; that mean; and log s of farther
+    neighbours, relative to s. Last comes the first channel's prediction, as a difference.
     """
     real = values.dtype.type
     size = shown(channels)
