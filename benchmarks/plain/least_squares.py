@@ -34,7 +34,7 @@ class Known(nn.Module):
 class PlainLeastSquares(nn.Module):
     def __init__(self, ours: LeastSquares, known: Known) -> None:
         super().__init__()
-        self.known, self.levels = known, ours.spec.levels
+        self.known, self.levels, self.colours = known, ours.spec.levels, ours.colours
 
         def linear(theirs: Any) -> nn.Linear:
             (weight,) = theirs.weights
@@ -48,6 +48,7 @@ class PlainLeastSquares(nn.Module):
         self.own, self.heads = nn.ModuleList(map(linear, ours.own)), nn.ModuleList(map(linear, ours.heads))
 
     def forward(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        x = x[:, self.colours]
         values = (x.float() * (2 / (self.levels - 1)) - 1).permute(0, 2, 3, 1)
         around = self.known(values)
         errors = ((values - around.predictions) * around.inverse).clamp(-LIMIT, LIMIT)

@@ -26,7 +26,7 @@ def compiled(function: Any = None, *, any_order: bool = False, slow: bool = Fals
     from .cache import Cache, NoCache
 
     fastmath = {"reassoc", "nnan", "nsz"} if any_order else False
-    dispatcher: Any = numba.njit(nogil=True, error_model="numpy", fastmath=fastmath, _nrt=makes_arrays)(function)
+    dispatcher: Any = numba.njit(nogil=True, error_model="numpy", fastmath=fastmath, _nrt=makes_arrays)(function)  # pyright: ignore[reportCallIssue]
     try:
         dispatcher._cache = Cache(function, slow)
     except RuntimeError:                                                  # numba found no folder that can be written

@@ -159,8 +159,7 @@ def rowwise(outputs: Sequence[int], inputs: Sequence[int], function: Callable[..
     return emitted
 
 
-@intrinsic
-def add_multiples(_context: Any, to: Any, at: Any, factors: Any, lines: Any, start: Any, step: Any, count: Any) -> Any:
+def _add_multiples(_context: Any, to: Any, at: Any, factors: Any, lines: Any, start: Any, step: Any, count: Any) -> Any:
     """to[at …] += Σ_i factors[i] · lines[start + i · step …], ``count`` vectors of LANES numbers; products and sums are rounded one by one.
 
     factors: a tuple of numbers of the arrays' type.
@@ -188,3 +187,6 @@ def add_multiples(_context: Any, to: Any, at: Any, factors: Any, lines: Any, sta
         return context.get_dummy_value()
 
     return types.void(to, integer, factors, lines, integer, integer, integer), code
+
+
+add_multiples: Any = intrinsic(_add_multiples)

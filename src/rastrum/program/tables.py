@@ -177,7 +177,7 @@ class _Packer:
 
     def _lag(self) -> int:
         spec, program = self.program.spec, self.program
-        by_row = torch.arange(spec.size).view(spec.channels, -1).T.reshape(-1)
+        by_row = torch.arange(spec.size).view(spec.channels, -1)[program.colours].T.reshape(-1)
         if spec.frames > 1 or len(program.passes) > 1 or not torch.equal(program.decided(), by_row):
             return 0
         return 1 + max((op.grid.row_mask for phase in program.all_phases() for op in phase.operations), default=0)
