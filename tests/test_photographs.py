@@ -436,7 +436,7 @@ def test_files_of_version_1_decode(case: str) -> None:
     name, shape, kind, _ = golden_files.CASES[case]
     blob = (golden_files.FOLDER / f"{case}.rastrum").read_bytes()
     assert np.array_equal(decompress_image(blob, golden_files.model(name)), golden_files.pixels(shape, kind))
-    if shape[2] % 2:                                                      # releases of zlib deflate transparency differently
+    if shape[2] % 2:                              # releases of zlib deflate transparency differently, and training is not exact
         assert golden_files.made(case) == blob
 
 
