@@ -22,7 +22,7 @@ from ..progress import Progress, bar
 from ..range_coder import Decoder, Encoder
 from ..raster import RasterModel
 from .colour import from_ycocg, to_ycocg
-from .container import CHECK, MAX_CONTEXT, MAX_NAME, MAX_TILE, Entry, Header, chained, read_header, read_strips, strip_bytes
+from .container import CHECK, MAX_CONTEXT, MAX_NAME, MAX_TILE, METADATA, Entry, Header, chained, read_header, read_strips, strip_bytes
 from .fields import FileError, Reader, digest
 from .identity import fingerprint_of_weights
 from .tiles import Coder, Tile
@@ -148,8 +148,10 @@ def encode(
         raise ValueError(f"name: it has {len(name.encode())} bytes, at most {MAX_NAME} are possible")
     if tune < 0:
         raise ValueError(f"tune: expected a number of steps, got {tune}")
+    if unknown := [key for key in metadata or {} if key not in METADATA]:
+        raise ValueError(f"metadata: expected {' and '.join(METADATA)}, got {', '.join(map(repr, unknown))}")
+    _check(model, 3 if channels > 2 else 1)
     header = Header(height, width, channels, bits, ycocg, tile, context, fingerprint_of_weights(model), name, metadata or {})
-    _check(model, header)
     if not tune:
         return _encode(model, pixels, header, report)
 
@@ -309,19 +311,19 @@ def _bundled(header: Header, what: str) -> Any:
         raise FileError(f"{what}: made by {header.model}, which this release does not have ({error})") from None
 
 
-def _check(model: RasterModel, header: Header) -> None:
-    """Raise ``ValueError`` for a model that does not code such images."""
+def _check(model: RasterModel, colours: int) -> None:
+    """Raise ``ValueError`` for a model that does not code images of so many colours."""
     if not isinstance(model, RasterModel):
         raise ValueError(f"model: {type(model).__name__} cannot code images, it has no exact conditionals; use a raster model")
     spec = model.spec
-    if model.condition_spec is not None or spec.frames > 1 or spec.channels != header.colours:
+    if model.condition_spec is not None or spec.frames > 1 or spec.channels != colours:
         made_for = f"{spec.text}{'' if model.condition_spec is None else ' with a condition'}"
-        raise ValueError(f"model: it is for {made_for}; this image needs an unconditional one of {header.colours} channels")
+        raise ValueError(f"model: it is for {made_for}; this image needs an unconditional one of {colours} channels")
 
 
 def _adapted(model: RasterModel, header: Header) -> RasterModel:
     """The model as the header's tuning moves it."""
-    _check(model, header)
+    _check(model, header.colours)
     found = tuned(model, header.tuning) if header.tuning else model
     if found is None:
         raise ValueError(f"the {len(header.tuning)} bytes by which its model was adapted are damaged, or of another model")
