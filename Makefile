@@ -13,7 +13,7 @@ demo: .venv/.core
 	$(BIN)/rastrum demo
 
 test: .venv/.dev
-	$(BIN)/python -m pytest -n 2 --dist loadscope -q
+	$(BIN)/python -m pytest -n 2 -q
 
 lint: .venv/.dev
 	$(BIN)/ruff check .

@@ -486,7 +486,7 @@ def test_predictors_adapt_alike_on_other_processors(processor: tuple[str, str], 
 
 def test_the_documented_bytes_are_those_of_a_file() -> None:
     """A reader of docs/format.md alone, without the library: header, lists, chained digests, and where each stream stands."""
-    for case, (_, (height, width, channels), kind, options) in golden_files.CASES.items():
+    for case, (name, (height, width, channels), kind, options) in golden_files.CASES.items():
         blob = (golden_files.FOLDER / f"{case}.rastrum").read_bytes()
         at = 0
 
@@ -504,13 +504,18 @@ def test_the_documented_bytes_are_those_of_a_file() -> None:
         assert take(4) == b"\x8aRST" and take(2) == b"\1\1"
         flags, bits = take(2)
         assert flags & 1 == (channels > 2) and flags >> 1 & 1 == (channels % 2 == 0) and bits == 8 * np.dtype(kind).itemsize
-        assert flags >> 2 & 1 == options.get("ycocg", False) and flags >> 3 == (3 if "metadata" in options else 0)
+        assert flags >> 2 & 1 == options.get("ycocg", False) and flags >> 3 & 3 == (3 if "metadata" in options else 0)
+        assert flags >> 5 == ("tune" in options)
         h, w, tile, context = (number() for _ in range(4))
         assert (h, w) == (height, width)
         take(8)
         assert take(number()).decode() == options.get("name", "").removeprefix("rastrum/")
         metadata = [take(number()) for flag in (8, 16) if flags & flag]
         assert metadata == list(options.get("metadata", {}).values())
+        if flags & 32:
+            moved = np.frombuffer(zlib.decompress(take(number()), -15), np.int8)
+            few = [parameter for parameter in golden_files.model(name).parameters() if parameter.ndim <= 1]
+            assert moved.any() and len(moved) == sum(parameter.numel() for parameter in few)
         before, counts = blob[:at], [max(1, -(-(side - context) // tile)) for side in (h, w)]
         first, total = at, 0
         for _ in range(counts[0] * counts[1]):                            # all within 1,024 rows: one strip
