@@ -8,7 +8,8 @@
 
 The predictors (``native/least_squares.py``) have no parameters: what they know they learn from the image itself, which takes them a few
 hundred pixels. The network corrects them, and says how far off they may be. All that it reads is relative to the local scale, so that the
-weights serve images of any size, contrast and number of levels. It is made for coding: drawn freely, the predictors adapt to their own
+weights serve images of any size, contrast and number of levels. Of three channels the second, green, comes first: red and blue are
+predicted better from it than it from them. It is made for coding: drawn freely, the predictors adapt to their own
 noise and make textures.
 
 Sources: Li, Orchard, "Edge-Directed Prediction for Lossless Compression of Natural Images", 2001, for predictors solved by least squares
@@ -69,7 +70,7 @@ class LeastSquares(RasterModel):
     lower_reads_only_parameters = True
 
     def __init__(self, spec: ImageSpec, config: LeastSquaresConfig, condition_spec: ConditionSpec | None = None) -> None:
-        colours = [1, 0, 2] if spec.channels == 3 else list(range(spec.channels))
+        colours = [1, 0, 2] if spec.channels == 3 else list(range(spec.channels))    # green first
         super().__init__(spec, condition_spec, raster_order(spec, colours))
         check_config(config, spec)
         self.config, self.groups, self.colours = config, spec.channels, colours
@@ -119,8 +120,7 @@ class LeastSquares(RasterModel):
                 logits, means, log_scales = head(h.to(self.dtype)).chunk(3, -1)
                 means = around.predictions[..., channel, None] + around.scales[..., channel, None] * means
                 parts.append((logits, means, around.logs[..., channel, None] + log_scales))
-        of = [self.colours.index(channel) for channel in range(self.spec.channels)]
-        parts = [parts[place] for place in of]
+        parts = [parts[self.colours.index(channel)] for channel in range(self.spec.channels)]
         return GaussianMixture(*(torch.stack(part, 1) for part in zip(*parts, strict=True)), levels=self.spec.levels)
 
     def lower(self, program: Program) -> None:
