@@ -12,22 +12,22 @@ import torch
 from torch import Tensor, nn
 
 from rastrum.distributions import lowest_log_scale
+from rastrum.layers.adaptive import AdaptivePrediction, Around
 from rastrum.model import Model
 from rastrum.models.least_squares import LIMIT, LeastSquares
 
 
-class Known(nn.Module):
-    """What the predictors say, looked up where they have said it before."""
+class Known(AdaptivePrediction):
+    """The predictors, which look up what they have said before."""
 
-    def __init__(self, predictors: nn.Module) -> None:
-        super().__init__()
-        self.predictors, self.shown = predictors, predictors.shown
-        self.said: dict[tuple[int, bytes], Any] = {}
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.said: dict[tuple[int, bytes], Around] = {}
 
-    def forward(self, values: Tensor) -> Any:
+    def forward(self, values: Tensor) -> Around:
         key = len(values), values.detach().numpy().tobytes()
         if key not in self.said:
-            self.said[key] = self.predictors(values)
+            self.said[key] = super().forward(values)
         return self.said[key]
 
 
@@ -71,6 +71,5 @@ class PlainLeastSquares(nn.Module):
 
 def build(ours: Model) -> nn.Module:
     assert isinstance(ours, LeastSquares)
-    known = Known(ours.prediction)
-    setattr(ours, "prediction", known)                                    # noqa: B010, of another type
+    ours.prediction = known = Known(ours.spec.channels)
     return PlainLeastSquares(ours, known)
