@@ -191,6 +191,22 @@ def test_shards_train_as_one(case: str, tmp_path: Path) -> None:
         assert torch.allclose(value.double(), expected[key].double(), rtol=1e-6, atol=1e-9), key
 
 
+def test_shards_of_compiled_layers() -> None:
+    """In float32, in pieces of one image, for which an initial state is a view of a parameter; three processes, unlike shares."""
+    names, data = ("draw", "row-lstm", "gated-pixelcnn", "spatial-lstm", "gran"), digits(crop=4, binarise="threshold")
+
+    def found(name: str, shard: bool) -> list[float]:
+        settings = config(None, 2, {"shard": shard}, batch=4, micro_batch=1, warm_up=0)
+        return [number for state in train(build(name, data), data, settings) for number in (state.loss, state.gradient_norm)]
+
+    expected = {name: found(name, False) for name in names}
+
+    def work() -> None:
+        assert {name: found(name, True) for name in names} == {name: pytest.approx(expected[name], rel=1e-4) for name in names}
+
+    assert forked(3, work) == [0] * 3
+
+
 def test_losses_lie_on_each_other(tmp_path: Path) -> None:
     """Of one process, DDP, FSDP2, and DDP that adds up the gradients of several parts, step by step; a process makes its images only."""
     data, steps = digits(binarise="dynamic"), 12

@@ -1,6 +1,7 @@
 """Everything that is compiled, by numba: layers that torch has no single pass for, and the loops that run step programs.
 
     compiler, cache      numba, and its machine code on disk
+    arrays               tensors as numpy arrays
     lanes                vectors of floats, emitted as LLVM code
     panels, points       how weights lie in memory; windows of three columns (Toom–Cook)
     cells, routes        formulas of recurrent cells; how lines run over a map

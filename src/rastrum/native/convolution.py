@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ..autocast import Function
+from .arrays import array
 from .compiler import compiled
 from .lanes import Lanes, rowwise
 from .panels import PANEL, aligned
@@ -396,7 +397,7 @@ class Convolved(Function):
         if base is None and initial is None:
             base = out.new_zeros(1, outputs)
         ctx.base_shape, ctx.has_initial = None if base is None else base.shape, initial is not None
-        start = np.empty((0, outputs), np.float32) if base is None else _array(base)
+        start = np.empty((0, outputs), np.float32) if base is None else array(base)
         ctx.described = described = plan(taps, inputs, outputs)
         ctx.taps, ctx.shape, ctx.before, ctx.count = taps, shape, BEFORE[before], count
         ctx.bits, ctx.limit, ctx.scale = NO_BITS, 0, np.float32(1)
@@ -404,7 +405,7 @@ class Convolved(Function):
             bits, probability = dropped
             ctx.bits = np.ascontiguousarray(bits)                         # as large draws are: another layout would be compiled again
             ctx.limit, ctx.scale = round(probability * 2**16), np.float32(1 / (1 - probability))
-        packed = _packed(described, taps, [_array(weight) for weight in weights], inputs)
+        packed = _packed(described, taps, [array(weight) for weight in weights], inputs)
         address = 0 if initial is None else initial.data_ptr()
         if out.numel():
             convolve_forward(shape, described.frame, ctx.before, *_addresses(sources), ctx.bits, ctx.limit, ctx.scale, described.parts,
@@ -418,7 +419,7 @@ class Convolved(Function):
         described, taps, (*_, inputs, outputs) = ctx.described, ctx.taps, ctx.shape
         sources, weights = ctx.saved_tensors[: ctx.count], ctx.saved_tensors[ctx.count :]
         grad, needed = grad.contiguous(), ctx.needs_input_grad
-        turned = _turned(described, taps, [_array(weight) for weight in weights], outputs)
+        turned = _turned(described, taps, [array(weight) for weight in weights], outputs)
         needs_sources = any(needed[7 : 7 + ctx.count])
         grad_sources = [torch.empty_like(x) for x in sources] if needs_sources else []
         sums = np.zeros(int((described.parts[:, 2] * described.parts[:, 3] * described.parts[:, 5]).sum()), np.float32)
@@ -437,11 +438,6 @@ class Convolved(Function):
             grad_weights.append(box[row : row + tap.rows, column * inputs : column * inputs + tap.inputs].reshape(-1, count))
         results = (torch.from_numpy(grad_base) if needed[5] else None, grad if ctx.has_initial else None)
         return None, None, None, None, None, *results, *(grad_sources or [None] * ctx.count), *grad_weights
-
-
-def _array(x: Tensor) -> np.ndarray:
-    """Parameters as an array; ``.numpy()`` would bind the storage, which FSDP2 has to free."""
-    return np.from_dlpack(x.detach().contiguous())
 
 
 def _addresses(sources: Sequence[Tensor]) -> tuple[np.ndarray, np.ndarray]:

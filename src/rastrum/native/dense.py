@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ..autocast import Function
+from .arrays import array
 from .panels import aligned
 from .products import pack, product
 
@@ -38,9 +39,8 @@ class Layer:
     """The weights (N, K), packed for steps forward and backward; and what the steps have seen so far on their way back."""
 
     def __init__(self, weight: Tensor) -> None:
-        array = np.from_dlpack(weight.detach().contiguous())              # .numpy() would bind the storage, which FSDP2 has to free
-        self.outputs, self.inputs = array.shape
-        self.forward, self.backward = _packed(array.T), _packed(array)
+        self.outputs, self.inputs = weight.shape
+        self.forward, self.backward = _packed(array(weight).T), _packed(array(weight))
         self.seen: list[tuple[Tensor, Tensor]] = []
 
     def gradient(self) -> Tensor:

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ..autocast import Function
+from .arrays import array
 from .compiler import compiled
 from .lanes import Lanes, rowwise
 from .layers import log_sum
@@ -99,7 +100,7 @@ class LogDensity(Function):
         after = next((n for n, size in enumerate(reversed(log_scales.shape[:-1])) if size > 1), values.dim())
         each = values.shape[values.dim() - after :].numel()
         out, totals = torch.empty_like(values), values.new_empty(values.numel(), 2)
-        log_density(*(x.numpy() for x in (*flat, scales)), each, *(x.numpy() for x in (values.view(-1), out.view(-1), totals)))
+        log_density(*(array(x) for x in (*flat, scales)), each, array(values.view(-1)), out.view(-1).numpy(), totals.numpy())
         ctx.save_for_backward(*flat, scales, values, totals, log_scales)
         ctx.shape, ctx.each, ctx.lowest = logits.shape, each, lowest
         return out
@@ -109,8 +110,8 @@ class LogDensity(Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         *flat, scales, values, totals, log_scales = ctx.saved_tensors
         grads, grad_scales = [torch.empty_like(x) for x in flat], torch.zeros(scales.shape[1:], dtype=torch.float64)
-        log_density_gradient(grad.reshape(-1).numpy(), *(x.numpy() for x in (*flat, scales)), ctx.each,
-                             *(x.numpy() for x in (values.view(-1), totals, *grads, grad_scales)))  # fmt: skip
+        log_density_gradient(*(array(x) for x in (grad.reshape(-1), *flat, scales)), ctx.each, array(values.view(-1)),
+                             *(x.numpy() for x in (totals, *grads, grad_scales)))  # fmt: skip
         logits, means = (x.view(ctx.shape) for x in grads)
         of_scales = grad_scales.to(log_scales.dtype).view(log_scales.shape) * (log_scales >= ctx.lowest)
         return logits, means, of_scales, -means.sum(-1) if ctx.needs_input_grad[3] else None, None

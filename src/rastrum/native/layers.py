@@ -20,9 +20,17 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ..autocast import Function
+from .arrays import array
 from .cells import activate, lstm, lstm_gradient, sigmoid, tanh
 from .compiler import compiled
 from .lanes import Lanes, rowwise
+
+
+def _rows(like: Tensor, *parts: Tensor) -> tuple[int, ...]:
+    """Number P and size n of the vectors in ``like`` (…, n), and the addresses of contiguous parts."""
+    n = like.shape[-1]
+    return like.numel() // n, n, *(part.data_ptr() for part in parts)
+
 
 # ── gate ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -45,19 +53,17 @@ _gate_gradient_row = rowwise([2], [1, 2], _gate_gradient)
 
 
 @compiled
-def gate(x, y):
+def gate(count, n, x, y):
     """x (P, 2n) as [a | b] → y (P, n)."""
-    count, n = y.shape
     for i in range(count):
-        _gate_row(n, (y.ctypes.data + 4 * n * i, 0, x.ctypes.data + 8 * n * i, n))
+        _gate_row(n, (y + 4 * n * i, 0, x + 8 * n * i, n))
 
 
 @compiled
-def gate_gradient(grad, x, grad_x):
+def gate_gradient(count, n, grad, x, grad_x):
     """grad (P, n), x (P, 2n) → grad_x (P, 2n)."""
-    count, n = grad.shape
     for i in range(count):
-        _gate_gradient_row(n, (grad_x.ctypes.data + 8 * n * i, n, grad.ctypes.data + 4 * n * i, 0, x.ctypes.data + 8 * n * i, n))
+        _gate_gradient_row(n, (grad_x + 8 * n * i, n, grad + 4 * n * i, 0, x + 8 * n * i, n))
 
 
 class Gate(Function):
@@ -68,15 +74,15 @@ class Gate(Function):
         x = x.contiguous()
         ctx.save_for_backward(x)
         y = x.new_empty(*x.shape[:-1], x.shape[-1] // 2)
-        gate(x.detach().flatten(0, -2).numpy(), y.flatten(0, -2).numpy())
+        gate(*_rows(y, x, y))
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         (x,) = ctx.saved_tensors
-        grad_x = torch.empty_like(x)
-        gate_gradient(grad.contiguous().flatten(0, -2).numpy(), x.flatten(0, -2).numpy(), grad_x.flatten(0, -2).numpy())
+        grad, grad_x = grad.contiguous(), torch.empty_like(x)
+        gate_gradient(*_rows(grad, grad, x, grad_x))
         return grad_x
 
 
@@ -95,19 +101,17 @@ _glu_gradient_row = rowwise([2], [1, 2], _glu_gradient)
 
 
 @compiled
-def glu(x, z, y):
+def glu(count, n, x, z, y):
     """x (P, n), z (P, 2n) as [a | b] → y (P, n)."""
-    count, n = y.shape
     for i in range(count):
-        _glu_row(n, (y.ctypes.data + 4 * n * i, 0, x.ctypes.data + 4 * n * i, 0, z.ctypes.data + 8 * n * i, n))
+        _glu_row(n, (y + 4 * n * i, 0, x + 4 * n * i, 0, z + 8 * n * i, n))
 
 
 @compiled
-def glu_gradient(grad, z, grad_z):
+def glu_gradient(count, n, grad, z, grad_z):
     """grad (P, n), z (P, 2n) → grad_z (P, 2n)."""
-    count, n = grad.shape
     for i in range(count):
-        _glu_gradient_row(n, (grad_z.ctypes.data + 8 * n * i, n, grad.ctypes.data + 4 * n * i, 0, z.ctypes.data + 8 * n * i, n))
+        _glu_gradient_row(n, (grad_z + 8 * n * i, n, grad + 4 * n * i, 0, z + 8 * n * i, n))
 
 
 class Glu(Function):
@@ -118,15 +122,15 @@ class Glu(Function):
         x, z = x.contiguous(), z.contiguous()
         ctx.save_for_backward(z)
         y = torch.empty_like(x)
-        glu(*(part.detach().flatten(0, -2).numpy() for part in (x, z, y)))
+        glu(*_rows(y, x, z, y))
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
         (z,) = ctx.saved_tensors
-        grad_z = torch.empty_like(z)
-        glu_gradient(*(part.flatten(0, -2).numpy() for part in (grad.contiguous(), z, grad_z)))
+        grad, grad_z = grad.contiguous(), torch.empty_like(z)
+        glu_gradient(*_rows(grad, grad, z, grad_z))
         return grad, grad_z
 
 
@@ -157,12 +161,12 @@ class Normalised(Function):
 
     @staticmethod
     def forward(ctx: Any, ranges: tuple[tuple[int, int], ...], gain: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
-        arrays = [np.from_dlpack(weight.detach().contiguous()) for weight in weights]
+        arrays = [array(weight) for weight in weights]
         square = np.zeros(len(gain), np.float32)
         for (first, stop), weight in zip(ranges, arrays, strict=True):
             add_products(weight, weight, square[first:stop])
         norm = np.sqrt(np.maximum(square, np.float32(1e-24)))
-        ratio = np.from_dlpack(gain.detach()) / norm
+        ratio = array(gain) / norm
         out = [torch.empty_like(weight, requires_grad=False) for weight in weights]
         for (first, stop), weight, result in zip(ranges, arrays, out, strict=True):
             scaled(weight, ratio[first:stop], weight, np.zeros(stop - first, np.float32), result.numpy())
@@ -173,8 +177,8 @@ class Normalised(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        weights = [np.from_dlpack(weight.detach().contiguous()) for weight in ctx.saved_tensors]
-        given = [grad.contiguous().numpy() for grad in grads]
+        weights = [array(weight) for weight in ctx.saved_tensors]
+        given = [array(grad) for grad in grads]
         along = np.zeros(len(ctx.norm), np.float32)                       # of the gradient along the weights: only the gain follows that
         for (first, stop), weight, grad in zip(ctx.ranges, weights, given, strict=True):
             add_products(weight, grad, along[first:stop])
@@ -204,23 +208,20 @@ _lstm_gradient_row = rowwise([4, 1], [1, 1, 4, 1, 1], _lstm_gradient)
 
 
 @compiled
-def lstm_cell(gates, before, c, h):
+def lstm_cell(count, n, gates, before, c, h):
     """gates (P, 4n) as [o f i g], the others (P, n)."""
-    count, n = c.shape
     for i in range(count):
         at = 4 * n * i
-        _lstm_row(n, (c.ctypes.data + at, 0, h.ctypes.data + at, 0, gates.ctypes.data + 4 * at, n, before.ctypes.data + at, 0))
+        _lstm_row(n, (c + at, 0, h + at, 0, gates + 4 * at, n, before + at, 0))
 
 
 @compiled
-def lstm_cell_gradient(grad_h, grad_c, gates, before, c, grad_gates, grad_before):
+def lstm_cell_gradient(count, n, grad_h, grad_c, gates, before, c, grad_gates, grad_before):
     """grad_h, grad_c (P, n) → grad_gates (P, 4n), grad_before (P, n)."""
-    count, n = c.shape
     for i in range(count):
         at = 4 * n * i
-        to = (grad_gates.ctypes.data + 4 * at, n, grad_before.ctypes.data + at, 0)
-        given = (grad_h.ctypes.data + at, 0, grad_c.ctypes.data + at, 0, gates.ctypes.data + 4 * at, n)
-        _lstm_gradient_row(n, (*to, *given, before.ctypes.data + at, 0, c.ctypes.data + at, 0))
+        to, given = (grad_gates + 4 * at, n, grad_before + at, 0), (grad_h + at, 0, grad_c + at, 0, gates + 4 * at, n)
+        _lstm_gradient_row(n, (*to, *given, before + at, 0, c + at, 0))
 
 
 class LSTMCell(Function):
@@ -230,7 +231,7 @@ class LSTMCell(Function):
     def forward(ctx: Any, gates: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
         gates, before = gates.contiguous(), before.contiguous()
         c, h = torch.empty_like(before), torch.empty_like(before)
-        lstm_cell(*(x.detach().flatten(0, -2).numpy() for x in (gates, before, c, h)))
+        lstm_cell(*_rows(c, gates, before, c, h))
         ctx.save_for_backward(gates, before, c)
         return h, c
 
@@ -238,9 +239,8 @@ class LSTMCell(Function):
     @once_differentiable
     def backward(ctx: Any, grad_h: Tensor, grad_c: Tensor) -> tuple[Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
         gates, before, c = ctx.saved_tensors
-        grads = torch.empty_like(gates), torch.empty_like(before)
-        arrays = (grad_h.contiguous(), grad_c.contiguous(), gates, before, c, *grads)
-        lstm_cell_gradient(*(x.flatten(0, -2).numpy() for x in arrays))
+        grad_h, grad_c, grads = grad_h.contiguous(), grad_c.contiguous(), (torch.empty_like(gates), torch.empty_like(before))
+        lstm_cell_gradient(*_rows(c, grad_h, grad_c, gates, before, c, *grads))
         return grads
 
 
@@ -270,21 +270,19 @@ _multiplicative_gradient_row = rowwise([4, 1], [1, 1, 4], _multiplicative_gradie
 
 
 @compiled
-def multiplicative(gates, h, y):
+def multiplicative(count, n, gates, h, y):
     """gates (P, 4n) as [g₁ g₂ g₃ u], h and y (P, n)."""
-    count, n = y.shape
     for i in range(count):
-        _multiplicative_row(n, (y.ctypes.data + 4 * n * i, 0, gates.ctypes.data + 16 * n * i, n, h.ctypes.data + 4 * n * i, 0))
+        _multiplicative_row(n, (y + 4 * n * i, 0, gates + 16 * n * i, n, h + 4 * n * i, 0))
 
 
 @compiled
-def multiplicative_gradient(grad, gates, h, grad_gates, grad_h):
+def multiplicative_gradient(count, n, grad, gates, h, grad_gates, grad_h):
     """grad (P, n) → grad_gates (P, 4n) and grad_h (P, n)."""
-    count, n = grad.shape
     for i in range(count):
         here, wide = 4 * n * i, 16 * n * i
-        to = (grad_gates.ctypes.data + wide, n, grad_h.ctypes.data + here, 0)
-        _multiplicative_gradient_row(n, (*to, grad.ctypes.data + here, 0, h.ctypes.data + here, 0, gates.ctypes.data + wide, n))
+        to = (grad_gates + wide, n, grad_h + here, 0)
+        _multiplicative_gradient_row(n, (*to, grad + here, 0, h + here, 0, gates + wide, n))
 
 
 class Multiplicative(Function):
@@ -295,15 +293,15 @@ class Multiplicative(Function):
         gates, h = gates.contiguous(), h.contiguous()
         ctx.save_for_backward(gates, h)
         y = torch.empty_like(h)
-        multiplicative(gates.detach().flatten(0, -2).numpy(), h.detach().flatten(0, -2).numpy(), y.flatten(0, -2).numpy())
+        multiplicative(*_rows(y, gates, h, y))
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
         gates, h = ctx.saved_tensors
-        grads = torch.empty_like(gates), torch.empty_like(h)
-        multiplicative_gradient(*(x.flatten(0, -2).numpy() for x in (grad.contiguous(), gates, h, *grads)))
+        grad, grads = grad.contiguous(), (torch.empty_like(gates), torch.empty_like(h))
+        multiplicative_gradient(*_rows(h, grad, gates, h, *grads))
         return grads
 
 
@@ -374,7 +372,7 @@ class LogSoftmaxAt(Function):
         flat = logits.detach().reshape(-1, levels)
         level = level.reshape(-1)
         out, total = flat.new_empty(2, len(flat))
-        log_softmax_at(flat.numpy(), level.numpy(), out.numpy(), total.numpy())
+        log_softmax_at(array(flat), level.numpy(), out.numpy(), total.numpy())
         ctx.save_for_backward(flat, level, total)
         ctx.shape = logits.shape
         return out.view(logits.shape[:-1])
@@ -384,5 +382,5 @@ class LogSoftmaxAt(Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         flat, level, total = ctx.saved_tensors
         grad_logits = torch.empty_like(flat)
-        log_softmax_gradient(grad.reshape(-1).numpy(), flat.numpy(), level.numpy(), total.numpy(), grad_logits.numpy())
+        log_softmax_gradient(array(grad.reshape(-1)), array(flat), level.numpy(), total.numpy(), grad_logits.numpy())
         return grad_logits.view(ctx.shape), None

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ..autocast import Function
+from .arrays import array
 from .cells import tanh
 from .compiler import compiled
 from .lanes import Lanes, rowwise
@@ -197,7 +198,7 @@ class PixelLogProb(Function):
         ctx.save_for_backward(flat, levels)
         ctx.shape = parameters.shape
         out = parameters.new_empty(levels.shape)
-        pixel_log_prob(flat.detach().numpy(), levels.flatten(2).contiguous().numpy(), ctx.half, ctx.lowest, out.flatten(2).numpy())
+        pixel_log_prob(array(flat), array(levels.flatten(2)), ctx.half, ctx.lowest, out.flatten(2).numpy())
         return out
 
     @staticmethod
@@ -205,6 +206,6 @@ class PixelLogProb(Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         flat, levels = ctx.saved_tensors
         out = torch.empty_like(flat)
-        given, values = (part.flatten(2).contiguous().numpy() for part in (grad, levels))
-        pixel_log_prob_gradient(given, flat.numpy(), values, ctx.half, ctx.lowest, out.numpy())
+        given, values = (array(part.flatten(2)) for part in (grad, levels))
+        pixel_log_prob_gradient(given, array(flat), values, ctx.half, ctx.lowest, out.numpy())
         return out.view(ctx.shape), None, None, None

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ..autocast import Function
+from .arrays import array
 from .cells import activate, lstm, lstm_gradient, spatial_lstm, spatial_lstm_gradient
 from .compiler import compiled
 from .lanes import Lanes, rowwise
@@ -160,8 +161,8 @@ def _packed(weights: Tensor) -> np.ndarray:
     """Matrices (K, inputs, outputs) → (K, …), each as ``product`` reads it."""
     many, inputs, outputs = weights.shape
     packed = np.empty((many, inputs * aligned(outputs)), np.float32)
-    for matrix, to in zip(np.from_dlpack(weights.detach().contiguous()), packed, strict=True):      # .numpy() would bind the storage,
-        pack(matrix, 0, inputs, to)                                       # which FSDP2 has to free
+    for matrix, to in zip(array(weights), packed, strict=True):
+        pack(matrix, 0, inputs, to)
     return packed
 
 
@@ -176,8 +177,8 @@ class NativeScan(Function):
         kept = batch if keep else 1
         activated, states = gates.new_empty(kept, height * width, wide), gates.new_empty(kept, 2, route.padded, n)
         out = gates.new_empty(batch, height, width, n)
-        given, *to = (x.detach().numpy() for x in (gates.flatten(1, 2), first_h, first_c, activated, states, out.flatten(1, 2)))
-        scan_forward(route, groups, given, _packed(weights.flatten(0, 1)[None]), *to)
+        first, to = (array(first_h), array(first_c)), (x.numpy() for x in (activated, states, out.flatten(1, 2)))
+        scan_forward(route, groups, array(gates.flatten(1, 2)), _packed(weights.flatten(0, 1)[None]), *first, *to)
         ctx.save_for_backward(activated, states, weights)
         ctx.route, ctx.groups, ctx.shape = route, groups, gates.shape
         return out
@@ -191,7 +192,7 @@ class NativeScan(Function):
         grad_gates = grad.new_empty(batch * height * width * wide + PANEL)[:-PANEL].view(ctx.shape)     # products read whole panels
         grad_weights, grad_states = torch.zeros_like(weights), grad.new_zeros(2, route.padded, n)
         arrays = (x.numpy() for x in (activated, states, grad_states, grad_gates.flatten(1, 2), grad_weights))
-        scan_gradient(route, ctx.groups, grad.flatten(1, 2).contiguous().numpy(), _packed(weights.mT), *arrays)
+        scan_gradient(route, ctx.groups, array(grad.flatten(1, 2)), _packed(weights.mT), *arrays)
         grad_h, grad_c = grad_states[:, torch.from_numpy(route.border)].sum(1)
         return grad_gates, grad_weights, grad_h, grad_c, None, None, None
 
