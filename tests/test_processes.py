@@ -295,8 +295,13 @@ def test_what_one_process_refuses_all_refuse(tmp_path: Path) -> None:
         says("2 processes cannot share a batch of 1; start fewer, or raise optim.batch", lambda: start(batch=1))
         says("'notes.txt', and a run needs a folder of its own", lambda: start("full"))
         says(r"there is no folder .*\(in process 1 of 2\)", lambda: next(resume(tmp_path / "no", data)) if second else start("new"))
-        says("training images must be the same", lambda: start(data=data.select(slice(second, None))))
-        says("settings must be the same", lambda: start(learning_rate=0.1 if second else 0.2))
+        says("training images must be the same in all of them; images is 50 in process 0, 49 in process 1",
+             lambda: start(data=data.select(slice(second, None))))
+        says("settings must be the same in all of them; optim.learning_rate is 0.2 in process 0, 0.1 in process 1",
+             lambda: start(learning_rate=0.1 if second else 0.2))
+        words = ["sample", "a" * 100, "--seed", str(join().rank)]
+        says(r'command must be the same in all of them; it is …a+", "--seed", "0"\] in process 0, …a+", "--seed", "1"\] in process 1',
+             lambda: join().check_same(command=words))
         says("model must be the same", lambda: next(train(build("draw" if second else "pixelcnn", data), data, config(None))))
         torch.__version__ = "2.13.1" if second else "2.12.0+cpu"
         says('version of torch must be the same in all of them; it is "2.12.0" in process 0, "2.13.1" in process 1', start)
@@ -309,8 +314,8 @@ def test_what_one_process_refuses_all_refuse(tmp_path: Path) -> None:
 
 def test_what_a_run_cannot_go_on_with(tmp_path: Path) -> None:
     """Fewer images than it began with, another model, and a folder that one machine lacks: one line, and the folder stays as it was."""
-    data, folder = digits(), tmp_path / "run"
-    states = train(build("gated-pixelcnn", data), data, config(folder, 5))
+    data, held_out, folder = digits(), digits("test[:10]"), tmp_path / "run"
+    states = train(build("gated-pixelcnn", data), data, config(folder, 5), held_out)
     for _ in range(3):
         next(states)
     states.close()
@@ -318,13 +323,15 @@ def test_what_a_run_cannot_go_on_with(tmp_path: Path) -> None:
 
     def work() -> None:
         second = join().rank == 1
-        for message, images, model in (
-            ("was trained on 50 images of checksum .*, these are 40", digits("train[:40]"), None),
-            (r"is of another model: .* is missing there and \[.*\] in this PixelCNN", data, build("pixelcnn", data)),
-            (r"is of another model: .* is \[.*\] there and \[.*\] in this GatedPixelCNN", data, build("gated-pixelcnn", data, channels=10)),
-        ):
+        for message, images, others, model in (
+            ("was trained on 50 images of checksum .*, these are 40 of .*; give the same data", digits("train[:40]"), held_out, None),
+            ("was evaluated on 10 images of checksum .*, these are 9 of .*; give the same held-out images", data, digits("test[:9]"), None),
+            (r"is of another model: .* is missing there and \[.*\] in this PixelCNN", data, held_out, build("pixelcnn", data)),
+            (r"is of another model: .* is \[.*\] there and \[.*\] in this GatedPixelCNN", data, held_out,
+             build("gated-pixelcnn", data, channels=10)),
+        ):  # fmt: skip
             with pytest.raises(ValueError, match=message):
-                next(resume(folder, images, steps=9, model=model))
+                next(resume(folder, images, others, steps=9, model=model))
         with pytest.raises(ValueError, match=r"there is no folder .*\(in process 1 of 2\)"):
             next(resume(tmp_path / "elsewhere" if second else folder, data))
 

@@ -33,6 +33,8 @@ from .sums import total
 ERRORS: dict[str, type[Exception]] = {kind.__name__: kind for kind in (ValueError, OSError, ImportError, MemoryError)}
 LOST = re.compile(r"gloo|nccl|[Cc]onnection (closed|reset|refused)|Broken pipe")   # what backends say that raise a plain RuntimeError
 
+SHOWN = 60                     # characters of a value in a message
+
 
 class Processes:
     """Processes that run the same program.
@@ -132,20 +134,21 @@ class Processes:
     def check_same(self, **facts: Any) -> None:
         """Check that all processes are about to do the same, with the same versions of Rastrum and torch.
 
-        facts: what must not differ, as JSON holds it, by a name for the message, with _ for spaces.
+        facts: what must not differ, as JSON holds it, by a name for the message, with _ for spaces; a dict by its fields.
 
-        Raises ``ValueError`` in every process, naming the first fact that differs and the two processes.
+        Raises ``ValueError`` in every process, naming the first fact or field that differs, what it is, and the two processes.
         """
         if self.count == 1:
             return
         version = import_module(__package__ or "rastrum").__version__
         facts = {"version_of_rastrum": version, "version_of_torch": torch.__version__.partition("+")[0]} | facts
-        ours, *others = self.exchange({name.replace("_", " "): json.dumps(value) for name, value in facts.items()})
+        ours, *others = self.exchange(facts)
         for rank, theirs in enumerate(others, 1):
             for name, value in ours.items():
-                if theirs.get(name) != value:
-                    found = f"{value[:60]} in process 0, {theirs.get(name, 'nothing')[:60]} in process {rank}"
-                    raise ValueError(f"processes: {name} must be the same in all of them; it is {found}")
+                if (other := theirs.get(name)) != value:
+                    field, one, two = _difference(value, other)
+                    raise ValueError(f"processes: {name.replace('_', ' ')} must be the same in all of them; {field or 'it'} is "
+                                     f"{one} in process 0, {two} in process {rank}")  # fmt: skip
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -191,6 +194,18 @@ class Processes:
             raise ValueError(f"processes: each needs a GPU of its own, and this machine has {torch.cuda.device_count()}; start as many")
         torch.cuda.set_device(self.local)
         return torch.device("cuda", self.local)
+
+
+def _difference(one: Any, two: Any, field: str = "") -> tuple[str, str, str]:
+    """The first field in which two unlike values differ, "" where they have none; and what it is in each, of long ones from there on."""
+    if isinstance(one, dict) and isinstance(two, dict):
+        name = next(name for name in (*one, *two) if one.get(name) != two.get(name))
+        return _difference(one.get(name), two.get(name), f"{field}.{name}".lstrip("."))
+    texts = [json.dumps(value) for value in (one, two)]
+    same = next((i for i, (a, b) in enumerate(zip(*texts, strict=False)) if a != b), 0)
+    start = max(0, same - SHOWN // 3) if max(map(len, texts)) > SHOWN else 0
+    shown = [("…" if start else "") + text[start : start + SHOWN] + ("…" if text[start + SHOWN :] else "") for text in texts]
+    return field, shown[0], shown[1]
 
 
 def _as_bytes(x: Tensor) -> Tensor:

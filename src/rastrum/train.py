@@ -30,7 +30,7 @@ import math
 import sys
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -239,7 +239,7 @@ def resume(
     with processes.together():
         record = None
         if processes.is_first:
-            record, position, tensors = Record.reopen(folder, data)
+            record, position, tensors = Record.reopen(folder, data, held_out)
         else:
             position, tensors = read_checkpoint(folder)
     with _cleared(model, None, record):
@@ -248,7 +248,7 @@ def resume(
             record.origin = origin or record.origin
         if config != before:
             if record is not None:
-                record.change(config, data)
+                record.change(config)
             fraction = processes.first(Clock(config.run, position.seconds, position.cpu_seconds).fraction(position.step))
             position.due, position.done = int(fraction * config.run.evaluations) + 1, 0.0
         place(model, here).train()
@@ -434,7 +434,7 @@ def _check_same(processes: Processes, model: Model, config: TrainConfig, data: D
         return
     processes.check_same(
         model=[type(model).__name__, crc32(repr([(name, list(value.shape)) for name, value in model.state_dict().items()]).encode())],
-        settings=repr(replace_run(config, replace(config.run, workers=None))),
+        settings=asdict(replace_run(config, replace(config.run, workers=None))),
         training_images=fingerprint(data),
         held_out_images=None if held_out is None else fingerprint(held_out),
     )

@@ -103,10 +103,11 @@ class Record:
     folder: of the run.
     config: its settings.
     origin: of the model, for its card.
+    images: ``fingerprints`` of those that it began with.
     """
 
-    def __init__(self, folder: Path, config: TrainConfig, origin: Origin) -> None:
-        self.folder, self.config, self.origin = folder, config, origin
+    def __init__(self, folder: Path, config: TrainConfig, origin: Origin, images: dict[str, Any]) -> None:
+        self.folder, self.config, self.origin, self.images = folder, config, origin, images
         self.lock = _lock(folder)
         self.saved, self.took = time.perf_counter(), 0.0
         self.worth_keeping = False
@@ -124,11 +125,11 @@ class Record:
 
         Raises ``ValueError`` if the folder holds anything, ``OSError`` if it cannot be written.
         """
-        made = not folder.exists()
+        made, images = not folder.exists(), fingerprints(data, held_out)
         make_folder(folder)
         try:
             with open(folder / RUN, "xb") as file:
-                file.write(_settings(config, data))
+                file.write(_settings(config, images))
                 file.flush()
                 os.fsync(file.fileno())
         except FileExistsError:
@@ -138,25 +139,29 @@ class Record:
                 with suppress(OSError):
                     folder.rmdir()
             raise
-        record = Record(folder, config, with_data(origin, data, held_out))
+        record = Record(folder, config, with_data(origin, data, held_out), images)
         (folder / METRICS).touch()
         return record
 
     @staticmethod
-    def reopen(folder: Path, data: Dataset) -> tuple[Record, Position, dict[str, Tensor]]:
+    def reopen(folder: Path, data: Dataset, held_out: Dataset | None) -> tuple[Record, Position, dict[str, Tensor]]:
         """The record of a run to resume, with its last checkpoint.
 
         folder: of the run.
         data: its training images.
+        held_out: those of the evaluations, or None.
 
-        Raises ``ValueError`` for other data, and if nothing can be resumed.
+        Raises ``ValueError`` for other images, and if nothing can be resumed.
         """
-        settings = read_settings(folder)
-        if settings["data"] != fingerprint(data):
-            have, had = fingerprint(data), settings["data"]
-            raise ValueError(f"resume: {str(folder)!r} was trained on {had['images']} images of checksum {had['checksum']}, these are "
-                             f"{have['images']} of {have['checksum']}; give the same data")  # fmt: skip
-        record = Record(folder, settings["config"], read_origin(folder))
+        settings, images = read_settings(folder), fingerprints(data, held_out)
+        for name, done, what in (("data", "trained", "data"), ("held_out", "evaluated", "held-out images")):
+            had, have = settings[name], images[name]
+            if have is None or had is None:                               # no evaluations, or of a version that did not keep it
+                images[name] = had or have
+            elif have != had:
+                raise ValueError(f"resume: {str(folder)!r} was {done} on {had['images']} images of checksum {had['checksum']}, these are "
+                                 f"{have['images']} of {have['checksum']}; give the same {what}")  # fmt: skip
+        record = Record(folder, settings["config"], read_origin(folder), images)
         record.worth_keeping = True
         try:
             position, tensors = read_checkpoint(folder)
@@ -180,14 +185,13 @@ class Record:
             os.close(self.lock)
             self.lock = None
 
-    def change(self, config: TrainConfig, data: Dataset) -> None:
+    def change(self, config: TrainConfig) -> None:
         """Keep other settings, such as a new budget.
 
         config: the new settings.
-        data: the training images.
         """
         self.config = config
-        write_files(self.folder, {RUN: _settings(config, data)})
+        write_files(self.folder, {RUN: _settings(config, self.images)})
 
     def log(self, state: TrainState, position: Position) -> None:
         """A line of metrics where one is due: the mean loss since the last, and an evaluation. One of an interrupted run is provisional.
@@ -252,7 +256,7 @@ def checkpoint_tensors(model: Model, averaged: Model, optimiser: torch.optim.Opt
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
-    """What run.json says: "config" as a ``TrainConfig``, "data" as ``fingerprint``.
+    """What run.json says: "config" as a ``TrainConfig``, "data" and "held_out" as ``fingerprint``, or None.
 
     folder: of the run.
 
@@ -269,7 +273,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
         raise ValueError(f"resume: {str(folder)!r} has no {RUN}, it was written {why}; give the folder of a run") from None
     except (ValueError, TypeError, KeyError, AttributeError):
         raise ValueError(f"resume: {str(folder / RUN)!r} cannot be read; the run ended as it began, or is of another version") from None
-    return {"config": config, "data": settings.get("data")}
+    return {"config": config, "data": settings.get("data"), "held_out": settings.get("held_out")}
 
 
 def read_checkpoint(folder: Path) -> tuple[Position, dict[str, Tensor]]:
@@ -340,9 +344,9 @@ def _step_of(line: bytes) -> int:
 
 
 def fingerprint(data: Dataset) -> dict[str, Any]:
-    """Number and checksum of training images, so that a run is continued on the data that it began with.
+    """Number and checksum of images, so that a run is continued on the data that it began with.
 
-    data: the training images. Of those on disk the checksum covers names, sizes, labels and a few images (``Stored.checksum``).
+    data: the images. Of those on disk the checksum covers names, sizes, labels and a few images (``Stored.checksum``).
     """
     if isinstance(data.images, Stored):
         checksum = data.images.checksum()
@@ -357,8 +361,17 @@ def fingerprint(data: Dataset) -> dict[str, Any]:
     return {"images": len(data), "checksum": f"{checksum:08x}"}
 
 
-def _settings(config: TrainConfig, data: Dataset) -> bytes:
-    settings = {"optim": asdict(config.optim), "run": asdict(config.run), "data": fingerprint(data)}
+def fingerprints(data: Dataset, held_out: Dataset | None) -> dict[str, Any]:
+    """Of what a run reads, by name.
+
+    data: the training images.
+    held_out: those of the evaluations; None has None.
+    """
+    return {"data": fingerprint(data), "held_out": None if held_out is None else fingerprint(held_out)}
+
+
+def _settings(config: TrainConfig, images: dict[str, Any]) -> bytes:
+    settings = {"optim": asdict(config.optim), "run": asdict(config.run)} | images
     return (json.dumps(settings, indent=2, ensure_ascii=False) + "\n").encode(errors=SURROGATES)
 
 
