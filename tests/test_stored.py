@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from test_processes import forked
 
 from rastrum.cli import main
 from rastrum.config import DataOptions, OptimConfig, RunConfig, TrainConfig
@@ -500,6 +502,28 @@ def test_a_folder_that_changed_is_another_set(folder: Path) -> None:
     (folder / "kind1" / "1000.png").unlink()
     data.append(fingerprint(load_dataset(str(folder), "all", DataOptions(stream=True))))
     assert len({each["checksum"] for each in data}) == 3
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+@pytest.mark.parametrize("kind", ["rows", "folder"])
+def test_a_file_that_is_gone_ends_training_in_one_line(kind: str, request: pytest.FixtureRequest) -> None:
+    """In every process, whichever needed the file."""
+    data = load_dataset(str(request.getfixturevalue(kind)), "all", DataOptions(stream=True))
+    path = next(request.getfixturevalue(kind).rglob("b.parquet" if kind == "rows" else "100.png"))
+    settings = TrainConfig(optim=OptimConfig(batch=8), run=RunConfig(steps=60, workers=1))
+
+    def work() -> None:
+        states = train(build(data), data, settings)
+        next(states)
+        path.unlink(missing_ok=True)
+        with pytest.raises(ValueError, match=rf"data: {re.escape(str(path))} is gone, .*; put it back as it was") as error:
+            list(states)
+        assert "\n" not in str(error.value)
+
+    content = path.read_bytes()
+    work()
+    path.write_bytes(content)
+    assert forked(2, work) == [0, 0]
 
 
 def test_scores_are_those_of_a_set_in_memory(rows: Path) -> None:

@@ -176,10 +176,11 @@ def _each(
             return in_float64(nats(slice(start, min(start + batch, count)))).cpu()
 
     parts: list[Tensor] = [torch.empty(0, dtype=torch.float64)]
-    for part in pool.map(work, mine):
-        parts.append(part)
-        if report is not None:
-            report(min((len(parts) - 1) * batch, count))
+    with processes.together():
+        for part in pool.map(work, mine):
+            parts.append(part)
+            if report is not None:
+                report(min((len(parts) - 1) * batch, count))
     return processes.joined(torch.cat(parts))
 
 

@@ -161,6 +161,8 @@ class Processes:
             yield
         except tuple(ERRORS.values()) as found:
             error = found
+        if not any(failed for (failed,) in self.gather(error is not None)):
+            return
         kind = next((name for name, each in ERRORS.items() if isinstance(error, each)), None)
         errors = self.exchange(kind and [kind, str(error)])
         if error is not None and (self.is_first or errors[0] is not None):

@@ -328,7 +328,10 @@ def _steps(
         if not tensors:
             save()
         share = processes.share(optim.batch)
-        for x, condition in data.batches(optim.batch, run.seed, conditions_for(model, data), first=position.step, part=share):
+        batches = data.batches(optim.batch, run.seed, conditions_for(model, data), first=position.step, part=share)
+        while True:
+            with processes.together():                                    # a file may be gone that one of them reads
+                x, condition = next(batches)
             before, position.done = position.done, network.progress(processes.first(clock.fraction(position.step)))
             position.step = step = position.step + 1
             if position.done < before:                                    # a new stage
@@ -365,7 +368,9 @@ def _steps(
                         count = int(processes.first(clock.images_to_evaluate(speed * optim.batch, most)))
                         if clock.steady:                                  # the first steps may have compiled
                             position.held_out_images = count
-                    few = few if few is not None and len(few) == count else held_out.subset(count).held()
+                    if few is None or len(few) != count:
+                        with processes.together():
+                            few = held_out.subset(count).held()
                     with full_precision():                                # the score that `rastrum evaluate` gives
                         evaluation = score(averaged, few, workers.pool, run.num_samples, run.seed, processes)
                     if not math.isfinite(evaluation.nats) or evaluation.nats > DIVERGED * uniform:

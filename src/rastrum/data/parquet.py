@@ -213,7 +213,9 @@ def _refuse(file: Path, part: str, error: Exception) -> NoReturn:
     """What pyarrow says to a broken file, in one line."""
     import pyarrow
 
-    if isinstance(error, FileNotFoundError | PermissionError) or not isinstance(error, pyarrow.ArrowException | OSError):
+    if isinstance(error, FileNotFoundError | PermissionError):           # pyarrow's have no name of the file
+        raise type(error)(error.errno or 0, "cannot be opened", str(file)) from None
+    if not isinstance(error, pyarrow.ArrowException | OSError):
         raise error
     said = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
     raise ValueError(f"data: {str(file)!r}{part} is not a whole parquet file ({said[:200]}); write it again") from None

@@ -101,19 +101,24 @@ class Storage:
 
         numbers: of the images in the split, sorted.
 
-        Raises ``ValueError`` for broken ones, and others than the set consists of.
+        Raises ``ValueError`` for broken ones, files that are gone, and others than the set consists of.
         """
-        found = []
-        for name, opener in self.reader.opened(at(self.rows, numbers)):
-            try:
-                pixels, depth = read_image(name, opener, self.options)
-            except UnreadableImage as error:
-                raise UnreadableImage(f"{error}; {BROKEN}") from None
-            self._check(name, pixels, depth)
-            pixels = pixels if depth == self.depth else requantise(pixels, depth, self.depth)
-            pixels = np.broadcast_to(pixels, (self.channels, *pixels.shape[1:]))
-            found.append(pixels if self.options.levels is None else requantise(pixels, self.depth, self.options.levels))
-        return found
+        try:
+            return [self._prepared(name, *read_image(name, opener, self.options))
+                    for name, opener in self.reader.opened(at(self.rows, numbers))]  # fmt: skip
+        except UnreadableImage as error:
+            raise UnreadableImage(f"{error}; {BROKEN}") from None
+        except (FileNotFoundError, PermissionError) as error:
+            gone = "is gone" if isinstance(error, FileNotFoundError) else "must not be read any more"
+            raise UnreadableImage(f"data: {error.filename} {gone}, which was there when the set was opened; put it back as it was, "
+                                  "then begin again or resume") from None  # fmt: skip
+
+    def _prepared(self, name: str, pixels: np.ndarray, depth: int) -> np.ndarray:
+        """An image, as the others of the set are."""
+        self._check(name, pixels, depth)
+        pixels = pixels if depth == self.depth else requantise(pixels, depth, self.depth)
+        pixels = np.broadcast_to(pixels, (self.channels, *pixels.shape[1:]))
+        return pixels if self.options.levels is None else requantise(pixels, self.depth, self.options.levels)
 
     def _check(self, name: str, pixels: np.ndarray, depth: int) -> None:
         """Raises ``ValueError`` for an image that a set in memory would have been made for, or refused."""
