@@ -3,14 +3,15 @@
     python benchmarks/training.py [MODEL …] [--rounds 5] [--batch 16] [--profile] [--tiny]
 
 Ours is a step of ``rastrum.train``: the batch in pieces, then Adam, with the batch and the pieces of ``CASES``. The reference is what a
-PyTorch user would write: the whole batch at once through torch's own layers, loss, backward, ``torch.optim.Adam``. Both are given the same
-weights, and must give the same loss first; of least-squares, also what its predictors say, computed once. Steps alternate, so that a slow
-minute affects both; a rate is images per second of the processor's time, of the fastest step. Parameters that a mask sets to zero do not
-count.
+PyTorch user would write: the whole batch at once through torch's own layers, loss, backward, ``torch.optim.Adam``; of adversarial models
+one of the discriminator and one of the generator, each with pictures of its own. Both are given the same weights, and must give the same
+losses first; of least-squares, also what its predictors say, computed once. Steps alternate, so that a slow minute affects both; a rate is
+images per second of the processor's time, of the fastest step. Parameters that a mask sets to zero do not count.
 
 The share of the peak compares the multiply-adds of forward and backward (three times the forward's, counted in the reference without what
-masks set to zero) with a large float32 matrix product in the same run, by the faster of the two libraries that torch brings. ``--profile``
-prints where both spend their time, by torch's profiler; compiled loops count under the function that calls them."""
+masks set to zero; of adversarial models those of the reference's step) with a large float32 matrix product in the same run, by the faster of
+the two libraries that torch brings. ``--profile`` prints where both spend their time, by torch's profiler; compiled loops count under the
+function that calls them."""
 
 from __future__ import annotations
 
@@ -74,6 +75,10 @@ CASES = {
     "least-squares": Case(shape=COLOUR, batch=16, smooth=True, tiny_shape=(3, 6, 5, 256)),
     "draw": Case(shape=BINARY, options=DRAW, batch=64, piece=None),
     "conv-draw": Case(shape=COLOUR, batch=16, piece=None, tiny_shape=(3, 6, 5, 256)),
+    "one-shot": Case(shape=BINARY, batch=64, piece=None),
+    "vae": Case(shape=BINARY, batch=64, piece=None, tiny_shape=(1, 6, 8, 256)),
+    "dcgan": Case(shape=GREY, piece=None, tiny_shape=(1, 8, 8, 256), tolerance=0.01),        # two ways to a largest singular value
+    "gran": Case(shape=GREY, piece=None, tiny_shape=(1, 8, 8, 256), tolerance=0.01),
 }
 
 
@@ -109,6 +114,12 @@ def multiply_adds(reference: nn.Module, x: Tensor) -> float:
     return (counter.get_total_flops() / 2 - masked[0]) / len(x)
 
 
+def objectives(reference: nn.Module) -> list[tuple[Any, list[nn.Parameter]]]:
+    """The losses that a step lowers one after another, (images, None) → (B,), and what each is lowered by."""
+    several: Any = getattr(reference, "objectives", None)
+    return [(reference, list(reference.parameters()))] if several is None else list(several())
+
+
 def seconds(step: Callable[[], object]) -> float:
     """The processor's time for one step."""
     begun = time.process_time()
@@ -126,15 +137,16 @@ def peak_multiply_adds() -> float:
 
 
 def check(name: str, ours: Model, reference: nn.Module, x: Tensor, tolerance: float) -> None:
-    """Same number of parameters, and the same loss of each image from the same weights and the same noise."""
+    """Same number of parameters, and the same losses of each image from the same weights and the same noise."""
     counts = [free_parameters(module) for module in (ours, reference)]
     assert counts[0] == counts[1], f"{name}: {counts[0]:,} parameters, {counts[1]:,} in the reference"
-    losses = []
-    for module in (ours.loss, reference):
-        torch.manual_seed(0)
-        with torch.no_grad():
-            losses.append(module(x, None))
-    torch.testing.assert_close(losses[0], losses[1].to(losses[0].dtype), rtol=tolerance, atol=0, msg=lambda text: f"{name}: {text}")
+    for objective, (loss, _) in zip(ours.objectives(), objectives(reference), strict=True):
+        found = []
+        for each in (objective.loss, loss):
+            torch.manual_seed(0)
+            with torch.no_grad():
+                found.append(each(x, None))
+        torch.testing.assert_close(found[0], found[1].to(found[0].dtype), rtol=tolerance, atol=0, msg=lambda text: f"{name}: {text}")
 
 
 def measure(name: str, case: Case, rounds: int, profiled: bool, tiny: bool) -> None:
@@ -154,16 +166,24 @@ def measure(name: str, case: Case, rounds: int, profiled: bool, tiny: bool) -> N
     reference.train()
     optim = OptimConfig(batch=case.batch, micro_batch=case.piece)
     with Workers(ours, TrainConfig(optim=optim, run=RunConfig(steps=1, workers=1))) as workers:
-        optimiser, plain_optimiser = optimiser_of(workers.objectives, optim), torch.optim.Adam(reference.parameters())
+        optimiser = optimiser_of(workers.objectives, optim)
+        plain_parts = [(loss, parameters, torch.optim.Adam(parameters)) for loss, parameters in objectives(reference)]
 
         def step() -> None:
-            workers.gradients(x, None, seed=0)
-            optimiser.step()
+            for number in range(len(workers.objectives)):
+                workers.gradients(x, None, seed=0, number=number)
+                optimiser.step()
 
         def plain_step() -> None:
-            plain_optimiser.zero_grad()
-            reference(x, None).mean().backward()
-            plain_optimiser.step()
+            for loss, parameters, plain_optimiser in plain_parts:
+                plain_optimiser.zero_grad()
+                loss(x, None).mean().backward(inputs=parameters)
+                plain_optimiser.step()
+
+        if len(plain_parts) > 1:
+            with FlopCounterMode(display=False) as counter:
+                plain_step()
+            work = counter.get_total_flops() / 2 / case.batch / 3
 
         steps: dict[Callable[[], None], list[float]] = {plain_step: [], step: []}
         for turn in range(rounds + 1):

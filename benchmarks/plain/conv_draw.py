@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from plain.pixels import nats_of_canvas
 from plain.recurrent import cell
 from rastrum.model import Model
 from rastrum.models.conv_draw import ConvDRAW
-
-
-def discretised_logistic(mean: Tensor, log_scale: Tensor, x: Tensor, levels: int) -> Tensor:
-    """Log-probability of levels x, all (B, C, H, W), of a logistic on [−1, 1]; the ends take the tails."""
-    values, half = 2 * x.float() / (levels - 1) - 1, 1 / (levels - 1)
-    upper, lower = ((values - mean + side) * torch.exp(-log_scale) for side in (half, -half))
-    inside = torch.log((torch.sigmoid(upper) - torch.sigmoid(lower)).clamp(min=1e-12))
-    return torch.where(x == 0, F.logsigmoid(upper), torch.where(x == levels - 1, F.logsigmoid(-lower), inside))
 
 
 class PlainConvDRAW(nn.Module):
@@ -62,13 +53,7 @@ class PlainConvDRAW(nn.Module):
             decoder, decoder_cell = cell(self.decoder(torch.cat([z, canvas, decoder], 1)), decoder_cell)
             canvas = canvas + self.write(decoder)
         pixels = F.pixel_shuffle(canvas, self.stride)[:, :, : self.spec.height, : self.spec.width]
-        if self.binary:
-            nats = F.binary_cross_entropy_with_logits(pixels, values, reduction="none")
-        else:
-            means, log_scales = pixels.chunk(2, 1)
-            lowest = -7.0 - max(0.0, math.log((self.levels - 1) / 255))
-            nats = -discretised_logistic(means, log_scales.clamp(min=lowest), x, self.levels)
-        return kl + self.beta * nats.flatten(1).sum(1)
+        return kl + self.beta * nats_of_canvas(pixels, x, self.levels)
 
 
 @torch.no_grad()

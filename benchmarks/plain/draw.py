@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from plain.pixels import nats_of_canvas, standard_kl
 from rastrum.model import Model
 from rastrum.models.draw import DRAW
 
@@ -55,13 +55,13 @@ class PlainDRAW(nn.Module):
             encoder, encoder_cell = self.encoder(torch.cat([glimpse, decoder], 1), (encoder, encoder_cell))
             mean, log_sd = self.posterior(encoder).chunk(2, 1)
             z = mean + torch.exp(log_sd) * torch.randn(batch, self.latent)
-            kl = kl + 0.5 * (mean.square() + torch.exp(2 * log_sd) - 2 * log_sd - 1).sum(1)
+            kl = kl + standard_kl(mean, log_sd)
             decoder, decoder_cell = self.decoder(z, (decoder, decoder_cell))
             head = self.write_head(decoder)
             rows, columns, gamma = filters(head[:, :5], self.write, height, width)
             patch = head[:, 5:].view(batch, channels, self.write, self.write) / gamma.unsqueeze(3)
             canvas = canvas + rows.mT.unsqueeze(1) @ patch @ columns.unsqueeze(1)
-        return kl + F.binary_cross_entropy_with_logits(canvas, image, reduction="none").flatten(1).sum(1)
+        return kl + nats_of_canvas(canvas, x, 2)
 
     @torch.no_grad()
     def copy(self, ours: DRAW) -> None:
