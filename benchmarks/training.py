@@ -9,9 +9,9 @@ losses first; of least-squares, also what its predictors say, computed once. Ste
 images per second of the processor's time, of the fastest step. Parameters that a mask sets to zero do not count.
 
 The share of the peak compares the multiply-adds of forward and backward (three times the forward's, counted in the reference without what
-masks set to zero; of adversarial models those of the reference's step) with a large float32 matrix product in the same run, by the faster of
-the two libraries that torch brings. ``--profile`` prints where both spend their time, by torch's profiler; compiled loops count under the
-function that calls them."""
+masks set to zero; of adversarial models those of the reference's step) with a large float32 matrix product in the same run, by the faster
+of the two libraries that torch brings. ``--profile`` prints where both spend their time, by torch's profiler; compiled loops count under
+the function that calls them."""
 
 from __future__ import annotations
 

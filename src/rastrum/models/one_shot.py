@@ -54,12 +54,14 @@ from ..exemplars import exemplars_in, slots_of
 from ..latents import Normal
 from ..layers.condition import global_projection, project
 from ..layers.convolutional import convolution, to_blocks
+from ..layers.dense import Repeated
 from ..layers.lstm import cell
 from ..layers.spatial_transformer import PARAMETERS, AffineWindow
 from ..protocol import ArrayLike, ConditionSpec, ImageSpec
 from .pixel_canvas import PixelCanvas
 from .presets import check_config, choose
 
+REPEATED = ("read_window", "see", "encoder", "posterior_head", "decoder", "write_window", "patch")      # layers of every step
 STRIDE = 2                     # of each of the two convolutions of an exemplar's summary
 
 
@@ -193,29 +195,31 @@ class OneShot(PixelCanvas):
             memory |= {"slots": slots.flatten(1, 2), "present": present, "summary": self._summary(slots)}
         elif checked is not None:
             memory["context"] = project(self.condition, checked, self.dtype)
-        return State(self.canvas.expand(batch, *self.canvas.shape), checked, **memory)
+        state = State(self.canvas.expand(batch, *self.canvas.shape), checked, **memory)
+        state.shared = {name: Repeated(getattr(self, name), batch) for name in REPEATED}
+        return state
 
     def prior(self, state: State) -> Normal:
         return Normal.standard(state.canvas, self.config.latent)
 
     def look(self, state: State, x: Tensor) -> None:
-        memory, spec, side = state.memory, self.spec, self.config.read
-        window = AffineWindow.of(self.read_window(memory["decoder"]))
+        memory, spec, side, layers = state.memory, self.spec, self.config.read, state.shared
+        window = AffineWindow.of(layers["read_window"](memory["decoder"]))
         glimpse = window.read(torch.cat([x.to(self.dtype) / (spec.levels - 1), state.canvas], dim=1), side)
-        seen = F.relu(self.see(glimpse.flatten(1)))
+        seen = F.relu(layers["see"](glimpse.flatten(1)))
         state.info = {"read_window": window.box(spec.height, spec.width), "glimpse": glimpse[:, : spec.channels].detach()}
         inputs = [seen, *self._context(state), memory["decoder"], memory["encoder"]]
-        memory["encoder"], memory["encoder_cell"] = cell(self.encoder(torch.cat(inputs, dim=1)), memory["encoder_cell"])
+        memory["encoder"], memory["encoder_cell"] = cell(layers["encoder"](torch.cat(inputs, dim=1)), memory["encoder_cell"])
 
     def posterior(self, state: State) -> Normal:
-        return Normal(*self.posterior_head(state.memory["encoder"]).chunk(2, dim=1))
+        return Normal(*state.shared["posterior_head"](state.memory["encoder"]).chunk(2, dim=1))
 
     def write(self, state: State, z: Tensor) -> dict[str, Tensor]:
-        memory, spec, side = state.memory, self.spec, self.config.write
+        memory, spec, side, layers = state.memory, self.spec, self.config.write, state.shared
         inputs = [z, *self._context(state), memory["decoder"]]
-        memory["decoder"], memory["decoder_cell"] = cell(self.decoder(torch.cat(inputs, dim=1)), memory["decoder_cell"])
-        window = AffineWindow.of(self.write_window(memory["decoder"]))
-        patch = self.patch(memory["decoder"]).view(-1, self.config.canvas, side, side)
+        memory["decoder"], memory["decoder_cell"] = cell(layers["decoder"](torch.cat(inputs, dim=1)), memory["decoder_cell"])
+        window = AffineWindow.of(layers["write_window"](memory["decoder"]))
+        patch = layers["patch"](memory["decoder"]).view(-1, self.config.canvas, side, side)
         state.canvas = self._update(state.canvas, window.write(patch, spec.height, spec.width))
         state.t += 1
         if self.slots:
