@@ -164,11 +164,19 @@ def test_streams_of_all_devices_are_put_back(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What failed on the device, by case; "" where nothing did."""
-    folder = tmp_path_factory.mktemp("device")
-    done = subprocess.run([sys.executable, __file__, folder], capture_output=True, text=True, cwd=folder, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    """What failed on the device, by case; "" where nothing did. The first of pytest's processes asks, the others wait for what it found."""
+    folder, shared = tmp_path_factory.mktemp("device"), tmp_path_factory.getbasetemp()
+    found = (shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared) / "device.json"
+    with found.with_suffix(".lock").open("w") as lock:
+        with contextlib.suppress(ImportError):                            # Windows has none, and each asks
+            import fcntl
+
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        if not found.exists():
+            done = subprocess.run([sys.executable, __file__, folder], capture_output=True, text=True, cwd=folder, check=False)
+            assert done.returncode == 0, done.stderr[-3000:]
+            found.write_text(done.stdout.splitlines()[-1], encoding="utf-8")
+    return json.loads(found.read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("case", ["the stand-in", *CASES])
