@@ -117,7 +117,7 @@ def multiply_adds(reference: nn.Module, x: Tensor) -> float:
 def objectives(reference: nn.Module) -> list[tuple[Any, list[nn.Parameter]]]:
     """The losses that a step lowers one after another, (images, None) → (B,), and what each is lowered by."""
     several: Any = getattr(reference, "objectives", None)
-    return [(reference, list(reference.parameters()))] if several is None else list(several())
+    return [(reference, [p for p in reference.parameters() if p.requires_grad])] if several is None else list(several())
 
 
 def seconds(step: Callable[[], object]) -> float:
