@@ -20,7 +20,7 @@ from rastrum.applications.dependencies import dependency_strengths
 from rastrum.checking import Line, Report, check, context_of
 from rastrum.distributions import Categorical, LogisticMixture
 from rastrum.models.gated_pixelcnn import GatedPixelCNN
-from rastrum.raster import raster_order
+from rastrum.protocol import raster_order
 
 GREY = ImageSpec(1, 5, 5, 3)
 RGB = ImageSpec(3, 3, 3, 4)

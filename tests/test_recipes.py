@@ -135,6 +135,13 @@ def test_a_class_conditional_recipe_needs_classes() -> None:
         build_model(RECIPES["gated-pixelcnn-digits"], digits(labels=False))
 
 
+def test_exemplars_are_never_ignored() -> None:
+    """A model that is trained beside exemplars without being given them would score as if there were none."""
+    given = replace(digits(), conditions=ExemplarSets(digits().images, 17, torch.zeros(2), torch.arange(2), slots=1))
+    with pytest.raises(ValueError, match=r"unconditional model would ignore the exemplars; .*--conditional"):
+        build_model(replace(RECIPES["gated-pixelcnn-digits"], conditional=False), given)
+
+
 def test_every_setting_is_a_flag_and_no_fact_is() -> None:
     """The command line is ``tyro.cli(Settings, default=recipe.settings())``; the model's own config is in it."""
     recipe = RECIPES["draw-mnist-300"]

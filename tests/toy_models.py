@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from rastrum import ImageSpec, RasterModel
 from rastrum.distributions import Categorical
-from rastrum.raster import raster_order
+from rastrum.protocol import raster_order
 
 
 class BottomUp(RasterModel):

@@ -107,6 +107,16 @@ class ImageSpec:
         return to_images((x.detach().float() * (self.levels - 1) + 0.5).floor(), self)
 
 
+def raster_order(spec: ImageSpec, colours: Sequence[int] | None = None) -> Tensor:
+    """The raster order of images of ``spec``: frame, row, column, then channel; (D,) flat indices of (T, C, H, W).
+
+    colours: the order of a pixel's channels; None (default) for that of the image.
+    """
+    index = torch.arange(spec.size).view(spec.frames, spec.channels, spec.height, spec.width)
+    index = index if colours is None else index[:, list(colours)]
+    return index.permute(0, 2, 3, 1).reshape(-1)
+
+
 @dataclass(frozen=True)
 class ConditionSpec:
     """The condition that a model is given with each image.

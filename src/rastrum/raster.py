@@ -8,7 +8,7 @@ price of one forward pass: the base class runs that program instead of a full fo
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -21,7 +21,7 @@ from .denormals import keeping
 from .devices import in_float64
 from .memory import ask_graph
 from .model import Model
-from .protocol import ArrayLike, ConditionSpec, Distribution, ImageSpec, Work, check_images, mro_index
+from .protocol import ArrayLike, ConditionSpec, Distribution, ImageSpec, Work, check_images, mro_index, raster_order
 
 if TYPE_CHECKING:
     from .program import Interpreter
@@ -399,15 +399,5 @@ class RasterModel(Model):
 
 # The last program of each model, with the parameters and buffers that it was made from.
 _programs: WeakKeyDictionary[RasterModel, tuple[list[Tensor], Program]] = WeakKeyDictionary()
-
-
-def raster_order(spec: ImageSpec, colours: Sequence[int] | None = None) -> Tensor:
-    """The raster order of images of ``spec``: frame, row, column, then channel; (D,) flat indices of (T, C, H, W).
-
-    colours: the order of a pixel's channels; None (default) for that of the image.
-    """
-    index = torch.arange(spec.size).view(spec.frames, spec.channels, spec.height, spec.width)
-    index = index if colours is None else index[:, list(colours)]
-    return index.permute(0, 2, 3, 1).reshape(-1)
 
 

@@ -39,8 +39,8 @@ from ..layers.adaptive import AdaptivePrediction
 from ..layers.causal import CausalConvolution
 from ..native.codes import LIMIT
 from ..program.builder import Head, Program, View
-from ..protocol import ConditionSpec, Distribution, ImageSpec
-from ..raster import RasterModel, raster_order
+from ..protocol import ConditionSpec, Distribution, ImageSpec, raster_order
+from ..raster import RasterModel
 from .presets import check_config, choose
 
 

@@ -26,8 +26,8 @@ from torch import Tensor, nn
 from ..distributions import Bernoulli, Categorical
 from ..layers.upsampling import Upsampling
 from ..program.builder import Program
-from ..protocol import ConditionSpec, Distribution, ImageSpec
-from ..raster import RasterModel, raster_order
+from ..protocol import ConditionSpec, Distribution, ImageSpec, raster_order
+from ..raster import RasterModel
 from .context import ask_context
 from .diagonal_bilstm import DiagonalBiLSTM
 from .pixelcnn import PixelCNN

@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 
 from ..native import codes
-from ..protocol import ConditionSpec, ImageSpec
+from ..protocol import ConditionSpec, ImageSpec, raster_order
 
 if TYPE_CHECKING:
     from .graphs import GraphInterpreter
@@ -561,8 +561,7 @@ class Program:
 
     def decided(self) -> Tensor:
         """The flat indices that the passes decide, one after another: (D,)."""
-        index = torch.arange(self.spec.size).view(-1, self.spec.channels, self.spec.height, self.spec.width)
-        frames = index[:, self.colours].permute(0, 2, 3, 1)
+        frames = raster_order(self.spec, self.colours).view(-1, self.spec.height, self.spec.width, self.spec.channels)
         return torch.cat([frames[:, :: each.spacing, :: each.spacing][:, each.decides()].reshape(-1) for each in self.passes])
 
     def steps(self) -> list[int]:

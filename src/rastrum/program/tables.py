@@ -18,6 +18,7 @@ from ..native.linear import GROUP_ROWS
 from ..native.panels import aligned, aligned_copy, panels
 from ..native.points import POINTS, TILE, weights_at_points
 from ..native.walk import Tables
+from ..protocol import raster_order
 from .builder import OPERATIONS, WHOLE, Buffer, Head, Operation, Pass, Phase, Program, View
 
 MAX_ARENA = 1 << 31            # values per image
@@ -177,8 +178,7 @@ class _Packer:
 
     def _lag(self) -> int:
         spec, program = self.program.spec, self.program
-        by_row = torch.arange(spec.size).view(spec.channels, -1)[program.colours].T.reshape(-1)
-        if spec.frames > 1 or len(program.passes) > 1 or not torch.equal(program.decided(), by_row):
+        if spec.frames > 1 or len(program.passes) > 1 or not torch.equal(program.decided(), raster_order(spec, program.colours)):
             return 0
         return 1 + max((op.grid.row_mask for phase in program.all_phases() for op in phase.operations), default=0)
 

@@ -220,6 +220,7 @@ def build_model(recipe: Recipe, data: Dataset) -> Model:
     """
     import torch
 
+    from ..data.exemplars import ExemplarSets
     from ..models import MODELS
 
     if recipe.conditional and data.condition_spec is None:
@@ -227,6 +228,8 @@ def build_model(recipe: Recipe, data: Dataset) -> Model:
         if data.groups is not None:
             remedy = f"set exemplars to the most that an image is given (--data.exemplars), or {remedy}"
         raise ValueError(f"data: {data.name} {data.split} has no class, vector or map to condition the model on; {remedy}")
+    if isinstance(data.conditions, ExemplarSets) and not recipe.conditional:
+        raise ValueError("data: an unconditional model would ignore the exemplars; set conditional=True (--conditional), or leave them out")
     condition = data.condition_spec if recipe.conditional else None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.run.seed)
