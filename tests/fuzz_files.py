@@ -3,7 +3,8 @@
     python tests/fuzz_files.py [SECONDS] [SEED] [MOST]        prints how many mutations ended how, and how many of them became seeds
 
 Mutations flip, replace, insert, remove, repeat and cut bytes, write extreme numbers, and join parts of two files; half of them get digests
-that fit again, so that they reach what lies behind. Some are watched: one that makes the readers go from one line to another as none did
+that fit again, so that they reach what lies behind. A few are crafted: lists and digests that fit a header of other sizes, as large as
+their bytes can claim, whose streams are empty. Some are watched: one that makes the readers go from one line to another as none did
 before, or more often, is a seed of further mutations. A file is right if its header and its pixels are those of a file that was made here;
 others are only found where header and checksums were all made to fit, which no mutation here does. While it is read the system refuses
 this process more than ``MEMORY`` bytes beyond what it has, whoever asks: numpy, torch, zlib or Python.
@@ -20,6 +21,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from types import FrameType
@@ -31,13 +33,14 @@ import numpy as np
 import rastrum
 from rastrum import ImageSpec, RasterModel, range_coder
 from rastrum.compression import Decoding, FileError, fields, photographs, tiles
-from rastrum.compression.container import chained, read_header
+from rastrum.compression.container import Entry, chained, least_size, read_header, strip_bytes
 from rastrum.compression.fields import Reader, digest
 
 MEMORY = 64 << 20              # bytes that any of these small files may take, at most
+CRAFTED, CHANCE = 1 << 14, 0.001      # bytes of a file that claims many pixels, at most; and how often there is one
 WATCHED = 0.1                  # of the mutations
 SIZES = 500                    # of windows for which programs are kept
-SHAPE, STRIP = (8, 7), 6       # pixels, and rows of a strip: 3 x 2 tiles in two strips
+SHAPE, STRIP = (8, 7), 42      # pixels, and of a strip: 3 x 2 tiles in two strips
 TILES: dict[str, Any] = {"tile": 3, "context": 1}
 BUNDLED = "rastrum/pixelcnn-plus-plus-cifar10"
 MORE: dict[str, Any] = {                                    # as ``golden_files.CASES``
@@ -94,6 +97,22 @@ def repaired_file(data: bytes) -> bytes:
         return data
 
 
+def crafted(data: bytes, chance: random.Random) -> bytes:
+    """A file of at most ``CRAFTED`` bytes that claims many pixels, of the model and kind of ``data``."""
+    header = read_header(Reader(data, "file"))
+    while True:
+        sizes = {"height": 1 << chance.randrange(20), "width": 1 << chance.randrange(20), "tile": chance.choice((1, 16, 64, 128, 256))}
+        claimed = replace(header, **sizes, context=chance.choice((0, 1, 16, 64)))
+        if least_size(claimed) < CRAFTED and claimed.pixels > CRAFTED:
+            break
+    out = [before := claimed.bytes]
+    for strip in claimed.tiling.strips():
+        listed = strip_bytes([Entry(0, 0, chance.randbytes(4)) for _ in claimed.tiling.tiles(strip)], claimed.alpha)
+        before = chained(before, listed)
+        out += [listed, before]
+    return b"".join(out)
+
+
 def _header(reader: Reader):
     """The header, whatever digest follows."""
     from rastrum.compression import container
@@ -148,6 +167,11 @@ def targets() -> list[Target]:
 
         def check_file(data: bytes, name=name, salvage=False) -> None:
             decoding = Decoding(data, None if name == BUNDLED else models[name], salvage)
+            if not any(header == decoding.header for header, _ in written[name]):
+                for _ in decoding.bands():
+                    pass
+                assert decoding.lost.all(), "other pixels were taken for right"
+                return
             image = np.concatenate(list(decoding.bands()))
             right = np.ones(image.shape[:2], np.bool_)
             for region in decoding.damaged():
@@ -270,6 +294,8 @@ def fuzz(seconds: float, seed: int, most: int | None = None, watched: float = WA
             target, other = every[place], chance.choice(seeds[chance.randrange(len(every))])
             data = mutated(target.data if chance.random() < 0.5 else chance.choice(seeds[place]), other, chance)
             data = target.repair(data) if chance.random() < 0.5 else data
+            if target.repair is repaired_file and chance.random() < CHANCE:
+                data = crafted(target.data, chance)
             with_watch = chance.random() < watched
             try:
                 with little_memory(), watch if with_watch else nullcontext():

@@ -88,12 +88,12 @@ def test_few_bits_and_all_kinds_of_arrays(models: dict[int, RasterModel]) -> Non
 
 def test_bands_are_those_of_a_memory_map(models: dict[int, RasterModel], tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Strips of two rows of tiles: the same pixels, from a file that is mapped, rows at a time and in their order."""
-    monkeypatch.setattr(tiles, "STRIP", 20)
+    monkeypatch.setattr(tiles, "STRIP", 20 * 20)
     pixels = smooth(90, 20, 3)
     np.save(tmp_path / "x.npy", pixels)
     parts = list(photographs.encode(models[3], np.load(tmp_path / "x.npy", mmap_mode="r"), tile=8, context=4))
     bands = list(Decoding(b"".join(parts), models[3]).bands())
-    assert len(parts) == 1 + len(bands) == 1 + 6 and np.array_equal(np.concatenate(bands), pixels)
+    assert len(parts) == 1 + 6 and len(bands) == 11 and np.array_equal(np.concatenate(bands), pixels)
 
 
 @pytest.fixture(params=[1, 2])
@@ -234,6 +234,30 @@ def test_tiles_are_a_partition_and_see_only_what_was_decoded_before() -> None:
     assert len(decoded) == tiling.count
 
 
+def test_strips_are_bounded_by_pixels() -> None:
+    """As many rows of tiles as fit, whatever the width, or one."""
+    sizes = ((3000, 700, 128, 16), (3000, 5000, 128, 16), (500, 100_000, 256, 64), (5, 9, 16, 16), (4097, 1, 1, 0))
+    for height, width, tile, context in sizes:
+        tiling = Tiling(Axis(height, tile, context), Axis(width, tile, context))
+        strips, row = list(tiling.strips()), max(1, tiling.rows.stride) * width
+        assert [i for strip in strips for i in strip] == list(range(tiling.rows.count))
+        assert all(len(strip) == 1 or len(strip) * row <= 1 << 20 for strip in strips)
+        assert all((len(strip) + 1) * row > 1 << 20 for strip in strips[:-1])
+
+
+def test_a_row_of_tiles_comes_in_bands(models: dict[int, RasterModel], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole rows of up to BAND pixels; windows that reach across several tiles, and a part that is lost."""
+    monkeypatch.setattr(photographs, "BAND", 120)
+    pixels = smooth(23, 50, 3)
+    blob = compress_image(models[3], pixels, tile=4, context=9)
+    bands = list(Decoding(blob, models[3]).bands())
+    assert max(map(len, bands)) == 2 and np.array_equal(np.concatenate(bands), pixels)
+    decoding = Decoding(flipped(blob, len(blob) - 40), models[3], salvage=True)
+    saved, (lost,) = np.concatenate(list(decoding.bands())), decoding.damaged()
+    assert lost.bottom == 23 and (saved[lost.top :, lost.left :] == 128).all() and np.array_equal(saved[: lost.top], pixels[: lost.top])
+    assert np.array_equal(saved[:, : lost.left], pixels[:, : lost.left])
+
+
 def test_context_saves_bits() -> None:
     """On a smooth image, by a model of natural images: the more tiles see across their borders, the fewer bytes."""
     model, pixels = rastrum.load("rastrum/pixelcnn-plus-plus-cifar10"), smooth(40, 40, 3)
@@ -305,14 +329,14 @@ def test_what_is_left_of_a_file_is_saved(models: dict[int, RasterModel], damaged
     decoding = Decoding(blob[: places[9].start], models[4], salvage=True)
     found = np.concatenate(list(decoding.bands()))
     assert np.array_equal(found[:18], pixels[:18]) and np.array_equal(found[18:26, :10], pixels[18:26, :10])
-    monkeypatch.setattr(tiles, "STRIP", 16)
+    monkeypatch.setattr(tiles, "STRIP", 16 * 34)
     blob = compress_image(models[4], pixels, tile=8, context=2)
-    whole = list(Decoding(blob, models[4]).bands())
     lists = Reader(blob, "file")
     second = [lists.position for _ in read_strips(lists, read_header(lists))][1]
     decoding = Decoding(flipped(blob, second - 3), models[4], salvage=True)    # in the digest of the second strip
     bands = list(decoding.bands())
-    assert [len(band) for band in bands] == [len(band) for band in whole] and np.array_equal(bands[0], whole[0])
+    saved = np.concatenate(bands)
+    assert saved.shape == pixels.shape and np.array_equal(saved[:18], pixels[:18]) and (saved[18:, :, :3] == 128).all()
     assert list(map(str, decoding.damaged())) == ["rows 18 … 33, columns 0 … 33"]
 
 
@@ -518,7 +542,7 @@ def test_the_documented_bytes_are_those_of_a_file() -> None:
             assert moved.any() and len(moved) == sum(parameter.numel() for parameter in few)
         before, counts = blob[:at], [max(1, -(-(side - context) // tile)) for side in (h, w)]
         first, total = at, 0
-        for _ in range(counts[0] * counts[1]):                            # all within 1,024 rows: one strip
+        for _ in range(counts[0] * counts[1]):                            # all within 2^20 pixels: one strip
             total += number() + (number() if flags & 2 else 0)
             take(4)
         assert take(4) == blake2b(before + blob[first : at - 4], digest_size=4).digest()

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeAlias
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -25,13 +25,16 @@ from .colour import from_ycocg, to_ycocg
 from .container import CHECK, MAX_CONTEXT, MAX_NAME, MAX_TILE, METADATA, Entry, Header, chained, read_header, read_strips, strip_bytes
 from .fields import FileError, Reader, digest
 from .identity import fingerprint_of_weights
-from .tiles import Coder, Tile
+from .tiles import Coder, Decoded, Tile
 from .transparency import deflated, inflated
 from .tuning import tune as find_tuning
 from .tuning import tuned
 
 TILE, CONTEXT = 128, 16
 MAX_SIZES = 16                 # of windows for which a model's program is kept
+BAND = 1 << 18                 # pixels that are given out at once, as far as there are several rows
+
+_Coded: TypeAlias = tuple[Entry, bytes, bytes]     # a tile of a file, its stream, and that of its transparency
 
 
 @dataclass(frozen=True)
@@ -155,39 +158,38 @@ def encode(
     if not tune:
         return _encode(model, pixels, header, report)
 
-    def window(of: Tile) -> np.ndarray:
-        rows, columns = header.tiling.rows.window(of[0]), header.tiling.columns.window(of[1])
-        return _values(pixels[rows, columns], header)
-
-    tuning = find_tuning(model, header.tiling, window, tune, 1 << bits)
+    tuning = find_tuning(model, header.tiling, lambda of: _values(_pixels(pixels, header, of), header), tune, 1 << bits)
     files = [list(_encode(model, pixels, each, report)) for each in (header, replace(header, tuning=tuning))[: 1 + bool(tuning)]]
     return iter(min(files, key=lambda parts: sum(map(len, parts))))
 
 
 def _encode(model: RasterModel, pixels: np.ndarray, header: Header, report: Callable[[float], object]) -> Iterator[bytes]:
     """The parts of the file of this header."""
-    coder, tiling, bits = _coder(_adapted(model, header), header), header.tiling, header.bits
+    coder, tiling = _coder(_adapted(model, header), header), header.tiling
     before = header.bytes
     yield before
     for strip in tiling.strips():
-        top, bottom = tiling.rows.start(strip[0]), tiling.rows.window(strip[-1]).stop
-        band = np.ascontiguousarray(pixels[top:bottom])
-        if bits < 8 * pixels.dtype.itemsize and (found := int(band.max())) >= 1 << bits:
-            raise ValueError(f"pixels: expected levels 0 … {(1 << bits) - 1} for {bits} bits, got {found}")
-        values = _values(band, header)
         entries, streams = [], []
         for tiles in coder.batches(tiling.tiles(strip)):
-            encoders = [Encoder() for _ in tiles]
-            coder.code(tiling, tiles, values, top, encoders)
-            for part, encoder in zip(tiles, encoders, strict=True):
-                rows, columns = tiling.own(part)
-                own = band[rows.start - top : rows.stop - top, columns]
+            windows, encoders = [_pixels(pixels, header, tile) for tile in tiles], [Encoder() for _ in tiles]
+            coder.code(tiling, tiles, [_values(window, header) for window in windows], encoders)
+            for tile, window, encoder in zip(tiles, windows, encoders, strict=True):
+                rows, columns = tiling.own(tile)
+                own = window[rows.start - rows.stop :, columns.start - columns.stop :]
                 streams += [encoder.finish(), deflated(own[..., -1]) if header.alpha else b""]
-                entries.append(Entry(len(streams[-2]), len(streams[-1]), _checksum(header, part, own)))
+                entries.append(Entry(len(streams[-2]), len(streams[-1]), _checksum(header, tile, own)))
             report(_pixels_before(header, tiles[-1]) / 1e6)
         listed = strip_bytes(entries, header.alpha)
         before = chained(before, listed)
         yield b"".join([listed, before, *streams])
+
+
+def _pixels(pixels: np.ndarray, header: Header, tile: Tile) -> np.ndarray:
+    """The pixels of a tile's window, (rows, columns, C); ``ValueError`` for levels that the header's bits do not hold."""
+    window = np.ascontiguousarray(pixels[header.tiling.window(tile)])
+    if (found := int(window.max())) >> header.bits:
+        raise ValueError(f"pixels: expected levels 0 … {(1 << header.bits) - 1} for {header.bits} bits, got {found}")
+    return window
 
 
 class Decoding:
@@ -224,59 +226,55 @@ class Decoding:
 
         Raises ``FileError`` for damage, unless salvaging.
         """
-        header, tiling = self.header, self.header.tiling
-        kind = np.uint8 if header.bits <= 8 else np.uint16
-        values, top, strip = np.zeros((header.colours, 0, header.width), kind), 0, range(0)
+        header, tiling, strip = self.header, self.header.tiling, range(0)
+        decoded = Decoded(tiling, header.colours, _kind(header))
         try:
             for strip, entries in read_strips(self.reader, header):
-                first, stop = tiling.rows.start(strip[0]), tiling.rows.window(strip[-1]).stop
-                bottom = tiling.rows.own(strip[0]).start
-                band = _blank(header, stop - bottom)
-                values = np.concatenate([values[:, first - top :], np.zeros((header.colours, stop - bottom, header.width), kind)], 1)
-                top = first
-                data = {tile: _Coded(entry, self.reader.up_to(entry.stream), self.reader.up_to(entry.alpha))
-                        for tile, entry in zip(tiling.tiles(strip), entries, strict=True)}  # fmt: skip
+                listed = iter(entries)
                 for i in strip:
+                    parts: list[np.ndarray] = []
+                    decoded.begin(i)
                     for batch in self.coder.batches(tiling.tiles(range(i, i + 1)), waiting=True):
-                        self._decode(batch, values, top, band, bottom, data)
+                        coded = [(entry, self.reader.up_to(entry.stream), self.reader.up_to(entry.alpha))
+                                 for _, entry in zip(batch, listed, strict=False)]  # fmt: skip
+                        parts += self._decode(batch, coded, decoded)
                         report(_pixels_before(header, batch[-1]) / 1e6)
-                yield band
+                    if (done := sum(part.shape[1] for part in parts)) < header.width:
+                        parts.append(_blank(header, tiling.rows.own(i), slice(done, header.width)))
+                    yield from _bands(parts)
         except FileError as error:
             if not self.salvage or strip.stop == 0:
                 raise
-            self.fault = str(error)
-            for rest in tiling.strips():                                  # the list of a strip is damaged, or the end is
-                if rest.start >= strip.stop:
-                    rows = slice(tiling.rows.own(rest[0]).start, tiling.rows.own(rest[-1]).stop)
-                    self.lost[rest.start : rest.stop] = True
-                    yield _blank(header, rows.stop - rows.start)
+            self.fault = str(error)                                       # the list of a strip is damaged, or the end is
+            self.lost[strip.stop :] = True
+            for i in range(strip.stop, tiling.rows.count):
+                yield from _bands([_blank(header, tiling.rows.own(i), slice(0, header.width))])
 
-    def _decode(
-        self, tiles: Sequence[Tile], values: np.ndarray, top: int, band: np.ndarray, bottom: int, data: Mapping[Tile, _Coded]
-    ) -> None:
-        """Decodes tiles in one batch into ``values``, from row ``top`` on, and ``band``, from row ``bottom`` on; or notes their loss."""
+    def _decode(self, tiles: Sequence[Tile], coded: Sequence[_Coded], decoded: Decoded) -> list[np.ndarray]:
+        """Decodes tiles in one batch, after those before them. Returns their pixels, (rows, columns, C) each, up to the first that is lost."""
         header, tiling = self.header, self.header.tiling
         for tile in tiles:
             self.lost[tile] = any(self.lost[before] for before in tiling.before(tile))
-        tiles = [tile for tile in tiles if not self.lost[tile]]
-        decoders = [Decoder(data[tile].stream) for tile in tiles]
-        windows = self.coder.code(tiling, tiles, values, top, decoders) if tiles else ()
-        for window, decoder, tile in zip(windows, decoders, tiles, strict=True):
-            (rows, columns), entry = tiling.own(tile), data[tile].entry
-            own = window[:, rows.start - rows.stop :, columns.start - columns.stop :].astype(values.dtype)
-            alpha = inflated(data[tile].alpha, own.shape[1:], header.bits) if header.alpha else np.zeros((*own.shape[1:], 0), own.dtype)
+        tiles, found = [tile for tile in tiles if not self.lost[tile]], []    # the first ones, since each waits for the one before
+        decoders = [Decoder(stream) for _, stream, _ in coded[: len(tiles)]]
+        windows = self.coder.code(tiling, tiles, [decoded.window(tile) for tile in tiles], decoders) if tiles else ()
+        for window, decoder, tile, (entry, stream, transparency) in zip(windows, decoders, tiles, coded, strict=False):
+            rows, columns = tiling.own(tile)
+            own = window[:, rows.start - rows.stop :, columns.start - columns.stop :].copy()
+            alpha = inflated(transparency, own.shape[1:], header.bits) if header.alpha else np.zeros((*own.shape[1:], 0), own.dtype)
             pixels = None if alpha is None else np.concatenate([_colours(own, header), alpha], 2)
-            whole = len(data[tile].stream) == entry.stream and decoder.is_canonical()
+            whole = len(stream) == entry.stream and decoder.is_canonical()
             whole = whole and not any(self.lost[before] for before in tiling.before(tile))
             if pixels is not None and whole and _checksum(header, tile, pixels) == entry.check:
-                values[:, rows.start - top : rows.stop - top, columns] = own
-                band[rows.start - bottom : rows.stop - bottom, columns] = pixels
+                decoded.add(tile, own)
+                found.append(pixels)
             elif self.salvage:
                 self.lost[tile] = True
             else:
                 region = Region(rows.start, columns.start, rows.stop, columns.stop)
                 remedy = "rastrum decompress --salvage saves what does not depend on them"
                 raise FileError(f"{self.reader.what}: the pixels of {region} do not match their checksum; {remedy}")
+        return found
 
     def damaged(self) -> list[Region]:
         """What could not be decoded, from top to bottom: each region ends at the right border, since tiles depend on those to the left."""
@@ -288,15 +286,6 @@ class Decoding:
                     rows = slice(found.pop().top, rows.stop)
                 found.append(Region(rows.start, columns.start, rows.stop, self.header.width))
         return found
-
-
-@dataclass(frozen=True)
-class _Coded:
-    """A tile of a file: its entry, its stream, and that of its transparency."""
-
-    entry: Entry
-    stream: bytes
-    alpha: bytes
 
 
 def _bundled(header: Header, what: str) -> Any:
@@ -357,11 +346,23 @@ def _colours(values: np.ndarray, header: Header) -> np.ndarray:
     return from_ycocg(colours, header.bits) if header.ycocg else colours
 
 
-def _blank(header: Header, rows: int) -> np.ndarray:
-    """Grey and opaque."""
-    blank = np.full((rows, header.width, header.channels), 1 << header.bits >> 1, np.uint8 if header.bits <= 8 else np.uint16)
-    blank[..., header.colours :] = (1 << header.bits) - 1
-    return blank
+def _kind(header: Header) -> type:
+    """The type of the samples."""
+    return np.uint8 if header.bits <= 8 else np.uint16
+
+
+def _blank(header: Header, rows: slice, columns: slice) -> np.ndarray:
+    """So many grey and opaque pixels, which are one in memory."""
+    pixel = np.full(header.channels, 1 << header.bits >> 1, _kind(header))
+    pixel[header.colours :] = (1 << header.bits) - 1
+    return np.broadcast_to(pixel, (rows.stop - rows.start, columns.stop - columns.start, header.channels))
+
+
+def _bands(parts: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+    """A row of tiles, (rows, columns, C) each, as bands of the image of up to ``BAND`` pixels."""
+    size = max(1, BAND // sum(part.shape[1] for part in parts))
+    for start in range(0, len(parts[0]), size):
+        yield np.concatenate([part[start : start + size] for part in parts], 1)
 
 
 def _checksum(header: Header, tile: Tile, pixels: np.ndarray) -> bytes:
