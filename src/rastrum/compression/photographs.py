@@ -251,7 +251,7 @@ class Decoding:
                 yield from _bands([_blank(header, tiling.rows.own(i), slice(0, header.width))])
 
     def _decode(self, tiles: Sequence[Tile], coded: Sequence[_Coded], decoded: Decoded) -> list[np.ndarray]:
-        """Decodes tiles in one batch, after those before them. Returns their pixels, (rows, columns, C) each, up to the first that is lost."""
+        """Decodes tiles in one batch, after those before. Returns their pixels, (rows, columns, C) each, up to the first that is lost."""
         header, tiling = self.header, self.header.tiling
         for tile in tiles:
             self.lost[tile] = any(self.lost[before] for before in tiling.before(tile))
