@@ -113,7 +113,7 @@ def as_pixels(pixels: Any) -> np.ndarray:
     """
     array = pixels if isinstance(pixels, np.ndarray) else np.asarray(pixels)
     array = array[:, :, None] if array.ndim == 2 else array
-    if array.ndim != 3 or not 1 <= array.shape[2] <= 4 or 0 in array.shape or array.dtype not in (np.uint8, np.uint16):
+    if array.ndim != 3 or not 1 <= array.shape[2] <= 4 or 0 in array.shape or array.dtype.kind != "u" or array.dtype.itemsize > 2:
         raise ValueError(f"pixels: expected uint8 or uint16 (H, W) or (H, W, 1 … 4), got {array.dtype} {array.shape}")
     return array
 
@@ -147,6 +147,8 @@ def encode(
         raise ValueError(f"tile, context: expected 1 … {MAX_TILE} and 0 … {MAX_CONTEXT}, got {tile} and {context}")
     if ycocg and channels < 3:
         raise ValueError("ycocg: it is for RGB, this image is grey")
+    if any("\ud800" <= letter <= "\udfff" for letter in name):
+        raise ValueError(f"name: {name!r} cannot be written as UTF-8; choose another")
     if len(name.encode()) > MAX_NAME:
         raise ValueError(f"name: it has {len(name.encode())} bytes, at most {MAX_NAME} are possible")
     if tune < 0:
@@ -186,7 +188,7 @@ def _encode(model: RasterModel, pixels: np.ndarray, header: Header, report: Call
 
 def _pixels(pixels: np.ndarray, header: Header, tile: Tile) -> np.ndarray:
     """The pixels of a tile's window, (rows, columns, C); ``ValueError`` for levels that the header's bits do not hold."""
-    window = np.ascontiguousarray(pixels[header.tiling.window(tile)])
+    window = np.ascontiguousarray(pixels[header.tiling.window(tile)], _kind(header))
     if (found := int(window.max())) >> header.bits:
         raise ValueError(f"pixels: expected levels 0 … {(1 << header.bits) - 1} for {header.bits} bits, got {found}")
     return window
