@@ -10,6 +10,7 @@ import sys
 import time
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +21,7 @@ from PIL import Image
 from test_cli import answered, complaint
 from test_photographs import built, smooth
 
+import rastrum.cli.photographs
 from rastrum.cli import main
 from rastrum.compression import FileError, compress_image, decompress_image, photographs
 from rastrum.data.reading import open_image, read_pixels
@@ -66,11 +68,24 @@ def test_png_in_bands_is_what_others_read(kind: Any, channels: int) -> None:
     assert len(encoded(smooth(64, 64, channels))) < 0.9 * smooth(64, 64, channels).nbytes
 
 
-def test_info_says_that_a_file_is_tuned(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_info_says_that_a_file_is_tuned(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And one bar shows tuning, both codings, and the comparison."""
+    bars: list[list[tuple[float, float]]] = []
+
+    @contextmanager
+    def recorded(what: str, total: float, unit: str) -> Iterator[Any]:
+        bars.append([])
+        yield lambda done, of=None: bars[-1].append((done, of or bars[-1][-1][1]))
+
+    monkeypatch.setattr(rastrum.cli.photographs, "progress", recorded)
     built(3, "least-squares").save_pretrained(tmp_path / "model")
     (tmp_path / "x.png").write_bytes(encoded(smooth(60, 70, 3)))
     options = ["--model", str(tmp_path / "model"), "--tile", "24", "--context", "4", "--tune", "60"]
     answered(capsys, "compress", str(tmp_path / "x.png"), *options)
+    (shown,) = bars
+    assert shown == sorted(shown) and shown[-1][0] == pytest.approx(shown[-1][1]) and len({of for _, of in shown}) == 1
     (record,) = answered(capsys, "info", tmp_path / "x.rastrum")["files"]
     assert main(["info", str(tmp_path / "x.rastrum")]) == 0
     assert f"tuned ({record['tuning_bytes']} bytes)" in capsys.readouterr().out and record["tuning_bytes"] > 8

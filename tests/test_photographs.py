@@ -19,7 +19,7 @@ import torch
 
 import rastrum
 from rastrum import ConditionSpec, FileError, ImageSpec, RasterModel
-from rastrum.compression import Decoding, compress_image, decompress_image, photographs, tiles, tuning
+from rastrum.compression import Decoding, compress_image, decompress_image, identity, photographs, tiles, tuning
 from rastrum.compression.colour import from_ycocg, to_ycocg
 from rastrum.compression.container import chained, read_header, read_strips, strip_bytes
 from rastrum.compression.fields import Reader, deflate
@@ -157,6 +157,20 @@ def test_tuning_makes_files_smaller_and_leaves_the_model_alone(tuned_file: Any, 
     assert np.array_equal(decompress_image(blob, model), pixels)
     assert all(torch.equal(before[key], tensor) and tensor.grad is None for key, tensor in model.state_dict().items())
     assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_tuning_is_one_work_and_holds_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps, then both codings: what is done grows to the whole and is never begun again; parts are those of the smaller file."""
+    monkeypatch.setattr(photographs, "HELD", 100)
+    monkeypatch.setattr(photographs, "CHUNK", 64)
+    model, pixels, done = built(3, "least-squares"), smooth(60, 70, 3), []
+    parts = list(photographs.encode(model, pixels, tile=24, context=4, tune=60, report=lambda *both: done.append(both)))
+    assert max(map(len, parts)) == 64 and read_header(Reader(b"".join(parts), "x")).tuning
+    assert np.array_equal(decompress_image(b"".join(parts), model), pixels)
+    steps, of = 60 * 23 * 26 / 1e6, done[0][1]                            # windows of 19 + 4 rows, 22 + 4 columns
+    assert of == pytest.approx(steps + 2 * 60 * 70 / 1e6) and {each for _, each in done} == {of}
+    shares = [each for each, _ in done]
+    assert shares[59] == pytest.approx(steps) and shares == sorted(shares) and shares[-1] == pytest.approx(of)
 
 
 def test_tuned_weights_are_sums_that_any_machine_rounds_alike(tuned_file: Any) -> None:
@@ -410,6 +424,19 @@ def test_weights_that_change_are_coded_with(models: dict[int, RasterModel]) -> N
     third = compress_image(model, pixels)
     assert len({first, second, third}) == 3
     assert np.array_equal(decompress_image(third, model), pixels)
+
+
+def test_weights_are_hashed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For many small files; again, where they change."""
+    model, calls, real = built(3), [], identity._digest
+    monkeypatch.setattr(identity, "_digest", lambda *arguments: calls.append(1) or real(*arguments))
+    for _ in range(3):
+        decompress_image(compress_image(model, smooth(4, 4, 3)), model)
+    assert len(calls) == 1
+    with torch.no_grad():
+        next(model.parameters()).add_(0.01)
+    assert read_header(Reader(compress_image(model, smooth(4, 4, 3)), "x")).fingerprint == identity.fingerprint_of_weights(model)
+    assert len(calls) == 2 and identity.fingerprint_of_weights(built(3)) != identity.fingerprint_of_weights(model)
 
 
 def test_what_is_no_metadata_and_no_model_is_refused(models: dict[int, RasterModel]) -> None:

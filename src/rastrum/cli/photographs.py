@@ -143,12 +143,19 @@ def _compress(
     height, width, channels = pixels.shape
     name, kept, bits = model or MODELS[channels], found if metadata else {}, 8 * pixels.dtype.itemsize
     network, megapixels = network or _bundled(name), height * width / 1e6
-    with progress(f"compressing {photo.name}", megapixels * (2 if verify else 1), "megapixels") as report:
-        for part in encode(network, pixels, name=_public(name), metadata=kept, report=report, **options):
+    again, coded = megapixels if verify else 0.0, megapixels
+    with progress(f"compressing {photo.name}", megapixels + again, "megapixels") as report:
+
+        def encoded(done: float, of: float) -> None:
+            nonlocal coded
+            coded = of
+            report(done, of + again)
+
+        for part in encode(network, pixels, name=_public(name), metadata=kept, report=encoded, **options):
             file.write(part)
         size, row = file.tell(), 0
         if verify:
-            for band in Decoding(file, network, what=photo.name).bands(lambda done: report(megapixels + done)):
+            for band in Decoding(file, network, what=photo.name).bands(lambda done: report(coded + done)):
                 if not np.array_equal(band, pixels[row : row + len(band)]):
                     raise OSError(f"{photo.name}: other pixels came back from row {row} on, so nothing was saved; please report this")
                 row += len(band)

@@ -11,7 +11,9 @@ at the size of a window (tiles.py) and the levels of the image; transparency, mo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from tempfile import SpooledTemporaryFile
 from typing import Any, BinaryIO, TypeAlias
 from weakref import WeakKeyDictionary
 
@@ -23,7 +25,7 @@ from ..range_coder import Decoder, Encoder
 from ..raster import RasterModel
 from .colour import from_ycocg, to_ycocg
 from .container import CHECK, MAX_CONTEXT, MAX_NAME, MAX_TILE, METADATA, Entry, Header, chained, read_header, read_strips, strip_bytes
-from .fields import FileError, Reader, digest
+from .fields import CHUNK, FileError, Reader, digest
 from .identity import fingerprint_of_weights
 from .tiles import Coder, Decoded, Tile
 from .transparency import deflated, inflated
@@ -32,6 +34,7 @@ from .tuning import tuned
 
 TILE, CONTEXT = 128, 16
 MAX_SIZES = 16                 # of windows for which a model's program is kept
+HELD = 1 << 22                 # bytes of a file that are held in memory until it is chosen
 BAND = 1 << 18                 # pixels that are given out at once, as far as there are several rows
 
 _Coded: TypeAlias = tuple[Entry, bytes, bytes]     # a tile of a file, its stream, and that of its transparency
@@ -79,7 +82,7 @@ def compress_image(
     tune: steps of training by which the model's biases adapt to this image, each on one tile; the file says how, where that makes it
         smaller, and takes as long to decode. It is coded twice to see. 0 by default: not at all; 300 is much.
     progress: a bar; None (default): in a terminal or a notebook after two seconds, True: at once, False: never; or a function that is
-        called with the number of megapixels done.
+        called with the number of megapixels done, with ``tune`` those of all windows that it trains on and of both codings.
 
     Returns the file as bytes; docs/format.md describes it. Raises ``ValueError`` for a model or an image that does not fit, and
     ``PortabilityError`` where this machine does not compute as specified.
@@ -129,12 +132,12 @@ def encode(
     name: str = "",
     metadata: Mapping[str, bytes] | None = None,
     tune: int = 0,
-    report: Callable[[float], object] = lambda done: None,
+    report: Callable[[float, float], object] = lambda done, of: None,
 ) -> Iterator[bytes]:
     """The parts of a file, one after another, as they are coded.
 
     pixels: (H, W, C), as from ``as_pixels``.
-    report: called with the number of megapixels done.
+    report: called with the number of megapixels done, and of how many; with ``tune`` as for ``compress_image``.
 
     Other parameters and errors are as for ``compress_image``.
     """
@@ -158,11 +161,29 @@ def encode(
     _check(model, 3 if channels > 2 else 1)
     header = Header(height, width, channels, bits, ycocg, tile, context, fingerprint_of_weights(model), name, metadata or {})
     if not tune:
-        return _encode(model, pixels, header, report)
+        return _encode(model, pixels, header, lambda done: report(done, header.pixels / 1e6))
+    return _tuned(model, pixels, header, tune, report)
 
-    tuning = find_tuning(model, header.tiling, lambda of: _values(_pixels(pixels, header, of), header), tune, 1 << bits)
-    files = [list(_encode(model, pixels, each, report)) for each in (header, replace(header, tuning=tuning))[: 1 + bool(tuning)]]
-    return iter(min(files, key=lambda parts: sum(map(len, parts))))
+
+def _tuned(
+    model: RasterModel, pixels: np.ndarray, header: Header, steps: int, report: Callable[[float, float], object]
+) -> Iterator[bytes]:
+    """The smaller one of two files, by the model as it is and as it is tuned; those of large images are on the disk meanwhile."""
+    tiling, size = header.tiling, header.pixels / 1e6
+    window = tiling.rows.length * tiling.columns.length / 1e6
+    of = steps * window + 2 * size
+    values, levels = (lambda tile: _values(_pixels(pixels, header, tile), header)), 1 << header.bits
+    tuning = find_tuning(model, tiling, values, steps, levels, lambda step: report(step * window, of))
+    with ExitStack() as stack:
+        files = []
+        for n, each in enumerate((header, replace(header, tuning=tuning))[: 1 + bool(tuning)]):
+            files.append(stack.enter_context(SpooledTemporaryFile(HELD)))
+            for part in _encode(model, pixels, each, lambda done, n=n: report(steps * window + n * size + done, of)):
+                files[-1].write(part)
+        smaller = min(files, key=lambda file: file.tell())
+        smaller.seek(0)
+        while part := smaller.read(CHUNK):
+            yield part
 
 
 def _encode(model: RasterModel, pixels: np.ndarray, header: Header, report: Callable[[float], object]) -> Iterator[bytes]:
