@@ -29,14 +29,15 @@ def fingerprint(model: Model) -> bytes:
     return _digest(model, [str(model.spec), str(model.condition_spec)], order)
 
 
-def fingerprint_of_weights(model: RasterModel) -> bytes:
+def fingerprint_of_weights(model: Model) -> bytes:
     """The same of class, channels, config and weights alone, so that it is that of ``model.resized(…)`` too; 8 bytes.
 
-    model: unconditional.
+    model: any model.
 
     As in ``identity_of``, weights are hashed again only where they have changed.
     """
-    return _once("weights", native_program(model), lambda: _digest(model, [f"{model.spec.channels} channels, any size"]))
+    program = native_program(model) if isinstance(model, RasterModel) else None
+    return _once("weights", program, lambda: _digest(model, [f"{model.spec.channels} channels, any size"]))
 
 
 def _digest(model: Model, images: Sequence[str], order: bytes = b"") -> bytes:

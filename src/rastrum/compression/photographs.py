@@ -19,6 +19,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from .. import checkpoint
 from ..models import load
 from ..progress import Progress, bar
 from ..range_coder import Decoder, Encoder
@@ -312,13 +313,15 @@ class Decoding:
 
 
 def _bundled(header: Header, what: str) -> Any:
-    """The model that a file names, if it is bundled with the package; others are not opened, since the file is text of whoever wrote it."""
+    """The model that a file names, if it is bundled with the package, or was when it was written; others are not opened, since the file is
+    text of whoever wrote it."""
     if not header.model.startswith("rastrum/"):
         named = f"the model {header.model}" if header.model else "a model that it does not name"
         weights = header.fingerprint.hex()
         raise FileError(f"{what}: made by {named}, weights {weights}, which is not bundled with rastrum; give it with --model or model=")
+    former = checkpoint.BUNDLED_FOLDER / checkpoint.FORMER / header.fingerprint.hex()
     try:
-        return load(header.model)
+        return load(former if former.is_dir() else header.model)
     except ValueError as error:
         raise FileError(f"{what}: made by {header.model}, which this release does not have ({error})") from None
 
