@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fuzz_files import MEMORY, Watch, fuzz, little_memory, mutated, targets
+from fuzz_files import CRAFTED, MEMORY, Watch, constant_models, crafted, fuzz, little_memory, mutated, targets
 
 import rastrum
 from rastrum.compression import blobs, photographs
@@ -55,6 +55,24 @@ def test_it_finds_memory_that_a_file_only_claims(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(blobs, "_most_images", lambda model, blob: 1 << 40)
     with pytest.raises((MemoryError, RuntimeError)), little_memory():
         target.check(forged)
+
+
+def test_a_file_takes_memory_for_what_is_decoded_and_not_for_what_it_claims() -> None:
+    """Lists and digests that fit, up to 16 KB of them, and empty streams: of any size of tiles, refused or salvaged."""
+    chance = random.Random(0)
+    with constant_models():
+        every = {target.name: target for target in targets()}
+        for case in ("transparent", "deep", "adaptive"):
+            for check in ("check_file", "check_salvage"):
+                target = every[f"{case}, {check}"]
+                for data in [crafted(target.data, chance) for _ in range(4)]:
+                    assert len(data) < 2 * CRAFTED
+                    try:
+                        with little_memory():
+                            target.check(data)
+                        assert check == "check_salvage"
+                    except rastrum.FileError as error:
+                        assert "do not match their checksum" in str(error)
 
 
 def test_it_watches_only_what_reads_files() -> None:

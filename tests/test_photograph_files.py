@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import signal
 import sys
+import time
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,8 +21,9 @@ from PIL import Image
 from test_cli import answered, complaint
 from test_photographs import built, smooth
 
+import rastrum.cli.photographs
 from rastrum.cli import main
-from rastrum.compression import FileError, decompress_image
+from rastrum.compression import FileError, compress_image, decompress_image, photographs
 from rastrum.data.reading import open_image, read_pixels
 from rastrum.pictures.png import png
 
@@ -62,11 +68,24 @@ def test_png_in_bands_is_what_others_read(kind: Any, channels: int) -> None:
     assert len(encoded(smooth(64, 64, channels))) < 0.9 * smooth(64, 64, channels).nbytes
 
 
-def test_info_says_that_a_file_is_tuned(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_info_says_that_a_file_is_tuned(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And one bar shows tuning, both codings, and the comparison."""
+    bars: list[list[tuple[float, float]]] = []
+
+    @contextmanager
+    def recorded(what: str, total: float, unit: str) -> Iterator[Any]:
+        bars.append([])
+        yield lambda done, of=None: bars[-1].append((done, of or bars[-1][-1][1]))
+
+    monkeypatch.setattr(rastrum.cli.photographs, "progress", recorded)
     built(3, "least-squares").save_pretrained(tmp_path / "model")
     (tmp_path / "x.png").write_bytes(encoded(smooth(60, 70, 3)))
     options = ["--model", str(tmp_path / "model"), "--tile", "24", "--context", "4", "--tune", "60"]
     answered(capsys, "compress", str(tmp_path / "x.png"), *options)
+    (shown,) = bars
+    assert shown == sorted(shown) and shown[-1][0] == pytest.approx(shown[-1][1]) and len({of for _, of in shown}) == 1
     (record,) = answered(capsys, "info", tmp_path / "x.rastrum")["files"]
     assert main(["info", str(tmp_path / "x.rastrum")]) == 0
     assert f"tuned ({record['tuning_bytes']} bytes)" in capsys.readouterr().out and record["tuning_bytes"] > 8
@@ -106,6 +125,80 @@ def test_an_archive_holds_many(capsys: pytest.CaptureFixture[str], tmp_path: Pat
     assert members == ["all.zip:photo.rastrum", "all.zip:other.rastrum"]
 
 
+def test_of_several_photos_the_others_are_compressed(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, photo: Path, folders: Any
+) -> None:
+    """One that cannot be read is named in a line; a second run leaves out what is there; the same for an archive, and for decoding."""
+    bad, other, out = tmp_path / "bad.png", tmp_path / "other.png", tmp_path / "out"
+    bad.write_bytes(photo.read_bytes()[:100])
+    other.write_bytes(photo.read_bytes())
+    arguments = ["compress", str(photo), str(bad), str(other), "--model", folders[3], "-o"]
+    assert main([*arguments, f"{out}/"]) == 1
+    said = capsys.readouterr()
+    first, last = said.err.splitlines()
+    assert "bad.png is not a whole image" in first and last == "1 of 3 files failed" and "2 photos: " in said.out
+    assert sorted(path.name for path in out.iterdir()) == ["other.rastrum", "photo.rastrum"]
+    code, line = complaint(capsys, *arguments, f"{out}/")
+    assert code == 2 and "--skip-existing" in line
+    bad.write_bytes(photo.read_bytes())
+    (out / "other.rastrum").unlink()
+    before = (out / "photo.rastrum").stat()
+    said = answered(capsys, *arguments, f"{out}/", "--skip-existing")
+    assert [record["photo"] for record in said["files"]] == [str(bad), str(other)] and said["skipped"] == 1
+    assert (out / "photo.rastrum").stat() == before
+    assert main([*arguments, f"{out}/", "--skip-existing"]) == 0
+    assert capsys.readouterr().out == "3 files left out, there already\n"
+    (out / "bad.rastrum").write_bytes((out / "bad.rastrum").read_bytes()[:-9])
+    files = [str(out / f"{name}.rastrum") for name in ("bad", "photo", "none")]
+    Path(files[2]).write_bytes(b"")
+    for command in ("decompress", "info", "verify"):
+        assert main([command, *files, *([] if command == "info" else ["--model", folders[3]]), "--json"]) == 1
+        said = capsys.readouterr()
+        records = json.loads(said.out)["files"]
+        assert "not made by rastrum" in str(records[2]) and not {"error"} & set(records[1])
+        assert command == "verify" or ("error" in records[0] and "2 of 3 files failed" in said.err)
+    assert [path.name for path in out.iterdir() if path.suffix == ".png"] == ["photo.png"]
+    assert main(["decompress", *files[:2], "--model", folders[3], "--skip-existing", "--salvage"]) == 1 and (out / "bad.png").exists()
+    bad.write_bytes(b"")
+    archive = tmp_path / "all.zip"
+    assert main([*arguments, str(archive), "--delete-source"]) == 1 and [photo.exists(), bad.exists(), other.exists()] == [0, 1, 0]
+    with zipfile.ZipFile(archive) as members:
+        assert members.namelist() == ["photo.rastrum", "other.rastrum"]
+    capsys.readouterr()
+    code, line = complaint(capsys, "compress", bad, out / "none.rastrum", "-o", tmp_path / "none.zip", "--model", folders[3])
+    assert code == 2 and "none of the 2 photos" in line and not (tmp_path / "none.zip").exists()
+    code, line = complaint(capsys, *arguments, tmp_path / "x.zip", "--skip-existing")
+    assert code == 2 and "for a file for each photo" in line
+
+
+def test_an_archive_without_its_end(capsys: pytest.CaptureFixture[str], tmp_path: Path, photo: Path, folders: Any) -> None:
+    """Cut anywhere: whole members are found and decoded, the one that is cut is salvaged, and the exit code says that something is lost."""
+    names, archive, cut = ("photo", "other", "last"), tmp_path / "all.zip", tmp_path / "cut.zip"
+    for name in names[1:]:
+        photo.with_name(f"{name}.png").write_bytes(photo.read_bytes())
+    photos = [photo.with_name(f"{name}.png") for name in names]
+    answered(capsys, "compress", *photos, "-o", archive, "--model", folders[3], "--tile", 8, "--context", 4)
+    data = archive.read_bytes()
+    with zipfile.ZipFile(archive) as members:
+        starts = [member.header_offset for member in members.infolist()]
+    for size, whole, found in ((len(data) - 1, 3, 3), (data.index(b"PK\1\2"), 3, 3), (starts[2] - 1, 1, 2), (starts[1] + 35, 1, 1)):
+        cut.write_bytes(data[:size])
+        for command in (["info"], ["verify"], ["decompress", "--salvage", "-o", f"{tmp_path}/{size}/"]):
+            capsys.readouterr()
+            assert main([*command, str(cut), *([] if command == ["info"] else ["--model", folders[3]]), "--json"]) == 1, command
+            said = json.loads(capsys.readouterr().out)
+            assert f"any files after the {found} found" in said["faults"][0]
+            good = [each for each in said["files"] if "error" not in each and not each.get("faults")]
+            assert (len(said["files"]), len(good)) == (found, whole)
+        for name in names[:whole]:
+            assert np.array_equal(decoded((tmp_path / str(size) / f"{name}.png").read_bytes()).values, smooth(20, 31, 3))
+    saved = decoded((tmp_path / str(starts[2] - 1) / "other.png").read_bytes()).values
+    assert np.array_equal(saved[:12], smooth(20, 31, 3)[:12])
+    cut.write_bytes(data[:33])
+    code, line = complaint(capsys, "info", cut)
+    assert code == 2 and "is not a whole archive" in line
+
+
 def test_names_in_an_archive_lead_nowhere_else(tmp_path: Path, photo: Path, folders: Any) -> None:
     assert main(["compress", str(photo), "--model", folders[3]]) == 0
     evil = tmp_path / "evil.zip"
@@ -138,6 +231,55 @@ def test_pipes(monkeypatch: pytest.MonkeyPatch, photo: Path, folders: Any) -> No
         back = piped(patch, out.getvalue())
         assert main(["decompress", "-", "-o", "-", "--model", folders[3]]) == 0
     assert np.array_equal(decoded(back.getvalue()).values, smooth(20, 31, 3))
+
+
+def test_arrays_come_from_pipes_and_in_any_byte_order(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, folders: Any) -> None:
+    pixels, array = smooth(20, 31, 3, np.uint16), io.BytesIO()
+    np.save(array, pixels.astype(">u2"))
+    with monkeypatch.context() as patch:
+        out = piped(patch, array.getvalue())
+        assert main(["compress", "-", "--model", folders[3]]) == 0
+    again = decompress_image(out.getvalue(), built(3))
+    assert again.dtype == np.uint16 and np.array_equal(again, pixels)
+    (tmp_path / "x.npy").write_bytes(array.getvalue())
+    assert main(["compress", str(tmp_path / "x.npy"), "--model", folders[3]]) == 0
+    assert (tmp_path / "x.rastrum").read_bytes() == out.getvalue()
+
+
+def test_names_that_are_no_text(capsys: pytest.CaptureFixture[str], tmp_path: Path, photo: Path, folders: Any) -> None:
+    """A byte that is not UTF-8, in the name of a photo, of an archive's member, of a model."""
+    strange = tmp_path / "a\udcff.png"
+    strange.write_bytes(photo.read_bytes())
+    assert main(["compress", str(strange), str(photo), "-o", str(tmp_path / "x.zip"), "--model", folders[3]]) == 0
+    with zipfile.ZipFile(tmp_path / "x.zip") as members:
+        assert members.namelist() == ["a\\udcff.rastrum", "photo.rastrum"]
+    assert main(["compress", str(strange), "--model", folders[3]]) == 0 and strange.with_suffix(".rastrum").exists()
+    with pytest.raises(ValueError, match="cannot be written as UTF-8"):
+        compress_image(built(3), smooth(4, 4, 3), name="./a\udcff")
+
+
+def test_a_photo_whose_own_file_is_smaller_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path, folders: Any) -> None:
+    Image.fromarray(np.random.default_rng(0).random((40, 40)) > 0.5).save(tmp_path / "x.png")
+    assert main(["compress", str(tmp_path / "x.png"), "--model", folders[1]]) == 0
+    said = capsys.readouterr().out
+    assert f"its own file is smaller, {(tmp_path / 'x.png').stat().st_size} bytes: keep that" in said and "\n1 photo: " in said
+    assert main(["info", str(tmp_path / "x.rastrum")]) == 0 and ", 1 tile of " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_signals_leave_no_part_of_a_file(monkeypatch: pytest.MonkeyPatch, photo: Path, folders: Any, number: signal.Signals) -> None:
+    """While it is written."""
+    real = photographs.encode
+
+    def killed(*arguments: Any, **options: Any) -> Iterator[bytes]:
+        first, *_ = real(*arguments, **options)
+        yield first
+        os.kill(os.getpid(), number)
+        time.sleep(5)
+
+    monkeypatch.setattr(photographs, "encode", killed)
+    assert main(["compress", str(photo), "--model", folders[3]]) == 130
+    assert [path.name for path in photo.parent.iterdir()] == ["photo.png"]
 
 
 def test_metadata_is_kept_if_asked(tmp_path: Path, folders: Any) -> None:

@@ -44,6 +44,7 @@ MOST_CONFIG = 1 << 20          # bytes of config.json
 MOST_PICTURE = 1 << 22         # bytes of a picture of samples
 BUNDLED = "rastrum/"  # "rastrum/NAME" is a model bundled with the package
 BUNDLED_FOLDER = Path(__file__).with_name("pretrained")
+FORMER = "former"        # in it: models that were bundled before, each in a folder named after its fingerprint, for files that they coded
 
 
 # What was renamed after format 1: options of a model's config, and parts of a parameter's name.

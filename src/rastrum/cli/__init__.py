@@ -15,7 +15,7 @@ from importlib import import_module
 
 from .names import nearest
 from .parsing import bind, parse
-from .streams import any_characters, first_alone_speaks, number_of_processes
+from .streams import any_characters, ends_as_ctrl_c, first_alone_speaks, number_of_processes
 
 # name: (module, what it does)
 COMMANDS = {
@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     argv: the arguments; None (default): those of the process.
     """
-    with any_characters(), first_alone_speaks():
+    with any_characters(), first_alone_speaks(), ends_as_ctrl_c():
         return _run(list(sys.argv[1:] if argv is None else argv))
 
 

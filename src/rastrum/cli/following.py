@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-import signal
-import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
@@ -66,7 +64,7 @@ def follow(
 
     check_config(recipe)
     processes = join()
-    with unbreakable(), _ends_as_ctrl_c(), _claimed(recipe, processes) as folder:
+    with unbreakable(), _claimed(recipe, processes) as folder:
         with processes.together():
             data, held_out = read(recipe.data)
         spec = data.spec
@@ -90,7 +88,7 @@ def go_on(folder: Path, budget: dict[str, Any], tensorboard: bool, as_json: bool
     from ..train import resume, resumed
 
     processes = join()
-    with unbreakable(), _ends_as_ctrl_c():
+    with unbreakable():
         with processes.together():
             config = resumed(folder, **budget)
             origin = read_origin(folder)
@@ -182,25 +180,6 @@ def _claim(folder: Path, asked_for: bool) -> tuple[Path, bool]:
         except FileExistsError:
             number += 1
             folder = folder.with_name(f"{name}-{number}")
-
-
-@contextmanager
-def _ends_as_ctrl_c() -> Iterator[None]:
-    """SIGTERM and SIGHUP end what is not training yet as Ctrl-C does, so that nothing is left behind."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = {number: signal.getsignal(number) for number in numbers}
-    for number, handler in before.items():
-        if handler == signal.SIG_DFL:
-            signal.signal(number, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            if handler == signal.SIG_DFL and signal.getsignal(number) == signal.default_int_handler:
-                signal.signal(number, handler)
 
 
 @contextmanager

@@ -1,12 +1,14 @@
 """Where ``compress``, ``decompress``, ``info`` and ``verify`` read and write: photos, files of compress, archives of these, and pipes.
 
-An archive is a ZIP file whose members are such files, stored without further compression, so any unpacker opens it.
+An archive is a ZIP file whose members are such files, stored without further compression, so any unpacker opens it. Before each member
+stands its length, so that those of an archive whose end is lost, and with it the list of members, are found all the same.
 """
 
 from __future__ import annotations
 
 import io
 import os
+import struct
 import sys
 import tempfile
 import zipfile
@@ -16,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from ..files import SURROGATES
 from .show import check_folder_out
 
 if TYPE_CHECKING:
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
     from ..processes import Processes
 
 SUFFIX, ARCHIVE, PIPE = ".rastrum", ".zip", "-"
-LOCAL = 30                     # bytes before a member, without its name and what follows that, whose lengths are the last four
+LOCAL = struct.Struct("<4s5H3L2H")      # before a member, up to the lengths of its name and of what follows that
 
 
 @dataclass(frozen=True)
@@ -59,8 +62,8 @@ def source(name: str) -> Source:
     return Source(name, path.stem, path.parent, lambda: path.open("rb"))
 
 
-def files_of(names: Sequence[str]) -> list[Source]:
-    """Files to decode, those in archives one by one.
+def files_of(names: Sequence[str]) -> tuple[list[Source], list[str]]:
+    """Files to decode, those in archives one by one, and lines about archives whose end is lost.
 
     names: as for ``source``.
 
@@ -69,21 +72,44 @@ def files_of(names: Sequence[str]) -> list[Source]:
     if not names:
         raise ValueError("which files? Give one or more that `rastrum compress` made")
     found: list[Source] = []
+    faults: list[str] = []
     for each in map(source, names):
-        with each.open() as file:
+        try:
+            file = each.open()
+        except OSError:                                                   # as whoever decodes it will find too
+            found.append(each)
+            continue
+        with file:
             if file.read(2) != b"PK":
                 found.append(each)
                 continue
             try:
                 members = zipfile.ZipFile(file).infolist()
             except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError) as error:
-                raise ValueError(f"{each.name}: is not a whole archive ({error})") from None
+                members = list(_scanned(file))
+                if not members:
+                    raise ValueError(f"{each.name}: is not a whole archive ({error})") from None
+                faults.append(f"{each.name}: the end of the archive is lost, and with it any files after the {len(members)} found")
             size = file.seek(0, os.SEEK_END)
         for member in members:
             if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1 or member.file_size != member.compress_size:
                 raise ValueError(f"{each.name}: {member.filename!r} is compressed or encrypted, so compress did not write it")
             found.append(_in_archive(each, member, size))
-    return found
+    return found, faults
+
+
+def _scanned(file: BinaryIO) -> Iterator[zipfile.ZipInfo]:
+    """The members of an archive as they stand one after another, without its list of them; the last one may be cut."""
+    start = file.seek(0)
+    while len(head := file.read(LOCAL.size)) == LOCAL.size and head.startswith(b"PK\3\4"):
+        _, _, flags, kind, _, _, _, stored, size, length, more = LOCAL.unpack(head)
+        if len(name := file.read(length)) < length:
+            return
+        member = zipfile.ZipInfo(name.decode("utf-8" if flags & 0x800 else "cp437", "replace"))
+        member.header_offset, member.flag_bits, member.compress_type = start, flags, kind
+        member.compress_size, member.file_size = stored, size
+        yield member
+        start = file.seek(start + LOCAL.size + length + more + stored)
 
 
 def _in_archive(of: Source, member: zipfile.ZipInfo, archive_size: int) -> Source:
@@ -92,7 +118,7 @@ def _in_archive(of: Source, member: zipfile.ZipInfo, archive_size: int) -> Sourc
 
     def open_member() -> BinaryIO:
         with of.open() as file:
-            start = max(0, member.header_offset) + LOCAL
+            start = max(0, member.header_offset) + LOCAL.size
             file.seek(start - 4)
             lengths = file.read(4)
             file.seek(start + int.from_bytes(lengths[:2], "little") + int.from_bytes(lengths[2:], "little"))
@@ -113,22 +139,25 @@ def pixels_of(photo: Source) -> tuple[np.ndarray, dict[str, bytes]]:
     from ..compression.photographs import as_pixels
     from ..data.reading import open_image, read_pixels
 
-    if photo.folder is not None and photo.name.lower().endswith(".npy"):
+    of_pipe = photo.folder is None
+    with photo.open() as file:
+        of_array = file.read(6) == b"\x93NUMPY"
+    if of_array or photo.name.lower().endswith(".npy"):
         try:
-            return as_pixels(np.load(photo.name, mmap_mode="r")), {}
+            return as_pixels(np.load(photo.open()) if of_pipe else np.load(photo.name, mmap_mode="r")), {}
         except (ValueError, EOFError) as error:
             raise ValueError(f"{photo.name}: {error}") from None
-    of_pipe = photo.folder is None
     found = read_pixels(photo.name, lambda: open_image(io.BytesIO(photo.open().read()) if of_pipe else Path(photo.name)))
     return found.values, found.metadata
 
 
-def targets(out: str | None, sources: Sequence[Source], suffix: str) -> list[str]:
+def targets(out: str | None, sources: Sequence[Source], suffix: str, existing: bool = False) -> list[str]:
     """Where what is made of each source goes.
 
     out: the flag -o: a folder, a name that ends in ``suffix``, or - for stdout; None = beside each source, and from a pipe to a pipe.
     sources: which.
     suffix: of what is made.
+    existing: whether something may be there already, False by default.
 
     Raises ``ValueError`` where two would go to one place, where something is there already, and where nothing can be written.
     """
@@ -146,19 +175,21 @@ def targets(out: str | None, sources: Sequence[Source], suffix: str) -> list[str
     for target in found:
         if found.count(target) > 1:
             raise ValueError(f"{target!r}: several files would be called so; do them one at a time")
-        check_new(target)
+        check_new(target, existing)
     return found
 
 
-def check_new(target: str) -> None:
+def check_new(target: str, existing: bool = False) -> None:
     """Check before any work that a file can be written.
 
     target: its path, or - for stdout.
+    existing: whether something may be there already, False by default.
 
     Raises ``ValueError`` where something is there already, or its folder cannot be written to.
     """
-    if target != PIPE and Path(target).exists():
-        raise ValueError(f"{target!r} is there already; choose another name, or remove it")
+    if target != PIPE and not existing and Path(target).exists():
+        remedy = "choose another name, remove it, or leave out what is there with --skip-existing"
+        raise ValueError(f"{target!r} is there already; {remedy}")
     if target != PIPE:
         check_folder_out("-o", Path(target).parent)
 
@@ -219,7 +250,8 @@ class Archive:
                         self._add(name, member.numpy().data)
 
     def _add(self, name: str, content: memoryview) -> None:
-        self.file.writestr(zipfile.ZipInfo(name), content)             # pyright: ignore[reportArgumentType]
+        text = name.encode(errors=SURROGATES).decode()
+        self.file.writestr(zipfile.ZipInfo(text), content)             # pyright: ignore[reportArgumentType]
 
     def close(self) -> None:
         """Write the list of members."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, TypeAlias
 
 from tyro.conf import Positional, arg
 
+from ..files import SURROGATES
 from .photo_files import ARCHIVE, PIPE, SUFFIX, Source, archived, check_new, files_of, pixels_of, source, targets, written
 from .show import Json, answer, load_model, messages, progress
 
@@ -31,6 +32,7 @@ Photos: TypeAlias = Annotated[
     Positional[tuple[str, ...]], arg(metavar="PHOTO …", help="image files of 8 or 16 bits, arrays X.npy (H, W, C), or - for stdin")
 ]
 Files: TypeAlias = Annotated[Positional[tuple[str, ...]], arg(metavar="FILE …", help="made by compress, archives too; - for stdin")]
+SkipExisting: TypeAlias = Annotated[bool, arg(help="leave out what is there already, as after a run that ended early")]
 Model: TypeAlias = Annotated[
     str | None, arg(metavar="MODEL", help="that made the files: a folder, rastrum/NAME or hf://OWNER/NAME; default: the one that a file "
                                           "names, if it is bundled with the package")
@@ -60,12 +62,13 @@ def compress(
     ] = 0,
     verify: Annotated[bool, arg(help="do not decode what was written to compare it with the photo", help_behavior_hint="")] = True,
     delete_source: Annotated[bool, arg(help="delete a photo when what was written has been compared with it; keeps metadata")] = False,
+    skip_existing: SkipExisting = False,
     json: Json = False,
-) -> None:
+) -> int:
     """Compress photographs losslessly: every sample comes back, on every machine.
 
     Grey and RGB, 8 and 16 bits, with or without transparency, of any size. Orientation is applied. The pixels of a JPEG are kept, which
-    takes more bytes than the JPEG itself.
+    takes more bytes than the JPEG itself. Exit code 1 where some of several photos could not be compressed.
     """
     if not photos:
         raise ValueError("compress: which photos? Give one or more image files")
@@ -76,16 +79,19 @@ def compress(
     archive = archive or (out is not None and out.endswith(ARCHIVE))
     if archive and not (out is not None and (out == PIPE or out.endswith(ARCHIVE))):
         raise ValueError(f"--archive: -o names it, expected X{ARCHIVE} or -, got {out!r}")
+    if archive and skip_existing:
+        raise ValueError("--skip-existing: it is for a file for each photo; an archive is written as a whole")
     if tune < 0:
         raise ValueError(f"--tune: expected a number of steps, got {tune}")
     processes, started = _processes(*photos, out), time.perf_counter()
     options = {"ycocg": ycocg, "tune": tune} | {key: value for key, value in (("tile", tile), ("context", context)) if value is not None}
     with processes.together():
         sources = list(map(source, photos))
-        names = targets("members/" if archive else out, sources, SUFFIX)
+        names = targets("members/" if archive else out, sources, SUFFIX, skip_existing)
         if archive and processes.is_first:                                # which writes
             assert out is not None
             check_new(out)
+    sources, names, skipped = _new(processes, sources, names)
     network = None if model is None else _load(model)
     with processes.together(), ExitStack() as stack:
         place = written
@@ -101,20 +107,26 @@ def compress(
                 Path(photo.name).unlink()
             return {"photo": photo.name, "file": f"{out}:{name}" if archive else name} | record
 
-        records = _shared(processes, sources, names, do=compressed)
+        records = _shared(processes, sources, names, do=compressed, key="photo")
+        done = [record for record in records if "error" not in record]
+        if archive and not done:
+            raise ValueError(f"none of the {len(records)} photos could be compressed ({records[0]['error']}), so there is no archive")
     if delete_source and archive:
         with processes.together():
-            for photo in sources[processes.share(len(sources))]:
-                Path(photo.name).unlink()
+            for photo, record in list(zip(sources, records, strict=True))[processes.share(len(sources))]:
+                if "error" not in record:
+                    Path(photo.name).unlink()
     if PIPE in (out, *names):
-        return
-    total: dict[str, Any] = {key: sum(record[key] for record in records) for key in ("bytes", "png_bytes", "pixels", "samples")}
+        return _failures(records)
+    total: dict[str, Any] = {key: sum(record[key] for record in done) for key in ("bytes", "png_bytes", "pixels", "samples")}
     total["seconds"] = time.perf_counter() - started
     total["megapixels_per_second"] = total["pixels"] / 1e6 / total["seconds"]
-    lines = [f"{record['photo']} → {record['file']}: {_size(record)}, {_rate(record)}" for record in records]
+    lines = [f"{record['photo']} → {record['file']}: {_size(record)}, {_rate(record)}{_larger(record)}" for record in done]
     speed = f"{total['pixels'] / 1e6:.3g} megapixels in {total['seconds']:.1f} s, {total['megapixels_per_second']:.3g} megapixels/s"
-    lines.append(f"{len(records)} photos: {_rate(total)}; {speed}{', each decoded and compared' if verify else ''}")
-    answer({"files": records, "total": total, "verified": verify}, json, *lines)
+    if done:
+        lines.append(f"{_count(len(done), 'photo')}: {_rate(total)}; {speed}{', each decoded and compared' if verify else ''}")
+    answer({"files": records, "skipped": skipped, "total": total, "verified": verify}, json, *lines, *_left_out(skipped))
+    return _failures(records)
 
 
 def _compress(
@@ -131,20 +143,28 @@ def _compress(
     height, width, channels = pixels.shape
     name, kept, bits = model or MODELS[channels], found if metadata else {}, 8 * pixels.dtype.itemsize
     network, megapixels = network or _bundled(name), height * width / 1e6
-    with progress(f"compressing {photo.name}", megapixels * (2 if verify else 1), "megapixels") as report:
-        for part in encode(network, pixels, name=_public(name), metadata=kept, report=report, **options):
+    again, coded = megapixels if verify else 0.0, megapixels
+    with progress(f"compressing {photo.name}", megapixels + again, "megapixels") as report:
+
+        def encoded(done: float, of: float) -> None:
+            nonlocal coded
+            coded = of
+            report(done, of + again)
+
+        for part in encode(network, pixels, name=_public(name), metadata=kept, report=encoded, **options):
             file.write(part)
         size, row = file.tell(), 0
         if verify:
-            for band in Decoding(file, network, what=photo.name).bands(lambda done: report(megapixels + done)):
+            for band in Decoding(file, network, what=photo.name).bands(lambda done: report(coded + done)):
                 if not np.array_equal(band, pixels[row : row + len(band)]):
                     raise OSError(f"{photo.name}: other pixels came back from row {row} on, so nothing was saved; please report this")
                 row += len(band)
             file.seek(size)
     rows = (pixels[start : start + ROWS] for start in range(0, height, ROWS))
     about = {"height": height, "width": width, "channels": channels, "bits": bits, "metadata": sorted(kept), "model": name}
-    return about | {"bytes": size, "png_bytes": sum(map(len, png(height, width, channels, bits, rows))), "pixels": height * width,
-                    "samples": pixels.size}  # fmt: skip
+    own = None if photo.folder is None else Path(photo.name).stat().st_size
+    return about | {"bytes": size, "png_bytes": sum(map(len, png(height, width, channels, bits, rows))), "photo_bytes": own,
+                    "pixels": height * width, "samples": pixels.size}  # fmt: skip
 
 
 def decompress(
@@ -154,11 +174,13 @@ def decompress(
     ] = None,
     model: Model = None,
     salvage: Annotated[bool, arg(help="of damaged files, write what can be decoded; the rest is grey, and named")] = False,
+    skip_existing: SkipExisting = False,
     json: Json = False,
 ) -> int:
     """Decode files that compress made, as PNG of 8 or 16 bits with the metadata that they kept.
 
-    Exit code 1 where --salvage had to leave something out.
+    Exit code 1 where --salvage had to leave something out, where some of several files could not be decoded, and where the end of an
+    archive is lost.
     """
     from ..compression import Decoding
     from ..data.options import requantise
@@ -166,9 +188,10 @@ def decompress(
 
     if json and out == PIPE:
         raise ValueError("--json: it does not go with a pipe, -")
-    processes, sources = _sources(files, out)
+    processes, sources, lost = _sources(files, out)
     with processes.together():
-        places = targets(out, sources, ".png")
+        places = targets(out, sources, ".png", skip_existing)
+    sources, places, skipped = _new(processes, sources, places)
     network = None if model is None else _load(model)
 
     def decompressed(each: Source, place: str) -> dict[str, Any]:
@@ -186,42 +209,52 @@ def decompress(
         return {"file": each.name, "out": place, "faults": _faults(decoding), "seconds": seconds} | _about(header)
 
     records = _shared(processes, sources, places, do=decompressed)
-    for record in records:
+    done = [record for record in records if "error" not in record]
+    for record in done:
         for fault in record["faults"]:
             messages.print(f"{record['file']}: {fault}")
     if PIPE not in places:
-        answer({"files": records}, json, *(f"{record['file']} → {record['out']}: {_size(record)}" for record in records))
-    return 1 if any(record["faults"] for record in records) else 0
+        lines = [f"{record['file']} → {record['out']}: {_size(record)}" for record in done]
+        answer({"files": records, "skipped": skipped, "faults": lost}, json, *lines, *_left_out(skipped))
+    return _failures(records, lost) or int(any(record["faults"] for record in done))
 
 
-def info(files: Files, json: Json = False) -> None:
-    """What files hold, without decoding them: size, colours, model and rate. Their headers and lists are checked, the pixels are not."""
+def info(files: Files, json: Json = False) -> int:
+    """What files hold, without decoding them: size, colours, model and rate. Their headers and lists are checked, the pixels are not.
+
+    Exit code 1 where one of several files cannot be read, and where the end of an archive is lost.
+    """
     from ..compression.container import read_header, read_strips
     from ..compression.fields import Reader
 
-    records, lines = [], []
-    for each in files_of(files):
+    def looked_at(each: Source) -> dict[str, Any]:
         with each.open() as file:
             reader = Reader(file, each.name)
             header = read_header(reader)
-            list(read_strips(reader, header))
-        record = {"file": each.name, "bytes": reader.size, "samples": header.pixels * header.channels} | _about(header)
+            for _ in read_strips(reader, header):
+                pass
+        return {"file": each.name, "bytes": reader.size, "samples": header.pixels * header.channels} | _about(header)
+
+    processes, sources, lost = _sources(files)
+    records = _shared(processes, sources, do=looked_at)
+    lines = []
+    for record in (record for record in records if "error" not in record):
         by = f"by {record['model'] or 'a model without a name'} (weights {record['weights']})"
-        tiles = f"{record['tiles']} tiles of at most {header.tile} + {header.context} pixels"
-        more = ["YCoCg-R"] * header.ycocg + [f"tuned ({len(header.tuning)} bytes)"] * bool(header.tuning)
+        tiles = f"{_count(record['tiles'], 'tile')} of at most {record['tile']} + {record['context']} pixels"
+        more = ["YCoCg-R"] * record["ycocg"] + [f"tuned ({record['tuning_bytes']} bytes)"] * bool(record["tuning_bytes"])
         more += [name.upper() for name in record["metadata"]]
-        lines.append(f"{each.name}: {', '.join([_size(record), _rate(record), by, tiles, *more])}")
-        records.append(record)
-    answer({"files": records}, json, *lines)
+        lines.append(f"{record['file']}: {', '.join([_size(record), _rate(record), by, tiles, *more])}")
+    answer({"files": records, "faults": lost}, json, *lines)
+    return _failures(records, lost)
 
 
 def verify(files: Files, model: Model = None, json: Json = False) -> int:
-    """Decode files and compare all pixels with their checksums. Exit code 1 where something is damaged, or of several files
-    one cannot be read at all.
+    """Decode files and compare all pixels with their checksums. Exit code 1 where something is damaged, where of several files
+    one cannot be read at all, and where the end of an archive is lost.
     """
     from ..compression import Decoding, FileError
 
-    processes, sources = _sources(files)
+    processes, sources, lost = _sources(files)
     network = None if model is None else _load(model)
 
     def verified(each: Source) -> dict[str, Any]:
@@ -238,8 +271,10 @@ def verify(files: Files, model: Model = None, json: Json = False) -> int:
         return {"file": each.name, "faults": _faults(decoding)}
 
     records = _shared(processes, sources, do=verified)
-    answer({"files": records}, json, *(f"{record['file']}: {'; '.join(record['faults']) or 'whole'}" for record in records))
-    return 1 if any(record["faults"] for record in records) else 0
+    done = [record for record in records if "error" not in record]
+    lines = [f"{record['file']}: {'; '.join(record['faults']) or 'whole'}" for record in done]
+    answer({"files": records, "faults": lost}, json, *lines)
+    return _failures(records, lost) or int(any(record["faults"] for record in done))
 
 
 def _processes(*names: str | None) -> Processes:
@@ -252,20 +287,57 @@ def _processes(*names: str | None) -> Processes:
     return processes
 
 
-def _sources(files: Sequence[str], out: str | None = None) -> tuple[Processes, list[Source]]:
-    """The processes, and the files that they decode in shares."""
+def _sources(files: Sequence[str], out: str | None = None) -> tuple[Processes, list[Source], list[str]]:
+    """The processes, the files that they decode in shares, and lines about what is lost of archives."""
     processes = _processes(*files, out)
     with processes.together():
-        sources = files_of(files)
+        sources, lost = files_of(files)
     processes.check_same(files=[each.name for each in sources])           # on several machines an archive may hold others
-    return processes, sources
+    return processes, sources, lost
 
 
-def _shared(processes: Processes, *each: Sequence[Any], do: Callable[..., dict[str, Any]]) -> list[dict[str, Any]]:
-    """What ``do`` says of each file; a process does its share, and knows all that the others say."""
+def _new(processes: Processes, sources: list[Source], places: list[str]) -> tuple[list[Source], list[str], int]:
+    """The sources of what is not there yet, where they go, and how many others there are."""
     with processes.together():
-        records = [do(*arguments) for arguments in list(zip(*each, strict=True))[processes.share(len(each[0]))]]
+        new = [(each, place) for each, place in zip(sources, places, strict=True) if place == PIPE or not Path(place).exists()]
+    return [each for each, _ in new], [place for _, place in new], len(sources) - len(new)
+
+
+def _shared(
+    processes: Processes, sources: Sequence[Source], *each: Sequence[Any], do: Callable[..., dict[str, Any]], key: str = "file"
+) -> list[dict[str, Any]]:
+    """What ``do`` says of each file, or of several "error", what is wrong with one; a process does its share, and knows all that the others
+    say. ``key``: of a file's name in its record."""
+
+    def attempted(source: Source, *arguments: Any) -> dict[str, Any]:
+        try:
+            return do(source, *arguments)
+        except (ValueError, OSError, MemoryError) as error:
+            if len(sources) == 1:
+                raise
+            return {key: source.name, "error": " ".join(str(error).split()) or type(error).__name__}
+
+    with processes.together():
+        records = [attempted(*arguments) for arguments in list(zip(sources, *each, strict=True))[processes.share(len(sources))]]
     return [record for part in processes.exchange(records) for record in part]
+
+
+def _failures(records: Sequence[dict[str, Any]], lost: Sequence[str] = ()) -> int:
+    """Name in a line each file that failed, and what is lost of archives. Returns the exit code."""
+    failed = [(record.get("photo") or record["file"], record["error"]) for record in records if "error" in record]
+    for line in (*(error if name in error else f"{name}: {error}" for name, error in failed), *lost):
+        messages.print(line)
+    if failed:
+        messages.print(f"{len(failed)} of {_count(len(records), 'file')} failed")
+    return int(bool(failed or lost))
+
+
+def _left_out(skipped: int) -> list[str]:
+    return [f"{_count(skipped, 'file')} left out, there already"] * bool(skipped)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _faults(decoding: Decoding) -> list[str]:
@@ -295,7 +367,7 @@ def _bundled(name: str) -> RasterModel:
 
 def _public(model: str) -> str:
     """A model's name for others: of a folder only its last part."""
-    return model if model.startswith(("rastrum/", "hf://")) else f"./{Path(model).resolve().name}"
+    return model if model.startswith(("rastrum/", "hf://")) else f"./{Path(model).resolve().name}".encode(errors=SURROGATES).decode()
 
 
 def _about(header: Header) -> dict[str, Any]:
@@ -308,6 +380,12 @@ def _about(header: Header) -> dict[str, Any]:
 
 def _size(record: dict[str, Any]) -> str:
     return f"{record['width']}x{record['height']} pixels, {COLOURS[record['channels']]}, {record['bits']} bits"
+
+
+def _larger(record: dict[str, Any]) -> str:
+    """What to say where the photo's own file is smaller: pictures of few colours, and JPEG, whose pixels are not its data."""
+    own = record["photo_bytes"]
+    return "" if own is None or own >= record["bytes"] else f"; its own file is smaller, {own:,} bytes: keep that"
 
 
 def _rate(record: dict[str, Any]) -> str:

@@ -1,10 +1,13 @@
-"""Output on any terminal: one that lacks characters, one that is closed, a pipe whose reader has ended. A command goes on all the same."""
+"""Output on any terminal: one that lacks characters, one that is closed, a pipe whose reader has ended. A command goes on all the same; and
+signals that end it."""
 
 from __future__ import annotations
 
 import codecs
 import os
+import signal
 import sys
+import threading
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
@@ -130,3 +133,22 @@ def unbreakable() -> Iterator[None]:
     finally:
         streams[0].flush()
         sys.stdout, sys.stderr = before
+
+
+@contextmanager
+def ends_as_ctrl_c() -> Iterator[None]:
+    """While it lasts, SIGTERM and SIGHUP end a command as Ctrl-C does, so that no part of a file is left behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in numbers}
+    for number, handler in before.items():
+        if handler == signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if handler == signal.SIG_DFL and signal.getsignal(number) == signal.default_int_handler:
+                signal.signal(number, handler)

@@ -6,8 +6,9 @@
                   4 digest of the above and of everything before it that is not a stream
                   the streams of its tiles, one after another
 
-A strip can be written when its pixels are known and read when the strips before it are: neither end ever holds the whole image. The
-checksum of a tile covers the header too, so that pixels under another header, say another colour transform, are never taken for right.
+A strip can be written when its pixels are known and read when the strips before it are: neither end ever holds the whole image. It has at
+most ``tiles.STRIP`` pixels or one row of tiles, and of that a reader holds only what it has decoded. The checksum of a tile covers the
+header too, so that pixels under another header, say another colour transform, are never taken for right.
 Each tile takes at least 5 bytes and has at most ``MAX_TILE + MAX_CONTEXT`` rows and columns, so a file's own size limits the memory of what
 it holds.
 """
@@ -91,7 +92,7 @@ class Header:
         return head + b"".join(varint(len(text)) + text for text in texts)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """A tile in the list of its strip.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass
 from hashlib import blake2b
 from weakref import WeakKeyDictionary
@@ -29,12 +29,15 @@ def fingerprint(model: Model) -> bytes:
     return _digest(model, [str(model.spec), str(model.condition_spec)], order)
 
 
-def fingerprint_of_weights(model: RasterModel) -> bytes:
+def fingerprint_of_weights(model: Model) -> bytes:
     """The same of class, channels, config and weights alone, so that it is that of ``model.resized(…)`` too; 8 bytes.
 
-    model: unconditional.
+    model: any model.
+
+    As in ``identity_of``, weights are hashed again only where they have changed.
     """
-    return _digest(model, [f"{model.spec.channels} channels, any size"])
+    program = native_program(model) if isinstance(model, RasterModel) else None
+    return _once("weights", program, lambda: _digest(model, [f"{model.spec.channels} channels, any size"]))
 
 
 def _digest(model: Model, images: Sequence[str], order: bytes = b"") -> bytes:
@@ -58,14 +61,20 @@ def identity_of(model: RasterModel) -> tuple[int, bytes]:
     Hashing the weights takes as long as drawing half an image, so it is done once for each program that they are lowered to.
     """
     program = native_program(model)
+    return TORCH if program is None else NATIVE, _once("all", program, lambda: fingerprint(model))
+
+
+def _once(what: str, program: Program | None, make: Callable[[], bytes]) -> bytes:
+    """A digest that is made once for each program, if there is one."""
     if program is None:
-        return TORCH, fingerprint(model)
-    if program not in _fingerprints:
-        _fingerprints[program] = fingerprint(model)
-    return NATIVE, _fingerprints[program]
+        return make()
+    known = _digests.setdefault(program, {})
+    if what not in known:
+        known[what] = make()
+    return known[what]
 
 
-_fingerprints: WeakKeyDictionary[Program, bytes] = WeakKeyDictionary()
+_digests: WeakKeyDictionary[Program, dict[str, bytes]] = WeakKeyDictionary()
 
 
 def native_program(model: RasterModel) -> Program | None:

@@ -11,27 +11,34 @@ at the size of a window (tiles.py) and the levels of the image; transparency, mo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Any, BinaryIO
+from tempfile import SpooledTemporaryFile
+from typing import Any, BinaryIO, TypeAlias
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from .. import checkpoint
 from ..models import load
 from ..progress import Progress, bar
 from ..range_coder import Decoder, Encoder
 from ..raster import RasterModel
 from .colour import from_ycocg, to_ycocg
 from .container import CHECK, MAX_CONTEXT, MAX_NAME, MAX_TILE, METADATA, Entry, Header, chained, read_header, read_strips, strip_bytes
-from .fields import FileError, Reader, digest
+from .fields import CHUNK, FileError, Reader, digest
 from .identity import fingerprint_of_weights
-from .tiles import Coder, Tile
+from .tiles import Coder, Decoded, Tile
 from .transparency import deflated, inflated
 from .tuning import tune as find_tuning
 from .tuning import tuned
 
 TILE, CONTEXT = 128, 16
 MAX_SIZES = 16                 # of windows for which a model's program is kept
+HELD = 1 << 22                 # bytes of a file that are held in memory until it is chosen
+BAND = 1 << 18                 # pixels that are given out at once, as far as there are several rows
+
+_Coded: TypeAlias = tuple[Entry, bytes, bytes]     # a tile of a file, its stream, and that of its transparency
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,7 @@ def compress_image(
     tune: steps of training by which the model's biases adapt to this image, each on one tile; the file says how, where that makes it
         smaller, and takes as long to decode. It is coded twice to see. 0 by default: not at all; 300 is much.
     progress: a bar; None (default): in a terminal or a notebook after two seconds, True: at once, False: never; or a function that is
-        called with the number of megapixels done.
+        called with the number of megapixels done, with ``tune`` those of all windows that it trains on and of both codings.
 
     Returns the file as bytes; docs/format.md describes it. Raises ``ValueError`` for a model or an image that does not fit, and
     ``PortabilityError`` where this machine does not compute as specified.
@@ -110,7 +117,7 @@ def as_pixels(pixels: Any) -> np.ndarray:
     """
     array = pixels if isinstance(pixels, np.ndarray) else np.asarray(pixels)
     array = array[:, :, None] if array.ndim == 2 else array
-    if array.ndim != 3 or not 1 <= array.shape[2] <= 4 or 0 in array.shape or array.dtype not in (np.uint8, np.uint16):
+    if array.ndim != 3 or not 1 <= array.shape[2] <= 4 or 0 in array.shape or array.dtype.kind != "u" or array.dtype.itemsize > 2:
         raise ValueError(f"pixels: expected uint8 or uint16 (H, W) or (H, W, 1 … 4), got {array.dtype} {array.shape}")
     return array
 
@@ -126,12 +133,12 @@ def encode(
     name: str = "",
     metadata: Mapping[str, bytes] | None = None,
     tune: int = 0,
-    report: Callable[[float], object] = lambda done: None,
+    report: Callable[[float, float], object] = lambda done, of: None,
 ) -> Iterator[bytes]:
     """The parts of a file, one after another, as they are coded.
 
     pixels: (H, W, C), as from ``as_pixels``.
-    report: called with the number of megapixels done.
+    report: called with the number of megapixels done, and of how many; with ``tune`` as for ``compress_image``.
 
     Other parameters and errors are as for ``compress_image``.
     """
@@ -144,6 +151,8 @@ def encode(
         raise ValueError(f"tile, context: expected 1 … {MAX_TILE} and 0 … {MAX_CONTEXT}, got {tile} and {context}")
     if ycocg and channels < 3:
         raise ValueError("ycocg: it is for RGB, this image is grey")
+    if any("\ud800" <= letter <= "\udfff" for letter in name):
+        raise ValueError(f"name: {name!r} cannot be written as UTF-8; choose another")
     if len(name.encode()) > MAX_NAME:
         raise ValueError(f"name: it has {len(name.encode())} bytes, at most {MAX_NAME} are possible")
     if tune < 0:
@@ -153,41 +162,58 @@ def encode(
     _check(model, 3 if channels > 2 else 1)
     header = Header(height, width, channels, bits, ycocg, tile, context, fingerprint_of_weights(model), name, metadata or {})
     if not tune:
-        return _encode(model, pixels, header, report)
+        return _encode(model, pixels, header, lambda done: report(done, header.pixels / 1e6))
+    return _tuned(model, pixels, header, tune, report)
 
-    def window(of: Tile) -> np.ndarray:
-        rows, columns = header.tiling.rows.window(of[0]), header.tiling.columns.window(of[1])
-        return _values(pixels[rows, columns], header)
 
-    tuning = find_tuning(model, header.tiling, window, tune, 1 << bits)
-    files = [list(_encode(model, pixels, each, report)) for each in (header, replace(header, tuning=tuning))[: 1 + bool(tuning)]]
-    return iter(min(files, key=lambda parts: sum(map(len, parts))))
+def _tuned(
+    model: RasterModel, pixels: np.ndarray, header: Header, steps: int, report: Callable[[float, float], object]
+) -> Iterator[bytes]:
+    """The smaller one of two files, by the model as it is and as it is tuned; those of large images are on the disk meanwhile."""
+    tiling, size = header.tiling, header.pixels / 1e6
+    window = tiling.rows.length * tiling.columns.length / 1e6
+    of = steps * window + 2 * size
+    values, levels = (lambda tile: _values(_pixels(pixels, header, tile), header)), 1 << header.bits
+    tuning = find_tuning(model, tiling, values, steps, levels, lambda step: report(step * window, of))
+    with ExitStack() as stack:
+        files = []
+        for n, each in enumerate((header, replace(header, tuning=tuning))[: 1 + bool(tuning)]):
+            files.append(stack.enter_context(SpooledTemporaryFile(HELD)))
+            for part in _encode(model, pixels, each, lambda done, n=n: report(steps * window + n * size + done, of)):
+                files[-1].write(part)
+        smaller = min(files, key=lambda file: file.tell())
+        smaller.seek(0)
+        while part := smaller.read(CHUNK):
+            yield part
 
 
 def _encode(model: RasterModel, pixels: np.ndarray, header: Header, report: Callable[[float], object]) -> Iterator[bytes]:
     """The parts of the file of this header."""
-    coder, tiling, bits = _coder(_adapted(model, header), header), header.tiling, header.bits
+    coder, tiling = _coder(_adapted(model, header), header), header.tiling
     before = header.bytes
     yield before
     for strip in tiling.strips():
-        top, bottom = tiling.rows.start(strip[0]), tiling.rows.window(strip[-1]).stop
-        band = np.ascontiguousarray(pixels[top:bottom])
-        if bits < 8 * pixels.dtype.itemsize and (found := int(band.max())) >= 1 << bits:
-            raise ValueError(f"pixels: expected levels 0 … {(1 << bits) - 1} for {bits} bits, got {found}")
-        values = _values(band, header)
         entries, streams = [], []
         for tiles in coder.batches(tiling.tiles(strip)):
-            encoders = [Encoder() for _ in tiles]
-            coder.code(tiling, tiles, values, top, encoders)
-            for part, encoder in zip(tiles, encoders, strict=True):
-                rows, columns = tiling.own(part)
-                own = band[rows.start - top : rows.stop - top, columns]
+            windows, encoders = [_pixels(pixels, header, tile) for tile in tiles], [Encoder() for _ in tiles]
+            coder.code(tiling, tiles, [_values(window, header) for window in windows], encoders)
+            for tile, window, encoder in zip(tiles, windows, encoders, strict=True):
+                rows, columns = tiling.own(tile)
+                own = window[rows.start - rows.stop :, columns.start - columns.stop :]
                 streams += [encoder.finish(), deflated(own[..., -1]) if header.alpha else b""]
-                entries.append(Entry(len(streams[-2]), len(streams[-1]), _checksum(header, part, own)))
+                entries.append(Entry(len(streams[-2]), len(streams[-1]), _checksum(header, tile, own)))
             report(_pixels_before(header, tiles[-1]) / 1e6)
         listed = strip_bytes(entries, header.alpha)
         before = chained(before, listed)
         yield b"".join([listed, before, *streams])
+
+
+def _pixels(pixels: np.ndarray, header: Header, tile: Tile) -> np.ndarray:
+    """The pixels of a tile's window, (rows, columns, C); ``ValueError`` for levels that the header's bits do not hold."""
+    window = np.ascontiguousarray(pixels[header.tiling.window(tile)], _kind(header))
+    if (found := int(window.max())) >> header.bits:
+        raise ValueError(f"pixels: expected levels 0 … {(1 << header.bits) - 1} for {header.bits} bits, got {found}")
+    return window
 
 
 class Decoding:
@@ -224,59 +250,55 @@ class Decoding:
 
         Raises ``FileError`` for damage, unless salvaging.
         """
-        header, tiling = self.header, self.header.tiling
-        kind = np.uint8 if header.bits <= 8 else np.uint16
-        values, top, strip = np.zeros((header.colours, 0, header.width), kind), 0, range(0)
+        header, tiling, strip = self.header, self.header.tiling, range(0)
+        decoded = Decoded(tiling, header.colours, _kind(header))
         try:
             for strip, entries in read_strips(self.reader, header):
-                first, stop = tiling.rows.start(strip[0]), tiling.rows.window(strip[-1]).stop
-                bottom = tiling.rows.own(strip[0]).start
-                band = _blank(header, stop - bottom)
-                values = np.concatenate([values[:, first - top :], np.zeros((header.colours, stop - bottom, header.width), kind)], 1)
-                top = first
-                data = {tile: _Coded(entry, self.reader.up_to(entry.stream), self.reader.up_to(entry.alpha))
-                        for tile, entry in zip(tiling.tiles(strip), entries, strict=True)}  # fmt: skip
+                listed = iter(entries)
                 for i in strip:
+                    parts: list[np.ndarray] = []
+                    decoded.begin(i)
                     for batch in self.coder.batches(tiling.tiles(range(i, i + 1)), waiting=True):
-                        self._decode(batch, values, top, band, bottom, data)
+                        coded = [(entry, self.reader.up_to(entry.stream), self.reader.up_to(entry.alpha))
+                                 for _, entry in zip(batch, listed, strict=False)]  # fmt: skip
+                        parts += self._decode(batch, coded, decoded)
                         report(_pixels_before(header, batch[-1]) / 1e6)
-                yield band
+                    if (done := sum(part.shape[1] for part in parts)) < header.width:
+                        parts.append(_blank(header, tiling.rows.own(i), slice(done, header.width)))
+                    yield from _bands(parts)
         except FileError as error:
             if not self.salvage or strip.stop == 0:
                 raise
-            self.fault = str(error)
-            for rest in tiling.strips():                                  # the list of a strip is damaged, or the end is
-                if rest.start >= strip.stop:
-                    rows = slice(tiling.rows.own(rest[0]).start, tiling.rows.own(rest[-1]).stop)
-                    self.lost[rest.start : rest.stop] = True
-                    yield _blank(header, rows.stop - rows.start)
+            self.fault = str(error)                                       # the list of a strip is damaged, or the end is
+            self.lost[strip.stop :] = True
+            for i in range(strip.stop, tiling.rows.count):
+                yield from _bands([_blank(header, tiling.rows.own(i), slice(0, header.width))])
 
-    def _decode(
-        self, tiles: Sequence[Tile], values: np.ndarray, top: int, band: np.ndarray, bottom: int, data: Mapping[Tile, _Coded]
-    ) -> None:
-        """Decodes tiles in one batch into ``values``, from row ``top`` on, and ``band``, from row ``bottom`` on; or notes their loss."""
+    def _decode(self, tiles: Sequence[Tile], coded: Sequence[_Coded], decoded: Decoded) -> list[np.ndarray]:
+        """Decodes tiles in one batch, after those before. Returns their pixels, (rows, columns, C) each, up to the first that is lost."""
         header, tiling = self.header, self.header.tiling
         for tile in tiles:
             self.lost[tile] = any(self.lost[before] for before in tiling.before(tile))
-        tiles = [tile for tile in tiles if not self.lost[tile]]
-        decoders = [Decoder(data[tile].stream) for tile in tiles]
-        windows = self.coder.code(tiling, tiles, values, top, decoders) if tiles else ()
-        for window, decoder, tile in zip(windows, decoders, tiles, strict=True):
-            (rows, columns), entry = tiling.own(tile), data[tile].entry
-            own = window[:, rows.start - rows.stop :, columns.start - columns.stop :].astype(values.dtype)
-            alpha = inflated(data[tile].alpha, own.shape[1:], header.bits) if header.alpha else np.zeros((*own.shape[1:], 0), own.dtype)
+        tiles, found = [tile for tile in tiles if not self.lost[tile]], []    # the first ones, since each waits for the one before
+        decoders = [Decoder(stream) for _, stream, _ in coded[: len(tiles)]]
+        windows = self.coder.code(tiling, tiles, [decoded.window(tile) for tile in tiles], decoders) if tiles else ()
+        for window, decoder, tile, (entry, stream, transparency) in zip(windows, decoders, tiles, coded, strict=False):
+            rows, columns = tiling.own(tile)
+            own = window[:, rows.start - rows.stop :, columns.start - columns.stop :].copy()
+            alpha = inflated(transparency, own.shape[1:], header.bits) if header.alpha else np.zeros((*own.shape[1:], 0), own.dtype)
             pixels = None if alpha is None else np.concatenate([_colours(own, header), alpha], 2)
-            whole = len(data[tile].stream) == entry.stream and decoder.is_canonical()
+            whole = len(stream) == entry.stream and decoder.is_canonical()
             whole = whole and not any(self.lost[before] for before in tiling.before(tile))
             if pixels is not None and whole and _checksum(header, tile, pixels) == entry.check:
-                values[:, rows.start - top : rows.stop - top, columns] = own
-                band[rows.start - bottom : rows.stop - bottom, columns] = pixels
+                decoded.add(tile, own)
+                found.append(pixels)
             elif self.salvage:
                 self.lost[tile] = True
             else:
                 region = Region(rows.start, columns.start, rows.stop, columns.stop)
                 remedy = "rastrum decompress --salvage saves what does not depend on them"
                 raise FileError(f"{self.reader.what}: the pixels of {region} do not match their checksum; {remedy}")
+        return found
 
     def damaged(self) -> list[Region]:
         """What could not be decoded, from top to bottom: each region ends at the right border, since tiles depend on those to the left."""
@@ -290,23 +312,16 @@ class Decoding:
         return found
 
 
-@dataclass(frozen=True)
-class _Coded:
-    """A tile of a file: its entry, its stream, and that of its transparency."""
-
-    entry: Entry
-    stream: bytes
-    alpha: bytes
-
-
 def _bundled(header: Header, what: str) -> Any:
-    """The model that a file names, if it is bundled with the package; others are not opened, since the file is text of whoever wrote it."""
+    """The model that a file names, if it is bundled with the package, or was when it was written; others are not opened, since the file is
+    text of whoever wrote it."""
     if not header.model.startswith("rastrum/"):
         named = f"the model {header.model}" if header.model else "a model that it does not name"
         weights = header.fingerprint.hex()
         raise FileError(f"{what}: made by {named}, weights {weights}, which is not bundled with rastrum; give it with --model or model=")
+    former = checkpoint.BUNDLED_FOLDER / checkpoint.FORMER / header.fingerprint.hex()
     try:
-        return load(header.model)
+        return load(former if former.is_dir() else header.model)
     except ValueError as error:
         raise FileError(f"{what}: made by {header.model}, which this release does not have ({error})") from None
 
@@ -357,11 +372,23 @@ def _colours(values: np.ndarray, header: Header) -> np.ndarray:
     return from_ycocg(colours, header.bits) if header.ycocg else colours
 
 
-def _blank(header: Header, rows: int) -> np.ndarray:
-    """Grey and opaque."""
-    blank = np.full((rows, header.width, header.channels), 1 << header.bits >> 1, np.uint8 if header.bits <= 8 else np.uint16)
-    blank[..., header.colours :] = (1 << header.bits) - 1
-    return blank
+def _kind(header: Header) -> type:
+    """The type of the samples."""
+    return np.uint8 if header.bits <= 8 else np.uint16
+
+
+def _blank(header: Header, rows: slice, columns: slice) -> np.ndarray:
+    """So many grey and opaque pixels, which are one in memory."""
+    pixel = np.full(header.channels, 1 << header.bits >> 1, _kind(header))
+    pixel[header.colours :] = (1 << header.bits) - 1
+    return np.broadcast_to(pixel, (rows.stop - rows.start, columns.stop - columns.start, header.channels))
+
+
+def _bands(parts: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+    """A row of tiles, (rows, columns, C) each, as bands of the image of up to ``BAND`` pixels."""
+    size = max(1, BAND // sum(part.shape[1] for part in parts))
+    for start in range(0, len(parts[0]), size):
+        yield np.concatenate([part[start : start + size] for part in parts], 1)
 
 
 def _checksum(header: Header, tile: Tile, pixels: np.ndarray) -> bytes:

@@ -31,8 +31,8 @@ from ..range_coder import Decoder, Encoder
 from ..raster import RasterModel
 from .identity import native_program
 
-STRIP = 1024                   # rows of pixels that are in memory at once, about
-VALUES = 1 << 21               # of the windows that are coded at once, as far as there are several
+STRIP = 1 << 20                # pixels of the rows of tiles that one list is of, as far as there are several
+VALUES = 1 << 20               # of the windows that a thread codes at once, as far as there are several
 BLOCK = 16                     # windows of a thread that are coded at once, at most
 
 Tile: TypeAlias = tuple[int, int]    # row and column of a tile
@@ -95,8 +95,8 @@ class Tiling:
         return self.rows.count * self.columns.count
 
     def strips(self) -> Iterator[range]:
-        """Rows of tiles, so many at a time that they have at most ``STRIP`` rows of pixels, or that they are one."""
-        size = max(1, STRIP // max(1, self.rows.stride))
+        """Rows of tiles, so many at a time that they have at most ``STRIP`` pixels, or that they are one."""
+        size = max(1, STRIP // (max(1, self.rows.stride) * self.columns.size))
         for first in range(0, self.rows.count, size):
             yield range(first, min(first + size, self.rows.count))
 
@@ -112,6 +112,47 @@ class Tiling:
     def own(self, tile: Tile) -> tuple[slice, slice]:
         """The rows and columns of a tile."""
         return self.rows.own(tile[0]), self.columns.own(tile[1])
+
+    def window(self, tile: Tile) -> tuple[slice, slice]:
+        """The rows and columns of its window."""
+        return self.rows.window(tile[0]), self.columns.window(tile[1])
+
+
+class Decoded:
+    """What later windows see of the tiles that are decoded, a column of tiles at a time; the rest of the image takes no memory.
+
+    tiling: of the image.
+    channels: number of them.
+    kind: type of the levels.
+    """
+
+    def __init__(self, tiling: Tiling, channels: int, kind: type) -> None:
+        self.tiling, self.channels, self.kind, self.top = tiling, channels, kind, 0
+        self.columns: dict[int, np.ndarray] = {}                          # from row ``top`` on
+
+    def begin(self, i: int) -> None:
+        """Keep what row ``i`` of tiles sees: of columns that are decoded up to there."""
+        before, self.top = self.top, self.tiling.rows.start(i)
+        whole = self.tiling.rows.own(i).start - before
+        self.columns = {j: part[:, self.top - before :] for j, part in self.columns.items() if part.shape[1] == whole}
+
+    def window(self, tile: Tile) -> np.ndarray:
+        """The levels of a window (C, rows, columns), 0 where they are not known."""
+        rows, columns = self.tiling.window(tile)
+        found = np.zeros((self.channels, rows.stop - rows.start, columns.stop - columns.start), self.kind)
+        for j in range(tile[1], -1, -1):
+            own = self.tiling.columns.own(j)
+            if own.stop <= columns.start:
+                break
+            if (part := self.columns.get(j)) is not None:
+                left = max(own.start, columns.start)
+                found[:, : part.shape[1], left - columns.start : own.stop - columns.start] = part[:, :, left - own.start :]
+        return found
+
+    def add(self, tile: Tile, own: np.ndarray) -> None:
+        """Note the levels of a tile (C, rows, columns)."""
+        part = self.columns.get(tile[1])
+        self.columns[tile[1]] = own if part is None else np.concatenate([part, own], 1)
 
 
 class Coder:
@@ -135,42 +176,39 @@ class Coder:
         tiles: any to encode; to decode, neighbours in a row, from left to right.
         waiting: whether each waits for the one before, as when decoding; False by default.
         """
-        size = max(1, min(BLOCK * torch.get_num_threads(), VALUES // self.size))
+        size = max(1, min(BLOCK, VALUES // self.size) * torch.get_num_threads())
         if waiting and not packed(self.program).lag:
             size = 1
         for first in range(0, len(tiles), size):
             yield tiles[first : first + size]
 
     def code(
-        self, tiling: Tiling, tiles: Sequence[Tile], values: np.ndarray, top: int, streams: Sequence[Encoder] | Sequence[Decoder]
+        self, tiling: Tiling, tiles: Sequence[Tile], known: Sequence[np.ndarray], streams: Sequence[Encoder] | Sequence[Decoder]
     ) -> np.ndarray:
         """Encodes or decodes a batch of tiles.
 
         tiling: of the image.
         tiles: of ``batches``.
-        values: levels of the image from row ``top`` on, (C, rows, width); to decode, what comes before the tiles.
+        known: the levels of their windows, (C, height, width) each; to decode, what is known of them.
         streams: an encoder per tile, or a decoder.
 
-        Returns the levels of the windows, (B, C, height, width) int64.
+        Returns the levels of the windows, (B, C, height, width), of the type of those known.
         """
-        windows = torch.from_numpy(np.stack([_window(tiling, tile, values, top) for tile in tiles]).astype(np.int64))
-        own = torch.zeros(windows.shape, dtype=torch.bool)
+        windows, order = np.stack(known), self.order.numpy()
+        own = np.zeros(windows.shape, np.bool_)
         for n, (i, j) in enumerate(tiles):
             own[n, :, tiling.rows.own(i).start - tiling.rows.start(i) :, tiling.columns.own(j).start - tiling.columns.start(j) :] = True
-        flat = windows.flatten(1)
-        ordered, active = flat[:, self.order], own.flatten(1)[:, self.order]
+        flat = windows.reshape(len(tiles), -1)
+        ordered = torch.from_numpy(flat[:, order].astype(np.int64))
+        active = torch.from_numpy(own.reshape(len(tiles), -1)[:, order])
         engine: Any = interpreter(self.program, len(tiles), torch.float32, self.order.device, None, "native", torch.get_num_threads())
         if isinstance(streams[0], Encoder):
-            flat[:, self.order] = engine.decide(0, self.size, Work("encode", values=ordered, streams=streams), active, ordered)
+            coded = engine.decide(0, self.size, Work("encode", values=ordered, streams=streams), active, ordered)
         elif len(tiles) == 1:
-            flat[:, self.order] = engine.decide(0, self.size, Work("decode", streams=streams), active, ordered)
+            coded = engine.decide(0, self.size, Work("decode", streams=streams), active, ordered)
         else:
             starts = [tiling.columns.start(j) for _, j in tiles]
             shared = [*np.diff(starts).tolist(), tiling.columns.length]
-            flat[:, self.order] = engine.decide_in_turn(Work("decode", streams=streams), active, ordered, shared)
-        return windows.numpy()
-
-
-def _window(tiling: Tiling, tile: Tile, values: np.ndarray, top: int) -> np.ndarray:
-    rows, columns = tiling.rows.window(tile[0]), tiling.columns.window(tile[1])
-    return values[:, rows.start - top : rows.stop - top, columns]
+            coded = engine.decide_in_turn(Work("decode", streams=streams), active, ordered, shared)
+        flat[:, order] = coded.numpy()
+        return windows

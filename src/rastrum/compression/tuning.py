@@ -23,7 +23,14 @@ UNIT, MOST = 32, 127           # steps of 1; and at most
 RATE, MOMENTS = 5e-3, (0.9, 0.99)    # of Adam, falling to 0
 
 
-def tune(model: RasterModel, tiling: Tiling, window: Callable[[Tile], np.ndarray], steps: int, levels: int) -> bytes:
+def tune(
+    model: RasterModel,
+    tiling: Tiling,
+    window: Callable[[Tile], np.ndarray],
+    steps: int,
+    levels: int,
+    report: Callable[[int], object] = lambda done: None,
+) -> bytes:
     """Trains a copy of a model on the tiles of an image, one at a time, drawn at random.
 
     model: of any size.
@@ -31,6 +38,7 @@ def tune(model: RasterModel, tiling: Tiling, window: Callable[[Tile], np.ndarray
     window: gives the levels that the model sees of a tile, (C, rows, columns).
     steps: how many; the same steps give the same bytes on one machine.
     levels: of the image.
+    report: called with the number of steps done.
 
     Returns what ``tuned`` takes; b"" if nothing moved.
     """
@@ -50,6 +58,7 @@ def tune(model: RasterModel, tiling: Tiling, window: Callable[[Tile], np.ndarray
             loss.backward()
             adam.param_groups[0]["lr"] = RATE * (1 - step / steps)
             adam.step()
+            report(step + 1)
     moved = [((a.detach() - b) * UNIT).round().nan_to_num().clamp(-MOST, MOST) for a, b in zip(free, before, strict=True)]
     found = np.concatenate([np.zeros(0, np.int8), *(each.reshape(-1).numpy().astype(np.int8) for each in moved)])
     return deflate(found.tobytes()) if found.any() else b""
