@@ -83,8 +83,9 @@ def test_few_bits_and_all_kinds_of_arrays(models: dict[int, RasterModel]) -> Non
     blob = compress_image(models[1], pixels, bits=12)
     assert np.array_equal(decompress_image(blob, models[1]), pixels) and len(blob) < len(compress_image(models[1], pixels))
     assert compress_image(models[1], pixels[..., 0], bits=12) == blob == compress_image(models[1], torch.from_numpy(pixels), bits=12)
-    with pytest.raises(ValueError, match=r"levels 0 … 1023 for 10 bits"):
-        compress_image(models[1], pixels, bits=10)
+    for bits, most in ((10, 1023), (8, 255)):                             # 8: before samples become uint8, which would cut them
+        with pytest.raises(ValueError, match=rf"levels 0 … {most} for {bits} bits"):
+            compress_image(models[1], pixels, bits=bits)
 
 
 def test_bands_are_those_of_a_memory_map(models: dict[int, RasterModel], tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -210,10 +210,10 @@ def _encode(model: RasterModel, pixels: np.ndarray, header: Header, report: Call
 
 def _pixels(pixels: np.ndarray, header: Header, tile: Tile) -> np.ndarray:
     """The pixels of a tile's window, (rows, columns, C); ``ValueError`` for levels that the header's bits do not hold."""
-    window = np.ascontiguousarray(pixels[header.tiling.window(tile)], _kind(header))
+    window = pixels[header.tiling.window(tile)]
     if (found := int(window.max())) >> header.bits:
         raise ValueError(f"pixels: expected levels 0 … {(1 << header.bits) - 1} for {header.bits} bits, got {found}")
-    return window
+    return np.ascontiguousarray(window, _kind(header))
 
 
 class Decoding:
