@@ -29,7 +29,7 @@ def fingerprint(model: Model) -> bytes:
     return _digest(model, [str(model.spec), str(model.condition_spec)], order)
 
 
-def fingerprint_of_weights(model: RasterModel) -> bytes:
+def fingerprint_of_weights(model: Model) -> bytes:
     """The same of class, channels, config and weights alone, so that it is that of ``model.resized(…)`` too; 8 bytes.
 
     model: unconditional.
