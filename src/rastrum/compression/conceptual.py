@@ -108,14 +108,14 @@ def compress_pictures(
     x = as_tensor("images", images)
     model = _sized(model, x.shape[2], x.shape[3]) if x.dim() == 4 else model
     x = check_images(model.spec, x, model.device)
-    condition = model.check_condition(condition, len(x))
+    given = model.check_condition(condition, len(x))
     if sum(each is not None for each in (steps, bits, psnr)) > 1 or (lossless and bits is not None):
         raise ValueError("compress: choose one of steps, bits and psnr; bits do not go with lossless")
     if len(x) == 0 or not 0 <= seed <= MAX_NUMBER or len(name.encode()) > MAX_NAME:
-        given = f"{len(x)} images, seed {seed} and a name of {len(name.encode())} bytes"
-        raise ValueError(f"compress: expected images, a seed of 0 … {MAX_NUMBER} and a name of at most {MAX_NAME} bytes, got {given}")
-    header = Header(x.shape[2], x.shape[3], len(x), lossless, seed, _identity(model, condition), name)
-    encoding = _Encoding(model, x, condition, header)
+        found = f"{len(x)} images, seed {seed} and a name of {len(name.encode())} bytes"
+        raise ValueError(f"compress: expected images, a seed of 0 … {MAX_NUMBER} and a name of at most {MAX_NAME} bytes, got {found}")
+    header = Header(x.shape[2], x.shape[3], len(x), lossless, seed, _identity(model, given), name)
+    encoding = _Encoding(model, x, given, header)
     if steps is not None and not 0 <= steps <= encoding.total:
         raise ValueError(f"steps: this model has {encoding.total}, got {steps}")
     with bar("compressing", encoding.total if steps is None else steps, "steps", progress) as report:

@@ -63,7 +63,7 @@ class Sketch:
         with torch.no_grad():
             maps = model.lower_strokes(program)
         if maps is None:
-            raise ValueError(f"model: the decoder of {name} has no exact arithmetic, so its files would not decode elsewhere; take conv-draw")
+            raise ValueError(f"model: the decoder of {name} has no exact arithmetic, so no file; take conv-draw")
         if maps.priors[0].size != 3 * maps.latents[0].size:
             raise ValueError(f"model: this {name} has normal posteriors, which no code reaches; train one with posterior='uniform'")
         verify()

@@ -42,8 +42,9 @@ Dimensions: B batch · C channels of x · h, w size of a layer · F features · 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -53,7 +54,7 @@ from ..card import Paper
 from ..devices import as_like
 from ..latents import DitheredNormal, Normal, Uniform
 from ..layers.condition import global_projection, project
-from ..layers.convolutional import ConvLSTM, convolution, from_blocks, in_blocks, to_blocks
+from ..layers.convolutional import Convolution, ConvLSTM, convolution, from_blocks, in_blocks, to_blocks
 from ..layers.lstm import reorder_drawn_gates, reorder_gates_of_format_1
 from ..program.builder import Program, StrokeMaps, View
 from ..protocol import ArrayLike, ConditionSpec, ImageSpec
@@ -274,12 +275,16 @@ class ConvDRAW(PixelCanvas):
 
     def lower_strokes(self, program: Program) -> StrokeMaps:
         config, layers = self.config, range(self.config.layers)
-        latents, priors, above, h, cell = (
-            [program.whole_map(width, *self.size(layer), initial=None if part is None else self.start[layer][part].movedim(0, -1))
-             for layer in layers]
-            for width, part in ((config.latent, None), (self.priors[0].out_channels, None), (config.features, None),
-                                (config.features, 2), (config.features, 3))
-        )  # fmt: skip
+        heads, rises = cast(list[Convolution], list(self.priors)), cast(list[Convolution], list(self.rises))
+        decoders = cast(list[ConvLSTM], list(self.decoders))
+
+        def maps(width: int, state: int | None = None) -> list[View]:
+            """A map for each layer; ``state``: which of its initial states it begins with."""
+            firsts = [None if state is None else start[state].movedim(0, -1) for start in self.start]
+            return [program.whole_map(width, *self.size(layer), initial=first) for layer, first in enumerate(firsts)]
+
+        latents, priors, above = maps(config.latent), maps(heads[0].out_channels), maps(config.features)
+        h, cell = maps(config.features, 2), maps(config.features, 3)
         canvas = program.whole_map(self.write_head.out_channels, *self.size(0), initial=self._first_canvas()[0].movedim(0, -1))
         gates = self._lower_condition(program)
 
@@ -287,7 +292,7 @@ class ConvDRAW(PixelCanvas):
             return [above[layer]] if layer + 1 < config.layers else []
 
         def expect(layer: int) -> None:
-            self.priors[layer].lower(program, [h[layer], *seen(layer)], None, priors[layer])
+            heads[layer].lower(program, [h[layer], *seen(layer)], None, priors[layer])
 
         order = [self.layer(t) for t in layers]
         with program.phase("start"):
@@ -295,25 +300,28 @@ class ConvDRAW(PixelCanvas):
         for number, layer in enumerate(order):
             with program.phase("stroke", number):
                 below = in_blocks(h[layer - 1], 2) if layer else canvas
-                self.decoders[layer].lower(program, [latents[layer], below, *seen(layer)], h[layer], cell[layer], gates[layer])
+                decoders[layer].lower(program, [latents[layer], below, *seen(layer)], h[layer], cell[layer], gates[layer])
                 if layer:
-                    self.rises[layer - 1].lower(program, [h[layer]], None, in_blocks(above[layer - 1], 2))
+                    rises[layer - 1].lower(program, [h[layer]], None, in_blocks(above[layer - 1], 2))
                 else:
                     self.write_head.lower(program, [h[0]], canvas, canvas)
                 expect(order[(number + 1) % config.layers])
         memory = {f"decoder{layer}": h[layer] for layer in layers} | {f"above{layer}": above[layer] for layer in layers[:-1]}
         return StrokeMaps([latents[layer] for layer in order], [priors[layer] for layer in order], canvas, memory)
 
-    def _lower_condition(self, program: Program) -> list[View | None]:
+    def _lower_condition(self, program: Program) -> Sequence[View | None]:
         """What the condition adds to the gates of each decoder core."""
-        vector = program.condition_vector()
+        vector, parts = program.condition_vector(), 2 * self.config.layers
         if vector is None:
             return [None] * self.config.layers
-        weight = self.condition.weight if isinstance(self.condition, nn.Embedding) else self.condition.weight.mT
-        bias = getattr(self.condition, "bias", None)
-        weights, biases = (None if part is None else part.chunk(2 * self.config.layers, -1)[1::2] for part in (weight, bias))
+        if isinstance(self.condition, nn.Linear):
+            weight, bias = self.condition.weight.mT, self.condition.bias
+        else:
+            assert isinstance(self.condition, nn.Embedding)
+            weight, bias = self.condition.weight, self.condition.weight.new_zeros(self.condition.embedding_dim)
         with program.phase("start"):
-            return [program.linear(vector, part, biases and biases[layer]) for layer, part in enumerate(weights)]
+            each = zip(weight.chunk(parts, 1)[1::2], bias.chunk(parts)[1::2], strict=True)
+            return [program.linear(vector, *layer) for layer in each]
 
     # ── the canvas ───────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -10,7 +10,7 @@ With k₀ the nearest to the prior's mean, ⌊m/w − d + ½⌋, and reach R = m
 
 and after one of the two ends follows how far k is beyond it, in Elias's gamma code of bits of probability ½ (Elias 1975).
 
-``docs/arithmetic.md`` is the specification. All arrays are flat; a stream that was cut ends where its bytes no longer say which symbol it is.
+``docs/arithmetic.md`` is the specification. All arrays are flat; a stream that was cut ends where its bytes say no symbol any more.
 """
 # pyright: reportArgumentType=false, reportOperatorIssue=false
 
@@ -20,8 +20,8 @@ import numpy as np
 
 from ..range_coder import CDF_TOTAL
 from .cdf import mixture_cdf, mixture_search, softmax_sums, sums_cdf, sums_search
-from .codes import BERNOULLI, GAUSSIAN, MIXTURE
 from .coder import put, take, threshold_of
+from .codes import BERNOULLI, GAUSSIAN, MIXTURE
 from .compiler import compiled
 from .exact import exp64, f32, f64, i64, u64
 from .heads import component_of
