@@ -84,7 +84,8 @@ def compressed_line(record: dict[str, Any]) -> str:
     """
     near = "every value" if record["psnr"] is None else f"{record['psnr']:.2f} dB"
     rate = 8 * record["bytes"] / record["pixels"]
-    parts = f"KL of the latents {record['kl_bits']:,.0f} bits, their code {record['code_bits']:,.0f}, the values' {record['residual_bits']:,.0f}"
+    kl, code, residual = (f"{record[key]:,.0f}" for key in ("kl_bits", "code_bits", "residual_bits"))
+    parts = f"KL of the latents {kl} bits, their code {code}, the values' {residual}"
     return f"{_size(record)}, {record['steps']} steps: {record['bytes']:,} bytes, {rate:.3f} bits per pixel, {near}; {parts}"
 
 

@@ -188,12 +188,12 @@ class Unpacking:
             network = _sized(network, header.height, header.width)
         except ValueError as error:
             raise FileError(f"{what}: {error}") from None
-        condition = network.check_condition(condition, header.count)
-        if (found := _identity(network, condition)) != header.fingerprint:
+        given = network.check_condition(condition, header.count)
+        if (found := _identity(network, given)) != header.fingerprint:
             named = f"the model {header.model}" if header.model else "a model that it does not name"
             theirs = f"made by {named}, {header.fingerprint.hex()}, or with another condition"
             raise FileError(f"{what}: {theirs}; this model with this condition is {found.hex()}")
-        self.sketch = Sketch(network, header.count, condition, torch.get_num_threads())
+        self.sketch = Sketch(network, header.count, given, torch.get_num_threads())
         self.per_step = len(self.sketch.maps.latents)
         if header.steps * self.per_step > self.sketch.steps:
             raise FileError(f"{what}: holds {header.steps} steps, its model has {self.sketch.steps // self.per_step}")

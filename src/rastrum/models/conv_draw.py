@@ -54,7 +54,7 @@ from ..card import Paper
 from ..devices import as_like
 from ..latents import DitheredNormal, Normal, Uniform
 from ..layers.condition import global_projection, project
-from ..layers.convolutional import Convolution, ConvLSTM, convolution, from_blocks, in_blocks, to_blocks
+from ..layers.convolutional import ConvLSTM, Convolution, convolution, from_blocks, in_blocks, to_blocks
 from ..layers.lstm import reorder_drawn_gates, reorder_gates_of_format_1
 from ..program.builder import Program, StrokeMaps, View
 from ..protocol import ArrayLike, ConditionSpec, ImageSpec
