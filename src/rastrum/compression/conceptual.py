@@ -15,13 +15,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..denormals import keeping
+from ..memory import Allowance, TooLarge
 from ..models import load
 from ..models.pixel_canvas import PixelCanvas
 from ..native.latents import probabilities
@@ -34,7 +35,9 @@ from .progressive import MAX_NUMBER, Header, Stream, Writer, read_header
 from .sketches import Coded, Rest, Sketch, code_levels
 
 CHUNK = 1 << 14                # values between two places where a check may stand
-NOTHING = np.zeros(0, np.int64)
+SPARE = 1 << 26                # bytes that may be used while a model is made for another size, besides its weights
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -184,16 +187,13 @@ class Unpacking:
         self.what, self.header = what, read_header(reader)
         header = self.header
         network: Any = _bundled(header, what) if model is None else model
-        try:
-            network = _sized(network, header.height, header.width)
-        except ValueError as error:
-            raise FileError(f"{what}: {error}") from None
+        network = _fitting(what, _sized, network, header.height, header.width)
         given = network.check_condition(condition, header.count)
         if (found := _identity(network, given)) != header.fingerprint:
             named = f"the model {header.model}" if header.model else "a model that it does not name"
             theirs = f"made by {named}, {header.fingerprint.hex()}, or with another condition"
             raise FileError(f"{what}: {theirs}; this model with this condition is {found.hex()}")
-        self.sketch = Sketch(network, header.count, given, torch.get_num_threads())
+        self.sketch = _fitting(what, Sketch, network, header.count, given, torch.get_num_threads())
         self.per_step = len(self.sketch.maps.latents)
         if header.steps * self.per_step > self.sketch.steps:
             raise FileError(f"{what}: holds {header.steps} steps, its model has {self.sketch.steps // self.per_step}")
@@ -369,7 +369,20 @@ def _sized(model: Any, height: int, width: int) -> PixelCanvas:
         raise ValueError(f"model: {type(model).__name__} has no canvas of pixels that grows by latents; take conv-draw")
     if (height, width) == model.spec.shape[1:]:
         return model
-    return model.resized(height, width)
+    held = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
+    try:
+        with Allowance(SPARE + 8 * held):                                 # weights for a size that a file only claims take no memory
+            return model.resized(height, width)
+    except TooLarge:
+        raise ValueError(f"model: it is for images of {model.spec.text}, not for so many pixels as {height}x{width}") from None
+
+
+def _fitting(what: str, make: Callable[..., T], *arguments: Any) -> T:
+    """What ``make`` makes of a header; ``FileError`` where the model and the header do not go together."""
+    try:
+        return make(*arguments)
+    except ValueError as error:
+        raise FileError(f"{what}: {error}") from None
 
 
 def _identity(model: PixelCanvas, condition: Tensor | None) -> bytes:

@@ -59,6 +59,8 @@ class Sketch:
             raise ValueError(f"model: it is {model.dtype} on {model.device}; files are coded in float32 on a CPU, with numba")
         from ..program.golden import verify
 
+        what, remedy = f"{batch} images of {model.spec.text}", "take fewer, or smaller ones"
+        ask(what, 4 * ARENAS * batch * model.spec.size, remedy)           # before anything is made of their size
         program = Program(model.spec, model.condition_spec)
         with torch.no_grad():
             maps = model.lower_strokes(program)
@@ -67,7 +69,7 @@ class Sketch:
         if maps.priors[0].size != 3 * maps.latents[0].size:
             raise ValueError(f"model: this {name} has normal posteriors, which no code reaches; train one with posterior='uniform'")
         verify()
-        ask(f"{batch} images of {model.spec.text}", 4 * ARENAS * batch * sum(map(_size, program.buffers)), "take fewer, or smaller ones")
+        ask(what, 4 * ARENAS * batch * sum(map(_size, program.buffers)), remedy)
         self.model, self.maps, self.batch = model, maps, batch
         self.t, self.steps = 0, model.steps
         self.strokes = NativeStrokes(program, batch, condition, threads)
