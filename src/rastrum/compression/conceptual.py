@@ -31,7 +31,7 @@ from ..protocol import ArrayLike, as_tensor, check_images
 from .container import MAX_NAME
 from .fields import FileError, Reader, digest, varint
 from .identity import fingerprint_of_weights
-from .progressive import MAX_NUMBER, Header, Stream, Writer, read_header
+from .progressive import MAX_NUMBER, MAX_PIXELS, Header, Stream, Writer, read_header
 from .sketches import Coded, Rest, Sketch, code_levels
 
 CHUNK = 1 << 14                # values between two places where a check may stand
@@ -114,7 +114,7 @@ def compress_pictures(
     given = model.check_condition(condition, len(x))
     if sum(each is not None for each in (steps, bits, psnr)) > 1 or (lossless and bits is not None):
         raise ValueError("compress: choose one of steps, bits and psnr; bits do not go with lossless")
-    if len(x) == 0 or not 0 <= seed <= MAX_NUMBER or len(name.encode()) > MAX_NAME:
+    if not 1 <= x[:, 0].numel() <= MAX_PIXELS or not 0 <= seed <= MAX_NUMBER or len(name.encode()) > MAX_NAME:
         found = f"{len(x)} images, seed {seed} and a name of {len(name.encode())} bytes"
         raise ValueError(f"compress: expected images, a seed of 0 … {MAX_NUMBER} and a name of at most {MAX_NAME} bytes, got {found}")
     header = Header(x.shape[2], x.shape[3], len(x), lossless, seed, _identity(model, given), name)

@@ -17,7 +17,7 @@ from hashlib import blake2b
 import numpy as np
 
 from ..range_coder import CDF_TOTAL, Decoder, Encoder
-from .container import MAX_NAME, MAX_SIDE
+from .container import MAX_NAME
 from .fields import FileError, Reader, digest, varint
 
 MAGIC, VERSION = b"\x8aRSC", 1
@@ -25,6 +25,7 @@ LOSSLESS, NAMED, SEVERAL, SEEDED = (1 << bit for bit in range(4))
 CHECK_EVERY = 128              # bytes
 CHECK_COUNTS = CDF_TOTAL >> 16
 HEADER_CHECK = 2               # bytes
+MAX_PIXELS = 1 << 31           # of all images together
 MAX_NUMBER = (1 << 35) - 1     # of a varint
 
 
@@ -99,7 +100,7 @@ def read_header(reader: Reader) -> Header:
     if found != header.bytes[-HEADER_CHECK:]:
         raise FileError(f"{what}: the digest of its header does not match, it is changed")
     reader.seek(0)
-    if reader.up_to(end) != header.bytes or not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE and count):
+    if reader.up_to(end) != header.bytes or not 1 <= height * width * count <= MAX_PIXELS:
         raise FileError(f"{what}: its header is not as rastrum writes it")
     if reader.size > end + header.length:
         raise FileError(f"{what}: has {reader.size} bytes, expected at most {end + header.length}; something was appended")
