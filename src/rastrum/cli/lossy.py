@@ -62,10 +62,9 @@ def compressed(photo: Source, file: BinaryIO, network: Any, name: str, options: 
     if network.condition_spec is not None:
         raise ValueError("--model: it needs a condition, which the command does not take; see rastrum.compression.compress_pictures")
     x = requantise(pixels, levels, spec.levels).transpose(2, 0, 1)[None]
-    with progress(f"compressing {photo.name}", options["steps"] or network.steps, "steps") as report:
-        made = compress_pictures(network, x, name=name, progress=report, **options)
+    made = compress_pictures(network, x, name=name, **options)
     file.write(made.data)
-    found = decompress_pictures(made.data, network)
+    found = decompress_pictures(made.data, network, progress=False)
     if options["lossless"] and not np.array_equal(found.values.numpy(), x):
         raise OSError(f"{photo.name}: other values came back, so nothing was saved; please report this")
     error = float(((found.images.double().numpy() - x / (spec.levels - 1)) ** 2).mean())
