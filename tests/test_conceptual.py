@@ -356,7 +356,8 @@ def test_bytes_are_the_kl(spec: ImageSpec, layers: int) -> None:
     """Of 100 images within 3 %, header and checks included; the counts' code within 0.3 %. The KL is that of ``bound``, up to its noise."""
     model, x = make(spec, layers=layers), pictures(spec, 100)
     with torch.no_grad():
-        for head in model.posteriors:                                    # latents as likely as the prior's own draws are
+        for head in model.posteriors:                                     # latents as likely as the prior's own draws are
+            assert isinstance(head, torch.nn.Conv2d)
             head.weight.mul_(0.3)
     made = compress_pictures(model, x)
     kl = made.kl.sum()

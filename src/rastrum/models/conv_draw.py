@@ -24,13 +24,14 @@ are T·layers decisions; the canvas changes at the last of a step.
 
 ``posterior="uniform"``: (4) becomes U(m − w/2, m + w/2), (3) a normal plus that uniform, w a third output of the prior's head; the KL is
 then what a coder with shared dither pays (``rastrum.latents``). The posterior can collapse: once its width is many standard deviations of
-the prior, no mean can move in its box. It collapses on little data and in short runs; a longer ``warm_up`` of the KL delays that.
+the prior, no mean can move in its box. It collapses on little data and in short runs; a longer ``warm_up`` of the KL delays that. Images
+become files by it (``compression/conceptual.py``).
 
 What differs from the paper:
 - The likelihood is a discretised logistic, so that bits are exact; its scale is its own half of r at every pixel. The paper's, as we recall
   it, is a Gaussian of pixels with uniform noise.
 - Strided convolutions see blocks, so kernels on the image side are stride·kernel wide.
-- The initial canvas is the mean and spread of the data; initial states are learned at every position.
+- The initial canvas is the mean and spread of the data; initial states are learned at every position, or once for all of them.
 - While training warms up, the weight of the KL rises from a twentieth to 1, without which latents are slow to be used at all.
 - How the layers of ``layers=2`` are connected is ours: of the paper's two-layer version we only recall that there is one.
 - The preset "paper" is its network for CIFAR-10: 32 steps, 12 latent channels at half resolution, 320 features, 5x5; one layer.
