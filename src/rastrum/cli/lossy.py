@@ -105,21 +105,33 @@ def unpacked(each: Source, file: BinaryIO, network: Any) -> Unpacking:
     return found
 
 
-def decompressed(each: Source, file: BinaryIO, target: BinaryIO, network: Any, options: dict[str, Any]) -> dict[str, Any]:
+def decompressed(
+    each: Source, file: BinaryIO, target: BinaryIO, network: Any, options: dict[str, Any], salvage: bool = False
+) -> dict[str, Any]:
     """Write the picture of a progressive file as PNG.
 
     each, file, network: as for ``unpacked``.
     target: where it goes.
     options: ``rest``, ``seed`` and ``steps`` of ``decompress_pictures``.
+    salvage: of a damaged file, write the steps that its checks have found right; False by default.
     """
+    from ..compression import FileError
     from ..pictures.png import png
 
-    started = time.perf_counter()
-    *_, found = _pictures(unpacking := unpacked(each, file, network), options, only_last=True)
+    started, faults = time.perf_counter(), []
+    unpacking = unpacked(each, file, network)
+    try:
+        *_, found = _pictures(unpacking, options, only_last=True)
+    except FileError as error:
+        if not salvage:
+            raise
+        faults, right = [str(error).removeprefix(f"{each.name}: ")], unpacking.checked
+        file.seek(0)
+        *_, found = _pictures(unpacking := unpacked(each, file, network), options | {"steps": right}, only_last=True)
     bits, pixels = _samples(found, unpacking.sketch.model.spec.levels)
     for part in png(pixels.shape[0], pixels.shape[1], pixels.shape[2], bits, [pixels]):
         target.write(part)
-    return _about(each, unpacking, found, started)
+    return _about(each, unpacking, found, started) | {"faults": faults}
 
 
 def animated(each: Source, place: str, network: Any, options: dict[str, Any]) -> dict[str, Any]:
@@ -187,9 +199,15 @@ def verified(each: Source, file: BinaryIO, network: Any) -> dict[str, Any]:
 
     each, file, network: as for ``unpacked``.
     """
+    from ..compression import FileError
+
     unpacking = unpacked(each, file, network)
-    *_, found = _pictures(unpacking, {"rest": "mean", "seed": 0, "steps": None}, only_last=True)
-    return {"file": each.name, "faults": [], "read_steps": found.steps, "steps": found.total, "whole": unpacking.whole}
+    record = {"file": each.name, "faults": [], "steps": unpacking.header.steps, "whole": unpacking.whole}
+    try:
+        *_, found = _pictures(unpacking, {"rest": "mean", "seed": 0, "steps": None}, only_last=True)
+    except FileError as error:
+        return record | {"faults": [str(error).removeprefix(f"{each.name}: ")], "read_steps": unpacking.checked}
+    return record | {"read_steps": found.steps}
 
 
 def verified_line(record: dict[str, Any]) -> str:

@@ -228,7 +228,7 @@ def decompress(
             return {"out": place} | progressive.animated(each, place, network, options)
         with each.open() as file, written(place) as target:
             if found:
-                return {"out": place} | progressive.decompressed(each, file, target, network, options)
+                return {"out": place} | progressive.decompressed(each, file, target, network, options, salvage)
             decoding = Decoding(file, network, salvage, each.name)
             header = decoding.header
             bits = 8 if header.bits <= 8 else 16

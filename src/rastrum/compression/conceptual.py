@@ -177,7 +177,7 @@ class Unpacking:
     what: how messages begin, "file" by default.
 
     Further attributes: ``header``; ``sketch``, the canvases as far as they are drawn; ``per_step``, latents of a step; ``whole``, whether
-    nothing was cut. Raises ``FileError`` as ``decompress_pictures``.
+    nothing was cut; ``checked``, steps that a check has found right. Raises ``FileError`` as ``decompress_pictures``.
     """
 
     def __init__(
@@ -200,6 +200,7 @@ class Unpacking:
         stream = reader.up_to(header.length)
         self.whole = len(stream) == header.length
         self._stream = Stream(header.about, stream, self.whole, what)
+        self.checked = 0
         self._part: Coded | None = None                                   # of the latent at which the stream was cut
         self._ended = False
 
@@ -219,8 +220,11 @@ class Unpacking:
                 self._part, self._ended = coded, True
                 return False
             where = f"step {self.sketch.t // self.per_step + 1}"
+            passed = self._stream.passed
             self._ended = not self._stream.check(coded.k, where, force=self.sketch.t + 1 == last)
             self.sketch.write(coded.z)
+            if self._stream.passed > passed:
+                self.checked = self.sketch.t // self.per_step
         return True
 
     @torch.no_grad()

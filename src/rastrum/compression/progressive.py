@@ -157,11 +157,13 @@ class Stream(_Checked):
     data: its bytes.
     whole: whether these are all.
     what: how messages begin.
+
+    Further attributes: ``passed``, how many checks were right.
     """
 
     def __init__(self, about: bytes, data: bytes, whole: bool, what: str) -> None:
         super().__init__(about)
-        self.decoder, self.whole, self.what = Decoder(data), whole, what
+        self.decoder, self.whole, self.what, self.passed = Decoder(data), whole, what, 0
 
     def check(self, symbols: np.ndarray, where: str, force: bool = False) -> bool:
         """Compare with the check that follows symbols that were read, if one does.
@@ -181,4 +183,5 @@ class Stream(_Checked):
         if found != value:
             raise FileError(f"{self.what}: the check after {where} does not match, it is changed")
         self.decoder.advance(found * CHECK_COUNTS, (found + 1) * CHECK_COUNTS)
+        self.passed += 1
         return True
