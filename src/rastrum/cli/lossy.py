@@ -183,14 +183,14 @@ def described(each: Source, file: BinaryIO) -> tuple[dict[str, Any], str]:
     record = {
         "file": each.name, "bytes": reader.size, "height": header.height, "width": header.width, "count": header.count,
         "steps": header.steps, "lossless": header.lossless, "seed": header.seed, "model": header.model,
-        "fingerprint": header.fingerprint.hex(), "stream_bytes": header.length, "held_bytes": held,
+        "identity": header.identity.hex(), "stream_bytes": header.length, "held_bytes": held,
     }  # fmt: skip
     many = "" if header.count == 1 else f"{header.count} images of "
     held_of = "whole" if held == header.length else f"cut: {held:,} of {header.length:,} bytes of its stream"
     layer = ", then every value" if header.lossless else ""
     model = header.model or "a model without a name"
     line = (f"{each.name}: {many}{header.width}x{header.height} pixels, {header.steps} steps{layer}, {reader.size:,} bytes, "
-            f"{8 * reader.size / pixels:.3f} bits per pixel, {held_of}, by {model} ({header.fingerprint.hex()})")  # fmt: skip
+            f"{8 * reader.size / pixels:.3f} bits per pixel, {held_of}, by {model} ({header.identity.hex()})")  # fmt: skip
     return record, line
 
 

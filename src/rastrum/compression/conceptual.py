@@ -31,7 +31,7 @@ from ..protocol import ArrayLike, as_tensor, check_images
 from .container import MAX_NAME
 from .fields import FileError, Reader, digest, varint
 from .identity import fingerprint_of_weights
-from .progressive import MAX_NUMBER, MAX_PIXELS, Header, Stream, Writer, read_header
+from .progressive import IDENTITY, MAX_NUMBER, MAX_PIXELS, Header, Stream, Writer, read_header
 from .sketches import Coded, Rest, Sketch, code_levels
 
 CHUNK = 1 << 14                # values between two places where a check may stand
@@ -189,9 +189,9 @@ class Unpacking:
         network: Any = _bundled(header, what) if model is None else model
         network = _fitting(what, _sized, network, header.height, header.width)
         given = network.check_condition(condition, header.count)
-        if (found := _identity(network, given)) != header.fingerprint:
+        if (found := _identity(network, given)) != header.identity:
             named = f"the model {header.model}" if header.model else "a model that it does not name"
-            theirs = f"made by {named}, {header.fingerprint.hex()}, or with another condition"
+            theirs = f"made by {named}, {header.identity.hex()}, or with another condition"
             raise FileError(f"{what}: {theirs}; this model with this condition is {found.hex()}")
         self.sketch = _fitting(what, Sketch, network, header.count, given, torch.get_num_threads())
         self.per_step = len(self.sketch.maps.latents)
@@ -390,9 +390,9 @@ def _fitting(what: str, make: Callable[..., T], *arguments: Any) -> T:
 
 
 def _identity(model: PixelCanvas, condition: Tensor | None) -> bytes:
-    """A digest of all that a file's symbols depend on, 4 bytes."""
+    """A digest of all that a file's symbols depend on."""
     given = b"" if condition is None else condition.cpu().contiguous().numpy().tobytes()
-    return digest(4, fingerprint_of_weights(model), varint(model.spec.levels), given)
+    return digest(IDENTITY, fingerprint_of_weights(model), varint(model.spec.levels), given)
 
 
 def _bundled(header: Header, what: str) -> Any:

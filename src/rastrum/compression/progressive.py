@@ -20,11 +20,11 @@ from ..range_coder import CDF_TOTAL, Decoder, Encoder
 from .container import MAX_NAME
 from .fields import FileError, Reader, digest, varint
 
-MAGIC, VERSION = b"\x8aRSC", 1
+MAGIC, VERSION = b"\x8aRC", 1
 LOSSLESS, NAMED, SEVERAL, SEEDED = (1 << bit for bit in range(4))
 CHECK_EVERY = 128              # bytes
 CHECK_COUNTS = CDF_TOTAL >> 16
-HEADER_CHECK = 2               # bytes
+IDENTITY, HEADER_CHECK = 2, 2  # bytes; another model's symbols do not fit the checks either
 MAX_PIXELS = 1 << 31           # of all images together
 MAX_NUMBER = (1 << 35) - 1     # of a varint
 
@@ -37,7 +37,7 @@ class Header:
     count: of images.
     lossless: whether the values of the images follow.
     seed: of the dither.
-    fingerprint: of model, levels and condition, 4 bytes.
+    identity: a digest of model, levels and condition.
     model: where to find the model, as in image files, or "".
     steps: of the model whose latents the file holds when it is whole; 0 by default.
     length: bytes of the stream when it is whole; 0 by default.
@@ -48,7 +48,7 @@ class Header:
     count: int
     lossless: bool
     seed: int
-    fingerprint: bytes
+    identity: bytes
     model: str
     steps: int = 0
     length: int = 0
@@ -59,8 +59,8 @@ class Header:
         flags = self.lossless * LOSSLESS | bool(self.model) * NAMED | (self.count != 1) * SEVERAL | (self.seed != 0) * SEEDED
         name = self.model.removeprefix("rastrum/").encode()
         parts = [varint(self.height), varint(self.width), varint(self.count) if flags & SEVERAL else b""]
-        parts += [varint(self.seed) if flags & SEEDED else b"", self.fingerprint, varint(len(name)) + name if flags & NAMED else b""]
-        return MAGIC + bytes([VERSION, flags]) + b"".join(parts)
+        parts += [varint(self.seed) if flags & SEEDED else b"", self.identity, varint(len(name)) + name if flags & NAMED else b""]
+        return MAGIC + bytes([VERSION << 4 | flags]) + b"".join(parts)
 
     @cached_property
     def bytes(self) -> bytes:
@@ -78,15 +78,15 @@ def read_header(reader: Reader) -> Header:
     """
     what = reader.what
     reader.seek(0)
-    if (magic := reader.up_to(4)) != MAGIC:
+    if (magic := reader.up_to(len(MAGIC))) != MAGIC:
         raise FileError(f"{what}: expected to begin with {MAGIC!r}, got {magic!r}: not made by rastrum compress --lossy")
-    version, flags = reader.take(2)
+    version, flags = divmod(reader.byte(), 16)
     if version != VERSION:
         raise FileError(f"{what}: version {version}, this release reads version {VERSION}")
     height, width = reader.varint(), reader.varint()
     count = reader.varint() if flags & SEVERAL else 1
     seed = reader.varint() if flags & SEEDED else 0
-    fingerprint, name = reader.take(4), ""
+    identity, name = reader.take(IDENTITY), ""
     if flags & NAMED:
         if (length := reader.varint()) > MAX_NAME:
             raise FileError(f"{what}: the name of its model has {length} bytes, at most {MAX_NAME} are possible")
@@ -95,7 +95,7 @@ def read_header(reader: Reader) -> Header:
         except UnicodeError:
             raise FileError(f"{what}: the name of its model is not UTF-8") from None
     model = f"rastrum/{name}" if name and "/" not in name else name
-    header = Header(height, width, count, bool(flags & LOSSLESS), seed, fingerprint, model, reader.varint(), reader.varint())
+    header = Header(height, width, count, bool(flags & LOSSLESS), seed, identity, model, reader.varint(), reader.varint())
     found, end = reader.take(HEADER_CHECK), reader.position
     if found != header.bytes[-HEADER_CHECK:]:
         raise FileError(f"{what}: the digest of its header does not match, it is changed")
