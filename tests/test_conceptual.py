@@ -363,7 +363,7 @@ def test_bytes_are_the_kl(spec: ImageSpec, layers: int) -> None:
     kl = made.kl.sum()
     assert 8 * len(made.data) == pytest.approx(kl, rel=0.03)
     assert made.code_length.sum() == pytest.approx(kl, rel=0.003)
-    assert 0 <= 8 * made.header.length - made.code_length.sum() < 8 + 16 * (1 + made.header.length / 128)
+    assert 0 <= 8 * made.header.length - made.code_length.sum() < 8 + 16 * (1 + made.header.length / 256)
     assert made.kl.shape == made.code_length.shape == (100, model.steps)
     _, bound = model.bound(x, seed=0, terms=True)
     assert made.kl.sum(1).mean() == pytest.approx(bound.sum(1).mean().item() / math.log(2), rel=0.02)
@@ -378,7 +378,7 @@ def test_the_lossless_layer_brings_every_value_back() -> None:
             assert torch.equal(found.values, x) and found.exact == x.numel()
             assert torch.equal(found.images, x.float() / (spec.levels - 1))
             bits = made.code_length.sum() + made.residual.sum()
-            assert 0 <= 8 * made.header.length - bits < 8 + 16 * (2 + made.header.length / 128)
+            assert 0 <= 8 * made.header.length - bits < 8 + 16 * (2 + made.header.length / 256)
 
 
 def test_a_rate_or_a_quality_chooses_the_steps() -> None:

@@ -22,7 +22,7 @@ from .fields import FileError, Reader, digest, varint
 
 MAGIC, VERSION = b"\x8aRC", 1
 LOSSLESS, NAMED, SEVERAL, SEEDED = (1 << bit for bit in range(4))
-CHECK_EVERY = 128              # bytes
+CHECK_EVERY = 256              # bytes
 CHECK_COUNTS = CDF_TOTAL >> 16
 IDENTITY, HEADER_CHECK = 2, 2  # bytes; another model's symbols do not fit the checks either
 MAX_PIXELS = 1 << 31           # of all images together
