@@ -424,6 +424,7 @@ def test_what_does_not_fit_is_refused() -> None:
         ("runs on the former only", lambda: compress_pictures(make(positional=True), pictures(ImageSpec(3, 9, 9), 1))),
         ("choose one of", lambda: compress_pictures(model, x, steps=1, bits=100)),
         ("choose one of", lambda: compress_pictures(model, x, bits=100, lossless=True)),
+        ("bits, psnr: expected numbers of at least 0, got nan", lambda: compress_pictures(model, x, bits=math.nan)),
         ("steps: this model has 3", lambda: compress_pictures(model, x, steps=4)),
         ("expected images", lambda: compress_pictures(model, x[:0])),
         ("float64", lambda: compress_pictures(make().double(), x)),

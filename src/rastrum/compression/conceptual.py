@@ -114,6 +114,8 @@ def compress_pictures(
     given = model.check_condition(condition, len(x))
     if sum(each is not None for each in (steps, bits, psnr)) > 1 or (lossless and bits is not None):
         raise ValueError("compress: choose one of steps, bits and psnr; bits do not go with lossless")
+    if not all(value is None or value >= 0 for value in (bits, psnr)):
+        raise ValueError(f"bits, psnr: expected numbers of at least 0, got {bits if psnr is None else psnr}")
     if not 1 <= x[:, 0].numel() <= MAX_PIXELS or not 0 <= seed <= MAX_NUMBER or len(name.encode()) > MAX_NAME:
         found = f"{len(x)} images, seed {seed} and a name of {len(name.encode())} bytes"
         raise ValueError(f"compress: expected images, a seed of 0 … {MAX_NUMBER} and a name of at most {MAX_NAME} bytes, got {found}")
@@ -127,13 +129,15 @@ def compress_pictures(
     writer = encoding.ends[count]
     residual = encoding.write_values(writer, count) if lossless else np.zeros(len(x))
     latents = encoding.latents[: count * encoding.per_step]
-    kl, length = (
-        np.array([each.reshape(len(x), -1).sum(1) for each in bits]).reshape(-1, len(x)).T
-        for bits in ([each.kl() for each in latents], [each.length for each in latents])
-    )
+    kl, length = (_per_image(each, len(x)) for each in ([coded.kl() for coded in latents], [coded.length for coded in latents]))
     stream = writer.encoder.finish()
     header = replace(header, steps=count, length=len(stream))
     return Compressed(header.bytes + stream, header, kl, length, residual)
+
+
+def _per_image(latents: list[np.ndarray], count: int) -> np.ndarray:
+    """Bits of the values of each latent, (B·n,), summed for each image: (B, D)."""
+    return np.array([each.reshape(count, -1).sum(1) for each in latents]).reshape(-1, count).T
 
 
 def decompress_pictures(
