@@ -72,7 +72,7 @@ def compressed(photo: Source, file: BinaryIO, network: Any, name: str, options: 
         "height": height, "width": width, "channels": channels, "model": name, "steps": made.header.steps, "lossless": options["lossless"],
         "bytes": len(made.data), "payload_bytes": made.header.length, "kl_bits": float(made.kl.sum()),
         "code_bits": float(made.code_length.sum()), "residual_bits": float(made.residual.sum()), "pixels": height * width,
-        "psnr": None if error == 0 else -10 * math.log10(error),
+        "psnr": None if options["lossless"] or error == 0 else -10 * math.log10(error),
     }  # fmt: skip
 
 

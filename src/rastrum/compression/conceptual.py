@@ -66,7 +66,7 @@ class Pictures:
     values: the nearest levels, (B, C, H, W) int64; exact where the lossless layer has come.
     steps: that were read, the last one perhaps in part.
     total: steps of the file when it was whole.
-    exact: how many values are exact, the first ones of all.
+    exact: how many values are exact, the first ones of all: image by image, row by row, pixel by pixel.
     """
 
     images: Tensor
@@ -244,7 +244,7 @@ class Unpacking:
         sketch = self.sketch.copy()
         sketch.finish("mean" if values else rest, seed, self._part)
         canvas, spec = sketch.canvas(), self.sketch.model.spec
-        images = picture_of(canvas, spec.levels)
+        images = picture_of(canvas, spec.levels)                          # (B, H, W, C)
         found = np.floor(images.astype(np.float64) * (spec.levels - 1) + 0.5).astype(np.int64)
         exact = self._values(canvas, found.reshape(-1)) if values else 0
         if exact:
@@ -252,7 +252,8 @@ class Unpacking:
             images.reshape(-1)[:exact] = known
         part = 0.0 if self._part is None else len(self._part.k) / math.prod(self.sketch.shape)
         steps = (self.sketch.t + part) / self.per_step
-        return Pictures(torch.from_numpy(images), torch.from_numpy(found), steps, header.steps, exact)
+        images, found = (torch.from_numpy(each).movedim(-1, 1).contiguous() for each in (images, found))
+        return Pictures(images, found, steps, header.steps, exact)
 
     def _values(self, canvas: np.ndarray, values: np.ndarray) -> int:
         """Reads the lossless layer into ``values``, and says how many there were."""
@@ -339,13 +340,13 @@ class _Encoding:
 
     def _psnr(self, steps: int) -> float:
         levels = self.model.spec.levels
-        error = picture_of(self.after(steps), levels).astype(np.float64) - self.x.numpy() / (levels - 1)
+        error = picture_of(self.after(steps), levels).astype(np.float64) - self.x.movedim(1, -1).numpy() / (levels - 1)
         mean = float((error**2).mean())
         return math.inf if mean == 0 else -10 * math.log10(mean)
 
     def write_values(self, writer: Writer, steps: int) -> np.ndarray:
         """The lossless layer; returns the bits of each image."""
-        values, canvas = self.x.reshape(-1).numpy().copy(), self.after(steps)
+        values, canvas = self.x.movedim(1, -1).reshape(-1).numpy().copy(), self.after(steps)
         canvas, lengths = canvas.reshape(len(values), -1), []
         for first in range(0, len(values), CHUNK):
             part = values[first : first + CHUNK]

@@ -197,9 +197,9 @@ class Sketch:
     # ── the canvas ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def canvas(self) -> np.ndarray:
-        """Parameters of each value of the images, (B, C, H, W, 1 or 2) float32: a logit, or mean and log scale."""
+        """Parameters of each value of the images, (B, H, W, C, 1 or 2) float32: a logit, or mean and log scale."""
         pixels = self.model.pixels(State(self._tensor(self.maps.canvas), None))
-        return pixels.unflatten(1, (-1, self.model.spec.channels)).movedim(1, -1).contiguous().numpy()
+        return pixels.unflatten(1, (-1, self.model.spec.channels)).permute(0, 3, 4, 2, 1).contiguous().numpy()
 
 
 @dataclass(frozen=True)
