@@ -20,7 +20,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -28,17 +28,19 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 import golden_files
+import golden_pictures
 import numpy as np
 
 import rastrum
 from rastrum import ImageSpec, RasterModel, range_coder
-from rastrum.compression import Decoding, FileError, fields, photographs, tiles
+from rastrum.compression import Decoding, FileError, compress_pictures, decompress_pictures, fields, photographs, progressive, tiles
 from rastrum.compression.container import Entry, chained, least_size, read_header, strip_bytes
 from rastrum.compression.fields import Reader, digest
 
 MEMORY = 64 << 20              # bytes that any of these small files may take, at most
 CRAFTED, CHANCE = 1 << 14, 0.001      # bytes of a file that claims many pixels, at most; and how often there is one
 WATCHED = 0.1                  # of the mutations
+PIXELS = 1 << 12               # of a progressive file's images, at most
 SIZES = 500                    # of windows for which programs are kept
 SHAPE, STRIP = (8, 7), 42      # pixels, and of a strip: 3 x 2 tiles in two strips
 TILES: dict[str, Any] = {"tile": 3, "context": 1}
@@ -192,7 +194,29 @@ def targets() -> list[Target]:
             assert right, "other images were taken for right"
 
         found += [Target(f"{kind} blob, {name}", rastrum.compress(model, part), repaired_blob, check_blob) for name, part in parts.items()]
-    return found
+    return found + [progressive_target(case, lossless) for case in golden_pictures.CASES for lossless in (False, True)]
+
+
+def progressive_target(case: str, lossless: bool) -> Target:
+    """A progressive file. Whether pictures are right is not asked: cut behind a check they may not be, and one check in 65,536 fits."""
+    model, images = golden_pictures.model(case), golden_pictures.images(case)
+
+    def check(data: bytes) -> None:
+        header = progressive.read_header(Reader(data, "file"))
+        if header.count * header.height * header.width > PIXELS:          # a file that may be cut does not say by its size that it is small
+            raise FileError("file: larger than any here")
+        decompress_pictures(data, model)
+
+    return Target(f"progressive, {case}", compress_pictures(model, images, seed=3, lossless=lossless).data, repaired_progressive, check)
+
+
+def repaired_progressive(data: bytes) -> bytes:
+    """The file with a digest of its header that fits, as far as it can be read."""
+    reader = Reader(data, "file")
+    with suppress(FileError):
+        progressive.read_header(reader)
+    at = reader.position
+    return data[: at - 2] + digest(2, data[: at - 2]) + data[at:] if at > 8 else data
 
 
 @contextmanager

@@ -11,7 +11,7 @@ nothing. What follows from the contract (bound, samples, reconstruction, latent 
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -20,6 +20,9 @@ from .devices import in_float64
 from .latents import Latent
 from .model import Model
 from .protocol import ArrayLike, Distribution
+
+if TYPE_CHECKING:
+    from .program.builder import Program, StrokeMaps
 
 
 class State:
@@ -119,6 +122,16 @@ class Canvas(Model):
     @abstractmethod
     def image(self, state: State) -> Tensor:
         """The canvas of ``state`` as a picture, (B, *spec.shape) in [0, 1]."""
+
+    def lower_strokes(self, program: Program) -> StrokeMaps | None:
+        """What a decoder needs, the prior of each latent and what a stroke does to the canvas, as a step program of whole maps.
+
+        program: takes the operations: phase "start" ends with the prior of the first latent, "stroke n", which follows from the n-th latent
+            of a step, with that of the next.
+
+        Returns its maps; None (default) for a model that has no such program, whose files would not decode elsewhere.
+        """
+        return None
 
     def require_posterior(self) -> None:
         """Raises ``ValueError`` for a model that has no posterior, and so no latents of an image."""

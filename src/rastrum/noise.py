@@ -21,6 +21,7 @@ import torch
 PIXEL, LATENT, PARTICLE = 0, 1, 2   # purposes: a level of a pixel, a latent variable, a choice among particles
 ORDER, CROP, BINARISATION, VIDEO, TRAINING = 3, 4, 5, 6, 7   # of training: order of the images, how one is made, what a model draws
 EXEMPLAR = 8                   # which other images are an image's exemplars
+DITHER = 11                    # of a quantiser of latents, which a file's encoder and decoder share
 GROUPS, SHUFFLE = 9, 10             # of training on images that are not in memory: order of their row groups, and of single files
 
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)

@@ -101,6 +101,15 @@ class Decoder:
             self.range <<= 8
             self.position += 1
 
+    def is_known(self, cdf_high: int) -> bool:
+        """Whether the bytes that there are leave no doubt about the next symbol, however the stream went on where it was cut.
+
+        cdf_high: the upper end of the interval that holds the threshold.
+        """
+        missing = self.position - len(self.data)
+        end = (self.range >> CDF_BITS) * cdf_high
+        return missing <= 0 or (missing < 8 and (cdf_high == CDF_TOTAL or self.code + (1 << 8 * missing) - 1 < end))
+
     def is_canonical(self) -> bool:
         """Whether an encoder of the symbols read so far would have written these very bytes."""
         low = int.from_bytes(self.data[: self.position].ljust(self.position, b"\0")) - self.code

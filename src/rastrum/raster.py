@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from weakref import WeakKeyDictionary, finalize
@@ -159,30 +158,6 @@ class RasterModel(Model):
         index = int(torch.arange(spec.size).view(spec.frames, spec.channels, spec.height, spec.width)[middle])
         before = int(self.order.argsort()[index])
         return f"{int(promised[index].sum()):,} of the {before:,} values before the middle one"
-
-    def resized(self, height: int, width: int, levels: int | None = None) -> RasterModel:
-        """The same weights for images of another size.
-
-        height, width: in pixels.
-        levels: of a value; None (default) = as many as now.
-
-        Returns a model in evaluation mode that shares the tensors of this one, so that a change of the weights is a change of both.
-        Raises ``ValueError`` for a model whose weights depend on the size or on the levels, and for a class that does not say how it is
-        built: one without a config defines a ``resized`` of its own.
-        """
-        spec, name = replace(self.spec, height=height, width=width, levels=levels or self.spec.levels), type(self).__name__
-        if self.config is None:
-            raise ValueError(f"{name} has no config to build it again for {spec.text}; define its method `resized`")
-        with torch.random.fork_rng(devices=[]):
-            other = type(self)(spec, self.config, self.condition_spec)  # pyright: ignore[reportArgumentType]
-        tensors = self.state_dict()
-        for key, tensor in other.state_dict().items():
-            if tensor.shape != tensors[key].shape:
-                shapes = " and ".join("x".join(map(str, shape)) or "one value" for shape in (tensors[key].shape, tensor.shape))
-                raise ValueError(f"{name}: its weights {key} are {shapes} for images of {self.spec.text} and of {spec.text}, "
-                                 "so it runs on the former only")  # fmt: skip
-        other.load_state_dict(tensors, assign=True)
-        return other.to(self.device).eval()
 
     # ── likelihood ───────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -30,7 +30,7 @@ COMMANDS = {
     "reconstruct": ("drawing", "let a canvas model redraw images stroke by stroke"),
     "figures": ("figures", "the pictures that explain trained models, with rate and distortion"),
     "score": ("scoring", "nats and bits/dim of each image, where it surprises, and whether it is unusual"),
-    "compress": ("photographs", "photographs as lossless files, which decode on every machine"),
+    "compress": ("photographs", "photographs as files, lossless or progressive, which decode on every machine"),
     "decompress": ("photographs", "decode such files, as PNG"),
     "info": ("photographs", "what such files hold: size, colours, model, rate"),
     "verify": ("photographs", "decode such files and compare all pixels with their checksums"),

@@ -1,4 +1,5 @@
-"""``compress``, ``decompress``, ``info`` and ``verify``: photographs as lossless files (docs/format.md), a file each or one archive.
+"""``compress``, ``decompress``, ``info`` and ``verify``: photographs as lossless files (docs/format.md), a file each or one archive; with
+--lossy as progressive ones (``lossy.py``).
 
 Several processes take the photos in shares, and each writes the files of its own; an archive is written by the first.
 """
@@ -10,11 +11,12 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal, TypeAlias
 
 from tyro.conf import Positional, arg
 
 from ..files import SURROGATES
+from . import lossy as progressive
 from .photo_files import ARCHIVE, PIPE, SUFFIX, Source, archived, check_new, files_of, pixels_of, source, targets, written
 from .show import Json, answer, load_model, messages, progress
 
@@ -60,12 +62,21 @@ def compress(
         int, arg(metavar="STEPS", help="adapt the model to each photo by so many steps of training, say 200, where that makes the file "
                                        "smaller; it takes as long to decode; default: 0", help_behavior_hint="")
     ] = 0,
+    lossy: Annotated[bool, arg(help="progressive files, which may be cut at any byte: what matters first; by a conv-draw with uniform "
+                                    "posteriors (--model)")] = False,
+    steps: Annotated[
+        int | None, arg(metavar="T", help="lossy: of the model that a file holds; default: as --bits or --psnr say, else all",
+                        help_behavior_hint="")
+    ] = None,
+    bits: Annotated[float | None, arg(metavar="B", help="lossy: of a file; as many steps as fit", help_behavior_hint="")] = None,
+    psnr: Annotated[float | None, arg(metavar="DB", help="lossy: as few steps as reach it", help_behavior_hint="")] = None,
+    lossless: Annotated[bool, arg(help="lossy: every value follows the steps")] = False,
     verify: Annotated[bool, arg(help="do not decode what was written to compare it with the photo", help_behavior_hint="")] = True,
     delete_source: Annotated[bool, arg(help="delete a photo when what was written has been compared with it; keeps metadata")] = False,
     skip_existing: SkipExisting = False,
     json: Json = False,
 ) -> int:
-    """Compress photographs losslessly: every sample comes back, on every machine.
+    """Compress photographs losslessly: every sample comes back, on every machine; or with --lossy at any rate.
 
     Grey and RGB, 8 and 16 bits, with or without transparency, of any size. Orientation is applied. The pixels of a JPEG are kept, which
     takes more bytes than the JPEG itself. Exit code 1 where some of several photos could not be compressed.
@@ -83,6 +94,9 @@ def compress(
         raise ValueError("--skip-existing: it is for a file for each photo; an archive is written as a whole")
     if tune < 0:
         raise ValueError(f"--tune: expected a number of steps, got {tune}")
+    chosen = {"steps": steps, "bits": bits, "psnr": psnr, "lossless": lossless}
+    _check_lossy(lossy, model, chosen, {"ycocg": ycocg, "tile": tile, "context": context, "tune": tune, "metadata": metadata,
+                                        "delete_source": delete_source})  # fmt: skip
     processes, started = _processes(*photos, out), time.perf_counter()
     options = {"ycocg": ycocg, "tune": tune} | {key: value for key, value in (("tile", tile), ("context", context)) if value is not None}
     with processes.together():
@@ -102,6 +116,10 @@ def compress(
 
         def compressed(photo: Source, name: str) -> dict[str, Any]:
             with place(name) as file:
+                if lossy:
+                    assert model is not None
+                    record = progressive.compressed(photo, file, network, _public(model), chosen)
+                    return {"photo": photo.name, "file": f"{out}:{name}" if archive else name} | record
                 record = _compress(photo, file, model, network, options, metadata or delete_source, verify)
             if delete_source and not archive:
                 Path(photo.name).unlink()
@@ -118,6 +136,10 @@ def compress(
                     Path(photo.name).unlink()
     if PIPE in (out, *names):
         return _failures(records)
+    if lossy:
+        lines = [f"{record['photo']} → {record['file']}: {progressive.compressed_line(record)}" for record in done]
+        answer({"files": records, "skipped": skipped}, json, *lines, *_left_out(skipped))
+        return _failures(records)
     total: dict[str, Any] = {key: sum(record[key] for record in done) for key in ("bytes", "png_bytes", "pixels", "samples")}
     total["seconds"] = time.perf_counter() - started
     total["megapixels_per_second"] = total["pixels"] / 1e6 / total["seconds"]
@@ -127,6 +149,16 @@ def compress(
         lines.append(f"{_count(len(done), 'photo')}: {_rate(total)}; {speed}{', each decoded and compared' if verify else ''}")
     answer({"files": records, "skipped": skipped, "total": total, "verified": verify}, json, *lines, *_left_out(skipped))
     return _failures(records)
+
+
+def _check_lossy(lossy: bool, model: str | None, chosen: dict[str, Any], others: dict[str, Any]) -> None:
+    """Refuse flags of --lossy without it, others with it, and a missing model."""
+    if not lossy and (wrong := [name for name, value in chosen.items() if value not in (None, False)]):
+        raise ValueError(f"--{wrong[0]}: it is for --lossy, which was not given")
+    if lossy and (wrong := [name.replace("_", "-") for name, value in others.items() if value not in (None, False, 0)]):
+        raise ValueError(f"--{wrong[0]}: it is for lossless files, so it does not go with --lossy")
+    if lossy and model is None:
+        raise ValueError("--lossy: which model? --model FOLDER, a conv-draw trained with --model.posterior uniform")
 
 
 def _compress(
@@ -170,9 +202,19 @@ def _compress(
 def decompress(
     files: Files,
     out: Annotated[
-        str | None, arg(aliases=["-o"], metavar="OUT", help="a folder, X.png for one file, or - for stdout; default: X.png beside a file")
+        str | None, arg(aliases=["-o"], metavar="OUT", help="a folder, X.png for one file, or - for stdout; default: X.png beside a file; "
+                                                         "of a progressive file also X.gif, X.webp or X.mp4: how it comes, step by step")
     ] = None,
     model: Model = None,
+    rest: Annotated[
+        Literal["mean", "sample"] | None,
+        arg(help="what a progressive file does not hold lies at the mean of the model's prior (default) or is drawn from it",
+            help_behavior_hint="")
+    ] = None,
+    seed: Annotated[int | None, arg(help="of what is drawn; default: 0", help_behavior_hint="")] = None,
+    steps: Annotated[
+        int | None, arg(metavar="T", help="read no more steps of a progressive file; default: all", help_behavior_hint="")
+    ] = None,
     salvage: Annotated[bool, arg(help="of damaged files, write what can be decoded; the rest is grey, and named")] = False,
     skip_existing: SkipExisting = False,
     json: Json = False,
@@ -188,15 +230,28 @@ def decompress(
 
     if json and out == PIPE:
         raise ValueError("--json: it does not go with a pipe, -")
+    film = next((ending for ending in progressive.ANIMATIONS if out is not None and out.endswith(ending)), None)
+    if (steps is not None and steps < 0) or (seed is not None and seed < 0):
+        raise ValueError(f"--{'steps' if steps is not None and steps < 0 else 'seed'}: expected 0 or more")
+    options = {"rest": rest or "mean", "seed": seed or 0, "steps": steps}
     processes, sources, lost = _sources(files, out)
     with processes.together():
-        places = targets(out, sources, ".png", skip_existing)
+        places = targets(out, sources, film or ".png", skip_existing)
     sources, places, skipped = _new(processes, sources, places)
     network = None if model is None else _load(model)
 
     def decompressed(each: Source, place: str) -> dict[str, Any]:
         started = time.perf_counter()
+        with each.open() as file:
+            found = progressive.is_progressive(file)
+        if not found and (film or (rest, seed, steps) != (None, None, None)):
+            raise ValueError(f"{each.name}: it is no progressive file, so {'-o' if film else '--rest, --seed and --steps'} cannot be done; "
+                             "leave them out, or make one by compress --lossy")  # fmt: skip
+        if film:
+            return {"out": place} | progressive.animated(each, place, network, options)
         with each.open() as file, written(place) as target:
+            if found:
+                return {"out": place} | progressive.decompressed(each, file, target, network, options, salvage)
             decoding = Decoding(file, network, salvage, each.name)
             header = decoding.header
             bits = 8 if header.bits <= 8 else 16
@@ -214,7 +269,8 @@ def decompress(
         for fault in record["faults"]:
             messages.print(f"{record['file']}: {fault}")
     if PIPE not in places:
-        lines = [f"{record['file']} → {record['out']}: {_size(record)}" for record in done]
+        said = (progressive.decompressed_line(record) if "read_steps" in record else _size(record) for record in done)
+        lines = (f"{record['file']} → {record['out']}: {text}" for record, text in zip(done, said, strict=True))
         answer({"files": records, "skipped": skipped, "faults": lost}, json, *lines, *_left_out(skipped))
     return _failures(records, lost) or int(any(record["faults"] for record in done))
 
@@ -229,6 +285,8 @@ def info(files: Files, json: Json = False) -> int:
 
     def looked_at(each: Source) -> dict[str, Any]:
         with each.open() as file:
+            if progressive.is_progressive(file):
+                return progressive.described(each, file)
             reader = Reader(file, each.name)
             header = read_header(reader)
             for _ in read_strips(reader, header):
@@ -239,6 +297,9 @@ def info(files: Files, json: Json = False) -> int:
     records = _shared(processes, sources, do=looked_at)
     lines = []
     for record in (record for record in records if "error" not in record):
+        if "held_bytes" in record:
+            lines.append(progressive.described_line(record))
+            continue
         by = f"by {record['model'] or 'a model without a name'} (weights {record['weights']})"
         tiles = f"{_count(record['tiles'], 'tile')} of at most {record['tile']} + {record['context']} pixels"
         more = ["YCoCg-R"] * record["ycocg"] + [f"tuned ({record['tuning_bytes']} bytes)"] * bool(record["tuning_bytes"])
@@ -260,6 +321,8 @@ def verify(files: Files, model: Model = None, json: Json = False) -> int:
     def verified(each: Source) -> dict[str, Any]:
         try:
             with each.open() as file:
+                if progressive.is_progressive(file):
+                    return progressive.verified(each, file, network)
                 decoding = Decoding(file, network, salvage=True, what=each.name)
                 with progress(f"verifying {each.name}", decoding.header.pixels / 1e6, "megapixels") as report:
                     for _ in decoding.bands(report):
@@ -272,8 +335,8 @@ def verify(files: Files, model: Model = None, json: Json = False) -> int:
 
     records = _shared(processes, sources, do=verified)
     done = [record for record in records if "error" not in record]
-    lines = [f"{record['file']}: {'; '.join(record['faults']) or 'whole'}" for record in done]
-    answer({"files": records, "faults": lost}, json, *lines)
+    said = ("; ".join(record["faults"]) or (progressive.verified_line(record) if "whole" in record else "whole") for record in done)
+    answer({"files": records, "faults": lost}, json, *(f"{record['file']}: {text}" for record, text in zip(done, said, strict=True)))
     return _failures(records, lost) or int(any(record["faults"] for record in done))
 
 

@@ -1,8 +1,14 @@
-"""Lossless files: blobs of images of a model's own size (``blobs``), and image files of any size (``photographs``, docs/format.md)."""
+"""Files. Lossless ones: blobs of images of a model's own size (``blobs``), and image files of any size (``photographs``); progressive ones,
+which may be cut anywhere (``conceptual``). docs/format.md has the bytes of the last two.
+"""
 
 from .blobs import compress, decompress
+from .conceptual import Unpacking, compress_pictures, decompress_pictures
 from .fields import FileError
 from .identity import fingerprint
 from .photographs import Decoding, compress_image, decompress_image
 
-__all__ = ["Decoding", "FileError", "compress", "compress_image", "decompress", "decompress_image", "fingerprint"]
+__all__ = [
+    "Decoding", "FileError", "Unpacking", "compress", "compress_image", "compress_pictures", "decompress", "decompress_image",
+    "decompress_pictures", "fingerprint",
+]  # fmt: skip

@@ -13,10 +13,15 @@ Dimensions: B batch · C channels · H, W height and width · s stride · h, w =
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import product
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..program.builder import Program, View
 from . import lstm
 from .frames import FrameConvolution
 
@@ -46,6 +51,15 @@ def from_blocks(blocks: Tensor, stride: int, height: int, width: int) -> Tensor:
     Returns (B, C, H, W).
     """
     return F.pixel_shuffle(blocks, stride)[:, :, :height, :width]
+
+
+def in_blocks(view: View, stride: int) -> View:
+    """A whole map of a step program that is read or written block by block.
+
+    view: the map.
+    stride: side of a block in positions.
+    """
+    return replace(view, step=stride, row_step=stride)
 
 
 class ConvLSTM(nn.Module):
@@ -78,6 +92,18 @@ class ConvLSTM(nn.Module):
         h, cell = lstm.cell(gates.movedim(1, -1), cell.movedim(1, -1))
         return h.movedim(-1, 1), cell.movedim(-1, 1)
 
+    def lower(self, program: Program, inputs: Sequence[View], h: View, cell: View, condition: View | None = None) -> None:
+        """One step in a step program, in the open phase over whole maps; changes h and cell.
+
+        program: takes the operations.
+        inputs: as for ``Convolution.lower``.
+        h, cell: whole maps of ``features``.
+        condition: added to the gates, a single column of 4·features; None (default) for nothing.
+        """
+        gates = program.whole_map(self.gates.out_channels, h.buffer.rows, h.buffer.columns)
+        self.gates.lower(program, [*inputs, h], condition, gates)
+        program.append("lstm", gates, h, initial=cell)
+
 
 class Convolution(FrameConvolution):
     """A convolution that keeps the size, of channels-first feature maps; in memory its result has the channels last."""
@@ -87,6 +113,30 @@ class Convolution(FrameConvolution):
         if torch.is_autocast_enabled("cpu"):                              # which casts torch's convolutions, not the compiled ones
             return nn.Conv2d.forward(self, torch.cat(sources, 1))
         return super().forward([x.movedim(1, -1) for x in sources]).movedim(-1, 1)
+
+    def lower(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, program: Program, sources: Sequence[View], initial: View | None, destination: View
+    ) -> None:
+        """The layer in a step program, in the open phase over whole maps.
+
+        program: takes the operations.
+        sources: whole maps, side by side; one that is read ``in_blocks`` counts as its ``to_blocks``.
+        initial: added to the result, a whole map or a single column; None for nothing.
+        destination: a whole map; one that is written ``in_blocks`` takes the ``from_blocks`` of the result.
+        """
+        kernel, inner = self.kernel_size[0], destination.step
+        assert self.bias is not None
+        for number, (down, right) in enumerate(product(range(inner), repeat=2)):
+            out = replace(destination, row_shift=down, shift=right)
+            begin, bias = initial, self.bias[number :: inner**2]
+            weights = self.weight[number :: inner**2].split([source.size * source.step**2 for source in sources], 1)
+            for source, weight in zip(sources, weights, strict=True):
+                s, middle = source.step, kernel // 2
+                taps = weight.unflatten(1, (source.size, s, s)).permute(4, 2, 5, 3, 1, 0)    # kernel row, row, kernel column, column, C, O
+                for row in range(kernel * s):
+                    seen = replace(source, shift=-s * middle, row_shift=row - s * middle, size=kernel * s * source.size)
+                    program.linear(seen, taps[row // s, row % s].flatten(0, 2), bias, begin, out)
+                    begin, bias = out, None
 
 
 def convolution(inputs: int, outputs: int, kernel: int, gain: float = 1.0) -> Convolution:

@@ -24,13 +24,14 @@ are T·layers decisions; the canvas changes at the last of a step.
 
 ``posterior="uniform"``: (4) becomes U(m − w/2, m + w/2), (3) a normal plus that uniform, w a third output of the prior's head; the KL is
 then what a coder with shared dither pays (``rastrum.latents``). The posterior can collapse: once its width is many standard deviations of
-the prior, no mean can move in its box. It collapses on little data and in short runs; a longer ``warm_up`` of the KL delays that.
+the prior, no mean can move in its box. It collapses on little data and in short runs; a longer ``warm_up`` of the KL delays that. Images
+become files by it (``compression/conceptual.py``).
 
 What differs from the paper:
 - The likelihood is a discretised logistic, so that bits are exact; its scale is its own half of r at every pixel. The paper's, as we recall
   it, is a Gaussian of pixels with uniform noise.
 - Strided convolutions see blocks, so kernels on the image side are stride·kernel wide.
-- The initial canvas is the mean and spread of the data; initial states are learned at every position.
+- The initial canvas is the mean and spread of the data; initial states are learned at every position, or once for all of them.
 - While training warms up, the weight of the KL rises from a twentieth to 1, without which latents are slow to be used at all.
 - How the layers of ``layers=2`` are connected is ours: of the paper's two-layer version we only recall that there is one.
 - The preset "paper" is its network for CIFAR-10: 32 steps, 12 latent channels at half resolution, 320 features, 5x5; one layer.
@@ -42,8 +43,9 @@ Dimensions: B batch · C channels of x · h, w size of a layer · F features · 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -53,8 +55,9 @@ from ..card import Paper
 from ..devices import as_like
 from ..latents import DitheredNormal, Normal, Uniform
 from ..layers.condition import global_projection, project
-from ..layers.convolutional import ConvLSTM, convolution, from_blocks, to_blocks
+from ..layers.convolutional import ConvLSTM, Convolution, convolution, from_blocks, in_blocks, to_blocks
 from ..layers.lstm import reorder_drawn_gates, reorder_gates_of_format_1
+from ..program.builder import Program, StrokeMaps, View
 from ..protocol import ArrayLike, ConditionSpec, ImageSpec
 from .pixel_canvas import PixelCanvas
 from .presets import check_config, choose
@@ -72,6 +75,8 @@ class ConvDRAWConfig:
     stride: pixels along a side of a position of the lowest layer.
     beta: weight of the reconstruction in the loss.
     warm_up: share of a training over which the weight of the KL in the loss rises to 1.
+    positional: whether initial states and canvas are learned at every position; if not, they are the same everywhere, and the weights serve
+        images of any size (``resized``).
     posterior: "normal", or "uniform" of learned width, whose KL a coder can reach.
     """
 
@@ -83,6 +88,7 @@ class ConvDRAWConfig:
     stride: int = 2
     beta: float = 1.0
     warm_up: float = 0.2
+    positional: bool = True
     posterior: Literal["normal", "uniform"] = "normal"
 
 
@@ -110,16 +116,16 @@ class ConvDRAW(PixelCanvas):
         self.kl_weight = 1.0
         halves = self.halves
         features, kernel, blocks = config.features, config.kernel, spec.channels * config.stride**2
-        self.canvas = nn.Parameter(torch.zeros(halves * spec.channels, spec.height, spec.width))
+        self.canvas = nn.Parameter(torch.zeros(halves * spec.channels, *((spec.height, spec.width) if config.positional else (1, 1))))
         self.write_head = convolution(features, halves * blocks, kernel, gain=0.1)
         layers = range(config.layers)
         self.start = nn.ParameterList()
         self.encoders, self.decoders, self.priors, self.posteriors, self.rises = (nn.ModuleList() for _ in range(5))
         for layer in layers:
-            side = config.stride * 2**layer
+            size = self.size(layer) if config.positional else (1, 1)
             above = features if layer + 1 < config.layers else 0
             seen, drawn = (2 * blocks, halves * blocks) if layer == 0 else (4 * features, 4 * features)
-            self.start.append(torch.zeros(4, features, -(-spec.height // side), -(-spec.width // side)))
+            self.start.append(torch.zeros(4, features, *size))
             self.encoders.append(ConvLSTM(seen + features, features, kernel))
             self.decoders.append(ConvLSTM(config.latent + drawn + above, features, kernel))
             self.priors.append(convolution(features + above, (3 if self.uniform else 2) * config.latent, kernel, gain=0.1))
@@ -186,17 +192,30 @@ class ConvDRAW(PixelCanvas):
         """The layer of decision ``t``: from the top one down to 0, step after step."""
         return self.config.layers - 1 - t % self.config.layers
 
+    def size(self, layer: int) -> tuple[int, int]:
+        """Rows and columns of the maps of a ``layer``."""
+        side = self.config.stride * 2**layer
+        return -(-self.spec.height // side), -(-self.spec.width // side)
+
     def init(self, batch: int, condition: ArrayLike | int | None = None) -> State:
         checked = self.check_condition(condition, batch)
         memory: dict[str, Tensor] = {}
-        for layer, start in enumerate(self.start):
-            for name, value in zip(("encoder", "encoder_cell", "decoder", "decoder_cell"), start, strict=True):
+        for layer in range(self.config.layers):
+            for name, value in zip(("encoder", "encoder_cell", "decoder", "decoder_cell"), self._first(layer), strict=True):
                 memory[f"{name}{layer}"] = value.expand(batch, *value.shape)
         if checked is not None:
             gates = project(self.condition, checked, self.dtype).chunk(2 * self.config.layers, dim=1)
             for layer in range(self.config.layers):
                 memory[f"encoder_gates{layer}"], memory[f"decoder_gates{layer}"] = gates[2 * layer : 2 * layer + 2]
-        return State(to_blocks(self.canvas.unsqueeze(0), self.config.stride).expand(batch, -1, -1, -1), checked, **memory)
+        return State(self._first_canvas().expand(batch, -1, -1, -1), checked, **memory)
+
+    def _first(self, layer: int) -> Tensor:
+        """The initial states of a layer: encoder and its cell, decoder and its cell, (4, F, h, w)."""
+        return self.start[layer].expand(-1, -1, *self.size(layer))
+
+    def _first_canvas(self) -> Tensor:
+        """The initial canvas as blocks, (1, halves·C·s², h, w)."""
+        return to_blocks(self.canvas.expand(1, -1, self.spec.height, self.spec.width), self.config.stride)
 
     def prior(self, state: State) -> Normal | DitheredNormal:
         head = self._expect(state).split(self.config.latent, dim=1)
@@ -253,6 +272,58 @@ class ConvDRAW(PixelCanvas):
         core = memory[f"{name}{layer}"]
         return [core, memory[f"above{layer}"]] if layer + 1 < self.config.layers else [core]
 
+    # ── in exact arithmetic ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def lower_strokes(self, program: Program) -> StrokeMaps:
+        config, layers = self.config, range(self.config.layers)
+        heads, rises = cast(list[Convolution], list(self.priors)), cast(list[Convolution], list(self.rises))
+        decoders = cast(list[ConvLSTM], list(self.decoders))
+
+        def maps(width: int, state: int | None = None) -> list[View]:
+            """A map for each layer; ``state``: which of its initial states it begins with."""
+            firsts = [None if state is None else start[state].movedim(0, -1) for start in self.start]
+            return [program.whole_map(width, *self.size(layer), initial=first) for layer, first in enumerate(firsts)]
+
+        latents, priors, above = maps(config.latent), maps(heads[0].out_channels), maps(config.features)
+        h, cell = maps(config.features, 2), maps(config.features, 3)
+        canvas = program.whole_map(self.write_head.out_channels, *self.size(0), initial=self._first_canvas()[0].movedim(0, -1))
+        gates = self._lower_condition(program)
+
+        def seen(layer: int) -> list[View]:
+            return [above[layer]] if layer + 1 < config.layers else []
+
+        def expect(layer: int) -> None:
+            heads[layer].lower(program, [h[layer], *seen(layer)], None, priors[layer])
+
+        order = [self.layer(t) for t in layers]
+        with program.phase("start"):
+            expect(order[0])
+        for number, layer in enumerate(order):
+            with program.phase("stroke", number):
+                below = in_blocks(h[layer - 1], 2) if layer else canvas
+                decoders[layer].lower(program, [latents[layer], below, *seen(layer)], h[layer], cell[layer], gates[layer])
+                if layer:
+                    rises[layer - 1].lower(program, [h[layer]], None, in_blocks(above[layer - 1], 2))
+                else:
+                    self.write_head.lower(program, [h[0]], canvas, canvas)
+                expect(order[(number + 1) % config.layers])
+        memory = {f"decoder{layer}": h[layer] for layer in layers} | {f"above{layer}": above[layer] for layer in layers[:-1]}
+        return StrokeMaps([latents[layer] for layer in order], [priors[layer] for layer in order], canvas, memory)
+
+    def _lower_condition(self, program: Program) -> Sequence[View | None]:
+        """What the condition adds to the gates of each decoder core."""
+        vector, parts = program.condition_vector(), 2 * self.config.layers
+        if vector is None:
+            return [None] * self.config.layers
+        if isinstance(self.condition, nn.Linear):
+            weight, bias = self.condition.weight.mT, self.condition.bias
+        else:
+            assert isinstance(self.condition, nn.Embedding)
+            weight, bias = self.condition.weight, self.condition.weight.new_zeros(self.condition.embedding_dim)
+        with program.phase("start"):
+            each = zip(weight.chunk(parts, 1)[1::2], bias.chunk(parts)[1::2], strict=True)
+            return [program.linear(vector, *layer) for layer in each]
+
     # ── the canvas ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _levels(self, x: Tensor) -> Tensor:
@@ -282,7 +353,8 @@ class ConvDRAW(PixelCanvas):
 
     @torch.no_grad()
     def initialise(self, x: Tensor, condition: Tensor | None = None) -> None:
-        """The initial canvas becomes the mean of images x."""
+        """The initial canvas becomes the mean of images x, of all positions where they have one initial state."""
+        x = x if self.config.positional else x.movedim(1, -1).flatten(0, 2)[..., None, None]
         self.canvas.copy_(as_like(self.mean_canvas(x), self.canvas))
         self.initialised.fill_(True)
 

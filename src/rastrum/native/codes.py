@@ -13,9 +13,10 @@ LINEAR, COPY, ADD, GATE, GLU, RELU, ELU, CONCAT_ELU, LSTM, SQUARE, SPATIAL_LSTM,
 LEAST_SQUARES, SURROUNDINGS = 14, 15
 LIMIT = 8.0                    # of a clamp, and of what SURROUNDINGS shows
 
-# Columns of the table of phases, in their order, channels last. The argument of a row phase is its first row, of a channel its group.
+# Columns of the table of phases, in their order, channels last. The argument of a row phase is its first row, of a channel its group,
+# of a stroke its latent.
 FIRST, LAST, PHASE_KIND, ARGUMENT = range(4)
-START, ROW, ROW_REVERSED, CHANNEL, FRAME = range(5)
+START, ROW, ROW_REVERSED, CHANNEL, FRAME, STROKE = range(6)
 
 # Columns of the table of passes: first step, positions of a row, phases, input map and whether it holds ones; SPACING pixels of the
 # image from one position to the next, KNOWN positions from one known position to the next (0: none), HEIGHT rows of a frame.

@@ -111,6 +111,15 @@ def run_across(ops, row, memory, stride, batch, weights, scratch):
                     _apply(op, memory, s + j * ls, i + j * li, d + j * ld)
 
 
+@compiled(slow=True)
+def run_whole(ops, part, parts, image, weights, scratch):
+    """Operations over whole maps of one image; of each a part of its rows, out of several of equal size."""
+    for each in range(ops.shape[0]):
+        rows = ops[each, codes.ROWS]
+        for at in range(rows * part // parts, rows * (part + 1) // parts):
+            run_across(ops[each : each + 1], at, image, 0, 1, weights, scratch)
+
+
 @compiled
 def pass_of(passes, step):
     index = 0
@@ -128,9 +137,7 @@ def begin_frame(ops, phases, here, layout, step, memory, batch, weights, scratch
         if phase[codes.PHASE_KIND] == kind:
             for b in range(batch):
                 image = memory[b * layout.stride : (b + 1) * layout.stride]
-                for each in range(phase[codes.FIRST], phase[codes.LAST]):
-                    for at in range(ops[each, codes.ROWS]):
-                        run_across(ops[each : each + 1], at, image, layout.stride, 1, weights, scratch)
+                run_whole(ops[phase[codes.FIRST] : phase[codes.LAST]], 0, 1, image, weights, scratch)
 
 
 @compiled
@@ -148,7 +155,7 @@ def advance(ops, phases, passes, layout, step, lag, memory, batch, weights, scra
     for index in range(here[codes.FIRST_PHASE], here[codes.LAST_PHASE]):
         phase = phases[index]
         part = ops[phase[codes.FIRST] : phase[codes.LAST]]
-        if phase[codes.PHASE_KIND] == codes.START or phase[codes.PHASE_KIND] == codes.FRAME:
+        if phase[codes.PHASE_KIND] in (codes.START, codes.FRAME, codes.STROKE):
             continue
         if phase[codes.PHASE_KIND] == codes.CHANNEL:
             if phase[codes.ARGUMENT] == group:

@@ -4,6 +4,7 @@ A map is a row of columns of ``width`` values each; an operation is a function o
 
     start         before the first row    the condition, what earlier passes drew, and what follows from them: whole maps, all rows at once
     frame         between two frames      of a video: what follows from the complete frame, whole maps again
+    stroke n      once z is known         of a canvas model: what follows from the n-th latent of a step, whole maps again
     row           all columns at once     what the finished rows contribute to the row that begins (before every row r ≥ first_row)
     row_reversed  right to left           the same, for recurrences from the right
     channel g     the column being drawn  what colour group g of this pixel needs (one group: "pixel")
@@ -82,8 +83,8 @@ OPERATIONS: dict[Kind, Rule] = {
     "least_squares": Rule(codes.LEAST_SQUARES, 0, 0),        # picture up to a channel, state in ``initial`` → that channel's prediction
     "surroundings": Rule(codes.SURROUNDINGS, 0, 0),          # picture, predictions in ``initial`` → what a network is shown, and scales
 }
-PhaseKind: TypeAlias = Literal["start", "frame", "row", "row_reversed", "channel"]
-WHOLE = ("start", "frame")     # phases over whole maps, row by row
+PhaseKind: TypeAlias = Literal["start", "frame", "stroke", "row", "row_reversed", "channel"]
+WHOLE = ("start", "frame", "stroke")    # phases over whole maps, row by row
 
 
 @dataclass(eq=False)
@@ -93,7 +94,8 @@ class Buffer:
     width: values of a column.
     level: resolution of the map, 2^level positions of the pass from one column to the next.
     columns: columns of a row, without padding.
-    initial: what every column holds at first, (width,); None (default) for zeros.
+    initial: what every column holds at first, (width,), or of a whole map (rows, columns, width), where one row or column
+        stands for all; None (default) for zeros.
     single: whether one column serves all columns, False by default.
     before, after: columns of padding that windows reach on the left and on the right, 0 by default; they keep their initial values.
     rows: rows of a whole map; 0 (default) keeps only the row that is being drawn.
@@ -163,10 +165,10 @@ class Grid:
     """Where an operation runs: at rows r with r & row_mask = row_value, and at columns likewise.
 
     level: the operation's column index is column >> level.
-    columns: in row and start phases it runs at this many columns, the first ones.
+    columns: in row phases and those over whole maps it runs at this many columns, the first ones.
     row_mask, row_value: which rows.
     column_mask, column_value: which columns, in channel phases.
-    rows: in start and frame phases it runs in this many rows, the first ones; 1 by default.
+    rows: in phases over whole maps it runs in this many rows, the first ones; 1 by default.
     """
 
     level: int
@@ -205,7 +207,7 @@ class Phase:
     """Operations that run together.
 
     kind: when they run (table at the top of this file).
-    index: the colour group of a channel phase; tells several row phases of a kind apart.
+    index: the colour group of a channel phase, the latent of a stroke phase; tells several row phases of a kind apart.
     first_row: a row phase runs before every row from this one on.
     operations: in the order in which they run.
     """
@@ -339,12 +341,14 @@ class Program:
 
         width: values of a column.
         rows, columns: its size, without padding.
-        initial: what it holds before anything is written, (width,); its padding holds zeros; None (default) for zeros everywhere.
+        initial: what it holds before anything is written, (width,) or (rows, columns, width), where one row or column stands for all;
+            copied; its padding holds zeros; None (default) for zeros everywhere.
         """
-        buffer = Buffer(width, 0, columns, rows=rows)
+        positions = None if initial is None or initial.dim() == 1 else initial.detach().clone(memory_format=torch.contiguous_format)
+        buffer = Buffer(width, 0, columns, positions, rows=rows)
         self.buffers.append(buffer)
         view = View(buffer, 0, width)
-        if initial is not None:
+        if initial is not None and positions is None:
             with self.phase("start"):
                 self.append("copy", self.map(width, initial=initial, single=True), view)
         return view
@@ -397,7 +401,7 @@ class Program:
         """Within this context, operations are appended to a phase. Phases run in the order in which they were first opened, channels last.
 
         kind: when it runs (table at the top of this file).
-        index: the colour group of a channel phase; tells several row phases of a kind apart; 0 by default.
+        index: the colour group of a channel phase, the latent of a stroke phase; tells several row phases of a kind apart; 0 by default.
         first_row: a row phase runs before every row from this one on; 0 by default.
         """
         phase = self.phases.setdefault((kind, index), Phase(kind, index, first_row))
@@ -463,8 +467,9 @@ class Program:
         level = destination.buffer.level
         if self._grid is None:
             due = (1 << level) - 1
-            columns, rows = destination.buffer.columns // destination.step, destination.buffer.rows // destination.row_step
-            grid = Grid(level, columns, due, 0, due, 0, max(1, rows))
+            columns = _steps(destination.buffer.columns, destination.shift, destination.step)
+            rows = _steps(destination.buffer.rows, destination.row_shift, destination.row_step) if destination.buffer.rows else 1
+            grid = Grid(level, columns, due, 0, due, 0, rows)
         else:
             grid = self._grid
         for view in (source, destination, initial):
@@ -580,3 +585,24 @@ class Program:
         for each in self.passes:
             assert each.input is not None and all(view is not None for view in each.outputs), "a pass has an input and outputs"
         assert torch.equal(self.decided(), order.cpu()), "the program decides in the model's order"
+
+
+def _steps(size: int, shift: int, step: int) -> int:
+    """How many rows or columns of a map lie at shift, shift + step, …."""
+    return -(-(size - max(shift, 0)) // step)
+
+
+@dataclass(frozen=True)
+class StrokeMaps:
+    """The maps of a canvas model's program that others write or read between its phases: ``start``, then ``stroke n`` after each latent.
+
+    latents: the latents of a step, in the order of the decisions: whole maps that are written before their phase runs.
+    priors: of each, what its prior is when its turn has come: [mean | log standard deviation | log width], Z values each.
+    canvas: what has been drawn.
+    memory: further maps by the names that they have in a ``State``, for the encoder.
+    """
+
+    latents: list[View]
+    priors: list[View]
+    canvas: View
+    memory: dict[str, View]

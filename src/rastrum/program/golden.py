@@ -3,7 +3,7 @@
 ``verify`` runs before anything is coded, once per process. Two programs share a network of linear, copy, gate, lstm, glu, relu, elu and
 concat_elu operations in row, row_reversed and channel phases; one has a softmax head, the other a mixture head. The third, with a gaussian
 head, has what adapts to the image: least_squares, surroundings, multiply and clamp. None contains add, square, spatial_lstm and
-multiplicative operations, start and frame phases, and a bernoulli head.
+multiplicative operations, start, frame and stroke phases, and a bernoulli head.
 """
 
 from __future__ import annotations

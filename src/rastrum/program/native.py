@@ -76,7 +76,7 @@ class NativeInterpreter:
         step = int(self.packed.tables.steps[t // self._channels])
         if self._ran <= step:
             none = np.zeros((self.batch, 0), np.int64)
-            self._decide(ADVANCE, Work("force"), t, t + 1, t, none, none.astype(np.bool_), none, _Streams([]))
+            self._decide(ADVANCE, Work("force"), t, t + 1, t, none, none.astype(np.bool_), none, CoderStates([]))
         number = int(pass_of(self.packed.tables.passes, step))
         here, groups = self.packed.tables.passes[number], self.packed.tables.layout.groups
         pixel, group = divmod(step - int(here[codes.FIRST_STEP]), groups)
@@ -129,7 +129,7 @@ class NativeInterpreter:
         if kept is not None:
             values[~on] = kept.numpy()[~on]
         counts = np.zeros((self.batch, 0), np.int64) if work.counts is None else work.counts.numpy()
-        streams = _Streams(work.streams, 4 * (stop - t) + 16 if work.kind == "encode" else 0)
+        streams = CoderStates(work.streams, 4 * (stop - t) + 16 if work.kind == "encode" else 0)
         # In calls of a row and more, about CALL_SECONDS each, so that Ctrl-C is noticed; how they are cut changes no bit.
         begin, frame = t, self.packed.tables.layout.frame
         row = size = int(self.packed.tables.passes[-1, codes.WIDTH]) * self.packed.tables.layout.channels
@@ -158,7 +158,7 @@ class NativeInterpreter:
         if not lag or len(shared) != self.batch or not 0 <= min(shared) <= max(shared) <= shared[-1] == width:
             raise ValueError(f"shared: expected a column below {width} per image, {width} for the last, in an order by rows; got {shared}")
         values, on, row = (kept if work.values is None else work.values).numpy().copy(), active.numpy(), width * layout.channels
-        streams = _Streams(work.streams, 4 * values.shape[1] + 16 if work.kind == "encode" else 0)
+        streams = CoderStates(work.streams, 4 * values.shape[1] + 16 if work.kind == "encode" else 0)
         counts = np.zeros((self.batch, 0), np.int64)
         task, of = self._task(MODES[work.kind], work)._replace(lag=lag), np.array(shared)
         # A thread has neighbours, which follow one another closely; the next thread's are AT_ONCE rows behind, which are then complete.
@@ -219,7 +219,7 @@ class NativeInterpreter:
         values: np.ndarray,
         on: np.ndarray,
         counts: np.ndarray,
-        streams: _Streams,
+        streams: CoderStates,
     ) -> None:
         """Decisions t … stop − 1 of all images; column 0 of the arrays is decision ``origin``."""
         task = self._task(mode, work)._replace(first=t, last=stop, origin=origin, ran=self._ran)
@@ -235,7 +235,7 @@ class NativeInterpreter:
         values: np.ndarray,
         on: np.ndarray,
         counts: np.ndarray,
-        streams: _Streams,
+        streams: CoderStates,
         shared: np.ndarray | None = None,
     ) -> int:
         """One call of the compiled walk, for some of the images."""
@@ -293,7 +293,7 @@ class _Workspace:
         )
 
 
-class _Streams:
+class CoderStates:
     """The coders of a batch as arrays for the compiled walk, with room for ``room`` more bytes each (at most 24 bits per decision)."""
 
     def __init__(self, coders: Sequence[Encoder | Decoder], room: int = 0) -> None:

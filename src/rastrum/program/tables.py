@@ -19,13 +19,14 @@ from ..native.panels import aligned, aligned_copy, panels
 from ..native.points import POINTS, TILE, weights_at_points
 from ..native.walk import Tables
 from ..protocol import raster_order
-from .builder import OPERATIONS, WHOLE, Buffer, Head, Operation, Pass, Phase, Program, View
+from .builder import OPERATIONS, WHOLE, Buffer, Head, Operation, Pass, Phase, PhaseKind, Program, View
 
 MAX_ARENA = 1 << 31            # values per image
 BLOCK = 16                     # images that run together: their state stays in the cache
 HEADS = {"bernoulli": codes.BERNOULLI, "softmax": codes.SOFTMAX, "mixture": codes.MIXTURE, "gaussian": codes.GAUSSIAN}
 PHASES = {
     "start": codes.START, "frame": codes.FRAME, "row": codes.ROW, "row_reversed": codes.ROW_REVERSED, "channel": codes.CHANNEL,
+    "stroke": codes.STROKE,
 }  # fmt: skip
 
 
@@ -55,9 +56,32 @@ class Packed:
     lag: int
 
 
+@dataclass(frozen=True, eq=False)
+class PackedStrokes:
+    """A program of whole maps alone, as the compiled loops read it, for any batch.
+
+    phases: the operations of each, (operations, OPERATION_FIELDS), by kind and index.
+    weights: the weight arena.
+    initial: an image's arena at first, (stride,) float32.
+    condition: offsets in an arena of the condition's values, in order; None for an unconditional model.
+    start: offset in an arena of each map, its padding included.
+    """
+
+    phases: dict[tuple[PhaseKind, int], np.ndarray]
+    weights: np.ndarray
+    initial: np.ndarray
+    condition: np.ndarray | None
+    start: dict[Buffer, int]
+
+
 def pack(program: Program) -> Packed:
     """Tables and arenas of a finished program. Raises ``ProgramError`` for a program that cannot be run."""
     return _Packer(program).packed()
+
+
+def pack_strokes(program: Program) -> PackedStrokes:
+    """Tables and arenas of a finished program of whole maps alone. Raises ``ProgramError`` for a program that cannot be run."""
+    return _Packer(program).packed_strokes()
 
 
 _packed: WeakKeyDictionary[Program, Packed] = WeakKeyDictionary()
@@ -74,11 +98,6 @@ def packed(program: Program) -> Packed:
 class _Packer:
     def __init__(self, program: Program) -> None:
         self.program = program
-        for each in program.passes:
-            if each.input is None or None in each.outputs:
-                raise ProgramError("program: it has no input, or a colour group without an output")
-            if each.input.size != program.spec.channels + each.ones:
-                raise ProgramError(f"program: an input of {each.input.size} values for {program.spec.channels} channels")
         if not program.passes:
             raise ProgramError("program: it has no pass")
         every = [phase for each in program.passes for phase in each.phases.values()]
@@ -99,7 +118,8 @@ class _Packer:
             surroundings = (buffer.before, buffer.after, buffer.above, buffer.below)
             if min(*surroundings, buffer.columns, buffer.width, buffer.rows) < 0 or not 0 <= buffer.level < 32:
                 raise ProgramError(f"program: a map of {buffer.columns} columns of {buffer.width} values at level {buffer.level}")
-            if buffer.initial is not None and buffer.initial.shape != (buffer.width,):
+            sizes = ((buffer.rows, 1), (buffer.columns, 1), (buffer.width,))
+            if buffer.initial is not None and not all(n in size for n, size in zip(buffer.initial.shape[::-1], sizes[::-1], strict=False)):
                 raise ProgramError(f"program: initial values of shape {tuple(buffer.initial.shape)} for a map of width {buffer.width}")
             size = aligned(size + _size(buffer))
         if size > MAX_ARENA:
@@ -112,6 +132,11 @@ class _Packer:
 
     def packed(self) -> Packed:
         program, spec = self.program, self.program.spec
+        for each in program.passes:
+            if each.input is None or None in each.outputs:
+                raise ProgramError("program: it has no input, or a colour group without an output")
+            if each.input.size != spec.channels + each.ones:
+                raise ProgramError(f"program: an input of {each.input.size} values for {spec.channels} channels")
         rows: list[list[int]] = []
         phases: list[list[int]] = []
         passes: list[list[int]] = []
@@ -138,13 +163,7 @@ class _Packer:
                 outputs.append([*self._view(view)[:2], view.size])
         if program.decided().shape != (spec.size,):
             raise ProgramError(f"program: its passes decide {len(program.decided())} values of {spec.size}")
-        head = program.head
-        initial = np.zeros(self.stride, np.float32)
-        for buffer, start in self.start.items():
-            if buffer.initial is not None:
-                size = _size(buffer)
-                initial[start : start + size] = np.tile(_array(buffer.initial), size // buffer.width)
-        picture = program.picture
+        head, picture = program.head, program.picture
         layout = codes.Layout(
             channels=spec.channels,
             groups=program.groups,
@@ -170,11 +189,37 @@ class _Packer:
                 aligned_copy(np.concatenate(self.weights)),
                 np.arange(spec.levels, dtype=np.float32) * np.float32(2 / (spec.levels - 1)) - np.float32(1),
             ),
-            initial,
+            self._initial(),
             None if program.condition is None else self._condition_offsets(program.condition),
             self.scratch,
             self._lag(),
         )
+
+    def packed_strokes(self) -> PackedStrokes:
+        (each,), condition = self.program.passes, self.program.condition
+        if any(phase.kind not in WHOLE for phase in each.phases.values()):
+            raise ProgramError("program: it has phases of rows or pixels, so it is no program of strokes")
+        rows = {key: [self._operation(each, phase, op) for op in phase.operations] for key, phase in each.phases.items()}
+        return PackedStrokes(
+            {key: np.array(table, np.int64).reshape(-1, codes.OPERATION_FIELDS) for key, table in rows.items()},
+            aligned_copy(np.concatenate(self.weights)),
+            self._initial(),
+            None if condition is None else self._condition_offsets(condition),
+            self.start,
+        )
+
+    def _initial(self) -> np.ndarray:
+        """An image's arena at first."""
+        initial = np.zeros(self.stride, np.float32)
+        for buffer, start in self.start.items():
+            if buffer.initial is None:
+                continue
+            whole = initial[start : start + _size(buffer)]
+            if buffer.initial.dim() == 1:
+                whole[:] = np.tile(_array(buffer.initial), len(whole) // buffer.width)
+            else:
+                inside(whole, buffer)[:] = _array(buffer.initial)
+        return initial
 
     def _lag(self) -> int:
         spec, program = self.program.spec, self.program
@@ -289,6 +334,16 @@ class _Packer:
         self.weights.append(values)
         self.weights_size += len(values)
         return start
+
+
+def inside(memory: np.ndarray, buffer: Buffer) -> np.ndarray:
+    """A whole map without its padding: (…, rows, columns, width), a view.
+
+    memory: of the map with its padding, (…, values).
+    buffer: which map.
+    """
+    padded = memory.reshape(*memory.shape[:-1], buffer.above + buffer.rows + buffer.below, -1, buffer.width)
+    return padded[..., buffer.above : buffer.above + buffer.rows, buffer.before : buffer.before + buffer.columns, :]
 
 
 def _size(buffer: Buffer) -> int:

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..native.codes import LIMIT
-from .builder import OPERATIONS, WHOLE, Buffer, Kind, Operation, Pass, Phase, Program, View
+from .builder import OPERATIONS, Buffer, Kind, Operation, Pass, Phase, Program, View
 
 Call: TypeAlias = Callable[[], object]
 Base: TypeAlias = Sequence[Tensor]
@@ -128,13 +128,12 @@ class _Pass:
     def __init__(self, raster: Pass, first_step: int, at: Callable[[View, int], Tensor]) -> None:
         self.raster, self.first_step = raster, first_step
         columns = range(raster.width)
-        assert raster.input is not None
-        pixels = [at(raster.input, column) for column in columns]
+        pixels = [] if raster.input is None else [at(raster.input, column) for column in columns]
         self.inputs = [list(pixel.unbind(1)) for pixel in pixels]
         self.ones = [values.pop() for values in self.inputs] if raster.ones else None
         self.outputs = [[at(view, column) for column in columns] for view in raster.outputs if view is not None]
         self.start, self.frame = (
-            [op for (kind, _), phase in raster.phases.items() if kind == whole for op in phase.operations] for whole in WHOLE
+            [op for (kind, _), phase in raster.phases.items() if kind == whole for op in phase.operations] for whole in ("start", "frame")
         )
         self.before_row = [phase for (kind, _), phase in raster.phases.items() if kind in ("row", "row_reversed")]
 
@@ -191,9 +190,17 @@ class TorchInterpreter:
     def _allocate(self, buffer: Buffer) -> Tensor:
         rows, columns = buffer.above + max(1, buffer.rows) + buffer.below, buffer.before + buffer.columns + buffer.after
         memory = torch.zeros(self.batch, rows * columns, buffer.width, dtype=self.dtype, device=self.device)
-        if buffer.initial is not None:
+        if buffer.initial is not None and buffer.initial.dim() == 1:
             memory[:] = buffer.initial
+        elif buffer.initial is not None:
+            self._inside(memory, buffer).copy_(buffer.initial)
         return memory
+
+    @staticmethod
+    def _inside(memory: Tensor, buffer: Buffer) -> Tensor:
+        """A whole map without its padding, (B, rows, columns, width)."""
+        rows = memory.unflatten(1, (buffer.above + buffer.rows + buffer.below, -1))
+        return rows[:, buffer.above : buffer.above + buffer.rows, buffer.before : buffer.before + buffer.columns]
 
     # ── the walk's side ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -293,7 +300,10 @@ class TorchInterpreter:
             self._ran += 1
 
     def _begin_frame(self, here: _Pass, first: bool) -> None:
-        for op in here.start if first else here.frame:
+        self._run_whole(here.start if first else here.frame)
+
+    def _run_whole(self, operations: Iterable[Operation]) -> None:
+        for op in operations:
             for at in range(op.grid.rows):
                 self._run(self._compiled(op, -1, at))
 

@@ -1,0 +1,269 @@
+"""``compress --lossy`` and what ``decompress``, ``info`` and ``verify`` do with its files: progressive ones, which may be cut anywhere."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from .photo_files import Source, pixels_of
+from .show import progress
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..compression.conceptual import Pictures, Unpacking
+    from ..pictures.formats import Picture
+
+ANIMATIONS = (".gif", ".webp", ".mp4")
+FPS = 4.0
+
+
+def is_progressive(file: BinaryIO) -> bool:
+    """Whether a file is one of ``compress --lossy``; it stands at its beginning before and after.
+
+    file: open for reading.
+    """
+    from ..compression.progressive import MAGIC
+
+    file.seek(0)
+    found = file.read(len(MAGIC)) == MAGIC
+    file.seek(0)
+    return found
+
+
+def compressed(photo: Source, file: BinaryIO, network: Any, name: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Write one photo as a progressive file, decode that, and say what it takes and how near it is.
+
+    photo: an image file, or X.npy.
+    file: where it goes.
+    network: the model.
+    name: of the model, for others.
+    options: of ``compress_pictures``.
+
+    Raises ``ValueError`` for a photo or a model that do not fit.
+    """
+    import numpy as np
+
+    from ..compression.conceptual import compress_pictures, decompress_pictures
+    from ..data.options import requantise
+
+    pixels, _ = pixels_of(photo)
+    height, width, channels = pixels.shape
+    spec, levels = network.spec, 256 ** pixels.dtype.itemsize
+    if channels in (2, 4):
+        raise ValueError(f"{photo.name}: it has a transparency, which --lossy does not keep; remove it, or leave out --lossy")
+    if channels != spec.channels:
+        raise ValueError(f"{photo.name}: it has {channels} channels, the model is for {spec.text}; convert it, or give another --model")
+    if options["lossless"] and levels != spec.levels:
+        raise ValueError(f"{photo.name}: it has {levels} levels, the model {spec.levels}, so --lossless does not go")
+    if network.condition_spec is not None:
+        raise ValueError("--model: it needs a condition, which the command does not take; see rastrum.compression.compress_pictures")
+    x = requantise(pixels, levels, spec.levels).transpose(2, 0, 1)[None]
+    made = compress_pictures(network, x, name=name, **options)
+    file.write(made.data)
+    found = decompress_pictures(made.data, network, progress=False)
+    if options["lossless"] and not np.array_equal(found.values.numpy(), x):
+        raise OSError(f"{photo.name}: other values came back, so nothing was saved; please report this")
+    error = float(((found.images.double().numpy() - x / (spec.levels - 1)) ** 2).mean())
+    return {
+        "height": height, "width": width, "channels": channels, "model": name, "steps": made.header.steps, "lossless": options["lossless"],
+        "bytes": len(made.data), "payload_bytes": made.header.length, "kl_bits": float(made.kl.sum()),
+        "code_bits": float(made.code_length.sum()), "residual_bits": float(made.residual.sum()), "pixels": height * width,
+        "psnr": None if options["lossless"] or error == 0 else -10 * math.log10(error),
+    }  # fmt: skip
+
+
+def compressed_line(record: dict[str, Any]) -> str:
+    """What ``compressed`` found, for people.
+
+    record: as it returns it.
+    """
+    near = "every value" if record["psnr"] is None else f"{record['psnr']:.2f} dB"
+    rate = 8 * record["bytes"] / record["pixels"]
+    kl, code, residual = (f"{record[key]:,.0f}" for key in ("kl_bits", "code_bits", "residual_bits"))
+    parts = f"KL of the latents {kl} bits, their code {code}, the values' {residual}"
+    return f"{_size(record)}, {record['steps']} steps: {record['bytes']:,} bytes, {rate:.3f} bits per pixel, {near}; {parts}"
+
+
+def unpacked(each: Source, file: BinaryIO, network: Any) -> Unpacking:
+    """A progressive file of one picture, nothing of it decoded yet.
+
+    each: for messages.
+    file: open for reading.
+    network: the model; None for the one that the file names.
+
+    Raises ``ValueError`` for a file of several pictures.
+    """
+    from ..compression.conceptual import Unpacking
+
+    found = Unpacking(file.read(), network, what=each.name)
+    if found.header.count != 1:
+        raise ValueError(f"{each.name}: it holds {found.header.count} pictures; rastrum.compression.decompress_pictures gives them")
+    return found
+
+
+def decompressed(
+    each: Source, file: BinaryIO, target: BinaryIO, network: Any, options: dict[str, Any], salvage: bool = False
+) -> dict[str, Any]:
+    """Write the picture of a progressive file as PNG.
+
+    each, file, network: as for ``unpacked``.
+    target: where it goes.
+    options: ``rest``, ``seed`` and ``steps`` of ``decompress_pictures``.
+    salvage: of a damaged file, write the steps that its checks have found right; False by default.
+    """
+    from ..compression import FileError
+    from ..pictures.png import png
+
+    started, faults = time.perf_counter(), []
+    unpacking = unpacked(each, file, network)
+    try:
+        *_, found = _pictures(unpacking, options, only_last=True)
+    except FileError as error:
+        if not salvage:
+            raise
+        faults, right = [str(error).removeprefix(f"{each.name}: ")], unpacking.checked
+        file.seek(0)
+        *_, found = _pictures(unpacking := unpacked(each, file, network), options | {"steps": right}, only_last=True)
+    bits, pixels = _samples(found, unpacking.sketch.model.spec.levels)
+    for part in png(pixels.shape[0], pixels.shape[1], pixels.shape[2], bits, [pixels]):
+        target.write(part)
+    return _about(each, unpacking, found, started) | {"faults": faults}
+
+
+def animated(each: Source, place: str, network: Any, options: dict[str, Any]) -> dict[str, Any]:
+    """Write the picture of a progressive file as it comes, step by step, as an animation.
+
+    each, network, options: as for ``decompressed``.
+    place: of the animation.
+    """
+    from ..pictures.sheets import tiles
+    from .output import save_film
+
+    started, last = time.perf_counter(), []
+
+    def films() -> Iterator[Picture]:
+        for found in _pictures(unpacking, options):
+            last[:] = [found]
+            yield tiles(found.images)[0]
+
+    with each.open() as file:
+        unpacking = unpacked(each, file, network)
+    save_film(Path(place), films(), FPS)
+    (found,) = last
+    return _about(each, unpacking, found, started)
+
+
+def decompressed_line(record: dict[str, Any]) -> str:
+    """What was read, for people.
+
+    record: of ``decompressed`` or ``animated``.
+    """
+    values = record["pixels"] * record["channels"]
+    exact = f", {record['exact']:,} of {values:,} values exact" if record["lossless"] else ""
+    return f"{_size(record)}, {record['read_steps']:.4g} of {record['steps']} steps{exact}"
+
+
+def described(each: Source, file: BinaryIO) -> dict[str, Any]:
+    """What a progressive file says of itself.
+
+    each: for messages.
+    file: open for reading.
+    """
+    from ..compression.fields import Reader
+    from ..compression.progressive import read_header
+
+    reader = Reader(file, each.name)
+    header = read_header(reader)
+    return {
+        "file": each.name, "bytes": reader.size, "height": header.height, "width": header.width, "count": header.count,
+        "steps": header.steps, "lossless": header.lossless, "seed": header.seed, "model": header.model,
+        "identity": header.identity.hex(), "stream_bytes": header.length, "held_bytes": reader.size - len(header.bytes),
+    }  # fmt: skip
+
+
+def described_line(record: dict[str, Any]) -> str:
+    """What ``described`` found, for people.
+
+    record: as it returns it.
+    """
+    held, length, size = record["held_bytes"], record["stream_bytes"], record["bytes"]
+    many = "" if record["count"] == 1 else f"{record['count']} images of "
+    held_of = "whole" if held == length else f"cut: {held:,} of {length:,} bytes of its stream"
+    layer = ", then every value" if record["lossless"] else ""
+    rate = 8 * size / (record["height"] * record["width"] * record["count"])
+    by = f"{record['model'] or 'a model without a name'} ({record['identity']})"
+    about = f"{record['file']}: {many}{_size(record)}, {record['steps']} steps{layer}, {size:,} bytes, {rate:.3f} bits per pixel"
+    return f"{about}, {held_of}, by {by}"
+
+
+def verified(each: Source, file: BinaryIO, network: Any) -> dict[str, Any]:
+    """Decode a progressive file and compare all its checks.
+
+    each, file, network: as for ``unpacked``.
+    """
+    from ..compression import FileError
+
+    unpacking = unpacked(each, file, network)
+    record = {"file": each.name, "faults": [], "steps": unpacking.header.steps, "whole": unpacking.whole}
+    try:
+        *_, found = _pictures(unpacking, {"rest": "mean", "seed": 0, "steps": None}, only_last=True)
+    except FileError as error:
+        return record | {"faults": [str(error).removeprefix(f"{each.name}: ")], "read_steps": unpacking.checked}
+    return record | {"read_steps": found.steps}
+
+
+def verified_line(record: dict[str, Any]) -> str:
+    """What ``verified`` found, for people.
+
+    record: as it returns it.
+    """
+    return "whole" if record["whole"] else f"cut: {record['read_steps']:.4g} of {record['steps']} steps, unchanged as far as checks say"
+
+
+def _pictures(unpacking: Unpacking, options: dict[str, Any], only_last: bool = False) -> Iterator[Pictures]:
+    """The picture after 0, 1, … steps, and after the lossless layer."""
+    header, rest = unpacking.header, (options["rest"], options["seed"])
+    most = header.steps if options["steps"] is None else min(options["steps"], header.steps)
+    with progress(f"decompressing {unpacking.what}", most, "steps") as report:
+        more = True
+        while more and unpacking.sketch.t < most * unpacking.per_step:
+            if not only_last:
+                yield unpacking.pictures(*rest)
+            more = unpacking.step()
+            report(unpacking.sketch.t // unpacking.per_step)
+        last = options["steps"] is None and header.lossless
+        if last and not only_last:
+            yield unpacking.pictures(*rest)
+        yield unpacking.pictures(*rest, values=last)
+
+
+def _samples(found: Pictures, levels: int) -> tuple[int, np.ndarray]:
+    """Bits of a sample, and the picture (H, W, C) in them."""
+    import numpy as np
+
+    from ..data.options import requantise
+
+    bits = 8 if levels <= 256 else 16
+    if found.exact == found.values.numel():
+        pixels = requantise(found.values[0].numpy(), levels, 1 << bits)
+    else:
+        pixels = np.floor(found.images[0].double().numpy() * ((1 << bits) - 1) + 0.5).astype(np.uint8 if bits == 8 else np.uint16)
+    return bits, pixels.transpose(1, 2, 0)
+
+
+def _about(each: Source, unpacking: Unpacking, found: Pictures, started: float) -> dict[str, Any]:
+    header = unpacking.header
+    return {
+        "file": each.name, "height": header.height, "width": header.width, "channels": unpacking.sketch.model.spec.channels,
+        "pixels": header.height * header.width, "model": header.model, "whole": unpacking.whole, "steps": header.steps,
+        "read_steps": found.steps, "lossless": header.lossless, "exact": found.exact, "faults": [],
+        "seconds": time.perf_counter() - started,
+    }  # fmt: skip
+
+
+def _size(record: dict[str, Any]) -> str:
+    return f"{record['width']}x{record['height']} pixels"

@@ -1,0 +1,411 @@
+"""Pictures as progressive files: what matters first, then detail, then if wanted every pixel; the model draws what a file does not hold.
+
+    file = compress_pictures(model, images, steps=8)          latents of 8 steps of all images, in one stream
+    decompress_pictures(file.data[:300], model)               what 300 bytes say; the other latents lie at the mean of their prior
+
+Source: Gregor, Besse, Rezende, Danihelka, Wierstra, "Towards Conceptual Compression", 2016. The paper computes what such a file would take;
+here are the bytes: the posterior is uniform of a width that the decoder knows, its noise is a dither that encoder and decoder share, so the
+KL is the length of a code (``latents.py``), and the decoder runs in exact arithmetic (``sketches.py``). ``progressive.py`` has the bytes.
+
+Dimensions: B images · T steps of the model, S of them in the file · D = S · layers latents.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..denormals import keeping
+from ..memory import Allowance, TooLarge
+from ..models import load
+from ..models.pixel_canvas import PixelCanvas
+from ..native.latents import probabilities
+from ..progress import Progress, bar
+from ..protocol import ArrayLike, as_tensor, check_images
+from .container import MAX_NAME
+from .fields import FileError, Reader, digest, varint
+from .identity import fingerprint_of_weights
+from .progressive import IDENTITY, MAX_NUMBER, MAX_PIXELS, Header, Stream, Writer, read_header
+from .sketches import Coded, Rest, Sketch, code_levels
+
+CHUNK = 1 << 14                # values between two places where a check may stand
+SPARE = 1 << 26                # bytes that may be used while a model is made for another size, besides its weights
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """A progressive file, and what its information takes.
+
+    data: the file.
+    header: of the file.
+    kl: bits of each latent of an image together, by real-valued probabilities, (B, D): the KL at these latents.
+    code_length: the same by the integer counts that the coder takes.
+    residual: bits of each image's values given the canvas, (B,), by these counts; 0 without the lossless layer.
+    """
+
+    data: bytes
+    header: Header
+    kl: np.ndarray
+    code_length: np.ndarray
+    residual: np.ndarray
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What a progressive file, or the beginning of one, says.
+
+    images: (B, C, H, W) float32 in [0, 1], the same on every machine.
+    values: the nearest levels, (B, C, H, W) int64; exact where the lossless layer has come.
+    steps: that were read, the last one perhaps in part.
+    total: steps of the file when it was whole.
+    exact: how many values are exact, the first ones of all: image by image, row by row, pixel by pixel.
+    """
+
+    images: Tensor
+    values: Tensor
+    steps: float
+    total: int
+    exact: int
+
+
+@torch.no_grad()
+@keeping
+def compress_pictures(
+    model: PixelCanvas,
+    images: ArrayLike,
+    condition: ArrayLike | int | None = None,
+    *,
+    steps: int | None = None,
+    bits: float | None = None,
+    psnr: float | None = None,
+    lossless: bool = False,
+    seed: int = 0,
+    name: str = "",
+    progress: Progress = None,
+) -> Compressed:
+    """Codes images of one size as one progressive file.
+
+    model: a canvas model whose decoder is a step program and whose posterior is uniform, such as ``conv-draw`` with posterior="uniform".
+    images: levels (B, C, H, W) of the model's channels; of another size for a model of any size (``resized``).
+    condition: one per image, or one for all; None for an unconditional model. It is not stored.
+    steps: of the model that the file holds, 0 … T; None (default) = as ``bits`` or ``psnr`` say, else all.
+    bits: of the whole file, per image: as many steps as fit. None (default) for no limit.
+    psnr: of all images together, in dB, with what the file does not hold at the mean of its prior: as few steps as reach it, if it grows
+        with them. None (default) for no limit.
+    lossless: whether every value follows, given what the steps have drawn; False by default.
+    seed: of the dither, stored; 0 by default.
+    name: where others find the model: rastrum/NAME, hf://OWNER/NAME or ./NAME for a folder; it is stored. "" by default.
+    progress: a bar, as for ``rastrum.compress_image``; of steps.
+
+    Returns the file. Raises ``ValueError`` for a model, images or options that do not fit, and for a rate or quality that no number of
+    steps reaches; ``PortabilityError`` where this machine does not compute as specified.
+    """
+    x = as_tensor("images", images)
+    model = _sized(model, x.shape[2], x.shape[3]) if x.dim() == 4 else model
+    x = check_images(model.spec, x, model.device)
+    given = model.check_condition(condition, len(x))
+    if sum(each is not None for each in (steps, bits, psnr)) > 1 or (lossless and bits is not None):
+        raise ValueError("compress: choose one of steps, bits and psnr; bits do not go with lossless")
+    if not all(value is None or value >= 0 for value in (bits, psnr)):
+        raise ValueError(f"bits, psnr: expected numbers of at least 0, got {bits if psnr is None else psnr}")
+    if not 1 <= x[:, 0].numel() <= MAX_PIXELS or not 0 <= seed <= MAX_NUMBER or len(name.encode()) > MAX_NAME:
+        found = f"{len(x)} images, seed {seed} and a name of {len(name.encode())} bytes"
+        raise ValueError(f"compress: expected images, a seed of 0 … {MAX_NUMBER} and a name of at most {MAX_NAME} bytes, got {found}")
+    header = Header(x.shape[2], x.shape[3], len(x), lossless, seed, _identity(model, given), name)
+    encoding = _Encoding(model, x, given, header)
+    if steps is not None and not 0 <= steps <= encoding.total:
+        raise ValueError(f"steps: this model has {encoding.total}, got {steps}")
+    with bar("compressing", encoding.total if steps is None else steps, "steps", progress) as report:
+        encoding.run(encoding.total if steps is None else steps, bits, report)
+    count = len(encoding.ends) - 1 if psnr is None else encoding.reaching(psnr)
+    writer = encoding.ends[count]
+    residual = encoding.write_values(writer, count) if lossless else np.zeros(len(x))
+    latents = encoding.latents[: count * encoding.per_step]
+    kl, length = (_per_image(each, len(x)) for each in ([coded.kl() for coded in latents], [coded.length for coded in latents]))
+    stream = writer.encoder.finish()
+    header = replace(header, steps=count, length=len(stream))
+    return Compressed(header.bytes + stream, header, kl, length, residual)
+
+
+def _per_image(latents: list[np.ndarray], count: int) -> np.ndarray:
+    """Bits of the values of each latent, (B·n,), summed for each image: (B, D)."""
+    return np.array([each.reshape(count, -1).sum(1) for each in latents]).reshape(-1, count).T
+
+
+def decompress_pictures(
+    data: bytes,
+    model: PixelCanvas | None = None,
+    condition: ArrayLike | int | None = None,
+    *,
+    rest: Rest = "mean",
+    seed: int = 0,
+    steps: int | None = None,
+    progress: Progress = None,
+) -> Pictures:
+    """Decodes a progressive file, or its beginning.
+
+    data: the file, which may be cut at any byte behind its header.
+    model: the one that coded it; None (default) loads the one that the file names, if it is bundled with the package.
+    condition: as for ``compress_pictures``.
+    rest: latents that the file does not hold are at the mean of their prior ("mean", default) or drawn from it ("sample").
+    seed: of what is drawn, 0 by default.
+    steps: read no more than so many; None (default) = all that there are.
+    progress: as for ``compress_pictures``.
+
+    Returns the pictures. Raises ``FileError`` for a file that is changed, or of another model or condition.
+    """
+    if steps is not None and steps < 0:
+        raise ValueError(f"steps: expected 0 or more, got {steps}")
+    if rest not in ("mean", "sample"):
+        raise ValueError(f"rest: expected 'mean' or 'sample', got {rest!r}")
+    unpacking = Unpacking(data, model, condition)
+    most = unpacking.header.steps if steps is None else min(steps, unpacking.header.steps)
+    with bar("decompressing", most, "steps", progress) as report:
+        while unpacking.sketch.t < most * unpacking.per_step and unpacking.step():
+            report(unpacking.sketch.t // unpacking.per_step)
+    return unpacking.pictures(rest, seed, values=steps is None)
+
+
+class Unpacking:
+    """Decodes a progressive file step by step.
+
+    data, model, condition: as for ``decompress_pictures``.
+    what: how messages begin, "file" by default.
+
+    Further attributes: ``header``; ``sketch``, the canvases as far as they are drawn; ``per_step``, latents of a step; ``whole``, whether
+    nothing was cut; ``checked``, steps that a check has found right. Raises ``FileError`` as ``decompress_pictures``.
+    """
+
+    def __init__(
+        self, data: bytes, model: PixelCanvas | None = None, condition: ArrayLike | int | None = None, what: str = "file"
+    ) -> None:
+        reader = Reader(bytes(data), what)
+        self.what, self.header = what, read_header(reader)
+        header = self.header
+        network: Any = _bundled(header, what) if model is None else model
+        network = _fitting(what, _sized, network, header.height, header.width)
+        given = network.check_condition(condition, header.count)
+        if (found := _identity(network, given)) != header.identity:
+            named = f"the model {header.model}" if header.model else "a model that it does not name"
+            theirs = f"made by {named}, {header.identity.hex()}, or with another condition"
+            raise FileError(f"{what}: {theirs}; this model with this condition is {found.hex()}")
+        self.sketch = _fitting(what, Sketch, network, header.count, given, torch.get_num_threads())
+        self.per_step = len(self.sketch.maps.latents)
+        if header.steps * self.per_step > self.sketch.steps:
+            raise FileError(f"{what}: holds {header.steps} steps, its model has {self.sketch.steps // self.per_step}")
+        stream = reader.up_to(header.length)
+        self.whole = len(stream) == header.length
+        self._stream = Stream(header.about, stream, self.whole, what)
+        self.checked = 0
+        self._part: Coded | None = None                                   # of the latent at which the stream was cut
+        self._ended = False
+
+    @torch.no_grad()
+    @keeping
+    def step(self) -> bool:
+        """Decode the latents of one step. Returns False where there are no more, or only some of them."""
+        last = self.header.steps * self.per_step
+        for _ in range(self.per_step):
+            if self._ended or self.sketch.t == last:
+                return False
+            try:
+                coded = self.sketch.decode(self.header.seed, self._stream.decoder, self.whole)
+            except ValueError as error:
+                raise FileError(f"{self.what}: {error}; it is changed") from None
+            if len(coded.k) < math.prod(self.sketch.shape):
+                self._part, self._ended = coded, True
+                return False
+            where = f"step {self.sketch.t // self.per_step + 1}"
+            passed = self._stream.passed
+            self._ended = not self._stream.check(coded.k, where, force=self.sketch.t + 1 == last)
+            self.sketch.write(coded.z)
+            if self._stream.passed > passed:
+                self.checked = self.sketch.t // self.per_step
+        return True
+
+    @torch.no_grad()
+    @keeping
+    def pictures(self, rest: Rest = "mean", seed: int = 0, values: bool = False) -> Pictures:
+        """The pictures as far as they are decoded; the rest as ``decompress_pictures`` says.
+
+        rest, seed: as there.
+        values: whether to read the lossless layer too, if all steps have been; False by default.
+        """
+        header, done = self.header, self.sketch.t == self.header.steps * self.per_step and not self._ended
+        values = values and header.lossless and done
+        sketch = self.sketch.copy()
+        sketch.finish("mean" if values else rest, seed, self._part)
+        canvas, spec = sketch.canvas(), self.sketch.model.spec
+        images = picture_of(canvas, spec.levels)                          # (B, H, W, C)
+        found = np.floor(images.astype(np.float64) * (spec.levels - 1) + 0.5).astype(np.int64)
+        exact = self._values(canvas, found.reshape(-1)) if values else 0
+        if exact:
+            known = found.reshape(-1)[:exact].astype(np.float32) / np.float32(spec.levels - 1)
+            images.reshape(-1)[:exact] = known
+        part = 0.0 if self._part is None else len(self._part.k) / math.prod(self.sketch.shape)
+        steps = (self.sketch.t + part) / self.per_step
+        images, found = (torch.from_numpy(each).movedim(-1, 1).contiguous() for each in (images, found))
+        return Pictures(images, found, steps, header.steps, exact)
+
+    def _values(self, canvas: np.ndarray, values: np.ndarray) -> int:
+        """Reads the lossless layer into ``values``, and says how many there were."""
+        canvas = canvas.reshape(len(values), -1)
+        for first in range(0, len(values), CHUNK):
+            part = values[first : first + CHUNK].copy()
+            try:
+                length = code_levels(canvas[first : first + CHUNK], self.sketch.model.spec.levels, part, self._stream.decoder, self.whole)
+            except ValueError as error:
+                raise FileError(f"{self.what}: {error}; it is changed") from None
+            values[first : first + len(length)] = part[: len(length)]
+            if len(length) < len(part):
+                return first + len(length)
+            if not self._stream.check(part, f"value {first + len(part)}", force=first + CHUNK >= len(values)):
+                return first + len(part)
+        return len(values)
+
+
+class _Encoding:
+    """Images being encoded.
+
+    model: of their size.
+    x: levels (B, C, H, W).
+    condition: checked.
+    header: of the file, without steps and length.
+
+    Further attributes: ``total``, steps of the model; ``per_step``, latents of a step; ``latents``, all that were encoded; ``ends``, the
+    stream of 0, 1, … steps, ended there by a check.
+    """
+
+    def __init__(self, model: PixelCanvas, x: Tensor, condition: Tensor | None, header: Header) -> None:
+        self.sketch = Sketch(model, len(x), condition, torch.get_num_threads())
+        self.begin = self.sketch.copy()
+        self.model, self.x, self.condition, self.header = model, x, condition, header
+        self.per_step = len(self.sketch.maps.latents)
+        self.total = self.sketch.steps // self.per_step
+        self.latents: list[Coded] = []
+        self.ends = [Writer(header.about)]
+
+    def size(self, writer: Writer, steps: int) -> int:
+        """Bytes of a file with this stream."""
+        length = len(writer.encoder.finish())
+        return len(replace(self.header, steps=steps, length=length).bytes) + length
+
+    def run(self, steps: int, bits: float | None, report: Callable[[float], object]) -> None:
+        """Encode as many steps, fewer where the file would have more than ``bits`` per image; ``report`` hears of each."""
+        writer, state = Writer(self.header.about), self.model.init(len(self.x), self.condition)
+        for step in range(1, steps + 1):
+            end = writer
+            for _ in range(self.per_step):
+                self.sketch.show(state)
+                self.model.look(state, self.x)
+                coded = self.sketch.encode(self.model.posterior(state).mean, self.header.seed, writer.encoder)
+                self.sketch.write(coded.z)
+                self.latents.append(coded)
+                end = writer.copy()
+                writer.check(coded.k)
+            end.check(self.latents[-1].k, force=True)
+            if bits is not None and 8 * (size := self.size(end, step)) > bits * len(self.x):
+                if step == 1:
+                    least = 8 * size / len(self.x)
+                    raise ValueError(f"bits: a file of one step takes {least:,.0f} per image, more than {bits:,.10g}; ask for more")
+                return
+            self.ends.append(end)
+            report(step)
+
+    def after(self, steps: int) -> np.ndarray:
+        """The canvas with the latents of so many steps, the rest at the mean of the prior."""
+        sketch = self.begin.copy()
+        for coded in self.latents[: steps * self.per_step]:
+            sketch.write(coded.z)
+        sketch.finish("mean", 0)
+        return sketch.canvas()
+
+    def reaching(self, psnr: float) -> int:
+        """The least number of steps that reach so many dB."""
+        low, high = -1, self.total
+        if (best := self._psnr(high)) < psnr:
+            raise ValueError(f"psnr: all {high} steps of this model reach {best:.2f} dB, {psnr:.10g} were asked for; ask for less")
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if self._psnr(middle) >= psnr else (middle, high)
+        return high
+
+    def _psnr(self, steps: int) -> float:
+        levels = self.model.spec.levels
+        error = picture_of(self.after(steps), levels).astype(np.float64) - self.x.movedim(1, -1).numpy() / (levels - 1)
+        mean = float((error**2).mean())
+        return math.inf if mean == 0 else -10 * math.log10(mean)
+
+    def write_values(self, writer: Writer, steps: int) -> np.ndarray:
+        """The lossless layer; returns the bits of each image."""
+        values, canvas = self.x.movedim(1, -1).reshape(-1).numpy().copy(), self.after(steps)
+        canvas, lengths = canvas.reshape(len(values), -1), []
+        for first in range(0, len(values), CHUNK):
+            part = values[first : first + CHUNK]
+            lengths.append(code_levels(canvas[first : first + CHUNK], self.model.spec.levels, part, writer.encoder))
+            writer.check(part, force=first + CHUNK >= len(values))
+        return np.concatenate(lengths).reshape(len(self.x), -1).sum(1)
+
+
+@keeping
+def picture_of(canvas: np.ndarray, levels: int) -> np.ndarray:
+    """The picture of a canvas in exact arithmetic.
+
+    canvas: parameters of each value, (…, 1 or 2) float32, as from ``Sketch.canvas``.
+    levels: of the images.
+
+    Returns intensities in [0, 1], (…) float32.
+    """
+    mean = np.ascontiguousarray(canvas[..., 0])
+    if levels > 2:
+        return np.clip(np.float32(0.5) * mean + np.float32(0.5), np.float32(0), np.float32(1))
+    out = np.empty_like(mean)
+    probabilities(mean.reshape(-1), out.reshape(-1))
+    return out
+
+
+def _sized(model: Any, height: int, width: int) -> PixelCanvas:
+    """The model at another size, if need be."""
+    if not isinstance(model, PixelCanvas):
+        raise ValueError(f"model: {type(model).__name__} has no canvas of pixels that grows by latents; take conv-draw")
+    if (height, width) == model.spec.shape[1:]:
+        return model
+    held = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
+    try:
+        with Allowance(SPARE + 8 * held):                                 # weights for a size that a file only claims take no memory
+            return model.resized(height, width)
+    except TooLarge:
+        raise ValueError(f"model: it is for images of {model.spec.text}, not for so many pixels as {height}x{width}") from None
+
+
+def _fitting(what: str, make: Callable[..., T], *arguments: Any) -> T:
+    """What ``make`` makes of a header; ``FileError`` where the model and the header do not go together."""
+    try:
+        return make(*arguments)
+    except ValueError as error:
+        raise FileError(f"{what}: {error}") from None
+
+
+def _identity(model: PixelCanvas, condition: Tensor | None) -> bytes:
+    """A digest of all that a file's symbols depend on."""
+    given = b"" if condition is None else condition.cpu().contiguous().numpy().tobytes()
+    return digest(IDENTITY, fingerprint_of_weights(model), varint(model.spec.levels), given)
+
+
+def _bundled(header: Header, what: str) -> Any:
+    """The model that a file names, if it is bundled with the package; others are not opened, since the file is text of whoever wrote it."""
+    if not header.model.startswith("rastrum/"):
+        named = f"the model {header.model}" if header.model else "a model that it does not name"
+        raise FileError(f"{what}: made by {named}, which is not bundled with rastrum; give it with --model or model=")
+    try:
+        return load(header.model)
+    except ValueError as error:
+        raise FileError(f"{what}: made by {header.model}, which this release does not have ({error})") from None
