@@ -31,7 +31,7 @@ import numpy as np
 from rastrum.native import elementwise, layers
 memory, y = np.array([0.5, 0.25, 0], np.float32), np.zeros((1, 1), np.float32)
 elementwise.gate(memory, 0, 2, 1)
-layers.gate(memory[None, :2], y)
+layers.gate(1, 1, memory.ctypes.data, y.ctypes.data)
 print(memory[2], y[0, 0], *(sum(gate.stats.cache_hits.values()) for gate in (elementwise.gate, layers.gate)))
 """
 
