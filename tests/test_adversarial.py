@@ -15,7 +15,8 @@ from torch import Tensor
 import rastrum
 from rastrum import ConditionSpec, ImageSpec, sample
 from rastrum.adversarial import AdversarialModel
-from rastrum.applications.battle import _log_ratio, battle
+from rastrum.applications import battle as battles
+from rastrum.applications.battle import battle
 from rastrum.canvas import State
 from rastrum.cli import main
 from rastrum.config import OptimConfig, RunConfig, TrainConfig
@@ -121,7 +122,7 @@ def test_losses_against_their_equations(loss: str, condition: int | None) -> Non
         judging, drawing = torch.log1p(torch.exp(-real)) + torch.log1p(torch.exp(fake)), torch.log1p(torch.exp(-fake))
     else:
         judging, drawing = torch.log1p(torch.exp(fake - real)), torch.log1p(torch.exp(real - fake))
-    torch.testing.assert_close(model.nats(x, condition, seed=4).detach(), judging)
+    torch.testing.assert_close(model.score(x, condition, seed=4).detach(), judging)
     torch.testing.assert_close(model.generator_loss(x, condition, seed=4).detach(), drawing)
     if loss == "relativistic":
         for each in (seen, pictures):
@@ -147,8 +148,8 @@ def steepness(model: AdversarialModel, pictures: Tensor, classes: Tensor | None)
 
 def test_scores_do_not_depend_on_the_batch() -> None:
     model, x = build(), images()
-    whole = model.nats(x, seed=5)
-    parts = torch.cat([model.nats(x[:2], seed=5), model.nats(x[2:], seed=5, first=2)])
+    whole = model.score(x, seed=5)
+    parts = torch.cat([model.score(x[:2], seed=5), model.score(x[2:], seed=5, first=2)])
     torch.testing.assert_close(whole, parts)
 
 
@@ -240,6 +241,8 @@ def test_options_out_of_range(options: dict[str, Any], why: str) -> None:
 def test_a_score_in_nats_is_refused(data: Dataset) -> None:
     with pytest.raises(ValueError, match=r"GRAN has no likelihood.*judges them: model\.judge"):
         evaluate(build(), data)
+    with pytest.raises(ValueError, match=r"GRAN has no likelihood"):
+        build().nats(data.images[:2])
 
 
 # ── battles ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -290,17 +293,25 @@ def test_a_battle_counts_what_each_lets_pass(data: Dataset) -> None:
     assert other.test.value == pytest.approx(-found.test.value)
 
 
-def test_the_interval_of_a_battle_holds_the_true_ratio() -> None:
-    """Of 200 battles with known chances of an error, the interval of 95 % holds the true log ratio in about 95 %."""
-    rng = np.random.default_rng(0)
-    held = 0
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_the_interval_of_a_battle_holds_the_true_ratio(seeds: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 200 battles with known chances of an error, the interval of 95 % holds the true log ratio in about 95 %; with several seeds too,
+    whose pairs share their models, images and pictures."""
+    monkeypatch.setattr(battles, "RESAMPLES", 200)
+    rng, chance = np.random.default_rng(0), np.repeat([0.2, 0.3], seeds)[:, None]
+    pairs = [(i, seeds + j) for i in range(seeds) for j in range(seeds)]
+    held = []
     for _ in range(200):
-        one, two = rng.random(500) < 0.2, rng.random(500) < 0.3
-        low, high = np.quantile(_log_ratio(rng, one, two, same=False)[1:], (0.025, 0.975))
-        held += low < np.log(0.2 / 0.3) < high
-    assert 180 <= held <= 199, held
-    same = _log_ratio(rng, one, one, same=True)
-    assert not same.any()                                                 # the same errors of the same images: no doubt at all
+        errors = rng.random((1 + 2 * seeds, 2 * seeds, 300)) < chance
+        found = battles._battle(errors, pairs, rng)
+        held.append([ratio.low < np.log(0.2 / 0.3) < ratio.high for ratio in (found.test, found.sample)])
+    assert (np.sum(held, 0) >= 180).all() and (np.sum(held, 0) <= 199).all(), np.sum(held, 0)
+
+
+def test_the_same_errors_of_the_same_images_leave_no_doubt() -> None:
+    rng = np.random.default_rng(0)
+    found = battles._battle(np.repeat(rng.random((3, 1, 50)) < 0.2, 2, 1), [(0, 1)], rng)
+    assert found.test.low == found.test.value == found.test.high == 0 < found.sample.high - found.sample.low
 
 
 def test_several_seeds_meet_each_other(data: Dataset) -> None:

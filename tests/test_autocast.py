@@ -83,7 +83,7 @@ def test_scores_and_gradients_stay_close(name: str, condition: ConditionSpec | N
     for spec in SPECS:
         model, x, given = made(name, spec, condition)
         relative = TOLERANCE.get(name, RELATIVE)
-        assert_close(model, lambda: model.nats(x, given, seed=3), lambda: model.loss(x, given, seed=3), relative, COSINE)  # noqa: B023
+        assert_close(model, lambda: model.score(x, given, seed=3), lambda: model.loss(x, given, seed=3), relative, COSINE)  # noqa: B023
 
 
 VARIANTS = [
@@ -101,7 +101,7 @@ VARIANTS = [
 def test_variants_stay_close(name: str, spec: ImageSpec, options: dict[str, Any]) -> None:
     """The layers that the presets do not use."""
     model, x, _ = made(name, spec, **options)
-    assert_close(model, lambda: model.nats(x, seed=3), lambda: model.loss(x, seed=3), 2e-3, COSINE)
+    assert_close(model, lambda: model.score(x, seed=3), lambda: model.loss(x, seed=3), 2e-3, COSINE)
 
 
 TRAINED = {"draw-binarized-mnist": 1e-2, "gated-pixelcnn-binarized-mnist": 3e-3, "row-lstm-mnist-classes": 3e-3}
@@ -113,7 +113,7 @@ def test_trained_models_stay_close(name: str) -> None:
     model = rastrum.load(f"rastrum/{name}", device=str(DEVICE))
     given = None if model.condition_spec is None else torch.arange(4, device=DEVICE)
     x = rastrum.sample(model, 4, given)
-    assert_close(model, lambda: model.nats(x, given, seed=3), lambda: model.loss(x, given, seed=3), TRAINED[name], 0.99)
+    assert_close(model, lambda: model.score(x, given, seed=3), lambda: model.loss(x, given, seed=3), TRAINED[name], 0.99)
 
 
 def test_float16_and_several_trajectories() -> None:
@@ -147,8 +147,8 @@ def test_it_changes_something() -> None:
     for name in ("row-lstm", "pixelcnn++", "draw"):
         model, x, _ = made(name, SPECS[0])
         with torch.no_grad(), half():
-            near = model.nats(x, seed=3)
-        assert not torch.equal(near, model.nats(x, seed=3).detach()), name
+            near = model.score(x, seed=3)
+        assert not torch.equal(near, model.score(x, seed=3).detach()), name
 
 
 def test_distributions_are_float32() -> None:

@@ -261,7 +261,7 @@ def one_model(device: str, name: str, spec: ImageSpec, condition: ConditionSpec 
         assert a.dtype == b.dtype and a.device.type == expected, (of, a.dtype, a.device)
         assert torch.allclose(a.detach().cpu(), b.detach(), rtol=2e-4, atol=2e-4), (of, a, b)
 
-    same(there.nats(x, given, seed=3), cpu.nats(x, given, seed=3), "nats")
+    same(there.score(x, given, seed=3), cpu.score(x, given, seed=3), "nats")
     if there.has_likelihood:
         drawn = [rastrum.sample(model, 2, given, temperature=0.9, seed=2) for model in (there, cpu)]
         assert drawn[0].device.type == device and drawn[0].cpu().equal(drawn[1]), "samples"

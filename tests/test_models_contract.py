@@ -87,7 +87,7 @@ def test_a_saved_model_is_the_same_model(name: str, tmp_path: Path) -> None:
     assert type(back) is type(model) and back.config == model.config and back.spec == spec
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), back.state_dict().values(), strict=True))
     x = torch.randint(0, spec.levels, (2, *spec.shape), generator=torch.Generator().manual_seed(1))
-    assert torch.equal(model.nats(x, seed=1), back.nats(x, seed=1))
+    assert torch.equal(model.score(x, seed=1), back.score(x, seed=1))
 
 
 def test_the_example_for_authors_is_one_that_is_tested() -> None:

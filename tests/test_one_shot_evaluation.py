@@ -216,6 +216,7 @@ def test_nats_by_exemplars_are_of_the_same_images_with_nested_exemplars() -> Non
     assert list(found.gains) == [1, 3] and found.means[0].value == pytest.approx(float(found.nats[0].mean()))
     assert found.falls == all(gain.value > 0 for gain in found.gains.values())
     assert replace(found, nats={0: found.nats[0]}).falls is None
+    assert list(nats_by_exemplars(model, drawings(6, 3, 4), counts=(0, 1, 3), images=4).nats) == [0, 1]    # of each but two others
     with pytest.raises(ValueError, match="does not say what its images show"):
         nats_by_exemplars(model, replace(data, groups=None))
 

@@ -102,7 +102,7 @@ class AdversarialModel(CanvasModel):
             case _:
                 return F.softplus(in_float64(self.discriminator(self._seen(x), condition)) - fake)
 
-    def nats(
+    def score(
         self, x: ArrayLike, condition: ArrayLike | int | None = None, num_samples: int = 1, seed: int = 0, first: int = 0
     ) -> Tensor:
         """The discriminator's loss on each image and a drawn picture, (B,) float64, without the penalty; parameters as for ``nats``."""

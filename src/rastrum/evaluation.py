@@ -142,12 +142,12 @@ def _nats(
     ensemble: bool = False,
     processes: Processes = ALONE,
 ) -> Tensor:
-    """What ``model.nats`` gives for each image, (N,) float64. Several processes share the images, and each gets all scores."""
+    """What ``model.score`` gives for each image, (N,) float64. Several processes share the images, and each gets all scores."""
     conditions = conditions_for(model, data)
 
     def nats(images: slice) -> Tensor:
         x, condition = data.images[images].to(model.device), None if conditions is None else to_device(conditions[images], model.device)
-        return -ensemble_log_prob(model, x, condition) if ensemble else model.nats(x, condition, num_samples, seed, images.start)
+        return -ensemble_log_prob(model, x, condition) if ensemble else model.score(x, condition, num_samples, seed, images.start)
 
     return _each(nats, len(data), batch or model.images_at_a_time, pool, report, processes)
 

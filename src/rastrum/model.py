@@ -166,13 +166,13 @@ class Model(nn.Module, ABC):
 
     @property
     def kind(self) -> Kind:
-        """What ``nats`` gives: "exact" log-likelihoods, a "bound" on them, or the training "loss"."""
+        """What ``score`` gives: "exact" log-likelihoods, a "bound" on them, or the training "loss"."""
         return self.likelihood if self.has_likelihood else "loss"
 
     def nats(
         self, x: ArrayLike, condition: ArrayLike | int | None = None, num_samples: int = 1, seed: int = 0, first: int = 0
     ) -> Tensor:
-        """The score of each image, (B,), the lower the better: −log p(x), or −bound, or the loss (``kind``).
+        """Nats of each image, (B,), the lower the better: −log p(x), or −bound (``kind``).
 
         x: integer levels (B, *spec.shape).
         condition: one per image, or one for all; None for an unconditional model.
@@ -183,7 +183,16 @@ class Model(nn.Module, ABC):
         Under ``torch.autocast`` in bfloat16 scores differ from those in float32 by about 0.1 % (trained models: by 0.6 % at most for a
         single image, by 0.1 % in the mean; PixelCNN++ just after its initialisation by up to 3 %). Samples do not differ: what draws,
         completes or codes images ignores it.
+
+        Raises ``ValueError`` for a model without a likelihood.
         """
+        self.require_likelihood()
+        return self.score(x, condition, num_samples, seed, first)
+
+    def score(
+        self, x: ArrayLike, condition: ArrayLike | int | None = None, num_samples: int = 1, seed: int = 0, first: int = 0
+    ) -> Tensor:
+        """What training watches on held-out images, (B,): ``nats``, or of a model without a likelihood its loss; parameters as there."""
         return self.loss(x, condition, seed)
 
     @property

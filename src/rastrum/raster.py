@@ -206,7 +206,7 @@ class RasterModel(Model):
         """
         return self.loss_map(x, condition).flatten(1).sum(1)
 
-    def nats(
+    def score(
         self, x: ArrayLike, condition: ArrayLike | int | None = None, num_samples: int = 1, seed: int = 0, first: int = 0
     ) -> Tensor:
         """−log p(x), exact; of a model without a likelihood the loss.

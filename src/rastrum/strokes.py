@@ -127,7 +127,7 @@ class CanvasModel(Canvas):
         reconstruction, kl = self._terms(x, condition, seed, 0)
         return kl.sum(1) - reconstruction
 
-    def nats(
+    def score(
         self, x: ArrayLike, condition: ArrayLike | int | None = None, num_samples: int = 1, seed: int = 0, first: int = 0
     ) -> Tensor:
         """−bound in nats, (B,) float64; of a model without a likelihood the loss. Parameters as for ``Model.nats``."""

@@ -9,8 +9,8 @@ about as good at images that neither has seen. Where r_test is far from 1, one o
 Source: Im, Kim, Jiang, Memisevic, "Generating images with recurrent adversarial networks", 2016 ("generative adversarial metric").
 
 Here ratios are logarithms, so that the two models have equal rights; an error that never occurs counts as half of one, so that no ratio is
-infinite; intervals are of 95 %, by drawing images and pictures again; and models of several seeds meet each other, since two trainings of
-one model differ too.
+infinite; intervals are of 95 %, by drawing images and pictures again, each set once for all who judge it; and models of several seeds meet
+each other, since two trainings of one model differ too.
 """
 
 from __future__ import annotations
@@ -127,13 +127,8 @@ def battle(
             taken.append([_takes_for_images(model, images, data) for images in (data.images, *drawn)])
             report(len(models) + n + 1)
     ours, theirs = range(len(sides[0])), range(len(sides[0]), len(models))
-    rng = np.random.default_rng(seed)
-    tests, samples = [], []
-    for i in ours:
-        for j in theirs:
-            tests.append((~taken[i][0], ~taken[j][0]))
-            samples.append((taken[i][1 + j], taken[j][1 + i]))
-    return Battle(_over_pairs(rng, tests, same=True), _over_pairs(rng, samples, same=False), len(data), len(tests))
+    judged = np.moveaxis(np.array(taken), 0, 1)                           # (data and every model's pictures, discriminators, images)
+    return _battle(np.concatenate([~judged[:1], judged[1:]]), [(i, j) for i in ours for j in theirs], np.random.default_rng(seed))
 
 
 def _takes_for_images(model: AdversarialModel, images: Tensor, data: Dataset) -> np.ndarray:
@@ -151,24 +146,30 @@ def _takes_for_images(model: AdversarialModel, images: Tensor, data: Dataset) ->
     return (torch.cat(parts) > 0).cpu().numpy()
 
 
-def _log_ratio(rng: np.random.Generator, one: np.ndarray, two: np.ndarray, same: bool) -> np.ndarray:
-    """log e₁/e₂ of errors (N,), then of what is drawn again from them: (1 + RESAMPLES,). same: both errors are of the same images."""
-    count = len(one)
-    if same:
-        kinds = np.bincount(2 * one + two, minlength=4)                   # neither, the second, the first, both err
-        again = np.vstack([kinds, rng.multinomial(count, kinds / count, RESAMPLES)])
-        errors = again[:, 2] + again[:, 3], again[:, 1] + again[:, 3]
-    else:
-        errors = tuple(np.append(each.sum(), rng.binomial(count, each.mean(), RESAMPLES)) for each in (one, two))
-    first, second = (np.log((each + 0.5) / (count + 1)) for each in errors)
-    return first - second
+def _battle(errors: np.ndarray, pairs: list[tuple[int, int]], rng: np.random.Generator) -> Battle:
+    """The battle of some pairs of models.
+
+    errors: where each discriminator errs, (1 + models, models, N) bool: on the data, then on every model's pictures.
+    pairs: of numbers of models.
+    rng: of what is drawn again.
+    """
+    shares, logs = errors.mean(2), np.stack([_log_shares(each, rng) for each in errors])
+
+    def ratio(sources: list[tuple[int, int]]) -> LogRatio:
+        """Of both models of each pair, on what is said of each."""
+        each = np.stack([logs[a, :, i] - logs[b, :, j] for (i, j), (a, b) in zip(pairs, sources, strict=True)])
+        mean = each.mean(0)
+        low, high = np.quantile(mean[1:], (0.025, 0.975))
+        spread = float(each[:, 0].std(ddof=1)) if len(pairs) > 1 else math.nan
+        one, two = np.mean([(shares[a, i], shares[b, j]) for (i, j), (a, b) in zip(pairs, sources, strict=True)], 0)
+        return LogRatio(float(mean[0]), float(low), float(high), spread, (float(one), float(two)))
+
+    return Battle(ratio([(0, 0)] * len(pairs)), ratio([(1 + j, 1 + i) for i, j in pairs]), errors.shape[2], len(pairs))
 
 
-def _over_pairs(rng: np.random.Generator, errors: list[tuple[np.ndarray, np.ndarray]], same: bool) -> LogRatio:
-    """Mean over the pairs of the ratio of both errors, and the interval of that mean over what is drawn again; ``same`` as above."""
-    ratios = [_log_ratio(rng, one, two, same) for one, two in errors]
-    mean = np.mean(ratios, axis=0)
-    low, high = np.quantile(mean[1:], (0.025, 0.975))
-    spread = np.std([each[0] for each in ratios], ddof=1) if len(ratios) > 1 else math.nan
-    one, two = (float(np.mean([pair[side] for pair in errors])) for side in (0, 1))
-    return LogRatio(float(mean[0]), float(low), float(high), float(spread), (one, two))
+def _log_shares(errors: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Log shares of the errors (J, N) of J who judge the same images, then of images drawn again from these: (1 + RESAMPLES, J)."""
+    count = errors.shape[1]
+    again = np.stack([np.bincount(rng.integers(count, size=count), minlength=count).astype(np.float32) for _ in range(RESAMPLES)])
+    found = np.concatenate([errors.sum(1)[None], again @ errors.T.astype(np.float32)])
+    return np.log((found + 0.5) / (count + 1))

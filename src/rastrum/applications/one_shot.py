@@ -83,7 +83,8 @@ def nats_by_exemplars(
 ) -> ByExemplars:
     """Score images given several numbers of exemplars.
 
-    model: given exemplars as a spatial map; with a likelihood or a bound. Numbers above what it has room for are left out.
+    model: given exemplars as a spatial map; with a likelihood or a bound. Numbers above what it has room for are left out, and
+        those above the other images of the smallest group.
     data: all images of a split, in groups or classes, from which exemplars are drawn.
     counts: numbers of exemplars, rising; by default those of ``PUBLISHED``.
     images: a random subset of this many is scored; None (default) = all.
@@ -99,7 +100,8 @@ def nats_by_exemplars(
     if groups is None:
         raise ValueError(f"data: {data.name} does not say what its images show; take omniglot28, omniglot or a set with classes")
     of_all, found = as_tensor("images", data.images), {}
-    fitting = [count for count in counts if count <= slots]
+    others = int(torch.as_tensor(groups).unique(return_counts=True)[1].min()) - 1
+    fitting = [count for count in counts if count <= min(slots, others)]
     with bar("scoring", len(fitting), "numbers of exemplars", progress) as report:
         for done, count in enumerate(fitting):
             sets = ExemplarSets(of_all, data.spec.levels, groups, torch.arange(len(data)), slots, count)
