@@ -88,6 +88,16 @@ def test_few_bits_and_all_kinds_of_arrays(models: dict[int, RasterModel]) -> Non
             compress_image(models[1], pixels, bits=bits)
 
 
+def test_windows_at_once_are_bounded_by_their_memory() -> None:
+    """A wide window of one row has few values but as many maps: of these too so many are coded at once as fit."""
+    model: Any = rastrum.load("rastrum/pixelcnn-plus-plus-cifar10")
+    for height, width in ((1, 320), (144, 144), (8, 8)):
+        coder = tiles.Coder(model.resized(height, width))
+        at_once = len(next(coder.batches([(0, j) for j in range(100)]))) / torch.get_num_threads()
+        stride = packed(coder.program).tables.layout.stride
+        assert 0.8 * min(tiles.BLOCK, tiles.MEMORY // stride) <= at_once <= tiles.MEMORY / stride
+
+
 def test_bands_are_those_of_a_memory_map(models: dict[int, RasterModel], tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Strips of two rows of tiles: the same pixels, from a file that is mapped, rows at a time and in their order."""
     monkeypatch.setattr(tiles, "STRIP", 20 * 20)

@@ -33,6 +33,7 @@ from .identity import native_program
 
 STRIP = 1 << 20                # pixels of the rows of tiles that one list is of, as far as there are several
 VALUES = 1 << 20               # of the windows that a thread codes at once, as far as there are several
+MEMORY = 10_000_000            # floats of the maps of the windows that a thread codes at once, as far as there are several
 BLOCK = 16                     # windows of a thread that are coded at once, at most
 
 Tile: TypeAlias = tuple[int, int]    # row and column of a tile
@@ -176,8 +177,9 @@ class Coder:
         tiles: any to encode; to decode, neighbours in a row, from left to right.
         waiting: whether each waits for the one before, as when decoding; False by default.
         """
-        size = max(1, min(BLOCK, VALUES // self.size) * torch.get_num_threads())
-        if waiting and not packed(self.program).lag:
+        program = packed(self.program)
+        size = max(1, min(BLOCK, VALUES // self.size, MEMORY // program.tables.layout.stride) * torch.get_num_threads())
+        if waiting and not program.lag:
             size = 1
         for first in range(0, len(tiles), size):
             yield tiles[first : first + size]
