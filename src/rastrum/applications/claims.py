@@ -52,8 +52,8 @@ def claims(rows: Sequence[Row]) -> list[Claim]:
                  auto + variational, lambda row: mean(row.sharpness), lambda a, b: min(map(_off, a)) < min(map(_off, b)), "{:.2f}"),
         _ordered("Variational models draw blurry images (sharpness, 1 = as the data)", variational, auto + adversarial,
                  lambda row: mean(row.sharpness), lambda a, b: max(a) < min(1.0, *b), "{:.2f}"),
-        _ordered("Variational models have a low-dimensional code (its values; of a model without a code, those of an image)", variational, auto,
-                 lambda row: float(row.code or row.pictures[0].numel() if len(row.pictures) else math.nan),
+        _ordered("Variational models have a low-dimensional code (its values; of a model without a code, those of an image)", variational,
+                 auto, lambda row: float(row.code or row.pictures[0].numel() if len(row.pictures) else math.nan),
                  lambda a, b: max(a) < min(b), "{:.0f}"),
     ]  # fmt: skip
 
