@@ -327,7 +327,7 @@ def fuzz(seconds: float, seed: int, most: int | None = None, watched: float = WA
             except BaseException:
                 print(f"{target.name}: {data.hex()}", file=sys.stderr)
                 raise
-            if with_watch and watch.news():
+            if with_watch and watch.news() and data:
                 seeds[place].append(data)
     counts["seeds"] = sum(map(len, seeds))
     return counts
