@@ -27,7 +27,7 @@ from ..native.walk import ADVANCE, DECODE, DONE, DRAW, ENCODE, FLUSHED, FORCE, N
 from ..noise import uniform
 from ..protocol import Work
 from ..range_coder import FULL, Decoder, Encoder
-from .tables import BLOCK, Packed
+from .tables import BLOCK, Packed, write_condition
 
 TINY = SMALLEST_NORMAL[0]      # a tenth of it is denormal
 CALL_SECONDS = 0.2             # about as long as Ctrl-C has to wait
@@ -59,9 +59,7 @@ class NativeInterpreter:
         self._workspaces = [_Workspace(layout, packed.scratch) for _ in range(min(threads, len(self._blocks)) or 1)]
         if packed.condition is not None:
             assert condition is not None
-            condition = condition.detach()
-            values = condition if condition.is_floating_point() else torch.nn.functional.one_hot(condition, len(packed.condition))
-            self._memory[:, packed.condition] = values.float().flatten(1).numpy()
+            write_condition(self._memory, packed.condition, condition)
 
     @property
     def decides(self) -> frozenset[str]:

@@ -22,7 +22,7 @@ from ..denormals import keeping
 from ..native.interpreter import run_whole
 from ..native.panels import aligned_copy
 from .builder import Program, View
-from .tables import PackedStrokes, inside, pack_strokes
+from .tables import PackedStrokes, inside, pack_strokes, write_condition
 from .torch_interpreter import TorchInterpreter
 
 NO_SCRATCH = np.zeros(0, np.float32)    # only windows of row phases are computed at points
@@ -45,8 +45,7 @@ class NativeStrokes:
         self.memory = aligned_copy(np.broadcast_to(self.packed.initial, (batch, len(self.packed.initial))))
         if self.packed.condition is not None:
             assert condition is not None
-            values = condition if condition.is_floating_point() else torch.nn.functional.one_hot(condition, len(self.packed.condition))
-            self.memory[:, self.packed.condition] = values.detach().float().flatten(1).numpy()
+            write_condition(self.memory, self.packed.condition, condition)
         self._run(self.packed.phases.get(("start", 0)))
 
     def map(self, view: View) -> np.ndarray:

@@ -95,6 +95,18 @@ def packed(program: Program) -> Packed:
     return _packed[program]
 
 
+def write_condition(memory: np.ndarray, offsets: np.ndarray, condition: Tensor) -> None:
+    """Write conditions to where a program reads them.
+
+    memory: arenas (B, stride), changed in place.
+    offsets: of the condition's values in an arena.
+    condition: one per image, as a checked tensor; a class is written as its one-hot row.
+    """
+    values = condition.detach()
+    values = values if values.is_floating_point() else torch.nn.functional.one_hot(values, len(offsets))
+    memory[:, offsets] = values.float().flatten(1).numpy()
+
+
 class _Packer:
     def __init__(self, program: Program) -> None:
         self.program = program
