@@ -77,7 +77,7 @@ CONDITIONS = {"none": (None, None), "class": (ConditionSpec("class", 3), torch.t
 def test_the_program_is_the_model(spec: ImageSpec, layers: int, positional: bool, condition: str) -> None:
     """Priors, decoder states and canvas of every latent: by torch in float64 to 1e-12, natively to float32's rounding."""
     condition_spec, given = CONDITIONS[condition]
-    model = make(spec, condition_spec, layers=layers, positional=positional, stride=min(2, spec.width))
+    model = make(spec, condition_spec, layers=layers, positional=positional, stride=min(2, spec.width), skip=positional)
     reference = ConvDRAW(spec, model.config, condition_spec).double()
     reference.load_state_dict(model.state_dict())
     program, exact = Program(spec, condition_spec), Program(spec, condition_spec)

@@ -86,21 +86,23 @@ def reference_terms(model: ConvDRAW, x: np.ndarray, noise: list[np.ndarray]) -> 
     kl = []
     for _ in range(config.steps):
         mean = r[: len(level)]
-        below = [level, level - (sigmoid(mean) if spec.levels == 2 else mean)]
+        missing = level - (sigmoid(mean) if spec.levels == 2 else mean)
+        below = [level, missing]
         for layer in range(layers):
             e[layer], ec[layer] = move("encoders", layer, [*below, d[layer]], e[layer], ec[layer])
             below = [blocks(e[layer], 2)]
         above: list[np.ndarray] = []
         for layer in reversed(range(layers)):
             p_mean, p_log = np.split(conv(f"priors.{layer}", [d[layer], *above]), 2)
-            q_mean, q_log = np.split(conv(f"posteriors.{layer}", [e[layer], *above]), 2)
+            error = [missing] if config.skip and layer == 0 else []
+            q_mean, q_log = np.split(conv(f"posteriors.{layer}", [e[layer], *above, *error]), 2)
             kl.append(np.sum(p_log - q_log + (np.exp(2 * q_log) + (q_mean - p_mean) ** 2) / (2 * np.exp(2 * p_log)) - 0.5))
             z = q_mean + np.exp(q_log) * noise.pop(0)
             seen = r if layer == 0 else blocks(d[layer - 1], 2)
             d[layer], dc[layer] = move("decoders", layer, [z, seen, *above], d[layer], dc[layer])
             if layer:
                 above = [unblocks(conv(f"rises.{layer - 1}", [d[layer]]), 2, *d[layer - 1].shape[1:])]
-        r = r + conv("write_head", [d[0]])
+        r = r + conv("write_head", [d[0], *([z] if config.skip else [])])
     return unblocks(r, config.stride, spec.height, spec.width), kl
 
 
@@ -115,11 +117,12 @@ def log_prob(canvas: np.ndarray, index: tuple[int, ...], value: int, spec: Image
     return math.log(high - low)
 
 
+@pytest.mark.parametrize("skip", [False, True])
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize(("spec", "stride"), [(ImageSpec(1, 5, 4, 2), 2), (ImageSpec(3, 3, 7, 17), 3)], ids=str)
-def test_bound_follows_the_equations(layers, spec, stride):
+def test_bound_follows_the_equations(layers, spec, stride, skip):
     """Reconstruction and KL of every decision equal the equations written out, including sizes that the stride does not divide."""
-    model = make(spec, layers=layers, stride=stride, features=3)
+    model = make(spec, layers=layers, stride=stride, features=3, skip=skip)
     x = images(spec, 2)
     reconstruction, kl = model.bound(x, seed=7, terms=True, first=5)
     shapes = [tuple(z.shape[1:]) for z in model.encode(x)]

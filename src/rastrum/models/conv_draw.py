@@ -32,7 +32,10 @@ What differs from the paper:
   it, is a Gaussian of pixels with uniform noise.
 - Strided convolutions see blocks, so kernels on the image side are stride·kernel wide.
 - The initial canvas is the mean and spread of the data; initial states are learned at every position, or once for all of them.
-- While training warms up, the weight of the KL rises from a twentieth to 1, without which latents are slow to be used at all.
+- While training warms up, the weight of the KL rises from a twentieth of β to 1, by equal factors: first the latents learn to carry all,
+  then to leave out what costs more than it is worth. Without it they are slow to be used at all.
+- ``skip``: the lowest layer's posterior also sees ε itself, and its z also reaches the canvas, r += W h_d + V z. What is linear in the
+  image then need not pass the LSTMs, and is learned in a fraction of the time.
 - How the layers of ``layers=2`` are connected is ours: of the paper's two-layer version we only recall that there is one.
 - The preset "paper" is its network for CIFAR-10: 32 steps, 12 latent channels at half resolution, 320 features, 5x5; one layer.
 - Uniform posteriors and conditions are ours.
@@ -78,6 +81,7 @@ class ConvDRAWConfig:
     positional: whether initial states and canvas are learned at every position; if not, they are the same everywhere, and the weights serve
         images of any size (``resized``).
     posterior: "normal", or "uniform" of learned width, whose KL a coder can reach.
+    skip: whether convolutions of their own lead from the error to the lowest layer's posterior, and from its latent to the canvas.
     """
 
     steps: int = 32
@@ -90,6 +94,7 @@ class ConvDRAWConfig:
     warm_up: float = 0.2
     positional: bool = True
     posterior: Literal["normal", "uniform"] = "normal"
+    skip: bool = False
 
 
 class ConvDRAW(PixelCanvas):
@@ -117,7 +122,7 @@ class ConvDRAW(PixelCanvas):
         halves = self.halves
         features, kernel, blocks = config.features, config.kernel, spec.channels * config.stride**2
         self.canvas = nn.Parameter(torch.zeros(halves * spec.channels, *((spec.height, spec.width) if config.positional else (1, 1))))
-        self.write_head = convolution(features, halves * blocks, kernel, gain=0.1)
+        self.write_head = convolution(features + (config.latent if config.skip else 0), halves * blocks, kernel, gain=0.1)
         layers = range(config.layers)
         self.start = nn.ParameterList()
         self.encoders, self.decoders, self.priors, self.posteriors, self.rises = (nn.ModuleList() for _ in range(5))
@@ -129,7 +134,8 @@ class ConvDRAW(PixelCanvas):
             self.encoders.append(ConvLSTM(seen + features, features, kernel))
             self.decoders.append(ConvLSTM(config.latent + drawn + above, features, kernel))
             self.priors.append(convolution(features + above, (3 if self.uniform else 2) * config.latent, kernel, gain=0.1))
-            self.posteriors.append(convolution(features + above, (1 if self.uniform else 2) * config.latent, kernel, gain=3.0))
+            looked = features + above + (blocks if config.skip and layer == 0 else 0)
+            self.posteriors.append(convolution(looked, (1 if self.uniform else 2) * config.latent, kernel, gain=3.0 * config.steps**-0.5))
             if above:
                 self.rises.append(convolution(features, 4 * features, kernel))
         if condition_spec is not None:
@@ -142,8 +148,8 @@ class ConvDRAW(PixelCanvas):
         """Scale the weights for the start of a training.
 
         Posteriors begin with a standard deviation near 1, uniform ones too, and a stroke hardly changes the scale half of the canvas.
-        Encoders' outputs are small at first, hence the gain of the posteriors' heads. Weights are stored channels last, as convolutions on
-        a CPU want them.
+        Encoders' outputs are small at first, hence the gain of the posteriors' heads; the KL grows with its square, and all steps together
+        are to begin with the same. Weights are stored channels last, as convolutions on a CPU want them.
         """
         latent, pixels = self.config.latent, self.spec.channels * self.config.stride**2
         self.write_head.weight[pixels:] *= 0.1
@@ -229,15 +235,16 @@ class ConvDRAW(PixelCanvas):
         if memory.get("image") is not x:
             memory["image"], memory["levels"] = x, to_blocks(self._levels(x), self.config.stride)
         mean = state.canvas[:, : memory["levels"].shape[1]]
-        error = memory["levels"] - (torch.sigmoid(mean) if self.bernoulli else mean)
-        below = [memory["levels"], error]
+        memory["error"] = memory["levels"] - (torch.sigmoid(mean) if self.bernoulli else mean)
+        below = [memory["levels"], memory["error"]]
         for layer, encoder in enumerate(self.encoders):
             self._move(encoder, memory, "encoder", layer, [*below, memory[f"decoder{layer}"]])
             below = [to_blocks(memory[f"encoder{layer}"], 2)] if layer + 1 < self.config.layers else below
 
     def posterior(self, state: State) -> Normal | Uniform:
-        layer = self.layer(state.t)
-        head = self.posteriors[layer](*self._with_above(state.memory, "encoder", layer)).split(self.config.latent, dim=1)
+        layer, memory = self.layer(state.t), state.memory
+        error = [memory["error"]] if self.config.skip and layer == 0 else []
+        head = self.posteriors[layer](*self._with_above(memory, "encoder", layer), *error).split(self.config.latent, dim=1)
         if not self.uniform:
             return Normal(*head)
         return Uniform(head[0], self._expect(state)[:, 2 * self.config.latent :])
@@ -248,7 +255,7 @@ class ConvDRAW(PixelCanvas):
         above = [memory[f"above{layer}"]] if layer + 1 < self.config.layers else []
         self._move(self.decoders[layer], memory, "decoder", layer, [z, below, *above])
         if layer == 0:
-            state.canvas = state.canvas + self.write_head(memory["decoder0"])
+            state.canvas = state.canvas + self.write_head(memory["decoder0"], *([z] if self.config.skip else []))
         else:
             height, width = memory[f"decoder{layer - 1}"].shape[2:]
             memory[f"above{layer - 1}"] = from_blocks(self.rises[layer - 1](memory[f"decoder{layer}"]), 2, height, width)
@@ -305,7 +312,7 @@ class ConvDRAW(PixelCanvas):
                 if layer:
                     rises[layer - 1].lower(program, [h[layer]], None, in_blocks(above[layer - 1], 2))
                 else:
-                    self.write_head.lower(program, [h[0]], canvas, canvas)
+                    self.write_head.lower(program, [h[0], *([latents[0]] if config.skip else [])], canvas, canvas)
                 expect(order[(number + 1) % config.layers])
         memory = {f"decoder{layer}": h[layer] for layer in layers} | {f"above{layer}": above[layer] for layer in layers[:-1]}
         return StrokeMaps([latents[layer] for layer in order], [priors[layer] for layer in order], canvas, memory)
@@ -348,7 +355,8 @@ class ConvDRAW(PixelCanvas):
         return self.kl_weight == 1.0 == self.config.beta
 
     def progress(self, fraction: float) -> float:
-        self.kl_weight = min(1.0, 0.05 + 0.95 * fraction / self.config.warm_up) if self.config.warm_up else 1.0
+        left = 1 - fraction / self.config.warm_up if self.config.warm_up else 0.0
+        self.kl_weight = (0.05 * self.config.beta) ** max(0.0, left)
         return fraction
 
     @torch.no_grad()
