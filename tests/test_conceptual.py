@@ -25,7 +25,7 @@ from rastrum.compression.fields import Reader, digest, varint
 from rastrum.compression.identity import fingerprint_of_weights
 from rastrum.compression.progressive import Header, read_header
 from rastrum.compression.sketches import Sketch, code_levels
-from rastrum.distributions import Bernoulli, LogisticMixture
+from rastrum.distributions import Bernoulli, CoupledLogistics, LogisticMixture
 from rastrum.latents import DitheredNormal
 from rastrum.models.conv_draw import ConvDRAW
 from rastrum.native.latents import DECODE, ENCODE
@@ -220,20 +220,29 @@ def test_draws_follow_the_prior() -> None:
     assert np.abs(np.interp(np.sort(z), grid, cdf) - (np.arange(4096) + 0.5) / 4096).max() < 1.63 / 64
 
 
-@pytest.mark.parametrize("levels", [2, 256])
-def test_values_have_the_probabilities_of_the_canvas(levels: int) -> None:
-    """The lossless layer is coded by the model's own distribution given the canvas."""
+@pytest.mark.parametrize(("levels", "coupled"), [(2, False), (256, False), (256, True)])
+def test_values_have_the_probabilities_of_the_canvas(levels: int, coupled: bool) -> None:
+    """The lossless layer is coded by the model's own distribution given the canvas, in parts that split pixels too."""
     generator = np.random.default_rng(0)
-    canvas = generator.normal(size=(200, 1 if levels == 2 else 2)).astype(np.float32) - np.float32(0.5)
-    values, encoder = generator.integers(levels, size=200), Encoder()
+    canvas = generator.normal(size=(210, 1 if levels == 2 else 2)).astype(np.float32) - np.float32(0.5)
+    values, encoder = generator.integers(levels, size=210), Encoder()
     if levels > 2:
-        values = np.clip((canvas[:, 0] + generator.normal(size=200) * 0.3) * 127.5 + 127.5, 0, 255).astype(np.int64)
-    bits = code_levels(canvas, levels, values.copy(), encoder)
-    mean, *rest = torch.from_numpy(canvas).double().unbind(1)
-    p = Bernoulli(mean) if levels == 2 else LogisticMixture(mean[:, None] * 0, mean[:, None], rest[0][:, None], levels)
-    assert np.allclose(0.5**bits, p.log_prob(torch.from_numpy(values)).exp(), rtol=1e-4, atol=4 / CDF_TOTAL)
-    found = np.zeros(200, np.int64)
-    code_levels(canvas, levels, found, Decoder(encoder.finish()))
+        values = np.clip((canvas[:, 0] + generator.normal(size=210) * 0.3) * 127.5 + 127.5, 0, 255).astype(np.int64)
+    coefficients = generator.normal(size=(3, 3)).astype(np.float32) if coupled else np.zeros((1, 1), np.float32)
+    parts = slice(0, 100), slice(100, 210)
+    bits = np.concatenate([code_levels(canvas, levels, values.copy(), encoder, True, coefficients, part) for part in parts])
+    mean, *rest = torch.from_numpy(canvas).double().view(-1, 3, 1, canvas.shape[1]).unbind(-1)
+    if coupled:
+        p: Any = CoupledLogistics(mean, rest[0], torch.from_numpy(coefficients).double(), levels)
+    elif levels == 2:
+        p = Bernoulli(mean)
+    else:
+        p = LogisticMixture(mean[..., None] * 0, mean[..., None], rest[0][..., None], levels)
+    probabilities = p.log_prob(torch.from_numpy(values).view(-1, 3, 1)).exp().flatten()
+    assert np.allclose(0.5**bits, probabilities, rtol=1e-4, atol=4 / CDF_TOTAL)
+    found, decoder = np.zeros(210, np.int64), Decoder(encoder.finish())
+    for part in parts:
+        code_levels(canvas, levels, found, decoder, True, coefficients, part)
     assert np.array_equal(found, values)
 
 
@@ -372,7 +381,7 @@ def test_bytes_are_the_kl(spec: ImageSpec, layers: int) -> None:
 
 def test_the_lossless_layer_brings_every_value_back() -> None:
     for spec, size in ((GREY, (8, 8)), (COLOUR, (7, 5)), (COLOUR, (12, 11))):
-        model, x = make(spec), pictures(ImageSpec(spec.channels, *size, spec.levels), 3)
+        model, x = make(spec, coupled=size == (12, 11)), pictures(ImageSpec(spec.channels, *size, spec.levels), 3)
         for steps in (0, 2, 3):
             made = compress_pictures(model, x, steps=steps, lossless=True)
             found = decompress_pictures(made.data, model)

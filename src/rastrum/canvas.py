@@ -19,7 +19,7 @@ from torch import Tensor
 from .devices import in_float64
 from .latents import Latent
 from .model import Model
-from .protocol import ArrayLike, Distribution
+from .protocol import ArrayLike, JointDistribution
 
 if TYPE_CHECKING:
     from .program.builder import Program, StrokeMaps
@@ -116,7 +116,7 @@ class Canvas(Model):
         """
 
     @abstractmethod
-    def distribution(self, state: State) -> Distribution:
+    def distribution(self, state: State) -> JointDistribution:
         """p(x | canvas of ``state``), batch shape (B, *spec.shape)."""
 
     @abstractmethod

@@ -291,6 +291,57 @@ class LogisticMixture(_Mixture):
 
 
 @dataclass(frozen=True, eq=False)
+class CoupledLogistics:
+    """A discretised logistic for every value of an image; its mean also follows the earlier channels of the same pixel.
+
+        mean of x_c given x_0 … x_{c−1}   =   m_c + Σ_{j<c} a_cj (x_j − m_j)
+
+    Colours rise and fall together, so what one channel misses says much about the next (Salimans et al. 2017, section 2.2, where the
+    coefficients belong to the pixel; here they are the same everywhere, and m stays the mean of the image).
+
+    means, log_scales: (B, C, *S), in units where the levels lie from −1 to 1.
+    coefficients: a, (C, C); only those below the diagonal count.
+    levels: L, up to 65,536.
+    """
+
+    means: Tensor
+    log_scales: Tensor
+    coefficients: Tensor
+    levels: int
+
+    def __post_init__(self) -> None:
+        _restore(self, "means", "log_scales", "coefficients")
+
+    def given(self, value: Tensor) -> LogisticMixture:
+        """The distribution of every value given those of the earlier channels in ``value`` (B, C, *S), int."""
+        missing = value.to(self.means.dtype) * (2 / (self.levels - 1)) - 1 - self.means
+        means = []
+        for channel, mean in enumerate(self.means.unbind(1)):
+            for early in range(channel):
+                mean = mean + self.coefficients[channel, early] * missing[:, early]
+            means.append(mean)
+        means = torch.stack(means, 1).unsqueeze(-1)
+        return LogisticMixture(torch.zeros_like(means), means, self.log_scales.unsqueeze(-1), self.levels)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-probability of each ``value`` (B, C, *S, int) given the earlier channels: nats (B, C, *S)."""
+        return self.given(value).log_prob(value)
+
+    def sample(self, u: Tensor, temperature: float = 1.0) -> Tensor:
+        """The levels that uniform noise selects, channel after channel.
+
+        u: in [0, 1), (B, C, *S), float.
+        temperature: T > 0; draws each from pmf^(1/T), renormalised. Default 1.
+
+        Returns levels (B, C, *S), int64.
+        """
+        value = torch.zeros_like(u, dtype=torch.int64)
+        for channel in range(u.shape[1]):
+            value[:, channel] = self.given(value)[:, channel].sample(u[:, channel], temperature)
+        return value
+
+
+@dataclass(frozen=True, eq=False)
 class GaussianMixture(_Mixture):
     """Mixture of K discretised normal distributions, and the continuous one behind it (``log_density``); scales are standard deviations.
 

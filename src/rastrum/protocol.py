@@ -146,8 +146,8 @@ class ConditionSpec:
         return self.size if isinstance(self.size, tuple) else (self.size,)
 
 
-class Distribution(Protocol):
-    """A distribution over one integer level, with any leading batch shape S; ``levels`` of them."""
+class JointDistribution(Protocol):
+    """A distribution over all levels of an image, which may depend on each other; any batch shape S."""
 
     @property
     def levels(self) -> int:
@@ -155,19 +155,23 @@ class Distribution(Protocol):
         ...
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Nats (S) of ``value`` (S), int64."""
-        ...
-
-    def log_pmf(self) -> Tensor:
-        """Nats of every level, (*S, levels)."""
+        """Nats (S) of ``value`` (S), int64, each given those before it."""
         ...
 
     def sample(self, u: Tensor, temperature: float = 1.0) -> Tensor:
-        """The levels (S), int64, that uniform noise falls on in the integer CDF.
+        """The levels (S), int64, that uniform noise falls on in the integer CDF, one value after another.
 
         u: in [0, 1), (S), float64.
-        temperature: T > 0; draws from pmf^(1/T), renormalised. Default 1.
+        temperature: T > 0; draws each from pmf^(1/T), renormalised. Default 1.
         """
+        ...
+
+
+class Distribution(JointDistribution, Protocol):
+    """A distribution over one integer level, with any leading batch shape S; ``levels`` of them."""
+
+    def log_pmf(self) -> Tensor:
+        """Nats of every level, (*S, levels)."""
         ...
 
     def cdf(self, value: Tensor) -> Tensor:

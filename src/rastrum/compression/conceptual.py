@@ -257,18 +257,18 @@ class Unpacking:
 
     def _values(self, canvas: np.ndarray, values: np.ndarray) -> int:
         """Reads the lossless layer into ``values``, and says how many there were."""
-        canvas = canvas.reshape(len(values), -1)
+        canvas, found = canvas.reshape(len(values), -1), values.copy()
+        levels, coefficients = self.sketch.model.spec.levels, self.sketch.coefficients()
         for first in range(0, len(values), CHUNK):
-            part = values[first : first + CHUNK].copy()
+            part = slice(first, min(first + CHUNK, len(values)))
             try:
-                length = code_levels(canvas[first : first + CHUNK], self.sketch.model.spec.levels, part, self._stream.decoder, self.whole)
+                length = code_levels(canvas, levels, found, self._stream.decoder, self.whole, coefficients, part)
             except ValueError as error:
                 raise FileError(f"{self.what}: {error}; it is changed") from None
-            values[first : first + len(length)] = part[: len(length)]
-            if len(length) < len(part):
-                return first + len(length)
-            if not self._stream.check(part, f"value {first + len(part)}", force=first + CHUNK >= len(values)):
-                return first + len(part)
+            known = slice(first, first + len(length))
+            values[known] = found[known]
+            if known.stop < part.stop or not self._stream.check(found[part], f"value {part.stop}", force=part.stop == len(values)):
+                return known.stop
         return len(values)
 
 
@@ -349,9 +349,9 @@ class _Encoding:
         values, canvas = self.x.movedim(1, -1).reshape(-1).numpy().copy(), self.after(steps)
         canvas, lengths = canvas.reshape(len(values), -1), []
         for first in range(0, len(values), CHUNK):
-            part = values[first : first + CHUNK]
-            lengths.append(code_levels(canvas[first : first + CHUNK], self.model.spec.levels, part, writer.encoder))
-            writer.check(part, force=first + CHUNK >= len(values))
+            part = slice(first, min(first + CHUNK, len(values)))
+            lengths.append(code_levels(canvas, self.model.spec.levels, values, writer.encoder, True, self.sketch.coefficients(), part))
+            writer.check(values[part], force=part.stop == len(values))
         return np.concatenate(lengths).reshape(len(self.x), -1).sum(1)
 
 

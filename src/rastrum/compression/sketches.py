@@ -35,6 +35,7 @@ from ..program.strokes import NativeStrokes
 from ..range_coder import CDF_TOTAL, Decoder, Encoder
 
 Rest: TypeAlias = Literal["mean", "sample"]
+INDEPENDENT = np.zeros((1, 1), np.float32)
 ROOM = 12                      # bytes that a latent takes at most: 24 bits, and 61 for one that is far from the prior
 ARENAS = 3                     # of an image in memory at once: its own, and those of what is drawn from there
 
@@ -196,6 +197,11 @@ class Sketch:
 
     # ── the canvas ───────────────────────────────────────────────────────────────────────────────────────────────────
 
+    def coefficients(self) -> np.ndarray:
+        """Between the channels of a pixel given the canvas, (C, C) float32."""
+        given = self.model.coefficients
+        return INDEPENDENT if given is None else given.detach().float().numpy().copy()
+
     def canvas(self) -> np.ndarray:
         """Parameters of each value of the images, (B, H, W, C, 1 or 2) float32: a logit, or mean and log scale."""
         pixels = self.model.pixels(State(self._tensor(self.maps.canvas), None))
@@ -224,7 +230,15 @@ class Coded:
 
 
 @keeping
-def code_levels(canvas: np.ndarray, levels: int, values: np.ndarray, coder: Encoder | Decoder, whole: bool = True) -> np.ndarray:
+def code_levels(
+    canvas: np.ndarray,
+    levels: int,
+    values: np.ndarray,
+    coder: Encoder | Decoder,
+    whole: bool = True,
+    coefficients: np.ndarray = INDEPENDENT,
+    part: slice = slice(None),  # noqa: B008
+) -> np.ndarray:
     """Encode or decode values of images, given the canvas.
 
     canvas: their parameters, (n, 1 or 2), as from ``Sketch.canvas``.
@@ -232,14 +246,18 @@ def code_levels(canvas: np.ndarray, levels: int, values: np.ndarray, coder: Enco
     values: levels (n,) int64, written in decoding.
     coder: an encoder, which takes them, or a decoder.
     whole: as for ``Sketch.decode``.
+    coefficients: between the channels of a pixel, (C, C) float32, as from ``Sketch.coefficients``; those of independent ones by default.
+    part: of the values that are coded now; those before it are known. All by default.
 
     Returns the bits that each takes, fewer than there are values where the stream was cut.
     """
-    encoding, length = isinstance(coder, Encoder), np.zeros(len(values))
-    states, head = CoderStates([coder], 4 * len(values) + 16 if encoding else 0), codes.BERNOULLI if levels == 2 else codes.MIXTURE
+    first, last, _ = part.indices(len(values))
+    encoding, length = isinstance(coder, Encoder), np.zeros(last - first)
+    states, head = CoderStates([coder], 4 * len(length) + 16 if encoding else 0), codes.BERNOULLI if levels == 2 else codes.MIXTURE
     scratch, mode = (np.zeros(2, np.float32), np.zeros(3, np.int64)), ENCODE if encoding else DECODE
     lowest = lowest_log_scale(levels)
-    done = code_values(mode, head, levels, lowest, canvas, states.of(slice(None)), 0, whole, _mixture(), *scratch, values, length)
+    stream = states.of(slice(None)), 0, whole
+    done = code_values(mode, head, levels, lowest, canvas, coefficients, first, *stream, _mixture(), *scratch, values, length)
     if done == NOT_FINITE:
         raise not_finite("means or log scales of the canvas")
     states.store()

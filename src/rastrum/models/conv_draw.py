@@ -36,6 +36,7 @@ What differs from the paper:
   then to leave out what costs more than it is worth. Without it they are slow to be used at all.
 - ``skip``: the lowest layer's posterior also sees ε itself, and its z also reaches the canvas, r += W h_d + V z. What is linear in the
   image then need not pass the LSTMs, and is learned in a fraction of the time.
+- ``coupled``: channels of a pixel are not independent given the canvas (``distributions.CoupledLogistics``).
 - How the layers of ``layers=2`` are connected is ours: of the paper's two-layer version we only recall that there is one.
 - The preset "paper" is its network for CIFAR-10: 32 steps, 12 latent channels at half resolution, 320 features, 5x5; one layer.
 - Uniform posteriors and conditions are ours.
@@ -82,6 +83,7 @@ class ConvDRAWConfig:
         images of any size (``resized``).
     posterior: "normal", or "uniform" of learned width, whose KL a coder can reach.
     skip: whether convolutions of their own lead from the error to the lowest layer's posterior, and from its latent to the canvas.
+    coupled: whether the mean of a channel follows the earlier channels of its pixel, by learned coefficients.
     """
 
     steps: int = 32
@@ -95,6 +97,7 @@ class ConvDRAWConfig:
     positional: bool = True
     posterior: Literal["normal", "uniform"] = "normal"
     skip: bool = False
+    coupled: bool = False
 
 
 class ConvDRAW(PixelCanvas):
@@ -122,6 +125,8 @@ class ConvDRAW(PixelCanvas):
         halves = self.halves
         features, kernel, blocks = config.features, config.kernel, spec.channels * config.stride**2
         self.canvas = nn.Parameter(torch.zeros(halves * spec.channels, *((spec.height, spec.width) if config.positional else (1, 1))))
+        if config.coupled:
+            self.coefficients = nn.Parameter(torch.zeros(spec.channels, spec.channels))
         self.write_head = convolution(features + (config.latent if config.skip else 0), halves * blocks, kernel, gain=0.1)
         layers = range(config.layers)
         self.start = nn.ParameterList()
@@ -379,5 +384,7 @@ def _check_sizes(spec: ImageSpec, config: ConvDRAWConfig) -> None:
         raise ValueError(f"beta: expected a number above 0, got {config.beta!r}")
     if not 0 <= config.warm_up < 1:
         raise ValueError(f"warm_up: expected a share of the training from 0 to below 1, got {config.warm_up!r}")
+    if config.coupled and spec.levels == 2:
+        raise ValueError("coupled: channels of two levels have no mean that could follow others; leave it off")
     if config.posterior not in ("normal", "uniform"):
         raise ValueError(f"posterior: expected 'normal' or 'uniform', got {config.posterior!r}")

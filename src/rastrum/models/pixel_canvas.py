@@ -1,7 +1,8 @@
 """A canvas that holds the distribution of each value of the image: what DRAW and convolutional DRAW draw on.
 
     2 levels          a logit, p(x = 1) = σ(c)
-    more than 2       two halves of channels, mean (levels lie in [−1, 1], the mean anywhere) and log scale of one discretised logistic
+    more than 2       two halves of channels, mean (levels lie in [−1, 1], the mean anywhere) and log scale of one discretised logistic;
+                      if there are ``coefficients``, the mean of a channel also follows the earlier channels of its pixel
 
 Dimensions: B batch · C channels of the image · halves 1 or 2.
 """
@@ -10,19 +11,26 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..canvas import State
 from ..devices import in_float64
-from ..distributions import Bernoulli, LogisticMixture
-from ..protocol import Distribution
+from ..distributions import Bernoulli, CoupledLogistics, LogisticMixture
+from ..protocol import ConditionSpec, ImageSpec, JointDistribution
 from ..strokes import CanvasModel
 
 
 class PixelCanvas(CanvasModel):
     """A subclass says where its canvas lies (``pixels``), and starts it from ``mean_canvas`` in ``initialise``."""
+
+    coefficients: nn.Parameter | None
+
+    def __init__(self, spec: ImageSpec, config: Any, condition_spec: ConditionSpec | None = None) -> None:
+        super().__init__(spec, config, condition_spec)
+        self.register_parameter("coefficients", None)                     # between channels, (C, C), where a subclass has them
 
     @property
     def bernoulli(self) -> bool:
@@ -48,11 +56,13 @@ class PixelCanvas(CanvasModel):
         """``drawn``, logits or means of any shape, as intensities in [0, 1]."""
         return torch.sigmoid(drawn) if self.bernoulli else (0.5 * drawn + 0.5).clamp(0, 1)
 
-    def distribution(self, state: State) -> Distribution:
+    def distribution(self, state: State) -> JointDistribution:
         if self.bernoulli:
             return Bernoulli(self.drawn(state))
-        means, log_scales = self.pixels(state).unsqueeze(-1).chunk(2, dim=1)
-        return LogisticMixture(torch.zeros_like(means), means, log_scales, self.spec.levels)
+        means, log_scales = self.pixels(state).chunk(2, dim=1)
+        if self.coefficients is not None:
+            return CoupledLogistics(means, log_scales, self.coefficients, self.spec.levels)
+        return LogisticMixture(torch.zeros_like(means[..., None]), means[..., None], log_scales[..., None], self.spec.levels)
 
     def mean_canvas(self, x: Tensor) -> Tensor:
         """The canvas (halves·C, H, W), float64, that says the mean of images x (B, C, H, W), and their spread where it has a scale."""

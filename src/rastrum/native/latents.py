@@ -23,7 +23,7 @@ from .cdf import mixture_cdf, mixture_search, softmax_sums, sums_cdf, sums_searc
 from .coder import put, take, threshold_of
 from .codes import BERNOULLI, GAUSSIAN, MIXTURE
 from .compiler import compiled
-from .exact import exp64, f32, f64, i64, u64
+from .exact import exp64, f32, f64, fma64, i64, u64
 from .heads import component_of
 
 DRAW, ENCODE, DECODE = range(3)
@@ -157,23 +157,31 @@ def probabilities(logits, out):
 
 
 @compiled(slow=True)
-def code_values(mode, head, levels, lowest, canvas, streams, b, whole, mixture, logits, sums, values, length):
-    """Encodes or decodes levels of an image given its canvas; returns how many, or NOT_FINITE.
+def code_values(mode, head, levels, lowest, canvas, coefficients, first, streams, b, whole, mixture, logits, sums, values, length):
+    """Encodes or decodes levels of images given their canvas, from number ``first`` on; returns how many, or NOT_FINITE.
 
     head: MIXTURE for a discretised logistic, BERNOULLI for a logit.
     lowest: the least log scale.
     canvas: (n, 2) float32: mean and log scale; of a Bernoulli (n, 1), the logit.
+    coefficients: (C, C) float32: the mean of channel c moves by [c, j] for each unit by which channel j of the pixel, j < c, misses its own.
     streams, b, whole: as for ``code_latents``.
     mixture, logits (2,), sums (3,): memory.
-    values, length: (n,): levels, int64, read to encode, else written; float64, bits that the counts take, written.
+    values: (n,) int64: levels, read to encode, else written.
+    length: (m,) float64: bits that the counts of the m values from ``first`` on take, written.
     """
-    for n in range(canvas.shape[0]):
+    half, channels = (levels - 1) / 2.0, coefficients.shape[0]
+    for n in range(first, first + length.shape[0]):
         if head == BERNOULLI:
             logits[0], logits[1] = f32(0.0), canvas[n, 0]
             if not softmax_sums(logits, f32(1.0), sums):
                 return i64(NOT_FINITE)
         else:
-            if component_of(mixture, 0, f64(canvas[n, 0]), f64(canvas[n, 1]), (levels - 1) / 2.0, lowest):
+            mean, channel = f64(canvas[n, 0]), n % channels
+            for early in range(channel):
+                at = n - channel + early
+                missing = fma64(f64(values[at]), 1.0 / half, -1.0) - f64(canvas[at, 0])
+                mean = fma64(f64(coefficients[channel, early]), missing, mean)
+            if component_of(mixture, 0, mean, f64(canvas[n, 1]), half, lowest):
                 return i64(NOT_FINITE)
             mixture.weight[0] = f64((CDF_TOTAL - 2 * levels) << 28)
         level = values[n]
@@ -191,7 +199,7 @@ def code_values(mode, head, levels, lowest, canvas, streams, b, whole, mixture, 
         elif known(streams, b, whole, high):
             take(streams, b, low, high)
         else:
-            return i64(n)
+            return i64(n - first)
         values[n] = level
-        length[n] = 24.0 - np.log2(f64(high - low))
-    return i64(canvas.shape[0])
+        length[n - first] = 24.0 - np.log2(f64(high - low))
+    return i64(length.shape[0])
