@@ -201,6 +201,7 @@ def test_coupled_channels_sum_to_one_and_samples_follow_them():
     spec = ImageSpec(3, 1, 1, 4)
     model, x = make(spec, steps=1, coupled=True), all_images(spec)
     with torch.no_grad():
+        assert model.coefficients is not None
         model.coefficients.copy_(torch.tensor([[9.0, 9, 9], [0.8, 9, 9], [-0.4, 0.7, 9]]))
         state = model.init(1)
         model.write(state, model.prior(state).mean)

@@ -237,7 +237,7 @@ def code_levels(
     coder: Encoder | Decoder,
     whole: bool = True,
     coefficients: np.ndarray = INDEPENDENT,
-    part: slice = slice(None),  # noqa: B008
+    part: slice = slice(None),
 ) -> np.ndarray:
     """Encode or decode values of images, given the canvas.
 

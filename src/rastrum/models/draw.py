@@ -46,7 +46,7 @@ from ..layers.attention import make_window
 from ..layers.condition import global_projection, project
 from ..layers.dense import Repeated
 from ..layers.lstm import cell, reorder_drawn_gates, reorder_gates_of_format_1
-from ..protocol import ArrayLike, ConditionSpec, Distribution, ImageSpec
+from ..protocol import ArrayLike, ConditionSpec, ImageSpec, JointDistribution
 from .pixel_canvas import PixelCanvas
 from .presets import check_config, choose
 
@@ -254,7 +254,7 @@ class DRAW(PixelCanvas):
     def pixels(self, state: State) -> Tensor:
         return state.canvas.transpose(1, 2)
 
-    def distribution(self, state: State) -> Distribution:
+    def distribution(self, state: State) -> JointDistribution:
         self.require_likelihood()
         return super().distribution(state)
 

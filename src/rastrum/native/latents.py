@@ -163,7 +163,7 @@ def code_values(mode, head, levels, lowest, canvas, coefficients, first, streams
     head: MIXTURE for a discretised logistic, BERNOULLI for a logit.
     lowest: the least log scale.
     canvas: (n, 2) float32: mean and log scale; of a Bernoulli (n, 1), the logit.
-    coefficients: (C, C) float32: the mean of channel c moves by [c, j] for each unit by which channel j of the pixel, j < c, misses its own.
+    coefficients: (C, C) float32: what channel j < c of the pixel misses moves the mean of channel c by its [c, j]-fold.
     streams, b, whole: as for ``code_latents``.
     mixture, logits (2,), sums (3,): memory.
     values: (n,) int64: levels, read to encode, else written.
