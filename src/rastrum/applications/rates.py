@@ -183,8 +183,8 @@ def attempt(format: Format, pixels: np.ndarray, quality: float, factor: int = 1)
 def _resized(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
     if pixels.shape[:2] == (height, width):
         return pixels
-    channels = [Image.fromarray(np.ascontiguousarray(each)).resize((width, height), Image.Resampling.LANCZOS) for each in np.moveaxis(pixels, 2, 0)]
-    return np.stack([np.asarray(each) for each in channels], 2)
+    channels = [Image.fromarray(np.ascontiguousarray(each)) for each in np.moveaxis(pixels, 2, 0)]
+    return np.stack([np.asarray(each.resize((width, height), Image.Resampling.LANCZOS)) for each in channels], 2)
 
 
 def nearest_within(found: Sequence[Attempt], bits: float, whole: bool) -> tuple[Attempt, bool]:

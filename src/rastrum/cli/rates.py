@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 def rates(
     models: Annotated[
         Positional[tuple[str, ...]],
-        arg(metavar="MODEL …", help="folders of conv-draw models of uniform posteriors, or hf://OWNER/NAME; of several, each rate takes the "
-                                    "one whose pictures are nearest"),
+        arg(metavar="MODEL …", help="folders of conv-draw models of uniform posteriors, or hf://OWNER/NAME; of several, each rate takes "
+                                    "the one whose pictures are nearest"),
     ],
     out: Annotated[Path, arg(metavar="X.png", help="the slide: .png, .webp, .svg or .pdf")] = Path("rates.png"),
     samples: Annotated[
