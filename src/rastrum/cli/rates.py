@@ -55,7 +55,7 @@ def rates(
     the smallest, which is marked. Bits are those of the payload and of the whole file, means over the images.
     """
     from ..applications.rates import AREA, RATES, by_format, by_model, nearest_model, usual_formats
-    from ..pictures.figures import beta_of, check_spec, draw_comparison
+    from ..pictures.figures import beta_of, by_beta, check_spec, draw_comparison
     from ..pictures.rates import draw_rates
     from ..pictures.sheets import image_scale
 
@@ -88,7 +88,8 @@ def rates(
         ours = []
         for name, network in networks.items():
             each = list(by_model(network, x, wanted, whole, given[name], seed))
-            ours.append([named(pair, beta_of(network) if len(models) > 1 else None) for pair in each])
+            of = f"β = {beta_of(network):g}" if by_beta(networks) else name
+            ours.append([named(pair, of) if len(models) > 1 else pair for pair in each])
             report(len(others) + len(ours))
     rows = [[*(each[n] for each in others), *nearest_model([each[n] for each in ours])] for n in range(len(wanted))]
     blocks = {f"{rate:,.10g} bits per image": row for rate, row in zip(wanted, rows, strict=True)}
@@ -107,13 +108,13 @@ def rates(
     answer(result | {"files": files}, json, loaded.text, table(found, len(x)), *(f"  {file}" for file in files))
 
 
-def named(pair: Sequence[AtRate], beta: float | None) -> tuple[AtRate, AtRate]:
-    """The rows of one of several models, which are named by its β.
+def named(pair: Sequence[AtRate], name: str) -> tuple[AtRate, AtRate]:
+    """The rows of one of several models.
 
     pair: the rows.
-    beta: of the model; None for one model alone, or of no β.
+    name: of the model, in place of that of its kind.
     """
-    drawn, mean = pair if beta is None else [replace(row, name=f"β = {beta:g},{row.name.partition(',')[2]}") for row in pair]
+    drawn, mean = (replace(row, name=f"{name},{row.name.partition(',')[2]}") for row in pair)
     return drawn, mean
 
 
