@@ -363,12 +363,13 @@ def kodak(options: argparse.Namespace) -> None:
         if wanted(format.name, options):
             tried = [[attempt(format, photo, quality) for photo in photos] for quality in format.qualities[::2]]
             curves[format.name] = [mean_point(each, photos) for each in tried]
-    for model, name in zip(map(rastrum.load, options.models), names(options.models), strict=True):
+    networks: list[Any] = [rastrum.load(name) for name in options.models]
+    for model, name in zip(networks, names(options.models), strict=True):
         found: list[list[tuple[float, float]]] = []
         for photo in photos:
             rates = [each * photo[..., 0].size for each in PER_PIXEL]
             x = torch.from_numpy(photo.transpose(2, 0, 1)[None].astype(np.int64))
-            pairs: Any = by_model(model, x, rates, whole=True)
+            pairs = by_model(model, x, rates, whole=True)
             found.append([(float(mean.bits[0]) / photo[..., 0].size, float(mean.psnr[0])) for _, mean in pairs])
         curves[name] = [(bits, decibels) for bits, decibels in np.array(found).mean(0).tolist()]
     options.out.mkdir(parents=True, exist_ok=True)

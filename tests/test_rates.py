@@ -119,7 +119,7 @@ def test_a_models_files_are_cut_at_the_rate(whole: bool) -> None:
     rates = (150, 400, 1e6)
     files = [compress_pictures(model, each[None]) for each in x]
     for bits, (drawn, mean) in zip(rates, by_model(model, x, rates, whole, seed=4), strict=True):
-        assert (drawn.name, mean.name) == ("conv-draw, rest drawn", "conv-draw, rest at mean")
+        assert (drawn.name, mean.name) == ("ConvDRAW, rest drawn", "ConvDRAW, rest at mean")
         for n, file in enumerate(files):
             header = len(file.header.bytes)
             size = min(len(file.data), int(bits // 8) + (0 if whole else header))
@@ -192,7 +192,7 @@ def test_one_command_draws_the_slide(capsys: pytest.CaptureFixture[str], tmp_pat
     assert code == 2
     said = answered(capsys, "rates", folders["classes"], "--images", folders["x.npy"], "--split", "all", "--class", 1, "--bits", 900,
                     "--out", tmp_path / "c.png")  # fmt: skip
-    assert said["rates"][-1]["coder"] == "conv-draw, rest at mean"
+    assert said["rates"][-1]["coder"] == "ConvDRAW, rest at mean"
 
 
 def test_what_is_refused_is_said_in_a_line(

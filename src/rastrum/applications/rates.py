@@ -260,7 +260,7 @@ def by_model(
             payload.append(8 * (size - header))
         both = np.array(sizes), np.array(payload)
         within = both[not whole] <= bits
-        drawn, mean = (_seen(model, images, f"{type(model).name}, {RESTS[rest]}", torch.cat(found[rest]), *both, within) for rest in RESTS)
+        drawn, mean = (_seen(model, images, f"{type(model).__name__}, {RESTS[rest]}", torch.cat(found[rest]), *both, within) for rest in RESTS)
         yield drawn, mean
 
 
