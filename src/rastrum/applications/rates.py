@@ -259,8 +259,8 @@ def by_model(
             sizes.append(8 * size)
             payload.append(8 * (size - header))
         both = np.array(sizes), np.array(payload)
-        within = both[not whole] <= bits
-        drawn, mean = (_seen(model, images, f"{type(model).__name__}, {RESTS[rest]}", torch.cat(found[rest]), *both, within) for rest in RESTS)
+        name, within = type(model).__name__, both[not whole] <= bits
+        drawn, mean = (_seen(model, images, f"{name}, {RESTS[rest]}", torch.cat(found[rest]), *both, within) for rest in RESTS)
         yield drawn, mean
 
 

@@ -7,13 +7,16 @@ convolutional DRAW with and without the variance of the prior.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from ..applications.rates import AtRate
 from .formats import Picture
 from .page import Draw
 from .sheets import arrange, tiles, titled, unit_of
+
+if TYPE_CHECKING:
+    from ..applications.rates import AtRate
 
 BLOCKS = 3                     # in a row
 
