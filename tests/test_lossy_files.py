@@ -118,11 +118,28 @@ def test_a_rate_chooses_the_steps(capsys: pytest.CaptureFixture[str], tmp_path: 
     assert code == 2 and "all 3 steps of this model reach" in line
 
 
+def test_a_model_of_classes(capsys: pytest.CaptureFixture[str], tmp_path: Path, photo: Path) -> None:
+    """A file decodes with the class that made it, and with another is refused."""
+    folder = str(tmp_path / "classes")
+    make(COLOUR, ConditionSpec("class", 3)).save_pretrained(folder)
+    (record,) = answered(capsys, "compress", photo, "--lossy", "--model", folder, "--class", 2)["files"]
+    file, out = tmp_path / "photo.rastrum", tmp_path / "a.png"
+    assert main(["decompress", str(file), "-o", str(out), "--model", folder, "--class", "2"]) == 0
+    error = ((pixels(out) / 255 - pixels(photo) / 255) ** 2).mean()
+    assert record["psnr"] == pytest.approx(-10 * np.log10(error), abs=0.02)
+    assert main(["verify", str(file), "--model", folder, "--class", "2"]) == 0
+    capsys.readouterr()
+    for command in (["decompress", file, "-o", tmp_path / "b.png"], ["verify", file]):
+        code, line = complaint(capsys, *command, "--model", folder, "--class", 1)
+        assert code == 2 and "or with another condition" in line
+
+
 def test_what_is_refused_is_said_in_a_line(capsys: pytest.CaptureFixture[str], tmp_path: Path, photo: Path, model: str) -> None:
-    folders = {name: str(tmp_path / name) for name in ("positions", "normal", "classes", "grey", "photo")}
+    folders = {name: str(tmp_path / name) for name in ("positions", "normal", "classes", "vectors", "grey", "photo")}
     make(COLOUR, positional=True).save_pretrained(folders["positions"])
     make(COLOUR, posterior="normal").save_pretrained(folders["normal"])
     make(COLOUR, ConditionSpec("class", 3)).save_pretrained(folders["classes"])
+    make(COLOUR, ConditionSpec("vector", 2)).save_pretrained(folders["vectors"])
     make(GREY).save_pretrained(folders["grey"])
     built(3).save_pretrained(folders["photo"])
     (tmp_path / "clear.png").write_bytes(encoded(smooth(8, 8, 4)))
@@ -138,7 +155,11 @@ def test_what_is_refused_is_said_in_a_line(capsys: pytest.CaptureFixture[str], t
         (lossy, "which model?"),
         ([*lossy, "--model", folders["positions"]], "runs on the former only"),
         ([*lossy, "--model", folders["normal"]], "posterior='uniform'"),
-        ([*lossy, "--model", folders["classes"]], "needs a condition"),
+        ([*lossy, "--model", folders["classes"]], "--class: this model needs one of 0 … 2, got none"),
+        ([*lossy, "--model", folders["classes"], "--class", 3], "--class: this model needs one of 0 … 2, got 3"),
+        ([*lossy, "--model", folders["vectors"]], "it needs a vector"),
+        ([*lossy, "--model", model, "--class", 1], "--class: this model is unconditional"),
+        (["compress", photo, "--class", 1], "--class: it is for --lossy"),
         ([*lossy, "--model", folders["grey"]], "it has 3 channels"),
         ([*lossy, "--model", folders["photo"]], "no canvas of pixels"),
         ([*lossy, "--model", model, "--bits", 800, "--steps", 1], "choose one of"),

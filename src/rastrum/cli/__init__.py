@@ -34,6 +34,7 @@ COMMANDS = {
     "decompress": ("photographs", "decode such files, as PNG"),
     "info": ("photographs", "what such files hold: size, colours, model, rate"),
     "verify": ("photographs", "decode such files and compare all pixels with their checksums"),
+    "rates": ("rates", "the same images at the same rates, by JPEG, JPEG 2000 and a model"),
     "push": ("sharing", "share a model on the Hugging Face Hub; every command takes hf://OWNER/NAME as a MODEL"),
     "compare": ("compare", "train models of all kinds for the same time, and measure them"),
     "exemplars": ("exemplars", "one-shot generalization: nats by the number of exemplars, classification, and what is drawn"),

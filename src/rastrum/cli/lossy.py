@@ -59,12 +59,11 @@ def compressed(photo: Source, file: BinaryIO, network: Any, name: str, options: 
         raise ValueError(f"{photo.name}: it has {channels} channels, the model is for {spec.text}; convert it, or give another --model")
     if options["lossless"] and levels != spec.levels:
         raise ValueError(f"{photo.name}: it has {levels} levels, the model {spec.levels}, so --lossless does not go")
-    if network.condition_spec is not None:
-        raise ValueError("--model: it needs a condition, which the command does not take; see rastrum.compression.compress_pictures")
+    check_class(network, options["condition"])
     x = requantise(pixels, levels, spec.levels).transpose(2, 0, 1)[None]
     made = compress_pictures(network, x, name=name, **options)
     file.write(made.data)
-    found = decompress_pictures(made.data, network, progress=False)
+    found = decompress_pictures(made.data, network, options["condition"], progress=False)
     if options["lossless"] and not np.array_equal(found.values.numpy(), x):
         raise OSError(f"{photo.name}: other values came back, so nothing was saved; please report this")
     error = float(((found.images.double().numpy() - x / (spec.levels - 1)) ** 2).mean())
@@ -74,6 +73,23 @@ def compressed(photo: Source, file: BinaryIO, network: Any, name: str, options: 
         "code_bits": float(made.code_length.sum()), "residual_bits": float(made.residual.sum()), "pixels": height * width,
         "psnr": None if options["lossless"] or error == 0 else -10 * math.log10(error),
     }  # fmt: skip
+
+
+def check_class(network: Any, number: int | None) -> None:
+    """Check the flag --class.
+
+    network: the model; None for the one that a file names.
+    number: the flag.
+
+    Raises ``ValueError`` where the model takes another, or none.
+    """
+    spec = None if network is None else network.condition_spec
+    if network is not None and number is not None and spec is None:
+        raise ValueError("--class: this model is unconditional, it takes none")
+    if spec is not None and spec.kind != "class":
+        raise ValueError(f"--model: it needs a {spec.kind}, which the command does not take; see rastrum.compression.compress_pictures")
+    if spec is not None and (number is None or not 0 <= number < spec.size):
+        raise ValueError(f"--class: this model needs one of 0 … {spec.size - 1}, got {'none' if number is None else number}")
 
 
 def compressed_line(record: dict[str, Any]) -> str:
@@ -88,18 +104,20 @@ def compressed_line(record: dict[str, Any]) -> str:
     return f"{_size(record)}, {record['steps']} steps: {record['bytes']:,} bytes, {rate:.3f} bits per pixel, {near}; {parts}"
 
 
-def unpacked(each: Source, file: BinaryIO, network: Any) -> Unpacking:
+def unpacked(each: Source, file: BinaryIO, network: Any, number: int | None) -> Unpacking:
     """A progressive file of one picture, nothing of it decoded yet.
 
     each: for messages.
     file: open for reading.
     network: the model; None for the one that the file names.
+    number: the flag --class; None for an unconditional model.
 
     Raises ``ValueError`` for a file of several pictures.
     """
     from ..compression.conceptual import Unpacking
 
-    found = Unpacking(file.read(), network, what=each.name)
+    check_class(network, number)
+    found = Unpacking(file.read(), network, number, each.name)
     if found.header.count != 1:
         raise ValueError(f"{each.name}: it holds {found.header.count} pictures; rastrum.compression.decompress_pictures gives them")
     return found
@@ -112,14 +130,14 @@ def decompressed(
 
     each, file, network: as for ``unpacked``.
     target: where it goes.
-    options: ``rest``, ``seed`` and ``steps`` of ``decompress_pictures``.
+    options: ``condition``, ``rest``, ``seed`` and ``steps`` of ``decompress_pictures``.
     salvage: of a damaged file, write the steps that its checks have found right; False by default.
     """
     from ..compression import FileError
     from ..pictures.png import png
 
     started, faults = time.perf_counter(), []
-    unpacking = unpacked(each, file, network)
+    unpacking = unpacked(each, file, network, options["condition"])
     try:
         *_, found = _pictures(unpacking, options, only_last=True)
     except FileError as error:
@@ -127,7 +145,8 @@ def decompressed(
             raise
         faults, right = [str(error).removeprefix(f"{each.name}: ")], unpacking.checked
         file.seek(0)
-        *_, found = _pictures(unpacking := unpacked(each, file, network), options | {"steps": right}, only_last=True)
+        unpacking = unpacked(each, file, network, options["condition"])
+        *_, found = _pictures(unpacking, options | {"steps": right}, only_last=True)
     bits, pixels = _samples(found, unpacking.sketch.model.spec.levels)
     for part in png(pixels.shape[0], pixels.shape[1], pixels.shape[2], bits, [pixels]):
         target.write(part)
@@ -151,7 +170,7 @@ def animated(each: Source, place: str, network: Any, options: dict[str, Any]) ->
             yield tiles(found.images)[0]
 
     with each.open() as file:
-        unpacking = unpacked(each, file, network)
+        unpacking = unpacked(each, file, network, options["condition"])
     save_film(Path(place), films(), FPS)
     (found,) = last
     return _about(each, unpacking, found, started)
@@ -200,14 +219,14 @@ def described_line(record: dict[str, Any]) -> str:
     return f"{about}, {held_of}, by {by}"
 
 
-def verified(each: Source, file: BinaryIO, network: Any) -> dict[str, Any]:
+def verified(each: Source, file: BinaryIO, network: Any, number: int | None) -> dict[str, Any]:
     """Decode a progressive file and compare all its checks.
 
-    each, file, network: as for ``unpacked``.
+    each, file, network, number: as for ``unpacked``.
     """
     from ..compression import FileError
 
-    unpacking = unpacked(each, file, network)
+    unpacking = unpacked(each, file, network, number)
     record = {"file": each.name, "faults": [], "steps": unpacking.header.steps, "whole": unpacking.whole}
     try:
         *_, found = _pictures(unpacking, {"rest": "mean", "seed": 0, "steps": None}, only_last=True)

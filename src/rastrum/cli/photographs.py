@@ -39,6 +39,10 @@ Model: TypeAlias = Annotated[
     str | None, arg(metavar="MODEL", help="that made the files: a folder, rastrum/NAME or hf://OWNER/NAME; default: the one that a file "
                                           "names, if it is bundled with the package")
 ]  # fmt: skip
+Class: TypeAlias = Annotated[
+    int | None, arg(name="class", metavar="CLASS", help="lossy, for a model of classes: number of the photos' class, which a file does not "
+                                                        "keep", help_behavior_hint="")
+]  # fmt: skip
 
 
 def compress(
@@ -71,6 +75,7 @@ def compress(
     bits: Annotated[float | None, arg(metavar="B", help="lossy: of a file; as many steps as fit", help_behavior_hint="")] = None,
     psnr: Annotated[float | None, arg(metavar="DB", help="lossy: as few steps as reach it", help_behavior_hint="")] = None,
     lossless: Annotated[bool, arg(help="lossy: every value follows the steps")] = False,
+    number: Class = None,
     verify: Annotated[bool, arg(help="do not decode what was written to compare it with the photo", help_behavior_hint="")] = True,
     delete_source: Annotated[bool, arg(help="delete a photo when what was written has been compared with it; keeps metadata")] = False,
     skip_existing: SkipExisting = False,
@@ -94,7 +99,7 @@ def compress(
         raise ValueError("--skip-existing: it is for a file for each photo; an archive is written as a whole")
     if tune < 0:
         raise ValueError(f"--tune: expected a number of steps, got {tune}")
-    chosen = {"steps": steps, "bits": bits, "psnr": psnr, "lossless": lossless}
+    chosen = {"steps": steps, "bits": bits, "psnr": psnr, "lossless": lossless, "condition": number}
     _check_lossy(lossy, model, chosen, {"ycocg": ycocg, "tile": tile, "context": context, "tune": tune, "metadata": metadata,
                                         "delete_source": delete_source})  # fmt: skip
     processes, started = _processes(*photos, out), time.perf_counter()
@@ -154,7 +159,7 @@ def compress(
 def _check_lossy(lossy: bool, model: str | None, chosen: dict[str, Any], others: dict[str, Any]) -> None:
     """Refuse flags of --lossy without it, others with it, and a missing model."""
     if not lossy and (wrong := [name for name, value in chosen.items() if value not in (None, False)]):
-        raise ValueError(f"--{wrong[0]}: it is for --lossy, which was not given")
+        raise ValueError(f"--{'class' if wrong[0] == 'condition' else wrong[0]}: it is for --lossy, which was not given")
     if lossy and (wrong := [name.replace("_", "-") for name, value in others.items() if value not in (None, False, 0)]):
         raise ValueError(f"--{wrong[0]}: it is for lossless files, so it does not go with --lossy")
     if lossy and model is None:
@@ -215,6 +220,7 @@ def decompress(
     steps: Annotated[
         int | None, arg(metavar="T", help="read no more steps of a progressive file; default: all", help_behavior_hint="")
     ] = None,
+    number: Class = None,
     salvage: Annotated[bool, arg(help="of damaged files, write what can be decoded; the rest is grey, and named")] = False,
     skip_existing: SkipExisting = False,
     json: Json = False,
@@ -233,7 +239,7 @@ def decompress(
     film = next((ending for ending in progressive.ANIMATIONS if out is not None and out.endswith(ending)), None)
     if (steps is not None and steps < 0) or (seed is not None and seed < 0):
         raise ValueError(f"--{'steps' if steps is not None and steps < 0 else 'seed'}: expected 0 or more")
-    options = {"rest": rest or "mean", "seed": seed or 0, "steps": steps}
+    options = {"condition": number, "rest": rest or "mean", "seed": seed or 0, "steps": steps}
     processes, sources, lost = _sources(files, out)
     with processes.together():
         places = targets(out, sources, film or ".png", skip_existing)
@@ -244,8 +250,9 @@ def decompress(
         started = time.perf_counter()
         with each.open() as file:
             found = progressive.is_progressive(file)
-        if not found and (film or (rest, seed, steps) != (None, None, None)):
-            raise ValueError(f"{each.name}: it is no progressive file, so {'-o' if film else '--rest, --seed and --steps'} cannot be done; "
+        if not found and (film or any(flag is not None for flag in (rest, seed, steps, number))):
+            flags = "-o" if film else "--rest, --seed, --steps and --class"
+            raise ValueError(f"{each.name}: it is no progressive file, so {flags} cannot be done; "
                              "leave them out, or make one by compress --lossy")  # fmt: skip
         if film:
             return {"out": place} | progressive.animated(each, place, network, options)
@@ -309,7 +316,7 @@ def info(files: Files, json: Json = False) -> int:
     return _failures(records, lost)
 
 
-def verify(files: Files, model: Model = None, json: Json = False) -> int:
+def verify(files: Files, model: Model = None, number: Class = None, json: Json = False) -> int:
     """Decode files and compare all pixels with their checksums. Exit code 1 where something is damaged, where of several files
     one cannot be read at all, and where the end of an archive is lost.
     """
@@ -322,7 +329,7 @@ def verify(files: Files, model: Model = None, json: Json = False) -> int:
         try:
             with each.open() as file:
                 if progressive.is_progressive(file):
-                    return progressive.verified(each, file, network)
+                    return progressive.verified(each, file, network, number)
                 decoding = Decoding(file, network, salvage=True, what=each.name)
                 with progress(f"verifying {each.name}", decoding.header.pixels / 1e6, "megapixels") as report:
                     for _ in decoding.bands(report):

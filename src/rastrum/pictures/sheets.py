@@ -210,6 +210,8 @@ def arrange(
 
     widths = [max(cell.width for cell in cells[c::columns]) for c in range(columns)]
     heights = [max(cell.height for cell in cells[r * columns : (r + 1) * columns]) for r in range(rows)]
+    if row_labels:
+        heights = [max(h, round(14 * len(label.split("\n")) * unit)) for h, label in zip(heights, row_labels, strict=True)]
     if column_labels:
         widths = [max(w, label_width(label, 4)) for w, label in zip(widths, column_labels, strict=True)]
     left = gutter + max((label_width(label, 6) for label in row_labels), default=0)
