@@ -32,8 +32,8 @@ def bound(value: float, error: float, unit: str, images: int, below: bool = Fals
 RECIPES = (
     Recipe(
         name="conv-draw-cifar10",
-        about="Convolutional DRAW, 6 steps of 12 latent channels at half resolution, on CIFAR-10, half an hour of one core; --model.beta 0.4 "
-        "(0.2, 0.1, 0.05) gives the paper's sheets of samples that keep less and less detail.",
+        about="Convolutional DRAW, 6 steps of 12 latent channels at half resolution, on CIFAR-10, half an hour of one core; --model.beta "
+        "0.4 (0.2, 0.1, 0.05) gives the paper's sheets of samples that keep less and less detail.",
         system="conv-draw",
         options={"steps": 6, "latent": 12, "features": 32, "skip": True, "coupled": True, "warm_up": 0.1},
         images=COLOUR,
@@ -46,10 +46,11 @@ RECIPES = (
     ),
     Recipe(
         name="conv-draw-cifar10-files",
-        about="Convolutional DRAW for lossy files of pictures of any size: uniform posteriors, 6 steps of 16 latent channels at a quarter of "
-        "the resolution, on CIFAR-10 with beta 0.4.",
+        about="Convolutional DRAW for lossy files of pictures of any size: uniform posteriors, 6 steps of 16 latent channels at a quarter "
+        "of the resolution, on CIFAR-10 with beta 0.4.",
         system="conv-draw",
-        options={"steps": 6, "latent": 16, "features": 48, "stride": 4, "posterior": "uniform", "skip": True, "positional": False, "beta": 0.4},
+        options={"steps": 6, "latent": 16, "features": 48, "stride": 4, "posterior": "uniform", "skip": True, "positional": False}
+        | {"beta": 0.4},
         images=COLOUR,
         data=DataConfig(name="cifar10"),
         optim=OptimConfig(learning_rate=3e-3, betas=(0.9, 0.99), warm_up=50, clip=5000.0, batch=4, micro_batch=4, ema=0.999),
