@@ -300,8 +300,8 @@ def test_stability_is_judged_by_what_is_measured_of_all_alike() -> None:
                 row("a", "adversarial", nats=[], losses=[1.476, 1.475, 1.538], distance=[0.0415, 0.0431, 0.0476]),
                 row("d", "adversarial", nats=[], losses=[1.143, 1.213, 1.144], distance=[0.0659, 0.0716, 0.0885])]  # fmt: skip
     claim = claims(measured)[0]
-    assert claim.verdict == "undecided" and "0.015 against 0.0086" in claim.found and "by chance with a probability of 0.34" in claim.undecided
-    assert "by chance" in said([claim])[0]
+    assert claim.verdict == "undecided" and "0.015 against 0.0086" in claim.found
+    assert "by chance with a probability of 0.34" in said([claim])[0]
     assert [steadiness([0.1, 0.101, 0.102], [0.1, 0.3, 0.5]).holds, steadiness([0.1, 0.3, 0.5], [0.1, 0.101, 0.102]).holds] == [True, False]
     assert [steadiness([0.1, 0.3, 0.5], [0.1, None, 0.1]).holds, steadiness([0.1, None], [0.1, None]).holds] == [True, False]
     assert steadiness([0.1], [0.3]).verdict == "undecided" and "single seed" in steadiness([0.1], [0.3]).undecided

@@ -273,6 +273,25 @@ def test_a_raster_model_without_an_exemplar_says_how_they_are_given(name: str) -
             ask()
 
 
+@pytest.mark.parametrize("name", ["one-shot", "gated-pixelcnn"])
+def test_a_map_whose_exemplars_are_no_pictures_is_refused(name: str) -> None:
+    """Levels instead of [0, 1], and a slot that is empty in part; a map that is no set of exemplars may hold any values."""
+    spec, two = ImageSpec(1, 8, 8, 2), ConditionSpec("map", (2, 8, 8))
+    model = rastrum.build(name, spec, "tiny", two, **({} if name == "one-shot" else {"condition_exemplars": True}))
+    x, fits = torch.zeros(1, 1, 8, 8, dtype=torch.uint8), torch.stack([torch.rand(8, 8), torch.full((8, 8), -1.0)])
+    assert model.nats(x, fits).isfinite().all()
+    for wrong, said in ((255.0, "0 … 255"), (-0.5, "-0.5 … 0"), (-1.0, "-1 … 0")):
+        condition = fits.clone()
+        condition[0, 0, 0], condition[0, 1:] = wrong, 0
+        condition[0, 0, 1:] = 0
+        for ask in (lambda given: model.nats(x, given), lambda given: rastrum.sample(model, 1, given)):
+            with pytest.raises(ValueError, match=rf"an exemplar lies in \[0, 1\].* got a slot of {said};") as error:
+                ask(condition)
+            assert "\n" not in str(error.value)
+    if name != "one-shot":
+        assert rastrum.build(name, spec, "tiny", two).nats(x, 300 * fits).isfinite().all()
+
+
 def test_the_commands_draw_and_score_with_exemplars(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """train, evaluate and figures need no flag but those of the data; sample without exemplars says how they are given."""
     run = str(tmp_path / "run")

@@ -85,7 +85,7 @@ def _stability(auto: Sequence[Row], adversarial: Sequence[Row]) -> Claim:
 
     Losses are not compared, since nats and a discriminator's loss have no common unit; the kernel distance is of all pictures alike.
     """
-    text = "Autoregressive models train stably, adversarial ones do not (runs that were lost, else spread of the kernel distance over seeds)"
+    text = "Autoregressive models train stably, adversarial ones do not (lost runs, else spread of the kernel distance over seeds)"
     if not auto or not adversarial:
         return Claim(text, None, "")
     lost, runs = sum(row.diverged for row in auto), sum(len(row.losses) for row in auto)
