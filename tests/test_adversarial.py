@@ -245,6 +245,15 @@ def test_a_score_in_nats_is_refused(data: Dataset) -> None:
         build().nats(data.images[:2])
 
 
+def test_the_command_line_offers_what_an_adversarial_model_can(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It has no posterior, so complete does not send its users to reconstruct."""
+    build(spec=ImageSpec(1, 8, 8, 17)).save_pretrained(tmp_path)
+    assert main(["complete", str(tmp_path), "--data", "digits"]) == 2
+    assert "use sample, which draws whole images, or a raster model" in capsys.readouterr().err
+    assert main(["reconstruct", str(tmp_path), "--data", "digits"]) == 2
+    assert "has no posterior" in capsys.readouterr().err
+
+
 # ── battles ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -292,6 +292,12 @@ def test_a_map_whose_exemplars_are_no_pictures_is_refused(name: str) -> None:
         assert rastrum.build(name, spec, "tiny", two).nats(x, 300 * fits).isfinite().all()
 
 
+def test_a_model_with_exemplars_keeps_its_promises() -> None:
+    """In float64, with maps that are sets of pictures."""
+    model = rastrum.build("gated-pixelcnn", ImageSpec(1, 3, 3, 2), "tiny", ConditionSpec("map", (2, 3, 3)), condition_exemplars=True)
+    assert rastrum.check(model).ok
+
+
 def test_the_commands_draw_and_score_with_exemplars(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """train, evaluate and figures need no flag but those of the data; sample without exemplars says how they are given."""
     run = str(tmp_path / "run")
