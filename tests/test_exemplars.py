@@ -24,6 +24,7 @@ from rastrum.evaluation import check_data, conditions_for, evaluate
 from rastrum.exemplars import exemplars_in
 from rastrum.pictures.exemplars import exemplar_sheet, nearest_images, new_exemplars
 from rastrum.protocol import ConditionSpec, ImageSpec
+from rastrum.recipes.recipe import build_model, recipe_for
 from rastrum.train import resume, train
 from rastrum.training.record import fingerprint
 
@@ -271,6 +272,20 @@ def test_a_raster_model_without_an_exemplar_says_how_they_are_given(name: str) -
     for ask in (lambda: rastrum.sample(model, 2), lambda: model.nats(torch.zeros(1, 1, 8, 8, dtype=torch.uint8))):
         with pytest.raises(ValueError, match=r"got none; it takes up to 2 exemplars of an image: rastrum\.exemplar_map makes the map"):
             ask()
+
+
+def test_training_fills_every_slot() -> None:
+    """As many slots as the largest class has others, and no more; images to score may have fewer."""
+    data = load_dataset("digits", "test[:40]", DataOptions(exemplars=9))
+    assert data.labels is not None
+    most = int(data.labels.bincount().max()) - 1
+    recipe = replace(recipe_for("one-shot", (1, 8, 8, 17)), preset="tiny", conditional=True)
+    assert most < 9
+    with pytest.raises(ValueError, match=rf"has at most {most} others of its kind, so no .* fill 9 slots; give --data\.exemplars {most}$"):
+        build_model(recipe, data)
+    fitting = load_dataset("digits", "test[:40]", DataOptions(exemplars=most))
+    model = build_model(recipe, fitting)
+    assert model.slots == most and evaluate(model, load_dataset("digits", "test[:12]", DataOptions(exemplars=most)), workers=1).images == 12
 
 
 @pytest.mark.parametrize("name", ["one-shot", "gated-pixelcnn"])

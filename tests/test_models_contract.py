@@ -56,7 +56,7 @@ def test_it_reconstructs_but_does_not_complete(name: str, spec: ImageSpec) -> No
     x = torch.randint(0, spec.levels, (2, *spec.shape), generator=torch.Generator().manual_seed(1))
     frames = list(rastrum.reconstruct(model, x, seed=5))
     assert all(frame.images.shape == x.shape and bool(torch.isfinite(frame.images).all()) for frame in frames)
-    with pytest.raises(ValueError, match="cannot complete images, .* use reconstruct or a raster model"):
+    with pytest.raises(ValueError, match=r"cannot complete images, .* use reconstruct or a raster model"):
         rastrum.complete(model, x, torch.ones(spec.shape, dtype=torch.bool))  # pyright: ignore[reportArgumentType]
 
 
