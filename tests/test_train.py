@@ -215,7 +215,8 @@ def test_a_short_run_spends_little_on_evaluations(run: dict[str, Any], count: in
     most = min(300, settings.run.held_out_images or 300)
     assert [clock.images_to_evaluate(speed, most, settings.optim.batch) for speed in (0.0, 1e6)] == [count, count]
     if settings.run.steps == 6 and count == 100:
-        assert finish(build(), stripes(), settings, stripes(300))[-1].evaluation.images == count
+        evaluation = finish(build(), stripes(), settings, stripes(300))[-1].evaluation
+        assert evaluation is not None and evaluation.images == count
 
 
 def test_interrupt_ends_after_the_step_saves_and_yields_a_last_state(tmp_path: Path) -> None:
