@@ -6,11 +6,14 @@ import json
 import math
 import signal
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 import rastrum.applications.comparison as comparison
@@ -26,6 +29,8 @@ from rastrum.cli.compare import said
 from rastrum.config import OptimConfig
 from rastrum.data.dataset import Dataset, load_dataset
 from rastrum.models import build
+from rastrum.pictures.comparisons import comparison_plot
+from rastrum.pictures.page import Page
 from rastrum.protocol import ConditionSpec, ImageSpec
 from rastrum.strokes import CanvasModel
 
@@ -257,6 +262,22 @@ def test_comparisons_that_cannot_be_made(words: list[str], why: str, tmp_path: P
     command = ["compare", "--steps", "1", "--pictures", "40", "--out", str(tmp_path / "out"), "--binarise", "none", *words]
     assert main(command if "--data" in words else [*command, "--data", "digits"]) == 2
     assert why in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("page", [Page(), Page(title="Six models")], ids=["plain", "title"])
+@pytest.mark.parametrize("side", [8, 28])
+def test_the_plot_has_no_blank_band(side: int, page: Page) -> None:
+    """Pictures fill the width next to the names, and no stretch of rows is empty; a pixel of an image is a square of whole pixels."""
+    names = ["gated-pixelcnn", "row-lstm", "draw", "vae", "gran", "dcgan"]
+    shown = [torch.zeros(10, 1, side, side) for _ in names]
+    figure = comparison_plot(names, shown, {f"measure {n}": [[1.0, 1.1] for _ in names] for n in range(6)})
+    pixels = np.asarray(Image.open(BytesIO(page.encode_figure(figure, ".png"))).convert("L"))
+    ink = np.flatnonzero((pixels < 250).any(1))
+    assert np.diff(ink, prepend=0, append=len(pixels)).max() < 0.04 * len(pixels)
+    row = pixels[int(0.2 * len(pixels))] == 0
+    assert row.sum() > 0.7 * pixels.shape[1]
+    widths = np.diff(np.flatnonzero(np.diff(np.pad(row, 1).astype(int))))[::2]
+    assert set(widths[-10:] % side) == {0} and len(set(widths[-10:])) == 1
 
 
 # ── claims ───────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
+from .formats import DPI
 from .plots import COLOURS, _figure, _show
 from .sheets import pixels_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-WIDTH, PANEL = 8.0, 2.4        # inches of the pictures, and of a line of panels
+WIDTH, PANEL = 8.0, 2.4        # inches of the pictures, about, and of a line of panels
 EDGE, LETTER = 0.1, 0.08       # inches around the pictures, and of a letter of the names next to them
 
 
@@ -28,12 +29,13 @@ def comparison_plot(names: Sequence[str], pictures: Sequence[Tensor], bars: dict
     """
     lines, columns = math.ceil(len(bars) / 3), min(3, len(bars))
     drawn = _strips(pictures)
-    tall = WIDTH * drawn.shape[0] / drawn.shape[1]
-    left = EDGE + LETTER * max(map(len, names))
-    figure = _figure(left + WIDTH + EDGE, tall + 2 * EDGE + PANEL * lines)
-    upper, lower = figure.subfigures(2, 1, height_ratios=(tall + 2 * EDGE, PANEL * lines))
+    pixel = max(1, round(WIDTH * DPI / drawn.shape[1])) / DPI             # inches: pixels of images are whole ones of the page
+    tall, wide = (pixel * side + 2 * EDGE for side in drawn.shape[:2])
+    left = LETTER * max(map(len, names))
+    figure = _figure(left + wide, tall + PANEL * lines)
+    upper, lower = figure.subfigures(2, 1, height_ratios=(tall, PANEL * lines))
     # At a place of their own: a layout that knows the panels' margins but not the pictures' shape would leave a blank band around them.
-    above = upper.add_axes((left / (left + WIDTH + EDGE), EDGE / (tall + 2 * EDGE), WIDTH / (left + WIDTH + EDGE), tall / (tall + 2 * EDGE)))
+    above = upper.add_axes((left / (left + wide), 0, wide / (left + wide), 1))
     _show(above, drawn)
     above.set_xticks([])
     above.set_yticks((np.arange(len(names)) + 0.5) * drawn.shape[0] / len(names) - 0.5, names, fontsize=9)
