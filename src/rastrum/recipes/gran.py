@@ -42,6 +42,7 @@ RECIPES = (
         system="gran",
         optim=ADVERSARIAL,
         run=TEN_MINUTES,
+        tuned_on="validation",
         **MNIST,
     ),
     Recipe(
