@@ -24,6 +24,7 @@ from rastrum.evaluation import check_data, conditions_for, evaluate
 from rastrum.exemplars import exemplars_in
 from rastrum.pictures.exemplars import exemplar_sheet, nearest_images, new_exemplars
 from rastrum.protocol import ConditionSpec, ImageSpec
+from rastrum.raster import RasterModel
 from rastrum.recipes.recipe import build_model, recipe_for
 from rastrum.train import resume, train
 from rastrum.training.record import fingerprint
@@ -308,7 +309,7 @@ def test_a_map_whose_exemplars_are_no_pictures_is_refused(name: str) -> None:
 def test_a_model_with_exemplars_keeps_its_promises() -> None:
     """In float64, with maps that are sets of pictures."""
     model = rastrum.build("gated-pixelcnn", ImageSpec(1, 3, 3, 2), "tiny", ConditionSpec("map", (2, 3, 3)), condition_exemplars=True)
-    assert rastrum.check(model).ok
+    assert isinstance(model, RasterModel) and rastrum.check(model).ok
 
 
 def test_the_commands_draw_and_score_with_exemplars(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -33,7 +33,7 @@ def comparison_plot(names: Sequence[str], pictures: Sequence[Tensor], bars: dict
     tall, wide = (pixel * side + 2 * EDGE for side in drawn.shape[:2])
     left = LETTER * max(map(len, names))
     figure = _figure(left + wide, tall + PANEL * lines)
-    upper, lower = figure.subfigures(2, 1, height_ratios=(tall, PANEL * lines))
+    upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=(tall, PANEL * lines)).flat
     # At a place of their own: a layout that knows the panels' margins but not the pictures' shape would leave a blank band around them.
     above = upper.add_axes((left / (left + wide), 0, wide / (left + wide), 1))
     _show(above, drawn)

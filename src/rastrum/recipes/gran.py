@@ -42,7 +42,6 @@ RECIPES = (
         system="gran",
         optim=ADVERSARIAL,
         run=TEN_MINUTES,
-        tuned_on="validation",
         **MNIST,
     ),
     Recipe(
