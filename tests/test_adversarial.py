@@ -130,6 +130,22 @@ def test_losses_against_their_equations(loss: str, condition: int | None) -> Non
     torch.testing.assert_close(model.loss(x, condition, seed=4).detach(), judging, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("norm", ["spectral", "none"])
+@pytest.mark.parametrize("kind", ["class", "vector"])
+def test_the_projection_of_a_condition_is_normalised_as_the_other_weights(kind: Any, norm: str) -> None:
+    """D = wᵀh + b + (Vy)ᵀh, with V / σ(V) by a singular value decomposition; the parameter keeps its name in saved models."""
+    model = build("dcgan", condition=ConditionSpec(kind, 3), discriminator_norm=norm).double()
+    x, given = images(3), torch.tensor([2, 0, 1]) if kind == "class" else torch.randn(3, 3, dtype=torch.float64)
+    projection, discriminator = model.state_dict()["discriminator.condition.weight"], model.discriminator
+    h = discriminator.get_submodule("shrink")(x.double() / (SPEC.levels - 1) * 2 - 1).flatten(1)
+    bias = model.state_dict().get("discriminator.condition.bias", 0)
+    looked = torch.eye(3, dtype=torch.float64)[given] @ projection if kind == "class" else given @ projection.T + bias
+    if norm == "spectral":
+        looked = looked / torch.linalg.svdvals(projection)[0]
+    expected = discriminator.get_submodule("logit")(h)[:, 0] + (looked * h).sum(1)
+    torch.testing.assert_close(model.judge(x, given), expected, rtol=2e-3, atol=1e-4)
+
+
 def model_latents(model: AdversarialModel, count: int) -> list[Tensor]:
     """The latents that ``seed=4`` draws."""
     noise = model._noise(count, 4)
@@ -243,6 +259,15 @@ def test_a_score_in_nats_is_refused(data: Dataset) -> None:
         evaluate(build(), data)
     with pytest.raises(ValueError, match=r"GRAN has no likelihood"):
         build().nats(data.images[:2])
+
+
+def test_the_command_line_offers_what_an_adversarial_model_can(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It has no posterior, so complete does not send its users to reconstruct."""
+    build(spec=ImageSpec(1, 8, 8, 17)).save_pretrained(tmp_path)
+    assert main(["complete", str(tmp_path), "--data", "digits"]) == 2
+    assert "use sample, which draws whole images, or a raster model" in capsys.readouterr().err
+    assert main(["reconstruct", str(tmp_path), "--data", "digits"]) == 2
+    assert "has no posterior" in capsys.readouterr().err
 
 
 # ── battles ──────────────────────────────────────────────────────────────────────────────────────────────────────────

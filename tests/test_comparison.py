@@ -6,25 +6,31 @@ import json
 import math
 import signal
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 import rastrum.applications.comparison as comparison
 import rastrum.applications.fidelity as fidelity
 import rastrum.applications.quality as quality
-from rastrum.applications.claims import claims
+from rastrum.applications.claims import Claim, chance_of_variances, claims
 from rastrum.applications.comparison import Row, code_size, settings_for
 from rastrum.applications.fidelity import kernel_distance, precision_and_recall, sharpness
 from rastrum.applications.glimpse_classifier import WholeImageClassifier
 from rastrum.applications.quality import ClassFeatures, Reference, trained_features, unit
 from rastrum.cli import main
+from rastrum.cli.compare import said
 from rastrum.config import OptimConfig
 from rastrum.data.dataset import Dataset, load_dataset
 from rastrum.models import build
+from rastrum.pictures.comparisons import comparison_plot
+from rastrum.pictures.page import Page
 from rastrum.protocol import ConditionSpec, ImageSpec
 from rastrum.strokes import CanvasModel
 
@@ -258,6 +264,22 @@ def test_comparisons_that_cannot_be_made(words: list[str], why: str, tmp_path: P
     assert why in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("page", [Page(), Page(title="Six models")], ids=["plain", "title"])
+@pytest.mark.parametrize("side", [8, 28])
+def test_the_plot_has_no_blank_band(side: int, page: Page) -> None:
+    """Pictures fill the width next to the names, and no stretch of rows is empty; a pixel of an image is a square of whole pixels."""
+    names = ["gated-pixelcnn", "row-lstm", "draw", "vae", "gran", "dcgan"]
+    shown = [torch.zeros(10, 1, side, side) for _ in names]
+    figure = comparison_plot(names, shown, {f"measure {n}": [[1.0, 1.1] for _ in names] for n in range(6)})
+    pixels = np.asarray(Image.open(BytesIO(page.encode_figure(figure, ".png"))).convert("L"))
+    ink = np.flatnonzero((pixels < 250).any(1))
+    assert np.diff(ink, prepend=0, append=len(pixels)).max() < 0.04 * len(pixels)
+    row = pixels[int(0.2 * len(pixels))] == 0
+    assert row.sum() > 0.7 * pixels.shape[1]
+    widths = np.diff(np.flatnonzero(np.diff(np.pad(row, 1).astype(int))))[::2]
+    assert set(widths[-10:] % side) == {0} and len(set(widths[-10:])) == 1
+
+
 # ── claims ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -271,9 +293,9 @@ def row(model: str, group: str, **found: Any) -> Row:
 def test_claims_hold_or_do_not() -> None:
     """Rows made so that each claim holds, then so that it does not; what was not measured is said to be."""
     as_told = [
-        row("a", "autoregressive", milliseconds={1: 9.0, 64: 2.0}, sharpness=[1.4]),
+        row("a", "autoregressive", milliseconds={1: 9.0, 64: 2.0}, sharpness=[1.4], distance=[0.2, 0.201]),
         row("v", "variational", nats=[90.0], code=2, sharpness=[0.5], losses=[90.0, 91.0]),
-        row("g", "adversarial", nats=[], losses=[1.0, 3.0], code=3, sharpness=[1.1]),
+        row("g", "adversarial", nats=[], losses=[1.0, 1.0], code=3, sharpness=[1.1], distance=[0.2, 0.4]),
     ]
     assert [claim.holds for claim in claims(as_told)] == [True] * 7
     otherwise = [
@@ -284,3 +306,30 @@ def test_claims_hold_or_do_not() -> None:
     assert [claim.holds for claim in claims(otherwise)] == [False] * 7
     alone = claims(as_told[:1])
     assert [claim.verdict for claim in alone] == ["not measured"] * 7 and "a 80.50" in alone[1].found
+
+
+def steadiness(auto: list[float | None], adversarial: list[float | None], **found: Any) -> Claim:
+    sides = {"autoregressive": auto, "adversarial": adversarial}
+    rows = [row("m", group, distance=values, losses=[value and 1.0 for value in values], **found) for group, values in sides.items()]
+    return claims(rows)[0]
+
+
+def test_stability_is_judged_by_what_is_measured_of_all_alike() -> None:
+    """Not by the spread of nats against that of a discriminator's loss; and three seeds decide only what chance does not do as often."""
+    measured = [row("g", "autoregressive", losses=[73.51, 72.38, 72.31], distance=[0.498, 0.520, 0.512]),
+                row("r", "autoregressive", losses=[66.80, 66.88, 65.55], distance=[0.1094, 0.0980, 0.0755]),
+                row("a", "adversarial", nats=[], losses=[1.476, 1.475, 1.538], distance=[0.0415, 0.0431, 0.0476]),
+                row("d", "adversarial", nats=[], losses=[1.143, 1.213, 1.144], distance=[0.0659, 0.0716, 0.0885])]  # fmt: skip
+    claim = claims(measured)[0]
+    assert claim.verdict == "undecided" and "0.015 against 0.0086" in claim.found
+    assert "by chance with a probability of 0.34" in said([claim])[0]
+    assert [steadiness([0.1, 0.101, 0.102], [0.1, 0.3, 0.5]).holds, steadiness([0.1, 0.3, 0.5], [0.1, 0.101, 0.102]).holds] == [True, False]
+    assert [steadiness([0.1, 0.3, 0.5], [0.1, None, 0.1]).holds, steadiness([0.1, None], [0.1, None]).holds] == [True, False]
+    assert steadiness([0.1], [0.3]).verdict == "undecided" and "single seed" in steadiness([0.1], [0.3]).undecided
+
+
+@pytest.mark.parametrize(("ratio", "freedom"), [(39.00, (2, 2)), (9.605, (4, 4)), (4.236, (5, 10)), (6.619, (10, 5)), (647.8, (1, 1))])
+def test_variances_by_chance_against_the_table(ratio: float, freedom: tuple[int, int]) -> None:
+    """The upper 2.5 % points of the F distribution, as printed."""
+    assert chance_of_variances(ratio, 1.0, freedom) == pytest.approx(0.05, rel=0.01)
+    assert chance_of_variances(1.0, ratio, (freedom[1], freedom[0])) == pytest.approx(0.05, rel=0.01)

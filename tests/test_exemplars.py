@@ -24,6 +24,8 @@ from rastrum.evaluation import check_data, conditions_for, evaluate
 from rastrum.exemplars import exemplars_in
 from rastrum.pictures.exemplars import exemplar_sheet, nearest_images, new_exemplars
 from rastrum.protocol import ConditionSpec, ImageSpec
+from rastrum.raster import RasterModel
+from rastrum.recipes.recipe import build_model, recipe_for
 from rastrum.train import resume, train
 from rastrum.training.record import fingerprint
 
@@ -271,6 +273,43 @@ def test_a_raster_model_without_an_exemplar_says_how_they_are_given(name: str) -
     for ask in (lambda: rastrum.sample(model, 2), lambda: model.nats(torch.zeros(1, 1, 8, 8, dtype=torch.uint8))):
         with pytest.raises(ValueError, match=r"got none; it takes up to 2 exemplars of an image: rastrum\.exemplar_map makes the map"):
             ask()
+
+
+def test_training_fills_every_slot() -> None:
+    """As many slots as the largest class has others, and no more; images to score may have fewer."""
+    data = load_dataset("digits", "test", DataOptions(exemplars=40))
+    assert data.labels is not None
+    most = int(data.labels.bincount().max()) - 1
+    recipe = replace(recipe_for("one-shot", (1, 8, 8, 17)), preset="tiny", conditional=True)
+    with pytest.raises(ValueError, match=rf"has at most {most} others of its kind, so no .* fill 40 slots; give --data\.exemplars {most}$"):
+        build_model(recipe, data)
+    model = build_model(recipe, load_dataset("digits", "train", DataOptions(exemplars=40)))
+    assert model.slots == 40 > most and evaluate(model, data.subset(8), workers=1).images == 8
+
+
+@pytest.mark.parametrize("name", ["one-shot", "gated-pixelcnn"])
+def test_a_map_whose_exemplars_are_no_pictures_is_refused(name: str) -> None:
+    """Levels instead of [0, 1], and a slot that is empty in part; a map that is no set of exemplars may hold any values."""
+    spec, two = ImageSpec(1, 8, 8, 2), ConditionSpec("map", (2, 8, 8))
+    model = rastrum.build(name, spec, "tiny", two, **({} if name == "one-shot" else {"condition_exemplars": True}))
+    x, fits = torch.zeros(1, 1, 8, 8, dtype=torch.uint8), torch.stack([torch.rand(8, 8), torch.full((8, 8), -1.0)])
+    assert model.nats(x, fits).isfinite().all()
+    for wrong, said in ((255.0, "0 … 255"), (-0.5, "-0.5 … 0"), (-1.0, "-1 … 0")):
+        condition = fits.clone()
+        condition[0, 0, 0], condition[0, 1:] = wrong, 0
+        condition[0, 0, 1:] = 0
+        for ask in (lambda given: model.nats(x, given), lambda given: rastrum.sample(model, 1, given)):
+            with pytest.raises(ValueError, match=rf"an exemplar lies in \[0, 1\].* got a slot of {said};") as error:
+                ask(condition)
+            assert "\n" not in str(error.value)
+    if name != "one-shot":
+        assert rastrum.build(name, spec, "tiny", two).nats(x, 300 * fits).isfinite().all()
+
+
+def test_a_model_with_exemplars_keeps_its_promises() -> None:
+    """In float64, with maps that are sets of pictures."""
+    model = rastrum.build("gated-pixelcnn", ImageSpec(1, 3, 3, 2), "tiny", ConditionSpec("map", (2, 3, 3)), condition_exemplars=True)
+    assert isinstance(model, RasterModel) and rastrum.check(model).ok
 
 
 def test_the_commands_draw_and_score_with_exemplars(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -56,7 +56,7 @@ def test_it_reconstructs_but_does_not_complete(name: str, spec: ImageSpec) -> No
     x = torch.randint(0, spec.levels, (2, *spec.shape), generator=torch.Generator().manual_seed(1))
     frames = list(rastrum.reconstruct(model, x, seed=5))
     assert all(frame.images.shape == x.shape and bool(torch.isfinite(frame.images).all()) for frame in frames)
-    with pytest.raises(ValueError, match="cannot complete"):
+    with pytest.raises(ValueError, match=r"cannot complete images, .* use reconstruct or a raster model"):
         rastrum.complete(model, x, torch.ones(spec.shape, dtype=torch.bool))  # pyright: ignore[reportArgumentType]
 
 
@@ -69,9 +69,10 @@ def test_without_a_posterior_there_are_samples_only(name: str, spec: ImageSpec) 
     for ask, why in (
         (lambda: model.bound(x), "has no likelihood: .*judge"),
         (lambda: rastrum.reconstruct(model, x), "has no posterior"),
+        (lambda: model.reconstruct(x), "has no posterior"),               # at the call, not when the first Frame is asked for
         (lambda: model.encode(x), "has no posterior"),
         (lambda: rastrum.compress(model, x), "cannot code images"),  # pyright: ignore[reportArgumentType]
-        (lambda: rastrum.complete(model, x, torch.ones(spec.shape, dtype=torch.bool)), "cannot complete"),  # pyright: ignore[reportArgumentType]
+        (lambda: rastrum.complete(model, x, torch.ones(spec.shape, dtype=torch.bool)), "use sample"),  # pyright: ignore[reportArgumentType]
     ):
         with pytest.raises(ValueError, match=why):
             ask()

@@ -117,7 +117,8 @@ def test_a_recipes_model_fits_its_data(name: str) -> None:
     images = torch.zeros(2, *spec.shape, dtype=torch.uint8)
     conditions = torch.zeros(2, 10, 4, 4) if recipe.data.name == "placed-mnist" else None
     if exemplars is not None:
-        conditions = ExemplarSets(images, spec.levels, torch.zeros(2, dtype=torch.int64), torch.arange(2), exemplars)
+        others = torch.zeros(exemplars + 1, *spec.shape, dtype=torch.uint8)
+        conditions = ExemplarSets(others, spec.levels, torch.zeros(len(others), dtype=torch.int64), torch.arange(2), exemplars)
     data = Dataset(recipe.data.name, "train", spec, images, labels, 0 if labels is None else 10, conditions=conditions)
     model, again = build_model(recipe, data), build_model(recipe, data)
     check_data(model, data)

@@ -25,6 +25,7 @@ from rastrum.data.dataset import Dataset, load_dataset
 from rastrum.evaluation import evaluate
 from rastrum.noise import ORDER
 from rastrum.train import INITIALISE, TrainState, learning_rate, train
+from rastrum.training.clock import Clock
 from rastrum.training.optimiser import optimiser_of
 from rastrum.training.record import read_checkpoint
 from rastrum.training.workers import Workers
@@ -198,6 +199,24 @@ def test_evaluations_are_evenly_spaced_and_the_last_state_has_one() -> None:
     assert [s.step for s in states if s.evaluation is not None] == [2, 4, 6, 8, 10]
     assert [s.finished for s in states] == [False] * 9 + [True]
     assert states[4].fraction == 0.5 and states[4].images_per_second > 0 and states[4].time_left > 0
+
+
+@pytest.mark.parametrize(
+    ("run", "count"),
+    [({"steps": 6}, 100),                                                 # 48 images of training would pay for 4 scores
+     ({"steps": 6, "minutes": 600.0}, 100),                               # the shorter budget counts
+     ({"steps": 1000}, 200), ({"steps": 6, "held_out_images": 30}, 30), ({"steps": 6, "held_out_images": None}, 300),
+     ({"steps": 600, "evaluations": 1, "num_samples": 5}, 168)],          # 0.07 · 600 · 8 images / (0.4 · 5)
+)  # fmt: skip
+def test_a_short_run_spends_little_on_evaluations(run: dict[str, Any], count: int) -> None:
+    """Of the thousand images that are there for a run of any length; the model's speed is of no account."""
+    settings = config(run={"held_out_images": 200, **run})
+    clock = Clock(settings.run)
+    most = min(300, settings.run.held_out_images or 300)
+    assert [clock.images_to_evaluate(speed, most, settings.optim.batch) for speed in (0.0, 1e6)] == [count, count]
+    if settings.run.steps == 6 and count == 100:
+        evaluation = finish(build(), stripes(), settings, stripes(300))[-1].evaluation
+        assert evaluation is not None and evaluation.images == count
 
 
 def test_interrupt_ends_after_the_step_saves_and_yields_a_last_state(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_a_model_and_data_by_name() -> None:
     run = rastrum.train("gated-pixelcnn", "digits", conditional=True, **SHORT)
     assert isinstance(run, Trained) and run.steps == 2 and not run.interrupted and run.folder is None
     assert run.model.spec == SPEC and run.model.condition_spec is not None and not run.model.training
-    assert run.evaluation is not None and run.evaluation.images == 360 and run.evaluations[-1] == (2, run.evaluation)
+    assert run.evaluation is not None and run.evaluation.images == 100 and run.evaluations[-1] == (2, run.evaluation)
     assert [point.step for point in run.curve] == [1, 2]
     assert rastrum.sample(run.model, 2, condition=3, backend="torch").shape == (2, 1, 8, 8)
     origin = run.model.origin

@@ -260,7 +260,7 @@ class _Subject:
         return torch.randint(0, self.spec.levels, (count, *self.spec.shape), generator=self.generator)
 
     def conditions(self, count: int) -> Tensor | None:
-        condition = random_condition(self.model.condition_spec, count, self.generator)
+        condition = random_condition(self.model.condition_spec, count, self.generator, pictures=self.model.slots > 0)
         return condition.to(self.model.dtype) if condition is not None and condition.is_floating_point() else condition
 
     def another(self, x: Tensor, far: bool) -> Tensor:
@@ -311,12 +311,13 @@ def difference(a: Tensor, b: Tensor) -> Tensor:
     return torch.where(a == b, 0.0, (a - b).abs()).nan_to_num(nan=math.inf, posinf=math.inf).amax(-1)
 
 
-def random_condition(condition_spec: ConditionSpec | None, count: int, generator: torch.Generator) -> Tensor | None:
-    """Random conditions: uniform classes, else standard normal in float64.
+def random_condition(condition_spec: ConditionSpec | None, count: int, generator: torch.Generator, pictures: bool = False) -> Tensor | None:
+    """Random conditions: uniform classes, else standard normal in float64, or uniform in [0, 1].
 
     condition_spec: of the model; None for an unconditional model.
     count: number of images.
     generator: the only source of randomness.
+    pictures: whether a map is of exemplars, which lie in [0, 1]; False by default.
 
     Returns (count, …); None for an unconditional model.
     """
@@ -325,7 +326,8 @@ def random_condition(condition_spec: ConditionSpec | None, count: int, generator
     if condition_spec.kind == "class":
         assert isinstance(condition_spec.size, int)
         return torch.randint(0, condition_spec.size, (count,), generator=generator)
-    return torch.randn(count, *condition_spec.shape, generator=generator, dtype=torch.float64)
+    draw = torch.rand if pictures else torch.randn
+    return draw(count, *condition_spec.shape, generator=generator, dtype=torch.float64)
 
 
 def _own_random_state(model: RasterModel) -> AbstractContextManager[None]:

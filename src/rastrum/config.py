@@ -130,7 +130,8 @@ class RunConfig:
     evaluations: int = 10
     """Held-out evaluations, and checkpoints, evenly spaced over the budget."""
     held_out_images: int | None = 1000
-    """Evaluate on a fixed random subset of this many; None = all. Of fewer where a budget of time would lose more than a tenth."""
+    """Evaluate on a fixed random subset of this many; None = all. Of fewer where evaluations would take more than a tenth of the
+    budget; in a budget of steps of at least 100, and of all for None."""
     num_samples: int = 1
     """Trajectories per image when a canvas model is evaluated."""
     checkpoint_minutes: float = 2.0

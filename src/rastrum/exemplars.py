@@ -52,6 +52,22 @@ def exemplars_in(condition: Tensor, channels: int) -> tuple[Tensor, Tensor]:
     return slots, (slots >= 0).flatten(2).any(2)
 
 
+def check_exemplar_map(condition: Tensor, channels: int) -> None:
+    """Raises ``ValueError`` for a spatial map with a slot that holds neither a picture in [0, 1] nor −1 everywhere.
+
+    condition: (B, k·C, h, w).
+    channels: C of an exemplar.
+    """
+    slots = condition.unflatten(1, (-1, channels)).flatten(2)
+    fits = ((slots >= 0) & (slots <= 1)).all(2) | (slots == ABSENT).all(2)
+    if not bool(fits.all()):
+        wrong = slots[~fits]
+        raise ValueError(
+            f"condition: an exemplar lies in [0, 1], an empty slot is −1 everywhere; got a slot of {float(wrong.min()):g} … "
+            f"{float(wrong.max()):g}; rastrum.exemplar_map makes the map from levels"
+        )
+
+
 def slots_of(spec: ConditionSpec | None, channels: int) -> int:
     """How many exemplars a condition has room for, k.
 

@@ -227,7 +227,8 @@ def complete(
     Returns (B, *shape), or (B, num_samples, *shape) if num_samples > 1; with particles also log weights (B, K), float64 nats, unnormalised.
     The mean of exp(weights) estimates p(known), under the model at this temperature, without bias: logsumexp(weights) − log K estimates
     log p(known). p is that of the integer CDF, as in a file: no known value has less than 2^-24.
-    Raises ``ValueError`` for canvas models, which have no exact conditionals: ``reconstruct`` redraws an image with them.
+    Raises ``ValueError`` for canvas models, which have no exact conditionals: ``reconstruct`` redraws an image with those that have a
+    posterior.
     """
     x, mask, condition = _check_completion(model, images, known, condition, num_samples, temperature, seed, particles, backend)
     with bar("completing", len(x) * num_samples, "images", progress, processes=processes.count) as report:
@@ -336,7 +337,8 @@ def _check_completion(
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Images (B, *shape), mask (B, *shape) and conditions (B, …) as tensors; ``ValueError`` as ``complete``."""
     if not isinstance(model, RasterModel):
-        raise ValueError(f"{type(model).__name__} cannot complete images, it has no exact conditionals; use reconstruct or a raster model")
+        instead = "reconstruct" if isinstance(model, CanvasModel) and model.has_posterior else "sample, which draws whole images,"
+        raise ValueError(f"{type(model).__name__} cannot complete images, it has no exact conditionals; use {instead} or a raster model")
     _check_call(model, "num_samples", num_samples, seed, temperature)
     _check_call(model, "particles", 1 if particles is None else particles, seed, temperature)
     _check_backend(backend)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from .exemplars import check_exemplar_map
 from .notebook import safe, table
 from .protocol import ArrayLike, ConditionSpec, ImageSpec, check_condition, check_kind
 
@@ -87,12 +88,16 @@ class Model(nn.Module, ABC):
         condition: one per image, or one for all; None for an unconditional model.
         batch: number of images.
 
-        Returns (batch, …), or None for an unconditional model. Raises ``ValueError`` if it does not fit the model, or is missing.
+        Returns (batch, …), or None for an unconditional model. Raises ``ValueError`` if it does not fit the model, if it is
+        missing, and for a map of exemplars with values that no picture has.
         """
         if condition is None and self.condition_spec is not None and (remedy := self.condition_remedy()):
             kind, size = self.condition_spec.kind, self.condition_spec.size
             raise ValueError(f"condition: this model needs one of kind {kind!r} and size {size}, got none; {remedy}")
-        return check_condition(self.condition_spec, condition, batch, self.device)
+        checked = check_condition(self.condition_spec, condition, batch, self.device)
+        if checked is not None and self.slots:
+            check_exemplar_map(checked, self.spec.channels)
+        return checked
 
     def condition_remedy(self) -> str:
         """What to do where a condition is missing, for error messages; "" where its kind and size say it."""

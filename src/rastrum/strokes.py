@@ -200,7 +200,7 @@ class CanvasModel(Canvas):
         stride = every if isinstance(every, int) else 1
         _check_count(count, temperature)
         state, noise = self.init(count, condition), self._noise(count, seed, first)
-        yield from each_kept(self._frames(state, noise, stride, seed, temperature, first=first))
+        return each_kept(self._frames(state, noise, stride, seed, temperature, first=first))
 
     @torch.no_grad()
     def reconstruct(self, images: ArrayLike, condition: ArrayLike | int | None = None, seed: int = 0, first: int = 0) -> Iterator[Frame]:
@@ -216,7 +216,7 @@ class CanvasModel(Canvas):
         """
         self.require_posterior()
         x, condition = self._check(images, condition)
-        yield from each_kept(self._frames(self.init(len(x), condition), self._noise(len(x), seed, first), 1, seed, 1.0, x, first))
+        return each_kept(self._frames(self.init(len(x), condition), self._noise(len(x), seed, first), 1, seed, 1.0, x, first))
 
     # ── latent code ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -338,6 +338,7 @@ class CanvasModel(Canvas):
             pictures.append(self.image(state))
         return torch.stack(pictures, dim=1)
 
+    @torch.no_grad()
     def _frames(
         self, state: State, noise: Noise, stride: int, seed: int, temperature: float, x: Tensor | None = None, first: int = 0
     ) -> Iterator[Frame]:

@@ -365,7 +365,7 @@ def _steps(
                     count = position.held_out_images
                     if count is None:
                         most = min(len(held_out), run.held_out_images or len(held_out))
-                        count = int(processes.first(clock.images_to_evaluate(speed * optim.batch, most)))
+                        count = int(processes.first(clock.images_to_evaluate(speed * optim.batch, most, optim.batch)))
                         if clock.steady:                                  # the first steps may have compiled
                             position.held_out_images = count
                     if few is None or len(few) != count:

@@ -30,7 +30,7 @@ NOTES = (
     "ms: CPU time of a drawn image, one or 64 at once · sharpness: of what is drawn, 1 = as the data",
     "kernel distance, precision (fidelity), recall (diversity): of features of {features}, {images} pictures against as many "
     "held-out images; last line: images of the training in place of pictures, the best to be expected",
-    "spread: of the held-out loss over seeds, relative to it, an adversarial model's being its discriminator's",
+    "spread: of the held-out loss over seeds, relative to it; an adversarial model's is of its discriminator's, and no measure of others",
     "lost: runs that diverged · code: values of the latents · optimised as in a recipe, others by the usual settings: {tuned}",
 )
 
@@ -105,7 +105,8 @@ def compare(
     facts: dict[str, Any] = {"data": training.name, "preprocessing": str(options), "features": name, "seeds": seeds}
     facts |= {"folder": str(out), "best": asdict(best)}
     facts["models"] = [{f.name: getattr(row, f.name) for f in fields(row) if f.name != "pictures"} for row in rows]
-    facts["claims"] = [{"claim": claim.text, "holds": claim.holds, "found": claim.found} for claim in found]
+    facts["claims"] = [{"claim": claim.text, "holds": claim.holds, "verdict": claim.verdict, "found": claim.found,
+                        "undecided": claim.undecided} for claim in found]  # fmt: skip
     record = json_text(standard(facts), indent=2, allow_nan=False) + "\n"
     write_files(out, {"table.md": markdown.encode(), "comparison.json": record.encode()})
     answer(facts, json, *lines, *(str(out / name) for name in ("table.md", "comparison.json", "comparison.png")))
@@ -113,7 +114,6 @@ def compare(
 
 def cells(row: Row) -> list[str]:
     """What the table says of a model, under HEADER."""
-    from ..applications.claims import unsteadiness
     from ..applications.comparison import mean, spread
 
     def number(value: float, form: str) -> str:
@@ -124,11 +124,11 @@ def cells(row: Row) -> list[str]:
         return number(mean(values), form) + (f" ± {deviation:{error}}" if not math.isnan(deviation) else "")
 
     nats = f"{'≤ ' * (row.kind == 'bound')}{over_seeds(row.nats, '.2f', '.2f')}" if row.kind != "loss" else "–"
-    steady = math.nan if row.diverged else unsteadiness(row)
+    unsteady = abs(spread(row.losses) / mean(row.losses))
     return [
         row.model, row.group, f"{row.parameters:,}", nats, *(number(row.milliseconds.get(size, math.nan), ".2f") for size in (1, 64)),
         over_seeds(row.sharpness, ".2f", ".2f"), over_seeds(row.distance, ".3g", ".1g"), over_seeds(row.precision, ".2f", ".2f"),
-        over_seeds(row.recall, ".2f", ".2f"), number(steady, ".1%"), f"{row.diverged} of {len(row.losses)}",
+        over_seeds(row.recall, ".2f", ".2f"), number(unsteady, ".1%"), f"{row.diverged} of {len(row.losses)}",
         "none" if row.code is None else f"{row.code:,}",
     ]  # fmt: skip
 
@@ -163,4 +163,5 @@ def bars(rows: Sequence[Row]) -> dict[str, Sequence[Sequence[float]]]:
 
 def said(found: Sequence[Claim]) -> list[str]:
     """The claims, a line each."""
-    return [f"- {claim.text}: **{claim.verdict}**" + (f" ({claim.found})" if claim.found else "") for claim in found]
+    why = ("; ".join(part for part in (claim.found, claim.undecided) if part) for claim in found)
+    return [f"- {claim.text}: **{claim.verdict}**" + (f" ({reason})" if reason else "") for claim, reason in zip(found, why, strict=True)]

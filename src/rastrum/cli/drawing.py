@@ -199,6 +199,7 @@ def complete(
     from ..pictures.videos import film_strips
     from ..processes import join
     from ..raster import RasterModel
+    from ..strokes import CanvasModel
 
     page, processes = look.page(), join()
     with processes.together():
@@ -220,7 +221,8 @@ def complete(
     with processes.together():
         context, mask = known_part(network.spec, known, context)
     if not isinstance(network, RasterModel):
-        raise ValueError(f"{model} draws stroke by stroke and cannot complete images; use reconstruct, or a raster model")
+        instead = "reconstruct" if isinstance(network, CanvasModel) and network.has_posterior else "sample, which draws whole images"
+        raise ValueError(f"{model} draws stroke by stroke and cannot complete images; use {instead}, or a raster model")
     for flag, value in (("--num-samples", num_samples), ("--particles", particles)):
         if value is not None and value < 1:
             raise ValueError(f"{flag}: expected at least 1, got {value}")

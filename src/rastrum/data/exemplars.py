@@ -60,6 +60,12 @@ class ExemplarSets:
             most = f"an image has only {fewest} others of its kind in this split, so at most {fewest} exemplars"
             raise ValueError(f"exemplars_shown: {most}; got {self.shown}")
 
+    @property
+    def most(self) -> int:
+        """The largest number of exemplars that an image can have: others of its group, at most k."""
+        _, _, size, _ = self._members                                     # pyright: ignore[reportAttributeAccessIssue]
+        return min(self.slots, int(size[self.index.numpy()].max(initial=1)) - 1)
+
     # ── as a tensor of conditions ────────────────────────────────────────────────────────────────────────────────────────────
 
     def __len__(self) -> int:

@@ -131,16 +131,16 @@ class Upsampling(nn.Module):
     def _lower_seen(self, program: Program, coarse: View) -> View:
         if not self.exemplars:
             return self.look.lower(program, coarse)
-        size, one = coarse.buffer.rows, coarse.part(0, self.exemplars)
+        size, one, constant = coarse.buffer.rows, coarse.part(0, self.exemplars), self.look.weight.new_full
         total = program.whole_map(self.look.out_channels, size, coarse.buffer.columns)
         for number in range(self.exemplars):
             each = program.whole_map(one.size, size, coarse.buffer.columns)
             absent = program.whole_map(1, size, coarse.buffer.columns)
             program.append("copy", coarse.part(number, self.exemplars), each)
-            program.linear(each.part(0, one.size), -torch.ones(1, 1), destination=absent)
+            program.linear(each.part(0, one.size), constant((1, 1), -1.0), destination=absent)
             program.append("relu", absent, absent)
             seen = self.look.lower(program, each)
-            program.linear(absent, torch.full((1, self.look.out_channels), -MOST), initial=seen, destination=seen)   # (1)
+            program.linear(absent, constant((1, self.look.out_channels), -MOST), initial=seen, destination=seen)     # (1)
             program.append("relu", seen, seen)
             program.append("add", seen, total, total)
         return total

@@ -5,8 +5,8 @@ Source: Radford, Metz, Chintala, "Unsupervised Representation Learning with Deep
     z ~ N(0, I) ─▶ W z + b ─▶ norm ─▶ relu ─▶ Growing ─▶ canvas c ─▶ G = σ(c)            (B, F·2ⁿ⁻¹, ⌈H/2ⁿ⌉, ⌈W/2ⁿ⌉) ─▶ (B, C, H, W)
     image or G, in [−1, 1] ─▶ Shrinking ─▶ wᵀh + b ─▶ D                                    (B, C, H, W) ─▶ (B,)
 
-A class or a vector is added to W z by a linear map, and its inner product with h to D (Miyato & Koyama 2018, "cGANs with Projection
-Discriminator").
+A linear map of a class or a vector is added to W z, and the inner product of another one, V, with h to D (Miyato & Koyama 2018, "cGANs with
+Projection Discriminator"). Where the discriminator's weights are spectrally normalised, V is too, as in their code.
 
 What differs from the paper:
 - The preset "paper" has its norms, its loss and its widths; "small" does not collapse: hinge loss, a discriminator of spectrally normalised
@@ -34,6 +34,7 @@ from ..card import Paper
 from ..latents import Normal
 from ..layers.condition import global_projection, project
 from ..layers.deconvolution import Growing, Shrinking, norm_of, normalised, sides
+from ..layers.spectral import spectral_norm
 from ..protocol import ArrayLike, ConditionSpec, ImageSpec
 from .presets import check_config, choose
 
@@ -79,6 +80,7 @@ class Discriminator(nn.Module):
         self.shrink = Shrinking(spec.channels, config.features, config.scales, config.discriminator_norm)
         self.logit = normalised(nn.Linear(features, 1), config.discriminator_norm)
         self.condition = None if condition_spec is None else global_projection(condition_spec, features)
+        self.normalises = config.discriminator_norm == "spectral"
 
     def forward(self, pictures: Tensor, condition: Tensor | None = None) -> Tensor:
         """pictures: (B, C, H, W) in [−1, 1]. condition: classes (B,) or vectors (B, size), or None. Returns (B,)."""
@@ -87,7 +89,10 @@ class Discriminator(nn.Module):
         if self.condition is None:
             return logits
         assert condition is not None
-        return logits + (project(self.condition, condition, h.dtype) * h).sum(1)
+        given = project(self.condition, condition, h.dtype)
+        if self.normalises:                                               # its parameters keep the names they had before they were divided
+            given = given / spectral_norm(self.condition.weight)
+        return logits + (given * h).sum(1)
 
 
 class DCGAN(AdversarialModel):

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
+from .formats import DPI
 from .plots import COLOURS, _figure, _show
 from .sheets import pixels_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-WIDTH, PANEL = 8.0, 2.1        # inches of the pictures, and of a line of panels
+WIDTH, PANEL = 8.0, 2.4        # inches of the pictures, about, and of a line of panels
+EDGE, LETTER = 0.1, 0.08       # inches around the pictures, and of a letter of the names next to them
 
 
 def comparison_plot(names: Sequence[str], pictures: Sequence[Tensor], bars: dict[str, Sequence[Sequence[float]]]) -> Figure:
@@ -27,17 +29,20 @@ def comparison_plot(names: Sequence[str], pictures: Sequence[Tensor], bars: dict
     """
     lines, columns = math.ceil(len(bars) / 3), min(3, len(bars))
     drawn = _strips(pictures)
-    tall = WIDTH * drawn.shape[0] / drawn.shape[1]
-    figure = _figure(WIDTH + 1.2, tall + PANEL * lines + 0.3)
-    grid = figure.add_gridspec(1 + lines, columns, height_ratios=(tall, *[PANEL] * lines))
-    above = figure.add_subplot(grid[0, :])
+    pixel = max(1, round(WIDTH * DPI / drawn.shape[1])) / DPI             # inches: pixels of images are whole ones of the page
+    tall, wide = (pixel * side + 2 * EDGE for side in drawn.shape[:2])
+    left = LETTER * max(map(len, names))
+    figure = _figure(left + wide, tall + PANEL * lines)
+    upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=(tall, PANEL * lines)).flat
+    # At a place of their own: a layout that knows the panels' margins but not the pictures' shape would leave a blank band around them.
+    above = upper.add_axes((left / (left + wide), 0, wide / (left + wide), 1))
     _show(above, drawn)
     above.set_xticks([])
     above.set_yticks((np.arange(len(names)) + 0.5) * drawn.shape[0] / len(names) - 0.5, names, fontsize=9)
     above.tick_params(length=0)
     for side in above.spines.values():
         side.set_visible(False)
-    panels = [figure.add_subplot(grid[1 + n // columns, n % columns]) for n in range(lines * columns)]
+    panels = lower.subplots(lines, columns, squeeze=False).ravel()
     for axis in panels[len(bars) :]:
         axis.set_axis_off()
     for axis, (title, values) in zip(panels, bars.items(), strict=False):

@@ -214,15 +214,15 @@ def _snap(figure: Figure) -> bool:
     if not shown:
         return False
     figure.set_layout_engine("none")
-    wide, high = figure.bbox.width, figure.bbox.height
     for axis in shown:
+        whole = axis.figure.bbox                                          # of the part of the figure that the axes are in, if it has parts
         box, (left, right, bottom, top) = axis.get_window_extent(), axis.images[0].get_extent()
         columns, rows = abs(right - left), abs(top - bottom)
         factor = math.floor(min(box.width / columns, box.height / rows) + 1e-6)
         if factor >= 1:
             width, height = factor * columns, factor * rows
             x, y = round((box.x0 + box.x1 - width) / 2), round((box.y0 + box.y1 - height) / 2)
-            axis.set_position((x / wide, y / high, width / wide, height / high))
+            axis.set_position(((x - whole.x0) / whole.width, (y - whole.y0) / whole.height, width / whole.width, height / whole.height))
     return True
 
 

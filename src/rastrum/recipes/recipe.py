@@ -230,6 +230,10 @@ def build_model(recipe: Recipe, data: Dataset) -> Model:
         raise ValueError(f"data: {data.name} {data.split} has no class, vector or map to condition the model on; {remedy}")
     if isinstance(data.conditions, ExemplarSets) and not recipe.conditional:
         raise ValueError("data: an unconditional model would ignore the exemplars; set conditional=True (--conditional), or leave them out")
+    if isinstance(data.conditions, ExemplarSets) and (most := data.conditions.most) < data.conditions.slots:
+        have = f"an image of {data.name} {data.split} has at most {most} others of its kind"
+        fits = f"give --data.exemplars {most}" if most else "take more images of each kind"
+        raise ValueError(f"exemplars: {have}, so no training would fill {data.conditions.slots} slots; {fits}")
     condition = data.condition_spec if recipe.conditional else None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.run.seed)

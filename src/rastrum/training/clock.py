@@ -10,7 +10,8 @@ from ..config import RunConfig
 
 RECENT = 20                    # steps that throughput is measured over
 STEADY = 5                     # steps after which it is trusted
-EVALUATING = 0.07              # share of a budget of time that evaluations may take; pictures take 0.03 (cli/following.py)
+EVALUATING = 0.07              # share of a budget that evaluations may take; of one of time pictures take 0.03 (cli/following.py)
+FEWEST, FEWEST_TIMED = 100, 16  # images of an evaluation, however short a budget of steps or of time
 FORWARD = 0.4                  # cost of scoring an image, compared with a training step on it
 
 
@@ -77,14 +78,20 @@ class Clock:
             found.append(60 * self.run.cpu_minutes * self.wall() / self.cpu())
         return min(found, default=None)
 
-    def images_to_evaluate(self, images_per_second: float, most: int) -> int:
+    def images_to_evaluate(self, images_per_second: float, most: int, batch: int) -> int:
         """How many held-out images an evaluation may have, so that all of them take less than ``EVALUATING`` of the budget.
 
         images_per_second: speed of training.
         most: how many there are.
+        batch: images of a training step.
+
+        A budget of time is kept down to ``FEWEST_TIMED`` images; one of steps has no end to keep, so that ``FEWEST`` images remain for a
+        score, and all where ``run.held_out_images`` is None.
         """
-        budget = self.budget()
-        if budget is None or not images_per_second:
-            return most
-        per_image = FORWARD * self.run.num_samples / images_per_second
-        return max(min(most, 16), min(most, int(EVALUATING * budget / self.run.evaluations / per_image)))
+        budget, count = self.budget(), most
+        share = EVALUATING / (self.run.evaluations * FORWARD * self.run.num_samples)       # of the images that are trained on
+        if self.run.steps is not None and self.run.held_out_images is not None:
+            count = max(min(count, FEWEST), min(count, int(share * self.run.steps * batch)))
+        if budget is not None and images_per_second:
+            count = max(min(count, FEWEST_TIMED), min(count, int(share * budget * images_per_second)))
+        return count
