@@ -462,6 +462,24 @@ def test_sizes_that_a_file_only_claims_take_no_memory() -> None:
                 decompress_pictures(forged, each)
 
 
+def test_latents_that_say_most_come_first() -> None:
+    """A stream cut within a stroke holds those latents of all images whose priors are widest in widths of the quantiser."""
+    model, x = make(), pictures(COLOUR, 3)
+    sketch, state, encoder = Sketch(model, 3), model.init(3), Encoder()
+    reader = sketch.copy()
+    with torch.no_grad():
+        sketch.show(state)
+        model.look(state, x)
+        wanted = sketch.encode(model.posterior(state).mean, 0, encoder)
+    stream = encoder.finish()
+    found = reader.decode(0, Decoder(stream[: len(stream) // 2]), whole=False)
+    assert 5 < len(found.at) < len(wanted.k) - 5
+    assert np.array_equal(found.k, wanted.k[found.at]) and np.array_equal(found.z, wanted.z[found.at])
+    says = wanted.prior[:, 1] - wanted.prior[:, 2]
+    assert says[found.at].min() >= np.delete(says, found.at).max() > says.min()
+    assert set(found.at // (len(says) // 3)) == {0, 1, 2}
+
+
 # ── other machines, later releases ───────────────────────────────────────────────────────────────────────────────────
 
 # digests of values and of intensities with two steps of three and the rest drawn

@@ -5,6 +5,9 @@
 The dither d ∈ (−½, ½) belongs to (seed, number of the image, t, position); of all that an encoder finds out about an image only k matters.
 The posterior may therefore run in any arithmetic, as long as it sees the exact canvas and decoder states (``Sketch.show``).
 
+Of one stroke, latents whose prior is widest, in widths of the quantiser, are coded first: they say most. So a stream that is cut within a
+stroke holds the coarse part of it, everywhere in the picture and in all pictures of a file.
+
 Dimensions: B images · h, w size of a layer · Z channels of a latent · n = h·w·Z latents of a stroke, position by position.
 """
 
@@ -160,29 +163,35 @@ class Sketch:
 
     @keeping
     def _code(self, mode: int, dither: np.ndarray, target: np.ndarray, coder: Encoder | Decoder, whole: bool = True) -> Coded:
-        count, prior = dither.size, np.ascontiguousarray(self.prior().reshape(-1, 3))
+        count, prior = dither.size, self.prior().reshape(-1, 3)
+        order = np.argsort(prior[:, 2] - prior[:, 1], kind="stable")
+        inputs = prior[order], dither[order], target[order]
         k, z, length = np.zeros(count, np.int64), np.zeros(count, np.float32), np.zeros(count)
         states = CoderStates([coder], ROOM * count + 16 if mode == ENCODE else 0)
-        done = int(code_latents(mode, prior, dither, target, states.of(slice(None)), 0, whole, _mixture(), k, z, length))
+        done = int(code_latents(mode, *inputs, states.of(slice(None)), 0, whole, _mixture(), k, z, length))
         if done == NOT_FINITE:
             raise not_finite("means or log deviations of a prior")
         if done == TOO_FAR:
             raise ValueError("latents: one is farther from the mean of its prior than a file can say")
         if mode != DRAW:
             states.store()
-        return Coded(k[:done], z[:done], prior[:done], length[:done])
+        at = order[:done]
+        if done == count:                                                 # back to their places
+            k[order], z[order], length[order] = k.copy(), z.copy(), length.copy()
+            at = np.arange(count)
+        return Coded(k[:done], z[:done], prior[at], length[:done], at)
 
     def finish(self, rest: Rest, seed: int, part: Coded | None = None) -> None:
         """Make all strokes that are left.
 
         rest: whether their latents lie at the mean of the prior, or are drawn from it: "mean" or "sample".
         seed: of the noise.
-        part: the first latents of the next stroke, where they are known; None by default.
+        part: those latents of the next stroke that are known; None by default.
         """
         while self.t < self.steps:
             z = self.draw(seed).z if rest == "sample" else self.mean()
             if part is not None:
-                z[: len(part.z)] = part.z
+                z[part.at] = part.z
             part = None
             self.write(z)
 
@@ -210,18 +219,20 @@ class Sketch:
 
 @dataclass(frozen=True)
 class Coded:
-    """Latents of one stroke, one after another.
+    """Latents of one stroke: all of them, in their order, or the first that were coded.
 
     k: the whole numbers, (n,) int64.
     z: the latents, (n,) float32.
     prior: mean, log standard deviation and log width, (n, 3) float32.
     length: bits that the counts of the integer CDF take, (n,).
+    at: their numbers, (n,).
     """
 
     k: np.ndarray
     z: np.ndarray
     prior: np.ndarray
     length: np.ndarray
+    at: np.ndarray
 
     def kl(self) -> np.ndarray:
         """−log2 of the probability of each k by the formula of ``latents.py``, in float64: (n,) bits."""
