@@ -24,7 +24,7 @@ are T·layers decisions; the canvas changes at the last of a step.
 
 ``posterior="uniform"``: (4) becomes U(m − w/2, m + w/2), (3) a normal plus that uniform, w a third output of the prior's head; the KL is
 then what a coder with shared dither pays (``rastrum.latents``), and images become files by it (``compression/conceptual.py``). A latent
-whose width is many standard deviations of the prior is lost, since no mean moves in its box, and at w deviations it costs about 1/w nats for
+whose width is many standard deviations of the prior is lost, since no mean moves in its box, and at w deviations costs about 1/w nats for
 nothing: keep ``latent`` small, and let the weight of the KL rise slowly (``warm_up``), so that those are lost which say little.
 
 What differs from the paper:
