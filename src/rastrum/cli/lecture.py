@@ -1,0 +1,78 @@
+"""``lecture`` and ``figure``: the lecture's slides, all of them or one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from .output import ANIMATIONS, AS_USUAL, PICTURES, Look, check_size, named
+from .show import Json, answer, check_folder_out, check_suffix, progress
+
+
+def figure(
+    name: Annotated[Positional[str], arg(metavar="NAME", help="of the figure; without one they are listed")] = "",
+    models: Annotated[
+        Positional[tuple[str, ...]],
+        arg(metavar="MODEL …", help="saved models to show in place of the bundled ones: folders, rastrum/NAME or hf://OWNER/NAME"),
+    ] = (),
+    out: Annotated[Path | None, arg(metavar="X.svg", help="write it here: .png, .webp, .svg or .pdf; what moves .mp4, .gif or .webp, or its "
+                                                          "last picture as .png; default: NAME.png, or NAME.mp4")] = None,
+    dark: Annotated[bool, arg(help="light on dark")] = False,
+    look: Look = AS_USUAL,
+    json: Json = False,
+) -> None:
+    """Draw one figure of the lecture, 1920x1080 unless --size says otherwise, of the bundled models or of yours.
+
+    `rastrum lecture` writes all of them as slides. `rastrum figures MODEL` draws everything that explains one trained model, and measures
+    it.
+    """
+    from .. import lecture
+    from ..files import write_files
+    from ..lecture.figure import ON_A_PROJECTOR
+    from ..lecture.slide import DARK, LIGHT
+
+    if not name:
+        rows = [{"name": each.name, "section": each.section, "title": each.title, "models": each.models, "bundled": each.defaults() is not None}
+                for each in lecture.FIGURES.values()]  # fmt: skip
+        lines: list[str] = []
+        for row in rows:
+            lines += [] if lines and row["section"] == section else ["", row["section"]]
+            section = row["section"]
+            lines.append(f"  {row['name']:<20} {row['title']}" + ("" if row["bundled"] else f"; needs MODEL, a {' and a '.join(row['models'])}"))
+        answer({"figures": rows}, json, *lines[1:])
+        return
+    check_suffix("--out", out, *PICTURES, *ANIMATIONS)
+    page = look.page()
+    if look == AS_USUAL or (page.size is None and page.scale is None):
+        page = type(page)(size=ON_A_PROJECTOR.size, title=page.title)
+    if out is not None:
+        check_size(out, page)
+    drawn = lecture.figure(name, *models)
+    path = out or Path(f"{name}{'.mp4' if drawn.moves else '.png'}")
+    with named():
+        content = drawn.encode(path.suffix.lower(), page, DARK if dark else LIGHT)
+    write_files(path.parent, {path.name: content})
+    facts = {"name": name, "title": drawn.figure.title, "caption": drawn.caption, "command": drawn.command, "out": str(path)}
+    answer(facts, json, f"{drawn.figure.title}. {drawn.caption}", f"  {path}")
+
+
+def lecture(
+    out: Annotated[Path, arg(metavar="FOLDER", help="where the page and the pictures go")] = Path("slides"),
+    only: Annotated[tuple[str, ...], arg(metavar="NAME …", help="these figures alone; default: all whose models are bundled")] = (),
+    json: Json = False,
+) -> None:
+    """Write the lecture as slides: FOLDER/index.html, and beside it every figure as PNG and SVG at 1920x1080, or as MP4 where it moves.
+
+    It takes bundled models only, and no network. In the page → and ← turn, F is full screen, S the speaker's view with notes, the command
+    under every figure, a clock and the next slide, and ? shows all keys. `rastrum figure NAME` draws one figure, also of models of your own.
+    """
+    from .. import lecture
+
+    check_folder_out("--out", out)
+    names = only or tuple(lecture.available())
+    with progress("drawing", len(names), "figures") as report:
+        made = lecture.write(out, names, lambda done: report(done))
+    lines = [f"  {row['name']:<20} {row['seconds']:6.1f} s  {row['title']}" for row in made]
+    answer({"out": str(out), "figures": made}, json, *lines, f"open {out / 'index.html'}")
