@@ -33,6 +33,7 @@ WIDTH, HEIGHT = 16, 9
 SIZE = 1920, 1080              # pixels of a slide
 UNIT = SIZE[0] // WIDTH        # pixels of a unit
 SMALL, NORMAL, LARGE, HUGE = 15, 19, 25, 33      # points of text, on a page of 16 x 9 inches
+FINE = 4                       # values along a pixel of a hatched image
 LETTER = 0.0083                # width of a letter in units, per point, about
 
 Point = tuple[float, float]
@@ -229,20 +230,21 @@ class Slide:
                 if label:
                     self.text(x + (c + 0.5) * side, y + (r + 0.5) * side, label, size, "soft" if colours[r][c] == "fill" else ink)
 
-    def image(self, x: float, y: float, width: float, pixels: np.ndarray) -> float:
+    def image(self, x: float, y: float, width: float, pixels: np.ndarray, fine: int = 1) -> float:
         """An image whose pixels stay squares of whole pixels of the slide.
 
         x, y: of its upper left corner.
         width: that it has at most.
         pixels: (H, W, 3) or (H, W, 4) uint8.
+        fine: values along a pixel, as of ``hatched``; 1 by default.
 
         Returns the side of one of its pixels in units.
         """
-        rows, columns = pixels.shape[:2]
+        rows, columns = (side // fine for side in pixels.shape[:2])
         factor = max(1, math.floor(width * UNIT / columns + 1e-6))
         side, (x, y) = factor / UNIT, (round(x * UNIT) / UNIT, round(y * UNIT) / UNIT)
         self.axis.imshow(
-            pixels.repeat(factor, 0).repeat(factor, 1), interpolation="none", aspect="equal", zorder=1.5,
+            _enlarged(pixels, rows * factor, columns * factor), interpolation="none", aspect="equal", zorder=1.5,
             extent=(x, x + columns * side, y + rows * side, y),
         )  # fmt: skip
         return side
@@ -434,15 +436,14 @@ def pixels(images: ArrayLike) -> list[np.ndarray]:
     return [*pixels_of(images)]
 
 
-def hatched(image: np.ndarray, known: np.ndarray, fine: int = 4) -> np.ndarray:
-    """An image with diagonal stripes where it is not known, at ``fine`` times its size.
+def hatched(image: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """An image with diagonal stripes where it is not known, at ``FINE`` times its size.
 
     image: (H, W, 3) uint8.
     known: (H, W) bool.
-    fine: pixels of a pixel, 4 by default.
     """
-    large, seen = (part.repeat(fine, 0).repeat(fine, 1) for part in (image, known))
-    stripe = np.add.outer(np.arange(len(large)), np.arange(large.shape[1])) % fine == 0
+    large, seen = (part.repeat(FINE, 0).repeat(FINE, 1) for part in (image, known))
+    stripe = np.add.outer(np.arange(len(large)), np.arange(large.shape[1])) % FINE == 0
     return np.where(seen[..., None], large, np.where(stripe[..., None], 172, 208).astype(np.uint8))
 
 
