@@ -133,9 +133,10 @@ def decision(trained: Trained) -> Still:
         chart.bars(chances, [f"{shade} 75" if i != actual else "ink" for i in range(spec.levels)], 0.0 if spec.levels > 64 else 0.2)
         chart.ticks([*range(0, spec.levels, max(1, spec.levels // 4)), spec.levels - 1], [0, round(top / 2, 3)], size=NORMAL - 1)
         chart.label(f"{name} of the framed pixel", "probability", NORMAL)
-        px, py = chart.at(actual, float(chances[actual]))
-        slide.text(px, py - 0.22, f"drawn: {actual}", NORMAL, "ink")
-        slide.text(11.6, 8.35, f"{kind}; $-\\log_2 p$ = {-math.log2(float(chances[actual])):.1f} bits", NORMAL, "soft")
+        px, py = chart.at(actual, 0)
+        slide.arrow((px, py + 0.45), (px, py + 0.04), "ink", thick=3)
+        drawn = f"drawn: {actual}, $-\\log_2 p$ = {-math.log2(float(chances[actual])):.1f} bits"
+        slide.text(11.6, 8.35, f"{kind}; {drawn}", NORMAL, "soft")
 
     return Still(draw, f"One decision, {found}. The model gives a probability to each of {spec.levels} levels by {kind}.")
 
