@@ -19,7 +19,7 @@ from ..files import write_files
 from ..model import Model
 from ..names import nearest
 from ..pictures.films import require_encoder
-from . import decisions, masks, recurrent, strokes
+from . import conditions, decisions, masks, recurrent, strokes
 from .figure import Drawn, Figure
 from .page import Slide, page
 from .slide import DARK
@@ -28,7 +28,7 @@ TITLE = "Images made one decision after another"
 LEAD = ("Autoregressive models draw pixel by pixel, canvas models stroke by stroke. Every figure here was drawn by running code; the command "
         "under it draws it again. Press ? for the keys.")  # fmt: skip
 
-SECTIONS = (decisions, recurrent, masks, strokes)
+SECTIONS = (decisions, recurrent, masks, conditions, strokes)
 FIGURES: dict[str, Figure] = {
     figure.name: replace(figure, section=section.SECTION) for section in SECTIONS for figure in section.FIGURES
 }

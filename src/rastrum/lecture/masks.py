@@ -7,13 +7,18 @@ import torch
 from torch import Tensor
 
 from ..checking import context_of
-from ..layers.causal import CausalConvolution
+from ..distributions import LogisticMixture
+from ..generation import sample
+from ..layers.causal import CausalConvolution, Convolution
 from ..models import build
+from ..models.gated_pixelcnn import GatedPixelCNN
 from ..pictures.sheets import decided_before
 from ..protocol import ImageSpec
 from ..raster import RasterModel
-from .figure import Figure, Still
-from .slide import HUGE, LARGE, SMALL, Slide
+from .decisions import COLOURS as COLOUR_MODEL
+from .decisions import pmf_of, raster
+from .figure import GATED, Figure, Still, Trained
+from .slide import HUGE, LARGE, NORMAL, SMALL, Slide, pixels
 
 SECTION = "PixelCNN and its successors"
 FIELD, AT = 15, (9, 7)         # side of the image on which contexts are shown, and the decision
@@ -139,9 +144,120 @@ def _raster(name: str, spec: ImageSpec, **sizes: int) -> RasterModel:
     return model.eval()
 
 
+def gated_layer(trained: Trained) -> Still:
+    """A layer of a Gated PixelCNN: vertical and horizontal stack."""
+    model = trained.model
+    if not isinstance(model, GatedPixelCNN):
+        raise ValueError(f"{trained.address}: expected a gated-pixelcnn, got {trained.label}")
+    channels, kernel = model.config.channels, model.config.kernel
+    layer = model.layers[min(1, len(model.layers) - 1)]
+    side = 2 * kernel - 1
+    reads = [_reads(part, side) for part in (layer.vertical, layer.horizontal)]  # pyright: ignore[reportArgumentType]
+
+    def draw(slide: Slide) -> None:
+        xs, names = (4.3, 11.2), (f"vertical stack, {channels}", f"horizontal stack, {channels}")
+        convolutions = (f"{layer.vertical.rows} x {kernel} conv.", f"1 x {kernel} conv., mask B")
+        for x, name, convolution, colour in zip(xs, names, convolutions, ("blue", "orange"), strict=True):
+            slide.text(x, 8.6, name, NORMAL, colour, bold=True)
+            slide.arrow((x, 8.25), (x, 7.62))
+            slide.box(x, 7.2, 3.6, 0.8, f"{convolution}: {channels} → {2 * channels}", colour, f"{colour} 20", SMALL)
+            slide.arrow((x, 6.8), (x, 5.93))
+            slide.box(x, 5.6, 0.62, 0.62, "+", "ink", "paper", LARGE)
+            for dx, words in ((-0.85, "tanh"), (0.85, "σ")):
+                slide.arrow((x, 5.28), (x + dx, 4.62))
+                slide.box(x + dx, 4.3, 1.1, 0.62, words, "purple", "purple 20", SMALL)
+                slide.arrow((x + dx, 3.98), (x, 3.42))
+            slide.box(x, 3.1, 0.62, 0.62, "×", "ink", "paper", LARGE)
+        slide.arrow((xs[0], 2.78), (xs[0], 0.9))
+        slide.arrow((xs[1], 2.78), (xs[1], 2.42))
+        slide.box(xs[1], 2.05, 2.2, 0.72, "1 x 1 conv.", "green", "green 20", SMALL)
+        slide.arrow((xs[1], 1.68), (xs[1], 1.42))
+        slide.box(xs[1], 1.1, 0.62, 0.62, "+", "ink", "paper", LARGE)
+        slide.arrow((xs[1], 0.78), (xs[1], 0.35))
+        slide.line([(xs[1], 8.05), (xs[1] + 2.4, 8.05), (xs[1] + 2.4, 1.1), (xs[1] + 0.33, 1.1)], "red", 2.5, arrow=True)
+        slide.text(xs[1] + 2.5, 4.6, "residual", SMALL, "red", "left")
+        slide.line([(xs[0], 6.4), (6.6, 6.4), (6.6, 5.6), (xs[1] - 0.33, 5.6)], "green", 2.5, arrow=True)
+        slide.box(8.6, 5.6, 1.9, 0.66, "1 x 1 conv.", "green", "green 20", SMALL)
+        slide.text(8.6, 6.2, "what is above", SMALL, "green")
+        slide.text(7.75, 1.4, r"$y = \tanh(W_f * x)\,\odot\,\sigma(W_g * x)$", NORMAL)
+        for x, kinds in ((0.35, reads[0]), (14.05, reads[1])):
+            slide.grid(x, 6.6, 1.55 / side, kinds)
+
+    return Still(draw, "A layer of a Gated PixelCNN. The vertical stack sees rows above, the horizontal one its own row to the left and, by a "
+                       "1 x 1 convolution, what the vertical one sees: no blind spot. The small maps are what the real layers read; the vertical "
+                       "stack is one row down already, so its own row is the one above.")  # fmt: skip
+
+
+def _reads(layer: Convolution, side: int) -> list[list[str]]:
+    """The taps of a layer on a map of ``side``, as colours of a grid; its position is framed by the colour of ink."""
+    middle = side // 2
+    kinds = [["fill"] * side for _ in range(side)]
+    for tap in layer.taps:
+        for row in range(tap.rows):
+            kinds[middle + tap.down - row][middle + tap.right] = "sky"
+    if kinds[middle][middle] == "fill":
+        kinds[middle][middle] = "ink"
+    return kinds
+
+
+def mixture(trained: Trained) -> Still:
+    """A mixture of logistics: its components, and the probabilities of the levels."""
+    model = raster(trained)
+    spec = model.spec
+    x = sample(model, 1, seed=3).as_subclass(Tensor).long()
+    found = model.distribution(x)
+    if not isinstance(found, LogisticMixture):
+        raise ValueError(f"{trained.address}: expected a model whose values have a mixture of logistics, got {trained.label}")
+    weights, means, scales = found.logits.double().softmax(-1)[0], found.means.double()[0], found.log_scales.double().exp()[0]
+    even = -(weights * weights.clamp_min(1e-12).log()).sum(-1)[0]         # the decision of the most even components, for red or grey
+    row, column = divmod(int(even.argmax()), spec.width)
+    pmf, half = pmf_of(found)[0, 0, row, column], 2 / (spec.levels - 1)
+    w, m, s = (values[0, row, column] for values in (weights, means, scales))
+    grid = torch.linspace(-1, 1, spec.levels, dtype=torch.float64)
+    z = (grid[:, None] - m) / s
+    parts = w * half / s * torch.sigmoid(z) * torch.sigmoid(-z)           # densities, times the width of a level
+
+    def draw(slide: Slide) -> None:
+        inside = float(torch.cat([pmf[2:-2], parts.max(1).values]).max())
+        for y, name in ((0.8, "components: $\\pi_k$ times a logistic density"), (4.9, "their sum, cut into levels")):
+            chart = slide.chart(1.6, y, 13.0, 3.05, (-0.5, spec.levels - 0.5), (0, inside * 1.1))
+            slide.text(1.75, y - 0.12, name, NORMAL, align="left", level="bottom")
+            chart.ticks([0, spec.levels // 4, spec.levels // 2, 3 * spec.levels // 4, spec.levels - 1])
+            if y < 1:
+                for k in range(parts.shape[1]):
+                    chart.line(range(spec.levels), parts[:, k].clamp_max(inside * 1.1), COLOURS[k % len(COLOURS)], 3)
+            else:
+                chart.bars(pmf.clamp_max(inside * 1.1), "blue 70")
+        slide.text(14.6, 1.0, f"{parts.shape[1]} components", NORMAL, "soft", "right")
+        slide.text(14.6, 5.1, f"levels 0 and {spec.levels - 1} get all that lies beyond", NORMAL - 2, "soft", "right")
+
+    return Still(draw, f"PixelCNN++ predicts {parts.shape[1]} logistics in place of {spec.levels} free probabilities: neighbouring levels are "
+                       "alike from the start. Shown is the decision of a sampled picture whose components are the most even.")  # fmt: skip
+
+
+COLOURS = ("blue", "orange", "green", "purple", "sky", "yellow", "red", "soft")
+
+
+def photographs(trained: Trained) -> Still:
+    """Samples of a model of photographs."""
+    model = raster(trained)
+    drawn = pixels(sample(model, 21, seed=0).as_subclass(Tensor) / (model.spec.levels - 1))
+
+    def draw(slide: Slide) -> None:
+        slide.sheet(0.3, 0.3, 15.4, 8.4, [drawn[7 * r : 7 * r + 7] for r in range(3)], (), (), NORMAL, 0.12)
+
+    return Still(draw, "Samples, neither selected nor changed.")
+
+
 FIGURES = (
     Figure("masks", "Masks A and B", masks, notes="A may not see the pixel itself, or the first layer would copy what it has to predict. "
            "B may, since what it sees there has passed A. Among colours: G sees R of its own pixel, B sees both."),
     Figure("blind-spot", "The blind spot, and its cure", blind_spot, notes="Each masked kernel can move right only by moving up, so a "
            "cone stays unseen, with any number of layers. The Gated PixelCNN reads whole rows above in a stack of its own."),
+    Figure("gated-layer", "A layer of Gated PixelCNN", gated_layer, (GATED,), notes="Two stacks, and gates as in an LSTM: tanh for what, σ for "
+           "how much. A condition adds to both."),
+    Figure("mixture", "PixelCNN++: a mixture of logistics", mixture, (COLOUR_MODEL,), notes="A softmax does not know that 127 and 128 are "
+           "neighbours; a logistic does."),
+    Figure("photographs", "Samples of photographs", photographs, (COLOUR_MODEL,), notes="A small model, trained for less than an hour: textures "
+           "and edges, hardly objects."),
 )  # fmt: skip

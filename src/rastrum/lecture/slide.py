@@ -412,7 +412,7 @@ class Chart:
             (x0, y0), (x1, y1) = self.at(i - 0.5 + room / 2, start), self.at(i + 0.5 - room / 2, float(value))
             corners.append([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])
         faces = [self.slide.colour(colours)] if isinstance(colours, str) else [self.slide.colour(name) for name in colours]
-        self.slide.axis.add_collection(PolyCollection(corners, facecolors=faces, linewidths=0, zorder=3))
+        self.slide.axis.add_collection(PolyCollection(corners, facecolors=faces, linewidths=0, zorder=2))
 
 
 def _letters(label: str) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -125,9 +124,8 @@ def generation(trained: Trained) -> Still:
             slide.arrow((x + 0.95, 2.35), (x + 1.35, 2.35))
             slide.arrow((x + 2.15, 2.0), (x + 2.15, 1.27))
             if n < 2:
-                for y in (0.9, 2.35):
-                    far = x + 4.6 + 1.33 if y < 1 else x + 4.6 - 0.97
-                    slide.line([(x + 2.95, y), (far, y)], "ink" if y < 1 else "line", 2, arrow=y < 1)
+                slide.arrow((x + 2.95, 0.9), (x + 5.93, 0.9))
+                slide.line([(x + 2.6, 2.0), (x + 2.6, 1.62), (x + 6.3, 1.62), (x + 6.3, 1.98)], "blue", arrow=True)
         slide.text(0.85, 2.35, "no encoder,\nno image", SMALL, "soft")
         rows = [[shades(frame.images[i : i + 1])[0] for frame in shown] for i in range(5)]
         corner = slide.sheet(0.3, 3.0, 15.4, 5.85, rows, (), [f"{t}" if t else "start" for t in numbers], SMALL)
@@ -162,8 +160,8 @@ def glimpse(trained: Trained) -> Still:
                                            (signed(info["error_glimpse"][i : i + 1])[0], r"of $\hat{x}$"))):  # fmt: skip
             slide.image(10.75 + 2.6 * c, 0.95, 2.35, patch)
             slide.text(11.9 + 2.6 * c, 3.6, name, NORMAL)
-        slide.arrow((13.2, 4.1), (13.2, 5.2), thick=3)
-        slide.text(13.4, 4.65, "encoder, z, decoder", NORMAL, "soft", "left")
+        slide.arrow((13.2, 4.0), (13.2, 5.1), thick=3)
+        slide.text(13.2, 5.5, "encoder, $z$, decoder", NORMAL, "soft")
         limit = float(info["write_patch"][i].abs().max())
         after = [signed(info["write_patch"][i : i + 1], limit)[0], shades(frame.images[i : i + 1])[0]]
         corner = slide.sheet(4.0, 4.7, 6.4, 4.1, [after], (), ["stroke", "canvas after it"], NORMAL, 0.35)
@@ -249,10 +247,10 @@ def window_parameters(trained: Trained) -> Still:
             patches = windows.gamma.view(-1, 1, 1, 1) * windows.read(image.expand(len(options), *image.shape).transpose(1, 2))
             for r, chosen in enumerate(options):
                 top = 0.95 + 2.65 * r
-                side = slide.image(left, top, 2.0, picture)
+                side = slide.image(left, top, 2.1, picture)
                 frame_window(slide, (left, top, side), windows.box[r].tolist(), "red")
-                slide.image(left + 2.0, top + 0.25, 1.4, shades(patches[r].transpose(0, 1)[None])[0])
-                slide.text(left + 2.7, top + 1.9, label(name, chosen), SMALL)
+                slide.image(left + 2.15, top + 0.25, 1.4, shades(patches[r].transpose(0, 1)[None])[0])
+                slide.text(left + 2.85, top + 1.95, label(name, chosen), SMALL)
 
     return Still(draw, f"What each parameter of a window does to what {count} x {count} filters read of the same image: at the left the window, "
                        f"at the right the patch γ F_Y x F_Xᵀ. {where}")  # fmt: skip
@@ -288,7 +286,7 @@ def read_and_write(trained: Trained) -> Still:
 def steps(trained: Trained) -> Still:
     """An image, redrawn stroke by stroke: what is read, the error, the stroke, the canvas."""
     target, frames, where = redrawn(trained)
-    numbers, i = list(evenly(range(1, len(frames)), 10)), SHOWN
+    numbers, i = list(evenly(range(1, len(frames)), 8)), SHOWN
     limit = float(np.quantile(np.abs([frame.info["write_patch"][i].mean(0).numpy() for frame in frames[1:]]), 0.98))
     whole = shades(target[i : i + 1])[0]
     looks = frames[-1].info.get("read_window") is not None
@@ -342,7 +340,7 @@ def remains(trained: Trained) -> Still:
             slide.text(12.95, y, words, NORMAL, colour, "left")
 
     return Still(draw, f"What remains after each stroke: the error of two images (blue lacks ink, orange has too much), and means over {MEASURED} "
-                       f"images. Nats move from the reconstruction to the latents, and their sum falls. {where}")  # fmt: skip
+                       f"images; the sum is the bound, had the drawing stopped there. {where}")  # fmt: skip
 
 
 def kl(trained: Trained) -> Still:
@@ -387,7 +385,7 @@ def loss(trained: Trained) -> Still:
         for i, picture in enumerate(shades(x.float() / (model.spec.levels - 1))):
             y = 2.65 + 0.98 * i
             slide.image(0.6, y, 0.94, picture)
-            left, scale = 1.9, 10.6 / most
+            left, scale = 1.9, 9.6 / most
             for part, colour in ((float(remaining[i]), "orange 75"), *((float(v), "purple 75") for v in spent[i])):
                 _bar(slide, left, y + 0.2, max(part, 0) * scale, 0.55, colour)
                 left += max(part, 0) * scale
@@ -412,7 +410,7 @@ def hierarchy(trained: Trained) -> Still:
     levels = hierarchy_levels(model, x)
 
     def draw(slide: Slide) -> None:
-        chosen = list(evenly(range(len(levels.shown)), 10))
+        chosen = list(evenly(range(len(levels.shown)), 9))
         rows = [[picture, *(shades(levels.drawn["sample"][n][i : i + 1])[0] for n in chosen)] for i, picture in enumerate(shades(levels.images))]
         means = [[None, *(shades(levels.drawn["mean"][n][i : i + 1])[0] for n in chosen)] for i in range(2)]
         labels = ["rest drawn"] * len(rows) + ["rest at its mean"] * 2
@@ -489,12 +487,6 @@ def attention(with_windows: Trained, without: Trained) -> Still:
 
     return Still(draw, "Draws from the prior with and without attention. With windows a stroke is local, as if a pen were moved; without, the "
                        "whole picture comes into focus.")  # fmt: skip
-
-
-def nats_per(trained: Trained) -> float:
-    """Nats per image of the first score of a model, or NaN."""
-    scores = trained.origin.results
-    return scores[0].value if scores else math.nan
 
 
 FIGURES = (
