@@ -19,7 +19,8 @@ from ..files import write_files
 from ..model import Model
 from ..names import nearest
 from ..pictures.films import require_encoder
-from . import conditions, decisions, masks, recurrent, strokes
+from ..protocol import ArrayLike, as_tensor
+from . import conditions, decisions, masks, others, recurrent, strokes
 from .figure import Drawn, Figure
 from .page import Slide, page
 from .slide import DARK
@@ -28,23 +29,25 @@ TITLE = "Images made one decision after another"
 LEAD = ("Autoregressive models draw pixel by pixel, canvas models stroke by stroke. Every figure here was drawn by running code; the command "
         "under it draws it again. Press ? for the keys.")  # fmt: skip
 
-SECTIONS = (decisions, recurrent, masks, conditions, strokes)
+SECTIONS = (decisions, recurrent, masks, conditions, strokes, others)
 FIGURES: dict[str, Figure] = {
     figure.name: replace(figure, section=section.SECTION) for section in SECTIONS for figure in section.FIGURES
 }
 
 
-def figure(name: str, *models: str | Path | Model) -> Drawn:
+def figure(name: str, *models: str | Path | Model, images: ArrayLike | None = None) -> Drawn:
     """A figure of the lecture.
 
     name: one of ``FIGURES``.
     models: folders, names or models to show in place of the bundled ones.
+    images: levels (N, *spec.shape) of the models, where the figure shows images; None (default) for digits that a bundled model drew, or
+        for what the model draws itself.
 
     Raises ``ValueError`` for an unknown name, and where a model is needed or does not fit.
     """
     if name not in FIGURES:
         raise ValueError(f"figure: unknown name {name!r}; {nearest(name, FIGURES)}")
-    return FIGURES[name].drawn(models)
+    return FIGURES[name].drawn(models, None if images is None else as_tensor("images", images).long())
 
 
 def available() -> list[str]:

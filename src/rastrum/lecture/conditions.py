@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..data.moving_digits import moving_digits, shrunk
+from ..exemplars import exemplar_map, slots_of
 from ..generation import complete, sample
 from ..pictures.exemplars import new_exemplars
 from ..pictures.formats import Picture
@@ -22,6 +23,7 @@ from .slide import NORMAL, SMALL, Slide, pixels
 SECTION = "Conditions and videos"
 PLACED, OMNIGLOT = "rastrum/row-lstm-placed-mnist", "rastrum/gated-pixelcnn-omniglot-framed-exemplars"
 VIDEO = "rastrum/video-pixel-network-moving-mnist-small"
+OWN = 24                       # drawings of a model, of which some serve as exemplars
 
 
 def conditional(trained: Trained, kind: str) -> tuple[RasterModel, tuple[int, ...]]:
@@ -76,8 +78,8 @@ def vector(trained: Trained) -> Still:
 def spatial_map(trained: Trained) -> Still:
     """Samples for maps with a single 1: a thing at a place."""
     model, (channels, height, width) = conditional(trained, "map")
-    if trained.label != "row-lstm" and channels == model.spec.channels:
-        raise ValueError(f"{trained.address}: its map is made of images; expected one that says what is where")
+    if model.slots:
+        raise ValueError(f"{trained.address}: its map holds exemplars; expected one that says what is where")
     which = [(kind, row, column) for kind, (row, column) in zip(
         (2, 5, 3, 7, 0, 8), ((0, 0), (0, width - 1), (height // 2, width // 2), (height - 1, 0), (height - 1, width - 1), (1, 1)), strict=True)]  # fmt: skip
     maps = torch.zeros(len(which), channels, height, width)
@@ -88,7 +90,7 @@ def spatial_map(trained: Trained) -> Still:
 
     def draw(slide: Slide) -> None:
         corner = slide.sheet(0.6, 2.55, 14.8, 6.3, [drawn[r * len(which) : (r + 1) * len(which)] for r in range(each)], (), (), NORMAL)
-        side = 1.5 / max(height, width)
+        side = min(1.5, model.spec.width * corner(0, 0)[2] - 0.1) / max(height, width)
         for n, (kind, row, column) in enumerate(which):
             x, y, pixel = corner(0, n)
             left = x + (model.spec.width * pixel - width * side) / 2
@@ -102,15 +104,16 @@ def spatial_map(trained: Trained) -> Still:
 
 
 def exemplars(trained: Trained) -> Still:
-    """New exemplars of things that were shown once, in red boxes: here the model's own drawings."""
-    model, _ = conditional(trained, "map")
-    if not model.slots:
-        raise ValueError(f"{trained.address}: expected a model that is conditioned on exemplars, got {trained.label} with another map")
-    assert model.condition_spec is not None
-    nothing = torch.zeros(24, *model.condition_spec.shape)
-    own = sample(model, 24, nothing, seed=3).as_subclass(Tensor).long()
-    inked = own.flatten(1).float().mean(1)
-    shown = own[(inked - inked.median()).abs().argsort()[:5]]             # neither empty nor full
+    """New exemplars of things that were shown once, in red boxes: given images, or else the model's own drawings without an exemplar."""
+    model = trained.model
+    slots = slots_of(model.condition_spec, model.spec.channels)
+    if trained.images is None:
+        none = exemplar_map(torch.zeros(OWN, 0, *model.spec.shape, dtype=torch.int64), slots, model.spec.levels)
+        own = sample(model, OWN, none, seed=3).as_subclass(Tensor).long()
+        ink = own.flatten(1).float().mean(1)
+        shown, whose = own[(ink - ink.median()).abs().argsort()[:5]], "The characters shown were drawn by the model itself, without an exemplar."
+    else:
+        shown, whose = trained.images[:5], ""
     new = new_exemplars(model, shown, count=9, seed=0)
 
     def draw(slide: Slide) -> None:
@@ -120,8 +123,7 @@ def exemplars(trained: Trained) -> Still:
             x, y, side = corner(r, 0)
             slide.frame(x, y, model.spec.width * side, model.spec.height * side, "red", 5)
 
-    return Still(draw, "One-shot generalization: each character in a red box was shown once, and the row beside it are new drawings of it. The "
-                       "characters shown were drawn by the model itself, without an exemplar.")  # fmt: skip
+    return Still(draw, f"One-shot generalization: what is in a red box was shown once, and the row beside it are new drawings of it. {whose}")
 
 
 def video(trained: Trained) -> Film:

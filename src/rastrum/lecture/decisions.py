@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -48,6 +49,39 @@ def known_before(model: RasterModel, t: int) -> np.ndarray:
 
 
 # ── the chain rule ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def one_walk(trained: Trained) -> Still:
+    """Sampling, completing, scoring, writing and reading a file are one walk over the decisions."""
+    model = raster(trained)
+    x = sample(model, 1, seed=0).as_subclass(Tensor)
+    pmf = pmf_of(model.distribution(x.long())).flatten(1, 3)[0][model.order]
+    first = int(model.spec.size * 0.4)                                    # the least certain decision of the middle
+    t = first + int((pmf * pmf.clamp_min(1e-300).log()).sum(1)[first : first + model.spec.size // 3].argmin())
+    picture, chances = pixels(x / (model.spec.levels - 1))[0], pmf[t]
+
+    def draw(slide: Slide) -> None:
+        slide.image(0.7, 2.7, 3.6, hatched(picture, known_before(model, t)), FINE)
+        slide.text(2.5, 7.0, "so far", NORMAL, "soft")
+        slide.arrow((4.5, 4.5), (5.5, 4.5), thick=3)
+        slide.box(6.7, 4.5, 2.3, 1.5, "model", "blue", "blue 20", LARGE)
+        slide.arrow((7.9, 4.5), (8.9, 4.5), thick=3)
+        chart = slide.chart(9.1, 3.8, 1.9, 1.3, (-0.5, model.spec.levels - 0.5), (0, float(chances.max()) * 1.1))
+        chart.bars(chances, "blue 75", 0.15 if model.spec.levels < 64 else 0.0)
+        slide.text(10.0, 5.6, "what may\ncome next", NORMAL - 2, "soft")
+        for n, (words, what, colour) in enumerate((
+            ("sample", "draw a value", "green"), ("complete", "keep what is known", "green"), ("score", "add $-\\log p$", "purple"),
+            ("compress", "write it in $-\\log_2 p$ bits", "orange"), ("decompress", "read it from the file", "orange"),
+        )):  # fmt: skip
+            y = 1.3 + 1.6 * n
+            slide.arrow((11.15, 4.5), (12.0, y), "soft")
+            slide.box(13.85, y, 3.6, 1.15, f"{words}\n", colour, f"{colour} 20", NORMAL)
+            slide.text(13.85, y + 0.2, what, SMALL, "soft")
+        slide.line([(11.4, 8.6), (2.5, 8.6), (2.5, 7.4)], "ink", 3, arrow=True)
+        slide.text(6.9, 8.3, "the value is observed, and the next decision is due", NORMAL, "soft")
+
+    return Still(draw, "A model says what may come next, something else chooses: so sampling, completion, exact scores and lossless files are "
+                       "the same walk over the decisions, and cannot disagree.")  # fmt: skip
 
 
 def chain_rule(trained: Trained) -> Still:
@@ -103,19 +137,31 @@ def bimodality(pmf: Tensor) -> Tensor:
     return best
 
 
-def decision(trained: Trained) -> Still:
-    """One decision of a sampled image: what is known, and the probability of each level, where it has two modes."""
-    model = raster(trained)
+@lru_cache(2)
+def least_settled(model: RasterModel) -> tuple[Tensor, Distribution, Tensor, int, str]:
+    """The decision with the strongest second mode in ``LOOKED`` sampled pictures; of few levels, the one with the largest entropy.
+
+    model: a raster model.
+
+    Returns the picture (1, *spec.shape), its distributions, their probabilities (D, levels), the index of the decision, and what it is.
+    """
     spec = model.spec
     several = sample(model, LOOKED, seed=3).as_subclass(Tensor).long()
-    distribution = model.distribution(several)
-    pmf = pmf_of(distribution).flatten(1, 3)
+    pmf = pmf_of(model.distribution(several)).flatten(1, 3)
     if spec.levels >= 4 * NEAR:
         strength, what = torch.stack([bimodality(each) for each in pmf]), "strongest second mode"
     else:
         strength, what = -(pmf * pmf.clamp_min(1e-300).log()).sum(2), "largest entropy"
     which, index = divmod(int(strength.argmax()), spec.size)
-    x, pmf, found = several[which : which + 1], pmf[which], f"the one with the {what} in {LOOKED} sampled pictures"
+    x = several[which : which + 1]
+    return x, model.distribution(x), pmf[which], index, f"the one with the {what} in {LOOKED} sampled pictures"
+
+
+def decision(trained: Trained) -> Still:
+    """One decision of a sampled image: what is known, and the probability of each level, where it has two modes."""
+    model = raster(trained)
+    spec = model.spec
+    x, distribution, pmf, index, found = least_settled(model)
     channel, row, column = np.unravel_index(index, spec.shape)
     actual, chances = int(x.flatten()[index]), pmf[index]
     t = int((model.order == index).nonzero())
@@ -263,6 +309,8 @@ def surprise(trained: Trained) -> Still:
 FIGURES = (
     Figure("chain-rule", "The chain rule", chain_rule, (GATED,), notes="No approximation: any distribution is such a product, in any order. "
            "A model only has to predict one value from the ones before it, as a language model does."),
+    Figure("one-walk", "One walk for everything", one_walk, (DIAGONAL,), notes="Learn the distribution once; sampling, completing, scoring and "
+           "compressing differ only in who chooses."),
     Figure("decision", "One decision", decision, (COLOURS,), notes="The prediction is a whole distribution: two modes say 'either this or "
            "that', which a regression to the mean cannot."),
     Figure("colours", "Red, then green, then blue", colours, (COLOURS,), notes="Given red, green is nearly known, and blue even more: most "

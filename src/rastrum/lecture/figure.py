@@ -38,10 +38,12 @@ class Trained:
 
     address: what it was loaded by, or "MODEL".
     model: itself.
+    images: levels that it is to be shown; None (default) for those that the package has.
     """
 
     address: str
     model: Model
+    images: Tensor | None = None
 
     @property
     def origin(self) -> Origin:
@@ -116,10 +118,11 @@ class Figure:
         found = [slot if slot.startswith(BUNDLED) else _of_system(slot) for slot in self.models]
         return None if None in found else [address for address in found if address is not None]
 
-    def drawn(self, models: Sequence[str | Path | Model] = ()) -> Drawn:
+    def drawn(self, models: Sequence[str | Path | Model] = (), images: Tensor | None = None) -> Drawn:
         """The figure of some models.
 
         models: folders, names or models; empty (default) for the bundled ones.
+        images: levels (N, *spec.shape) to show them where the figure shows images; None (default) for those that the package has.
 
         Raises ``ValueError`` where a model is needed that is not bundled, and for models of another number or kind.
         """
@@ -134,7 +137,7 @@ class Figure:
             least = "at least " if self.several else ""
             count = f"{least}{len(self.models)}" if self.models else "none"
             raise ValueError(f"{self.name}: expected {count} of the models {', '.join(self.models) or 'there are'}, got {len(addresses)}")
-        shown = [Trained("MODEL", each) if isinstance(each, Model) else Trained(str(each), _loaded(str(each))) for each in addresses]
+        shown = [Trained("MODEL", each, images) if isinstance(each, Model) else Trained(str(each), loaded(str(each)), images) for each in addresses]
         with torch.no_grad():
             content = self.make(*shown)
         return Drawn(self, tuple(shown), content, tuple(each.address for each in shown) if models else ())
@@ -216,20 +219,21 @@ def _of_system(name: str) -> str | None:
 
 
 @cache
-def _loaded(address: str) -> Model:
+def loaded(address: str) -> Model:
+    """A saved model, loaded once. address: as ``rastrum.load`` takes it."""
     return load(address)
 
 
 @cache
-def digits(count: int, seed: int = 1) -> Tensor:
+def digits(count: int, seed: int = 4) -> Tensor:
     """Digits of each class in turn, drawn by the bundled Row LSTM: images that the package has without any data.
 
     count: how many.
-    seed: of the draws, 1 by default.
+    seed: of the draws, 4 by default.
 
     Returns levels (count, 1, 28, 28), 0 or 1.
     """
-    return sample(_loaded(CLASSES), count, torch.arange(count) % 10, seed=seed).as_subclass(Tensor)
+    return sample(loaded(CLASSES), count, torch.arange(count) % 10, seed=seed).as_subclass(Tensor)
 
 
 def images_for(trained: Trained, count: int) -> tuple[Tensor, str]:
@@ -238,9 +242,12 @@ def images_for(trained: Trained, count: int) -> tuple[Tensor, str]:
     trained: the model.
     count: how many.
 
-    Returns levels (count, *spec.shape), and where they come from: ``digits`` where they have the size, else the model's own samples.
+    Returns levels (at most count, *spec.shape), and where they come from: those it is to be shown, or ``digits`` where they have the size,
+    or the model's own samples.
     """
     model = trained.model
+    if trained.images is not None:
+        return trained.images[:count].to(model.device), ""
     if model.spec.shape == (1, 28, 28) and model.spec.levels == 2:
         return digits(count), f"The images were drawn by {CLASSES}."
     return sample(model, count, seed=1).as_subclass(Tensor).long(), "The images are the model's own samples."

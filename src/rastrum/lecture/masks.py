@@ -16,7 +16,7 @@ from ..pictures.sheets import decided_before
 from ..protocol import ImageSpec
 from ..raster import RasterModel
 from .decisions import COLOURS as COLOUR_MODEL
-from .decisions import pmf_of, raster
+from .decisions import least_settled, raster
 from .figure import GATED, Figure, Still, Trained
 from .slide import HUGE, LARGE, NORMAL, SMALL, Slide, pixels
 
@@ -176,7 +176,8 @@ def gated_layer(trained: Trained) -> Still:
         slide.arrow((xs[1], 0.78), (xs[1], 0.35))
         slide.line([(xs[1], 8.05), (xs[1] + 2.4, 8.05), (xs[1] + 2.4, 1.1), (xs[1] + 0.33, 1.1)], "red", 2.5, arrow=True)
         slide.text(xs[1] + 2.5, 4.6, "residual", SMALL, "red", "left")
-        slide.line([(xs[0], 6.4), (6.6, 6.4), (6.6, 5.6), (xs[1] - 0.33, 5.6)], "green", 2.5, arrow=True)
+        slide.line([(xs[0], 6.4), (6.6, 6.4), (6.6, 5.6), (8.6, 5.6)], "green", 2.5)
+        slide.arrow((9.55, 5.6), (xs[1] - 0.33, 5.6), "green")
         slide.box(8.6, 5.6, 1.9, 0.66, "1 x 1 conv.", "green", "green 20", SMALL)
         slide.text(8.6, 6.2, "what is above", SMALL, "green")
         slide.text(7.75, 1.4, r"$y = \tanh(W_f * x)\,\odot\,\sigma(W_g * x)$", NORMAL)
@@ -204,15 +205,12 @@ def mixture(trained: Trained) -> Still:
     """A mixture of logistics: its components, and the probabilities of the levels."""
     model = raster(trained)
     spec = model.spec
-    x = sample(model, 1, seed=3).as_subclass(Tensor).long()
-    found = model.distribution(x)
+    _, found, pmf, index, which = least_settled(model)
     if not isinstance(found, LogisticMixture):
         raise ValueError(f"{trained.address}: expected a model whose values have a mixture of logistics, got {trained.label}")
-    weights, means, scales = found.logits.double().softmax(-1)[0], found.means.double()[0], found.log_scales.double().exp()[0]
-    even = -(weights * weights.clamp_min(1e-12).log()).sum(-1)[0]         # the decision of the most even components, for red or grey
-    row, column = divmod(int(even.argmax()), spec.width)
-    pmf, half = pmf_of(found)[0, 0, row, column], 2 / (spec.levels - 1)
-    w, m, s = (values[0, row, column] for values in (weights, means, scales))
+    parameters = found.logits.double().softmax(-1), found.means.double(), found.log_scales.double().exp()
+    w, m, s = (values.flatten(1, 3)[0, index] for values in parameters)
+    pmf, half = pmf[index], 2 / (spec.levels - 1)
     grid = torch.linspace(-1, 1, spec.levels, dtype=torch.float64)
     z = (grid[:, None] - m) / s
     parts = w * half / s * torch.sigmoid(z) * torch.sigmoid(-z)           # densities, times the width of a level
@@ -232,7 +230,7 @@ def mixture(trained: Trained) -> Still:
         slide.text(14.6, 5.1, f"levels 0 and {spec.levels - 1} get all that lies beyond", NORMAL - 2, "soft", "right")
 
     return Still(draw, f"PixelCNN++ predicts {parts.shape[1]} logistics in place of {spec.levels} free probabilities: neighbouring levels are "
-                       "alike from the start. Shown is the decision of a sampled picture whose components are the most even.")  # fmt: skip
+                       f"alike from the start. Shown is a decision, {which}.")  # fmt: skip
 
 
 COLOURS = ("blue", "orange", "green", "purple", "sky", "yellow", "red", "soft")
