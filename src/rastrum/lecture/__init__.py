@@ -26,13 +26,12 @@ from .page import Slide, page
 from .slide import DARK
 
 TITLE = "Images made one decision after another"
-LEAD = ("Autoregressive models draw pixel by pixel, canvas models stroke by stroke. Every figure here was drawn by running code; the command "
+LEAD = ("Autoregressive models draw pixel by pixel, canvas models stroke by stroke. Every figure here was drawn by running code; the "
+        "command "
         "under it draws it again. Press ? for the keys.")  # fmt: skip
 
 SECTIONS = (decisions, recurrent, masks, conditions, strokes, others)
-FIGURES: dict[str, Figure] = {
-    figure.name: replace(figure, section=section.SECTION) for section in SECTIONS for figure in section.FIGURES
-}
+FIGURES: dict[str, Figure] = {figure.name: replace(figure, section=section.SECTION) for section in SECTIONS for figure in section.FIGURES}
 
 
 def figure(name: str, *models: str | Path | Model, images: ArrayLike | None = None) -> Drawn:

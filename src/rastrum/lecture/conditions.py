@@ -23,7 +23,7 @@ from .slide import NORMAL, SMALL, Slide, pixels
 SECTION = "Conditions and videos"
 PLACED, OMNIGLOT = "rastrum/row-lstm-placed-mnist", "rastrum/gated-pixelcnn-omniglot-framed-exemplars"
 VIDEO = "rastrum/video-pixel-network-moving-mnist-small"
-OWN = 24                       # drawings of a model, of which some serve as exemplars
+OWN = 24  # drawings of a model, of which some serve as exemplars
 
 
 def conditional(trained: Trained, kind: str) -> tuple[RasterModel, tuple[int, ...]]:
@@ -80,8 +80,8 @@ def spatial_map(trained: Trained) -> Still:
     model, (channels, height, width) = conditional(trained, "map")
     if model.slots:
         raise ValueError(f"{trained.address}: its map holds exemplars; expected one that says what is where")
-    which = [(kind, row, column) for kind, (row, column) in zip(
-        (2, 5, 3, 7, 0, 8), ((0, 0), (0, width - 1), (height // 2, width // 2), (height - 1, 0), (height - 1, width - 1), (1, 1)), strict=True)]  # fmt: skip
+    places = ((0, 0), (0, width - 1), (height // 2, width // 2), (height - 1, 0), (height - 1, width - 1), (1 % height, 1 % width))
+    which = [(kind, *place) for kind, place in zip((2, 5, 3, 7, 0, 8), places, strict=True)]
     maps = torch.zeros(len(which), channels, height, width)
     for n, (kind, row, column) in enumerate(which):
         maps[n, kind % channels, row, column] = 1
@@ -99,7 +99,8 @@ def spatial_map(trained: Trained) -> Still:
             slide.text(left + (column + 0.5) * side, 0.75 + (row + 0.5) * side, str(kind % channels), SMALL - 1, "paper")
             slide.arrow((left + width * side / 2, 2.3), (left + width * side / 2, y - 0.05))
 
-    return Still(draw, f"A map of {channels} channels and {height} x {width} places as condition: one value in it is 1, at a class, a row and a "
+    return Still(draw, f"A map of {channels} channels and {height} x {width} places as condition: one value in it is 1, at a class, a "
+                       f"row and a "
                        "column. Below it samples, not selected.")  # fmt: skip
 
 
@@ -111,10 +112,14 @@ def exemplars(trained: Trained) -> Still:
         none = exemplar_map(torch.zeros(OWN, 0, *model.spec.shape, dtype=torch.int64), slots, model.spec.levels)
         own = sample(model, OWN, none, seed=3).as_subclass(Tensor).long()
         ink = own.flatten(1).float().mean(1)
-        shown, whose = own[(ink - ink.median()).abs().argsort()[:5]], "The characters shown were drawn by the model itself, without an exemplar."
+        shown, whose = (
+            own[(ink - ink.median()).abs().argsort()[:5]],
+            "The characters shown were drawn by the model itself, without an exemplar.",
+        )
     else:
         shown, whose = trained.images[:5], ""
-    new = new_exemplars(model, shown, count=9, seed=0)
+    guidance = 1.0 if isinstance(model, RasterModel) else 0.0
+    new = new_exemplars(model, shown, count=9, seed=0, guidance=guidance)
 
     def draw(slide: Slide) -> None:
         rows = [[image, *pixels(drawn)] for image, drawn in zip(pixels(new.shown), new.drawn, strict=True)]
@@ -123,7 +128,8 @@ def exemplars(trained: Trained) -> Still:
             x, y, side = corner(r, 0)
             slide.frame(x, y, model.spec.width * side, model.spec.height * side, "red", 5)
 
-    return Still(draw, f"One-shot generalization: what is in a red box was shown once, and the row beside it are new drawings of it. {whose}")
+    return Still(draw, f"One-shot generalization: what is in a red box was shown once, and the row beside it are new drawings of it"
+                       f"{', with guidance of weight 1' if guidance else ''}. {whose}")  # fmt: skip
 
 
 def video(trained: Trained) -> Film:
@@ -143,7 +149,8 @@ def video(trained: Trained) -> Film:
         labels = ["truth", "continued", "again"]
         return page.animation(lambda scale, unit: animate_rows(videos, labels, scale, unit), image_scale(None, spec.height, spec.width))
 
-    return Film(frames, f"Videos of two moving digits, continued after {known} of {spec.frames} frames, twice each. The digits were drawn by {CLASSES}.",
+    return Film(frames, f"Videos of two moving digits, continued after {known} of {spec.frames} frames, twice each. The digits were "
+                        f"drawn by {CLASSES}.",
                 FPS)  # fmt: skip
 
 
@@ -152,6 +159,6 @@ FIGURES = (
            "class. By Bayes' rule it is also a classifier."),
     Figure("vector", "A vector as condition", vector, ("model conditioned on a vector",), notes="Anything that can be embedded can steer."),
     Figure("map", "A map as condition", spatial_map, (PLACED,), notes="What and where: the map enters each layer at its place."),
-    Figure("exemplars", "One exemplar as condition", exemplars, (OMNIGLOT,), notes="Shown once, drawn anew: the characters were never trained on."),
+    Figure("exemplars", "One exemplar as condition", exemplars, (OMNIGLOT,), notes="Shown once, drawn anew, without any training on it."),
     Figure("video", "Videos", video, (VIDEO,), notes="A video is a longer picture: frame by frame, in each frame pixel by pixel."),
 )  # fmt: skip

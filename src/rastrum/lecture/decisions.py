@@ -24,8 +24,8 @@ from .slide import FINE, HUGE, LARGE, NORMAL, SMALL, Slide, hatched, pixels
 
 SECTION = "One decision after another"
 COLOURS = "rastrum/pixelcnn-plus-plus-cifar10"
-LOOKED = 8                     # pictures in which a decision is looked for
-VALLEY, NEAR = 0.5, 24         # two modes: the lowest probability between them is at most this share of the lower one; levels apart
+LOOKED = 8  # pictures in which a decision is looked for
+VALLEY, NEAR = 0.5, 24  # two modes: the lowest probability between them is at most this share of the lower one; levels apart
 
 
 def raster(trained: Trained, what: str = "a raster model of still images") -> RasterModel:
@@ -56,7 +56,7 @@ def one_walk(trained: Trained) -> Still:
     model = raster(trained)
     x = sample(model, 1, seed=0).as_subclass(Tensor)
     pmf = pmf_of(model.distribution(x.long())).flatten(1, 3)[0][model.order]
-    first = int(model.spec.size * 0.4)                                    # the least certain decision of the middle
+    first = int(model.spec.size * 0.4)  # the least certain decision of the middle
     t = first + int((pmf * pmf.clamp_min(1e-300).log()).sum(1)[first : first + model.spec.size // 3].argmin())
     picture, chances = pixels(x / (model.spec.levels - 1))[0], pmf[t]
 
@@ -80,7 +80,8 @@ def one_walk(trained: Trained) -> Still:
         slide.line([(11.4, 8.6), (2.5, 8.6), (2.5, 7.4)], "ink", 3, arrow=True)
         slide.text(6.9, 8.3, "the value is observed, and the next decision is due", NORMAL, "soft")
 
-    return Still(draw, "A model says what may come next, something else chooses: so sampling, completion, exact scores and lossless files are "
+    return Still(draw, "A model says what may come next, something else chooses: so sampling, completion, exact scores and lossless "
+                       "files are "
                        "the same walk over the decisions, and cannot disagree.")  # fmt: skip
 
 
@@ -97,7 +98,9 @@ def chain_rule(trained: Trained) -> Still:
     columns = model.spec.width
 
     def draw(slide: Slide) -> None:
-        slide.text(8, 0.85, r"$p(x)\;=\;p(x_1)\;p(x_2\,|\,x_1)\;p(x_3\,|\,x_1, x_2)\;\cdots\;=\;$∏$\,_i\;p(x_i\,|\,x_1, \ldots, x_{i-1})$", HUGE)
+        slide.text(
+            8, 0.85, r"$p(x)\;=\;p(x_1)\;p(x_2\,|\,x_1)\;p(x_3\,|\,x_1, x_2)\;\cdots\;=\;$∏$\,_i\;p(x_i\,|\,x_1, \ldots, x_{i-1})$", HUGE
+        )
         for i, t in enumerate(shown):
             left, row, column = 0.55 + 3.85 * i, *divmod(int(model.order[t]) % (columns * model.spec.height), columns)
             fine = hatched(picture, known_before(model, t))
@@ -123,7 +126,7 @@ def bimodality(pmf: Tensor) -> Tensor:
 
     Returns (N,).
     """
-    inside = torch.nn.functional.pad(pmf[:, 2:-2], (2, 2))                 # the outermost levels hold all that lies beyond
+    inside = torch.nn.functional.pad(pmf[:, 2:-2], (2, 2))  # the outermost levels hold all that lies beyond
     smooth = torch.nn.functional.avg_pool1d(inside[:, None], 9, 1, 4)[:, 0]
     height, top = smooth.max(1)
     levels = torch.arange(pmf.shape[1])
@@ -194,7 +197,7 @@ def colours(trained: Trained) -> Still:
     if spec.channels != 3:
         raise ValueError(f"{trained.address}: expected a model of RGB images, got {spec}")
     x = sample(model, 1, seed=3).as_subclass(Tensor).long()
-    pmf = pmf_of(model.distribution(x))[0]                                # (3, H, W, L)
+    pmf = pmf_of(model.distribution(x))[0]  # (3, H, W, L)
     entropy = -(pmf * pmf.clamp_min(1e-300).log2()).sum(-1)
     gained = (entropy[0] - entropy[1:].mean(0)).where(entropy[1:].amin(0) >= entropy[1:].median(), 0)
     gained[: spec.height // 4] = 0
@@ -225,7 +228,8 @@ def colours(trained: Trained) -> Still:
             slide.text(1.15 + c * 1.5, 7.2, name, SMALL, name)
         slide.text(2.65, 8.0, "a pixel takes three decisions", NORMAL, "soft")
 
-    return Still(draw, "A colour pixel is three decisions: red, then green given red, then blue given both. Shown is the pixel of a sampled "
+    return Still(draw, "A colour pixel is three decisions: red, then green given red, then blue given both. Shown is the pixel of a "
+                       "sampled "
                        "picture where knowing a colour says most about the next ones, with the entropy of each decision; an arrow "
                        "points to the level that was drawn.")  # fmt: skip
 
@@ -307,15 +311,18 @@ def surprise(trained: Trained) -> Still:
 
 
 FIGURES = (
-    Figure("chain-rule", "The chain rule", chain_rule, (GATED,), notes="No approximation: any distribution is such a product, in any order. "
+    Figure("chain-rule", "The chain rule", chain_rule, (GATED,), notes="No approximation: any distribution is such a product, in any "
+        "order. "
            "A model only has to predict one value from the ones before it, as a language model does."),
-    Figure("one-walk", "One walk for everything", one_walk, (DIAGONAL,), notes="Learn the distribution once; sampling, completing, scoring and "
+    Figure("one-walk", "One walk for everything", one_walk, (DIAGONAL,), notes="Learn the distribution once; sampling, completing, "
+        "scoring and "
            "compressing differ only in who chooses."),
     Figure("decision", "One decision", decision, (COLOURS,), notes="The prediction is a whole distribution: two modes say 'either this or "
            "that', which a regression to the mean cannot."),
     Figure("colours", "Red, then green, then blue", colours, (COLOURS,), notes="Given red, green is nearly known, and blue even more: most "
            "of a pixel's bits are in its first colour."),
-    Figure("walk", "A picture, pixel by pixel", walk, (GATED,), notes="Stop it where the bars are about even: there a small accident decides "
+    Figure("walk", "A picture, pixel by pixel", walk, (GATED,), notes="Stop it where the bars are about even: there a small accident "
+        "decides "
            "which digit this becomes."),
     Figure("rows", "Samples, row by row", rows, (DIAGONAL,), notes="Fifteen at once cost little more than one."),
     Figure("completions", "Completion is the same walk", completions, (DIAGONAL,), notes="What is known is kept, what is not is drawn: "

@@ -137,7 +137,10 @@ class Figure:
             least = "at least " if self.several else ""
             count = f"{least}{len(self.models)}" if self.models else "none"
             raise ValueError(f"{self.name}: expected {count} of the models {', '.join(self.models) or 'there are'}, got {len(addresses)}")
-        shown = [Trained("MODEL", each, images) if isinstance(each, Model) else Trained(str(each), loaded(str(each)), images) for each in addresses]
+        shown = [
+            Trained("MODEL", each, images) if isinstance(each, Model) else Trained(str(each), loaded(str(each)), images)
+            for each in addresses
+        ]
         with torch.no_grad():
             content = self.make(*shown)
         return Drawn(self, tuple(shown), content, tuple(each.address for each in shown) if models else ())

@@ -21,7 +21,7 @@ from .figure import GATED, Figure, Still, Trained
 from .slide import HUGE, LARGE, NORMAL, SMALL, Slide, pixels
 
 SECTION = "PixelCNN and its successors"
-FIELD, AT = 15, (9, 7)         # side of the image on which contexts are shown, and the decision
+FIELD, AT = 15, (9, 7)  # side of the image on which contexts are shown, and the decision
 
 
 def seen_by(layer: CausalConvolution, height: int, width: int) -> Tensor:
@@ -184,8 +184,10 @@ def gated_layer(trained: Trained) -> Still:
         for x, kinds in ((0.35, reads[0]), (14.05, reads[1])):
             slide.grid(x, 6.6, 1.55 / side, kinds)
 
-    return Still(draw, "A layer of a Gated PixelCNN. The vertical stack sees rows above, the horizontal one its own row to the left and, by a "
-                       "1 x 1 convolution, what the vertical one sees: no blind spot. The small maps are what the real layers read; the vertical "
+    return Still(draw, "A layer of a Gated PixelCNN. The vertical stack sees rows above, the horizontal one its own row to the left "
+                       "and, by a "
+                       "1 x 1 convolution, what the vertical one sees: no blind spot. The small maps are what the real layers read; the "
+                       "vertical "
                        "stack is one row down already, so its own row is the one above.")  # fmt: skip
 
 
@@ -213,11 +215,14 @@ def mixture(trained: Trained) -> Still:
     pmf, half = pmf[index], 2 / (spec.levels - 1)
     grid = torch.linspace(-1, 1, spec.levels, dtype=torch.float64)
     z = (grid[:, None] - m) / s
-    parts = w * half / s * torch.sigmoid(z) * torch.sigmoid(-z)           # densities, times the width of a level
+    parts = w * half / s * torch.sigmoid(z) * torch.sigmoid(-z)  # densities, times the width of a level
 
     def draw(slide: Slide) -> None:
         inside = float(torch.cat([pmf[2:-2], parts.max(1).values]).max())
-        for y, name in ((0.8, "components: $\\pi_k$ times a logistic density"), (4.9, "their sum, cut into levels")):
+        for y, name in (
+            (0.8, f"{parts.shape[1]} components: $\\pi_k$ times a logistic density"),
+            (4.9, f"their sum, cut into levels; 0 and {spec.levels - 1} get all that lies beyond"),
+        ):
             chart = slide.chart(1.6, y, 13.0, 3.05, (-0.5, spec.levels - 0.5), (0, inside * 1.1))
             slide.text(1.75, y - 0.12, name, NORMAL, align="left", level="bottom")
             chart.ticks([0, spec.levels // 4, spec.levels // 2, 3 * spec.levels // 4, spec.levels - 1])
@@ -226,10 +231,9 @@ def mixture(trained: Trained) -> Still:
                     chart.line(range(spec.levels), parts[:, k].clamp_max(inside * 1.1), COLOURS[k % len(COLOURS)], 3)
             else:
                 chart.bars(pmf.clamp_max(inside * 1.1), "blue 70")
-        slide.text(14.6, 1.0, f"{parts.shape[1]} components", NORMAL, "soft", "right")
-        slide.text(14.6, 5.1, f"levels 0 and {spec.levels - 1} get all that lies beyond", NORMAL - 2, "soft", "right")
 
-    return Still(draw, f"PixelCNN++ predicts {parts.shape[1]} logistics in place of {spec.levels} free probabilities: neighbouring levels are "
+    return Still(draw, f"PixelCNN++ predicts {parts.shape[1]} logistics in place of {spec.levels} free probabilities: neighbouring "
+                       f"levels are "
                        f"alike from the start. Shown is a decision, {which}.")  # fmt: skip
 
 
@@ -252,10 +256,12 @@ FIGURES = (
            "B may, since what it sees there has passed A. Among colours: G sees R of its own pixel, B sees both."),
     Figure("blind-spot", "The blind spot, and its cure", blind_spot, notes="Each masked kernel can move right only by moving up, so a "
            "cone stays unseen, with any number of layers. The Gated PixelCNN reads whole rows above in a stack of its own."),
-    Figure("gated-layer", "A layer of Gated PixelCNN", gated_layer, (GATED,), notes="Two stacks, and gates as in an LSTM: tanh for what, σ for "
+    Figure("gated-layer", "A layer of Gated PixelCNN", gated_layer, (GATED,), notes="Two stacks, and gates as in an LSTM: tanh for "
+        "what, σ for "
            "how much. A condition adds to both."),
     Figure("mixture", "PixelCNN++: a mixture of logistics", mixture, (COLOUR_MODEL,), notes="A softmax does not know that 127 and 128 are "
            "neighbours; a logistic does."),
-    Figure("photographs", "Samples of photographs", photographs, (COLOUR_MODEL,), notes="A small model, trained for less than an hour: textures "
+    Figure("photographs", "Samples of photographs", photographs, (COLOUR_MODEL,), notes="A small model, trained for less than an hour: "
+        "textures "
            "and edges, hardly objects."),
 )  # fmt: skip

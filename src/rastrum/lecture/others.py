@@ -15,7 +15,7 @@ from .slide import NORMAL, SMALL, Slide, evenly
 from .strokes import canvas, shades, signed
 
 SECTION = "Other models, and a summary"
-RATES = (153.6, 307.2, 460.8, 614.4, 1228.8)     # bits of an image of 32 x 32, as Gregor et al. 2016 show them
+RATES = (153.6, 307.2, 460.8, 614.4, 1228.8)  # bits of an image of 32 x 32, as Gregor et al. 2016 show them
 
 
 def concept(trained: Trained) -> Still:
@@ -23,7 +23,7 @@ def concept(trained: Trained) -> Still:
     model = canvas(trained)
     x, where = images_for(trained, 3)
     latents = model.encode(x, seed=0)
-    bits = measure(model, x).kl.double().cumsum(1) / np.log(2)            # (N, steps)
+    bits = measure(model, x).kl.double().cumsum(1) / np.log(2)  # (N, steps)
     share = model.spec.height * model.spec.width / 1024
     rates = [rate * share for rate in RATES if rate * share <= float(bits[:, -1].mean())] or [float(bits[:, -1].mean())]
     layers = layers_of(model)
@@ -39,10 +39,14 @@ def concept(trained: Trained) -> Still:
             for way in ways:
                 rows.append([original if way == "sample" else None, *(shades(each[i : i + 1])[0] for each in drawn[way])])
                 labels.append("rest drawn" if way == "sample" else "at its mean")
-        heads = ["image", *(f"{float(bits[:, count - 1].mean()):.0f} bits\n{count // layers} of {model.steps // layers}" for count in counts)]
+        heads = [
+            "image",
+            *(f"{float(bits[:, count - 1].mean()):.0f} bits\n{count // layers} of {model.steps // layers}" for count in counts),
+        ]
         slide.sheet(0.2, 0.2, 15.6, 8.6, rows, labels, heads, NORMAL)
 
-    return Still(draw, "Conceptual compression: the latents of the first strokes are kept, the rest is drawn from the prior (with its variance) "
+    return Still(draw, "Conceptual compression: the latents of the first strokes are kept, the rest is drawn from the prior (with its "
+                       "variance) "
                        f"or set to its mean. The rate is the mean KL of what is kept, in bits per image. {where}")  # fmt: skip
 
 

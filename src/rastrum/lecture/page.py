@@ -48,7 +48,7 @@ class Slide:
         notes = f'<p class="notes">{escape(self.notes)}</p>' if self.notes else ""
         return (
             f'<section class="slide" id="{self.name}" aria-label="{number}: {escape(self.title)}"><header><p>{escape(self.section)}</p>'
-            f"<h2>{escape(self.title)}</h2></header><div class=\"figure\">{shown}</div>"
+            f'<h2>{escape(self.title)}</h2></header><div class="figure">{shown}</div>'
             f'<footer><p class="caption">{alt}</p>{notes}<p class="command"><code>{escape(self.command)}</code></p></footer></section>'
         )
 
@@ -65,7 +65,8 @@ h1, h2, p { margin: 0; }
 .slide header p { color: var(--soft); font-size: .9rem; }
 .slide h2 { font-size: 1.7rem; line-height: 1.2; letter-spacing: -.01em; }
 .figure { margin: .75rem 0; }
-.figure img, .figure video { display: block; width: 100%; height: auto; aspect-ratio: 16 / 9; object-fit: contain; background: var(--paper); }
+.figure img, .figure video { display: block; width: 100%; height: auto; aspect-ratio: 16 / 9; object-fit: contain;
+  background: var(--paper); }
 .caption { font-size: .95rem; color: var(--soft); max-width: 75rem; }
 .notes { margin-top: .6rem; max-width: 60rem; }
 .command { margin-top: .6rem; overflow-x: auto; }
@@ -73,7 +74,8 @@ code { font: .9rem ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans M
 .cover h1 { font-size: 3rem; line-height: 1.15; letter-spacing: -.02em; margin-top: 1.5rem; }
 .cover > p { color: var(--soft); margin: .8rem 0; max-width: 50rem; }
 .cover h2 { font-size: 1.05rem; margin: 1.4rem 0 .3rem; }
-.cover ol { margin: 0; padding: 0; list-style: none; display: grid; grid-template-columns: repeat(auto-fill, minmax(15rem, 1fr)); gap: .15rem 1.5rem; }
+.cover ol { margin: 0; padding: 0; list-style: none; display: grid; grid-template-columns: repeat(auto-fill, minmax(15rem, 1fr));
+  gap: .15rem 1.5rem; }
 kbd { font: .85em ui-monospace, monospace; border: 1px solid var(--line); border-radius: .25em; padding: 0 .35em; }
 .bar, .speaker, .help { display: none; }
 :focus-visible { outline: 3px solid var(--mark); outline-offset: 2px; }
@@ -81,43 +83,53 @@ kbd { font: .85em ui-monospace, monospace; border: 1px solid var(--line); border
 .ready body { height: 100dvh; overflow: hidden; }
 .ready main { height: 100%; }
 .ready .slide, .ready .cover { display: none; }
-.ready .slide.on { display: grid; grid-template-rows: auto minmax(0, 1fr) auto; height: 100dvh; max-width: none; padding: 1.2rem 2rem 2.6rem; }
+.ready .slide.on { display: grid; grid-template-rows: auto minmax(0, 1fr) auto; height: 100dvh; max-width: none;
+  padding: 1.2rem 2rem 2.6rem; }
 .ready .cover.on { display: block; height: 100dvh; overflow-y: auto; padding-bottom: 3rem; }
 .ready .slide.on .figure { margin: .4rem 0; min-height: 0; display: grid; place-items: center; }
 .ready .slide.on picture { display: contents; }
-.ready .slide.on .figure img, .ready .slide.on .figure video { width: auto; max-width: 100%; height: 100%; max-height: 100%; min-height: 0; }
+.ready .slide.on .figure img, .ready .slide.on .figure video { width: auto; max-width: 100%; height: 100%; max-height: 100%;
+  min-height: 0; }
 .ready .slide .notes, .ready .slide .command { display: none; }
 .ready .slide .caption { margin: 0 auto; max-width: 90rem; font-size: .85rem; max-height: 4.5em; overflow-y: auto; }
 .ready .bar { position: fixed; inset: auto 0 0 0; display: flex; align-items: center; gap: .5rem; padding: .15rem .75rem; font-size: .8rem;
   color: var(--soft); background: var(--paper); }
-.bar button { font: inherit; color: inherit; background: none; border: 1px solid transparent; border-radius: .3rem; padding: .1rem .55rem; cursor: pointer; min-height: 1.9rem; }
+.bar button { font: inherit; color: inherit; background: none; border: 1px solid transparent; border-radius: .3rem;
+  padding: .1rem .55rem; cursor: pointer; min-height: 1.9rem; }
 .bar button:hover { border-color: var(--line); }
 .bar output { margin-left: auto; font-variant-numeric: tabular-nums; }
-.bar::before { content: ""; position: absolute; inset: 0 auto auto 0; height: 2px; width: calc(100% * var(--done, 0)); background: var(--mark); }
+.bar::before { content: ""; position: absolute; inset: 0 auto auto 0; height: 2px; width: calc(100% * var(--done, 0));
+  background: var(--mark); }
 :fullscreen .bar { opacity: 0; } :fullscreen .bar:hover, :fullscreen .bar:focus-within { opacity: 1; }
 :fullscreen .slide .caption { display: none; }
 
 .glance body { overflow: auto; }
-.glance main { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(18rem, 100%), 1fr)); gap: 1rem; padding: 1rem 1rem 4rem; height: auto; }
-.glance .slide, .glance .slide.on { display: block; height: auto; padding: .5rem; border: 1px solid var(--line); border-radius: .5rem; cursor: pointer; }
+.glance main { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(18rem, 100%), 1fr)); gap: 1rem;
+  padding: 1rem 1rem 4rem; height: auto; }
+.glance .slide, .glance .slide.on { display: block; height: auto; padding: .5rem; border: 1px solid var(--line); border-radius: .5rem;
+  cursor: pointer; }
 .glance .slide.on { border-color: var(--mark); }
 .glance .cover.on { display: none; }
 .glance .slide h2 { font-size: 1rem; }
 .glance .slide footer { display: none; }
 .glance .figure img, .glance .figure video { pointer-events: none; }
 
-.speaks .speaker { display: grid; grid-template: "now next" auto "say say" 1fr / minmax(0, 3fr) minmax(0, 2fr); gap: 1rem 1.5rem; height: 100dvh;
+.speaks .speaker { display: grid; grid-template: "now next" auto "say say" 1fr / minmax(0, 3fr) minmax(0, 2fr); gap: 1rem 1.5rem;
+  height: 100dvh;
   padding: 1rem 1.5rem 3rem; overflow-y: auto; }
 .speaks .slide.on, .speaks .cover.on { display: none; }
 .speaker > div { min-width: 0; } .speaker h2 { font-size: 1.1rem; margin-bottom: .4rem; }
-.speaker img, .speaker video { width: 100%; aspect-ratio: 16 / 9; object-fit: contain; border: 1px solid var(--line); border-radius: .4rem; }
+.speaker img, .speaker video { width: 100%; aspect-ratio: 16 / 9; object-fit: contain; border: 1px solid var(--line);
+  border-radius: .4rem; }
 .speaker .say { grid-area: say; font-size: 1.2rem; } .speaker .say p + p { margin-top: .7rem; }
-.speaker time { font-size: 2.4rem; font-variant-numeric: tabular-nums; } .speaker .clock { display: flex; gap: 1.5rem; align-items: baseline; }
+.speaker time { font-size: 2.4rem; font-variant-numeric: tabular-nums; } .speaker .clock { display: flex; gap: 1.5rem;
+  align-items: baseline; }
 @media (max-width: 40rem) {
   .speaks .speaker { grid-template: "now" auto "next" auto "say" auto / minmax(0, 1fr); }
   .ready .slide.on { padding: .8rem .8rem 2.8rem; } .slide h2 { font-size: 1.25rem; } .cover h1 { font-size: 2rem; } }
 
-.ready .help[open] { display: block; border: 1px solid var(--line); border-radius: .6rem; padding: 1.25rem 1.5rem; background: var(--paper); color: var(--text); }
+.ready .help[open] { display: block; border: 1px solid var(--line); border-radius: .6rem; padding: 1.25rem 1.5rem;
+  background: var(--paper); color: var(--text); }
 .help dl { display: grid; grid-template-columns: auto 1fr; gap: .35rem 1rem; margin: 0; } .help dd { margin: 0; }
 @media print {
   @page { size: landscape; margin: 8mm; }
@@ -213,7 +225,9 @@ addEventListener("touchend", event => {
   const moved = touch === null ? 0 : event.changedTouches[0].clientX - touch;
   if (Math.abs(moved) > 60 && !event.target.closest("video") && !root.classList.contains("glance")) moved < 0 ? act.next() : act.back();
 });
-addEventListener("message", event => { if (other && event.source == other && Number.isInteger(event.data?.slide)) show(event.data.slide, true); });
+addEventListener("message", event => {
+  if (other && event.source == other && Number.isInteger(event.data?.slide)) show(event.data.slide, true);
+});
 addEventListener("hashchange", () => show(Math.max(0, pages.findIndex(page => "#" + page.id == location.hash))));
 root.classList.add("ready");
 if (speaks) root.classList.add("speaks");
@@ -246,11 +260,13 @@ def page(title: str, lead: str, slides: Sequence[Slide]) -> str:
         for section, part in groupby(slides, lambda each: each.section)
     )
     keys = "".join(f"<dt><kbd>{escape(key)}</kbd></dt><dd>{escape(what)}</dd>" for key, what in KEYS)
-    buttons = "".join(f'<button type="button" data-do="{do}" aria-label="{name}" title="{name}">{text}</button>' for do, name, text in BUTTONS)
+    buttons = "".join(
+        f'<button type="button" data-do="{do}" aria-label="{name}" title="{name}">{text}</button>' for do, name, text in BUTTONS
+    )
     desk = (
         '<div class="speaker" aria-live="polite"><div><h2 class="titles"></h2><div class="now"></div></div>'
-        '<div><h2 class="then"></h2><div class="next"></div><p class="clock"><time class="passed"></time><span class="hour"></span></p></div>'
-        '<div class="say"></div></div>'
+        '<div><h2 class="then"></h2><div class="next"></div><p class="clock"><time class="passed"></time>'
+        '<span class="hour"></span></p></div><div class="say"></div></div>'
     )
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'

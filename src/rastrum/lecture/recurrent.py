@@ -66,7 +66,7 @@ def cell(slide: Slide, sources: Sequence[tuple[str, str]], forgets: Sequence[str
         slide.box(left + 5.15, y, 1.05, 0.62, f"{name}: {function}", "purple", "purple 20", SMALL)
         if n:
             slide.arrow((left + 5.68, y), (left + 6.45, (y0 + y1) / 2 + 0.35 * np.sign(y - (y0 + y1) / 2)), "soft")
-        else:                                                             # the output gate
+        else:  # the output gate
             slide.line([(left + 5.68, y), (left + 8.35, y), (left + 8.35, (y0 + y1) / 2 - 0.42)], "soft", arrow=True)
     slide.box(left + 6.95, (y0 + y1) / 2, 0.95, 1.5, "$c$", "orange", "orange 20", LARGE)
     slide.arrow((left + 7.43, (y0 + y1) / 2), (left + 8.0, (y0 + y1) / 2), "ink")
@@ -124,7 +124,7 @@ MEMORY, OUTPUT = r"$c\;=\;f\odot c_{before}\;+\;i\odot g$", r"$h\;=\;o\odot\tanh
 def plain_lstm() -> Still:
     """A plain LSTM over pixels: the state comes along the raster."""
     model = small("pixel-lstm", units=4)
-    back = _scan(model, Scan).offsets                                     # its own position, in the line before: the value before
+    back = _scan(model, Scan).offsets  # its own position, in the line before: the value before
 
     def draw(slide: Slide) -> None:
         neighbours(slide, [(0, -1)] * len(back), [])
@@ -132,14 +132,15 @@ def plain_lstm() -> Still:
              [GATES + r"$(W\,x_{t-1} + U\,h_{t-1} + b)$", MEMORY, OUTPUT])  # fmt: skip
         slide.text(11.3, 1.35, "the pixel above is a whole row of steps away", NORMAL, "soft")
 
-    return Still(draw, "A plain LSTM reads the values of an image one after another, row by row. It sees all earlier ones, but has to carry "
+    return Still(draw, "A plain LSTM reads the values of an image one after another, row by row. It sees all earlier ones, but has to "
+                       "carry "
                        "the pixel above through as many steps as a row has.")  # fmt: skip
 
 
 def spatial_lstm() -> Still:
     """Spatial LSTM: state from the left and from above, with a forget gate for each."""
     scan = _scan(build("spatial-lstm", SEEN, "tiny", seed=0), DiagonalScan)
-    state = [(offset, -1 - offset) for offset in scan.offsets]           # along a diagonal: the left one, or the one above
+    state = [(offset, -1 - offset) for offset in scan.offsets]  # along a diagonal: the left one, or the one above
 
     def draw(slide: Slide) -> None:
         neighbours(slide, state, [])
@@ -179,7 +180,8 @@ def diagonal_bilstm() -> Still:
              [GATES + r"$(K^{is} * x\;+\;K^{ss} * h_{column\ before})$", MEMORY, OUTPUT])  # fmt: skip
         slide.text(11.3, 1.35, "a diagonal at a time; a second one comes from the right", NORMAL, "soft")
 
-    return Still(draw, "Diagonal BiLSTM: in the skewed map a diagonal is a column, so one step computes it whole. State comes from the left "
+    return Still(draw, "Diagonal BiLSTM: in the skewed map a diagonal is a column, so one step computes it whole. State comes from the "
+                       "left "
                        "and from above; a second LSTM comes from the right, one row up, and the two are added.")  # fmt: skip
 
 
@@ -188,7 +190,7 @@ def skewed_map() -> Still:
     side = 6
     numbers = torch.arange(1, side * side + 1).view(1, side, side, 1)
     turned, scan = skew(numbers)[0, ..., 0], DiagonalScan(1)
-    line = 6                                                              # the diagonal that is computed
+    line = 6  # the diagonal that is computed
     row = 4
     reads = [(row + offset, line - 1) for offset in scan.offsets]
     shades = ("blue 20", "green 20", "orange 20", "purple 20")
@@ -212,7 +214,8 @@ def skewed_map() -> Still:
         slide.text(8, 8.15, "The cell in the black frame reads those in red: its left neighbour, and the one above.", NORMAL + 1, "soft")
 
     return Still(draw, "The map of a Diagonal BiLSTM and the same skewed by the real layer's function; what a cell reads are the layer's "
-                       f"offsets {scan.offsets}. An image of {side} x {side} takes {turned.shape[1]} steps, not {side * side}.")  # fmt: skip
+                       f"offsets {scan.offsets}. An image of {side} x {side} takes {turned.shape[1]} steps, not "
+                       f"{side * side}.")  # fmt: skip
 
 
 # ── what they see ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -246,8 +249,10 @@ def reach() -> Still:
             slide.text(x + FIELD * side / 2, y - 0.12, words.replace("\n", " "), SMALL, "soft", level="bottom")
         legend(slide, 8.6)
 
-    return Still(draw, f"What the pixel in row {AT[0] + 1}, column {AT[1] + 1} of a {FIELD} x {FIELD} image sees, measured by changing every "
-                       "other pixel in the real model with random weights: PixelRNNs of one layer, PixelCNNs of some, kernels of 3 x 3.")  # fmt: skip
+    return Still(draw, f"What the pixel in row {AT[0] + 1}, column {AT[1] + 1} of a {FIELD} x {FIELD} image sees, measured by changing "
+                       f"every "
+                       "other pixel in the real model with random weights: PixelRNNs of one layer, PixelCNNs of some, kernels of 3 x "
+                       "3.")  # fmt: skip
 
 
 # ── blocks and sizes ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -325,7 +330,8 @@ def architecture() -> Still:
             for y0, y1 in ((2.2, 2.74), (4.55, 5.17), (6.32, 6.78)):
                 slide.arrow((x, y0), (x, y1))
 
-    return Still(draw, "The three architectures for colour images of 32 x 32, preset \"paper\", with parameters counted in the built models; "
+    return Still(draw, "The three architectures for colour images of 32 x 32, preset \"paper\", with parameters counted in the built "
+                       "models; "
                        "all blocks are residual, and with skip connections to the output.")  # fmt: skip
 
 
@@ -357,16 +363,21 @@ def comparison(trained: Trained) -> Still:
             slide.text(px, py - 0.12, f"{score.value:.1f}", NORMAL, bold=True, level="bottom")
             slide.text(px, 6.75, NAMES[name].replace(" ", "\n", 1), SMALL + 1, level="top")
         head = ("", "parameters", "ms / image", "÷ forward")
-        table = [head, *((NAMES[name], f"{parameters / 1e3:,.0f}k", f"{ms:.1f}", f"{ratio:.2f}") for name, _, _, parameters, ms, ratio in rows)]
+        table = [
+            head,
+            *((NAMES[name], f"{parameters / 1e3:,.0f}k", f"{ms:.1f}", f"{ratio:.2f}") for name, _, _, parameters, ms, ratio in rows),
+        ]
         slide.table(8.3, 1.6, (2.75, 1.75, 1.7, 1.35), table, 0.8, SMALL + 2)
-        slide.text(8.3, 6.2, f"time of a sample, {count} at once, measured\nnow on this machine; and the same in\nforward passes of as many images",
+        slide.text(8.3, 6.2, f"time of a sample, {count} at once, measured\nnow on this machine; and the same in\nforward passes of as "
+                             f"many images",
                    SMALL + 1, "soft", "left", level="top")  # fmt: skip
         longer = trained.origin.results
         more = f"; the {NAMES.get(trained.label, trained.label)} of the caption: {longer[0].number} {longer[0].unit}" if longer else ""
         slide.text(8, 8.5, f"each trained for {recipes['row-lstm'].run.cpu_minutes:g} minutes of one core{more}", NORMAL, "soft")
 
     listed = ", ".join(f"{NAMES[name]} {score.number} after {budget[0].steps:,} steps" for name, score, budget, *_ in rows)
-    return Still(draw, f"Binarised MNIST, as the recipes NAME-binarized-mnist state it: {listed} (nats, {rows[0][1].images:,} test images). "
+    return Still(draw, f"Binarised MNIST, as the recipes NAME-binarized-mnist state it: {listed} (nats, {rows[0][1].images:,} test "
+                       f"images). "
                        "Beside them a model that was trained for longer.")  # fmt: skip
 
 
@@ -423,13 +434,17 @@ FIGURES = (
     Figure("spatial-lstm", "Spatial LSTM", spatial_lstm, notes="Two neighbours, two forget gates: memory in two dimensions, but one pixel "
            "after another."),
     Figure("row-lstm", "Row LSTM", row_lstm, notes="A row in one step. The price is the triangle: the corners above are never seen."),
-    Figure("diagonal-bilstm", "Diagonal BiLSTM", diagonal_bilstm, notes="Everything is seen, in height + width steps. The right-to-left half "
+    Figure("diagonal-bilstm", "Diagonal BiLSTM", diagonal_bilstm, notes="Everything is seen, in height + width steps. The right-to-left "
+        "half "
            "is moved down a row, or it would see the future."),
-    Figure("skewed-map", "The skewed map", skewed_map, notes="A trick of indexing: a diagonal becomes a column, and a convolution of two by "
+    Figure("skewed-map", "The skewed map", skewed_map, notes="A trick of indexing: a diagonal becomes a column, and a convolution of "
+        "two by "
            "one is all that a step needs."),
-    Figure("reach", "What one pixel sees", reach, notes="Measured, not drawn: every other pixel was changed, and it was recorded whether the "
+    Figure("reach", "What one pixel sees", reach, notes="Measured, not drawn: every other pixel was changed, and it was recorded "
+                                                        "whether the "
            "prediction moved."),
-    Figure("residual", "Residual and skip connections", residual, (DIAGONAL,), notes="Twelve layers train because each only adds something."),
+    Figure("residual", "Residual and skip connections", residual, (DIAGONAL,), notes="Twelve layers train because each only adds "
+        "something."),
     Figure("architecture", "The architectures", architecture, notes="The three differ in the middle row alone."),
     Figure("comparison", "The three compared", comparison, (DIAGONAL,), notes="After equal time. The convolutions make more steps in five "
            "minutes, the recurrent networks learn more in each."),

@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WIDTH, HEIGHT = 16, 9
-SIZE = 1920, 1080              # pixels of a slide
-UNIT = SIZE[0] // WIDTH        # pixels of a unit
-SMALL, NORMAL, LARGE, HUGE = 15, 19, 25, 33      # points of text, on a page of 16 x 9 inches
-FINE = 4                       # values along a pixel of a hatched image
-LETTER = 0.0083                # width of a letter in units, per point, about
+SIZE = 1920, 1080  # pixels of a slide
+UNIT = SIZE[0] // WIDTH  # pixels of a unit
+SMALL, NORMAL, LARGE, HUGE = 15, 19, 25, 33  # points of text, on a page of 16 x 9 inches
+FINE = 4  # values along a pixel of a hatched image
+LETTER = 0.0083  # width of a letter in units, per point, about
 
 Point = tuple[float, float]
 

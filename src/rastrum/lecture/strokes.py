@@ -22,13 +22,13 @@ from .figure import DRAW, Figure, Film, Still, Trained, images_for
 from .slide import LARGE, NORMAL, SMALL, Slide, evenly, pixels
 
 SECTION = "DRAW: stroke by stroke"
-SHOWN = 3                      # number of the image that is shown where there is one
-MEASURED = 60                  # images of means over images
+SHOWN = 3  # number of the image that is shown where there is one
+MEASURED = 60  # images of means over images
 
 
 def canvas(trained: Trained, attention: bool = False) -> CanvasModel:
-    """The model as an unconditional canvas model with a posterior, with ``attention`` where it is asked for. Raises ``ValueError`` for others.
-    """
+    """The model as an unconditional canvas model with a posterior, with ``attention`` where it is asked for. Raises ``ValueError`` for "
+    "others."""
     model = trained.model
     if not isinstance(model, CanvasModel) or not model.has_posterior or model.condition_spec is not None:
         raise ValueError(f"{trained.address}: expected a canvas model with a posterior and without a condition, got {trained.label}")
@@ -38,7 +38,8 @@ def canvas(trained: Trained, attention: bool = False) -> CanvasModel:
 
 
 def redrawn(trained: Trained, attention: bool = False) -> tuple[Tensor, list[Frame], str]:
-    """Images that are redrawn: pictures (N, C, H, W) in [0, 1], the frames, one per stroke, the first empty, and where the images are from."""
+    """Images that are redrawn: pictures (N, C, H, W) in [0, 1], the frames, one per stroke, the first empty, and where the images are "
+    "from."""
     model = canvas(trained, attention)
     x, where = images_for(trained, 8)
     return x / (model.spec.levels - 1), list(whole_strokes(model.reconstruct(x, seed=0), layers_of(model))), where
@@ -86,7 +87,8 @@ def unrolled(trained: Trained) -> Still:
         for n, x in enumerate(xs):
             t = ("t-1", "t", "t+1")[n]
             for name, words, colour in (("canvas", f"canvas $c_{{{t}}}$", "orange"), ("write", write, "green"),
-                                        ("dec", f"decoder LSTM {config.hidden}", "blue"), ("z", f"$z_{{{t}}} \\sim Q$,  {config.latent} values", "purple"),
+                                        ("dec", f"decoder LSTM {config.hidden}", "blue"), ("z", f"$z_{{{t}}} \\sim Q$,  {config.latent} "
+                                            f"values", "purple"),
                                         ("enc", f"encoder LSTM {config.hidden}", "blue"), ("read", read, "red")):  # fmt: skip
                 slide.box(x, levels[name], 2.9, 0.8, words, colour, f"{colour} 20", SMALL + 1)
             for low, high in (("read", "enc"), ("enc", "z"), ("z", "dec"), ("dec", "write"), ("write", "canvas")):
@@ -104,8 +106,10 @@ def unrolled(trained: Trained) -> Still:
         slide.text(5.65, 8.55, r"error $\hat{x} = x - \sigma(c_{t-1})$", SMALL + 1, "orange")
 
     kind = "with attention" if attention else "without attention"
-    return Still(draw, f"DRAW {kind}, unrolled: in each of {model.steps} steps the encoder reads the image and what the canvas still lacks, "
-                       "z is drawn, and the decoder adds a stroke to the canvas. The decoder's state goes back to the encoder.")  # fmt: skip
+    return Still(draw, f"DRAW {kind}, unrolled: in each of {model.steps} steps the encoder reads the image and what the canvas still "
+                       f"lacks, "
+                       "z is drawn, and the decoder adds a stroke to the canvas. The decoder's state goes back to the "
+                       "encoder.")  # fmt: skip
 
 
 def generation(trained: Trained) -> Still:
@@ -134,7 +138,8 @@ def generation(trained: Trained) -> Still:
                 for r in range(5):
                     frame_window(slide, corner(r, c), frame.window[r].tolist(), "green")
 
-    return Still(draw, "Generation needs no encoder: z comes from the prior. Five draws from the empty canvas on, with the windows that the "
+    return Still(draw, "Generation needs no encoder: z comes from the prior. Five draws from the empty canvas on, with the windows that "
+                       "the "
                        "decoder writes through in green; the columns are strokes.")  # fmt: skip
 
 
@@ -199,7 +204,9 @@ def filters(trained: Trained) -> Still:
             slide.line(curve, "orange", 2.5)
         slide.line([(3.95, 3.1), (3.95, 3.1 + height * side)], "ink", 1.6)
         count = len(columns)
-        centres = [[c + (k - (count - 1) / 2) * (s - 1) / max(count - 1, 1) for k in range(count)] for c, s in zip(box[:2], box[2:], strict=True)]
+        centres = [
+            [c + (k - (count - 1) / 2) * (s - 1) / max(count - 1, 1) for k in range(count)] for c, s in zip(box[:2], box[2:], strict=True)
+        ]
         xs = [4.4 + (centre + 0.5) * side for centre in centres[1] for _ in centres[0]]
         ys = [3.1 + (centre + 0.5) * side for _ in centres[1] for centre in centres[0]]
         slide.axis.plot(xs, ys, "o", color=slide.colour("red"), markersize=6, zorder=5)
@@ -214,7 +221,8 @@ def filters(trained: Trained) -> Still:
         slide.text(11.4, 2.1, facts, NORMAL + 1, align="left")
         slide.text(12.9, 8.2, f"{count} x {count} values of {height} x {width}", NORMAL, "soft")
 
-    return Still(draw, f"The filters of the window that the model reads through at stroke {t}: each curve is a row of F_X or F_Y, a Gaussian "
+    return Still(draw, f"The filters of the window that the model reads through at stroke {t}: each curve is a row of F_X or F_Y, a "
+                       f"Gaussian "
                        f"over columns or rows that sums to 1; points are their centres. {where}")  # fmt: skip
 
 
@@ -235,7 +243,12 @@ def window_parameters(trained: Trained) -> Still:
     words = {"g": "centre", "δ": "stride", "σ": "deviation", "γ": "intensity"}
 
     def label(name: str, chosen: Filters) -> str:
-        value = {"g": f"({chosen.row:.0f}, {chosen.column:.0f})", "δ": f"{chosen.stride:.2f}", "σ": f"{chosen.sigma:.2f}", "γ": f"{chosen.gamma:g}"}
+        value = {
+            "g": f"({chosen.row:.0f}, {chosen.column:.0f})",
+            "δ": f"{chosen.stride:.2f}",
+            "σ": f"{chosen.sigma:.2f}",
+            "γ": f"{chosen.gamma:g}",
+        }
         return f"{name} = {value[name]}"
 
     def draw(slide: Slide) -> None:
@@ -252,7 +265,8 @@ def window_parameters(trained: Trained) -> Still:
                 slide.image(left + 2.15, top + 0.25, 1.4, shades(patches[r].transpose(0, 1)[None])[0])
                 slide.text(left + 2.85, top + 1.95, label(name, chosen), SMALL)
 
-    return Still(draw, f"What each parameter of a window does to what {count} x {count} filters read of the same image: at the left the window, "
+    return Still(draw, f"What each parameter of a window does to what {count} x {count} filters read of the same image: at the left the "
+                       f"window, "
                        f"at the right the patch γ F_Y x F_Xᵀ. {where}")  # fmt: skip
 
 
@@ -307,7 +321,8 @@ def steps(trained: Trained) -> Still:
             if box is not None:
                 frame_window(slide, corner(len(rows) - 1, c), box[i].tolist(), "green")
 
-    return Still(draw, "An image redrawn stroke by stroke: where the model looks (red), what it sees there, what the canvas lacks (blue) or has "
+    return Still(draw, "An image redrawn stroke by stroke: where the model looks (red), what it sees there, what the canvas lacks "
+                       "(blue) or has "
                        f"too much (orange), the stroke, and the canvas with the window written through (green). {where}")  # fmt: skip
 
 
@@ -335,11 +350,16 @@ def remains(trained: Trained) -> Still:
         chart.line(range(len(means)), np.array(means) + spent, "ink", 3)
         chart.ticks(range(0, len(means), max(1, len(means) // 8)), [0, round(max(means) / 2, -1), round(max(means), -1)])
         chart.label("strokes", "nats", NORMAL)
-        for y, words, colour in ((5.2, r"$-\log p(x\,|\,c_t)$ remains", "orange"), (6.1, "KL spent so far", "purple"), (7.0, "their sum", "ink")):
+        for y, words, colour in (
+            (5.2, r"$-\log p(x\,|\,c_t)$ remains", "orange"),
+            (6.1, "KL spent so far", "purple"),
+            (7.0, "their sum", "ink"),
+        ):
             slide.line([(12.2, y), (12.8, y)], colour, 4)
             slide.text(12.95, y, words, NORMAL, colour, "left")
 
-    return Still(draw, f"What remains after each stroke: the error of two images (blue lacks ink, orange has too much), and means over {MEASURED} "
+    return Still(draw, f"What remains after each stroke: the error of two images (blue lacks ink, orange has too much), and means over "
+                       f"{MEASURED} "
                        f"images; the sum is the bound, had the drawing stopped there. {where}")  # fmt: skip
 
 
@@ -390,10 +410,18 @@ def loss(trained: Trained) -> Still:
                 _bar(slide, left, y + 0.2, max(part, 0) * scale, 0.55, colour)
                 left += max(part, 0) * scale
             total = float(remaining[i] + spent[i].sum())
-            slide.text(left + 0.15, y + 0.47, f"{float(remaining[i]):.1f} + {float(spent[i].sum()):.1f} = {total:.1f} nats", NORMAL - 1, align="left")
+            slide.text(
+                left + 0.15,
+                y + 0.47,
+                f"{float(remaining[i]):.1f} + {float(spent[i].sum()):.1f} = {total:.1f} nats",
+                NORMAL - 1,
+                align="left",
+            )
         slide.text(8, 8.75, f"each violet piece is one of {spent.shape[1]} strokes", NORMAL - 2, "soft")
 
-    return Still(draw, f"The loss of images, in nats: what the last canvas leaves to be said about the pixels, and the KL of each stroke. {where}")
+    return Still(
+        draw, f"The loss of images, in nats: what the last canvas leaves to be said about the pixels, and the KL of each stroke. {where}"
+    )
 
 
 def _bar(slide: Slide, x: float, y: float, width: float, height: float, colour: str) -> None:
@@ -411,12 +439,15 @@ def hierarchy(trained: Trained) -> Still:
 
     def draw(slide: Slide) -> None:
         chosen = list(evenly(range(len(levels.shown)), 9))
-        rows = [[picture, *(shades(levels.drawn["sample"][n][i : i + 1])[0] for n in chosen)] for i, picture in enumerate(shades(levels.images))]
+        rows = [
+            [picture, *(shades(levels.drawn["sample"][n][i : i + 1])[0] for n in chosen)] for i, picture in enumerate(shades(levels.images))
+        ]
         means = [[None, *(shades(levels.drawn["mean"][n][i : i + 1])[0] for n in chosen)] for i in range(2)]
         labels = ["rest drawn"] * len(rows) + ["rest at its mean"] * 2
         slide.sheet(0.2, 0.2, 15.6, 8.6, [*rows, *means], labels, ["image", *(str(levels.shown[n]) for n in chosen)], NORMAL)
 
-    return Still(draw, "The latents of the first strokes are those of the image, the others come from the prior: how much of the image a number "
+    return Still(draw, "The latents of the first strokes are those of the image, the others come from the prior: how much of the image "
+                       "a number "
                        f"of strokes determines. {where}")  # fmt: skip
 
 
@@ -428,7 +459,8 @@ def redrawing(trained: Trained) -> Film:
     def frames(page: Page) -> Iterator[Picture]:
         return drawing_frames(model, target, walk, None, 0, page)
 
-    text = "Images that the model draws from its prior, images that it redraws, and these images; where it reads is red, where it writes green. "
+    text = "Images that the model draws from its prior, images that it redraws, and these images; it reads in red windows and writes in "
+    text += "green ones. "
     return Film(frames, text + where, drawing_rate(len(walk)))
 
 
@@ -485,28 +517,34 @@ def attention(with_windows: Trained, without: Trained) -> Still:
                 if frame.window is not None:
                     frame_window(slide, corner(r, c), frame.window[r].tolist(), "green")
 
-    return Still(draw, "Draws from the prior with and without attention. With windows a stroke is local, as if a pen were moved; without, the "
+    return Still(draw, "Draws from the prior with and without attention. With windows a stroke is local, as if a pen were moved; "
+                       "without, the "
                        "whole picture comes into focus.")  # fmt: skip
 
 
 FIGURES = (
-    Figure("draw-unrolled", "DRAW, unrolled", unrolled, (DRAW,), notes="An encoder that looks, a decoder that draws, both with a memory. The "
+    Figure("draw-unrolled", "DRAW, unrolled", unrolled, (DRAW,), notes="An encoder that looks, a decoder that draws, both with a "
+        "memory. The "
            "picture is the sum of the strokes."),
     Figure("glimpse", "One stroke", glimpse, (DRAW,), notes="It sees 25 numbers of the image and 25 of the error, no more."),
-    Figure("filters", "The filters F_X and F_Y", filters, (DRAW,), notes="A grid of Gaussians: differentiable in the window's parameters, so "
+    Figure("filters", "The filters F_X and F_Y", filters, (DRAW,), notes="A grid of Gaussians: differentiable in the window's "
+        "parameters, so "
            "where to look is learned by gradients."),
-    Figure("window-parameters", "Choosing g, δ, σ, γ", window_parameters, (DRAW,), notes="Centre, stride, deviation and intensity: five numbers, "
+    Figure("window-parameters", "Choosing g, δ, σ, γ", window_parameters, (DRAW,), notes="Centre, stride, deviation and intensity: five "
+        "numbers, "
            "from one linear map of the decoder's state."),
     Figure("read-and-write", "Read, and write back", read_and_write, (DRAW,), notes="Writing uses the transposed filters."),
     Figure("steps", "Canvas and feedback", steps, (DRAW,), notes="The error is fed back: the encoder sees what is still wrong."),
     Figure("remains", "What remains", remains, (DRAW,), notes="The bound after each stroke, had the drawing stopped there."),
     Figure("loss", "The loss", loss, (DRAW,), notes="What a code for the latents costs, and what the pixels cost given the canvas."),
     Figure("kl", "KL by stroke", kl, (DRAW,), notes="Early strokes decide which digit it is, later ones how it looks."),
-    Figure("hierarchy", "What the first strokes determine", hierarchy, (DRAW,), notes="Keep a few latents, dream the rest: the idea of conceptual "
+    Figure("hierarchy", "What the first strokes determine", hierarchy, (DRAW,), notes="Keep a few latents, dream the rest: the idea of "
+        "conceptual "
            "compression."),
     Figure("generation", "Generation without the encoder", generation, (DRAW,), notes="The decoder alone, fed by noise."),
     Figure("redrawing", "Imagined and redrawn", redrawing, (DRAW,), notes="The first row has never seen an image."),
-    Figure("interpolation", "Between two images", interpolation, (DRAW,), notes="Every picture on the way is one that the decoder can draw."),
+    Figure("interpolation", "Between two images", interpolation, (DRAW,), notes="Every picture on the way is one that the decoder can "
+        "draw."),
     Figure("sizes", "The table of sizes", sizes, (DRAW,), notes="Small windows, many strokes."),
     Figure("attention", "With and without attention", attention, ("draw with attention", "draw without attention"),
            notes="With windows it draws lines; without, the picture comes into focus."),
