@@ -13,7 +13,7 @@ from torch import Tensor
 from ..distributions import Bernoulli, Categorical
 from ..generation import complete, generate, sample
 from ..pictures.animations import frame_sheet
-from ..pictures.decisions import decision_sheet, moments, usual_scale
+from ..pictures.decisions import Moment, decision_sheet, moments, usual_scale
 from ..pictures.formats import Picture
 from ..pictures.page import Page
 from ..pictures.sheets import image_scale
@@ -128,16 +128,12 @@ def bimodality(pmf: Tensor) -> Tensor:
     """
     inside = torch.nn.functional.pad(pmf[:, 2:-2], (2, 2))  # the outermost levels hold all that lies beyond
     smooth = torch.nn.functional.avg_pool1d(inside[:, None], 9, 1, 4)[:, 0]
-    height, top = smooth.max(1)
+    height, top = smooth.max(1, keepdim=True)
     levels = torch.arange(pmf.shape[1])
-    best = torch.zeros(len(pmf), dtype=pmf.dtype)
-    for i in range(len(pmf)):
-        far = smooth[i].where((levels - top[i]).abs() >= NEAR, 0.0)
-        second = int(far.argmax())
-        low, high = sorted((second, int(top[i])))
-        if smooth[i, low : high + 1].min() <= VALLEY * far[second]:
-            best[i] = far[second] / height[i]
-    return best
+    lower, second = smooth.where((levels - top).abs() >= NEAR, 0.0).max(1, keepdim=True)
+    between = (levels >= torch.minimum(top, second)) & (levels <= torch.maximum(top, second))
+    valley = smooth.where(between, torch.inf).amin(1, keepdim=True)
+    return (lower / height).where(valley <= VALLEY * lower, 0.0)[:, 0]
 
 
 @lru_cache(2)
@@ -244,8 +240,8 @@ def walk(trained: Trained) -> Film:
     def frames(page: Page) -> Iterator[Picture]:
         watched = generate(model, 1, seed=3, probabilities=True)
 
-        def draw(moment: object, scale: int | None, unit: float | None) -> Picture:
-            return decision_sheet(moment, model.spec, 1, scale, unit)  # pyright: ignore[reportArgumentType]
+        def draw(moment: Moment, scale: int | None, unit: float | None) -> Picture:
+            return decision_sheet(moment, model.spec, 1, scale, unit)
 
         return page.frames(draw, moments(watched, model.spec, max(1, model.spec.size // 98)), usual_scale(model.spec))
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,10 +22,12 @@ from torch import Tensor
 from ..checkpoint import BUNDLED, Origin, bundled, name_of, read_config
 from ..generation import sample
 from ..model import Model
-from ..models import load
+from ..models import build, load
 from ..pictures.films import ANIMATIONS, encode_animation
 from ..pictures.formats import PICTURES, Picture, encode_picture, write_picture
 from ..pictures.page import Page
+from ..protocol import ImageSpec
+from ..raster import RasterModel
 from .slide import LIGHT, SIZE, Slide, Theme
 
 GATED, DIAGONAL = "rastrum/gated-pixelcnn-binarized-mnist", "rastrum/diagonal-bilstm-binarized-mnist-7-layers"
@@ -225,6 +228,19 @@ def _of_system(name: str) -> str | None:
 def loaded(address: str) -> Model:
     """A saved model, loaded once. address: as ``rastrum.load`` takes it."""
     return load(address)
+
+
+def untrained(name: str, spec: ImageSpec, preset: str = "small", **sizes: Any) -> RasterModel:
+    """A raster model with random weights.
+
+    name: in ``rastrum.MODELS``.
+    spec: of the images.
+    preset: of its sizes, "small" by default.
+    sizes: that replace the preset's.
+    """
+    model = build(name, spec, preset, seed=0, **sizes)
+    assert isinstance(model, RasterModel)
+    return model.eval()
 
 
 @cache

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -10,14 +12,13 @@ from ..checking import context_of
 from ..distributions import LogisticMixture
 from ..generation import sample
 from ..layers.causal import CausalConvolution, Convolution
-from ..models import build
 from ..models.gated_pixelcnn import GatedPixelCNN
 from ..pictures.sheets import decided_before
 from ..protocol import ImageSpec
 from ..raster import RasterModel
 from .decisions import COLOURS as COLOUR_MODEL
 from .decisions import least_settled, raster
-from .figure import GATED, Figure, Still, Trained
+from .figure import GATED, Figure, Still, Trained, untrained
 from .slide import HUGE, LARGE, NORMAL, SMALL, Slide, pixels
 
 SECTION = "PixelCNN and its successors"
@@ -41,7 +42,7 @@ def seen_by(layer: CausalConvolution, height: int, width: int) -> Tensor:
     return reached != 0
 
 
-def masked(kernel: int, centre: str, groups: int = 1) -> CausalConvolution:
+def masked(kernel: int, centre: Literal["before", "through"], groups: int = 1) -> CausalConvolution:
     """The layer that a PixelCNN has: a square kernel without what lies below and to the right of its centre.
 
     kernel: its side, odd.
@@ -49,13 +50,14 @@ def masked(kernel: int, centre: str, groups: int = 1) -> CausalConvolution:
     groups: channels, each a colour group.
     """
     reach = kernel // 2
-    return CausalConvolution(groups, groups, above=reach, columns=(-reach, reach), left=reach, centre=centre, groups=groups)  # pyright: ignore[reportArgumentType]
+    return CausalConvolution(groups, groups, above=reach, columns=(-reach, reach), left=reach, centre=centre, groups=groups)
 
 
 def masks() -> Still:
     """Masks A and B: the kernel, the same between colours, and as the matrix of a whole layer."""
     side, small = 7, 4
-    kernels = [seen_by(masked(side, centre), side, side)[0, side // 2, side // 2, 0] for centre in ("before", "through")]
+    centres: tuple[Literal["before", "through"], ...] = ("before", "through")
+    kernels = [seen_by(masked(side, centre), side, side)[0, side // 2, side // 2, 0] for centre in centres]
     colours = [seen_by(masked(side, centre, 3), side, side)[:, side // 2, side // 2, :, side // 2, side // 2]
                for centre in ("before", "through")]  # fmt: skip
     whole = [seen_by(masked(3, centre), small, small).view(small**2, small**2) for centre in ("before", "through")]
@@ -118,8 +120,8 @@ def blind_spot() -> Still:
     spec, depths, found = ImageSpec(1, FIELD, FIELD, 2), (2, 3, 5, 8), {}
     for depth in depths:
         sizes = {"channels": 4, "hidden": 4}
-        found["PixelCNN", depth] = kinds_of(_raster("pixelcnn", spec, layers=depth - 1, first_kernel=3, **sizes))
-        found["Gated PixelCNN", depth] = kinds_of(_raster("gated-pixelcnn", spec, layers=depth, **sizes))
+        found["PixelCNN", depth] = kinds_of(untrained("pixelcnn", spec, layers=depth - 1, first_kernel=3, **sizes))
+        found["Gated PixelCNN", depth] = kinds_of(untrained("gated-pixelcnn", spec, layers=depth, **sizes))
 
     def draw(slide: Slide) -> None:
         side = 0.228
@@ -138,21 +140,15 @@ def blind_spot() -> Still:
                        "model with random weights. However deep, PixelCNN never sees a region to the right above.")  # fmt: skip
 
 
-def _raster(name: str, spec: ImageSpec, **sizes: int) -> RasterModel:
-    model = build(name, spec, "small", seed=0, **sizes)
-    assert isinstance(model, RasterModel)
-    return model.eval()
-
-
 def gated_layer(trained: Trained) -> Still:
     """A layer of a Gated PixelCNN: vertical and horizontal stack."""
     model = trained.model
     if not isinstance(model, GatedPixelCNN):
         raise ValueError(f"{trained.address}: expected a gated-pixelcnn, got {trained.label}")
     channels, kernel = model.config.channels, model.config.kernel
-    layer = model.layers[min(1, len(model.layers) - 1)]
+    layer: Any = model.layers[min(1, len(model.layers) - 1)]
     side = 2 * kernel - 1
-    reads = [_reads(part, side) for part in (layer.vertical, layer.horizontal)]  # pyright: ignore[reportArgumentType]
+    reads = [_reads(part, side) for part in (layer.vertical, layer.horizontal)]  
 
     def draw(slide: Slide) -> None:
         xs, names = (4.3, 11.2), (f"vertical stack, {channels}", f"horizontal stack, {channels}")

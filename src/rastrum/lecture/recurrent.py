@@ -13,13 +13,12 @@ from torch import Tensor
 from ..generation import sample
 from ..layers.recurrent import DiagonalScan, RowScan, Scan, skew
 from ..model import Model
-from ..models import MODELS, build
+from ..models import MODELS
 from ..models.pixelrnn import PixelRNN
 from ..protocol import ImageSpec
-from ..raster import RasterModel
 from ..recipes import RECIPES
 from .decisions import raster
-from .figure import DIAGONAL, Figure, Still, Trained, digits
+from .figure import DIAGONAL, Figure, Still, Trained, digits, untrained
 from .masks import AT, FIELD, kinds_of, legend
 from .slide import LARGE, NORMAL, SMALL, Slide, hatched, pixels
 
@@ -28,18 +27,6 @@ SEEN = ImageSpec(1, FIELD, FIELD, 2)
 NETWORKS = ("pixelcnn", "row-lstm", "diagonal-bilstm")
 NAMES = {"pixelcnn": "PixelCNN", "row-lstm": "Row LSTM", "diagonal-bilstm": "Diagonal BiLSTM", "gated-pixelcnn": "Gated PixelCNN",
          "pixel-lstm": "plain LSTM", "spatial-lstm": "Spatial LSTM"}  # fmt: skip
-
-
-def small(name: str, spec: ImageSpec = SEEN, **sizes: int) -> RasterModel:
-    """An untrained raster model of the preset "small".
-
-    name: in ``MODELS``.
-    spec: of the images.
-    sizes: that replace the preset's.
-    """
-    model = build(name, spec, "small", seed=0, **sizes)
-    assert isinstance(model, RasterModel)
-    return model.eval()
 
 
 # ── cells ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -107,9 +94,9 @@ def neighbours(
             slide.text(x + 0.5, 7.87 + 0.5 * n, words, NORMAL - 1, "soft", "left")
 
 
-def _taps(layer: torch.nn.Module) -> list[tuple[int, int]]:
+def _taps(layer: Any) -> list[tuple[int, int]]:
     """(rows, columns) from a pixel to each that a causal convolution of one row reads."""
-    return sorted({(tap.down - row, tap.right) for tap in layer.taps for row in range(tap.rows)})  # pyright: ignore[reportAttributeAccessIssue]
+    return sorted({(tap.down - row, tap.right) for tap in layer.taps for row in range(tap.rows)})
 
 
 def _scan(model: Model, kind: type[Scan]) -> Scan:
@@ -123,7 +110,7 @@ MEMORY, OUTPUT = r"$c\;=\;f\odot c_{before}\;+\;i\odot g$", r"$h\;=\;o\odot\tanh
 
 def plain_lstm() -> Still:
     """A plain LSTM over pixels: the state comes along the raster."""
-    model = small("pixel-lstm", units=4)
+    model = untrained("pixel-lstm", SEEN, units=4)
     back = _scan(model, Scan).offsets  # its own position, in the line before: the value before
 
     def draw(slide: Slide) -> None:
@@ -139,7 +126,7 @@ def plain_lstm() -> Still:
 
 def spatial_lstm() -> Still:
     """Spatial LSTM: state from the left and from above, with a forget gate for each."""
-    scan = _scan(build("spatial-lstm", SEEN, "tiny", seed=0), DiagonalScan)
+    scan = _scan(untrained("spatial-lstm", SEEN, units=4), DiagonalScan)
     state = [(offset, -1 - offset) for offset in scan.offsets]  # along a diagonal: the left one, or the one above
 
     def draw(slide: Slide) -> None:
@@ -155,7 +142,7 @@ def spatial_lstm() -> Still:
 
 def row_lstm() -> Still:
     """Row LSTM: state from three cells of the row above, a row at a time."""
-    model = small("row-lstm", units=4)
+    model = untrained("row-lstm", SEEN, units=4)
     scan, block = _scan(model, RowScan), model.get_submodule("blocks.0.recurrence")
     reads = next((_taps(part) for part in block.children() if hasattr(part, "taps")), [])
 
@@ -171,7 +158,7 @@ def row_lstm() -> Still:
 
 def diagonal_bilstm() -> Still:
     """Diagonal BiLSTM: state from the left and from above, from both sides."""
-    model = small("diagonal-bilstm", units=4)
+    model = untrained("diagonal-bilstm", SEEN, units=4)
     scan = _scan(model, DiagonalScan)
 
     def draw(slide: Slide) -> None:
@@ -227,15 +214,14 @@ def reach() -> Still:
         "pixel-lstm": "the whole past,\nthrough a chain", "spatial-lstm": "left and above", "row-lstm": "a triangle",
         "diagonal-bilstm": "everything", "pixelcnn": "a cone with a blind spot", "gated-pixelcnn": "a rectangle",
     }  # fmt: skip
-    sizes: dict[str, dict[str, int]] = {
-        "pixel-lstm": {"units": 8}, "spatial-lstm": {}, "row-lstm": {"layers": 1, "units": 4, "first_kernel": 3},
+    sizes: dict[str, dict[str, Any]] = {
+        "pixel-lstm": {"units": 8}, "spatial-lstm": {"units": 4}, "row-lstm": {"layers": 1, "units": 4, "first_kernel": 3},
         "diagonal-bilstm": {"layers": 1, "units": 4, "first_kernel": 3}, "pixelcnn": {"layers": 4, "channels": 4, "first_kernel": 3},
         "gated-pixelcnn": {"layers": 5, "channels": 4},
     }  # fmt: skip
     found, depth = {}, {}
     for name, more in sizes.items():
-        model = small(name, **more) if more else build(name, SEEN, "tiny", seed=0)
-        assert isinstance(model, RasterModel)
+        model = untrained(name, SEEN, **more)
         found[name], depth[name] = kinds_of(model), getattr(model.config, "layers", 1)
 
     def draw(slide: Slide) -> None:
@@ -344,8 +330,7 @@ def comparison(trained: Trained) -> Still:
         if score is None:
             continue
         spec = ImageSpec(*recipe.images)
-        model = build(name, spec, recipe.preset, seed=0, **recipe.options)
-        assert isinstance(model, RasterModel)
+        model = untrained(name, spec, recipe.preset, **recipe.options)
         parameters = sum(parameter.numel() for parameter in model.parameters())
         draws = _fastest(lambda m=model: sample(m, count, progress=False))
         passes = _fastest(lambda m=model: m.log_prob(digits(count)))
@@ -400,11 +385,10 @@ def multiscale(trained: Trained) -> Still:
     model = raster(trained)
     spec = model.spec
     own = trained.label == "multiscale-pixelrnn"
-    scales = model if own else build("multiscale-pixelrnn", spec, "small", seed=0)
-    assert isinstance(scales, RasterModel)
+    scales: Any = model if own else untrained("multiscale-pixelrnn", spec)
     x = sample(model, 1, seed=0).as_subclass(Tensor)
     picture = pixels(x / (spec.levels - 1))[0]
-    spacings: list[int] = scales.spacings  # pyright: ignore[reportAssignmentType, reportAttributeAccessIssue]
+    spacings: list[int] = scales.spacings
     counts = [spec.channels * -(-spec.height // space) * -(-spec.width // space) for space in spacings]
 
     def known(order: Tensor, count: int) -> np.ndarray:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -37,6 +37,7 @@ FINE = 4  # values along a pixel of a hatched image
 LETTER = 0.0083  # width of a letter in units, per point, about
 
 Point = tuple[float, float]
+Numbers: TypeAlias = ArrayLike | Sequence[float]
 
 
 @dataclass(frozen=True)
@@ -376,7 +377,7 @@ class Chart:
         self.slide.text(self.x + self.width / 2, self.y + self.height + 0.5, across, size, level="top")
         self.slide.text(self.x, self.y - 0.15, up, size, align="left", level="bottom")
 
-    def line(self, across: ArrayLike, up: ArrayLike, colour: str = "blue", thick: float = 3, marks: bool = False) -> None:
+    def line(self, across: Numbers, up: Numbers, colour: str = "blue", thick: float = 3, marks: bool = False) -> None:
         """A line.
 
         across, up: its points.
@@ -386,7 +387,7 @@ class Chart:
         points = np.array([self.at(float(a), float(u)) for a, u in zip(np.asarray(across), np.asarray(up), strict=True)])
         self.slide.axis.plot(*points.T, color=self.slide.colour(colour), linewidth=thick, marker="o" if marks else None, zorder=3.5)
 
-    def band(self, across: ArrayLike, low: ArrayLike, high: ArrayLike, colour: str = "blue 20") -> None:
+    def band(self, across: Numbers, low: Numbers, high: Numbers, colour: str = "blue 20") -> None:
         """The area between two lines.
 
         across: values along the first axis.
@@ -397,7 +398,7 @@ class Chart:
                   for part in (low, high)]  # fmt: skip
         self.slide.axis.fill_between(places[0][:, 0], places[0][:, 1], places[1][:, 1], color=self.slide.colour(colour), linewidth=0)
 
-    def bars(self, values: ArrayLike, colours: Sequence[str] | str = "blue", room: float = 0.0, start: float = 0.0) -> None:
+    def bars(self, values: Numbers, colours: Sequence[str] | str = "blue", room: float = 0.0, start: float = 0.0) -> None:
         """A bar for each value, at 0, 1, 2, … of the first axis.
 
         values: heights.
