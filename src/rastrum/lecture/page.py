@@ -87,10 +87,11 @@ kbd { font: .85em ui-monospace, monospace; border: 1px solid var(--line); border
   padding: 1.2rem 2rem 2.6rem; }
 .ready .cover.on { display: block; height: 100dvh; overflow-y: auto; padding-bottom: 3rem; }
 .ready .slide.on .figure { margin: .4rem 0; min-height: 0; display: grid; place-items: center; }
-.ready .slide.on picture { display: contents; }
+.ready .slide.on picture { display: contents; } .figure source { display: none; }
 .ready .slide.on .figure img, .ready .slide.on .figure video { width: auto; max-width: 100%; height: 100%; max-height: 100%;
   min-height: 0; }
-.ready .slide .notes, .ready .slide .command { display: none; }
+.ready .slide .notes { display: none; }
+.ready .slide .command { margin: .2rem auto 0; max-width: 90rem; font-size: .8rem; }
 .ready .slide .caption { margin: 0 auto; max-width: 90rem; font-size: .85rem; max-height: 4.5em; overflow-y: auto; }
 .ready .bar { position: fixed; inset: auto 0 0 0; display: flex; align-items: center; gap: .5rem; padding: .15rem .75rem; font-size: .8rem;
   color: var(--soft); background: var(--paper); }
@@ -101,7 +102,7 @@ kbd { font: .85em ui-monospace, monospace; border: 1px solid var(--line); border
 .bar::before { content: ""; position: absolute; inset: 0 auto auto 0; height: 2px; width: calc(100% * var(--done, 0));
   background: var(--mark); }
 :fullscreen .bar { opacity: 0; } :fullscreen .bar:hover, :fullscreen .bar:focus-within { opacity: 1; }
-:fullscreen .slide .caption { display: none; }
+:fullscreen .slide footer { display: none; }
 
 .glance body { overflow: auto; }
 .glance main { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(18rem, 100%), 1fr)); gap: 1rem;
@@ -111,19 +112,21 @@ kbd { font: .85em ui-monospace, monospace; border: 1px solid var(--line); border
 .glance .slide.on { border-color: var(--mark); }
 .glance .cover.on { display: none; }
 .glance .slide h2 { font-size: 1rem; }
-.glance .slide footer { display: none; }
+.glance .slide footer { display: none; } .glance video::-webkit-media-controls { display: none; }
 .glance .figure img, .glance .figure video { pointer-events: none; }
 
 .speaks .speaker { display: grid; grid-template: "now next" auto "say say" 1fr / minmax(0, 3fr) minmax(0, 2fr); gap: 1rem 1.5rem;
   height: 100dvh;
   padding: 1rem 1.5rem 3rem; overflow-y: auto; }
-.speaks .slide.on, .speaks .cover.on { display: none; }
+.ready.speaks main { display: none; }
 .speaker > div { min-width: 0; } .speaker h2 { font-size: 1.1rem; margin-bottom: .4rem; }
 .speaker img, .speaker video { width: 100%; aspect-ratio: 16 / 9; object-fit: contain; border: 1px solid var(--line);
   border-radius: .4rem; }
 .speaker .say { grid-area: say; font-size: 1.2rem; } .speaker .say p + p { margin-top: .7rem; }
 .speaker time { font-size: 2.4rem; font-variant-numeric: tabular-nums; } .speaker .clock { display: flex; gap: 1.5rem;
   align-items: baseline; }
+@media (max-aspect-ratio: 1) { .ready .slide.on .figure { place-items: start center; }
+  .ready .slide.on .figure img, .ready .slide.on .figure video { width: 100%; height: auto; } }
 @media (max-width: 40rem) {
   .speaks .speaker { grid-template: "now" auto "next" auto "say" auto / minmax(0, 1fr); }
   .ready .slide.on { padding: .8rem .8rem 2.8rem; } .slide h2 { font-size: 1.25rem; } .cover h1 { font-size: 2rem; } }
@@ -136,7 +139,7 @@ kbd { font: .85em ui-monospace, monospace; border: 1px solid var(--line); border
   :root { --paper: #fff; --text: #000; --soft: #444; --line: #ccc; --mark: #004a80; }
   html.ready body { height: auto; overflow: visible; } .ready main { height: auto; }
   .ready .slide, .ready .slide.on, .ready .cover { display: block; height: auto; break-after: page; break-inside: avoid; padding: 0; }
-  .ready .slide .command { display: block; } .bar, .help, .speaker { display: none !important; }
+  .bar, .help, .speaker { display: none !important; }
   .figure img, .figure video { max-height: 150mm; } }
 @media (prefers-reduced-motion: no-preference) { .ready .bar::before { transition: width .2s; } }
 """.strip()

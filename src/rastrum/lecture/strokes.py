@@ -527,7 +527,7 @@ FIGURES = (
         "memory. The "
            "picture is the sum of the strokes."),
     Figure("glimpse", "One stroke", glimpse, (DRAW,), notes="It sees 25 numbers of the image and 25 of the error, no more."),
-    Figure("filters", "The filters F_X and F_Y", filters, (DRAW,), notes="A grid of Gaussians: differentiable in the window's "
+    Figure("filters", "The filters of a window", filters, (DRAW,), notes="A grid of Gaussians: differentiable in the window's "
         "parameters, so "
            "where to look is learned by gradients."),
     Figure("window-parameters", "Choosing g, δ, σ, γ", window_parameters, (DRAW,), notes="Centre, stride, deviation and intensity: five "
