@@ -301,6 +301,14 @@ def test_every_key_does_something() -> None:
     assert all(re.search(rf"\b{name}\b", acts[1]) for name in named) and len(KEYS) == 7
 
 
+def test_the_documents_name_every_figure() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "lecture.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"`([a-z-]+)`", text[text.index("## The figures") :])) >= set(lecture.FIGURES)
+    rows = [line.split("|")[2] for line in text.splitlines() if line.startswith("|")][2:]
+    assert {name for row in rows for name in re.findall(r"`([a-z-]+)`", row)} == set(lecture.FIGURES)
+    exec(re.findall(r"```python\n(.*?)^rastrum", text, re.DOTALL | re.MULTILINE)[0].replace('made.save("kl.svg")', ""), {})
+
+
 # ── the commands ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -318,8 +326,8 @@ def test_a_model_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     tiny("draw").save_pretrained(tmp_path / "model")
     np.save(tmp_path / "x.npy", np.ones((3, 1, 6, 6), np.uint8))
     out = tmp_path / "kl.png"
-    command = ["figure", "kl", str(tmp_path / "model"), "--images", str(tmp_path / "x.npy"), "--out", str(out), "--size", "960x540", "--json"]
-    assert main(command) == 0
+    images = ["--images", str(tmp_path / "x.npy")]
+    assert main(["figure", "kl", str(tmp_path / "model"), *images, "--out", str(out), "--size", "960x540", "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert str(tmp_path / "model") in answer["command"] and "the mean over 3 images" in answer["caption"]
     with Image.open(out) as picture:
