@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
@@ -61,6 +63,9 @@ def figure(
             raise ValueError("--data and --images: they are shown to the MODELs that are given, and none is")
         shown = load_images(load_model(models[0], "cpu"), models[0], data, images, split, count, binarise).dataset.images.long()
     drawn = lecture.figure(name, *models, images=shown)
+    flags = {"--data": data, "--images": images, "--split": split, "--binarise": binarise}
+    words = [word for flag, value in flags.items() if value is not None for word in (flag, quote(str(value)))]
+    drawn = replace(drawn, given=(*drawn.given, *words))
     path = out or Path(f"{name}{'.mp4' if drawn.moves else '.png'}")
     with named():
         content = drawn.encode(path.suffix.lower(), page, DARK if dark else LIGHT)

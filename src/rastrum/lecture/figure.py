@@ -156,7 +156,7 @@ class Drawn:
     figure: which one.
     models: that it shows.
     content: what ``make`` returned.
-    given: addresses of the models, where they are not the bundled ones.
+    given: addresses of the models where they are not the bundled ones, and further words of the command.
     """
 
     figure: Figure = field(repr=False)
@@ -172,7 +172,7 @@ class Drawn:
     @property
     def caption(self) -> str:
         """What it shows, and which models with their training and score."""
-        return " ".join([self.content.text, *(f"Model: {each}." for each in self.models)])
+        return " ".join([self.content.text.strip(), *(f"Model: {each}." for each in self.models)])
 
     @property
     def command(self) -> str:

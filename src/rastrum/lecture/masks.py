@@ -119,7 +119,7 @@ def blind_spot() -> Still:
     """The blind spot of PixelCNN by its depth, and Gated PixelCNN of the same depths."""
     spec, depths, found = ImageSpec(1, FIELD, FIELD, 2), (2, 3, 5, 8), {}
     for depth in depths:
-        sizes = {"channels": 4, "hidden": 4}
+        sizes: dict[str, Any] = {"channels": 4, "hidden": 4}
         found["PixelCNN", depth] = kinds_of(untrained("pixelcnn", spec, layers=depth - 1, first_kernel=3, **sizes))
         found["Gated PixelCNN", depth] = kinds_of(untrained("gated-pixelcnn", spec, layers=depth, **sizes))
 

@@ -26,9 +26,7 @@ def concept(trained: Trained) -> Still:
     bits = measure(model, x).kl.double().cumsum(1) / np.log(2)  # (N, steps)
     share = model.spec.height * model.spec.width / 1024
     rates = [rate * share for rate in RATES if rate * share <= float(bits[:, -1].mean())] or [float(bits[:, -1].mean())]
-    layers = layers_of(model)
-    counts = [layers * -(-(1 + int((bits.mean(0) < rate).sum())) // layers) for rate in rates]
-    counts = [min(count, model.steps) for count in counts]
+    counts = sorted({min(1 + int((bits.mean(0) < rate).sum()), model.steps) for rate in rates})
     ways = ("sample", "mean")
     drawn = {way: [model.decode(latents[:count], way, count=len(x)) for count in counts] for way in ways}
 
@@ -41,7 +39,7 @@ def concept(trained: Trained) -> Still:
                 labels.append("rest drawn" if way == "sample" else "at its mean")
         heads = [
             "image",
-            *(f"{float(bits[:, count - 1].mean()):.0f} bits\n{count // layers} of {model.steps // layers}" for count in counts),
+            *(f"{float(bits[:, count - 1].mean()):.0f} bits\n{count} of {model.steps}" for count in counts),
         ]
         slide.sheet(0.2, 0.2, 15.6, 8.6, rows, labels, heads, NORMAL)
 
