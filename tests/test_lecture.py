@@ -329,7 +329,8 @@ def test_a_model_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     images = ["--images", str(tmp_path / "x.npy")]
     assert main(["figure", "kl", str(tmp_path / "model"), *images, "--out", str(out), "--size", "960x540", "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
-    assert f"{tmp_path / 'model'} --images {tmp_path / 'x.npy'} --out" in answer["command"] and "the mean over 3 images" in answer["caption"]
+    assert f"{tmp_path / 'model'} --images {tmp_path / 'x.npy'} --out" in answer["command"]
+    assert "the mean over 3 images" in answer["caption"]
     with Image.open(out) as picture:
         assert picture.size == (960, 540)
 
