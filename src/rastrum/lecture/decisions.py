@@ -234,7 +234,7 @@ def colours(trained: Trained) -> Still:
 
 
 def walk(trained: Trained) -> Film:
-    """A picture while it is drawn, pixel by pixel, with the probabilities of the next value."""
+    """A picture while it is drawn: of each row the least certain pixel, with the probabilities of its values."""
     model = raster(trained)
 
     def frames(page: Page) -> Iterator[Picture]:
@@ -243,10 +243,10 @@ def walk(trained: Trained) -> Film:
         def draw(moment: Moment, scale: int | None, unit: float | None) -> Picture:
             return decision_sheet(moment, model.spec, 1, scale, unit)
 
-        return page.frames(draw, moments(watched, model.spec, max(1, model.spec.size // 98)), usual_scale(model.spec))
+        return page.frames(draw, moments(watched, model.spec, "row"), usual_scale(model.spec))
 
-    return Film(frames, "One picture while it is drawn: what is hatched is not decided yet, the red pixel is next, and the bars are the "
-                        "probabilities of its values; the one that is drawn is red.", 12)  # fmt: skip
+    text = "One picture while it is drawn, a frame per row: what is hatched is not decided yet, the red pixel is the least certain one of its "
+    return Film(frames, text + "row, and the bars are the probabilities of its values; the one that is drawn is red.", 3)
 
 
 def rows(trained: Trained) -> Film:
@@ -317,7 +317,7 @@ FIGURES = (
            "that', which a regression to the mean cannot."),
     Figure("colours", "Red, then green, then blue", colours, (COLOURS,), notes="Given red, green is nearly known, and blue even more: most "
            "of a pixel's bits are in its first colour."),
-    Figure("walk", "A picture, pixel by pixel", walk, (GATED,), notes="Stop it where the bars are about even: there a small accident "
+    Figure("walk", "A picture while it is drawn", walk, (GATED,), notes="Stop it where the bars are about even: there a small accident "
         "decides "
            "which digit this becomes."),
     Figure("rows", "Samples, row by row", rows, (DIAGONAL,), notes="Fifteen at once cost little more than one."),
