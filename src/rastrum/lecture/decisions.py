@@ -245,8 +245,8 @@ def walk(trained: Trained) -> Film:
 
         return page.frames(draw, moments(watched, model.spec, "row"), usual_scale(model.spec))
 
-    text = "One picture while it is drawn, a frame per row: what is hatched is not decided yet, and the red pixel is the least certain one of "
-    return Film(frames, text + "its row. The bars are the probabilities of its values; the one that is drawn is red.", 3)
+    text = "One picture while it is drawn, a frame per row: what is hatched is not decided yet, and the red pixel is the least certain one "
+    return Film(frames, text + "of its row. The bars are the probabilities of its values; the one that is drawn is red.", 3)
 
 
 def rows(trained: Trained) -> Film:
