@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from .names import nearest
+from ..names import nearest
 from .output import AS_USUAL, Look, check_size, save_figure
 from .quality import FeaturesName, features_of
 from .show import Json, answer, messages, progress, standard
