@@ -101,7 +101,7 @@ def lecture(
     """Write the lecture as slides: FOLDER/index.html, and beside it every figure as PNG and SVG at 1920x1080, or as MP4 where it moves.
 
     It takes bundled models only, and no network. In the page → and ← turn, F is full screen, S the speaker's view with notes, the command
-    under every figure, a clock and the next slide, and ? shows all keys. `rastrum figure NAME` draws one figure, also of your own models.
+    under every figure, a clock and the next slide, and H shows all keys. `rastrum figure NAME` draws one figure, also of your own models.
     """
     from .. import lecture
 

@@ -206,12 +206,12 @@ const act = {
   glance: () => glance(), help: () => help.open ? help.close() : help.showModal(),
 };
 const keys = { ArrowRight: "next", ArrowDown: "next", PageDown: "next", " ": "next", n: "next", ArrowLeft: "back", ArrowUp: "back",
-  PageUp: "back", Backspace: "back", p: "back", Home: "first", End: "last", f: "full", s: "speaker", o: "glance", "?": "help" };
+  PageUp: "back", Backspace: "back", p: "back", Home: "first", End: "last", f: "full", s: "speaker", o: "glance", h: "help", "?": "help" };
 addEventListener("keydown", event => {
   if (event.ctrlKey || event.altKey || event.metaKey) return;
   if (event.key == "Escape" && root.classList.contains("glance")) return glance(false);
   const key = event.key.length == 1 ? event.key.toLowerCase() : event.key;
-  if (help.open && key != "?") return;
+  if (help.open && key != "?" && key != "h") return;
   if (key == " " && event.target.closest("button, video, a, summary")) return;
   if (key == "Enter" && root.classList.contains("glance") && !event.target.closest("button, a")) return glance(false);
   const name = key == " " && event.shiftKey ? "back" : keys[key];
@@ -240,7 +240,7 @@ show(Math.max(0, pages.findIndex(page => "#" + page.id == location.hash)), speak
 
 KEYS = (
     ("→ ↓ Space", "next slide"), ("← ↑", "back"), ("Home, End", "first, last"), ("F", "full screen"), ("S", "speaker's view"),
-    ("O", "all slides"), ("?", "these keys"),
+    ("O", "all slides"), ("H", "these keys"),
 )  # fmt: skip
 BUTTONS = (
     ("back", "Back", "←"), ("next", "Next", "→"), ("glance", "All slides", "Overview"), ("speaker", "Speaker's view", "Speaker"),
