@@ -16,6 +16,7 @@ NAMES = bundled()
 
 def test_all_are_there() -> None:
     assert {name.removeprefix("rastrum/") for name in NAMES} == {
+        "conv-draw-cifar10-files",
         "diagonal-bilstm-binarized-mnist-7-layers",
         "draw-binarized-mnist",
         "gated-pixelcnn-binarized-mnist",

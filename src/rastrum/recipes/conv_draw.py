@@ -57,6 +57,8 @@ RECIPES = (
         run=RunConfig(cpu_minutes=24.0, workers=1, held_out_images=200),
         then=("rastrum evaluate FOLDER --count 2000", "rastrum rates FOLDER --out rates.png"),
         hardware=ONE_CORE,
+        budget=(Budget(minutes=24, steps=29_939),),
+        expected=bound(5.748, 0.012, "bits/dim", 2000),
     ),
     Recipe(
         name="conv-draw-cifar10-paper",
