@@ -10,7 +10,7 @@ Source: Im, Kim, Jiang, Memisevic, "Generating images with recurrent adversarial
 
 Here ratios are logarithms, so that the two models have equal rights; an error that never occurs counts as half of one, so that no ratio is
 infinite; intervals are of 95 %, by drawing images and pictures again, each set once for all who judge it; and models of several seeds meet
-each other, since two trainings of one model differ too. A verdict needs both: more than chance over images, and more than chance over seeds.
+each other, since two trainings of one model differ too. A verdict needs more than chance over images and more than chance over seeds.
 """
 
 from __future__ import annotations
