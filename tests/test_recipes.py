@@ -92,6 +92,15 @@ def test_a_line_per_recipe_at_80_columns(monkeypatch: pytest.MonkeyPatch, capsys
     assert all(len(found) <= 1 for found in units.values())
 
 
+def test_the_list_compares_like_with_like(capsys: pytest.CaptureFixture[str]) -> None:
+    """A score over several numbers of exemplars has no published one beside it, which is of exactly one."""
+    assert main(["recipes"]) == 0
+    cells = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("  ") and "-exemplars" in line]
+    assert ["gated-pixelcnn-omniglot28-exemplars", "3", "min", "71.64"] in cells
+    assert ["one-shot-omniglot28-exemplars-paper", "82.8"] in cells
+    assert not [line for line in cells if line[2:3] == ["min"] and "82.8" in line]
+
+
 def test_listing_recipes_needs_no_torch() -> None:
     code = "import sys; from rastrum.cli import main; main(['recipes']); print('torch' in sys.modules, 'numpy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
