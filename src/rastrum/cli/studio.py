@@ -1,0 +1,48 @@
+"""``studio``: a page in the browser where models are watched while they draw."""
+
+from __future__ import annotations
+
+import secrets
+import webbrowser
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+
+def studio(
+    models: Annotated[
+        Positional[tuple[str, ...]],
+        arg(metavar="MODEL …", help="folders of saved models, rastrum/NAME for a bundled one, or hf://OWNER/NAME for one on the Hub; "
+            "default: all bundled ones", help_behavior_hint=""),
+    ] = (),
+    host: Annotated[str, arg(help="address to listen on; any but this machine's own needs a token")] = "127.0.0.1",
+    port: Annotated[int, arg(help="to listen on")] = 8765,
+    token: Annotated[
+        str | None, arg(help="that a visitor must know; default: none on this machine alone, else a random one", help_behavior_hint="")
+    ] = None,
+    open: Annotated[bool, arg(help="open the page in a browser")] = False,
+) -> None:
+    """Watch models draw, in the browser. It needs the extra `studio`, and runs until Ctrl-C.
+
+    The page loads nothing from elsewhere. What is drawn on it goes to this command, and is not kept.
+    """
+    from ..checkpoint import bundled
+    from ..studio.models import Models
+    from ..studio.server import is_loopback, serve
+
+    if not 0 < port < 65536:
+        raise ValueError(f"--port: expected 1 … 65535, got {port}")
+    if token is not None and (not token.isascii() or not token.isalnum()):
+        raise ValueError("--token: expected letters and digits, so that it can stand in an address")
+    if token is None:
+        token = "" if is_loopback(host) else secrets.token_hex(16)
+    found = Models(models or bundled())
+    if not found.described:
+        raise ValueError("studio: it shows still images of at most 16,384 values and 256 levels, of models without a condition or with a "
+                         "class, and none of these models is one")  # fmt: skip
+    place = f"[{host}]" if ":" in host else host
+    address = f"http://{place}:{port}/" + (f"?token={token}" if token else "")
+    print(f"{len(found.described)} models, {address}", flush=True)
+    if open:
+        webbrowser.open(address)
+    serve(found, host, port, token)
