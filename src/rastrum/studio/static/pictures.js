@@ -33,6 +33,8 @@ export function base64(array) {
   return btoa(text);
 }
 
+export const GETS_READY = "The model gets ready; the first time on a machine this takes up to a minute.";
+
 export const still = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 
 // A canvas with a point per pixel, enlarged by the page.

@@ -1,6 +1,6 @@
 // Watch: an image while it is drawn, the probabilities of the value that is drawn, its bits, and which pixels it was drawn from.
 
-import {array, bytes, colour, field, imageCanvas, make, modelField, paint, pixelAt, plotLine, plotting, slider, sliderField}
+import {GETS_READY, array, bytes, colour, field, imageCanvas, make, modelField, paint, pixelAt, plotLine, plotting, slider, sliderField}
   from "./pictures.js";
 import {Player} from "./player.js";
 
@@ -106,7 +106,11 @@ export class Watch {
   show(at) {
     const walk = this.walk, spec = this.spec;
     if (!this.bars || !this.bars.isConnected) return;
-    if (!walk || !walk.order) { paint(this.image, new Uint8Array(3 * spec.width * spec.height), spec, []); return; }
+    if (!walk || !walk.order) {
+      paint(this.image, new Uint8Array(3 * spec.width * spec.height), spec, []);
+      if (walk) this.facts.textContent = GETS_READY;
+      return;
+    }
     const decided = walk.rank.map((t) => t < at ? 1 : 0);
     const tint = this.hover ? this.field(this.hover) : null;
     if (at && !tint) this.mark(decided, at);
