@@ -1,8 +1,9 @@
-"""The rooms by name, in the order of the page."""
+"""What a page can ask for, by the names that messages have."""
 
 from __future__ import annotations
 
+from .complete import Complete, Example
 from .requests import Request
 from .watch import Watch
 
-ROOMS: dict[str, type[Request]] = {"watch": Watch}
+ROOMS: dict[str, type[Request]] = {"watch": Watch, "complete": Complete, "example": Example}

@@ -14,9 +14,9 @@ export class Player {
       button.onclick = () => this.step(by);
       return button;
     };
-    this.speed = make("select", {"aria-label": "speed"}, ...[["slow", 6], ["medium", 60], ["fast", 400]]
+    this.speed = make("select", {"aria-label": "speed"}, ...[["slow", 40], ["medium", 12], ["fast", 3]]
       .map(([name, value]) => make("option", {value}, name)));
-    this.speed.value = 60;
+    this.speed.value = 12;                                     // seconds of a whole walk
     this.element = make("div", {}, this.slider,
       make("div", {className: "buttons"}, this.button, step("◀", "one step back", -1), step("▶", "one step on", 1), this.speed));
     this.slider.oninput = () => { this.pause(); this.go(Number(this.slider.value)); };
@@ -53,7 +53,7 @@ export class Player {
     this.button.textContent = "Pause";
     let before = performance.now();
     const tick = (now) => {
-      const by = Number(this.speed.value) * (now - before) / 1000;
+      const by = this.count / Number(this.speed.value) * (now - before) / 1000;
       before = now;
       this.position = Math.min(this.position + Math.max(by, 0), this.ready);
       if (Math.floor(this.position) !== this.at) this.go(Math.floor(this.position));

@@ -1,10 +1,11 @@
 // The page: the rooms, the keys that go to them, and what is said when the connection is lost.
 
+import {Complete} from "./complete.js";
 import {Connection} from "./connection.js";
 import {make} from "./pictures.js";
 import {Watch} from "./watch.js";
 
-const ROOMS = {watch: Watch};
+const ROOMS = {watch: Watch, complete: Complete};
 const main = document.getElementById("room"), notice = document.getElementById("notice"), tabs = document.getElementById("rooms");
 const memory = {};
 let opened = {}, here = null, models = [];
