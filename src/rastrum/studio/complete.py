@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..generation import complete_frames, sample
+from ..model import Model
 from ..particles import choose, effective_size, log_evidence
 from ..protocol import Frame
 from ..raster import RasterModel
@@ -114,7 +115,7 @@ class Example(Request):
         check_range("seed", self.seed, 0, 2**31 - 1)
 
     def run(self, models: Models) -> Iterator[Answer]:
-        model = models.get(self.model, RasterModel)
+        model = models.get(self.model, Model)
         condition = model.condition_spec
         given = None if condition is None else self.seed % int(condition.size)  # pyright: ignore[reportArgumentType]
         yield {"image": packed(sample(model, 1, given, seed=self.seed, progress=False).plain)}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from .complete import Complete, Example
+from .filters import Attend
 from .requests import Request
+from .strokes import Strokes
 from .watch import Watch
 
-ROOMS: dict[str, type[Request]] = {"watch": Watch, "complete": Complete, "example": Example}
+ROOMS: dict[str, type[Request]] = {"watch": Watch, "complete": Complete, "example": Example, "strokes": Strokes, "filters": Attend}

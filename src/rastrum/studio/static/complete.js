@@ -32,7 +32,8 @@ export class Complete {
     this.klass.onchange = this.particles.onchange = this.temperature.onchange = () => this.start();
     this.place = make("div");
     const button = (text, act) => { const made = make("button", {type: "button"}, text); made.onclick = act; return made; };
-    const starts = make("div", {className: "buttons"}, button("All unknown", () => this.clear()),
+    const starts = make("div", {className: "buttons"}, button("All unknown", () => this.clear(0)),
+      button("Blank paper", () => this.clear(this.spec.height)),
       button("Lower half unknown", () => { this.easel.set(this.easel.values.slice(), this.spec.height >> 1); this.start(); }),
       button("Another example", () => { this.number += 1; this.example(); }));
     this.facts = make("p", {className: "facts", "aria-live": "polite"});
@@ -67,8 +68,8 @@ export class Complete {
 
   leave() { this.connection.cancel(); }
 
-  clear() {
-    this.easel.set(new Uint8Array(this.easel.size), 0);
+  clear(unknownFrom) {
+    this.easel.set(new Uint8Array(this.easel.size), unknownFrom);
     this.connection.cancel();
     this.facts.textContent = "Draw something.";
   }

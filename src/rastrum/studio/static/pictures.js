@@ -81,6 +81,39 @@ export function plotting(canvas) {
   return [context, width, height];
 }
 
+// Bytes (C, H, W) as a picture, enlarged to a side of the screen, with windows [centre row, centre column, height, width] on it.
+export function paintScene(canvas, picture, spec, windows) {
+  const small = make("canvas", {width: spec.width, height: spec.height}), [context, width, height] = plotting(canvas);
+  paint(small, picture, {...spec, levels: 256});
+  context.imageSmoothingEnabled = false;
+  context.drawImage(small, 0, 0, width, height);
+  const x = width / spec.width, y = height / spec.height;
+  windows.forEach(([window, name, dash]) => {
+    if (!window) return;
+    const [row, column, tall, wide] = window, corner = [(column + 0.5 - wide / 2) * x, (row + 0.5 - tall / 2) * y];
+    for (const [style, thick] of [["#fff", 5], [colour(name), 3]]) {      // a pale edge, so that it is seen on any picture
+      context.strokeStyle = style;
+      context.lineWidth = thick;
+      context.setLineDash(dash ? [8, 5] : []);
+      context.strokeRect(...corner, wide * x, tall * y);
+    }
+  });
+}
+
+// Bars over their index, the one at an index in another colour.
+export function plotBars(canvas, values, total, at, unit) {
+  const [context, width, height] = plotting(canvas), top = 16, bottom = height - 4, most = values.reduce((a, b) => Math.max(a, b), 1e-9);
+  context.fillStyle = colour("quiet");
+  context.fillText(`${most.toPrecision(3)} ${unit}`, 2, 11);
+  context.strokeStyle = colour("line");
+  context.strokeRect(1, top, width - 2, bottom - top);
+  values.forEach((value, i) => {
+    const tall = (bottom - top) * value / most, each = (width - 4) / total;
+    context.fillStyle = colour(i === at ? "accent" : "strong");
+    context.fillRect(2 + (i + 0.1) * each, bottom - tall, 0.8 * each, tall);
+  });
+}
+
 // A line over its index, from 0, with a mark at one index.
 export function plotLine(canvas, values, total, at, unit) {
   const [context, width, height] = plotting(canvas), top = 16, bottom = height - 4;

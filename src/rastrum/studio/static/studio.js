@@ -2,10 +2,12 @@
 
 import {Complete} from "./complete.js";
 import {Connection} from "./connection.js";
+import {Filters} from "./filters.js";
 import {make} from "./pictures.js";
+import {Strokes} from "./strokes.js";
 import {Watch} from "./watch.js";
 
-const ROOMS = {watch: Watch, complete: Complete};
+const ROOMS = {watch: Watch, complete: Complete, strokes: Strokes, filters: Filters};
 const main = document.getElementById("room"), notice = document.getElementById("notice"), tabs = document.getElementById("rooms");
 const memory = {};
 let opened = {}, here = null, models = [];
