@@ -62,7 +62,7 @@ def describe(name: str) -> dict[str, Any]:
     shown = spec.get("frames", 1) == 1 and spec["levels"] <= 256 and size <= LARGEST and (condition is None or condition["kind"] == "class")
     rooms: tuple[str, ...] = ()
     if shown and model is not None and issubclass(model, RasterModel):
-        rooms = ("watch", "complete")
+        rooms = ("watch", "complete", "surprise")
     elif shown and model is not None and issubclass(model, CanvasModel) and model.has_posterior:
         rooms = ("strokes",)
     score = origin.results[0] if origin.results else None

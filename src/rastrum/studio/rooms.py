@@ -6,6 +6,14 @@ from .complete import Complete, Example
 from .filters import Attend
 from .requests import Request
 from .strokes import Strokes
+from .surprise import Surprise
 from .watch import Watch
 
-ROOMS: dict[str, type[Request]] = {"watch": Watch, "complete": Complete, "example": Example, "strokes": Strokes, "filters": Attend}
+ROOMS: dict[str, type[Request]] = {
+    "watch": Watch,
+    "complete": Complete,
+    "example": Example,
+    "strokes": Strokes,
+    "filters": Attend,
+    "surprise": Surprise,
+}

@@ -36,9 +36,9 @@ export class Filters {
     const titled = (title, ...rest) => make("div", {}, make("h3", {}, title), ...rest);
     this.element = make("div", {className: "desk three"},
       make("section", {className: "panel", "aria-label": "parameters"}, this.form),
-      make("section", {className: "panel", "aria-label": "the image"}, make("h2", {}, "Image, window"),
-        make("div", {className: "frame"}, this.scene), this.facts, make("h3", {}, "Draw here"), this.easel.element,
-        make("div", {className: "buttons"}, blank)),
+      make("section", {className: "panel", "aria-label": "the image"}, make("div", {className: "pair"},
+        titled("The window", this.scene), titled("The image: draw here", this.easel.element, make("div", {className: "buttons"}, blank))),
+        this.facts),
       make("section", {className: "panel", "aria-label": "what is read and written"}, make("div", {className: "pair"},
         titled("Patch that is read, γ F_Y x F_Xᵀ", this.places.patch), titled("Written back", this.written),
         titled("F_Y, a row per filter", this.places.rows), titled("F_X, a row per filter", this.places.columns))));

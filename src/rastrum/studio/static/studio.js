@@ -5,9 +5,10 @@ import {Connection} from "./connection.js";
 import {Filters} from "./filters.js";
 import {make} from "./pictures.js";
 import {Strokes} from "./strokes.js";
+import {Surprise} from "./surprise.js";
 import {Watch} from "./watch.js";
 
-const ROOMS = {watch: Watch, complete: Complete, strokes: Strokes, filters: Filters};
+const ROOMS = {watch: Watch, complete: Complete, strokes: Strokes, filters: Filters, surprise: Surprise};
 const main = document.getElementById("room"), notice = document.getElementById("notice"), tabs = document.getElementById("rooms");
 const memory = {};
 let opened = {}, here = null, models = [];
