@@ -35,7 +35,7 @@ LAYERS = (
     ("recipes", "applications", "pictures"),
     ("display", "trained"),
     ("__init__",),
-    ("demo",),
+    ("demo", "studio"),
     ("cli",),
     ("__main__",),
 )

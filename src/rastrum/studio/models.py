@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 import rastrum
 
 from ..checkpoint import read_config, read_origin
-from ..models import MODELS
 from ..model import Model
+from ..models import MODELS
 from ..raster import RasterModel
 from ..strokes import CanvasModel
 

@@ -155,22 +155,23 @@ async def _converse(socket: WebSocket, models: Models) -> None:
     await socket.accept()
     loop, one_at_a_time = asyncio.get_running_loop(), asyncio.Lock()
 
-    async def send(answer: Answer) -> None:
+    async def send(text: str) -> None:
         async with one_at_a_time:
-            await socket.send_text(json.dumps(answer, allow_nan=False))
+            await socket.send_text(text)
 
     def send_from_thread(answer: Answer) -> None:
+        text = json.dumps(answer, allow_nan=False)
         try:
-            asyncio.run_coroutine_threadsafe(send(answer), loop).result()
-        except (RuntimeError, WebSocketDisconnect) as error:
-            raise OSError(f"studio: the page has gone ({error})") from None
+            asyncio.run_coroutine_threadsafe(send(text), loop).result()
+        except Exception as error:                                        # each server has its own for a page that has gone
+            raise OSError(f"studio: the page has gone ({error!r})") from error
 
     session = Session(models, send_from_thread)
     try:
-        await send({"models": models.described})
+        await send(json.dumps({"models": models.described}))
         while True:
             if (answer := session.receive(await socket.receive_text())) is not None:
-                await send(answer)
+                await send(json.dumps(answer))
     except (WebSocketDisconnect, RuntimeError, KeyError):                 # KeyError: bytes in place of text
         pass
     finally:

@@ -4,8 +4,8 @@
          ─▶ {"ack": 7}     after each message                      ─▶ {"id": 7, "done": true}
          ─▶ {"cancel": 7}                                          ─▶ {"id": 7, "error": "one line"}
 
-A new request takes the place of the one that runs and of the one that waits, so that nothing queues up however fast a page asks. A page that
-is slow to acknowledge slows down the model, which is where it waits, and takes no memory.
+A new request takes the place of the one that runs and of the one that waits, so that nothing queues up however fast a page asks. A page
+that is slow to acknowledge slows down the model, and takes no memory.
 """
 
 from __future__ import annotations

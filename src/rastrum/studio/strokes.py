@@ -1,4 +1,4 @@
-"""*Strokes*: a canvas model draws or redraws an image stroke by stroke: where it reads and writes, what it sees there, and KL per stroke."""
+"""*Strokes*: a canvas model draws or redraws an image: where each stroke reads and writes, what it sees there, and its KL."""
 
 from __future__ import annotations
 

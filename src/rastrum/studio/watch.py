@@ -40,7 +40,8 @@ class Watch(Request):
 
     def run(self, models: Models) -> Iterator[Answer]:
         model = models.get(self.model, RasterModel)
-        frames, row = generate(model, 1, self.class_number, self.temperature, self.seed, probabilities=True), model.spec.channels * model.spec.width
+        frames = generate(model, 1, self.class_number, self.temperature, self.seed, probabilities=True)
+        row = model.spec.channels * model.spec.width
         yield {"order": packed(model.order, "u4"), "seen": seen(model)}
         decisions: list[tuple[int, Tensor]] = []
         for frame in frames:

@@ -13,7 +13,7 @@ function heat(share) {
 export class Surprise {
   static title = "Surprise";
   static what = "How many bits each pixel takes under the model, given those before it: dark where the model expected it, bright where it " +
-    "is surprised. Drop an image, draw on it, and see what changes. The image does not leave this machine.";
+    "is surprised. Drop an image, draw on it, and see what changes. The image goes to the studio alone, which does not keep it.";
 
   constructor(connection, models, memory) {
     Object.assign(this, {connection, models, memory});
@@ -132,6 +132,7 @@ export class Surprise {
     const picture = new ImageData(width, height);
     bits.forEach((value, i) => picture.data.set([...heat(Math.max(0, value) / most), 255], 4 * i));
     this.map.getContext("2d").putImageData(picture, 0, 0);
+    this.here.textContent = "";
     this.most.textContent = `${most.toFixed(1)} bits`;
     const named = message.class === null ? "" : `, as class ${this.spec.classes[message.class]}`;
     this.facts.textContent = `${total.toFixed(1)} bits in all${named}: ${(total / bits.length / channels).toFixed(3)} per value.`;
