@@ -32,6 +32,7 @@ from rastrum.studio.requests import Answer, Request, packed
 from rastrum.studio.session import AHEAD, LONGEST, Session
 from rastrum.studio.strokes import Strokes
 from rastrum.studio.surprise import Surprise
+from rastrum.studio.training import Training, thinned
 from rastrum.studio.watch import Watch
 
 SPEC = ImageSpec(1, 5, 4, 2)
@@ -193,6 +194,36 @@ def test_surprise_adds_up_to_the_score(models: Models, names: dict[str, str], dr
     scores = [-float(model.log_prob(drawing[0][None], c).detach()) / math.log(2) for c in range(3)]
     assert answer["class"] == (1 if given else scores.index(min(scores)))
     assert unpack(answer["bits"], "f4").sum() == pytest.approx(scores[answer["class"]], rel=1e-5)
+
+
+def test_runs_are_followed_while_they_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rastrum.studio.training.PAUSE", 0)
+    run = tmp_path / "first"
+    run.mkdir()
+    (tmp_path / "no-run").mkdir()
+    line = {"step": 10, "elapsed": 30.0, "loss": 5.0, "bits_per_dim": 0.5, "held_out": None}
+    scored = line | {"step": 20, "elapsed": 60.0, "held_out": {"nats": 4.0, "bits_per_dim": 0.4}}
+    with open(run / "metrics.jsonl", "w", encoding="utf-8") as file:
+        with pytest.raises(ValueError, match="--runs"):
+            next(Training().run(Models([])))
+        answers = Training().run(Models([], tmp_path))
+        file.write(json.dumps(line) + "\n")
+        file.flush()
+        (found,) = next(answers)["runs"]
+        assert found["name"] == "first" and found["training"] == [[10, 0.5, 0.5]] and found["held_out"] == [] and found["sheet"] is None
+        assert next(answers) == {"runs": [], "count": 1}
+        (run / "samples-000020.png").write_bytes(b"a picture")
+        file.write(json.dumps(scored) + '\n{"step": 30, "ela')              # the last line is being written
+        file.flush()
+        (found,) = next(answers)["runs"]
+    assert found["training"] == [[10, 0.5, 0.5], [20, 1.0, 0.5]] and found["held_out"] == [[20, 1.0, 0.4]] and found["unit"] == "bits/dim"
+    assert (b64decode(found["sheet"]), found["sheet_step"]) == (b"a picture", 20)
+
+
+def test_long_curves_are_thinned() -> None:
+    for count in (0, 1, 500, 501, 12_345):
+        kept = thinned([*range(count)])
+        assert len(kept) <= 500 and kept[-1:] == [*range(count)][-1:] and len(set(np.diff(kept))) <= 1
 
 
 # ── messages and sessions ────────────────────────────────────────────────────────────────────────────────────────────────

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import webbrowser
+from pathlib import Path
 from typing import Annotated
 
 from tyro.conf import Positional, arg
@@ -15,6 +16,10 @@ def studio(
         arg(metavar="MODEL …", help="folders of saved models, rastrum/NAME for a bundled one, or hf://OWNER/NAME for one on the Hub; "
             "default: all bundled ones", help_behavior_hint=""),
     ] = (),
+    runs: Annotated[
+        Path | None, arg(metavar="FOLDER", help="that holds runs of training, for the room Training; default: no such room",
+                         help_behavior_hint="")
+    ] = None,
     host: Annotated[str, arg(help="address to listen on; any but this machine's own needs a token")] = "127.0.0.1",
     port: Annotated[int, arg(help="to listen on")] = 8765,
     token: Annotated[
@@ -32,11 +37,13 @@ def studio(
 
     if not 0 < port < 65536:
         raise ValueError(f"--port: expected 1 … 65535, got {port}")
+    if runs is not None and not runs.is_dir():
+        raise ValueError(f"--runs: {str(runs)!r} is no folder")
     if token is not None and (not token.isascii() or not token.isalnum()):
         raise ValueError("--token: expected letters and digits, so that it can stand in an address")
     if token is None:
         token = "" if is_loopback(host) else secrets.token_hex(16)
-    found = Models(models or bundled())
+    found = Models(models or bundled(), runs)
     if not found.described:
         raise ValueError("studio: it shows still images of at most 16,384 values and 256 levels, of models without a condition or with a "
                          "class, and none of these models is one")  # fmt: skip

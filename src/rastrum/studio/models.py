@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import rastrum
@@ -23,12 +24,14 @@ class Models:
     """Saved models by name.
 
     names: as ``rastrum.load`` takes them.
+    runs: folder of the runs that the room *Training* follows; None (default) for none.
 
     Models that no room can show are left out: videos, more than 256 levels, images of more than 16,384 values, and those that need a
     condition other than a class. Raises ``CheckpointError`` where there is no such model, ``OSError`` if the Hub cannot be reached.
     """
 
-    def __init__(self, names: Sequence[str]) -> None:
+    def __init__(self, names: Sequence[str], runs: Path | None = None) -> None:
+        self.runs = runs
         self.described = [row for name in dict.fromkeys(names) if (row := describe(name))["rooms"]]
         self._names, self._loaded, self._lock = {row["name"] for row in self.described}, {}, threading.Lock()
 

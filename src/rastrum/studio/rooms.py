@@ -7,6 +7,7 @@ from .filters import Attend
 from .requests import Request
 from .strokes import Strokes
 from .surprise import Surprise
+from .training import Training
 from .watch import Watch
 
 ROOMS: dict[str, type[Request]] = {
@@ -16,4 +17,5 @@ ROOMS: dict[str, type[Request]] = {
     "strokes": Strokes,
     "filters": Attend,
     "surprise": Surprise,
+    "training": Training,
 }

@@ -168,7 +168,7 @@ async def _converse(socket: WebSocket, models: Models) -> None:
 
     session = Session(models, send_from_thread)
     try:
-        await send(json.dumps({"models": models.described}))
+        await send(json.dumps({"models": models.described, "runs": models.runs is not None}))
         while True:
             if (answer := session.receive(await socket.receive_text())) is not None:
                 await send(json.dumps(answer))

@@ -20,7 +20,7 @@ export class Connection {
   }
 
   receive(message) {
-    if (message.models) return this.onModels(message.models);
+    if (message.models) return this.onModels(message.models, message.runs);
     const handler = this.handlers.get(message.id);
     if (message.done || message.error) this.handlers.delete(message.id);
     if (handler) handler(message);

@@ -77,7 +77,7 @@ export function plotting(canvas) {
   canvas.height = Math.round(height * ratio);
   const context = canvas.getContext("2d");
   context.scale(ratio, ratio);
-  context.font = "12px system-ui, sans-serif";
+  context.font = `${0.75 * parseFloat(getComputedStyle(document.body).fontSize)}px system-ui, sans-serif`;
   return [context, width, height];
 }
 

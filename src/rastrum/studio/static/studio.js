@@ -6,9 +6,10 @@ import {Filters} from "./filters.js";
 import {make} from "./pictures.js";
 import {Strokes} from "./strokes.js";
 import {Surprise} from "./surprise.js";
+import {Training} from "./training.js";
 import {Watch} from "./watch.js";
 
-const ROOMS = {watch: Watch, complete: Complete, strokes: Strokes, filters: Filters, surprise: Surprise};
+const ROOMS = {watch: Watch, complete: Complete, strokes: Strokes, filters: Filters, surprise: Surprise, training: Training};
 const main = document.getElementById("room"), notice = document.getElementById("notice"), tabs = document.getElementById("rooms");
 const memory = {};
 let opened = {}, here = null, models = [];
@@ -24,12 +25,13 @@ function enter(name) {
   here.enter();
 }
 
-function furnish(found) {
+function furnish(found, runs) {
   models = found;
   notice.hidden = true;
   opened = {};
   here = null;
-  const names = Object.keys(ROOMS).filter((name) => ROOMS[name].anyModel || models.some((model) => model.rooms.includes(name)));
+  const names = Object.keys(ROOMS).filter((name) => name === "training" ? runs :
+    ROOMS[name].anyModel || models.some((model) => model.rooms.includes(name)));
   tabs.replaceChildren(...names.map((name, i) => {
     const tab = make("button", {type: "button", value: name, title: `key ${i + 1}`}, ROOMS[name].title);
     tab.onclick = () => enter(name);
