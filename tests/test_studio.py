@@ -6,6 +6,7 @@ import gc
 import json
 import math
 import re
+import shutil
 import sys
 import threading
 import tracemalloc
@@ -477,6 +478,58 @@ def test_too_many_pages_are_refused(visit: Callable[..., Any], monkeypatch: pyte
             pass
         assert refused.value.code == 1013
     assert converse(client, [])[0]["models"]                              # there is room again
+
+
+def test_a_port_that_is_taken_is_one_line(visit: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
+    from rastrum.studio.server import listen
+
+    with listen("127.0.0.1", 0) as taken:
+        assert main(["studio", "--port", str(taken.getsockname()[1])]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "choose another --port" in error
+
+
+def test_a_person_at_the_page(visit: Callable[..., Any], models: Models, names: dict[str, str]) -> None:
+    """In a browser: watch a walk to its end, redraw with strokes, move a filter, and draw an image whose pixels are kept."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").sync_playwright
+    chromium = shutil.which("chromium") or pytest.skip("chromium is not installed")
+    from rastrum.studio.server import listen, server
+
+    faults: list[str] = []
+    serving, waiting = server(models, ""), listen("127.0.0.1", 0)
+    thread = threading.Thread(target=serving.run, kwargs={"sockets": [waiting]}, daemon=True)
+    thread.start()
+    try:
+        with playwright() as play:
+            browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+            page = browser.new_page(viewport={"width": 1300, "height": 900}, reduced_motion="reduce")
+            page.on("pageerror", lambda error: faults.append(str(error)))
+            page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+            page.goto(f"http://127.0.0.1:{waiting.getsockname()[1]}/")
+            facts = page.locator(".facts").first
+            facts.filter(has_text="Value 20 of 20").wait_for()
+            page.keyboard.press("ArrowUp")
+            facts.filter(has_text="Value 16 of 20").wait_for()
+            page.keyboard.press("3")
+            facts.filter(has_text="It says").wait_for()
+            page.keyboard.press("4")
+            page.locator("input[name=stride]").fill("3")
+            facts.filter(has_text="22.0 × 22.0 pixels").wait_for()
+            page.locator("nav button", has_text="Complete").click()
+            facts.filter(has_text="bits under the model").wait_for()
+            page.get_by_text("Blank paper").click()
+            page.locator("canvas.draw").focus()
+            for key in (" ", "ArrowLeft", " "):                           # two pixels of ink, by the keyboard alone
+                page.keyboard.press(key)
+            facts.filter(has_text="bits under the model").wait_for()
+            count = "c => [...c.getContext('2d').getImageData(0, 0, 4, 5).data].filter((v, i) => i % 4 == 0 && v == 255).length"
+            inks = page.locator("figure canvas").evaluate_all(f"each => each.map({count})")
+            assert len(inks) == COUNT and set(inks) == {2}                # all is known, so all completions are the drawing
+            browser.close()
+    finally:
+        serving.should_exit = True
+        thread.join(SOON)
+    assert faults == []
 
 
 def test_a_hundred_pages_in_turn_leave_memory_flat(visit: Callable[..., Any]) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import secrets
+import sys
 import webbrowser
 from pathlib import Path
 from typing import Annotated
 
 from tyro.conf import Positional, arg
+
+from .show import Json, answer
 
 
 def studio(
@@ -21,11 +24,12 @@ def studio(
                          help_behavior_hint="")
     ] = None,
     host: Annotated[str, arg(help="address to listen on; any but this machine's own needs a token")] = "127.0.0.1",
-    port: Annotated[int, arg(help="to listen on")] = 8765,
+    port: Annotated[int, arg(help="to listen on; 0: any that is free")] = 8765,
     token: Annotated[
         str | None, arg(help="that a visitor must know; default: none on this machine alone, else a random one", help_behavior_hint="")
     ] = None,
     open: Annotated[bool, arg(help="open the page in a browser")] = False,
+    json: Json = False,
 ) -> None:
     """Watch models draw, in the browser. It needs the extra `studio`, and runs until Ctrl-C.
 
@@ -33,10 +37,10 @@ def studio(
     """
     from ..checkpoint import bundled
     from ..studio.models import Models
-    from ..studio.server import is_loopback, serve
+    from ..studio.server import is_loopback, listen, server
 
-    if not 0 < port < 65536:
-        raise ValueError(f"--port: expected 1 … 65535, got {port}")
+    if not 0 <= port < 65536:
+        raise ValueError(f"--port: expected 0 … 65535, got {port}")
     if runs is not None and not runs.is_dir():
         raise ValueError(f"--runs: {str(runs)!r} is no folder")
     if token is not None and (not token.isascii() or not token.isalnum()):
@@ -48,8 +52,11 @@ def studio(
         raise ValueError("studio: it shows still images of at most 16,384 values and 256 levels, of models without a condition or with a "
                          "class, and none of these models is one")  # fmt: skip
     place = f"[{host}]" if ":" in host else host
-    address = f"http://{place}:{port}/" + (f"?token={token}" if token else "")
-    print(f"{len(found.described)} models, {address}", flush=True)
+    waiting = listen(host, port)
+    address = f"http://{place}:{waiting.getsockname()[1]}/" + (f"?token={token}" if token else "")
+    shown = [row["name"] for row in found.described]
+    answer({"address": address, "models": shown}, json, f"{len(shown)} models, {address} (Ctrl-C ends it)")
+    sys.stdout.flush()
     if open:
         webbrowser.open(address)
-    serve(found, host, port, token)
+    server(found, token).run(sockets=[waiting])

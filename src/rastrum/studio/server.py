@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
+import socket
 from contextlib import suppress
 from http.cookies import CookieError, SimpleCookie
 from ipaddress import ip_address
@@ -132,32 +133,32 @@ def application(models: Models, token: str = "") -> Guard:
     """
     pages = 0
 
-    async def page(request: object) -> FileResponse:
+    async def index(request: object) -> FileResponse:
         return FileResponse(STATIC / "index.html")
 
-    async def session(socket: WebSocket) -> None:
+    async def session(page: WebSocket) -> None:
         nonlocal pages
         if pages >= MOST:
-            await socket.close(1013, f"{MOST} pages are open, which is the most; close one of them")
+            await page.close(1013, f"{MOST} pages are open, which is the most; close one of them")
             return
         pages += 1
         try:
-            await _converse(socket, models)
+            await _converse(page, models)
         finally:
             pages -= 1
 
-    routes = [Route("/", page), WebSocketRoute("/session", session), Mount("/static", StaticFiles(directory=STATIC))]
+    routes = [Route("/", index), WebSocketRoute("/session", session), Mount("/static", StaticFiles(directory=STATIC))]
     return Guard(Starlette(routes=routes), token)
 
 
-async def _converse(socket: WebSocket, models: Models) -> None:
+async def _converse(page: WebSocket, models: Models) -> None:
     """Passes messages between a page and its session until one of them closes."""
-    await socket.accept()
+    await page.accept()
     loop, one_at_a_time = asyncio.get_running_loop(), asyncio.Lock()
 
     async def send(text: str) -> None:
         async with one_at_a_time:
-            await socket.send_text(text)
+            await page.send_text(text)
 
     def send_from_thread(answer: Answer) -> None:
         text = json.dumps(answer, allow_nan=False)
@@ -170,7 +171,7 @@ async def _converse(socket: WebSocket, models: Models) -> None:
     try:
         await send(json.dumps({"models": models.described, "runs": models.runs is not None}))
         while True:
-            if (answer := session.receive(await socket.receive_text())) is not None:
+            if (answer := session.receive(await page.receive_text())) is not None:
                 await send(json.dumps(answer))
     except (WebSocketDisconnect, RuntimeError, KeyError):                 # KeyError: bytes in place of text
         pass
@@ -178,12 +179,25 @@ async def _converse(socket: WebSocket, models: Models) -> None:
         session.close()
 
 
-def serve(models: Models, host: str, port: int, token: str) -> None:
-    """Runs the studio until it is interrupted.
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that waits for visitors.
+
+    host: name or address.
+    port: 0 for any that is free.
+
+    Raises ``OSError`` where that is not possible.
+    """
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise OSError(f"studio: cannot listen on {host}, port {port} ({error.strerror}); choose another --port or --host") from None
+
+
+def server(models: Models, token: str) -> uvicorn.Server:
+    """The server, which ``run(sockets=[…])`` runs until it is interrupted.
 
     models: that it shows.
-    host, port: where it listens.
     token: as for ``application``.
     """
-    uvicorn.run(application(models, token), host=host, port=port, log_level="warning", ws="websockets-sansio", ws_max_size=LONGEST,
-                ws_max_queue=8, access_log=False, server_header=False)  # fmt: skip
+    settings = {"ws": "websockets-sansio", "ws_max_size": LONGEST, "ws_max_queue": 8, "access_log": False, "server_header": False}
+    return uvicorn.Server(uvicorn.Config(application(models, token), log_level="warning", timeout_graceful_shutdown=1, **settings))
