@@ -9,12 +9,13 @@ import numpy as np
 import torch
 from golden_files import FOLDER, integers
 
-from rastrum import ImageSpec
+from rastrum import ImageSpec, load
 from rastrum.compression import compress_pictures
 from rastrum.models.conv_draw import ConvDRAW, ConvDRAWConfig
 
 # file: (channels, levels, layers)
 CASES = {"pictures": (3, 256, 2), "letters": (1, 2, 1)}
+BUNDLED = {"drawn": "rastrum/conv-draw-cifar10-files"}  # file: the model that it names
 
 
 def model(case: str) -> ConvDRAW:
@@ -41,6 +42,10 @@ def images(case: str) -> np.ndarray:
 
 
 if __name__ == "__main__":
+    for case, name in BUNDLED.items():
+        if not (FOLDER / f"{case}.rastrum").exists():
+            drawn = compress_pictures(load(name), images("pictures"), seed=5, name=name)
+            (FOLDER / f"{case}.rastrum").write_bytes(drawn.data)
     for case in CASES:
         if not (FOLDER / f"{case}.rastrum").exists():
             made = compress_pictures(model(case), images(case), lossless=True, seed=5, name="./golden")

@@ -339,9 +339,56 @@ def test_the_same_errors_of_the_same_images_leave_no_doubt() -> None:
     assert found.test.low == found.test.value == found.test.high == 0 < found.sample.high - found.sample.low
 
 
+def test_a_battle_without_errors_decides_nothing() -> None:
+    """20 images that both judge rightly leave a wide interval of either ratio, and so do those that only one always judges wrongly."""
+    errors = np.zeros((3, 2, 20), bool)
+    found = battles._battle(errors, [(0, 1)], np.random.default_rng(0))
+    assert found.test.value == 0 and found.test.low < -battles.CLOSE and found.test.high > battles.CLOSE
+    assert found.verdict == "not comparable" and found.why.startswith("log r_test lies between -")
+    errors[1, 1] = errors[2, 0] = True
+    always = battles._battle(errors, [(0, 1)], np.random.default_rng(0)).sample
+    assert always.low < always.value < always.high
+
+
+def test_discriminators_are_comparable_only_where_their_interval_is() -> None:
+    """r_test of 100 images with 10 and 12 errors may be far from 1; the same shares of 10,000 images say that it is not."""
+    verdicts = []
+    for images in (100, 10_000):
+        errors = np.zeros((3, 2, images), bool)
+        errors[0, 0, : images // 10] = errors[0, 1, -images * 12 // 100 :] = True
+        errors[2, 0, : images // 5] = errors[1, 1, : images // 2] = True
+        found = battles._battle(errors, [(0, 1)], np.random.default_rng(0))
+        assert abs(found.test.value) < battles.CLOSE
+        verdicts.append(found.verdict)
+    assert verdicts == ["not comparable", "first"]
+
+
+def test_a_winner_is_no_accident_of_its_seeds() -> None:
+    """Two models that are the same but for their seeds: over many images the interval leaves 0 out nearly always, yet there is a winner in
+    no more battles than two standard errors of four degrees of freedom allow, 12 %; where they differ by far more than seeds, always."""
+    rng, pairs = np.random.default_rng(0), [(i, 3 + j) for i in range(3) for j in range(3)]
+
+    def fight(better: float) -> battles.Battle:
+        chances = np.full((7, 6, 1), 0.2)
+        chances[1:] *= np.exp(0.3 * rng.standard_normal((6, 1)))[None]             # of each discriminator
+        chances[1:, :3] *= np.exp(better)
+        return battles._battle(rng.random((7, 6, 2000)) < chances, pairs, rng)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(battles, "RESAMPLES", 100)
+        same = [fight(0.0) for _ in range(60)]
+        outside = sum(found.sample.low > 0 or found.sample.high < 0 for found in same)
+        won = sum(found.verdict in ("first", "second") for found in same)
+        assert outside >= 40 and won <= 12, (outside, won)
+        assert [fight(-1.5).verdict for _ in range(3)] == ["first"] * 3
+    values = np.array([[0.1, 0.3, 0.8], [0.5, 0.2, 1.3]])
+    by_hand = np.sqrt(values.mean(1).var(ddof=1) / 2 + values.mean(0).var(ddof=1) / 3)
+    assert battles._seed_error(values.ravel(), np.array([(i, 2 + j) for i in range(2) for j in range(3)])) == pytest.approx(by_hand)
+
+
 def test_several_seeds_meet_each_other(data: Dataset) -> None:
     found = battle([Judge(0.5, 0.0), Judge(0.6, 0.0)], [Judge(0.3, 0.0), Judge(0.3, 0.01), Judge(0.2, 0.0)], data)
-    assert found.pairs == 6 and found.sample.spread > 0 and found.verdict in ("first", "second", "neither")
+    assert found.pairs == 6 and found.sample.spread > found.sample.error > 0
 
 
 def test_who_cannot_fight(data: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -351,10 +398,13 @@ def test_who_cannot_fight(data: Dataset, tmp_path: Path, capsys: pytest.CaptureF
     with pytest.raises(ValueError, match="compares pairs"):
         battle(build(loss="relativistic"), build(), data)
     digits = ImageSpec(1, 8, 8, 17)
-    for name, model in {"gran": build(spec=digits), "draw": rastrum.build("draw", digits, "tiny")}.items():
+    for name, model in {"gran": build(spec=digits), "other": build(spec=digits), "draw": rastrum.build("draw", digits, "tiny")}.items():
         model.save_pretrained(tmp_path / name)
-    gran = str(tmp_path / "gran")
+    gran, other = str(tmp_path / "gran"), str(tmp_path / "other")
     assert main(["battle", "--first", gran, "--second", str(tmp_path / "draw"), "--data", "digits"]) == 2
     assert "DRAW has no discriminator" in capsys.readouterr().err
-    assert main(["battle", "--first", gran, "--second", gran, "--data", "digits", "--count", "50"]) == 0
-    assert "neither wins" in capsys.readouterr().out
+    for words in (["--first", gran, gran, "--second", other], ["--first", gran, "--second", gran]):
+        assert main(["battle", *words, "--data", "digits"]) == 2
+        assert f"battle: {gran!r} is named twice" in capsys.readouterr().err
+    assert main(["battle", "--first", gran, "--second", other, "--data", "digits", "--count", "50"]) == 0
+    assert "by its interval over images alone" in capsys.readouterr().out.splitlines()[-1]

@@ -50,7 +50,7 @@ def made(name: str, spec: ImageSpec, condition: ConditionSpec | None = None, **o
     given = None
     if condition is not None:
         classes = torch.randint(0, 5, (4,), generator=generator)
-        given = classes if condition.kind == "class" else torch.randn(4, *condition.shape, generator=generator)
+        given = classes if condition.kind == "class" else torch.rand(4, *condition.shape, generator=generator)
     model.initialise(x, given)
     return model.to(DEVICE), x.to(DEVICE), None if given is None else given.to(DEVICE)
 
@@ -213,7 +213,7 @@ def data_for(spec: ImageSpec, condition: ConditionSpec | None, count: int = 8) -
     generator = torch.Generator().manual_seed(0)
     columns = torch.randint(spec.levels, (count, spec.channels, 1, spec.width), generator=generator)
     labels = torch.arange(count) % 5
-    maps = torch.randn(count, *condition.shape, generator=generator) if condition is not None and condition.kind == "map" else None
+    maps = torch.rand(count, *condition.shape, generator=generator) if condition is not None and condition.kind == "map" else None
     return Dataset("stripes", "train", spec, columns.expand(count, *spec.shape).to(torch.uint8).contiguous(), labels, 5, conditions=maps)
 
 

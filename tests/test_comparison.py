@@ -256,7 +256,8 @@ def test_a_run_that_diverges_is_counted(tmp_path: Path, monkeypatch: pytest.Monk
     ("words", "why"),
     [(["pixelnn"], "did you mean"), (["draw", "draw"], "named twice"), (["draw", "--seeds", "0"], "--seeds: expected at least 1, got 0"),
      (["draw", "--pictures", "29"], "--pictures: expected at least 30, got 29"), (["draw", "--budget", "0"], "--budget: expected a number"),
-     (["draw", "--data", "dead-leaves"], "no labels")],
+     (["draw", "--data", "dead-leaves"], "no labels"), (["draw", "--budget", "1"], "and so does --budget 1; give one of the two"),
+     ([str(Path(__file__).parent)], "trains models itself"), (["rastrum/draw-mnist"], "measure that by rastrum evaluate FOLDER")],
 )  # fmt: skip
 def test_comparisons_that_cannot_be_made(words: list[str], why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["compare", "--steps", "1", "--pictures", "40", "--out", str(tmp_path / "out"), "--binarise", "none", *words]
@@ -304,6 +305,7 @@ def test_claims_hold_or_do_not() -> None:
         row("g", "adversarial", nats=[], losses=[1.0, 1.001], code=3, sharpness=[3.0]),
     ]
     assert [claim.holds for claim in claims(otherwise)] == [False] * 7
+    assert claims([row("d", "variational", kind="bound"), *as_told])[1].found == "a 80.50, d ≤ 80.50, v 90.00"
     alone = claims(as_told[:1])
     assert [claim.verdict for claim in alone] == ["not measured"] * 7 and "a 80.50" in alone[1].found
 

@@ -250,7 +250,8 @@ def one_model(device: str, name: str, spec: ImageSpec, condition: ConditionSpec 
     classes = torch.randint(0, 5, (count,), generator=generator)
     given = None
     if condition is not None:
-        given = classes if condition.kind == "class" else torch.randn(count, *condition.shape, generator=generator, dtype=torch.float64)
+        draw = torch.rand if condition.kind == "map" else torch.randn     # an exemplar lies in [0, 1]
+        given = classes if condition.kind == "class" else draw(count, *condition.shape, generator=generator, dtype=torch.float64)
     there = copy.deepcopy(cpu).to(device)
     for model in (cpu, there):
         model.initialise(x.to(model.device), None if given is None else devices.to_device(given, model.device))

@@ -13,7 +13,7 @@ ROOT = Path(rastrum.__file__).parent
 
 # Bottom to top: a file imports from its own line and from lines before it. A folder stands for all of its files.
 LAYERS = (
-    ("notebook", "progress", "sums"),
+    ("names", "notebook", "progress", "sums"),
     ("images",),
     ("protocol", "config", "noise", "files", "memory", "denormals", "range_coder", "devices", "autocast", "processes"),
     ("exemplars",),
@@ -33,6 +33,7 @@ LAYERS = (
     ("training", "checking"),
     ("train",),
     ("recipes", "applications", "pictures"),
+    ("lecture",),
     ("display", "trained"),
     ("__init__",),
     ("demo", "studio"),

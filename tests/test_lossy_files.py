@@ -60,6 +60,16 @@ def test_a_photo_comes_step_by_step(capsys: pytest.CaptureFixture[str], tmp_path
     assert not np.array_equal(pixels(tmp_path / "one.png"), pixels(tmp_path / "two.png"))
 
 
+def test_the_bundled_model_needs_no_name(capsys: pytest.CaptureFixture[str], tmp_path: Path, photo: Path) -> None:
+    """Neither to compress nor to decompress; a smooth photo of any size comes near in a tenth of a byte per value."""
+    photo.write_bytes(encoded(smooth(45, 70, 3)))
+    (record,) = answered(capsys, "compress", photo, "--lossy")["files"]
+    assert record["model"] == "rastrum/conv-draw-cifar10-files" and record["psnr"] > 19
+    assert record["bytes"] < 45 * 70 * 3 / 10
+    (found,) = answered(capsys, "decompress", tmp_path / "photo.rastrum", "-o", tmp_path / "a.png")["files"]
+    assert found["whole"] and pixels(tmp_path / "a.png").shape == (45, 70, 3)
+
+
 def test_damage_is_named_and_the_steps_before_it_saved(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, photo: Path, model: str
 ) -> None:
@@ -152,7 +162,6 @@ def test_what_is_refused_is_said_in_a_line(capsys: pytest.CaptureFixture[str], t
     (tmp_path / "longer.rastrum").write_bytes(data + b"x")
     lossy, file = ["compress", photo, "--lossy", "-o", tmp_path / "new.rastrum"], tmp_path / "x.rastrum"
     cases: list[tuple[list[Any], str]] = [
-        (lossy, "which model?"),
         ([*lossy, "--model", folders["positions"]], "runs on the former only"),
         ([*lossy, "--model", folders["normal"]], "posterior='uniform'"),
         ([*lossy, "--model", folders["classes"]], "--class: this model needs one of 0 … 2, got none"),

@@ -16,6 +16,7 @@ NAMES = bundled()
 
 def test_all_are_there() -> None:
     assert {name.removeprefix("rastrum/") for name in NAMES} == {
+        "conv-draw-cifar10-files",
         "diagonal-bilstm-binarized-mnist-7-layers",
         "draw-binarized-mnist",
         "gated-pixelcnn-binarized-mnist",
@@ -40,9 +41,9 @@ def test_a_card_is_made_of_config_json(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_model_in_the_package(name: str) -> None:
-    """At most 2 MB of weights, trained by the recipe of its name, with its expected score; it samples and scores as its condition says."""
+    """At most 3 MB of weights, trained by the recipe of its name, with its expected score; it samples and scores as its condition says."""
     folder = BUNDLED_FOLDER / name.removeprefix("rastrum/")
-    assert (folder / "model.safetensors").stat().st_size <= 2e6 and (folder / "samples.png").exists()
+    assert (folder / "model.safetensors").stat().st_size <= 3e6 and (folder / "samples.png").exists()
     origin, recipe, model = read_origin(name), RECIPES[folder.name], rastrum.load(name)
     assert (origin.recipe, origin.data, origin.tuned_on) == (recipe.name, recipe.data, recipe.tuned_on)
     ours, expected = origin.results, [score for score in (recipe.expected, *recipe.further) if score is not None]
@@ -63,5 +64,5 @@ def test_a_model_in_the_package(name: str) -> None:
         else:
             assert isinstance(model, CanvasModel)
             bits = -model.bound(images, seed=0).mean() / model.spec.size / 0.6931
-    textures = recipe.system == "least-squares"                          # drawn freely, it feeds on its own noise
+    textures = recipe.system in ("least-squares", "conv-draw")           # drawn freely, one feeds on its noise; one describes pictures
     assert 0.02 < float(bits) < (0.3 if model.spec.levels == 2 else 6.5 if textures else 5.5)

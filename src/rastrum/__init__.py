@@ -21,11 +21,13 @@ _WHERE = {
     "images": ("Images",),
     "display": ("show", "animate"),
     "train": ("train",),
+    "lecture": ("lecture",),
 }
 _MODULE = {name: module for module, names in _WHERE.items() for name in names}
 __all__ = sorted(_MODULE)  # pyright: ignore[reportUnsupportedDunderAll]
 
 if TYPE_CHECKING:
+    from . import lecture as lecture
     from .checking import check as check
     from .compression import FileError as FileError
     from .compression import compress as compress

@@ -10,7 +10,7 @@ Source: Im, Kim, Jiang, Memisevic, "Generating images with recurrent adversarial
 
 Here ratios are logarithms, so that the two models have equal rights; an error that never occurs counts as half of one, so that no ratio is
 infinite; intervals are of 95 %, by drawing images and pictures again, each set once for all who judge it; and models of several seeds meet
-each other, since two trainings of one model differ too.
+each other, since two trainings of one model differ too. A verdict needs more than chance over images and more than chance over seeds.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from ..progress import Progress, bar
 
 RESAMPLES = 2000
 CLOSE = 0.5                    # |log r_test| up to which two discriminators are about as good
+ERRORS = 2                     # standard errors over seeds that count as chance
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class LogRatio:
     value: below 0 if the first models err less often.
     low, high: of the interval of 95 % over images and pictures.
     spread: standard deviation over the pairs; NaN for one pair.
+    error: standard error over seeds of the value; NaN for one pair, and of a side with one model only the other's.
     shares: of errors of the first models and of the second, mean over pairs.
     """
 
@@ -48,7 +50,15 @@ class LogRatio:
     low: float
     high: float
     spread: float
+    error: float
     shares: tuple[float, float]
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Between which the logarithm may lie: the interval over images and pictures, or two standard errors over seeds where these are
+        farther from the value."""
+        seeds = ERRORS * self.error
+        return float(np.fmin(self.low, self.value - seeds)), float(np.fmax(self.high, self.value + seeds))  # NaN does not count
 
     def __str__(self) -> str:
         spread = "" if math.isnan(self.spread) else f", ± {self.spread:.2f} over pairs"
@@ -71,18 +81,29 @@ class Battle:
 
     @property
     def verdict(self) -> str:
-        """In words, who wins: "first", "second", "neither" where the interval holds 0, or why it cannot be decided."""
-        if abs(self.test.value) > CLOSE:
-            return "not comparable: one of the discriminators does much worse on held-out images"
-        return "first" if self.sample.high < 0 else "second" if self.sample.low > 0 else "neither"
+        """In a word or two, who wins: "first", "second", "neither" where log r_sample may be 0, or "not comparable" where log r_test may be
+        far from it."""
+        (worst, best), (low, high) = self.test.limits, self.sample.limits
+        if max(-worst, best) > CLOSE:
+            return "not comparable"
+        return "first" if high < 0 else "second" if low > 0 else "neither"
+
+    @property
+    def why(self) -> str:
+        """What decides the verdict."""
+        name, ratio = ("log r_test", self.test) if self.verdict == "not comparable" else ("log r_sample", self.sample)
+        low, high = ratio.limits
+        by = "its interval over images" + (" alone" if math.isnan(ratio.error) else f" and {ERRORS} standard errors over seeds")
+        needs = f", not within ±{CLOSE}: one discriminator may do much worse on held-out images" if ratio is self.test else ""
+        return f"{name} lies between {low:+.2f} and {high:+.2f} by {by}{needs}"
 
     def __repr__(self) -> str:
-        return f"Battle(log r_test {self.test}, log r_sample {self.sample}: {self.verdict})"
+        return f"Battle(log r_test {self.test}, log r_sample {self.sample}: {self.verdict}, {self.why})"
 
     @safe
     def _repr_html_(self) -> str:
         ratios = {"log r_test": self.test, "log r_sample": self.sample}
-        return table("Battle", ratios | {"winner": self.verdict, "images": f"{self.images:,}", "pairs": self.pairs})
+        return table("Battle", ratios | {"winner": self.verdict, "why": self.why, "images": f"{self.images:,}", "pairs": self.pairs})
 
 
 def battle(
@@ -161,15 +182,29 @@ def _battle(errors: np.ndarray, pairs: list[tuple[int, int]], rng: np.random.Gen
         mean = each.mean(0)
         low, high = np.quantile(mean[1:], (0.025, 0.975))
         spread = float(each[:, 0].std(ddof=1)) if len(pairs) > 1 else math.nan
+        error = _seed_error(each[:, 0], np.array(pairs))
         one, two = np.mean([(shares[a, i], shares[b, j]) for (i, j), (a, b) in zip(pairs, sources, strict=True)], 0)
-        return LogRatio(float(mean[0]), float(low), float(high), spread, (float(one), float(two)))
+        return LogRatio(float(mean[0]), float(low), float(high), spread, error, (float(one), float(two)))
 
     return Battle(ratio([(0, 0)] * len(pairs)), ratio([(1 + j, 1 + i) for i, j in pairs]), errors.shape[2], len(pairs))
 
 
+def _seed_error(values: np.ndarray, pairs: np.ndarray) -> float:
+    """Standard error over seeds of the mean of values (P,) of pairs (P, 2) of models: √(s₁²/m₁ + s₂²/m₂), where s is the deviation of the
+    means of the m models of a side. Pairs share models, so s/√P over the pairs would be too small."""
+    means = [[values[side == model].mean() for model in np.unique(side)] for side in pairs.T]
+    squares = [np.var(each, ddof=1) / len(each) for each in means if len(each) > 1]
+    return math.sqrt(sum(squares)) if squares else math.nan
+
+
 def _log_shares(errors: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Log shares of the errors (J, N) of J who judge the same images, then of images drawn again from these: (1 + RESAMPLES, J)."""
+    """Log shares of the errors (J, N) of J who judge the same images, then of images drawn again from these: (1 + RESAMPLES, J).
+
+    Who never errs, or always, would do so on images drawn again too, without doubt; their errors are drawn with the share they count as.
+    """
     count = errors.shape[1]
     again = np.stack([np.bincount(rng.integers(count, size=count), minlength=count).astype(np.float32) for _ in range(RESAMPLES)])
-    found = np.concatenate([errors.sum(1)[None], again @ errors.T.astype(np.float32)])
-    return np.log((found + 0.5) / (count + 1))
+    wrong, drawn = errors.sum(1), again @ errors.T.astype(np.float32)
+    alike = (wrong == 0) | (wrong == count)
+    drawn[:, alike] = rng.binomial(count, (wrong[alike] + 0.5) / (count + 1), (RESAMPLES, alike.sum()))
+    return np.log((np.concatenate([wrong[None], drawn]) + 0.5) / (count + 1))

@@ -51,7 +51,7 @@ def claims(rows: Sequence[Row]) -> list[Claim]:
     return [
         _stability(auto, adversarial),
         _ordered("Autoregressive models have the best likelihoods (nats per image)", auto, variational, lambda row: mean(row.nats),
-                 lambda a, b: min(a) < min(b), "{:.2f}"),
+                 lambda a, b: min(a) < min(b), "{:.2f}", lambda row: "≤ " * (row.kind == "bound")),
         *(_ordered(f"Autoregressive models are slow to sample (CPU ms per image, {size} at once)", auto, variational + adversarial,
                    lambda row, size=size: row.milliseconds.get(size, math.nan), lambda a, b: min(a) > max(b), "{:.2f}")
           for size in (1, 64)),
@@ -121,9 +121,10 @@ def _ordered(
     measure: Callable[[Row], float],
     holds: Callable[[list[float], list[float]], bool],
     form: str,
+    sign: Callable[[Row], str] = lambda row: "",
 ) -> Claim:
     values = [[measure(row) for row in side] for side in (one, two)]
     known = [[value for value in side if not math.isnan(value)] for side in values]
-    found = ", ".join(f"{row.model} {form.format(value)}" for row, value in zip([*one, *two], [*values[0], *values[1]], strict=True)
-                      if not math.isnan(value))  # fmt: skip
+    found = ", ".join(f"{row.model} {sign(row)}{form.format(value)}"
+                      for row, value in zip([*one, *two], [*values[0], *values[1]], strict=True) if not math.isnan(value))  # fmt: skip
     return Claim(text, holds(*known) if all(known) else None, found)

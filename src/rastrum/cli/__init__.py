@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from .names import nearest
+from ..names import nearest
 from .parsing import bind, parse
 from .streams import any_characters, ends_as_ctrl_c, first_alone_speaks, number_of_processes
 
@@ -28,7 +28,9 @@ COMMANDS = {
     "sample": ("drawing", "draw images"),
     "complete": ("drawing", "fill in the unknown part of images"),
     "reconstruct": ("drawing", "let a canvas model redraw images stroke by stroke"),
-    "figures": ("figures", "the pictures that explain trained models, with rate and distortion"),
+    "figures": ("figures", "all pictures that explain a trained model, with rate and distortion"),
+    "figure": ("lecture", "one figure of the lecture, by its name, of a bundled model or of yours"),
+    "lecture": ("lecture", "all figures of the lecture, as slides"),
     "score": ("scoring", "nats and bits/dim of each image, where it surprises, and whether it is unusual"),
     "compress": ("photographs", "photographs as files, lossless or progressive, which decode on every machine"),
     "decompress": ("photographs", "decode such files, as PNG"),

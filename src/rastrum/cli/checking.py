@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from .names import nearest
+from ..names import nearest
 from .output import AS_USUAL, Look, Out, check_look, check_out, save_figure, save_sheet
 from .show import Classes, ConditionFlags, Device, Json, Maps, answer, condition_for, load_model
 from .source import Binarise, Count, Data, Images, SkipBroken, Split, load_images

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from .names import nearest
+from ..names import nearest
 from .output import AS_USUAL, Look, check_size, save_figure
 from .quality import FeaturesName, features_of
 from .show import Json, answer, messages, progress, standard
@@ -41,7 +41,7 @@ def compare(
     data: Annotated[str, arg(metavar="NAME", help="data set, as for `rastrum train --data`")] = "mnist",
     binarise: Annotated[Literal["static", "dynamic", "threshold", "none"], arg(help="two levels, as for `rastrum train`")] = "threshold",
     out: Annotated[Path, arg(metavar="FOLDER", help="for trainings, table and plot; what is there already is used")] = Path("comparison"),
-    budget: Annotated[float, arg(metavar="M", help="CPU minutes of each training")] = 2.0,
+    budget: Annotated[float | None, arg(metavar="M", help="CPU minutes of each training; default: 2")] = None,
     steps: Annotated[int | None, arg(metavar="N", help="instead of a budget of time: steps of each training")] = None,
     seeds: Annotated[int, arg(help="trainings of each model")] = 3,
     pictures: Annotated[int, arg(help="how many each model draws for the measures")] = 1000,
@@ -70,20 +70,27 @@ def compare(
     if len(set(names)) < len(names):
         raise ValueError(f"compare: {next(name for name in names if names.count(name) > 1)!r} is named twice")
     for name in names:
-        if name not in ALL:
-            raise ValueError(f"compare: unknown model {name!r}; {nearest(name, ALL)}")
+        if name in ALL:
+            continue
+        if "/" in name or Path(name).exists():
+            raise ValueError(f"compare: trains models itself, so it takes the name of one, such as draw, not the trained {name!r}; "
+                             "measure that by rastrum evaluate FOLDER, adversarial models by rastrum battle too")  # fmt: skip
+        raise ValueError(f"compare: unknown model {name!r}; {nearest(name, ALL)}")
     for flag, value, least in (("--seeds", seeds, 1), ("--pictures", pictures, FEWEST), ("--steps", 1 if steps is None else steps, 1)):
         if value < least:
             raise ValueError(f"{flag}: expected at least {least}, got {value}")
-    if not 0 < budget < math.inf:
+    minutes = 2.0 if budget is None else budget
+    if not 0 < minutes < math.inf:
         raise ValueError(f"--budget: expected a number of minutes above 0, got {budget:g}")
+    if steps is not None and budget is not None:
+        raise ValueError(f"--steps: {steps:,} steps end a training, and so does --budget {budget:g}; give one of the two")
     page = look.page()
     check_size(out / "comparison.png", page)
     if out.is_file():
         raise ValueError(f"--out: {str(out)!r} is a file; give a folder")
     options = DataOptions(binarise=None if binarise == "none" else binarise)
     training, held_out = (load_dataset(data, split, options) for split in ("train", "test"))
-    run = RunConfig(seed=seed, workers=1, evaluations=1, steps=steps, cpu_minutes=budget if steps is None else None)
+    run = RunConfig(seed=seed, workers=1, evaluations=1, steps=steps, cpu_minutes=minutes if steps is None else None)
     total = 100 * len(names) * seeds
     out.mkdir(parents=True, exist_ok=True)
     with progress("comparing", total, "%") as show:
@@ -93,7 +100,7 @@ def compare(
             messages.print(line_of(row))
             rows.append(row)
     found = claims(rows)
-    time = f"{budget:g} CPU minutes" if steps is None else f"{steps:,} steps"
+    time = f"{minutes:g} CPU minutes" if steps is None else f"{steps:,} steps"
     about = f"{training.name}, {str(options) or 'as it is'}: {time} of training, {seeds} {'seed' if seeds == 1 else 'seeds'} each"
     name = reference.features.name
     tuned = ", ".join(f"{row.model} {row.settings}" for row in rows if row.settings != USUAL) or "none"

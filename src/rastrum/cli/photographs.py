@@ -53,7 +53,8 @@ def compress(
     ] = None,
     model: Annotated[
         str | None, arg(metavar="MODEL", help="a folder, rastrum/NAME or hf://OWNER/NAME, of the photos' colours; default: rastrum/photo, "
-                                              "and rastrum/photo-grey for grey photos")
+                                              "rastrum/photo-grey for grey photos, and with --lossy "
+                                              "rastrum/conv-draw-cifar10-files")
     ] = None,
     archive: Annotated[bool, arg(help="one archive, which -o names, instead of a file for each photo")] = False,
     metadata: Annotated[bool, arg(help="keep the colour profile (ICC) and EXIF")] = False,
@@ -67,7 +68,7 @@ def compress(
                                        "smaller; it takes as long to decode; default: 0", help_behavior_hint="")
     ] = 0,
     lossy: Annotated[bool, arg(help="progressive files, which may be cut at any byte: what matters first; by a conv-draw with uniform "
-                                    "posteriors (--model)")] = False,
+                                    "posteriors")] = False,
     steps: Annotated[
         int | None, arg(metavar="T", help="lossy: of the model that a file holds; default: as --bits or --psnr say, else all",
                         help_behavior_hint="")
@@ -100,8 +101,10 @@ def compress(
     if tune < 0:
         raise ValueError(f"--tune: expected a number of steps, got {tune}")
     chosen = {"steps": steps, "bits": bits, "psnr": psnr, "lossless": lossless, "condition": number}
-    _check_lossy(lossy, model, chosen, {"ycocg": ycocg, "tile": tile, "context": context, "tune": tune, "metadata": metadata,
-                                        "delete_source": delete_source})  # fmt: skip
+    others = {"ycocg": ycocg, "tile": tile, "context": context, "tune": tune, "metadata": metadata, "delete_source": delete_source}
+    _check_lossy(lossy, chosen, others)
+    if lossy and model is None:
+        model = progressive.MODEL
     processes, started = _processes(*photos, out), time.perf_counter()
     options = {"ycocg": ycocg, "tune": tune} | {key: value for key, value in (("tile", tile), ("context", context)) if value is not None}
     with processes.together():
@@ -156,14 +159,12 @@ def compress(
     return _failures(records)
 
 
-def _check_lossy(lossy: bool, model: str | None, chosen: dict[str, Any], others: dict[str, Any]) -> None:
-    """Refuse flags of --lossy without it, others with it, and a missing model."""
+def _check_lossy(lossy: bool, chosen: dict[str, Any], others: dict[str, Any]) -> None:
+    """Refuse flags of --lossy without it, and others with it."""
     if not lossy and (wrong := [name for name, value in chosen.items() if value not in (None, False)]):
         raise ValueError(f"--{'class' if wrong[0] == 'condition' else wrong[0]}: it is for --lossy, which was not given")
     if lossy and (wrong := [name.replace("_", "-") for name, value in others.items() if value not in (None, False, 0)]):
         raise ValueError(f"--{wrong[0]}: it is for lossless files, so it does not go with --lossy")
-    if lossy and model is None:
-        raise ValueError("--lossy: which model? --model FOLDER, a conv-draw trained with --model.posterior uniform")
 
 
 def _compress(

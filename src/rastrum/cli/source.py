@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from tyro.conf import arg
 
-from .names import nearest
+from ..names import nearest
 from .show import messages, origin_of, progress, same_in_all, saved_array
 
 if TYPE_CHECKING:

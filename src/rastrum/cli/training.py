@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import arg
 
-from .names import nearest
+from ..names import nearest
 from .parsing import bind, parse
 from .show import DEVICE, Json
 

@@ -23,9 +23,9 @@ layer's z first; heads and decoder core of the next layer also see the new decod
 are T·layers decisions; the canvas changes at the last of a step.
 
 ``posterior="uniform"``: (4) becomes U(m − w/2, m + w/2), (3) a normal plus that uniform, w a third output of the prior's head; the KL is
-then what a coder with shared dither pays (``rastrum.latents``). The posterior can collapse: once its width is many standard deviations of
-the prior, no mean can move in its box. It collapses on little data and in short runs; a longer ``warm_up`` of the KL delays that. Images
-become files by it (``compression/conceptual.py``).
+then what a coder with shared dither pays (``rastrum.latents``), and images become files by it (``compression/conceptual.py``). A latent
+whose width is many standard deviations of the prior is lost, since no mean moves in its box, and at w deviations costs about 1/w nats for
+nothing: keep ``latent`` small, and let the weight of the KL rise slowly (``warm_up``), so that those are lost which say little.
 
 What differs from the paper:
 - The likelihood is a discretised logistic, so that bits are exact; its scale is its own half of r at every pixel. The paper's, as we recall

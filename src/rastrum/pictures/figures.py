@@ -283,6 +283,23 @@ def drawing(
     page: Page = AS_IT_IS,
     film: str = ".gif",
 ) -> bytes:
+    """The animation of ``drawing_frames`` as the bytes of a file.
+
+    model, target, frames, imagined, seed, page: as for ``drawing_frames``.
+    film: ending of the file, ".gif" by default.
+    """
+    moments = drawing_frames(model, target, frames, imagined, seed, page)
+    return encode_animation(moments, fps=drawing_rate(len(frames)), hold=3, ending=film)
+
+
+def drawing_rate(frames: int) -> float:
+    """Frames per second of an animation of so many strokes."""
+    return min(max(frames / 5, 3), 12)
+
+
+def drawing_frames(
+    model: CanvasModel, target: Tensor, frames: Sequence[Frame], imagined: Tensor | None, seed: int, page: Page = AS_IT_IS
+) -> Iterator[Picture]:
     """An animation of three rows: images drawn from the prior, images redrawn, and those images.
 
     model: a canvas model.
@@ -291,9 +308,6 @@ def drawing(
     imagined: conditions of the N images drawn from the prior; None for an unconditional model.
     seed: of the images drawn from the prior.
     page: how large it is; as it is by default.
-    film: ending of the file, ".gif" by default.
-
-    Returns the bytes of the animation.
     """
     usual = max(1, -(-LARGE // 2 // max(target.shape[2:])))
     walk = model.generate(len(target), imagined, seed=seed, every=layers_of(model))
@@ -306,8 +320,7 @@ def drawing(
         cells = [*frame_tiles(dreamt, scale), *frame_tiles(copied, scale), *looks]
         return arrange(cells, len(target), ["imagined", "redrawn", "image"], unit=unit or max(1.0, scale / usual))
 
-    moments = page.frames(draw, zip(walk, frames, strict=True), usual)
-    return encode_animation(moments, fps=min(max(len(frames) / 5, 3), 12), hold=3, ending=film)
+    return page.frames(draw, zip(walk, frames, strict=True), usual)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Gated PixelCNN (van den Oord et al. 2016b)."""
 
 from ..config import DataConfig, OptimConfig, RunConfig, Score
-from .one_shot import CHOSEN, GMN
+from .one_shot import CHOSEN
 from .recipe import BINARY, COLOUR, DIGITS, GREY, ONE_CORE, Budget, Published, Recipe
 
 PAPER = "van den Oord et al. 2016b"
@@ -107,7 +107,6 @@ RECIPES = (
             Score(value=69.40, error=1.06, unit="nats", kind="exact", images=500, split="test", notes="9 exemplars"),
         ),
         tuned_on="validation",
-        published=(Published(value=82.8, unit="nats", source=GMN, decimals=1, notes="its own model with 1 exemplar, 64.6 with 9"),),
     ),
     Recipe(
         name="gated-pixelcnn-omniglot-framed-exemplars",

@@ -54,7 +54,6 @@ RECIPES = (
             Score(value=31.2, error=2.3, unit="%", kind="measure", notes="wrong answers in the 20 official runs, two-way"),
             Score(value=36.6, error=2.5, unit="%", kind="measure", notes="new exemplars of unseen alphabets named right"),
         ),
-        published=(Published(value=82.8, unit="nats", source=GMN, decimals=1, notes="its own model with 1 exemplar, 64.6 with 9"),),
     ),
     Recipe(
         name="one-shot-omniglot28-exemplars-45-5",
