@@ -12,7 +12,7 @@ export class Strokes {
 
   constructor(connection, models, memory) {
     Object.assign(this, {connection, models, memory});
-    this.model = modelField(models, "strokes", memory.model);
+    this.model = modelField(models, "strokes", memory.model || "rastrum/draw-binarized-mnist");
     this.mode = make("select", {name: "mode"}, make("option", {value: "redraw"}, "redraw the image below"),
       make("option", {value: "draw"}, "draw a new image"));
     this.klass = make("select", {name: "class"});
