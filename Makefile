@@ -45,5 +45,5 @@ $(BIN)/python:
 	@touch $@
 
 .venv/.dev: $(PINS) | $(BIN)/python
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[data,hub,train,video,quality,bench,dev]'
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[data,hub,train,video,studio,quality,bench,dev]'
 	@touch $@ .venv/.core

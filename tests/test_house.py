@@ -36,7 +36,7 @@ LAYERS = (
     ("lecture",),
     ("display", "trained"),
     ("__init__",),
-    ("demo",),
+    ("demo", "studio"),
     ("cli",),
     ("__main__",),
 )

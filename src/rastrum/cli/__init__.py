@@ -40,6 +40,7 @@ COMMANDS = {
     "push": ("sharing", "share a model on the Hugging Face Hub; every command takes hf://OWNER/NAME as a MODEL"),
     "compare": ("compare", "train models of all kinds for the same time, and measure them"),
     "exemplars": ("exemplars", "one-shot generalization: nats by the number of exemplars, classification, and what is drawn"),
+    "studio": ("studio", "watch models draw, in the browser"),
     "battle": ("battle", "let adversarial models judge each other's pictures"),
     "check": ("checking", "prove causality, context and normalisation of a model"),
 }

@@ -1,0 +1,62 @@
+"""``studio``: a page in the browser where models are watched while they draw."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+import webbrowser
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from .show import Json, answer
+
+
+def studio(
+    models: Annotated[
+        Positional[tuple[str, ...]],
+        arg(metavar="MODEL …", help="folders of saved models, rastrum/NAME for a bundled one, or hf://OWNER/NAME for one on the Hub; "
+            "default: all bundled ones", help_behavior_hint=""),
+    ] = (),
+    runs: Annotated[
+        Path | None, arg(metavar="FOLDER", help="that holds runs of training, for the room Training; default: no such room",
+                         help_behavior_hint="")
+    ] = None,
+    host: Annotated[str, arg(help="address to listen on; any but this machine's own needs a token")] = "127.0.0.1",
+    port: Annotated[int, arg(help="to listen on; 0: any that is free")] = 8765,
+    token: Annotated[
+        str | None, arg(help="that a visitor must know; default: none on this machine alone, else a random one", help_behavior_hint="")
+    ] = None,
+    open: Annotated[bool, arg(help="open the page in a browser")] = False,
+    json: Json = False,
+) -> None:
+    """Watch models draw, in the browser. It needs the extra `studio`, and runs until Ctrl-C.
+
+    The page loads nothing from elsewhere. What is drawn on it goes to this command, and is not kept.
+    """
+    from ..checkpoint import bundled
+    from ..studio.models import Models
+    from ..studio.server import is_loopback, listen, server
+
+    if not 0 <= port < 65536:
+        raise ValueError(f"--port: expected 0 … 65535, got {port}")
+    if runs is not None and not runs.is_dir():
+        raise ValueError(f"--runs: {str(runs)!r} is no folder")
+    if token is not None and (not token.isascii() or not token.isalnum()):
+        raise ValueError("--token: expected letters and digits, so that it can stand in an address")
+    if token is None:
+        token = "" if is_loopback(host) else secrets.token_hex(16)
+    found = Models(models or bundled(), runs)
+    if not found.described:
+        raise ValueError("studio: it shows still images of at most 16,384 values and 256 levels, of models without a condition or with a "
+                         "class, and none of these models is one")  # fmt: skip
+    place = f"[{host}]" if ":" in host else host
+    waiting = listen(host, port)
+    address = f"http://{place}:{waiting.getsockname()[1]}/" + (f"?token={token}" if token else "")
+    shown = [row["name"] for row in found.described]
+    answer({"address": address, "models": shown}, json, f"{len(shown)} models, {address} (Ctrl-C ends it)")
+    sys.stdout.flush()
+    if open:
+        webbrowser.open(address)
+    server(found, token).run(sockets=[waiting])

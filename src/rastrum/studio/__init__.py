@@ -1,0 +1,1 @@
+"""The studio: a page in the browser where models are watched while they draw."""

@@ -1,0 +1,125 @@
+// Complete: draw a part of an image, and see eight ways in which a model goes on; of a class-conditional model, also what it may become.
+
+import {Easel} from "./easel.js";
+import {GETS_READY, base64, bytes, field, imageCanvas, make, modelField, paint, slider, sliderField} from "./pictures.js";
+
+const COUNT = 8;
+
+export class Complete {
+  static title = "Complete";
+  static what = "Draw a part of an image and mark what is unknown (chequered). The model fills it in eight times. With particles, what you " +
+    "drew also steers the pixels that come before it.";
+
+  constructor(connection, models, memory) {
+    Object.assign(this, {connection, models, memory});
+    this.model = modelField(models, "complete", memory.model || "rastrum/row-lstm-mnist-classes");
+    this.klass = make("select", {name: "class"});
+    this.klassField = field("Class", this.klass);
+    this.particles = make("select", {name: "particles"}, ...[[0, "none: only what is above steers"], [16, "16"], [64, "64, slower"]]
+      .map(([value, text]) => make("option", {value}, text)));
+    this.particles.value = 16;
+    this.seed = make("input", {type: "number", name: "seed", min: 0, max: 2147483647, value: 0, required: true});
+    this.temperature = slider("temperature", 0.2, 2, 0.05, 1);
+    this.each = make("input", {type: "checkbox", checked: true});
+    const once = make("label", {}, make("span", {}, this.each, " Complete after every stroke"));
+    const stop = make("button", {type: "button"}, "Stop");
+    stop.onclick = () => { this.connection.cancel(); this.facts.textContent = "Stopped."; };
+    this.form = make("form", {}, field("Model", this.model), this.klassField, field("Particles", this.particles), field("Seed", this.seed),
+      sliderField("Temperature", this.temperature), once,
+      make("div", {className: "buttons"}, make("button", {className: "main"}, "Complete"), stop));
+    this.form.onsubmit = (event) => { event.preventDefault(); this.start(); };
+    this.model.onchange = () => { this.choose(); this.example(); };
+    this.klass.onchange = this.particles.onchange = this.temperature.onchange = () => this.start();
+    this.place = make("div");
+    const button = (text, act) => { const made = make("button", {type: "button"}, text); made.onclick = act; return made; };
+    const starts = make("div", {className: "buttons"}, button("All unknown", () => this.clear(0)),
+      button("Blank paper", () => this.clear(this.spec.height)),
+      button("Lower half unknown", () => { this.easel.set(this.easel.values.slice(), this.spec.height >> 1); this.start(); }),
+      button("Another example", () => { this.number += 1; this.example(); }));
+    this.facts = make("p", {className: "facts", "aria-live": "polite"});
+    this.results = make("div", {className: "grid"});
+    this.posterior = make("div", {className: "bars"});
+    this.posteriorPart = make("div", {}, make("h2", {}, "Which class it may be"), this.posterior);
+    this.element = make("div", {className: "desk three"}, make("section", {className: "panel", "aria-label": "how to complete"}, this.form),
+      make("section", {className: "panel", "aria-label": "your drawing"}, make("h2", {}, "Your drawing"), this.place, starts),
+      make("section", {className: "panel", "aria-label": "completions"}, make("h2", {}, "Completions"), this.results, this.facts,
+        this.posteriorPart));
+    this.number = 3;
+    this.choose();
+  }
+
+  choose() {
+    const spec = this.spec = this.models.find((each) => each.name === this.model.value);
+    this.memory.model = spec.name;
+    this.klassField.hidden = this.posteriorPart.hidden = !spec.classes;
+    this.klass.replaceChildren(make("option", {value: ""}, "unknown: weigh all"),
+      ...(spec.classes || []).map((name, value) => make("option", {value}, name)));
+    this.easel = new Easel(spec, true, () => { if (this.each.checked) this.start(); });
+    this.place.replaceChildren(this.easel.element);
+    this.pictures = Array.from({length: COUNT}, (_, i) => imageCanvas(spec, `completion ${i + 1}`));
+    this.captions = this.pictures.map(() => make("figcaption"));
+    this.results.replaceChildren(...this.pictures.map((canvas, i) => make("figure", {}, canvas, this.captions[i])));
+    for (const canvas of this.pictures) paint(canvas, this.easel.values, spec, this.easel.known);
+    this.posterior.replaceChildren();
+    this.ready = false;
+  }
+
+  enter() { if (!this.ready) this.example(); }
+
+  leave() { this.connection.cancel(); }
+
+  clear(unknownFrom) {
+    this.easel.set(new Uint8Array(this.easel.size), unknownFrom);
+    this.connection.cancel();
+    this.facts.textContent = "Draw something.";
+  }
+
+  example() {
+    this.facts.textContent = GETS_READY;
+    this.connection.start("example", {model: this.spec.name, seed: this.number}, (message) => {
+      if (message.error) this.facts.textContent = message.error;
+      if (!message.image) return;
+      this.ready = true;
+      this.easel.set(bytes(message.image), this.spec.height >> 1);
+      this.start();
+    });
+  }
+
+  start() {
+    if (!this.form.reportValidity()) return;
+    const chosen = this.klass.value;
+    const options = {model: this.spec.name, image: base64(this.easel.values), known: base64(this.easel.known),
+      particles: Number(this.particles.value), seed: Number(this.seed.value), temperature: Number(this.temperature.value)};
+    if (this.spec.classes && chosen !== "") options.class_number = Number(chosen);
+    this.element.setAttribute("aria-busy", true);
+    this.facts.textContent = "Completing …";
+    this.connection.start("complete", options, (message) => this.receive(message));
+  }
+
+  receive(message) {
+    if (message.error || message.done) this.element.setAttribute("aria-busy", false);
+    if (message.error) this.facts.textContent = message.error;
+    if (message.fraction !== undefined) this.facts.textContent = `Completing … ${Math.round(100 * message.fraction)} %`;
+    if (!message.images) return;
+    const images = bytes(message.images), size = this.easel.size, decided = message.decided && bytes(message.decided);
+    this.pictures.forEach((canvas, i) => {
+      paint(canvas, images.subarray(i * size, (i + 1) * size), this.spec, decided && decided.subarray(i * size, (i + 1) * size));
+      this.captions[i].textContent = message.classes ? this.spec.classes[message.classes[i]] : "";
+    });
+    if (message.bits !== undefined)
+      this.facts.textContent = `What you drew takes ${message.bits.toFixed(1)} bits under the model. ` +
+        `${message.effective.toFixed(1)} of ${this.particles.value} particles carry the weight.`;
+    else if (message.fraction === 1) this.facts.textContent = "Done.";
+    if (message.posterior) this.weigh(message.posterior);
+  }
+
+  weigh(posterior) {
+    this.posterior.replaceChildren(...posterior.flatMap((share, i) => {
+      const percent = share > 0.9995 || share < 0.0005 ? `${share > 0.5 ? "> 99.9" : "< 0.1"} %` : `${(100 * share).toFixed(1)} %`;
+      return [make("span", {}, this.spec.classes[i]), make("meter", {value: share, "aria-label": this.spec.classes[i]}, percent),
+        make("span", {}, percent)];
+    }));
+  }
+
+  key() { return false; }
+}
