@@ -44,7 +44,9 @@ def images(case: str) -> np.ndarray:
 if __name__ == "__main__":
     for case, name in BUNDLED.items():
         if not (FOLDER / f"{case}.rastrum").exists():
-            drawn = compress_pictures(load(name), images("pictures"), seed=5, name=name)
+            bundled = load(name)
+            assert isinstance(bundled, ConvDRAW)
+            drawn = compress_pictures(bundled, images("pictures"), seed=5, name=name)
             (FOLDER / f"{case}.rastrum").write_bytes(drawn.data)
     for case in CASES:
         if not (FOLDER / f"{case}.rastrum").exists():
