@@ -129,8 +129,9 @@ def summary() -> Still:
 
 
 FIGURES = (
-    Figure("concept", "Conceptual compression", concept, ("conv-draw",), notes="The first latents say what it is, the last ones how it is "
-           "textured. Drawn with variance, what is missing looks plausible; at the mean, it is smooth."),
+    Figure("concept", "Conceptual compression", concept, ("conv-draw, for images of its kind",),
+           notes="The first latents say what it is, the last ones how it is textured. Drawn with variance, what is missing looks "
+           "plausible; at the mean, it is smooth."),
     Figure("betas", "The weight of the reconstruction", betas, ("conv-draw at one β", "conv-draw at another β"), several=True,
            notes="A larger β spends more bits on details."),
     Figure("gran", "GRAN's canvases", gran, ("gran",), notes="A recurrent generator, judged by a discriminator: no likelihood."),
