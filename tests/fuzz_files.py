@@ -7,7 +7,7 @@ that fit again, so that they reach what lies behind. A few are crafted: lists an
 their bytes can claim, whose streams are empty. Some are watched: one that makes the readers go from one line to another as none did
 before, or more often, is a seed of further mutations. A file is right if its header and its pixels are those of a file that was made here;
 others are only found where header and checksums were all made to fit, which no mutation here does. While it is read the system refuses
-this process more than ``MEMORY`` bytes beyond what it has, whoever asks: numpy, torch, zlib or Python.
+this process more than its ``memory`` beyond what it has, whoever asks: numpy, torch, zlib or Python.
 
 The models do not change here, so their fingerprints and programs are computed once for each size of window.
 """
@@ -37,7 +37,8 @@ from rastrum.compression import Decoding, FileError, compress_pictures, decompre
 from rastrum.compression.container import Entry, chained, least_size, read_header, strip_bytes
 from rastrum.compression.fields import Reader, digest
 
-MEMORY = 64 << 20              # bytes that any of these small files may take, at most
+MEMORY = 64 << 20              # bytes that any of these small files may take, at most,
+WIDE, WINDOW = "rastrum/pixelcnn-plus-plus-cifar10", 448 << 20        # and those of this model a window of the largest tile: 320x320 pixels
 CRAFTED, CHANCE = 1 << 14, 0.001      # bytes of a file that claims many pixels, at most; and how often there is one
 WATCHED = 0.1                  # of the mutations
 PIXELS = 1 << 12               # of a progressive file's images, at most
@@ -137,12 +138,14 @@ class Target(NamedTuple):
     data: bytes that are right.
     repair: makes digests fit.
     check: reads bytes; ``FileError`` where they are refused, ``AssertionError`` where other pixels are taken for right.
+    memory: bytes that reading may take, at most.
     """
 
     name: str
     data: bytes
     repair: Callable[[bytes], bytes]
     check: Callable[[bytes], None]
+    memory: int = MEMORY
 
 
 def raster(model: object) -> RasterModel:
@@ -182,7 +185,8 @@ def targets() -> list[Target]:
         def check_salvage(data: bytes, check_file=check_file) -> None:
             check_file(data, salvage=True)
 
-        found += [Target(f"{case}, {check.__name__}", blob, repaired_file, check) for check in (check_file, check_salvage)]
+        memory = MEMORY + (WINDOW if name == WIDE else 0)
+        found += [Target(f"{case}, {check.__name__}", blob, repaired_file, check, memory) for check in (check_file, check_salvage)]
     by_torch = raster(rastrum.build("gated-pixelcnn", ImageSpec(1, 3, 3), preset="tiny", seed=1)).double()
     for kind, model in (("native", models["plus plus"]), ("torch", by_torch)):
         images = rastrum.sample(model, 3, seed=1)
@@ -243,11 +247,11 @@ def constant_models() -> Iterator[None]:
 
 
 @contextmanager
-def little_memory() -> Iterator[None]:
-    """Meanwhile the system gives this process at most ``MEMORY`` bytes beyond what it has, some of it free; whoever asks for more fails."""
+def little_memory(memory: int = MEMORY) -> Iterator[None]:
+    """Meanwhile the system gives this process at most so many bytes beyond what it has, some of it free; whoever asks for more fails."""
     before = resource.getrlimit(resource.RLIMIT_AS)
     has = int(STATM.read_bytes().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (has + MEMORY, before[1]))
+    resource.setrlimit(resource.RLIMIT_AS, (has + memory, before[1]))
     try:
         yield
     finally:
@@ -319,7 +323,7 @@ def fuzz(seconds: float, seed: int, most: int | None = None, watched: float = WA
                 data = crafted(target.data, chance)
             with_watch = chance.random() < watched
             try:
-                with little_memory(), watch if with_watch else nullcontext():
+                with little_memory(target.memory), watch if with_watch else nullcontext():
                     target.check(data)
                 counts["right"] += 1
             except FileError:
