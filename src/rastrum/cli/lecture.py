@@ -25,8 +25,8 @@ def figure(
         Path | None,
         arg(
             metavar="X.svg",
-            help="write it here: .png, .webp, .svg or .pdf; what moves .mp4, .gif or .webp, or its "
-            "last picture as .png; default: NAME.png, or NAME.mp4",
+            help="write it here: .png, .webp, .svg or .pdf; what moves .mp4, .gif or .webp, or its last picture as .png; default: "
+            "NAME.png, or NAME.mp4",
         ),
     ] = None,
     dark: Annotated[bool, arg(help="light on dark")] = False,

@@ -27,8 +27,7 @@ from .slide import DARK
 
 TITLE = "Images made one decision after another"
 LEAD = ("Autoregressive models draw pixel by pixel, canvas models stroke by stroke. Every figure here was drawn by running code; the "
-        "command "
-        "under it draws it again. Press ? for the keys.")  # fmt: skip
+        "command under it draws it again. Press H for the keys.")  # fmt: skip
 
 SECTIONS = (decisions, recurrent, masks, conditions, strokes, others)
 FIGURES: dict[str, Figure] = {figure.name: replace(figure, section=section.SECTION) for section in SECTIONS for figure in section.FIGURES}

@@ -99,9 +99,8 @@ def spatial_map(trained: Trained) -> Still:
             slide.text(left + (column + 0.5) * side, 0.75 + (row + 0.5) * side, str(kind % channels), SMALL - 1, "paper")
             slide.arrow((left + width * side / 2, 2.3), (left + width * side / 2, y - 0.05))
 
-    return Still(draw, f"A map of {channels} channels and {height} x {width} places as condition: one value in it is 1, at a class, a "
-                       f"row and a "
-                       "column. Below it samples, not selected.")  # fmt: skip
+    return Still(draw, f"A map of {channels} channels and {height} x {width} places as condition: one value in it is 1, at a class, a row "
+                       "and a column. Below it samples, not selected.")  # fmt: skip
 
 
 def exemplars(trained: Trained) -> Still:
@@ -128,8 +127,8 @@ def exemplars(trained: Trained) -> Still:
             x, y, side = corner(r, 0)
             slide.frame(x, y, model.spec.width * side, model.spec.height * side, "red", 5)
 
-    return Still(draw, f"One-shot generalization: what is in a red box was shown once, and the row beside it are new drawings of it"
-                       f"{', with guidance of weight 1' if guidance else ''}. {whose}")  # fmt: skip
+    return Still(draw, "One-shot generalization: what is in a red box was shown once, and the row beside it are new drawings of "
+                       f"it{', with guidance of weight 1' if guidance else ''}. {whose}")  # fmt: skip
 
 
 def video(trained: Trained) -> Film:
@@ -149,8 +148,8 @@ def video(trained: Trained) -> Film:
         labels = ["truth", "continued", "again"]
         return page.animation(lambda scale, unit: animate_rows(videos, labels, scale, unit), image_scale(None, spec.height, spec.width))
 
-    return Film(frames, f"Videos of two moving digits, continued after {known} of {spec.frames} frames, twice each. The digits were "
-                        f"drawn by {CLASSES}.",
+    return Film(frames, f"Videos of two moving digits, continued after {known} of {spec.frames} frames, twice each. The digits were drawn "
+                        f"by {CLASSES}.",
                 FPS)  # fmt: skip
 
 

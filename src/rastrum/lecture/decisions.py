@@ -80,9 +80,8 @@ def one_walk(trained: Trained) -> Still:
         slide.line([(11.4, 8.6), (2.5, 8.6), (2.5, 7.4)], "ink", 3, arrow=True)
         slide.text(6.9, 8.3, "the value is observed, and the next decision is due", NORMAL, "soft")
 
-    return Still(draw, "A model says what may come next, something else chooses: so sampling, completion, exact scores and lossless "
-                       "files are "
-                       "the same walk over the decisions, and cannot disagree.")  # fmt: skip
+    return Still(draw, "A model says what may come next, something else chooses: so sampling, completion, exact scores and lossless files "
+                       "are the same walk over the decisions, and cannot disagree.")  # fmt: skip
 
 
 def chain_rule(trained: Trained) -> Still:
@@ -225,8 +224,7 @@ def colours(trained: Trained) -> Still:
         slide.text(2.65, 8.0, "a pixel takes three decisions", NORMAL, "soft")
 
     return Still(draw, "A colour pixel is three decisions: red, then green given red, then blue given both. Shown is the pixel of a "
-                       "sampled "
-                       "picture where knowing a colour says most about the next ones, with the entropy of each decision; an arrow "
+                       "sampled picture where knowing a colour says most about the next ones, with the entropy of each decision; an arrow "
                        "points to the level that was drawn.")  # fmt: skip
 
 
@@ -308,18 +306,15 @@ def surprise(trained: Trained) -> Still:
 
 FIGURES = (
     Figure("chain-rule", "The chain rule", chain_rule, (GATED,), notes="No approximation: any distribution is such a product, in any "
-        "order. "
-           "A model only has to predict one value from the ones before it, as a language model does."),
+        "order. A model only has to predict one value from the ones before it, as a language model does."),
     Figure("one-walk", "One walk for everything", one_walk, (DIAGONAL,), notes="Learn the distribution once; sampling, completing, "
-        "scoring and "
-           "compressing differ only in who chooses."),
+        "scoring and compressing differ only in who chooses."),
     Figure("decision", "One decision", decision, (COLOURS,), notes="The prediction is a whole distribution: two modes say 'either this or "
            "that', which a regression to the mean cannot."),
-    Figure("colours", "Red, then green, then blue", colours, (COLOURS,), notes="Given red, green is nearly known, and blue even more: most "
-           "of a pixel's bits are in its first colour."),
+    Figure("colours", "Red, then green, then blue", colours, (COLOURS,), notes="Given red, green is nearly known, and blue even more: "
+           "most of a pixel's bits are in its first colour."),
     Figure("walk", "A picture while it is drawn", walk, (GATED,), notes="Stop it where the bars are about even: there a small accident "
-        "decides "
-           "which digit this becomes."),
+        "decides which digit this becomes."),
     Figure("rows", "Samples, row by row", rows, (DIAGONAL,), notes="Fifteen at once cost little more than one."),
     Figure("completions", "Completion is the same walk", completions, (DIAGONAL,), notes="What is known is kept, what is not is drawn: "
            "nothing was trained for this."),

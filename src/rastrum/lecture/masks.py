@@ -82,8 +82,9 @@ def masks() -> Still:
             slide.grid(11.35, y, 0.215, [[colour if on else "fill" for on in row] for row in whole[i].tolist()])
         slide.text(8.6, 8.75, "rows: what is computed · columns: what it sees", SMALL, "soft")
 
-    return Still(draw, "Masks A and B of the layers of a PixelCNN, found by sending one value at a time through the real layer: 1 where it "
-                       "arrives. Right: a whole layer as a matrix, all zero above the diagonal, and with mask A on it too.")  # fmt: skip
+    return Still(draw, "Masks A and B of the layers of a PixelCNN, found by sending one value at a time through the real layer: 1 where "
+                       "it arrives. Right: a whole layer as a matrix, all zero above the diagonal, and with mask A on it "
+                       "too.")  # fmt: skip
 
 
 def kinds_of(model: RasterModel, at: tuple[int, int] = AT) -> list[list[str]]:
@@ -180,11 +181,9 @@ def gated_layer(trained: Trained) -> Still:
         for x, kinds in ((0.35, reads[0]), (14.05, reads[1])):
             slide.grid(x, 6.6, 1.55 / side, kinds)
 
-    return Still(draw, "A layer of a Gated PixelCNN. The vertical stack sees rows above, the horizontal one its own row to the left "
-                       "and, by a "
-                       "1 x 1 convolution, what the vertical one sees: no blind spot. The small maps are what the real layers read; the "
-                       "vertical "
-                       "stack is one row down already, so its own row is the one above.")  # fmt: skip
+    return Still(draw, "A layer of a Gated PixelCNN. The vertical stack sees rows above, the horizontal one its own row to the left and, "
+                       "by a 1 x 1 convolution, what the vertical one sees: no blind spot. The small maps are what the real layers read; "
+                       "the vertical stack is one row down already, so its own row is the one above.")  # fmt: skip
 
 
 def _reads(layer: Convolution, side: int) -> list[list[str]]:
@@ -228,9 +227,8 @@ def mixture(trained: Trained) -> Still:
             else:
                 chart.bars(pmf.clamp_max(inside * 1.1), "blue 70")
 
-    return Still(draw, f"PixelCNN++ predicts {parts.shape[1]} logistics in place of {spec.levels} free probabilities: neighbouring "
-                       f"levels are "
-                       f"alike from the start. Shown is a decision, {which}.")  # fmt: skip
+    return Still(draw, f"PixelCNN++ predicts {parts.shape[1]} logistics in place of {spec.levels} free probabilities: neighbouring levels "
+                       f"are alike from the start. Shown is a decision, {which}.")  # fmt: skip
 
 
 COLOURS = ("blue", "orange", "green", "purple", "sky", "yellow", "red", "soft")
@@ -252,12 +250,10 @@ FIGURES = (
            "B may, since what it sees there has passed A. Among colours: G sees R of its own pixel, B sees both."),
     Figure("blind-spot", "The blind spot, and its cure", blind_spot, notes="Each masked kernel can move right only by moving up, so a "
            "cone stays unseen, with any number of layers. The Gated PixelCNN reads whole rows above in a stack of its own."),
-    Figure("gated-layer", "A layer of Gated PixelCNN", gated_layer, (GATED,), notes="Two stacks, and gates as in an LSTM: tanh for "
-        "what, σ for "
-           "how much. A condition adds to both."),
+    Figure("gated-layer", "A layer of Gated PixelCNN", gated_layer, (GATED,), notes="Two stacks, and gates as in an LSTM: tanh for what, "
+        "σ for how much. A condition adds to both."),
     Figure("mixture", "PixelCNN++: a mixture of logistics", mixture, (COLOUR_MODEL,), notes="A softmax does not know that 127 and 128 are "
            "neighbours; a logistic does."),
     Figure("photographs", "Samples of photographs", photographs, (COLOUR_MODEL,), notes="A small model, trained for less than an hour: "
-        "textures "
-           "and edges, hardly objects."),
+        "textures and edges, hardly objects."),
 )  # fmt: skip

@@ -44,8 +44,7 @@ def concept(trained: Trained) -> Still:
         slide.sheet(0.2, 0.2, 15.6, 8.6, rows, labels, heads, NORMAL)
 
     return Still(draw, "Conceptual compression: the latents of the first strokes are kept, the rest is drawn from the prior (with its "
-                       "variance) "
-                       f"or set to its mean. The rate is the mean KL of what is kept, in bits per image. {where}")  # fmt: skip
+                       f"variance) or set to its mean. The rate is the mean KL of what is kept, in bits per image. {where}")  # fmt: skip
 
 
 def betas(*models: Trained) -> Still:
@@ -124,8 +123,8 @@ def summary() -> Still:
         step = min(0.85, 7.9 / (len(rows) + 1))
         slide.table(0.25, 0.35, widths, [head, *rows], step, SMALL if len(rows) > 9 else SMALL + 1)
 
-    return Still(draw, "The models bundled with the package, as their folders state it. A decision is one value of a raster model, and the "
-                       "latent of one stroke of a canvas model; scores are per image or video, or in bits per value.")  # fmt: skip
+    return Still(draw, "The models bundled with the package, as their folders state it. A decision is one value of a raster model, and "
+                       "the latent of one stroke of a canvas model; scores are per image or video, or in bits per value.")  # fmt: skip
 
 
 FIGURES = (

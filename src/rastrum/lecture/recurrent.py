@@ -120,8 +120,7 @@ def plain_lstm() -> Still:
         slide.text(11.3, 1.35, "the pixel above is a whole row of steps away", NORMAL, "soft")
 
     return Still(draw, "A plain LSTM reads the values of an image one after another, row by row. It sees all earlier ones, but has to "
-                       "carry "
-                       "the pixel above through as many steps as a row has.")  # fmt: skip
+                       "carry the pixel above through as many steps as a row has.")  # fmt: skip
 
 
 def spatial_lstm() -> Still:
@@ -168,8 +167,7 @@ def diagonal_bilstm() -> Still:
         slide.text(11.3, 1.35, "a diagonal at a time; a second one comes from the right", NORMAL, "soft")
 
     return Still(draw, "Diagonal BiLSTM: in the skewed map a diagonal is a column, so one step computes it whole. State comes from the "
-                       "left "
-                       "and from above; a second LSTM comes from the right, one row up, and the two are added.")  # fmt: skip
+                       "left and from above; a second LSTM comes from the right, one row up, and the two are added.")  # fmt: skip
 
 
 def skewed_map() -> Still:
@@ -236,9 +234,8 @@ def reach() -> Still:
         legend(slide, 8.6)
 
     return Still(draw, f"What the pixel in row {AT[0] + 1}, column {AT[1] + 1} of a {FIELD} x {FIELD} image sees, measured by changing "
-                       f"every "
-                       "other pixel in the real model with random weights: PixelRNNs of one layer, PixelCNNs of some, kernels of 3 x "
-                       "3.")  # fmt: skip
+                       "every other pixel in the real model with random weights: PixelRNNs of one layer, PixelCNNs of some, kernels of 3 "
+                       "x 3.")  # fmt: skip
 
 
 # ── blocks and sizes ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -280,7 +277,7 @@ def residual(trained: Trained) -> Still:
         used = "this model has them" if skip else "this model has none: its output reads the last block"
         slide.text(12.0, 8.5, used, NORMAL, "soft")
 
-    return Still(draw, f"A layer adds to what comes in, so its input reaches every depth; with skip connections every block also reaches "
+    return Still(draw, "A layer adds to what comes in, so its input reaches every depth; with skip connections every block also reaches "
                        f"the output. {name} with {layers} layers, $h$ = {h}.".replace("$", ""))  # fmt: skip
 
 
@@ -317,8 +314,7 @@ def architecture() -> Still:
                 slide.arrow((x, y0), (x, y1))
 
     return Still(draw, "The three architectures for colour images of 32 x 32, preset \"paper\", with parameters counted in the built "
-                       "models; "
-                       "all blocks are residual, and with skip connections to the output.")  # fmt: skip
+                       "models; all blocks are residual, and with skip connections to the output.")  # fmt: skip
 
 
 def comparison(trained: Trained) -> Still:
@@ -362,8 +358,7 @@ def comparison(trained: Trained) -> Still:
 
     listed = ", ".join(f"{NAMES[name]} {score.number} after {budget[0].steps:,} steps" for name, score, budget, *_ in rows)
     return Still(draw, f"Binarised MNIST, as the recipes NAME-binarized-mnist state it: {listed} (nats, {rows[0][1].images:,} test "
-                       f"images). "
-                       "Beside them a model that was trained for longer.")  # fmt: skip
+                       "images). Beside them a model that was trained for longer.")  # fmt: skip
 
 
 def _fastest(act: Callable[[], object], times: int = 2) -> float:
@@ -419,14 +414,11 @@ FIGURES = (
            "after another."),
     Figure("row-lstm", "Row LSTM", row_lstm, notes="A row in one step. The price is the triangle: the corners above are never seen."),
     Figure("diagonal-bilstm", "Diagonal BiLSTM", diagonal_bilstm, notes="Everything is seen, in height + width steps. The right-to-left "
-        "half "
-           "is moved down a row, or it would see the future."),
-    Figure("skewed-map", "The skewed map", skewed_map, notes="A trick of indexing: a diagonal becomes a column, and a convolution of "
-        "two by "
-           "one is all that a step needs."),
-    Figure("reach", "What one pixel sees", reach, notes="Measured, not drawn: every other pixel was changed, and it was recorded "
-                                                        "whether the "
-           "prediction moved."),
+        "half is moved down a row, or it would see the future."),
+    Figure("skewed-map", "The skewed map", skewed_map, notes="A trick of indexing: a diagonal becomes a column, and a convolution of two "
+        "by one is all that a step needs."),
+    Figure("reach", "What one pixel sees", reach, notes="Measured, not drawn: every other pixel was changed, and it was recorded whether "
+                                                        "the prediction moved."),
     Figure("residual", "Residual and skip connections", residual, (DIAGONAL,), notes="Twelve layers train because each only adds "
         "something."),
     Figure("architecture", "The architectures", architecture, notes="The three differ in the middle row alone."),

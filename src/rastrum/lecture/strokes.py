@@ -88,7 +88,7 @@ def unrolled(trained: Trained) -> Still:
             t = ("t-1", "t", "t+1")[n]
             for name, words, colour in (("canvas", f"canvas $c_{{{t}}}$", "orange"), ("write", write, "green"),
                                         ("dec", f"decoder LSTM {config.hidden}", "blue"), ("z", f"$z_{{{t}}} \\sim Q$,  {config.latent} "
-                                            f"values", "purple"),
+                                            "values", "purple"),
                                         ("enc", f"encoder LSTM {config.hidden}", "blue"), ("read", read, "red")):  # fmt: skip
                 slide.box(x, levels[name], 2.9, 0.8, words, colour, f"{colour} 20", SMALL + 1)
             for low, high in (("read", "enc"), ("enc", "z"), ("z", "dec"), ("dec", "write"), ("write", "canvas")):
@@ -107,8 +107,7 @@ def unrolled(trained: Trained) -> Still:
 
     kind = "with attention" if attention else "without attention"
     return Still(draw, f"DRAW {kind}, unrolled: in each of {model.steps} steps the encoder reads the image and what the canvas still "
-                       f"lacks, "
-                       "z is drawn, and the decoder adds a stroke to the canvas. The decoder's state goes back to the "
+                       "lacks, z is drawn, and the decoder adds a stroke to the canvas. The decoder's state goes back to the "
                        "encoder.")  # fmt: skip
 
 
@@ -139,8 +138,7 @@ def generation(trained: Trained) -> Still:
                     frame_window(slide, corner(r, c), frame.window[r].tolist(), "green")
 
     return Still(draw, "Generation needs no encoder: z comes from the prior. Five draws from the empty canvas on, with the windows that "
-                       "the "
-                       "decoder writes through in green; the columns are strokes.")  # fmt: skip
+                       "the decoder writes through in green; the columns are strokes.")  # fmt: skip
 
 
 # ── attention ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -222,8 +220,7 @@ def filters(trained: Trained) -> Still:
         slide.text(12.9, 8.2, f"{count} x {count} values of {height} x {width}", NORMAL, "soft")
 
     return Still(draw, f"The filters of the window that the model reads through at stroke {t}: each curve is a row of F_X or F_Y, a "
-                       f"Gaussian "
-                       f"over columns or rows that sums to 1; points are their centres. {where}")  # fmt: skip
+                       f"Gaussian over columns or rows that sums to 1; points are their centres. {where}")  # fmt: skip
 
 
 def window_parameters(trained: Trained) -> Still:
@@ -266,8 +263,7 @@ def window_parameters(trained: Trained) -> Still:
                 slide.text(left + 2.85, top + 1.95, label(name, chosen), SMALL)
 
     return Still(draw, f"What each parameter of a window does to what {count} x {count} filters read of the same image: at the left the "
-                       f"window, "
-                       f"at the right the patch γ F_Y x F_Xᵀ. {where}")  # fmt: skip
+                       f"window, at the right the patch γ F_Y x F_Xᵀ. {where}")  # fmt: skip
 
 
 def read_and_write(trained: Trained) -> Still:
@@ -321,9 +317,9 @@ def steps(trained: Trained) -> Still:
             if box is not None:
                 frame_window(slide, corner(len(rows) - 1, c), box[i].tolist(), "green")
 
-    return Still(draw, "An image redrawn stroke by stroke: where the model looks (red), what it sees there, what the canvas lacks "
-                       "(blue) or has "
-                       f"too much (orange), the stroke, and the canvas with the window written through (green). {where}")  # fmt: skip
+    return Still(draw, "An image redrawn stroke by stroke: where the model looks (red), what it sees there, what the canvas lacks (blue) "
+                       "or has too much (orange), the stroke, and the canvas with the window written through (green). "
+                       f"{where}")  # fmt: skip
 
 
 def remains(trained: Trained) -> Still:
@@ -358,9 +354,8 @@ def remains(trained: Trained) -> Still:
             slide.line([(12.2, y), (12.8, y)], colour, 4)
             slide.text(12.95, y, words, NORMAL, colour, "left")
 
-    return Still(draw, f"What remains after each stroke: the error of two images (blue lacks ink, orange has too much), and means over "
-                       f"{MEASURED} "
-                       f"images; the sum is the bound, had the drawing stopped there. {where}")  # fmt: skip
+    return Still(draw, "What remains after each stroke: the error of two images (blue lacks ink, orange has too much), and means over "
+                       f"{MEASURED} images; the sum is the bound, had the drawing stopped there. {where}")  # fmt: skip
 
 
 def kl(trained: Trained) -> Still:
@@ -446,9 +441,8 @@ def hierarchy(trained: Trained) -> Still:
         labels = ["rest drawn"] * len(rows) + ["rest at its mean"] * 2
         slide.sheet(0.2, 0.2, 15.6, 8.6, [*rows, *means], labels, ["image", *(str(levels.shown[n]) for n in chosen)], NORMAL)
 
-    return Still(draw, "The latents of the first strokes are those of the image, the others come from the prior: how much of the image "
-                       "a number "
-                       f"of strokes determines. {where}")  # fmt: skip
+    return Still(draw, "The latents of the first strokes are those of the image, the others come from the prior: how much of the image a "
+                       f"number of strokes determines. {where}")  # fmt: skip
 
 
 def redrawing(trained: Trained) -> Film:
@@ -517,30 +511,25 @@ def attention(with_windows: Trained, without: Trained) -> Still:
                 if frame.window is not None:
                     frame_window(slide, corner(r, c), frame.window[r].tolist(), "green")
 
-    return Still(draw, "Draws from the prior with and without attention. With windows a stroke is local, as if a pen were moved; "
-                       "without, the "
-                       "whole picture comes into focus.")  # fmt: skip
+    return Still(draw, "Draws from the prior with and without attention. With windows a stroke is local, as if a pen were moved; without, "
+                       "the whole picture comes into focus.")  # fmt: skip
 
 
 FIGURES = (
-    Figure("draw-unrolled", "DRAW, unrolled", unrolled, (DRAW,), notes="An encoder that looks, a decoder that draws, both with a "
-        "memory. The "
-           "picture is the sum of the strokes."),
+    Figure("draw-unrolled", "DRAW, unrolled", unrolled, (DRAW,), notes="An encoder that looks, a decoder that draws, both with a memory. "
+        "The picture is the sum of the strokes."),
     Figure("glimpse", "One stroke", glimpse, (DRAW,), notes="It sees 25 numbers of the image and 25 of the error, no more."),
-    Figure("filters", "The filters of a window", filters, (DRAW,), notes="A grid of Gaussians: differentiable in the window's "
-        "parameters, so "
-           "where to look is learned by gradients."),
+    Figure("filters", "The filters of a window", filters, (DRAW,), notes="A grid of Gaussians: differentiable in the window's parameters, "
+        "so where to look is learned by gradients."),
     Figure("window-parameters", "Choosing g, δ, σ, γ", window_parameters, (DRAW,), notes="Centre, stride, deviation and intensity: five "
-        "numbers, "
-           "from one linear map of the decoder's state."),
+        "numbers, from one linear map of the decoder's state."),
     Figure("read-and-write", "Read, and write back", read_and_write, (DRAW,), notes="Writing uses the transposed filters."),
     Figure("steps", "Canvas and feedback", steps, (DRAW,), notes="The error is fed back: the encoder sees what is still wrong."),
     Figure("remains", "What remains", remains, (DRAW,), notes="The bound after each stroke, had the drawing stopped there."),
     Figure("loss", "The loss", loss, (DRAW,), notes="What a code for the latents costs, and what the pixels cost given the canvas."),
     Figure("kl", "KL by stroke", kl, (DRAW,), notes="Early strokes decide which digit it is, later ones how it looks."),
     Figure("hierarchy", "What the first strokes determine", hierarchy, (DRAW,), notes="Keep a few latents, dream the rest: the idea of "
-        "conceptual "
-           "compression."),
+        "conceptual compression."),
     Figure("generation", "Generation without the encoder", generation, (DRAW,), notes="The decoder alone, fed by noise."),
     Figure("redrawing", "Imagined and redrawn", redrawing, (DRAW,), notes="The first row has never seen an image."),
     Figure("interpolation", "Between two images", interpolation, (DRAW,), notes="Every picture on the way is one that the decoder can "
