@@ -1,24 +1,21 @@
 // Complete: draw a part of an image, and see eight ways in which a model goes on; of a class-conditional model, also what it may become.
 
 import {Easel} from "./easel.js";
-import {GETS_READY, base64, bytes, field, imageCanvas, make, modelField, paint, slider, sliderField} from "./pictures.js";
+import {GETS_READY, base64, bytes, field, imageCanvas, make, paint, slider, sliderField} from "./pictures.js";
+import {Room} from "./room.js";
 
 const COUNT = 8;
 
-export class Complete {
+export class Complete extends Room {
   static title = "Complete";
   static what = "Draw a part of an image and mark what is unknown (chequered). The model fills it in eight times. With particles, what you " +
     "drew also steers the pixels that come before it.";
 
   constructor(connection, models, memory) {
-    Object.assign(this, {connection, models, memory});
-    this.model = modelField(models, "complete", memory.model || "rastrum/row-lstm-mnist-classes");
-    this.klass = make("select", {name: "class"});
-    this.klassField = field("Class", this.klass);
+    super(connection, models, memory, {name: "complete", usual: "rastrum/row-lstm-mnist-classes", unknown: "unknown: weigh all"});
     this.particles = make("select", {name: "particles"}, ...[[0, "none: only what is above steers"], [16, "16"], [64, "64, slower"]]
       .map(([value, text]) => make("option", {value}, text)));
     this.particles.value = 16;
-    this.seed = make("input", {type: "number", name: "seed", min: 0, max: 2147483647, value: 0, required: true});
     this.temperature = slider("temperature", 0.2, 2, 0.05, 1);
     this.each = make("input", {type: "checkbox", checked: true});
     const once = make("label", {}, make("span", {}, this.each, " Complete after every stroke"));
@@ -49,11 +46,8 @@ export class Complete {
   }
 
   choose() {
-    const spec = this.spec = this.models.find((each) => each.name === this.model.value);
-    this.memory.model = spec.name;
-    this.klassField.hidden = this.posteriorPart.hidden = !spec.classes;
-    this.klass.replaceChildren(make("option", {value: ""}, "unknown: weigh all"),
-      ...(spec.classes || []).map((name, value) => make("option", {value}, name)));
+    const spec = this.chosen();
+    this.posteriorPart.hidden = !spec.classes;
     this.easel = new Easel(spec, true, () => { if (this.each.checked) this.start(); });
     this.place.replaceChildren(this.easel.element);
     this.pictures = Array.from({length: COUNT}, (_, i) => imageCanvas(spec, `completion ${i + 1}`));

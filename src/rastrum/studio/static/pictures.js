@@ -138,15 +138,6 @@ export function plotLine(canvas, values, total, at, unit) {
 
 export const field = (label, input) => make("label", {}, label, input);
 
-// A select of those models that a room is for; what was chosen before stays chosen.
-export function modelField(models, room, remembered) {
-  const select = make("select", {name: "model"});
-  for (const model of models.filter((each) => each.rooms.includes(room)))
-    select.append(make("option", {value: model.name}, model.name.replace(/^rastrum\//, "")));
-  if ([...select.options].some((option) => option.value === remembered)) select.value = remembered;
-  return select;
-}
-
 export const slider = (name, min, max, step, value) => make("input", {type: "range", name, min, max, step, value});
 
 // A slider with its value beside its label.

@@ -1,23 +1,20 @@
 // Strokes: a canvas model draws or redraws an image: windows, glimpse, change of the canvas, and KL of each stroke.
 
 import {Easel} from "./easel.js";
-import {GETS_READY, base64, bytes, field, imageCanvas, make, modelField, paint, paintScene, plotBars, slider, sliderField}
+import {GETS_READY, base64, bytes, field, imageCanvas, make, paint, paintScene, plotBars, slider, sliderField}
   from "./pictures.js";
 import {Player} from "./player.js";
+import {Room} from "./room.js";
 
-export class Strokes {
+export class Strokes extends Room {
   static title = "Strokes";
   static what = "A canvas model draws an image stroke by stroke. When it redraws an image, it reads a part of it before each stroke; KL is " +
     "what the stroke says about the image, in bits.";
 
   constructor(connection, models, memory) {
-    Object.assign(this, {connection, models, memory});
-    this.model = modelField(models, "strokes", memory.model || "rastrum/draw-binarized-mnist");
+    super(connection, models, memory, {name: "strokes", usual: "rastrum/draw-binarized-mnist"});
     this.mode = make("select", {name: "mode"}, make("option", {value: "redraw"}, "redraw the image below"),
       make("option", {value: "draw"}, "draw a new image"));
-    this.klass = make("select", {name: "class"});
-    this.klassField = field("Class", this.klass);
-    this.seed = make("input", {type: "number", name: "seed", min: 0, max: 2147483647, value: 0, required: true});
     this.temperature = slider("temperature", 0.2, 2, 0.05, 1);
     this.temperatureField = sliderField("Temperature", this.temperature);
     this.about = make("p", {className: "note"});
@@ -53,10 +50,7 @@ export class Strokes {
   }
 
   choose() {
-    const spec = this.spec = this.models.find((each) => each.name === this.model.value);
-    this.memory.model = spec.name;
-    this.klassField.hidden = !spec.classes;
-    this.klass.replaceChildren(...(spec.classes || []).map((name, value) => make("option", {value}, name)));
+    const spec = this.chosen();
     this.about.textContent = `${spec.system}, ${spec.height}×${spec.width}, ${spec.levels} levels` +
       (spec.score ? `. Held-out score ${spec.score}` : "") + ".";
     this.easel = new Easel(spec, false, () => this.start());

@@ -1,7 +1,8 @@
 // Surprise: the bits of each pixel of an image that is dropped on the page, drawn there, or made by the model.
 
 import {Easel} from "./easel.js";
-import {GETS_READY, array, base64, bytes, field, imageCanvas, make, modelField, pixelAt} from "./pictures.js";
+import {GETS_READY, array, base64, bytes, field, imageCanvas, make, pixelAt} from "./pictures.js";
+import {Room} from "./room.js";
 
 const STOPS = [[0, 0, 4], [87, 16, 110], [188, 55, 84], [249, 142, 9], [252, 255, 164]];   // dark: expected, bright: surprising
 
@@ -10,16 +11,13 @@ function heat(share) {
   return STOPS[i].map((value, c) => Math.round(value + (STOPS[i + 1][c] - value) * (at - i)));
 }
 
-export class Surprise {
+export class Surprise extends Room {
   static title = "Surprise";
   static what = "How many bits each pixel takes under the model, given those before it: dark where the model expected it, bright where it " +
     "is surprised. Drop an image, draw on it, and see what changes. The image goes to the studio alone, which does not keep it.";
 
   constructor(connection, models, memory) {
-    Object.assign(this, {connection, models, memory});
-    this.model = modelField(models, "surprise", memory.model);
-    this.klass = make("select", {name: "class"});
-    this.klassField = field("Class", this.klass);
+    super(connection, models, memory, {name: "surprise", unknown: "the likeliest"});
     this.file = make("input", {type: "file", accept: "image/*", name: "file"});
     this.invert = make("input", {type: "checkbox", name: "invert"});
     this.form = make("form", {}, field("Model", this.model), this.klassField, field("Image file, or drop one on the page", this.file),
@@ -59,11 +57,7 @@ export class Surprise {
   }
 
   choose() {
-    const spec = this.spec = this.models.find((each) => each.name === this.model.value);
-    this.memory.model = spec.name;
-    this.klassField.hidden = !spec.classes;
-    this.klass.replaceChildren(make("option", {value: ""}, "the likeliest"),
-      ...(spec.classes || []).map((name, value) => make("option", {value}, name)));
+    const spec = this.chosen();
     this.easel = new Easel(spec, false, () => this.start());
     this.place.replaceChildren(this.easel.element);
     this.map = imageCanvas(spec, "bits of each pixel");

@@ -1,22 +1,19 @@
 // Watch: an image while it is drawn, the probabilities of the value that is drawn, its bits, and which pixels it was drawn from.
 
-import {GETS_READY, array, bytes, colour, field, imageCanvas, make, modelField, paint, pixelAt, plotLine, plotting, slider, sliderField}
+import {GETS_READY, array, bytes, colour, field, imageCanvas, make, paint, pixelAt, plotLine, plotting, slider, sliderField}
   from "./pictures.js";
 import {Player} from "./player.js";
+import {Room} from "./room.js";
 
 const CHANNELS = {1: ["level"], 3: ["red", "green", "blue"]};
 
-export class Watch {
+export class Watch extends Room {
   static title = "Watch";
   static what = "A model draws an image value by value. Each value is drawn from probabilities that depend on the values before it; the " +
     "bars show them. Point at a pixel to see which pixels its value depends on.";
 
   constructor(connection, models, memory) {
-    Object.assign(this, {connection, models, memory});
-    this.model = modelField(models, "watch", memory.model);
-    this.klass = make("select", {name: "class"});
-    this.klassField = field("Class", this.klass);
-    this.seed = make("input", {type: "number", name: "seed", min: 0, max: 2147483647, value: 0, required: true});
+    super(connection, models, memory, {name: "watch"});
     this.temperature = slider("temperature", 0.2, 2, 0.05, 1);
     this.about = make("p", {className: "note"});
     this.form = make("form", {}, field("Model", this.model), this.about, this.klassField, field("Seed", this.seed),
@@ -46,10 +43,7 @@ export class Watch {
   }
 
   choose() {
-    const spec = this.spec = this.models.find((each) => each.name === this.model.value);
-    this.memory.model = spec.name;
-    this.klassField.hidden = !spec.classes;
-    this.klass.replaceChildren(...(spec.classes || []).map((name, value) => make("option", {value}, name)));
+    const spec = this.chosen();
     this.about.textContent = `${spec.system}, ${spec.height}×${spec.width}, ${spec.levels} levels` +
       (spec.score ? `. Held-out score ${spec.score}` : "") + (spec.training ? `, trained for ${spec.training}` : "") + ".";
     this.walk = null;
