@@ -348,9 +348,10 @@ class _Encoding:
         """The lossless layer; returns the bits of each image."""
         values, canvas = self.x.movedim(1, -1).reshape(-1).numpy().copy(), self.after(steps)
         canvas, lengths = canvas.reshape(len(values), -1), []
+        levels, coefficients = self.model.spec.levels, self.sketch.coefficients()
         for first in range(0, len(values), CHUNK):
             part = slice(first, min(first + CHUNK, len(values)))
-            lengths.append(code_levels(canvas, self.model.spec.levels, values, writer.encoder, True, self.sketch.coefficients(), part))
+            lengths.append(code_levels(canvas, levels, values, writer.encoder, True, coefficients, part))
             writer.check(values[part], force=part.stop == len(values))
         return np.concatenate(lengths).reshape(len(self.x), -1).sum(1)
 
