@@ -43,7 +43,8 @@ CRAFTED, CHANCE = 1 << 14, 0.001      # bytes of a file that claims many pixels,
 WATCHED = 0.1                  # of the mutations
 PIXELS = 1 << 12               # of a progressive file's images, at most
 SIZES = 500                    # of windows for which programs are kept
-SHAPE, STRIP = (8, 7), 42      # pixels, and of a strip: 3 x 2 tiles in two strips
+SHAPE = (8, 7)                 # pixels: 3 x 2 tiles,
+STRIP, VALUES = 42, 1 << 16    # in two strips; and of windows coded at once, so that the largest are coded one by one, on any number of cores
 TILES: dict[str, Any] = {"tile": 3, "context": 1}
 MORE: dict[str, Any] = {                                    # as ``golden_files.CASES``
     "adaptive": ("least squares 3", (*SHAPE, 3), np.uint8, {}),
@@ -225,9 +226,9 @@ def repaired_progressive(data: bytes) -> bytes:
 
 @contextmanager
 def constant_models() -> Iterator[None]:
-    """Meanwhile models do not change: what depends on them alone is computed once. And strips are small."""
-    before = photographs._coder, photographs.fingerprint_of_weights, photographs.load, RasterModel.lowered, tiles.STRIP
-    coder, fingerprint, load, lowered, _ = before
+    """Meanwhile models do not change: what depends on them alone is computed once. And strips and batches are small."""
+    before = photographs._coder, photographs.fingerprint_of_weights, photographs.load, RasterModel.lowered
+    sizes, (coder, fingerprint, load, lowered) = (tiles.STRIP, tiles.VALUES), before
     known: dict[Any, Any] = {}
 
     def coder_once(model, header):
@@ -239,11 +240,12 @@ def constant_models() -> Iterator[None]:
         return known[key]
 
     photographs._coder, photographs.fingerprint_of_weights, photographs.load = coder_once, cache(fingerprint), cache(load)
-    RasterModel.lowered, tiles.STRIP = cache(lowered), STRIP
+    RasterModel.lowered, (tiles.STRIP, tiles.VALUES) = cache(lowered), (STRIP, VALUES)
     try:
         yield
     finally:
-        photographs._coder, photographs.fingerprint_of_weights, photographs.load, RasterModel.lowered, tiles.STRIP = before
+        photographs._coder, photographs.fingerprint_of_weights, photographs.load, RasterModel.lowered = before
+        tiles.STRIP, tiles.VALUES = sizes
 
 
 @contextmanager

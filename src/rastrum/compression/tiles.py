@@ -200,9 +200,9 @@ class Coder:
         own = np.zeros(windows.shape, np.bool_)
         for n, (i, j) in enumerate(tiles):
             own[n, :, tiling.rows.own(i).start - tiling.rows.start(i) :, tiling.columns.own(j).start - tiling.columns.start(j) :] = True
-        flat = windows.reshape(len(tiles), -1)
-        ordered = torch.from_numpy(flat[:, order].astype(np.int64))
-        active = torch.from_numpy(own.reshape(len(tiles), -1)[:, order])
+        flat = windows.reshape(len(tiles), -1)                            # taken, not indexed: image after image in memory
+        ordered = torch.from_numpy(flat.take(order, 1).astype(np.int64))
+        active = torch.from_numpy(own.reshape(len(tiles), -1).take(order, 1))
         engine: Any = interpreter(self.program, len(tiles), torch.float32, self.order.device, None, "native", torch.get_num_threads())
         if isinstance(streams[0], Encoder):
             coded = engine.decide(0, self.size, Work("encode", values=ordered, streams=streams), active, ordered)
