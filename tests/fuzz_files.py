@@ -43,8 +43,8 @@ CRAFTED, CHANCE = 1 << 14, 0.001      # bytes of a file that claims many pixels,
 WATCHED = 0.1                  # of the mutations
 PIXELS = 1 << 12               # of a progressive file's images, at most
 SIZES = 500                    # of windows for which programs are kept
-SHAPE = (8, 7)                 # pixels: 3 x 2 tiles,
-STRIP, VALUES = 42, 1 << 16    # in two strips; and of windows coded at once, so that the largest are coded one by one, on any number of cores
+SHAPE = (8, 7)                 # pixels: 3 x 2 tiles
+SMALL = {"STRIP": 42, "VALUES": 1 << 16, "MEMORY": 1 << 18}    # of ``tiles``: two strips, and large windows one by one on any number of cores
 TILES: dict[str, Any] = {"tile": 3, "context": 1}
 MORE: dict[str, Any] = {                                    # as ``golden_files.CASES``
     "adaptive": ("least squares 3", (*SHAPE, 3), np.uint8, {}),
@@ -228,7 +228,7 @@ def repaired_progressive(data: bytes) -> bytes:
 def constant_models() -> Iterator[None]:
     """Meanwhile models do not change: what depends on them alone is computed once. And strips and batches are small."""
     before = photographs._coder, photographs.fingerprint_of_weights, photographs.load, RasterModel.lowered
-    sizes, (coder, fingerprint, load, lowered) = (tiles.STRIP, tiles.VALUES), before
+    sizes, (coder, fingerprint, load, lowered) = {name: getattr(tiles, name) for name in SMALL}, before
     known: dict[Any, Any] = {}
 
     def coder_once(model, header):
@@ -240,12 +240,13 @@ def constant_models() -> Iterator[None]:
         return known[key]
 
     photographs._coder, photographs.fingerprint_of_weights, photographs.load = coder_once, cache(fingerprint), cache(load)
-    RasterModel.lowered, (tiles.STRIP, tiles.VALUES) = cache(lowered), (STRIP, VALUES)
+    RasterModel.lowered = cache(lowered)
+    vars(tiles).update(SMALL)
     try:
         yield
     finally:
         photographs._coder, photographs.fingerprint_of_weights, photographs.load, RasterModel.lowered = before
-        tiles.STRIP, tiles.VALUES = sizes
+        vars(tiles).update(sizes)
 
 
 @contextmanager
