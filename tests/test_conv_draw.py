@@ -85,16 +85,15 @@ def reference_terms(model: ConvDRAW, x: np.ndarray, noise: list[np.ndarray]) -> 
     r = blocks(w["canvas"], config.stride)
     kl = []
     for _ in range(config.steps):
-        mean = r[: len(level)]
-        missing = level - (sigmoid(mean) if spec.levels == 2 else mean)
-        below = [level, missing]
+        missing = lambda: level - (sigmoid(r[: len(level)]) if spec.levels == 2 else r[: len(level)])  # noqa: E731
+        below = [level, missing()]
         for layer in range(layers):
             e[layer], ec[layer] = move("encoders", layer, [*below, d[layer]], e[layer], ec[layer])
             below = [blocks(e[layer], 2)]
         above: list[np.ndarray] = []
         for layer in reversed(range(layers)):
             p_mean, p_log = np.split(conv(f"priors.{layer}", [d[layer], *above]), 2)
-            error = [missing] if config.skip and layer == 0 else []
+            error = [blocks(missing(), 2**layer)] if config.skip else []
             q_mean, q_log = np.split(conv(f"posteriors.{layer}", [e[layer], *above, *error]), 2)
             kl.append(np.sum(p_log - q_log + (np.exp(2 * q_log) + (q_mean - p_mean) ** 2) / (2 * np.exp(2 * p_log)) - 0.5))
             z = q_mean + np.exp(q_log) * noise.pop(0)
@@ -102,6 +101,8 @@ def reference_terms(model: ConvDRAW, x: np.ndarray, noise: list[np.ndarray]) -> 
             d[layer], dc[layer] = move("decoders", layer, [z, seen, *above], d[layer], dc[layer])
             if layer:
                 above = [unblocks(conv(f"rises.{layer - 1}", [d[layer]]), 2, *d[layer - 1].shape[1:])]
+            if layer and config.skip:
+                r = r + unblocks(conv(f"skips.{layer - 1}", [z]), 2**layer, *r.shape[1:])
         r = r + conv("write_head", [d[0], *([z] if config.skip else [])])
     return unblocks(r, config.stride, spec.height, spec.width), kl
 
@@ -113,10 +114,11 @@ def log_prob(canvas: np.ndarray, index: tuple[int, ...], x: np.ndarray, spec: Im
     mean, scale = canvas[index], math.exp(max(canvas[c + spec.channels, i, j], -7.0))
     if coefficients is not None:
         mean += sum(coefficients[c, k] * (2 * x[k, i, j] / (spec.levels - 1) - 1 - canvas[k, i, j]) for k in range(c))
-    edge = lambda v: sigmoid(((2 * v - 1) / (spec.levels - 1) - 1 - mean) / scale)  # noqa: E731
-    low = 0.0 if value == 0 else edge(value)
-    high = 1.0 if value == spec.levels - 1 else edge(value + 1)
-    return math.log(high - low)
+    edge = lambda v: ((2 * v - 1) / (spec.levels - 1) - 1 - mean) / scale  # noqa: E731
+    low = -math.inf if value == 0 else edge(value)
+    high = math.inf if value == spec.levels - 1 else edge(value + 1)
+    low, high = (low, high) if low < 0 else (-high, -low)                 # where sigmoid does not round to 1
+    return math.log(sigmoid(high) - sigmoid(low))
 
 
 @pytest.mark.parametrize("skip", [False, True])
@@ -216,7 +218,7 @@ def test_coupled_channels_sum_to_one_and_samples_follow_them():
     assert ((torch.bincount(drawn, minlength=64) - expected).square() / expected)[likely].sum() < 2 * likely.sum()
 
 
-@pytest.mark.parametrize("config", [{"layers": 2, "stride": 1}, {"posterior": "uniform"}], ids=str)
+@pytest.mark.parametrize("config", [{"layers": 2, "stride": 1}, {"layers": 2, "stride": 1, "skip": True}, {"posterior": "uniform"}], ids=str)
 def test_bounds_sum_to_at_most_one(config):
     """Two layers reach one. Uniform posteriors do not cover the prior, so they reach at most one, and one if they cover all of it."""
     spec = ImageSpec(1, 2, 2, 2)
@@ -242,8 +244,8 @@ def test_the_prior_does_not_see_what_it_predicts():
     """Before the write it depends only on the latents so far: the image changes posteriors only, and uniform widths come from the
     decoder."""
     spec = ImageSpec(3, 4, 4, 256)
-    for posterior in ("normal", "uniform"):
-        model = make(spec, layers=2, posterior=posterior)
+    for posterior, skip in (("normal", False), ("uniform", False), ("uniform", True)):
+        model = make(spec, layers=2, posterior=posterior, skip=skip)
         a, b = model.init(1), model.init(1)
         x, y = images(spec, 1, 1), images(spec, 1, 2)
         for _ in range(model.steps):

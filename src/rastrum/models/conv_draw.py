@@ -20,7 +20,7 @@ levels r is a logit and ε = x − σ(r). All convolutions work at 1/stride of t
 Two layers (or more): layer l has half the resolution of layer l − 1 and reads what lies below it, (1) and (2) with the encoder core below
 instead of the image, (5) with the decoder core below instead of r. A step goes up once through the encoder cores, then down: the top
 layer's z first; heads and decoder core of the next layer also see the new decoder core above. Each layer's z is one decision, so T steps
-are T·layers decisions; the canvas changes at the last of a step.
+are T·layers decisions; the canvas changes at the last of a step, with ``skip`` at each.
 
 ``posterior="uniform"``: (4) becomes U(m − w/2, m + w/2), (3) a normal plus that uniform, w a third output of the prior's head; the KL is
 then what a coder with shared dither pays (``rastrum.latents``), and images become files by it (``compression/conceptual.py``). A latent
@@ -34,8 +34,8 @@ What differs from the paper:
 - The initial canvas is the mean and spread of the data; initial states are learned at every position, or once for all of them.
 - While training warms up, the weight of the KL rises from a twentieth of β to 1, by equal factors: first the latents learn to carry all,
   then to leave out what costs more than it is worth. Without it they are slow to be used at all.
-- ``skip``: the lowest layer's posterior also sees ε itself, and its z also reaches the canvas, r += W h_d + V z. What is linear in the
-  image then need not pass the LSTMs, and is learned in a fraction of the time.
+- ``skip``: posteriors also see ε itself, as it is when their z is drawn, and z also reaches the canvas, r += W h_d + V z, that of a layer
+  above by V z alone. What is linear in the image then need not pass the LSTMs, and is learned in a fraction of the time.
 - ``coupled``: channels of a pixel are not independent given the canvas (``distributions.CoupledLogistics``).
 - How the layers of ``layers=2`` are connected is ours: of the paper's two-layer version we only recall that there is one.
 - The preset "paper" is its network for CIFAR-10: 32 steps, 12 latent channels at half resolution, 320 features, 5x5; one layer.
@@ -82,7 +82,7 @@ class ConvDRAWConfig:
     positional: whether initial states and canvas are learned at every position; if not, they are the same everywhere, and the weights serve
         images of any size (``resized``).
     posterior: "normal", or "uniform" of learned width, whose KL a coder can reach.
-    skip: whether convolutions of their own lead from the error to the lowest layer's posterior, and from its latent to the canvas.
+    skip: whether convolutions of their own lead from the error to each layer's posterior, and from its latent to the canvas.
     coupled: whether the mean of a channel follows the earlier channels of its pixel, by learned coefficients.
     """
 
@@ -130,7 +130,7 @@ class ConvDRAW(PixelCanvas):
         self.write_head = convolution(features + (config.latent if config.skip else 0), halves * blocks, kernel, gain=0.1)
         layers = range(config.layers)
         self.start = nn.ParameterList()
-        self.encoders, self.decoders, self.priors, self.posteriors, self.rises = (nn.ModuleList() for _ in range(5))
+        self.encoders, self.decoders, self.priors, self.posteriors, self.rises, self.skips = (nn.ModuleList() for _ in range(6))
         for layer in layers:
             size = self.size(layer) if config.positional else (1, 1)
             above = features if layer + 1 < config.layers else 0
@@ -139,10 +139,12 @@ class ConvDRAW(PixelCanvas):
             self.encoders.append(ConvLSTM(seen + features, features, kernel))
             self.decoders.append(ConvLSTM(config.latent + drawn + above, features, kernel))
             self.priors.append(convolution(features + above, (3 if self.uniform else 2) * config.latent, kernel, gain=0.1))
-            looked = features + above + (blocks if config.skip and layer == 0 else 0)
+            looked = features + above + (blocks * 4**layer if config.skip else 0)
             self.posteriors.append(convolution(looked, (1 if self.uniform else 2) * config.latent, kernel, gain=3.0 * config.steps**-0.5))
             if above:
                 self.rises.append(convolution(features, 4 * features, kernel))
+            if config.skip and layer:
+                self.skips.append(convolution(config.latent, halves * blocks * 4**layer, kernel, gain=0.1))
         if condition_spec is not None:
             self.condition = global_projection(condition_spec, 8 * features * config.layers)
             reorder_drawn_gates(self.condition, features)
@@ -239,16 +241,20 @@ class ConvDRAW(PixelCanvas):
         memory = state.memory
         if memory.get("image") is not x:
             memory["image"], memory["levels"] = x, to_blocks(self._levels(x), self.config.stride)
-        mean = state.canvas[:, : memory["levels"].shape[1]]
-        memory["error"] = memory["levels"] - (torch.sigmoid(mean) if self.bernoulli else mean)
-        below = [memory["levels"], memory["error"]]
+        below = [memory["levels"], self._error(state)]
         for layer, encoder in enumerate(self.encoders):
             self._move(encoder, memory, "encoder", layer, [*below, memory[f"decoder{layer}"]])
             below = [to_blocks(memory[f"encoder{layer}"], 2)] if layer + 1 < self.config.layers else below
 
+    def _error(self, state: State) -> Tensor:
+        """What the canvas lacks of the image that was last looked at, as blocks."""
+        levels = state.memory["levels"]
+        mean = state.canvas[:, : levels.shape[1]]
+        return levels - (torch.sigmoid(mean) if self.bernoulli else mean)
+
     def posterior(self, state: State) -> Normal | Uniform:
         layer, memory = self.layer(state.t), state.memory
-        error = [memory["error"]] if self.config.skip and layer == 0 else []
+        error = [to_blocks(self._error(state), 2**layer)] if self.config.skip else []
         head = self.posteriors[layer](*self._with_above(memory, "encoder", layer), *error).split(self.config.latent, dim=1)
         if not self.uniform:
             return Normal(*head)
@@ -264,6 +270,8 @@ class ConvDRAW(PixelCanvas):
         else:
             height, width = memory[f"decoder{layer - 1}"].shape[2:]
             memory[f"above{layer - 1}"] = from_blocks(self.rises[layer - 1](memory[f"decoder{layer}"]), 2, height, width)
+            if self.config.skip:
+                state.canvas = state.canvas + from_blocks(self.skips[layer - 1](z), 2**layer, *state.canvas.shape[2:])
         memory.pop("expected", None)
         state.t += 1
         return {}
@@ -288,7 +296,7 @@ class ConvDRAW(PixelCanvas):
 
     def lower_strokes(self, program: Program) -> StrokeMaps:
         config, layers = self.config, range(self.config.layers)
-        heads, rises = cast(list[Convolution], list(self.priors)), cast(list[Convolution], list(self.rises))
+        heads, rises, skips = (cast(list[Convolution], list(each)) for each in (self.priors, self.rises, self.skips))
         decoders = cast(list[ConvLSTM], list(self.decoders))
 
         def maps(width: int, state: int | None = None) -> list[View]:
@@ -316,6 +324,9 @@ class ConvDRAW(PixelCanvas):
                 decoders[layer].lower(program, [latents[layer], below, *seen(layer)], h[layer], cell[layer], gates[layer])
                 if layer:
                     rises[layer - 1].lower(program, [h[layer]], None, in_blocks(above[layer - 1], 2))
+                    if config.skip:
+                        finer = in_blocks(canvas, 2**layer)
+                        skips[layer - 1].lower(program, [latents[layer]], finer, finer)
                 else:
                     self.write_head.lower(program, [h[0], *([latents[0]] if config.skip else [])], canvas, canvas)
                 expect(order[(number + 1) % config.layers])
