@@ -44,7 +44,7 @@ WATCHED = 0.1                  # of the mutations
 PIXELS = 1 << 12               # of a progressive file's images, at most
 SIZES = 500                    # of windows for which programs are kept
 SHAPE = (8, 7)                 # pixels: 3 x 2 tiles
-SMALL = {"STRIP": 42, "VALUES": 1 << 16, "MEMORY": 1 << 18}    # of ``tiles``: two strips, and large windows one by one on any number of cores
+SMALL = {"STRIP": 42, "VALUES": 1 << 16, "MEMORY": 1 << 18}    # of ``tiles``: two strips; large windows one by one
 TILES: dict[str, Any] = {"tile": 3, "context": 1}
 MORE: dict[str, Any] = {                                    # as ``golden_files.CASES``
     "adaptive": ("least squares 3", (*SHAPE, 3), np.uint8, {}),

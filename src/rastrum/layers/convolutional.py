@@ -121,14 +121,15 @@ class Convolution(FrameConvolution):
 
         program: takes the operations.
         sources: whole maps, side by side; one that is read ``in_blocks`` counts as its ``to_blocks``.
-        initial: added to the result, a whole map or a single column; None for nothing.
+        initial: added to the result, a whole map that is read as the destination is written, or a single column; None for nothing.
         destination: a whole map; one that is written ``in_blocks`` takes the ``from_blocks`` of the result.
         """
         kernel, inner = self.kernel_size[0], destination.step
         assert self.bias is not None
         for number, (down, right) in enumerate(product(range(inner), repeat=2)):
             out = replace(destination, row_shift=down, shift=right)
-            begin, bias = initial, self.bias[number :: inner**2]
+            begin = initial if initial is None or initial.step < inner else replace(initial, row_shift=down, shift=right)
+            bias = self.bias[number :: inner**2]
             weights = self.weight[number :: inner**2].split([source.size * source.step**2 for source in sources], 1)
             for source, weight in zip(sources, weights, strict=True):
                 s, middle = source.step, kernel // 2
