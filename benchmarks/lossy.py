@@ -24,6 +24,7 @@ of all that is within the rate the nearest is taken, image by image, and the sma
     MODEL                  a file of each image, cut at the byte
     MODEL, whole steps     a file of each image, of as many steps as fit
     MODEL, set of N        one file of N images, cut at the byte
+    MODEL, effort N        a file made for the rate by N steps of gradient descent (--effort N), where that is nearer than the cut one
 
 each with what is missing drawn from the prior ("rest drawn") or at its mean.
 
@@ -83,6 +84,7 @@ from rastrum.data.dataset import load_dataset
 from rastrum.data.sources import source_of
 
 SWEEP = tuple(sorted({*RATES, 77, 230, 920, 1535, 1842, 2150, 2456, 2763, 3070, 3377, 3684, 4298, 4912}))     # bits per image
+MOST = 1228                    # bits per image, of files that were made with effort
 PER_PIXEL = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.2)               # of photographs
 SET = 100                      # images of a file of several
 OTHERS = 1000                  # test images for KID-lite0, at most
@@ -223,11 +225,14 @@ def measure_formats(format: Format, x: Tensor, line: Callable[..., dict[str, Any
             for whole in (False, True) for rate in SWEEP]  # fmt: skip
 
 
-def measure_model(model: Any, name: str, x: Tensor, line: Callable[..., dict[str, Any]]) -> list[dict[str, Any]]:
+def measure_model(model: Any, name: str, x: Tensor, line: Callable[..., dict[str, Any]], effort: int) -> list[dict[str, Any]]:
     lines = []
     for whole in (False, True):
-        for rate, pair in zip(SWEEP, by_model(model, x.long(), SWEEP, whole), strict=True):
-            lines += [line(rate, whole, each, f"{name}, {word}") for each, word in zip(pair, RESTS.values(), strict=True)]
+        for much in dict.fromkeys((0, effort)):
+            rates = [rate for rate in SWEEP if not much or rate <= MOST]
+            for rate, pair in zip(rates, by_model(model, x.long(), rates, whole, effort=much), strict=True):
+                named = f"{name}, effort {much}" if much else name
+                lines += [line(rate, whole, each, f"{named}, {word}") for each, word in zip(pair, RESTS.values(), strict=True)]
         lines += [line(rate, whole, each) for rate in RATES for each in whole_steps(model, x.long(), rate, whole, name)]
     for rate, pair in zip(SWEEP, of_sets(model, x.long(), SWEEP, name), strict=True):
         lines += [line(rate, whole, each) for whole in (False, True) for each in pair]
@@ -264,7 +269,7 @@ def cifar10(options: argparse.Namespace) -> None:
     for model, name in zip(map(rastrum.load, options.models), names(options.models), strict=True):
         if wanted(name, options):
             record["information"][name] = information(model, x.long())
-            record["coders"][name] = measure_model(model, name, x, line)
+            record["coders"][name] = measure_model(model, name, x, line, options.effort)
             save(path, record)
     lines = report(record)
     (options.out / "lossy.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -404,6 +409,7 @@ def main() -> None:
     parser.add_argument("models", nargs="*", metavar="MODEL", help="folders of saved models")
     parser.add_argument("--kodak", action="store_true", help="photographs instead of CIFAR-10")
     parser.add_argument("--out", type=Path, default=Path("runs/lossy"), metavar="FOLDER", help="for table, figures as JSON, and plot")
+    parser.add_argument("--effort", type=int, default=0, help="also files that were made for each rate by so many steps of descent")
     parser.add_argument("--count", type=int, help="of the images; default: 200, of Kodak all 24")
     parser.add_argument("--only", nargs="*", default=[""], metavar="NAME", help="coders whose names begin so, measured anew; default: all")
     parser.add_argument("--without", nargs="*", default=[], metavar="NAME", help="leave out coders whose names begin so")

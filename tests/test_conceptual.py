@@ -20,7 +20,7 @@ from torch import Tensor
 import rastrum
 from rastrum import ConditionSpec, ImageSpec
 from rastrum.compression import FileError, Unpacking, compress_pictures, decompress_pictures
-from rastrum.compression.conceptual import picture_of
+from rastrum.compression.conceptual import Compressed, picture_of
 from rastrum.compression.fields import Reader, digest, varint
 from rastrum.compression.identity import fingerprint_of_weights
 from rastrum.compression.progressive import Header, read_header
@@ -410,6 +410,35 @@ def test_a_rate_or_a_quality_chooses_the_steps() -> None:
     assert compress_pictures(model, x, psnr=0.0).header.steps == 0
     with pytest.raises(ValueError, match=rf"all 3 steps of this model reach {reached[3]:.2f} dB, 60 were asked for"):
         compress_pictures(model, x, psnr=60)
+
+
+@pytest.mark.parametrize("spec", [GREY, COLOUR], ids=str)
+def test_effort_says_more_in_as_many_bits(spec: ImageSpec) -> None:
+    """Nearer for the same bytes, fewer bytes for the same error, and what comes back is still what the file says."""
+    model, x = make(spec, steps=2, skip=True, beta=4.0), pictures(spec, 16)
+    adam = torch.optim.Adam(model.parameters(), lr=0.01)
+    for _ in range(60):                                                   # so that a step brings the picture nearer
+        adam.zero_grad()
+        model.loss(x).mean().backward()
+        adam.step()
+    adam.zero_grad()
+
+    def made(effort: int, **target: Any) -> tuple[Compressed, float]:
+        file = compress_pictures(model, x, effort=effort, seed=3, progress=False, **target)
+        error = (decompress_pictures(file.data, model, progress=False).images.double() - x / (spec.levels - 1)).square().mean()
+        return file, -10 * math.log10(float(error))
+
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    (one, near), (moved, nearer) = made(0, steps=1), made(20, steps=1)
+    assert len(moved.data) <= len(one.data) and nearer > near + 0.1 and moved.header.steps == 1
+    smaller, reached = made(60, psnr=near - 0.001)
+    assert len(smaller.data) < len(one.data) and reached >= near - 0.001
+    limit = 8 * len(one.data) / 16 + 1
+    bounded, best = made(20, bits=limit)
+    assert 8 * len(bounded.data) <= 16 * limit and best > near
+    assert bounded.kl.sum() == pytest.approx(8 * bounded.header.length, rel=0.1)
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+    assert all(parameter.requires_grad and parameter.grad is None for parameter in model.parameters())
 
 
 def test_conditions_are_part_of_the_identity() -> None:

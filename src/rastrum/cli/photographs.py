@@ -76,6 +76,11 @@ def compress(
     bits: Annotated[float | None, arg(metavar="B", help="lossy: of a file; as many steps as fit", help_behavior_hint="")] = None,
     psnr: Annotated[float | None, arg(metavar="DB", help="lossy: as few steps as reach it", help_behavior_hint="")] = None,
     lossless: Annotated[bool, arg(help="lossy: every value follows the steps")] = False,
+    effort: Annotated[
+        int, arg(metavar="STEPS", help="lossy: look for latents that say more of each photo in as many bits, or with --psnr as much in "
+                                       "fewer, by so many steps of gradient descent, say 60; decoding takes no longer; default: 0",
+                 help_behavior_hint="")
+    ] = 0,
     number: Class = None,
     verify: Annotated[bool, arg(help="do not decode what was written to compare it with the photo", help_behavior_hint="")] = True,
     delete_source: Annotated[bool, arg(help="delete a photo when what was written has been compared with it; keeps metadata")] = False,
@@ -100,7 +105,7 @@ def compress(
         raise ValueError("--skip-existing: it is for a file for each photo; an archive is written as a whole")
     if tune < 0:
         raise ValueError(f"--tune: expected a number of steps, got {tune}")
-    chosen = {"steps": steps, "bits": bits, "psnr": psnr, "lossless": lossless, "condition": number}
+    chosen = {"steps": steps, "bits": bits, "psnr": psnr, "lossless": lossless, "effort": effort, "condition": number}
     others = {"ycocg": ycocg, "tile": tile, "context": context, "tune": tune, "metadata": metadata, "delete_source": delete_source}
     _check_lossy(lossy, chosen, others)
     if lossy and model is None:

@@ -12,16 +12,18 @@ Dimensions: B images · T steps of the model, S of them in the file · D = S · 
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..denormals import keeping
+from ..latents import Uniform
 from ..memory import Allowance, TooLarge
 from ..models import load
 from ..models.pixel_canvas import PixelCanvas
@@ -32,9 +34,11 @@ from .container import MAX_NAME
 from .fields import FileError, Reader, digest, varint
 from .identity import fingerprint_of_weights
 from .progressive import IDENTITY, MAX_NUMBER, MAX_PIXELS, Header, Stream, Writer, read_header
+from .refinement import Refined, moved
 from .sketches import Coded, Rest, Sketch, code_levels
 
 CHUNK = 1 << 14                # values between two places where a check may stand
+AGAIN = 4                      # times that a file which missed its rate or quality is tried anew, in as small a part of the effort each
 SPARE = 1 << 26                # bytes that may be used while a model is made for another size, besides its weights
 
 T = TypeVar("T")
@@ -87,6 +91,7 @@ def compress_pictures(
     bits: float | None = None,
     psnr: float | None = None,
     lossless: bool = False,
+    effort: int = 0,
     seed: int = 0,
     name: str = "",
     progress: Progress = None,
@@ -101,6 +106,8 @@ def compress_pictures(
     psnr: of all images together, in dB, with what the file does not hold at the mean of its prior: as few steps as reach it, if it grows
         with them. None (default) for no limit.
     lossless: whether every value follows, given what the steps have drawn; False by default.
+    effort: steps of gradient descent that look for latents which say more of these images in as many bits, or with ``psnr`` as much in
+        fewer (``refinement.py``); each takes as long as a step of training. 0 (default) takes the encoder's.
     seed: of the dither, stored; 0 by default.
     name: where others find the model: rastrum/NAME, hf://OWNER/NAME or ./NAME for a folder; it is stored. "" by default.
     progress: a bar, as for ``rastrum.compress_image``; of steps.
@@ -123,9 +130,15 @@ def compress_pictures(
     encoding = _Encoding(model, x, given, header)
     if steps is not None and not 0 <= steps <= encoding.total:
         raise ValueError(f"steps: this model has {encoding.total}, got {steps}")
+    if not (isinstance(effort, int) and effort >= 0):
+        raise ValueError(f"effort: expected a whole number of at least 0, got {effort!r}")
     with bar("compressing", encoding.total if steps is None else steps, "steps", progress) as report:
-        encoding.run(encoding.total if steps is None else steps, bits, report)
-    count = len(encoding.ends) - 1 if psnr is None else encoding.reaching(psnr)
+        encoding.run(encoding.total if steps is None else steps, report)
+    count = encoding.fitting(bits, psnr)
+    if effort and (count or bits is not None):
+        encoding, count = encoding.refined(effort, count, bits, psnr, progress)
+    if bits is not None and count == 0 < encoding.total:
+        raise ValueError(f"bits: a file of one step takes {encoding.bits(1):,.0f} per image, more than {bits:,.10g}; ask for more")
     writer = encoding.ends[count]
     residual = encoding.write_values(writer, count) if lossless else np.zeros(len(x))
     latents = encoding.latents[: count * encoding.per_step]
@@ -279,46 +292,91 @@ class _Encoding:
     x: levels (B, C, H, W).
     condition: checked.
     header: of the file, without steps and length.
+    offsets: by how much posteriors are moved, as of ``Refined``; none by default.
 
     Further attributes: ``total``, steps of the model; ``per_step``, latents of a step; ``latents``, all that were encoded; ``ends``, the
     stream of 0, 1, … steps, ended there by a check.
     """
 
-    def __init__(self, model: PixelCanvas, x: Tensor, condition: Tensor | None, header: Header) -> None:
+    def __init__(
+        self, model: PixelCanvas, x: Tensor, condition: Tensor | None, header: Header, offsets: Sequence[Tensor] = ()
+    ) -> None:
         self.sketch = Sketch(model, len(x), condition, torch.get_num_threads())
         self.begin = self.sketch.copy()
-        self.model, self.x, self.condition, self.header = model, x, condition, header
+        self.model, self.x, self.condition, self.header, self.offsets = model, x, condition, header, offsets
         self.per_step = len(self.sketch.maps.latents)
         self.total = self.sketch.steps // self.per_step
         self.latents: list[Coded] = []
         self.ends = [Writer(header.about)]
 
-    def size(self, writer: Writer, steps: int) -> int:
-        """Bytes of a file with this stream."""
-        length = len(writer.encoder.finish())
-        return len(replace(self.header, steps=steps, length=length).bytes) + length
+    def bits(self, steps: int) -> float:
+        """Of a file of so many steps, per image."""
+        length = len(self.ends[steps].encoder.finish())
+        return 8 * (len(replace(self.header, steps=steps, length=length).bytes) + length) / len(self.x)
 
-    def run(self, steps: int, bits: float | None, report: Callable[[float], object]) -> None:
-        """Encode as many steps, fewer where the file would have more than ``bits`` per image; ``report`` hears of each."""
+    def run(self, steps: int, report: Callable[[float], object] = lambda done: None) -> None:
+        """Encode so many steps; ``report`` hears of each."""
         writer, state = Writer(self.header.about), self.model.init(len(self.x), self.condition)
         for step in range(1, steps + 1):
             end = writer
             for _ in range(self.per_step):
                 self.sketch.show(state)
                 self.model.look(state, self.x)
-                coded = self.sketch.encode(self.model.posterior(state).mean, self.header.seed, writer.encoder)
+                offset = self.offsets[self.sketch.t] if self.offsets else None
+                posterior = moved(cast(Uniform, self.model.posterior(state)), offset)
+                coded = self.sketch.encode(posterior.mean, self.header.seed, writer.encoder)
                 self.sketch.write(coded.z)
                 self.latents.append(coded)
                 end = writer.copy()
                 writer.check(coded.k)
             end.check(self.latents[-1].k, force=True)
-            if bits is not None and 8 * (size := self.size(end, step)) > bits * len(self.x):
-                if step == 1:
-                    least = 8 * size / len(self.x)
-                    raise ValueError(f"bits: a file of one step takes {least:,.0f} per image, more than {bits:,.10g}; ask for more")
-                return
             self.ends.append(end)
             report(step)
+
+    def fitting(self, bits: float | None, psnr: float | None) -> int:
+        """Steps of the file: all, or as many as fit, or as few as reach a quality."""
+        if psnr is not None:
+            return self.reaching(psnr)
+        return max(n for n in range(len(self.ends)) if n == 0 or bits is None or self.bits(n) <= bits)
+
+    def refined(self, effort: int, count: int, bits: float | None, psnr: float | None, progress: Progress) -> tuple[_Encoding, int]:
+        """The images once more, with latents that gradient descent has found.
+
+        effort, bits, psnr, progress: as for ``compress_pictures``.
+        count: steps of the file without it.
+
+        Returns the encoding and its steps: of ``count`` steps, of one more if ``bits`` are given, of one fewer if ``psnr`` is, the one that
+        is nearest, or smallest; this one if it is that.
+        """
+        tried = {count, min(count + (bits is not None), len(self.ends) - 1), max(1, count - (psnr is not None))} - {0}
+        found: list[tuple[_Encoding, int]] = [(self, count)]
+        with bar("looking for latents", effort * len(tried), "steps", progress) as report:
+            for number, steps in enumerate(sorted(tried)):
+                done = itertools.count(effort * number + 1)
+                found.append((self._refined(effort, steps, bits, psnr, lambda done=done: report(next(done))), steps))
+        limit = self.bits(count) if bits is None else bits
+        if psnr is None:
+            return max((each for each in found if each[0].bits(each[1]) <= limit), key=lambda each: each[0].psnr(each[1]))
+        return min((each for each in found if each[0].psnr(each[1]) >= psnr), key=lambda each: each[0].bits(each[1]))
+
+    def _refined(self, effort: int, steps: int, bits: float | None, psnr: float | None, report: Callable[[], object]) -> _Encoding:
+        latents = steps * self.per_step
+        kl = sum(float(coded.kl().sum()) for coded in self.latents[:latents]) / len(self.x)
+        limit = self.bits(steps) if bits is None else bits
+        allowed, wanted = kl + limit - self.bits(steps), psnr             # KL, and dB
+        refined = Refined(self.model, self.x, self.condition, latents, self.header.seed)
+        for count in (effort, *[-(-effort // AGAIN)] * AGAIN):
+            refined.move(count, allowed, wanted, report if count == effort else lambda: None)
+            found = _Encoding(self.model, self.x, self.condition, self.header, refined.offsets)
+            found.run(steps)
+            excess = found.bits(steps) - limit if psnr is None else psnr - found.psnr(steps)
+            if excess <= 0:
+                break
+            if wanted is None:
+                allowed = max(1.0, allowed - excess - 0.001 * limit)
+            else:
+                wanted += excess + 0.01
+        return found
 
     def after(self, steps: int) -> np.ndarray:
         """The canvas with the latents of so many steps, the rest at the mean of the prior."""
@@ -331,14 +389,15 @@ class _Encoding:
     def reaching(self, psnr: float) -> int:
         """The least number of steps that reach so many dB."""
         low, high = -1, self.total
-        if (best := self._psnr(high)) < psnr:
+        if (best := self.psnr(high)) < psnr:
             raise ValueError(f"psnr: all {high} steps of this model reach {best:.2f} dB, {psnr:.10g} were asked for; ask for less")
         while high - low > 1:
             middle = (low + high) // 2
-            low, high = (low, middle) if self._psnr(middle) >= psnr else (middle, high)
+            low, high = (low, middle) if self.psnr(middle) >= psnr else (middle, high)
         return high
 
-    def _psnr(self, steps: int) -> float:
+    def psnr(self, steps: int) -> float:
+        """Of the images after so many steps."""
         levels = self.model.spec.levels
         error = picture_of(self.after(steps), levels).astype(np.float64) - self.x.movedim(1, -1).numpy() / (levels - 1)
         mean = float((error**2).mean())

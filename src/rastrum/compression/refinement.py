@@ -1,0 +1,120 @@
+"""Latents for these pictures: posteriors are moved by gradient descent to where a file says more of the pictures in as many bits.
+
+    refined = Refined(model, x, condition, latents=4)
+    refined.move(100, bits=600)             posteriors of the first four latents lie elsewhere, so that their KL is 600 bits per image
+    refined.offsets                         by how much, in widths of the quantiser
+
+The encoder was trained on other pictures, for files of all latents, at one trade-off of bits and error. For these pictures, at this rate,
+and with the other latents at the mean of their prior, other posteriors are better, and a decoder need not know. Minimised is
+
+    KL + λ · squared error,        λ ← λ · exp(ρ · (1 − KL / bits)),       or for a PSNR    λ ← λ · exp(ρ · log(error / wanted))
+
+with the noise of the posteriors drawn anew each time, as in training; so the KL stays the length of a code. λ grows until the bits that are
+allowed are used, or shrinks until only the wanted error is left.
+
+Sources: Kim, Wiseman, Miller, Sontag, Rush 2018, "Semi-Amortized Variational Autoencoders"; Yang, Bamler, Mandt 2020, "Improving Inference
+for Neural Image Compression", for the idea; the multiplier is ours.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from ..latents import DitheredNormal, Uniform
+from ..models.pixel_canvas import PixelCanvas
+
+STEP, DUAL_STEP = 0.03, 0.05   # of the offsets, in widths, and of log λ; both fall to 0 in the second half
+BETAS = (0.9, 0.99)
+
+
+class Refined:
+    """Posteriors of images, to be moved.
+
+    model: of their size, with uniform posteriors.
+    x: levels (B, C, H, W).
+    condition: checked; None for an unconditional model.
+    latents: how many the file holds, the first ones.
+    seed: of the noise, 0 by default.
+
+    Further attributes: ``offsets``, what is added to the mean of each posterior, in widths: a tensor (B, Z, h, w) per latent.
+    """
+
+    def __init__(self, model: PixelCanvas, x: Tensor, condition: Tensor | None, latents: int, seed: int = 0) -> None:
+        self.model, self.x, self.condition = model, x, condition
+        self.generator = torch.Generator().manual_seed(seed)
+        self.target = x.to(model.dtype) / (model.spec.levels - 1)
+        with torch.no_grad():
+            *_, means = self._walk([None] * latents)
+        self.offsets = [torch.zeros_like(mean) for mean in means]
+        self._log_weight: Tensor | None = None
+
+    def move(self, count: int, bits: float, psnr: float | None = None, report: Callable[[], object] = lambda: None) -> None:
+        """Take so many steps.
+
+        count: of gradient descent.
+        bits: KL per image that is to be used, above 0.
+        psnr: of all images together that is to be reached instead, in dB; None (default) for ``bits``.
+        report: called after each step.
+        """
+        parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        for parameter in parameters:
+            parameter.requires_grad_(False)
+        try:
+            with torch.enable_grad():
+                self._move(count, bits, psnr, report)
+        finally:
+            for parameter in parameters:
+                parameter.requires_grad_(True)
+
+    def _move(self, count: int, bits: float, psnr: float | None, report: Callable[[], object]) -> None:
+        offsets = [offset.requires_grad_() for offset in self.offsets]
+        adam = torch.optim.Adam(offsets, lr=STEP, betas=BETAS)
+        for number in range(count):
+            rate = min(1.0, 2 * (1 - number / count))
+            kl, picture, _ = self._walk(offsets)
+            error, nats = (picture - self.target).square().mean(), kl.mean()
+            with torch.no_grad():
+                if self._log_weight is None:                              # about the slope of the rates of bundled models
+                    self._log_weight = -torch.log(12 * error)
+                short = 1 - nats / (math.log(2) * bits) if psnr is None else torch.log(error) + 0.1 * math.log(10) * psnr
+                self._log_weight += DUAL_STEP * rate * short.clamp(-1, 1)
+                weight = torch.exp(self._log_weight) * self.target[0].numel()
+            adam.param_groups[0]["lr"] = STEP * rate
+            adam.zero_grad()
+            (len(self.x) * (nats + weight * error)).backward()            # Adam's epsilon is for images, not for their mean
+            adam.step()
+            report()
+        self.offsets = [offset.detach() for offset in offsets]
+
+    def _walk(self, offsets: list[Tensor] | list[None]) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """KL (B,), picture (B, C, H, W) with the other latents at the mean of their prior, and the means of the posteriors."""
+        model, state = self.model, self.model.init(len(self.x), self.condition)
+        nats: list[Tensor] = []
+        means: list[Tensor] = []
+        for t in range(model.steps):
+            prior = cast(DitheredNormal, model.prior(state))
+            if t >= len(offsets):
+                model.write(state, prior.mean)
+                continue
+            model.look(state, self.x)
+            posterior = moved(cast(Uniform, model.posterior(state)), offsets[t])
+            z = posterior.sample(torch.randn(posterior.noise_shape, generator=self.generator, dtype=model.dtype))
+            nats.append(posterior.kl(prior, z))
+            means.append(posterior.mean)
+            model.write(state, z)
+        return torch.stack(nats).sum(0), model.image(state), means
+
+
+def moved(posterior: Uniform, offset: Tensor | None) -> Uniform:
+    """A posterior elsewhere.
+
+    posterior: of the model.
+    offset: in widths, (B, *S); None for nowhere else.
+    """
+    return posterior if offset is None else replace(posterior, mean=posterior.mean + torch.exp(posterior.log_width) * offset)
