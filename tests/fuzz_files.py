@@ -241,12 +241,12 @@ def constant_models() -> Iterator[None]:
 
     photographs._coder, photographs.fingerprint_of_weights, photographs.load = coder_once, cache(fingerprint), cache(load)
     RasterModel.lowered = cache(lowered)
-    vars(tiles).update(SMALL)
+    tiles.__dict__.update(SMALL)
     try:
         yield
     finally:
         photographs._coder, photographs.fingerprint_of_weights, photographs.load, RasterModel.lowered = before
-        vars(tiles).update(sizes)
+        tiles.__dict__.update(sizes)
 
 
 @contextmanager

@@ -7,7 +7,7 @@
 The encoder was trained on other pictures, for files of all latents, at one trade-off of bits and error. For these pictures, at this rate,
 and with the other latents at the mean of their prior, other posteriors are better, and a decoder need not know. Minimised is
 
-    KL + λ · squared error,        λ ← λ · exp(ρ · (1 − KL / bits)),       or for a PSNR    λ ← λ · exp(ρ · log(error / wanted))
+    KL + λ · squared error,        λ ← λ · exp(ρ · (1 − KL / bits)),       or for a PSNR    λ ← λ · exp(ρ · (dB wanted − dB))
 
 with the noise of the posteriors drawn anew each time, as in training; so the KL stays the length of a code. λ grows until the bits that are
 allowed are used, or shrinks until only the wanted error is left.
@@ -29,7 +29,7 @@ from torch import Tensor
 from ..latents import DitheredNormal, Uniform
 from ..models.pixel_canvas import PixelCanvas
 
-STEP, DUAL_STEP = 0.03, 0.05   # of the offsets, in widths, and of log λ; both fall to 0 in the second half
+STEP, DUAL_STEP = 0.03, 0.2    # of the offsets, in widths, and of log λ; both fall to 0 in the second half
 BETAS = (0.9, 0.99)
 
 
@@ -82,7 +82,7 @@ class Refined:
             with torch.no_grad():
                 if self._log_weight is None:                              # about the slope of the rates of bundled models
                     self._log_weight = -torch.log(12 * error)
-                short = 1 - nats / (math.log(2) * bits) if psnr is None else torch.log(error) + 0.1 * math.log(10) * psnr
+                short = 1 - nats / (math.log(2) * bits) if psnr is None else psnr + 10 * torch.log10(error)
                 self._log_weight += DUAL_STEP * rate * short.clamp(-1, 1)
                 weight = torch.exp(self._log_weight) * self.target[0].numel()
             adam.param_groups[0]["lr"] = STEP * rate
