@@ -73,8 +73,8 @@ RECIPES = (
     ),
     Recipe(
         name="conv-draw-cifar10-files",
-        about="Convolutional DRAW for lossy files of pictures of any size: uniform posteriors, 2 steps of two layers of 8 latent channels at "
-        "a quarter and an eighth of the resolution, on CIFAR-10 with beta 0.4: the one bundled with the package.",
+        about="Convolutional DRAW for lossy files of pictures of any size: uniform posteriors, 2 steps of two layers of 8 latent channels "
+        "at a quarter and an eighth of the resolution, on CIFAR-10 with beta 0.4.",
         **FILES,
         optim=replace(FOR_FILES, learning_rate=4e-3),
         run=RunConfig(cpu_minutes=26.0, workers=1, held_out_images=200),
@@ -85,7 +85,8 @@ RECIPES = (
     *(of_beta(beta) for beta in (1.0, 0.2, 0.1, 0.05)),
     Recipe(
         name="conv-draw-photographs",
-        about="Convolutional DRAW for lossy files of photographs of any size: from the model of CIFAR-10 with beta 0.1, on pieces of 64x64.",
+        about="Convolutional DRAW for lossy files of photographs of any size: from the model of CIFAR-10 with beta 0.1, on pieces of "
+        "64x64.",
         **(FILES | {"options": FILES["options"] | {"beta": 0.1, "warm_up": 0.0}}
            | {"images": (3, CROP, CROP, 256), "data": DataConfig(name="photographs", crop=CROP)}),
         start="rastrum/conv-draw-cifar10-files-beta-0.1",
