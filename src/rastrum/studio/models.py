@@ -67,7 +67,7 @@ def describe(name: str) -> dict[str, Any]:
     if shown and model is not None and issubclass(model, RasterModel):
         rooms = ("watch", "complete", "surprise")
     elif shown and model is not None and issubclass(model, CanvasModel) and model.has_posterior:
-        rooms = ("strokes",)
+        rooms = ("strokes", "concept") if makes_files(model, config["config"]) else ("strokes",)
     score = origin.results[0] if origin.results else None
     return {
         "name": name, "system": config["model"], "rooms": rooms,
@@ -76,6 +76,15 @@ def describe(name: str) -> dict[str, Any]:
         "score": "" if score is None else f"{'at most ' * (score.kind == 'bound')}{score.number} {score.unit}",
         "training": config.get("training") or "",
     }  # fmt: skip
+
+
+def makes_files(model: type[CanvasModel], config: dict[str, Any]) -> bool:
+    """Whether ``rastrum compress --lossy`` takes a canvas model: its decoder has exact arithmetic, and its posterior a width that is known.
+
+    model: its class.
+    config: its settings.
+    """
+    return model.lower_strokes is not CanvasModel.lower_strokes and config.get("posterior") == "uniform"
 
 
 def classes(count: int, names: Sequence[str]) -> list[str]:

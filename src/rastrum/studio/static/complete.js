@@ -1,7 +1,7 @@
 // Complete: draw a part of an image, and see eight ways in which a model goes on; of a class-conditional model, also what it may become.
 
 import {Easel} from "./easel.js";
-import {GETS_READY, base64, bytes, field, imageCanvas, make, paint, slider, sliderField} from "./pictures.js";
+import {base64, bytes, field, imageCanvas, make, paint, slider, sliderField} from "./pictures.js";
 import {Room} from "./room.js";
 
 const COUNT = 8;
@@ -18,21 +18,24 @@ export class Complete extends Room {
     this.particles.value = 16;
     this.temperature = slider("temperature", 0.2, 2, 0.05, 1);
     this.each = make("input", {type: "checkbox", checked: true});
-    const once = make("label", {}, make("span", {}, this.each, " Complete after every stroke"));
+    const once = make("label", {className: "live"}, make("span", {}, this.each, " Complete after every stroke"));
     const stop = make("button", {type: "button"}, "Stop");
     stop.onclick = () => { this.connection.cancel(); this.facts.textContent = "Stopped."; };
     this.form = make("form", {}, field("Model", this.model), this.klassField, field("Particles", this.particles), field("Seed", this.seed),
       sliderField("Temperature", this.temperature), once,
-      make("div", {className: "buttons"}, make("button", {className: "main"}, "Complete"), stop));
+      make("div", {className: "buttons live"}, make("button", {className: "main"}, "Complete"), stop));
     this.form.onsubmit = (event) => { event.preventDefault(); this.start(); };
     this.model.onchange = () => { this.choose(); this.example(); };
     this.klass.onchange = this.particles.onchange = this.temperature.onchange = () => this.start();
-    this.place = make("div");
-    const button = (text, act) => { const made = make("button", {type: "button"}, text); made.onclick = act; return made; };
-    const starts = make("div", {className: "buttons"}, button("All unknown", () => this.clear(0)),
-      button("Blank paper", () => this.clear(this.spec.height)),
-      button("Lower half unknown", () => { this.easel.set(this.easel.values.slice(), this.spec.height >> 1); this.start(); }),
-      button("Another example", () => { this.number += 1; this.example(); }));
+    this.place = make("div", {inert: !connection.live});
+    const button = (text, act, more = "") => {
+      const made = make("button", {type: "button", className: more}, text);
+      made.onclick = act;
+      return made;
+    };
+    const starts = make("div", {className: "buttons"}, button("All unknown", () => this.clear(false), "live"),
+      button("Blank paper", () => this.clear(true), "live"), button("Lower half unknown", () => this.hide("lower")),
+      button("Right half unknown", () => this.hide("right")), this.anotherExample());
     this.facts = make("p", {className: "facts", "aria-live": "polite"});
     this.results = make("div", {className: "grid"});
     this.posterior = make("div", {className: "bars"});
@@ -41,7 +44,6 @@ export class Complete extends Room {
       make("section", {className: "panel", "aria-label": "your drawing"}, make("h2", {}, "Your drawing"), this.place, starts),
       make("section", {className: "panel", "aria-label": "completions"}, make("h2", {}, "Completions"), this.results, this.facts,
         this.posteriorPart));
-    this.number = 3;
     this.choose();
   }
 
@@ -56,27 +58,30 @@ export class Complete extends Room {
     for (const canvas of this.pictures) paint(canvas, this.easel.values, spec, this.easel.known);
     this.posterior.replaceChildren();
     this.ready = false;
+    this.image = this.easel.values.slice();
   }
 
   enter() { if (!this.ready) this.example(); }
 
   leave() { this.connection.cancel(); }
 
-  clear(unknownFrom) {
-    this.easel.set(new Uint8Array(this.easel.size), unknownFrom);
+  clear(known) {
+    this.easel.set(new Uint8Array(this.easel.size), () => known);
     this.connection.cancel();
     this.facts.textContent = "Draw something.";
   }
 
-  example() {
-    this.facts.textContent = GETS_READY;
-    this.connection.start("example", {model: this.spec.name, seed: this.number}, (message) => {
-      if (message.error) this.facts.textContent = message.error;
-      if (!message.image) return;
-      this.ready = true;
-      this.easel.set(bytes(message.image), this.spec.height >> 1);
-      this.start();
-    });
+  begin(image) {
+    this.ready = true;
+    this.image = image;
+    this.hide("lower");
+  }
+
+  // Half of the image becomes unknown; the other half is that of the example where it was unknown, else as it is.
+  hide(half) {
+    const {height, width} = this.spec, {values, known} = this.easel, shown = values.map((value, i) => known[i] ? value : this.image[i]);
+    this.easel.set(shown, (row, column) => half === "lower" ? row < height >> 1 : column < width >> 1);
+    this.start();
   }
 
   start() {

@@ -79,10 +79,10 @@ export class Easel {
     this.paint();
   }
 
-  // Takes an image; rows from some row on become unknown.
-  set(values, unknownFrom = this.spec.height) {
+  // Takes an image; known(row, column) says which pixels of it are known.
+  set(values, known = () => true) {
     const {width, height} = this.spec;
-    this.known.forEach((_, i) => { this.known[i] = Math.floor(i / width) % height < unknownFrom ? 1 : 0; });
+    this.known.forEach((_, i) => { this.known[i] = known(Math.floor(i / width) % height, i % width) ? 1 : 0; });
     this.values.set(values.map((value, i) => this.known[i] ? value : 0));
     this.paint();
   }

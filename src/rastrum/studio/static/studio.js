@@ -1,6 +1,7 @@
 // The page: the rooms, the keys that go to them, and what is said when the connection is lost.
 
 import {Complete} from "./complete.js";
+import {Concept} from "./concept.js";
 import {Connection} from "./connection.js";
 import {Filters} from "./filters.js";
 import {make} from "./pictures.js";
@@ -9,7 +10,7 @@ import {Surprise} from "./surprise.js";
 import {Training} from "./training.js";
 import {Watch} from "./watch.js";
 
-const ROOMS = {watch: Watch, complete: Complete, strokes: Strokes, filters: Filters, surprise: Surprise, training: Training};
+const ROOMS = {watch: Watch, complete: Complete, strokes: Strokes, filters: Filters, surprise: Surprise, concept: Concept, training: Training};
 const main = document.getElementById("room"), notice = document.getElementById("notice"), tabs = document.getElementById("rooms");
 const memory = {};
 let opened = {}, here = null, models = [];

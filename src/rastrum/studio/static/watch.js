@@ -15,10 +15,10 @@ export class Watch extends Room {
   constructor(connection, models, memory) {
     super(connection, models, memory, {name: "watch"});
     this.temperature = slider("temperature", 0.2, 2, 0.05, 1);
-    this.about = make("p", {className: "note"});
-    this.form = make("form", {}, field("Model", this.model), this.about, this.klassField, field("Seed", this.seed),
+    this.note = make("p", {className: "note"});
+    this.form = make("form", {}, field("Model", this.model), this.note, this.klassField, field("Seed", this.seed),
       sliderField("Temperature", this.temperature),
-      make("div", {className: "buttons"}, make("button", {className: "main"}, "Draw"), this.another()));
+      make("div", {className: "buttons"}, make("button", {className: "main"}, "Draw"), this.anotherSeed()));
     this.form.onsubmit = (event) => { event.preventDefault(); this.start(); };
     this.model.onchange = () => { this.choose(); this.start(); };
     this.klass.onchange = this.temperature.onchange = () => this.start();
@@ -36,16 +36,9 @@ export class Watch extends Room {
     this.choose();
   }
 
-  another() {
-    const button = make("button", {type: "button"}, "Another seed");
-    button.onclick = () => { this.seed.value = (Number(this.seed.value) + 1) % 2147483648; this.start(); };
-    return button;
-  }
-
   choose() {
     const spec = this.chosen();
-    this.about.textContent = `${spec.system}, ${spec.height}×${spec.width}, ${spec.levels} levels` +
-      (spec.score ? `. Held-out score ${spec.score}` : "") + (spec.training ? `, trained for ${spec.training}` : "") + ".";
+    this.note.textContent = this.about();
     this.walk = null;
     this.image = imageCanvas(spec, "the image so far");
     this.image.onpointermove = (event) => this.look(pixelAt(this.image, event, spec));
