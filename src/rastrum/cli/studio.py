@@ -78,8 +78,8 @@ def _shown(names: Sequence[str], runs: Path | None = None) -> Models:
 
     found = Models(names, runs)
     if not found.described:
-        raise ValueError("studio: it shows still images of at most 16,384 values and 256 levels, of models without a condition or with a "
-                         "class, and none of these models is one")  # fmt: skip
+        raise ValueError("studio: it shows images and videos of at most 16,384 values and 256 levels, of models without a condition, with a "
+                         "class, a small map or exemplars, and none of these models is one")  # fmt: skip
     return found
 
 

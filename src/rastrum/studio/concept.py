@@ -13,8 +13,9 @@ from ..applications.rates import Attempt, attempts, nearest_within, psnr, usual_
 from ..compression import Unpacking, compress_pictures
 from ..data.options import requantise
 from ..models.pixel_canvas import PixelCanvas
+from .arrays import packed, pixels
 from .models import Models
-from .requests import Answer, Request, check_range, packed, pixels, unpacked
+from .requests import Answer, Request, check_range, unpacked
 from .scenes import MOST_TIMES
 
 MOST_CUTS = 48                 # places where a file is cut
@@ -30,10 +31,10 @@ class Concept(Request):
     class_number: of a class-conditional model; None for another.
     seed: of what is drawn where the file says nothing.
 
-    ``run`` yields the bytes of the file and of its header, the strokes that it holds and the number of cuts;
-    then for each of at most 48 cuts, from the bare header to the whole file, how many bytes are left, how many strokes they hold, the picture with
-    the rest at the mean of the prior and with the rest drawn, each with its PSNR, and JPEG: the best file of at most so many bytes, or where
-    there is none (``fits``) the smallest. A picture of JPEG is sent when it changes. PSNR is None where nothing is lost.
+    ``run`` yields the bytes of the file and of its header, the strokes that it holds and the number of cuts; then for each of at most 48
+    cuts, from the bare header to the whole file: how many bytes are left and how many strokes they hold; the picture with the rest at the
+    mean of the prior and with the rest drawn, each with its PSNR; and JPEG, the best file of at most so many bytes, or where there is none
+    (``fits``) the smallest. A picture of JPEG is sent when it changes. PSNR is None where nothing is lost.
     """
 
     model: str

@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 
 from ..files import write_files
+from .arrays import packed
 from .models import Models
-from .requests import Answer, packed
+from .requests import Answer
 from .rooms import ROOMS
 from .scenes import SCENES
 
@@ -30,6 +31,7 @@ SEEDS = 3                      # of each class, and of what has none
 LARGE, LARGEST = 1 << 19, 1 << 22   # bytes of a walk's probabilities, above which it is recorded with one seed, and not at all
 TIMES = 2                      # as large as the model's images: where a JPEG can be as small as a file of the model
 IN_PICTURES = ("image", "known")
+HALVES = {"last": 0, "lower": 2, "right": 3}     # axis of each half that may be unknown
 
 Options = dict[str, Any]
 
@@ -82,9 +84,9 @@ def plan(models: Models, row: dict[str, Any]) -> Iterator[tuple[str, list[Option
     models: of the studio.
     row: of the model, as ``describe`` gives it.
     """
-    model, rooms = {"model": row["name"]}, row["rooms"]
+    model, rooms = {"model": row["name"]} | ({} if row["map"] is None else {"spatial_map": row["map"]["first"]}), row["rooms"]
     given: list[Options] = [{}] if row["classes"] is None else [{"class_number": each} for each in range(len(row["classes"]))]
-    size = 2 * row["channels"] * row["height"] * row["width"] * row["levels"]
+    size = 2 * row["frames"] * row["channels"] * row["height"] * row["width"] * row["levels"]
     seeds = range(1 if size > LARGE or len(given) > SEEDS else SEEDS)
     every = [{**model, "seed": seed, **each} for each, seed in product(given, seeds)]
     if "watch" in rooms and size <= LARGEST:
@@ -93,8 +95,9 @@ def plan(models: Models, row: dict[str, Any]) -> Iterator[tuple[str, list[Option
     yield "example", asked
     images = [_answer(models, "example", options)["image"] for options in asked]
     if "complete" in rooms and size <= LARGE:
-        how = {**model, "particles": 16, "seed": 0, "temperature": 1}
-        yield "complete", [how | hidden(image, row, half) for image in images for half in ("lower", "right")]
+        how = {**model, "particles": 0 if row["frames"] > 1 else 16, "seed": 0, "temperature": 1}
+        halves = ("last",) if row["frames"] > 1 else ("lower", "right")
+        yield "complete", [how | hidden(*each, row) for each in product(images, halves)]
     if "surprise" in rooms:
         yield "surprise", [{**model, "image": image} for image in images]
     if "strokes" in rooms:
@@ -113,16 +116,16 @@ def _answer(models: Models, room: str, options: Options) -> Answer:
     return answer
 
 
-def hidden(image: str, row: dict[str, Any], half: str) -> Options:
-    """An image with its lower or right half unknown, as the page marks it.
+def hidden(image: str, half: str, row: dict[str, Any]) -> Options:
+    """An image or a video with a half unknown, as the page marks it.
 
-    image: levels (C, H, W) as base64 of bytes.
+    image: levels as base64 of bytes.
+    half: "last" half of the frames, "lower" or "right" half of an image.
     row: of its model.
-    half: "lower" or "right".
     """
-    shape = row["channels"], row["height"], row["width"]
+    shape = row["frames"], row["channels"], row["height"], row["width"]
     known = np.ones(shape, bool)
-    known[(..., slice(shape[1] // 2, None), slice(None)) if half == "lower" else (..., slice(shape[2] // 2, None))] = False
+    np.moveaxis(known, HALVES[half], 0)[shape[HALVES[half]] // 2 :] = False
     return {"image": packed(np.frombuffer(b64decode(image), np.uint8).reshape(shape) * known), "known": packed(known)}
 
 

@@ -13,8 +13,9 @@ from ..data.options import requantise
 from ..data.placed_digits import two_digits
 from ..data.textures import dead_leaves
 from ..model import Model
+from .arrays import packed
 from .models import Models
-from .requests import Answer, Request, check_range, packed
+from .requests import Answer, Request, check_range
 
 MOST_TIMES = 3                 # as large as the images that a model was trained on
 

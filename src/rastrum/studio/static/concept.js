@@ -14,8 +14,10 @@ const sized = (count) => `${count.toLocaleString("en")} bytes = ${(8 * count).to
 
 export class Concept extends Room {
   static title = "Concept";
-  static what = "A picture becomes a file that says what matters first and detail later. Move the slider to cut the file: the model decodes " +
-    "what is left and fills in the rest. How few bits do you need to see what it is? Beside it: JPEG of the same bits.";
+  static what = "A picture becomes a file that says what matters first and detail later. The slider cuts the file: the model decodes what is " +
+    "left and fills in the rest. How few bits do you need to see what it is? Beside it: JPEG of the same bits.";
+
+  static tools = "Drop an image of your own, or draw on the picture.";
 
   constructor(connection, models, memory) {
     super(connection, models, memory, {name: "concept"});
@@ -45,13 +47,12 @@ export class Concept extends Room {
     this.chart = make("canvas", {className: "chart", role: "img"});
     this.facts = make("p", {className: "facts", "aria-live": "polite"});
     this.player = new Player("bytes that are left of the file", (at) => this.show(at));
-    this.element = make("div", {className: "desk three"},
-      make("section", {className: "panel", "aria-label": "what to code"}, this.form),
-      make("section", {className: "panel", "aria-label": "the file so far"}, make("div", {className: "pair wide"},
-        make("div", {}, make("h2", {}, "From the beginning of the file"), this.decoded, this.modelFacts),
-        make("div", {}, make("h2", {}, "JPEG of the same bits"), this.jpeg, this.jpegFacts)), this.player.element),
-      make("section", {className: "panel", "aria-label": "the picture"}, make("h2", {}, "The picture: draw on it"), this.place,
-        make("h2", {}, "PSNR by bytes, in dB"), this.chart, this.facts));
+    this.element = make("div", {className: "desk"},
+      make("section", {className: "panel", "aria-label": "what to code"}, this.form, make("h2", {}, "The picture"), this.place),
+      make("section", {className: "panel", "aria-label": "the file so far"}, this.player.element, make("div", {className: "pair wide"},
+        make("div", {}, make("h2", {}, "What the model makes of it"), this.decoded, this.modelFacts),
+        make("div", {}, make("h2", {}, "JPEG of the same bits"), this.jpeg, this.jpegFacts)),
+        make("h2", {}, "Quality by bits: PSNR in dB"), this.chart, this.facts));
     if (connection.live) takeDrops(this.element, (file) => this.open(file));
     new ResizeObserver(() => this.show(this.player.at)).observe(this.chart);
     this.choose();
@@ -113,8 +114,8 @@ export class Concept extends Room {
     if (!this.form.reportValidity()) return;
     this.cuts = [];
     this.facts.textContent = GETS_READY;
-    const options = {model: this.spec.name, image: base64(this.easel.values), times: Number(this.times.value), seed: Number(this.seed.value)};
-    if (this.spec.classes) options.class_number = Number(this.klass.value);
+    const options = {model: this.spec.name, image: base64(this.easel.values), times: Number(this.times.value), seed: Number(this.seed.value),
+      ...this.given()};
     this.connection.start("concept", options, (message) => this.receive(message));
   }
 

@@ -1,6 +1,7 @@
 // What rooms with a model have in common: which model, which class, which seed, an image to begin with; and what was recorded of them.
 
 import {GETS_READY, bytes, field, make} from "./pictures.js";
+import {SpatialMap} from "./spatial.js";
 
 export class Room {
   // connection: to the studio; models: as it describes them; memory: what was chosen in other rooms.
@@ -14,6 +15,7 @@ export class Room {
     if ([...this.model.options].some((option) => option.value === wanted)) this.model.value = wanted;
     this.klass = make("select", {name: "class_number"});
     this.klassField = field("Class", this.klass);
+    this.mapField = make("div", {inert: !connection.live});
     this.seed = make("input", {type: "number", name: "seed", min: 0, max: 2147483647, value: 0, required: true});
   }
 
@@ -24,14 +26,23 @@ export class Room {
     this.klassField.hidden = !spec.classes;
     this.klass.replaceChildren(...(this.unknown ? [make("option", {value: ""}, this.unknown)] : []),
       ...(spec.classes || []).map((name, value) => make("option", {value}, name)));
+    this.map = spec.map && new SpatialMap(spec.map, spec.levels, () => this.start());
+    this.mapField.hidden = !this.map;
+    this.mapField.replaceChildren(...(this.map ? [make("span", {className: "note"}, this.map.label), this.map.element] : []));
     const walks = this.connection.recordings(this.name, spec.name);
-    if (walks) for (const input of this.form.elements) limit(input, walks);
+    if (walks) for (const input of this.form.elements) if (input !== this.model) limit(input, walks);
     return spec;
   }
 
+  // The condition that is chosen, as an option.
+  given() {
+    if (this.map) return {spatial_map: this.map.value};
+    return this.spec.classes && this.klass.value !== "" ? {class_number: Number(this.klass.value)} : {};
+  }
+
   about() {
-    const {system, height, width, levels, score, training} = this.spec;
-    return `${system}, ${height}×${width}, ${levels} levels` + (score ? `. Held-out score ${score}` : "") +
+    const {system, frames, height, width, levels, score, training} = this.spec;
+    return `${system}, ${frames > 1 ? `${frames} frames of ` : ""}${height}×${width}, ${levels} levels` + (score ? `. Held-out score ${score}` : "") +
       (training ? `, trained for ${training}` : "") + ".";
   }
 
@@ -54,7 +65,8 @@ export class Room {
   // Asks for an image that the model draws, which show(levels) takes.
   example() {
     this.facts.textContent = GETS_READY;
-    this.connection.start("example", {model: this.spec.name, seed: this.number}, (message) => {
+    const map = this.map ? this.given() : {};
+    this.connection.start("example", {model: this.spec.name, seed: this.number, ...map}, (message) => {
       if (message.error) this.facts.textContent = message.error;
       if (message.image) this.begin(bytes(message.image));
     });

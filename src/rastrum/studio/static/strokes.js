@@ -76,10 +76,9 @@ export class Strokes extends Room {
     this.own.hidden = !redraw;
     this.temperatureField.hidden = redraw;
     this.moments = [];
-    const options = {model: this.spec.name, seed: Number(this.seed.value)};
+    const options = {model: this.spec.name, seed: Number(this.seed.value), ...this.given()};
     if (redraw) options.image = base64(this.easel.values);
     else options.temperature = Number(this.temperature.value);
-    if (this.spec.classes) options.class_number = Number(this.klass.value);
     this.connection.start("strokes", options, (message) => this.receive(message));
   }
 

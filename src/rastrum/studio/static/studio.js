@@ -19,7 +19,8 @@ function enter(name) {
   if (!opened[name]) opened[name] = new ROOMS[name](connection, models, memory[name] ||= {});
   if (here) here.leave();
   here = opened[name];
-  main.replaceChildren(make("p", {className: "what"}, ROOMS[name].what), here.element);
+  main.replaceChildren(make("p", {className: "what"}, ROOMS[name].what, " ",
+    make("span", {className: "live"}, ROOMS[name].tools || "")), here.element);
   for (const tab of tabs.children) tab.setAttribute("aria-current", tab.value === name ? "page" : "false");
   document.title = `${ROOMS[name].title} · Rastrum studio`;
   if (location.hash !== `#${name}`) history.replaceState(null, "", `#${name}`);

@@ -15,13 +15,14 @@ function heat(share) {
 export class Surprise extends Room {
   static title = "Surprise";
   static what = "How many bits each pixel takes under the model, given those before it: dark where the model expected it, bright where it " +
-    "is surprised. Drop an image, draw on it, and see what changes. The image goes to the studio alone, which does not keep it.";
+    "is surprised. The ring marks the pixel that surprised it most.";
+  static tools = "Drop an image, draw on it, and see what changes. The image goes to the studio alone, which does not keep it.";
 
   constructor(connection, models, memory) {
     super(connection, models, memory, {name: "surprise", unknown: "the likeliest"});
     this.file = make("input", {type: "file", accept: "image/*", name: "file"});
     this.invert = make("input", {type: "checkbox", name: "invert"});
-    this.form = make("form", {}, field("Model", this.model), this.klassField,
+    this.form = make("form", {}, field("Model", this.model), this.klassField, this.mapField,
       make("label", {className: "live"}, "Image file, or drop one on the page", this.file),
       make("label", {className: "live"}, make("span", {}, this.invert, " Dark and bright change places (for dark ink on white paper)")));
     this.model.onchange = () => { this.choose(); this.example(); };
@@ -31,10 +32,10 @@ export class Surprise extends Room {
     const blank = make("button", {type: "button", className: "live"}, "Blank paper");
     blank.onclick = () => { this.easel.set(new Uint8Array(this.easel.size)); this.start(); };
     this.place = make("div", {inert: !connection.live});
-    this.map = make("canvas", {className: "scene", role: "application", tabIndex: 0, "aria-label": "bits of each pixel: arrow keys move"});
-    this.map.onpointermove = (event) => this.point(pixelAt(this.map, event, this.spec));
-    this.map.onkeydown = (event) => this.move(event);
-    this.map.onblur = this.map.onpointerleave = () => this.point(null);
+    this.picture = make("canvas", {className: "scene", role: "application", tabIndex: 0, "aria-label": "bits of each pixel: arrow keys move"});
+    this.picture.onpointermove = (event) => this.point(pixelAt(this.picture, event, this.spec));
+    this.picture.onkeydown = (event) => this.move(event);
+    this.picture.onblur = this.picture.onpointerleave = () => this.point(null);
     this.facts = make("p", {className: "facts", "aria-live": "polite"});
     this.here = make("p", {className: "note", "aria-live": "polite"});
     this.most = make("span");
@@ -47,10 +48,10 @@ export class Surprise extends Room {
     this.element = make("div", {className: "desk three"}, make("section", {className: "panel", "aria-label": "what to score"}, this.form),
       make("section", {className: "panel", "aria-label": "the image"}, make("h2", {}, "The image"), this.place,
         make("div", {className: "buttons"}, this.anotherExample(), blank)),
-      make("section", {className: "panel", "aria-label": "its surprise"}, make("h2", {}, "Bits of each pixel"), make("div", {className: "frame"}, this.map),
+      make("section", {className: "panel", "aria-label": "its surprise"}, make("h2", {}, "Bits of each pixel"), make("div", {className: "frame"}, this.picture),
         make("div", {className: "ramp"}, "0", this.ramp, this.most), this.facts, this.here));
     if (connection.live) takeDrops(this.element, (file) => this.open(file));
-    new ResizeObserver(() => this.show()).observe(this.map);
+    new ResizeObserver(() => this.show()).observe(this.picture);
     this.choose();
   }
 
@@ -58,7 +59,7 @@ export class Surprise extends Room {
     const spec = this.chosen();
     this.easel = new Easel(spec, false, () => this.start());
     this.place.replaceChildren(this.easel.element);
-    this.map.style.aspectRatio = `${spec.width} / ${spec.height}`;
+    this.picture.style.aspectRatio = `${spec.width} / ${spec.height}`;
     this.ready = this.bits = this.heat = null;
   }
 
@@ -84,8 +85,7 @@ export class Surprise extends Room {
   }
 
   start() {
-    const options = {model: this.spec.name, image: base64(this.easel.values)};
-    if (this.spec.classes && this.klass.value !== "") options.class_number = Number(this.klass.value);
+    const options = {model: this.spec.name, image: base64(this.easel.values), ...this.given()};
     this.connection.start("surprise", options, (message) => this.receive(message));
   }
 
@@ -113,9 +113,9 @@ export class Surprise extends Room {
   }
 
   show() {
-    if (!this.heat || !this.map.isConnected) return;
+    if (!this.heat || !this.picture.isConnected) return;
     const here = this.at ? [[[...this.at, 1.4, 1.4], "strong", false]] : [];
-    paintScene(this.map, this.heat, {...this.spec, channels: 3}, [[[...this.peak, 3, 3], "accent", false], ...here]);
+    paintScene(this.picture, this.heat, {...this.spec, channels: 3}, [[[...this.peak, 3, 3], "accent", false], ...here]);
   }
 
   move(event) {
