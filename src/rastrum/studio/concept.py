@@ -14,9 +14,8 @@ from ..compression import Unpacking, compress_pictures
 from ..data.options import requantise
 from ..models.pixel_canvas import PixelCanvas
 from .arrays import packed, pixels
-from .models import Models
+from .models import MOST_TIMES, Models
 from .requests import Answer, Request, check_range, unpacked
-from .scenes import MOST_TIMES
 
 MOST_CUTS = 48                 # places where a file is cut
 

@@ -95,7 +95,7 @@ def plan(models: Models, row: dict[str, Any]) -> Iterator[tuple[str, list[Option
     yield "example", asked
     images = [_answer(models, "example", options)["image"] for options in asked]
     if "complete" in rooms and size <= LARGE:
-        how = {**model, "particles": 0 if row["frames"] > 1 else 16, "seed": 0, "temperature": 1}
+        how = {**model, "particles": 16, "seed": 0, "temperature": 1}
         halves = ("last",) if row["frames"] > 1 else ("lower", "right")
         yield "complete", [how | hidden(*each, row) for each in product(images, halves)]
     if "surprise" in rooms:
@@ -104,10 +104,11 @@ def plan(models: Models, row: dict[str, Any]) -> Iterator[tuple[str, list[Option
         drawn = [{**each, "temperature": 1} for each in every]
         yield "strokes", [*drawn, *({**each, "image": image} for each, image in product(every, images))]
     if "concept" in rooms:
-        scenes = [{**model, "name": name, "times": TIMES} for name in SCENES]
+        times = min(TIMES, row["times"])
+        scenes = [{**model, "name": name, "times": times} for name in SCENES]
         yield "scene", scenes
         pictures = [_answer(models, "scene", options)["image"] for options in scenes]
-        yield "concept", [{**model, "image": image, "times": TIMES, "seed": 0, **each} for image, each in product(pictures, given)]
+        yield "concept", [{**model, "image": image, "times": times, "seed": 0, **each} for image, each in product(pictures, given)]
 
 
 def _answer(models: Models, room: str, options: Options) -> Answer:

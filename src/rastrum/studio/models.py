@@ -21,6 +21,7 @@ from ..strokes import CanvasModel
 from .arrays import packed
 
 LARGEST = 1 << 14              # values of an image: those of a larger one take too long to watch
+MOST_TIMES = 3                 # as large, a side, as the images of a model: pictures that it may code, if its weights go with any size
 MOST_CELLS = 64                # of a spatial map, each of which the page lets one choose
 
 Kind = TypeVar("Kind", bound=Model)
@@ -70,8 +71,9 @@ def describe(name: str) -> dict[str, Any]:
     with, as base64 of float32.
     """
     config, origin = read_config(name), read_origin(name)
-    spec, condition, model = config["spec"], config["condition_spec"], MODELS.get(config["model"])
-    frames, kind = spec.get("frames", 1), None if condition is None else condition["kind"]
+    spec, model = config["spec"], MODELS.get(config["model"])
+    condition: dict[str, Any] = config["condition_spec"] or {"kind": None}
+    frames, kind = spec.get("frames", 1), condition["kind"]
     exemplar = spec["channels"] if config["config"].get("condition_exemplars") else 0
     cells = kind == "map" and (exemplar or math.prod(condition["size"][1:]) <= MOST_CELLS)
     shown = spec["levels"] <= 256 and frames * spec["channels"] * spec["height"] * spec["width"] <= LARGEST
@@ -84,7 +86,7 @@ def describe(name: str) -> dict[str, Any]:
     return {
         "name": name, "system": config["model"], "rooms": rooms,
         **{key: spec[key] for key in ("channels", "height", "width", "levels")},
-        "frames": frames,
+        "frames": frames, "times": MOST_TIMES if "concept" in rooms and not config["config"]["positional"] else 1,
         "classes": classes(condition["size"], origin.class_names) if kind == "class" else None,
         "map": None if not cells else {
             "shape": condition["size"], "exemplar": exemplar, "names": classes(condition["size"][0], origin.class_names),

@@ -14,10 +14,8 @@ from ..data.placed_digits import two_digits
 from ..data.textures import dead_leaves
 from ..model import Model
 from .arrays import packed
-from .models import Models
+from .models import MOST_TIMES, Models
 from .requests import Answer, Request, check_range
-
-MOST_TIMES = 3                 # as large as the images that a model was trained on
 
 FINE = 256                     # pixels a side of what is drawn, before it is shrunk
 

@@ -8,8 +8,8 @@ const COUNT = 8;
 
 export class Complete extends Room {
   static title = "Complete";
-  static what = "Of the image on the left some is unknown (chequered). The model fills it in eight times, and if it knows classes, it says " +
-    "which class the image may be. With particles, what is known also steers the pixels that come before it.";
+  static what = "Some of the image is unknown (chequered). The model fills it in eight times, and if it knows classes, it says which " +
+    "class the image may be. With particles, what is known also steers the pixels that come before it.";
   static tools = "Draw, erase, and mark as unknown, as you like.";
 
   constructor(connection, models, memory) {
@@ -22,8 +22,8 @@ export class Complete extends Room {
     const once = make("label", {className: "live"}, make("span", {}, this.each, " Complete after every stroke"));
     const stop = make("button", {type: "button"}, "Stop");
     stop.onclick = () => { this.connection.cancel(); this.facts.textContent = "Stopped."; };
-    this.form = make("form", {}, field("Model", this.model), this.klassField, this.mapField, field("Particles", this.particles), field("Seed", this.seed),
-      sliderField("Temperature", this.temperature), once,
+    this.form = make("form", {}, field("Model", this.model), this.klassField, this.mapField, field("Particles", this.particles),
+      field("Seed", this.seed), sliderField("Temperature", this.temperature), once,
       make("div", {className: "buttons live"}, make("button", {className: "main"}, "Complete"), stop));
     this.form.onsubmit = (event) => { event.preventDefault(); this.start(); };
     this.model.onchange = () => { this.choose(); this.example(); };
@@ -57,10 +57,10 @@ export class Complete extends Room {
     this.pictures = Array.from({length: COUNT}, (_, i) => imageCanvas(spec, `completion ${i + 1}`));
     this.captions = this.pictures.map(() => make("figcaption"));
     this.results.replaceChildren(...this.pictures.map((canvas, i) => make("figure", {}, canvas, this.captions[i])));
+    this.results.classList.toggle("wide", spec.frames > 1);
     for (const canvas of this.pictures) paint(canvas, this.easel.values, spec, this.easel.known);
     this.posterior.replaceChildren();
     for (const button of this.halves) button.hidden = (button.value === "last") !== (spec.frames > 1);
-    if (spec.frames > 1) this.particles.value = 0;
     this.ready = false;
     this.image = this.easel.values.slice();
   }

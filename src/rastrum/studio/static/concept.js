@@ -14,8 +14,8 @@ const sized = (count) => `${count.toLocaleString("en")} bytes = ${(8 * count).to
 
 export class Concept extends Room {
   static title = "Concept";
-  static what = "A picture becomes a file that says what matters first and detail later. The slider cuts the file: the model decodes what is " +
-    "left and fills in the rest. How few bits do you need to see what it is? Beside it: JPEG of the same bits.";
+  static what = "A picture becomes a file that says what matters first and detail later. The slider cuts the file: the model decodes what " +
+    "is left and fills in the rest. How few bits do you need to see what it is? Beside it: JPEG of the same bits.";
 
   static tools = "Drop an image of your own, or draw on the picture.";
 
@@ -23,8 +23,7 @@ export class Concept extends Room {
     super(connection, models, memory, {name: "concept"});
     const choice = (name, options) => make("select", {name}, ...options.map(([value, text]) => make("option", {value}, text)));
     this.scene = choice("scene", SCENES);
-    this.times = choice("times", [1, 2, 3].map((times) => [times, ""]));
-    this.times.value = 2;
+    this.times = choice("times", []);
     this.rest = choice("rest", RESTS);
     this.file = make("input", {type: "file", accept: "image/*", name: "file"});
     this.note = make("p", {className: "note"});
@@ -59,9 +58,12 @@ export class Concept extends Room {
   }
 
   choose() {
+    const {width, height, times} = this.models.find((each) => each.name === this.model.value);
+    this.times.replaceChildren(...Array.from({length: times}, (_, i) =>
+      make("option", {value: i + 1}, `${(i + 1) * width} × ${(i + 1) * height} pixels`)));
+    this.times.value = Math.min(2, times);
     this.chosen();
     this.note.textContent = this.about();
-    for (const option of this.times.options) option.textContent = `${option.value * this.spec.width} × ${option.value * this.spec.height} pixels`;
     this.renew();
   }
 
@@ -114,8 +116,8 @@ export class Concept extends Room {
     if (!this.form.reportValidity()) return;
     this.cuts = [];
     this.facts.textContent = GETS_READY;
-    const options = {model: this.spec.name, image: base64(this.easel.values), times: Number(this.times.value), seed: Number(this.seed.value),
-      ...this.given()};
+    const options = {model: this.spec.name, image: base64(this.easel.values), times: Number(this.times.value),
+      seed: Number(this.seed.value), ...this.given()};
     this.connection.start("concept", options, (message) => this.receive(message));
   }
 
@@ -154,7 +156,8 @@ export class Concept extends Room {
     const lines = [[this.cuts.map((cut) => cut[`${this.rest.value}_psnr`]), "strong", "this file"],
       [this.cuts.map((cut) => cut.fits ? cut.jpeg_psnr : NaN), "accent", "JPEG"]];
     const values = lines.flatMap(([line]) => line).filter(Number.isFinite), low = Math.min(...values) - 1, high = Math.max(...values) + 1;
-    const x = (i) => left + (right - left) * this.cuts[i].size / this.whole.bytes, y = (v) => bottom - (bottom - top) * (v - low) / (high - low);
+    const x = (i) => left + (right - left) * this.cuts[i].size / this.whole.bytes;
+    const y = (value) => bottom - (bottom - top) * (value - low) / (high - low);
     context.strokeStyle = colour("line");
     context.strokeRect(left, top, right - left, bottom - top);
     lines.forEach(([line, name, label], number) => {

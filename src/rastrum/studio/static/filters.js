@@ -64,7 +64,8 @@ export class Filters {
       this.places[name].replaceChildren(canvas);
     }
     const [row, column, tall] = found.window.map((value) => value.toFixed(1));
-    this.facts.textContent = `${chosen.count} × ${chosen.count} filters on ${tall} × ${tall} pixels, centre at row ${row}, column ${column}.`;
+    const grid = `${chosen.count} × ${chosen.count} filters`;
+    this.facts.textContent = `${grid} on ${tall} × ${tall} pixels, centre at row ${row}, column ${column}.`;
     this.scene.setAttribute("aria-label", this.facts.textContent);
   }
 

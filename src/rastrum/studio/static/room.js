@@ -42,8 +42,9 @@ export class Room {
 
   about() {
     const {system, frames, height, width, levels, score, training} = this.spec;
-    return `${system}, ${frames > 1 ? `${frames} frames of ` : ""}${height}×${width}, ${levels} levels` + (score ? `. Held-out score ${score}` : "") +
-      (training ? `, trained for ${training}` : "") + ".";
+    const size = `${height}×${width}, ${levels} levels`;
+    return `${system}, ${frames > 1 ? `${frames} frames (shown row by row) of ${size}` : size}` +
+      (score ? `. Held-out score ${score}` : "") + (training ? `, trained for ${training}` : "") + ".";
   }
 
   anotherSeed() {
@@ -80,6 +81,6 @@ function limit(input, walks) {
   if (input.tagName === "SELECT") {
     for (const option of [...input.options]) option.hidden = option.disabled = !values.has(option.value);
     if (!values.has(input.value)) input.value = [...values][0];
-  } else input.max = Math.max(...values);
+  } else if (input.type === "number") input.max = Math.max(...values);
   input.disabled = values.size < 2;
 }

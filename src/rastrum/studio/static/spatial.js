@@ -26,7 +26,7 @@ export class SpatialMap {
       return easel;
     });
     this.label = slots > 1 ? "Exemplars: draw up to " + slots : "Exemplar: draw one";
-    this.element = make("div", {className: "grid"}, ...easels.map((easel) => easel.element));
+    this.element = make("div", {className: "grid wide"}, ...easels.map((easel) => easel.element));
     return () => Float32Array.from(easels.flatMap(({values}) =>
       [...values].map((value) => values.some((each) => each) ? value / most : ABSENT)));
   }

@@ -32,7 +32,8 @@ export class Surprise extends Room {
     const blank = make("button", {type: "button", className: "live"}, "Blank paper");
     blank.onclick = () => { this.easel.set(new Uint8Array(this.easel.size)); this.start(); };
     this.place = make("div", {inert: !connection.live});
-    this.picture = make("canvas", {className: "scene", role: "application", tabIndex: 0, "aria-label": "bits of each pixel: arrow keys move"});
+    this.picture = make("canvas", {className: "scene", role: "application", tabIndex: 0,
+      "aria-label": "bits of each pixel: arrow keys move"});
     this.picture.onpointermove = (event) => this.point(pixelAt(this.picture, event, this.spec));
     this.picture.onkeydown = (event) => this.move(event);
     this.picture.onblur = this.picture.onpointerleave = () => this.point(null);
@@ -48,8 +49,8 @@ export class Surprise extends Room {
     this.element = make("div", {className: "desk three"}, make("section", {className: "panel", "aria-label": "what to score"}, this.form),
       make("section", {className: "panel", "aria-label": "the image"}, make("h2", {}, "The image"), this.place,
         make("div", {className: "buttons"}, this.anotherExample(), blank)),
-      make("section", {className: "panel", "aria-label": "its surprise"}, make("h2", {}, "Bits of each pixel"), make("div", {className: "frame"}, this.picture),
-        make("div", {className: "ramp"}, "0", this.ramp, this.most), this.facts, this.here));
+      make("section", {className: "panel", "aria-label": "its surprise"}, make("h2", {}, "Bits of each pixel"),
+        make("div", {className: "frame"}, this.picture), make("div", {className: "ramp"}, "0", this.ramp, this.most), this.facts, this.here));
     if (connection.live) takeDrops(this.element, (file) => this.open(file));
     new ResizeObserver(() => this.show()).observe(this.picture);
     this.choose();
@@ -108,8 +109,9 @@ export class Surprise extends Room {
   point(pixel) {
     this.at = pixel;
     this.show();
-    this.here.textContent = pixel && this.bits ? `Row ${pixel[0]}, column ${pixel[1]}: ` +
-      `${this.bits[pixel[0] * this.spec.width + pixel[1]].toFixed(2)} bits.` : "Point at a pixel, or go there with the arrow keys, for its bits.";
+    const bits = pixel && this.bits && this.bits[pixel[0] * this.spec.width + pixel[1]];
+    this.here.textContent = pixel && this.bits ? `Row ${pixel[0]}, column ${pixel[1]}: ${bits.toFixed(2)} bits.` :
+      "Point at a pixel, or go there with the arrow keys, for its bits.";
   }
 
   show() {

@@ -85,7 +85,8 @@ export class Watch extends Room {
 
   // What is decided at t: [pixel, channel].
   decided(t) {
-    const {width, height, channels} = this.spec, index = this.walk.order[t], count = width * height, frame = Math.floor(index / count / channels);
+    const {width, height, channels} = this.spec, index = this.walk.order[t], count = width * height;
+    const frame = Math.floor(index / count / channels);
     return [frame * count + index % count, Math.floor(index / count) % channels];
   }
 
