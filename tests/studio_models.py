@@ -23,9 +23,8 @@ def save_models(folder: Path) -> dict[str, str]:
         "exemplars": rastrum.build("gated-pixelcnn", SPEC, "tiny", ConditionSpec("map", (2, 5, 4)), seed=6, condition_exemplars=True),
         "vector": rastrum.build("gated-pixelcnn", SPEC, "tiny", ConditionSpec("vector", 3)),
     }
-    for name, tensor in built["map"].named_parameters():
-        if name.endswith("_condition.weight"):
-            tensor.data.mul_(20)                                          # what the map says is seen in the first digits of the bits
+    for tensor in built["map"].parameters():
+        tensor.data.mul_(3)                                               # what the map says is then seen in the first digits of the bits
     for name, model in built.items():
         model.save_pretrained(folder / name)
     return {name: str(folder / name) for name in built}
