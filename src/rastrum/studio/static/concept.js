@@ -48,9 +48,9 @@ export class Concept extends Room {
     this.player = new Player("bytes that are left of the file", (at) => this.show(at));
     this.element = make("div", {className: "desk"},
       make("section", {className: "panel", "aria-label": "what to code"}, this.form, make("h2", {}, "The picture"), this.place),
-      make("section", {className: "panel", "aria-label": "the file so far"}, this.player.element, make("div", {className: "pair wide"},
-        make("div", {}, make("h2", {}, "What the model makes of it"), this.decoded, this.modelFacts),
-        make("div", {}, make("h2", {}, "JPEG of the same bits"), this.jpeg, this.jpegFacts)),
+      make("section", {className: "panel", "aria-label": "the file so far"}, make("h2", {}, "Where the file is cut"), this.player.element,
+        make("div", {className: "pair wide"}, make("div", {}, make("h2", {}, "What the model makes of these bits"), this.decoded, this.modelFacts),
+          make("div", {}, make("h2", {}, "JPEG of the same bits"), this.jpeg, this.jpegFacts)),
         make("h2", {}, "Quality by bits: PSNR in dB"), this.chart, this.facts));
     if (connection.live) takeDrops(this.element, (file) => this.open(file));
     new ResizeObserver(() => this.show(this.player.at)).observe(this.chart);

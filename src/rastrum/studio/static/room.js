@@ -3,6 +3,8 @@
 import {GETS_READY, bytes, field, make} from "./pictures.js";
 import {SpatialMap} from "./spatial.js";
 
+const RECORDED_OPTIONS = ["class_number", "seed", "temperature", "particles", "times"];
+
 export class Room {
   // connection: to the studio; models: as it describes them; memory: what was chosen in other rooms.
   // name: of the room; usual: its model where none was chosen; unknown: the option of no class, if there is one.
@@ -30,7 +32,7 @@ export class Room {
     this.mapField.hidden = !this.map;
     this.mapField.replaceChildren(...(this.map ? [make("span", {className: "note"}, this.map.label), this.map.element] : []));
     const walks = this.connection.recordings(this.name, spec.name);
-    if (walks) for (const input of this.form.elements) if (input !== this.model) limit(input, walks);
+    if (walks) for (const input of this.form.elements) if (RECORDED_OPTIONS.includes(input.name)) limit(input, walks);
     return spec;
   }
 
@@ -76,7 +78,6 @@ export class Room {
 
 // Of a control, leaves the values that were recorded.
 function limit(input, walks) {
-  if (!walks.some((walk) => input.name in walk)) return;
   const values = new Set(walks.map((walk) => String(walk[input.name] ?? "")));
   if (input.tagName === "SELECT") {
     for (const option of [...input.options]) option.hidden = option.disabled = !values.has(option.value);
