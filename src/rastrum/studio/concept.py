@@ -51,7 +51,7 @@ class Concept(Request):
         spec = replace(model.spec, height=self.times * model.spec.height, width=self.times * model.spec.width)
         x = unpacked("image", self.image, spec, spec.levels)
         sized = model if self.times == 1 else model.resized(spec.height, spec.width)
-        name = self.model if self.model.startswith("rastrum/") else ""    # as the command line stores it
+        name = self.model if self.model.startswith(("rastrum/", "hf://")) else ""     # what others find it by
         file = compress_pictures(sized, x, self.class_number, name=name, progress=False)
         jpegs = attempts(usual_formats()[0], requantise(x[0].numpy(), spec.levels, 256).transpose(1, 2, 0))
         target, header = x[0].double().numpy() / (spec.levels - 1), len(file.header.bytes)
