@@ -7,7 +7,9 @@ import json
 import re
 import shutil
 import threading
+from base64 import b64decode
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from PIL import Image
 from studio_models import save_models
 
 from rastrum.cli import main
-from rastrum.studio.complete import COUNT
+from rastrum.studio.complete import COUNT, Example
 from rastrum.studio.export import STATIC, script
 from rastrum.studio.models import Models
 
@@ -42,9 +44,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").sync_playwright
     chromium = shutil.which("chromium") or pytest.skip("chromium is not installed")
-    with playwright() as play:
+    with import_module("playwright.sync_api").sync_playwright() as play:
         browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         yield browser
         browser.close()
@@ -53,7 +54,6 @@ def browser() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def address(names: dict[str, str], runs: Path) -> Iterator[str]:
     """Where a studio with all models and runs answers."""
-    pytest.importorskip("uvicorn", reason="the extra studio is not installed")
     from rastrum.studio.server import listen, server
 
     serving, waiting = server(Models([*names.values()], runs), ""), listen("127.0.0.1", 0)
@@ -166,9 +166,18 @@ def test_complete(visit: Callable[..., Visitor], address: str, names: dict[str, 
     shares = person.page.locator("meter").evaluate_all("each => each.map(m => m.value)")
     assert len(shares) == 3 and sum(shares) == pytest.approx(1, abs=1e-3)
     assert f"Most likely it is {np.argmax(shares)}, with {100 * max(shares):.1f} %" in likely
+    person.press("Another example")
+    person.sees("bits under the model")
+    (example,) = Example(names["classes"], 4).run(Models([names["classes"]]))
+    upper = np.frombuffer(b64decode(example["image"]), np.uint8).reshape(5, 4)[:2]
+    assert (person.pixels("canvas.draw")[0, :2, :, 0] == 255 * upper).all()
     person.press("Right half unknown")
     person.sees("bits under the model")
-    assert (person.pixels("canvas.draw")[0, :, 2:, 2] > 200).all()        # chequers
+    half = person.pixels("canvas.draw")[0, ..., :3]
+    assert (half[:, 2:, 2] > 200).all()                                   # chequers
+    person.press("Lower half unknown")                                    # the upper right is there again
+    person.sees("bits under the model")
+    assert (person.pixels("canvas.draw")[0, :2, :, 0] == 255 * upper).all()
     person.press("Blank paper")
     person.page.locator("canvas.draw").focus()
     for key in (" ", "ArrowLeft", " "):                                   # two pixels of ink

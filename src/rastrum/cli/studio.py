@@ -48,7 +48,11 @@ def studio(
     from ..checkpoint import bundled
 
     if export is not None:
+        if runs is not None:
+            raise ValueError("--runs: a page that --export writes has no room Training; leave one of them out")
         _export(models or bundled(), export, json)
+        if open:
+            webbrowser.open((export / "index.html").absolute().as_uri())
         return
 
     from ..studio.server import is_loopback, listen, server
@@ -78,8 +82,8 @@ def _shown(names: Sequence[str], runs: Path | None = None) -> Models:
 
     found = Models(names, runs)
     if not found.described:
-        raise ValueError("studio: it shows images and videos of at most 16,384 values and 256 levels, of models without a condition, with a "
-                         "class, a small map or exemplars, and none of these models is one")  # fmt: skip
+        raise ValueError("studio: it shows images and videos of at most 16,384 values and 256 levels, of models without a condition, with "
+                         "a class, a small map or exemplars, and none of these models is one")  # fmt: skip
     return found
 
 

@@ -43,7 +43,9 @@ export class Complete extends Room {
     this.posterior = make("div", {className: "bars"});
     this.posteriorPart = make("div", {}, make("h2", {}, "Which class it may be"), this.posterior);
     this.element = make("div", {className: "desk three"}, make("section", {className: "panel", "aria-label": "how to complete"}, this.form),
-      make("section", {className: "panel", "aria-label": "what is known"}, make("h2", {}, "What is known"), this.place, starts),
+      make("section", {className: "panel", "aria-label": "what is known"}, make("h2", {}, "What is known"), this.place, starts,
+        make("p", {className: "note live"}, "On blank paper, what you leave empty is known to be empty. With all unknown, only your strokes are " +
+          "known.")),
       make("section", {className: "panel", "aria-label": "completions"}, make("h2", {}, "Completions"), this.results, this.facts,
         this.posteriorPart));
     this.choose();
@@ -70,23 +72,25 @@ export class Complete extends Room {
   leave() { this.connection.cancel(); }
 
   clear(known) {
-    this.easel.set(new Uint8Array(this.easel.size), () => known);
+    this.image = new Uint8Array(this.easel.size);
+    this.easel.set(this.image, () => known);
     this.connection.cancel();
     this.facts.textContent = "Draw something.";
   }
 
   begin(image) {
     this.ready = true;
-    this.image = image;
+    this.easel.set(image);
     this.hide(this.spec.frames > 1 ? "last" : "lower");
   }
 
-  // Half of the image becomes unknown; the other half is that of the example where it was unknown, else as it is.
+  // Half of the image becomes unknown; in the other half, what was unknown is again what it was before.
   hide(half) {
-    const {height, width} = this.spec, {values, known} = this.easel, shown = values.map((value, i) => known[i] ? value : this.image[i]);
+    const {height, width} = this.spec, {values, known} = this.easel;
+    this.image = this.image.map((value, i) => known[i] ? values[i] : value);
     const isKnown = {last: (i) => i < (this.spec.frames >> 1) * height * width, lower: (i) => i < (height >> 1) * width,
       right: (i) => i % width < width >> 1};
-    this.easel.set(shown, isKnown[half]);
+    this.easel.set(this.image, isKnown[half]);
     this.start();
   }
 
