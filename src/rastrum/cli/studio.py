@@ -5,12 +5,16 @@ from __future__ import annotations
 import secrets
 import sys
 import webbrowser
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from .show import Json, answer
+from .show import Json, answer, check_folder_out, progress
+
+if TYPE_CHECKING:
+    from ..studio.models import Models
 
 
 def studio(
@@ -28,15 +32,29 @@ def studio(
     token: Annotated[
         str | None, arg(help="that a visitor must know; default: none on this machine alone, else a random one", help_behavior_hint="")
     ] = None,
+    export: Annotated[
+        Path | None, arg(metavar="FOLDER", help="write the page with recorded answers here, to be shown without Python, and end; default: "
+                         "none", help_behavior_hint="")
+    ] = None,
     open: Annotated[bool, arg(help="open the page in a browser")] = False,
     json: Json = False,
 ) -> None:
     """Watch models draw, in the browser. It needs the extra `studio`, and runs until Ctrl-C.
 
-    The page loads nothing from elsewhere. What is drawn on it goes to this command, and is not kept.
+    The page loads nothing from elsewhere. What is drawn on it goes to this command, and is not kept. `--export FOLDER` writes a page that
+    replays walks, completions, strokes and files of the models: any web server can give it to others, or a browser opens FOLDER/index.html.
+    It takes about a minute for the bundled models, and needs no extra.
     """
     from ..checkpoint import bundled
-    from ..studio.models import Models
+
+    if export is not None:
+        if runs is not None:
+            raise ValueError("--runs: a page that --export writes has no room Training; leave one of them out")
+        _export(models or bundled(), export, json)
+        if open:
+            webbrowser.open((export / "index.html").absolute().as_uri())
+        return
+
     from ..studio.server import is_loopback, listen, server
 
     if not 0 <= port < 65536:
@@ -47,10 +65,7 @@ def studio(
         raise ValueError("--token: expected letters and digits, so that it can stand in an address")
     if token is None:
         token = "" if is_loopback(host) else secrets.token_hex(16)
-    found = Models(models or bundled(), runs)
-    if not found.described:
-        raise ValueError("studio: it shows still images of at most 16,384 values and 256 levels, of models without a condition or with a "
-                         "class, and none of these models is one")  # fmt: skip
+    found = _shown(models or bundled(), runs)
     place = f"[{host}]" if ":" in host else host
     waiting = listen(host, port)
     address = f"http://{place}:{waiting.getsockname()[1]}/" + (f"?token={token}" if token else "")
@@ -60,3 +75,25 @@ def studio(
     if open:
         webbrowser.open(address)
     server(found, token).run(sockets=[waiting])
+
+
+def _shown(names: Sequence[str], runs: Path | None = None) -> Models:
+    from ..studio.models import Models
+
+    found = Models(names, runs)
+    if not found.described:
+        raise ValueError("studio: it shows images and videos of at most 16,384 values and 256 levels, of models without a condition, with "
+                         "a class, a small map or exemplars, and none of these models is one")  # fmt: skip
+    return found
+
+
+def _export(names: Sequence[str], folder: Path, json: bool) -> None:
+    from ..studio.export import check_export, export
+
+    check_folder_out("--export", folder)
+    check_export(folder)
+    found = _shown(names)
+    with progress("recording", len(found.described), "models") as report:
+        files = export(found, folder, report)
+    total = sum(each["bytes"] for each in files)
+    answer({"out": str(folder), "files": files}, json, f"{len(files)} files, {total / 1e6:.1f} MB: open {folder / 'index.html'}")

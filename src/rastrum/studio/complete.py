@@ -15,8 +15,9 @@ from ..model import Model
 from ..particles import choose, effective_size, log_evidence
 from ..protocol import Frame
 from ..raster import RasterModel
+from .arrays import packed
 from .models import Models
-from .requests import Answer, Request, check_range, packed, unpacked
+from .requests import Answer, Request, check_range, condition_of, unpacked
 
 COUNT = 8                      # completions
 MOST_PARTICLES = 64
@@ -27,11 +28,11 @@ class Complete(Request):
     """Complete an image with a raster model.
 
     model: its name.
-    image: levels (C, H, W) as base64 of bytes, read where known.
+    image: levels of its shape as base64 of bytes, read where known.
     known: (C, H, W), 1 where known, else 0.
     particles: weighted walks per image, so that known values steer what is drawn before them; 0 for plain walks.
     class_number: of a class-conditional model; None (default): all its classes, weighted by how likely they make what is known.
-    seed, temperature: as for ``Watch``.
+    seed, temperature, spatial_map: as for ``Watch``.
 
     ``run`` yields the completions (8, C, H, W) while they are drawn, with where they are decided; of particles once at the end, with bits
     = −log2 p(known) and the effective number of them; without ``class_number`` the posterior of the classes, and that of each completion.
@@ -44,6 +45,7 @@ class Complete(Request):
     class_number: int | None = None
     seed: int = 0
     temperature: float = 1.0
+    spatial_map: str | None = None
 
     def __post_init__(self) -> None:
         check_range("seed", self.seed, 0, 2**31 - 1)
@@ -54,14 +56,14 @@ class Complete(Request):
         model = models.get(self.model, RasterModel)
         spec, condition = model.spec, model.condition_spec
         x, known = unpacked("image", self.image, spec, spec.levels), unpacked("known", self.known, spec, 2).bool()
-        classes: Any = self.class_number
-        if condition is not None and classes is None:
+        given: Any = condition_of(model, self.class_number, self.spatial_map)
+        if condition is not None and condition.kind == "class" and given is None:
             if not self.particles:
                 raise ValueError("particles: classes are weighed by particles; choose some, or a class")
             assert isinstance(condition.size, int)
-            classes = torch.arange(condition.size)
-            x, known = x.expand(len(classes), *spec.shape), known.expand(len(classes), *spec.shape)
-        options = classes, COUNT, self.temperature, self.seed, self.particles or None
+            given = torch.arange(condition.size)
+            x, known = x.expand(len(given), *spec.shape), known.expand(len(given), *spec.shape)
+        options = given, COUNT, self.temperature, self.seed, self.particles or None
         for frame in complete_frames(model, x, known, *options):
             if not self.particles:
                 yield {"images": packed(values(frame)), "decided": packed(decided(frame)), "fraction": frame.fraction}
@@ -104,12 +106,14 @@ class Example(Request):
 
     model: its name.
     seed: same seed, same image.
+    spatial_map: as for ``Watch``.
 
-    ``run`` yields the image, levels (C, H, W).
+    ``run`` yields the image, levels of its shape.
     """
 
     model: str
     seed: int = 0
+    spatial_map: str | None = None
 
     def __post_init__(self) -> None:
         check_range("seed", self.seed, 0, 2**31 - 1)
@@ -117,5 +121,6 @@ class Example(Request):
     def run(self, models: Models) -> Iterator[Answer]:
         model = models.get(self.model, Model)
         condition = model.condition_spec
-        given = None if condition is None else self.seed % int(condition.size)  # pyright: ignore[reportArgumentType]
+        number = self.seed % int(condition.size) if condition is not None and condition.kind == "class" else None  # pyright: ignore
+        given = condition_of(model, number, self.spatial_map)
         yield {"image": packed(sample(model, 1, given, seed=self.seed, progress=False).plain)}

@@ -1,13 +1,13 @@
 """What a page asks for: each room is a frozen dataclass of what was asked, read from JSON with its types checked, and ``run`` answers it.
 
-No web here: a room is an iterator of plain dictionaries, which JSON can hold. Arrays in them are base64 of little-endian numbers.
+No web here: a room is an iterator of plain dictionaries, which JSON can hold; ``arrays.py`` says how arrays lie in them.
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from base64 import b64decode, b64encode
+from base64 import b64decode
 from binascii import Error
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields
@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..model import Model
 from ..protocol import ImageSpec
 from .models import Models
 
@@ -77,21 +78,6 @@ def check_range(name: str, value: float, low: float, high: float) -> None:
         raise ValueError(f"{name}: expected {low:g} … {high:g}, got {value:g}")
 
 
-def packed(values: Tensor | np.ndarray, kind: str = "u1") -> str:
-    """Values as base64.
-
-    values: any shape.
-    kind: numpy's name of their type, little-endian; bytes by default.
-    """
-    array = values.detach().cpu().numpy() if isinstance(values, Tensor) else values
-    return b64encode(np.ascontiguousarray(array).astype(f"<{kind}").tobytes()).decode()
-
-
-def pixels(pictures: Tensor) -> str:
-    """Pictures in [0, 1] as base64 of bytes; any shape."""
-    return packed((pictures.clamp(0, 1) * 255).round())
-
-
 def unpacked(name: str, text: str, spec: ImageSpec, levels: int) -> Tensor:
     """An image or a mask that a page sent.
 
@@ -102,13 +88,36 @@ def unpacked(name: str, text: str, spec: ImageSpec, levels: int) -> Tensor:
 
     Returns int64 (1, *spec.shape). Raises ``ValueError`` for text that is not such an image.
     """
+    values = torch.from_numpy(_array(name, text, spec.size, "u1").astype(np.int64)).view(1, *spec.shape)
+    if int(values.max()) >= levels:
+        raise ValueError(f"{name}: expected values 0 … {levels - 1}, got {int(values.max())}")
+    return values
+
+
+def condition_of(model: Model, class_number: int | None, spatial_map: str | None) -> int | Tensor | None:
+    """The condition that a page chose.
+
+    model: that takes it.
+    class_number: of a model of classes, else None.
+    spatial_map: of a model that takes one, as base64 of float32, else None.
+
+    Raises ``ValueError`` for a map that does not fit.
+    """
+    if spatial_map is None:
+        return class_number
+    given = model.condition_spec
+    if given is None or not isinstance(given.size, tuple):
+        raise ValueError(f"spatial_map: this {type(model).__name__} takes none")
+    return torch.from_numpy(_array("spatial_map", spatial_map, math.prod(given.size), "f4").reshape(given.size).copy())
+
+
+def _array(name: str, text: str, count: int, kind: str) -> np.ndarray:
+    """So many numbers of a ``kind`` from base64."""
     try:
         data = b64decode(text, validate=True)
     except (Error, ValueError):
         raise ValueError(f"{name}: expected base64") from None
-    if len(data) != spec.size:
-        raise ValueError(f"{name}: expected {spec.size} values, got {len(data)}")
-    values = torch.from_numpy(np.frombuffer(data, np.uint8).astype(np.int64)).view(1, *spec.shape)
-    if int(values.max()) >= levels:
-        raise ValueError(f"{name}: expected values 0 … {levels - 1}, got {int(values.max())}")
-    return values
+    size = np.dtype(kind).itemsize
+    if len(data) != count * size:
+        raise ValueError(f"{name}: expected {count} values, got {len(data) // size}")
+    return np.frombuffer(data, f"<{kind}")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from .complete import Complete, Example
-from .filters import Attend
+from .concept import Concept
 from .requests import Request
+from .scenes import Scene
 from .strokes import Strokes
 from .surprise import Surprise
 from .training import Training
@@ -15,7 +16,8 @@ ROOMS: dict[str, type[Request]] = {
     "complete": Complete,
     "example": Example,
     "strokes": Strokes,
-    "filters": Attend,
+    "concept": Concept,
+    "scene": Scene,
     "surprise": Surprise,
     "training": Training,
 }

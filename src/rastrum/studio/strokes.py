@@ -12,8 +12,9 @@ from torch import Tensor
 from ..generation import generate, reconstruct
 from ..protocol import Frame
 from ..strokes import CanvasModel
+from .arrays import pixels
 from .models import Models
-from .requests import Answer, Request, check_range, pixels, unpacked
+from .requests import Answer, Request, check_range, unpacked
 
 
 @dataclass(frozen=True)

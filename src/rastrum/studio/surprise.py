@@ -10,8 +10,9 @@ import torch
 
 from ..applications.bayes_classifier import log_posterior
 from ..raster import RasterModel
+from .arrays import packed
 from .models import Models
-from .requests import Answer, Request, packed, unpacked
+from .requests import Answer, Request, condition_of, unpacked
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Surprise(Request):
     model: its name.
     image: levels (C, H, W) as base64 of bytes.
     class_number: of a class-conditional model; None (default): the class that makes the image likeliest.
+    spatial_map: as for ``Watch``.
 
     ``run`` yields the bits of each pixel (H, W), and the class.
     """
@@ -28,12 +30,14 @@ class Surprise(Request):
     model: str
     image: str
     class_number: int | None = None
+    spatial_map: str | None = None
 
     def run(self, models: Models) -> Iterator[Answer]:
         model = models.get(self.model, RasterModel)
-        x, given = unpacked("image", self.image, model.spec, model.spec.levels), self.class_number
-        if model.condition_spec is not None and given is None:
-            given = int(log_posterior(model, x)[0].argmax())
+        x, number = unpacked("image", self.image, model.spec, model.spec.levels), self.class_number
+        if model.condition_spec is not None and model.condition_spec.kind == "class" and number is None:
+            number = int(log_posterior(model, x)[0].argmax())
+        given = condition_of(model, number, self.spatial_map)
         with torch.inference_mode():
             bits = -model.log_prob_map(x, given)[0].sum(0).double() / math.log(2)
-        yield {"bits": packed(bits, "f4"), "class": given}
+        yield {"bits": packed(bits, "f4"), "class": number}

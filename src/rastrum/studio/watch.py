@@ -11,8 +11,9 @@ from torch import Tensor
 
 from ..generation import generate
 from ..raster import RasterModel
+from .arrays import packed
 from .models import Models
-from .requests import Answer, Request, check_range, packed
+from .requests import Answer, Request, check_range, condition_of
 
 MAX_CONTEXT = 1 << 12          # values of an image whose table of contexts is computed
 
@@ -25,6 +26,7 @@ class Watch(Request):
     seed: same seed, same image.
     temperature: every conditional becomes p^(1/T), renormalised.
     class_number: of a class-conditional model; None for another.
+    spatial_map: of a model that takes one, (C, h, w) as base64 of float32; None for another.
 
     ``run`` yields the order of the decisions and the contexts, then a message per row: values, bits and probabilities of its decisions.
     """
@@ -33,6 +35,7 @@ class Watch(Request):
     seed: int = 0
     temperature: float = 1.0
     class_number: int | None = None
+    spatial_map: str | None = None
 
     def __post_init__(self) -> None:
         check_range("seed", self.seed, 0, 2**31 - 1)
@@ -40,7 +43,8 @@ class Watch(Request):
 
     def run(self, models: Models) -> Iterator[Answer]:
         model = models.get(self.model, RasterModel)
-        frames = generate(model, 1, self.class_number, self.temperature, self.seed, probabilities=True)
+        given = condition_of(model, self.class_number, self.spatial_map)
+        frames = generate(model, 1, given, self.temperature, self.seed, probabilities=True)
         row = model.spec.channels * model.spec.width
         yield {"order": packed(model.order, "u4"), "seen": seen(model)}
         decisions: list[tuple[int, Tensor]] = []
@@ -60,7 +64,8 @@ def _row(values: Tensor, chances: Tensor) -> Answer:
 
 
 def seen(model: RasterModel) -> str | None:
-    """Which pixels each pixel's conditionals see, as bits of a table (pixels, pixels) row by row, the first bit of a byte the highest.
+    """Which pixels each pixel's conditionals see, as bits of a table (pixels, pixels) row by row, the first bit of a byte the highest; of a
+    video, pixels of all frames.
 
     model: the model.
 
@@ -70,6 +75,6 @@ def seen(model: RasterModel) -> str | None:
     context = model.context() if spec.size <= MAX_CONTEXT else None
     if context is None:
         return None
-    count = spec.height * spec.width
-    pixels = context.view(spec.channels, count, spec.channels, count).any(2).any(0).fill_diagonal_(False)
+    size = spec.frames, spec.channels, spec.height * spec.width
+    pixels = context.view(*size, *size).any(4).any(1).flatten(2).flatten(0, 1).fill_diagonal_(False)
     return packed(np.packbits(pixels.cpu().numpy()))

@@ -1,15 +1,16 @@
 // Complete: draw a part of an image, and see eight ways in which a model goes on; of a class-conditional model, also what it may become.
 
 import {Easel} from "./easel.js";
-import {GETS_READY, base64, bytes, field, imageCanvas, make, paint, slider, sliderField} from "./pictures.js";
+import {base64, bytes, field, imageCanvas, make, paint, slider, sliderField} from "./pictures.js";
 import {Room} from "./room.js";
 
 const COUNT = 8;
 
 export class Complete extends Room {
   static title = "Complete";
-  static what = "Draw a part of an image and mark what is unknown (chequered). The model fills it in eight times. With particles, what you " +
-    "drew also steers the pixels that come before it.";
+  static what = "Some of the image is unknown (chequered). The model fills it in eight times, and if it knows classes, it says which " +
+    "class the image may be. With particles, what is known also steers the pixels that come before it.";
+  static tools = "Draw, erase, and mark as unknown, as you like.";
 
   constructor(connection, models, memory) {
     super(connection, models, memory, {name: "complete", usual: "rastrum/row-lstm-mnist-classes", unknown: "unknown: weigh all"});
@@ -18,30 +19,35 @@ export class Complete extends Room {
     this.particles.value = 16;
     this.temperature = slider("temperature", 0.2, 2, 0.05, 1);
     this.each = make("input", {type: "checkbox", checked: true});
-    const once = make("label", {}, make("span", {}, this.each, " Complete after every stroke"));
+    const once = make("label", {className: "live"}, make("span", {}, this.each, " Complete after every stroke"));
     const stop = make("button", {type: "button"}, "Stop");
     stop.onclick = () => { this.connection.cancel(); this.facts.textContent = "Stopped."; };
-    this.form = make("form", {}, field("Model", this.model), this.klassField, field("Particles", this.particles), field("Seed", this.seed),
-      sliderField("Temperature", this.temperature), once,
-      make("div", {className: "buttons"}, make("button", {className: "main"}, "Complete"), stop));
+    this.form = make("form", {}, field("Model", this.model), this.klassField, this.mapField, field("Particles", this.particles),
+      field("Seed", this.seed), sliderField("Temperature", this.temperature), once,
+      make("div", {className: "buttons live"}, make("button", {className: "main"}, "Complete"), stop));
     this.form.onsubmit = (event) => { event.preventDefault(); this.start(); };
     this.model.onchange = () => { this.choose(); this.example(); };
     this.klass.onchange = this.particles.onchange = this.temperature.onchange = () => this.start();
-    this.place = make("div");
-    const button = (text, act) => { const made = make("button", {type: "button"}, text); made.onclick = act; return made; };
-    const starts = make("div", {className: "buttons"}, button("All unknown", () => this.clear(0)),
-      button("Blank paper", () => this.clear(this.spec.height)),
-      button("Lower half unknown", () => { this.easel.set(this.easel.values.slice(), this.spec.height >> 1); this.start(); }),
-      button("Another example", () => { this.number += 1; this.example(); }));
+    this.place = make("div", {inert: !connection.live});
+    const button = (text, act, more = "") => {
+      const made = make("button", {type: "button", className: more}, text);
+      made.onclick = act;
+      return made;
+    };
+    this.halves = [["last", "Last frames unknown"], ["lower", "Lower half unknown"], ["right", "Right half unknown"]]
+      .map(([half, text]) => Object.assign(button(text, () => this.hide(half)), {value: half}));
+    const starts = make("div", {className: "buttons"}, button("All unknown", () => this.clear(false), "live"),
+      button("Blank paper", () => this.clear(true), "live"), ...this.halves, this.anotherExample());
     this.facts = make("p", {className: "facts", "aria-live": "polite"});
     this.results = make("div", {className: "grid"});
     this.posterior = make("div", {className: "bars"});
     this.posteriorPart = make("div", {}, make("h2", {}, "Which class it may be"), this.posterior);
     this.element = make("div", {className: "desk three"}, make("section", {className: "panel", "aria-label": "how to complete"}, this.form),
-      make("section", {className: "panel", "aria-label": "your drawing"}, make("h2", {}, "Your drawing"), this.place, starts),
+      make("section", {className: "panel", "aria-label": "what is known"}, make("h2", {}, "What is known"), this.place, starts,
+        make("p", {className: "note live"}, "On blank paper, what you leave empty is known to be empty. With all unknown, only your strokes are " +
+          "known.")),
       make("section", {className: "panel", "aria-label": "completions"}, make("h2", {}, "Completions"), this.results, this.facts,
         this.posteriorPart));
-    this.number = 3;
     this.choose();
   }
 
@@ -53,38 +59,45 @@ export class Complete extends Room {
     this.pictures = Array.from({length: COUNT}, (_, i) => imageCanvas(spec, `completion ${i + 1}`));
     this.captions = this.pictures.map(() => make("figcaption"));
     this.results.replaceChildren(...this.pictures.map((canvas, i) => make("figure", {}, canvas, this.captions[i])));
+    this.results.classList.toggle("wide", spec.frames > 1);
     for (const canvas of this.pictures) paint(canvas, this.easel.values, spec, this.easel.known);
     this.posterior.replaceChildren();
+    for (const button of this.halves) button.hidden = (button.value === "last") !== (spec.frames > 1);
     this.ready = false;
+    this.image = this.easel.values.slice();
   }
 
   enter() { if (!this.ready) this.example(); }
 
   leave() { this.connection.cancel(); }
 
-  clear(unknownFrom) {
-    this.easel.set(new Uint8Array(this.easel.size), unknownFrom);
+  clear(known) {
+    this.image = new Uint8Array(this.easel.size);
+    this.easel.set(this.image, () => known);
     this.connection.cancel();
     this.facts.textContent = "Draw something.";
   }
 
-  example() {
-    this.facts.textContent = GETS_READY;
-    this.connection.start("example", {model: this.spec.name, seed: this.number}, (message) => {
-      if (message.error) this.facts.textContent = message.error;
-      if (!message.image) return;
-      this.ready = true;
-      this.easel.set(bytes(message.image), this.spec.height >> 1);
-      this.start();
-    });
+  begin(image) {
+    this.ready = true;
+    this.easel.set(image);
+    this.hide(this.spec.frames > 1 ? "last" : "lower");
+  }
+
+  // Half of the image becomes unknown; in the other half, what was unknown is again what it was before.
+  hide(half) {
+    const {height, width} = this.spec, {values, known} = this.easel;
+    this.image = this.image.map((value, i) => known[i] ? values[i] : value);
+    const isKnown = {last: (i) => i < (this.spec.frames >> 1) * height * width, lower: (i) => i < (height >> 1) * width,
+      right: (i) => i % width < width >> 1};
+    this.easel.set(this.image, isKnown[half]);
+    this.start();
   }
 
   start() {
     if (!this.form.reportValidity()) return;
-    const chosen = this.klass.value;
     const options = {model: this.spec.name, image: base64(this.easel.values), known: base64(this.easel.known),
-      particles: Number(this.particles.value), seed: Number(this.seed.value), temperature: Number(this.temperature.value)};
-    if (this.spec.classes && chosen !== "") options.class_number = Number(chosen);
+      particles: Number(this.particles.value), seed: Number(this.seed.value), temperature: Number(this.temperature.value), ...this.given()};
     this.element.setAttribute("aria-busy", true);
     this.facts.textContent = "Completing …";
     this.connection.start("complete", options, (message) => this.receive(message));
@@ -101,15 +114,21 @@ export class Complete extends Room {
       this.captions[i].textContent = message.classes ? this.spec.classes[message.classes[i]] : "";
     });
     if (message.bits !== undefined)
-      this.facts.textContent = `What you drew takes ${message.bits.toFixed(1)} bits under the model. ` +
-        `${message.effective.toFixed(1)} of ${this.particles.value} particles carry the weight.`;
+      this.facts.textContent = `What is known takes ${message.bits.toFixed(1)} bits under the model. ` +
+        `${message.effective.toFixed(1)} of ${this.particles.value} particles carry the weight.` + this.likeliest(message.posterior);
     else if (message.fraction === 1) this.facts.textContent = "Done.";
     if (message.posterior) this.weigh(message.posterior);
   }
 
+  likeliest(posterior) {
+    if (!posterior) return "";
+    const most = posterior.indexOf(Math.max(...posterior));
+    return ` Most likely it is ${this.spec.classes[most]}, with ${percentage(posterior[most])}.`;
+  }
+
   weigh(posterior) {
     this.posterior.replaceChildren(...posterior.flatMap((share, i) => {
-      const percent = share > 0.9995 || share < 0.0005 ? `${share > 0.5 ? "> 99.9" : "< 0.1"} %` : `${(100 * share).toFixed(1)} %`;
+      const percent = percentage(share);
       return [make("span", {}, this.spec.classes[i]), make("meter", {value: share, "aria-label": this.spec.classes[i]}, percent),
         make("span", {}, percent)];
     }));
@@ -117,3 +136,5 @@ export class Complete extends Room {
 
   key() { return false; }
 }
+
+const percentage = (share) => share > 0.9995 ? "> 99.9 %" : share < 0.0005 ? "< 0.1 %" : `${(100 * share).toFixed(1)} %`;

@@ -2,6 +2,7 @@
 
 export class Connection {
   constructor(onModels, onLost) {
+    this.live = true;
     this.onModels = onModels;
     this.onLost = onLost;
     this.number = 0;
@@ -26,6 +27,9 @@ export class Connection {
     if (handler) handler(message);
     if (!message.done && !message.error) this.send({ack: message.id});
   }
+
+  // What can be asked of a room and a model: null, since anything can be.
+  recordings() { return null; }
 
   send(message) {
     if (this.socket.readyState === WebSocket.OPEN) this.socket.send(JSON.stringify(message));

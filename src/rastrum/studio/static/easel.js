@@ -1,6 +1,6 @@
 // An image to draw on: pixels are drawn, erased, or marked as unknown, with a pointer or with the arrow keys.
 
-import {imageCanvas, make, paint, pixelAt} from "./pictures.js";
+import {imageCanvas, make, paint, pixelAt, pixelCount, pixelOf, sheet, valueOf} from "./pictures.js";
 
 const TOOLS = [["draw", "Draw"], ["erase", "Erase"], ["unknown", "Mark unknown"]];
 
@@ -8,7 +8,7 @@ export class Easel {
   // spec: of the image; unknown: whether pixels may be unknown; changed() is called after each stroke of the pointer.
   constructor(spec, unknown, changed) {
     Object.assign(this, {spec, changed, tool: "draw", cursor: null});
-    this.size = spec.channels * spec.height * spec.width;
+    this.size = spec.channels * pixelCount(spec);
     this.values = new Uint8Array(this.size);
     this.known = new Uint8Array(this.size).fill(unknown ? 0 : 1);
     this.canvas = imageCanvas(spec, "drawing: arrow keys move, space applies the tool", "draw");
@@ -48,14 +48,16 @@ export class Easel {
   }
 
   dab(row, column) {
-    const {width, height, channels} = this.spec, size = Number(this.brush.value), first = Math.floor((size - 1) / 2), levels = this.levels();
+    const size = Number(this.brush.value), first = Math.floor((size - 1) / 2), levels = this.levels();
     for (let y = row - first; y < row - first + size; y++)
-      for (let x = column - first; x < column - first + size; x++)
-        for (let c = 0; c < channels && x >= 0 && y >= 0 && x < width && y < height; c++) {
-          const at = (c * height + y) * width + x;
+      for (let x = column - first; x < column - first + size; x++) {
+        const pixel = pixelOf(this.spec, y, x);
+        if (pixel !== null) levels.forEach((level, c) => {
+          const at = valueOf(this.spec, pixel, c);
           this.known[at] = this.tool === "unknown" ? 0 : 1;
-          this.values[at] = this.tool === "unknown" ? 0 : levels[c];
-        }
+          this.values[at] = this.tool === "unknown" ? 0 : level;
+        });
+      }
   }
 
   stroke(event) {
@@ -73,23 +75,23 @@ export class Easel {
     if (!by) return;
     event.preventDefault();
     event.stopPropagation();
-    const {width, height} = this.spec, [row, column] = this.cursor || [height >> 1, width >> 1];
-    this.cursor = [Math.max(0, Math.min(height - 1, row + by[0])), Math.max(0, Math.min(width - 1, column + by[1]))];
+    const {width, height} = this.spec, [row, column] = this.cursor || [height >> 1, width >> 1], [rows, columns] = sheet(this.spec);
+    this.cursor = [Math.max(0, Math.min(rows - 1, row + by[0])), Math.max(0, Math.min(columns - 1, column + by[1]))];
     if (event.key === " ") { this.dab(...this.cursor); this.changed(); }
     this.paint();
   }
 
-  // Takes an image; rows from some row on become unknown.
-  set(values, unknownFrom = this.spec.height) {
-    const {width, height} = this.spec;
-    this.known.forEach((_, i) => { this.known[i] = Math.floor(i / width) % height < unknownFrom ? 1 : 0; });
+  // Takes an image; known(pixel) says which pixels of it are known.
+  set(values, known = () => true) {
+    for (let pixel = 0; pixel < pixelCount(this.spec); pixel++)
+      for (let c = 0; c < this.spec.channels; c++) this.known[valueOf(this.spec, pixel, c)] = known(pixel) ? 1 : 0;
     this.values.set(values.map((value, i) => this.known[i] ? value : 0));
     this.paint();
   }
 
   paint() {
     const tint = this.cursor ? new Uint8Array(this.size) : null;
-    if (tint) tint[this.cursor[0] * this.spec.width + this.cursor[1]] = 1;
+    if (tint) tint[pixelOf(this.spec, ...this.cursor)] = 1;
     paint(this.canvas, this.values, this.spec, this.known, tint);
   }
 }

@@ -1,7 +1,8 @@
 // Filters: DRAW's attention window by hand.
 
+import {attend} from "./attention.js";
 import {Easel} from "./easel.js";
-import {base64, bytes, imageCanvas, make, paint, paintScene, slider, sliderField} from "./pictures.js";
+import {imageCanvas, make, paint, paintScene, slider, sliderField} from "./pictures.js";
 
 const SPEC = {channels: 1, height: 28, width: 28, levels: 256};
 const PARAMETERS = [
@@ -17,18 +18,17 @@ export class Filters {
   static what = "DRAW reads a part of an image through N × N Gaussian filters, and writes through such filters too. Move the sliders, or " +
     "draw on the image.";
 
-  constructor(connection) {
-    this.connection = connection;
+  constructor() {
     this.sliders = Object.fromEntries(PARAMETERS.map(([name, , ...range]) => [name, slider(name, ...range)]));
     this.form = make("form", {}, ...PARAMETERS.map(([name, label]) => sliderField(label, this.sliders[name])));
-    this.form.oninput = () => this.start();
+    this.form.oninput = () => this.show();
     this.form.onsubmit = (event) => event.preventDefault();
-    this.easel = new Easel(SPEC, false, () => this.start());
+    this.easel = new Easel(SPEC, false, () => this.show());
     for (const [x0, y0, x1, y1] of FIRST)
       for (let i = 0; i <= 30; i++) this.easel.dab(Math.round(y0 + (y1 - y0) * i / 30), Math.round(x0 + (x1 - x0) * i / 30));
     this.easel.paint();
     const blank = make("button", {type: "button"}, "Blank paper");
-    blank.onclick = () => { this.easel.set(new Uint8Array(this.easel.size)); this.start(); };
+    blank.onclick = () => { this.easel.set(new Uint8Array(this.easel.size)); this.show(); };
     this.scene = make("canvas", {className: "scene", role: "img"});
     this.written = make("canvas", {className: "scene", role: "img", "aria-label": "the patch written back to an empty image"});
     this.facts = make("p", {className: "facts", "aria-live": "polite"});
@@ -45,43 +45,33 @@ export class Filters {
     new ResizeObserver(() => this.show()).observe(this.scene);
   }
 
-  enter() { this.start(); }
+  enter() { this.show(); }
 
-  leave() { this.busy = null; this.connection.cancel(); }
-
-  start() {
-    const options = Object.fromEntries(Object.entries(this.sliders).map(([name, input]) => [name, Number(input.value)]));
-    this.asked = {...options, image: base64(this.easel.values)};
-    if (!this.busy) this.ask();
-  }
-
-  // One question at a time; the newest is asked when the one before is answered.
-  ask() {
-    const asked = this.busy = this.asked;
-    this.connection.start("filters", asked, (message) => {
-      if (message.window) { this.answer = message; this.show(); }
-      if (message.error) this.facts.textContent = message.error;
-      if (!message.done && !message.error) return;
-      this.busy = null;
-      if (this.asked !== asked && this.scene.isConnected) this.ask();
-    });
-  }
+  leave() {}
 
   show() {
-    const found = this.answer, count = Number(this.sliders.count.value);
-    if (!found || !this.scene.isConnected) return;
+    if (!this.scene.isConnected) return;
+    const chosen = Object.fromEntries(Object.entries(this.sliders).map(([name, input]) => [name, Number(input.value)]));
+    const {width, height, levels} = SPEC;
+    const image = Array.from({length: height}, (_, row) => [...this.easel.values.subarray(row * width, (row + 1) * width)]
+      .map((value) => value / (levels - 1)));
+    const found = attend(image, chosen);
     paintScene(this.scene, this.easel.values, SPEC, [[found.window, "accent", false]]);
-    paintScene(this.written, bytes(found.written), SPEC, []);
-    const side = Math.sqrt(bytes(found.patch).length);
-    for (const [name, width] of [["patch", side], ["rows", SPEC.height], ["columns", SPEC.width]]) {
-      const spec = {...SPEC, width, height: side}, canvas = imageCanvas(spec, name);
-      paint(canvas, bytes(found[name]), spec);
+    paintScene(this.written, levelsOf(found.written, largest(found.written)), SPEC, []);
+    for (const [name, most] of [["patch", 1], ["rows", largest(found.rows)], ["columns", largest(found.columns)]]) {
+      const spec = {...SPEC, width: found[name][0].length, height: chosen.count}, canvas = imageCanvas(spec, name);
+      paint(canvas, levelsOf(found[name], most), spec);
       this.places[name].replaceChildren(canvas);
     }
     const [row, column, tall] = found.window.map((value) => value.toFixed(1));
-    this.facts.textContent = `${count} × ${count} filters on ${tall} × ${tall} pixels, centre at row ${row}, column ${column}.`;
+    const grid = `${chosen.count} × ${chosen.count} filters`;
+    this.facts.textContent = `${grid} on ${tall} × ${tall} pixels, centre at row ${row}, column ${column}.`;
     this.scene.setAttribute("aria-label", this.facts.textContent);
   }
 
   key() { return false; }
 }
+
+const largest = (matrix) => Math.max(...matrix.flat(), 1e-12);
+
+const levelsOf = (matrix, most) => Uint8Array.from(matrix.flat(), (value) => Math.round(255 * Math.max(0, Math.min(1, value / most))));

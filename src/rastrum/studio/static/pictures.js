@@ -37,37 +37,70 @@ export const GETS_READY = "The model gets ready; the first time on a machine thi
 
 export const still = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 
+// A video is shown as a sheet of its frames, about as many beside as below one another. Rows and columns below are those of the sheet.
+function across({frames = 1}) {
+  let count = Math.ceil(Math.sqrt(frames));
+  while (frames % count) count++;
+  return count;
+}
+
+export const sheet = (spec) => [(spec.frames || 1) / across(spec) * spec.height, across(spec) * spec.width];
+
+// Where pixel number i lies, frame by frame and row by row.
+export function placeOf(spec, i) {
+  const {width, height} = spec, frame = Math.floor(i / (width * height)), at = i % (width * height);
+  return [Math.floor(frame / across(spec)) * height + Math.floor(at / width), frame % across(spec) * width + at % width];
+}
+
+// The number of the pixel in a row and a column; null where there is none.
+export function pixelOf(spec, row, column) {
+  const {width, height} = spec, [rows, columns] = sheet(spec);
+  if (row < 0 || column < 0 || row >= rows || column >= columns) return null;
+  const frame = Math.floor(row / height) * across(spec) + Math.floor(column / width);
+  return (frame * height + row % height) * width + column % width;
+}
+
+// The index of a value among all of an image (C, H, W) or a video (T, C, H, W): of pixel i and a channel.
+export function valueOf({width, height, channels}, i, channel) {
+  const count = width * height, frame = Math.floor(i / count);
+  return (frame * channels + channel) * count + i % count;
+}
+
+export const pixelCount = (spec) => (spec.frames || 1) * spec.width * spec.height;
+
 // A canvas with a point per pixel, enlarged by the page.
-export const imageCanvas = (spec, label, more = "") =>
-  make("canvas", {className: `image ${more}`, width: spec.width, height: spec.height, role: "img", "aria-label": label});
+export function imageCanvas(spec, label, more = "") {
+  const [height, width] = sheet(spec);
+  return make("canvas", {className: `image ${more}`, width, height, role: "img", "aria-label": label});
+}
 
 const UNKNOWN = [[196, 205, 216], [214, 221, 229]];           // a chequered light blue: no grey level looks like it
 
-// Draws levels (C, H, W); where decided is 0, the chequers of what is not known yet. tint: (H, W), 1 for pixels that are marked.
+// Draws levels; where decided is 0, the chequers of what is not known yet. tint: 1 for each pixel that is marked.
 export function paint(canvas, values, spec, decided = null, tint = null) {
-  const {width, height, channels, levels} = spec, count = width * height;
-  const picture = new ImageData(width, height);
-  for (let i = 0; i < count; i++) {
+  const {channels, levels} = spec, [rows, columns] = sheet(spec), picture = new ImageData(columns, rows);
+  for (let i = 0; i < pixelCount(spec); i++) {
+    const [row, column] = placeOf(spec, i), point = 4 * (row * columns + column);
     let known = true;
     for (let c = 0; c < 3; c++) {
-      const at = (channels >= 3 ? c : 0) * count + i;
+      const at = valueOf(spec, i, channels >= 3 ? c : 0);
       known = known && (!decided || decided[at]);
-      picture.data[4 * i + c] = Math.round(255 * values[at] / (levels - 1));
+      picture.data[point + c] = Math.round(255 * values[at] / (levels - 1));
     }
-    if (!known) picture.data.set(UNKNOWN[(i % width + Math.floor(i / width)) % 2], 4 * i);
+    if (!known) picture.data.set(UNKNOWN[(row + column) % 2], point);
     if (tint && tint[i])
-      [230, 120, 30].forEach((value, c) => { picture.data[4 * i + c] = 0.5 * picture.data[4 * i + c] + 0.5 * value; });
-    picture.data[4 * i + 3] = 255;
+      [230, 120, 30].forEach((value, c) => { picture.data[point + c] = 0.5 * picture.data[point + c] + 0.5 * value; });
+    picture.data[point + 3] = 255;
   }
   canvas.getContext("2d").putImageData(picture, 0, 0);
 }
 
 // The pixel under a pointer, as [row, column], or null outside.
 export function pixelAt(canvas, event, spec) {
-  const box = canvas.getBoundingClientRect();
-  const column = Math.floor((event.clientX - box.left - canvas.clientLeft) / canvas.clientWidth * spec.width);
-  const row = Math.floor((event.clientY - box.top - canvas.clientTop) / canvas.clientHeight * spec.height);
-  return column >= 0 && row >= 0 && column < spec.width && row < spec.height ? [row, column] : null;
+  const box = canvas.getBoundingClientRect(), [rows, columns] = sheet(spec);
+  const column = Math.floor((event.clientX - box.left - canvas.clientLeft) / canvas.clientWidth * columns);
+  const row = Math.floor((event.clientY - box.top - canvas.clientTop) / canvas.clientHeight * rows);
+  return pixelOf(spec, row, column) === null ? null : [row, column];
 }
 
 // A canvas in points of the screen, ready to draw on: [context, width, height].
@@ -120,7 +153,7 @@ export function plotLine(canvas, values, total, at, unit) {
   const most = values.reduce((a, b) => Math.max(a, b), 1e-9);
   const x = (i) => 2 + (width - 4) * i / Math.max(1, total - 1), y = (v) => bottom - (bottom - top) * v / most;
   context.fillStyle = colour("quiet");
-  context.fillText(`${most.toPrecision(3)} ${unit}`, 2, 11);
+  if (values.length) context.fillText(`${most.toPrecision(3)} ${unit}`, 2, 11);
   context.strokeStyle = colour("line");
   context.strokeRect(1, top, width - 2, bottom - top);
   context.strokeStyle = colour("strong");

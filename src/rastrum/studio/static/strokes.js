@@ -1,7 +1,7 @@
 // Strokes: a canvas model draws or redraws an image: windows, glimpse, change of the canvas, and KL of each stroke.
 
 import {Easel} from "./easel.js";
-import {GETS_READY, base64, bytes, field, imageCanvas, make, paint, paintScene, plotBars, slider, sliderField}
+import {base64, bytes, field, imageCanvas, make, paint, paintScene, plotBars, slider, sliderField}
   from "./pictures.js";
 import {Player} from "./player.js";
 import {Room} from "./room.js";
@@ -17,17 +17,17 @@ export class Strokes extends Room {
       make("option", {value: "draw"}, "draw a new image"));
     this.temperature = slider("temperature", 0.2, 2, 0.05, 1);
     this.temperatureField = sliderField("Temperature", this.temperature);
-    this.about = make("p", {className: "note"});
-    this.form = make("form", {}, field("Model", this.model), this.about, field("What to do", this.mode), this.klassField,
-      field("Seed", this.seed), this.temperatureField, make("div", {className: "buttons"}, make("button", {className: "main"}, "Draw")));
+    this.note = make("p", {className: "note"});
+    this.form = make("form", {}, field("Model", this.model), this.note, field("What to do", this.mode), this.klassField,
+      field("Seed", this.seed), this.temperatureField, make("div", {className: "buttons"}, make("button", {className: "main"}, "Draw"),
+        this.anotherSeed()));
     this.form.onsubmit = (event) => { event.preventDefault(); this.start(); };
     this.model.onchange = () => { this.choose(); this.enter(); };
     this.mode.onchange = this.klass.onchange = this.temperature.onchange = () => this.start();
-    this.place = make("div");
-    const another = make("button", {type: "button"}, "Another example"), blank = make("button", {type: "button"}, "Blank paper");
-    another.onclick = () => { this.number += 1; this.example(); };
+    this.place = make("div", {inert: !connection.live});
+    const blank = make("button", {type: "button", className: "live"}, "Blank paper");
     blank.onclick = () => this.easel.set(new Uint8Array(this.easel.size));
-    this.own = make("div", {}, make("h2", {}, "Image to redraw"), this.place, make("div", {className: "buttons"}, another, blank));
+    this.own = make("div", {}, make("h2", {}, "Image to redraw"), this.place, make("div", {className: "buttons"}, this.anotherExample(), blank));
     this.scene = make("canvas", {className: "scene", role: "img"});
     this.player = new Player("stroke", (at) => this.show(at));
     this.facts = make("p", {className: "facts", "aria-live": "polite"});
@@ -45,14 +45,12 @@ export class Strokes extends Room {
       make("section", {className: "panel", "aria-label": "the stroke"}, this.facts, make("div", {className: "pair"}, this.glimpsePart,
         make("div", {}, make("h3", {}, "What it changes"), this.changePlace)), this.klPart));
     new ResizeObserver(() => this.show(this.player.at)).observe(this.scene);
-    this.number = 4;
     this.choose();
   }
 
   choose() {
     const spec = this.chosen();
-    this.about.textContent = `${spec.system}, ${spec.height}×${spec.width}, ${spec.levels} levels` +
-      (spec.score ? `. Held-out score ${spec.score}` : "") + ".";
+    this.note.textContent = this.about();
     this.easel = new Easel(spec, false, () => this.start());
     this.place.replaceChildren(this.easel.element);
     this.change = imageCanvas(spec, "change of the canvas");
@@ -66,15 +64,10 @@ export class Strokes extends Room {
 
   leave() { this.player.pause(); this.connection.cancel(); }
 
-  example() {
-    this.facts.textContent = GETS_READY;
-    this.connection.start("example", {model: this.spec.name, seed: this.number}, (message) => {
-      if (message.error) this.facts.textContent = message.error;
-      if (!message.image) return;
-      this.ready = true;
-      this.easel.set(bytes(message.image));
-      this.start();
-    });
+  begin(image) {
+    this.ready = true;
+    this.easel.set(image);
+    this.start();
   }
 
   start() {
@@ -83,10 +76,9 @@ export class Strokes extends Room {
     this.own.hidden = !redraw;
     this.temperatureField.hidden = redraw;
     this.moments = [];
-    const options = {model: this.spec.name, seed: Number(this.seed.value)};
+    const options = {model: this.spec.name, seed: Number(this.seed.value), ...this.given()};
     if (redraw) options.image = base64(this.easel.values);
     else options.temperature = Number(this.temperature.value);
-    if (this.spec.classes) options.class_number = Number(this.klass.value);
     this.connection.start("strokes", options, (message) => this.receive(message));
   }
 

@@ -1,6 +1,7 @@
 // The page: the rooms, the keys that go to them, and what is said when the connection is lost.
 
 import {Complete} from "./complete.js";
+import {Concept} from "./concept.js";
 import {Connection} from "./connection.js";
 import {Filters} from "./filters.js";
 import {make} from "./pictures.js";
@@ -9,7 +10,7 @@ import {Surprise} from "./surprise.js";
 import {Training} from "./training.js";
 import {Watch} from "./watch.js";
 
-const ROOMS = {watch: Watch, complete: Complete, strokes: Strokes, filters: Filters, surprise: Surprise, training: Training};
+const ROOMS = {watch: Watch, complete: Complete, strokes: Strokes, filters: Filters, surprise: Surprise, concept: Concept, training: Training};
 const main = document.getElementById("room"), notice = document.getElementById("notice"), tabs = document.getElementById("rooms");
 const memory = {};
 let opened = {}, here = null, models = [];
@@ -18,7 +19,8 @@ function enter(name) {
   if (!opened[name]) opened[name] = new ROOMS[name](connection, models, memory[name] ||= {});
   if (here) here.leave();
   here = opened[name];
-  main.replaceChildren(make("p", {className: "what"}, ROOMS[name].what), here.element);
+  main.replaceChildren(make("p", {className: "what"}, ROOMS[name].what, " ",
+    make("span", {className: "live"}, ROOMS[name].tools || "")), here.element);
   for (const tab of tabs.children) tab.setAttribute("aria-current", tab.value === name ? "page" : "false");
   document.title = `${ROOMS[name].title} · Rastrum studio`;
   if (location.hash !== `#${name}`) history.replaceState(null, "", `#${name}`);

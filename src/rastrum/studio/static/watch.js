@@ -1,7 +1,7 @@
 // Watch: an image while it is drawn, the probabilities of the value that is drawn, its bits, and which pixels it was drawn from.
 
-import {GETS_READY, array, bytes, colour, field, imageCanvas, make, paint, pixelAt, plotLine, plotting, slider, sliderField}
-  from "./pictures.js";
+import {GETS_READY, array, bytes, colour, field, imageCanvas, make, paint, pixelAt, pixelCount, pixelOf, plotLine, plotting, slider,
+  sliderField, valueOf} from "./pictures.js";
 import {Player} from "./player.js";
 import {Room} from "./room.js";
 
@@ -15,10 +15,10 @@ export class Watch extends Room {
   constructor(connection, models, memory) {
     super(connection, models, memory, {name: "watch"});
     this.temperature = slider("temperature", 0.2, 2, 0.05, 1);
-    this.about = make("p", {className: "note"});
-    this.form = make("form", {}, field("Model", this.model), this.about, this.klassField, field("Seed", this.seed),
+    this.note = make("p", {className: "note"});
+    this.form = make("form", {}, field("Model", this.model), this.note, this.klassField, this.mapField, field("Seed", this.seed),
       sliderField("Temperature", this.temperature),
-      make("div", {className: "buttons"}, make("button", {className: "main"}, "Draw"), this.another()));
+      make("div", {className: "buttons"}, make("button", {className: "main"}, "Draw"), this.anotherSeed()));
     this.form.onsubmit = (event) => { event.preventDefault(); this.start(); };
     this.model.onchange = () => { this.choose(); this.start(); };
     this.klass.onchange = this.temperature.onchange = () => this.start();
@@ -36,17 +36,10 @@ export class Watch extends Room {
     this.choose();
   }
 
-  another() {
-    const button = make("button", {type: "button"}, "Another seed");
-    button.onclick = () => { this.seed.value = (Number(this.seed.value) + 1) % 2147483648; this.start(); };
-    return button;
-  }
-
   choose() {
     const spec = this.chosen();
-    this.about.textContent = `${spec.system}, ${spec.height}×${spec.width}, ${spec.levels} levels` +
-      (spec.score ? `. Held-out score ${spec.score}` : "") + (spec.training ? `, trained for ${spec.training}` : "") + ".";
-    this.walk = null;
+    this.note.textContent = this.about();
+    this.walk = this.hover = null;
     this.image = imageCanvas(spec, "the image so far");
     this.image.onpointermove = (event) => this.look(pixelAt(this.image, event, spec));
     this.image.onpointerleave = () => this.look(null);
@@ -60,12 +53,11 @@ export class Watch extends Room {
 
   start() {
     if (!this.form.reportValidity()) return;
-    const spec = this.spec, size = spec.channels * spec.height * spec.width;
+    const spec = this.spec, size = spec.channels * pixelCount(spec);
     this.walk = {values: new Uint8Array(size), rank: new Int32Array(size).fill(size), bits: [], sum: [], drawn: [], chances: [], order: null};
     this.player.row = spec.channels * spec.width;
     this.player.begin(size);
-    const options = {model: spec.name, seed: Number(this.seed.value), temperature: Number(this.temperature.value)};
-    if (spec.classes) options.class_number = Number(this.klass.value);
+    const options = {model: spec.name, seed: Number(this.seed.value), temperature: Number(this.temperature.value), ...this.given()};
     this.connection.start("watch", options, (message) => this.receive(message));
   }
 
@@ -91,30 +83,37 @@ export class Watch extends Room {
     if (!this.player.playing) this.show(this.player.at);
   }
 
-  // The pixel that is decided at t as [row, column, channel].
-  place(t) {
-    const {width, height} = this.spec, index = this.walk.order[t], count = width * height;
-    return [Math.floor(index % count / width), index % width, Math.floor(index / count)];
+  // What is decided at t: [pixel, channel].
+  decided(t) {
+    const {width, height, channels} = this.spec, index = this.walk.order[t], count = width * height;
+    const frame = Math.floor(index / count / channels);
+    return [frame * count + index % count, Math.floor(index / count) % channels];
+  }
+
+  // A pixel in words.
+  words(pixel) {
+    const {width, height, frames} = this.spec, at = pixel % (width * height);
+    return (frames > 1 ? `frame ${Math.floor(pixel / (width * height))}, ` : "") + `row ${Math.floor(at / width)}, column ${at % width}`;
   }
 
   show(at) {
     const walk = this.walk, spec = this.spec;
     if (!this.bars || !this.bars.isConnected) return;
     if (!walk || !walk.order) {
-      paint(this.image, new Uint8Array(3 * spec.width * spec.height), spec, []);
+      paint(this.image, [], spec, []);
       if (walk) this.facts.textContent = GETS_READY;
       return;
     }
     const decided = walk.rank.map((t) => t < at ? 1 : 0);
-    const tint = this.hover ? this.field(this.hover) : null;
+    const tint = this.hover !== null ? this.field(this.hover) : null;
     if (at && !tint) this.mark(decided, at);
     else paint(this.image, walk.values, spec, decided, tint);
     const t = at - 1;
     plotLine(this.curve, walk.sum.slice(0, at), walk.order.length, t, "bits");
     this.plotBars(t);
     if (t < 0) { this.facts.textContent = `${walk.order.length} values are to be drawn.`; return; }
-    const [row, column, channel] = this.place(t), names = CHANNELS[spec.channels] || [];
-    const text = `Value ${at} of ${walk.order.length}: row ${row}, column ${column}, ${names[channel] || `channel ${channel}`} ` +
+    const [pixel, channel] = this.decided(t), names = CHANNELS[spec.channels] || [];
+    const text = `Value ${at} of ${walk.order.length}: ${this.words(pixel)}, ${names[channel] || `channel ${channel}`} ` +
       `${walk.drawn[t]}, ${walk.bits[t].toFixed(2)} bits. So far ${walk.sum[t].toFixed(1)} bits.`;
     this.facts.setAttribute("aria-live", this.player.playing ? "off" : "polite");
     this.facts.textContent = text;
@@ -124,26 +123,27 @@ export class Watch extends Room {
 
   // The image, and a tint on the pixel that was decided last.
   mark(decided, at) {
-    const [row, column] = this.place(at - 1), tint = new Uint8Array(this.spec.width * this.spec.height);
-    tint[row * this.spec.width + column] = at < this.walk.order.length ? 1 : 0;
+    const tint = new Uint8Array(pixelCount(this.spec));
+    tint[this.decided(at - 1)[0]] = at < this.walk.order.length ? 1 : 0;
     paint(this.image, this.walk.values, this.spec, decided, tint);
   }
 
-  // Pixels that the conditionals at a pixel see, (H, W).
-  field([row, column]) {
-    const {width, height} = this.spec, count = width * height, here = row * width + column, seen = this.walk.seen;
+  // Pixels that the conditionals at a pixel see.
+  field(here) {
+    const {rank, seen} = this.walk, count = pixelCount(this.spec), first = (i) => rank[valueOf(this.spec, i, 0)];
     const tint = new Uint8Array(count);
     for (let i = 0; i < count; i++) {
       const bit = here * count + i;
-      tint[i] = seen ? seen[bit >> 3] >> (7 - bit % 8) & 1 : this.walk.rank[i] < this.walk.rank[here];
+      tint[i] = seen ? seen[bit >> 3] >> (7 - bit % 8) & 1 : first(i) < first(here);
     }
     return tint;
   }
 
-  look(pixel) {
-    if (!this.walk || !this.walk.order || String(pixel) === String(this.hover)) return;
+  look(place) {
+    const pixel = place && pixelOf(this.spec, ...place);
+    if (!this.walk || !this.walk.order || pixel === this.hover) return;
     this.hover = pixel;
-    this.sight.textContent = pixel === null ? "" : `Row ${pixel[0]}, column ${pixel[1]} depends on the ` +
+    this.sight.textContent = pixel === null ? "" : `What is drawn at ${this.words(pixel)} depends on the ` +
       `${this.field(pixel).reduce((a, b) => a + b, 0)} pixels that are tinted${this.walk.seen ? "" : " (all before it)"}.`;
     this.show(this.player.at);
   }
