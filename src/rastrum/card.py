@@ -79,6 +79,8 @@ def card(model: Model, origin: Origin, address: str = "this folder") -> str:
     if origin.commands:
         cells["command"] = ", then ".join(map(as_code, origin.commands))
     after = {"training": origin.training, "score": "; ".join(map(str, origin.results))}
+    if origin.temperature is not None:
+        after["samples"] = f"shown at temperature {origin.temperature:g}, chosen by eye"
     cells |= {as_cell(key): as_cell(value) for key, value in {**after, **origin.rows}.items() if value}
     table = "\n".join(f"| {key} | {value} |" for key, value in cells.items())
     picture = f"\n![samples]({origin.samples})\n" if origin.samples else ""
@@ -118,6 +120,7 @@ def _example(model: Model, origin: Origin, address: str) -> str:
     lines += ["import rastrum", "", f'model = rastrum.load("{address}")']
     if hasattr(model, "log_prob") and not model.has_likelihood:
         return "\n".join([*lines, "loss = model.loss(images)                  # no likelihood, so there is nothing to sample"])
+    given += "" if origin.temperature is None else f", temperature={origin.temperature:g}"
     return "\n".join([*lines, f"images = rastrum.sample(model, 16{given})"])
 
 

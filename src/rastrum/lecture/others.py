@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from ..adversarial import AdversarialModel
+from ..applications.rates import AREA, RATES, by_format, by_model, usual_formats
 from ..checkpoint import bundled, name_of
-from ..pictures.figures import beta_of, interpolation_paths, layers_of, measure
+from ..models.pixel_canvas import PixelCanvas
+from ..pictures.figures import beta_of, check_spec, interpolation_paths, layers_of, measure
 from ..pictures.figures import strokes as whole_strokes
 from ..raster import RasterModel
 from ..strokes import CanvasModel
@@ -15,36 +17,37 @@ from .slide import NORMAL, SMALL, Slide, evenly
 from .strokes import canvas, shades, signed
 
 SECTION = "Other models, and a summary"
-RATES = (153.6, 307.2, 460.8, 614.4, 1228.8)  # bits of an image of 32 x 32, as Gregor et al. 2016 show them
-
-
 def concept(trained: Trained) -> Still:
-    """What the first latents of images hold: at five rates, the others drawn from the prior or at its mean."""
-    model = canvas(trained)
+    """The same images at five rates, by JPEG, JPEG 2000 and progressive files of a model that are cut there."""
+    model, spec = canvas(trained), trained.model.spec
+    check_spec(spec)
+    if not isinstance(model, PixelCanvas):
+        raise ValueError(f"{trained.address}: expected a conv-draw, got {trained.label}")
     x, where = images_for(trained, 3)
-    latents = model.encode(x, seed=0)
-    bits = measure(model, x).kl.double().cumsum(1) / np.log(2)  # (N, steps)
-    share = model.spec.height * model.spec.width / 1024
-    rates = [rate * share for rate in RATES if rate * share <= float(bits[:, -1].mean())] or [float(bits[:, -1].mean())]
-    counts = sorted({min(1 + int((bits.mean(0) < rate).sum()), model.steps) for rate in rates})
-    ways = ("sample", "mean")
-    drawn = {way: [model.decode(latents[:count], way, count=len(x)) for count in counts] for way in ways}
+    wanted = tuple(round(rate * spec.height * spec.width / AREA) for rate in RATES)
+    formats = [by_format(format, x, spec.levels, wanted) for format in usual_formats()]
+    rates = [(*others, *ours) for *others, ours in zip(*formats, by_model(model, x, wanted), strict=True)]
 
     def draw(slide: Slide) -> None:
-        originals = shades(x.float() / (model.spec.levels - 1))
-        rows, labels = [], []
-        for i, original in enumerate(originals):
-            for way in ways:
-                rows.append([original if way == "sample" else None, *(shades(each[i : i + 1])[0] for each in drawn[way])])
-                labels.append("rest drawn" if way == "sample" else "at its mean")
-        heads = [
-            "image",
-            *(f"{float(bits[:, count - 1].mean()):.0f} bits\n{count} of {model.steps}" for count in counts),
-        ]
-        slide.sheet(0.2, 0.2, 15.6, 8.6, rows, labels, heads, NORMAL)
+        width, step = 3.3, 1.4
+        rows = [("images", None), *((f"{rate:,}\nbits", ways) for rate, ways in zip(wanted, rates, strict=True))]
+        for r, (label, ways) in enumerate(rows):
+            top = 0.5 + step * r
+            slide.text(1.45, top + 0.53, label, NORMAL, align="right", bold=True)
+            for c, way in enumerate(rates[0]):
+                left = 1.6 + 3.6 * c
+                shown = x / (spec.levels - 1) if ways is None else ways[c].pictures
+                slide.sheet(left, top, width, step - 0.3, [shades(shown)], gap=0.05)
+                if ways is None:
+                    slide.text(left + width / 2, 0.25, way.name, NORMAL)
+                else:
+                    said, over = f"{ways[c].psnr.mean():.1f} dB", not ways[c].within.all()
+                    said += f", {ways[c].payload.mean():,.0f} bits" * over
+                    slide.text(left + width / 2, top + step - 0.18, said, SMALL - 3, "red" if over else "soft")
 
-    return Still(draw, "Conceptual compression: the latents of the first strokes are kept, the rest is drawn from the prior (with its "
-                       f"variance) or set to its mean. The rate is the mean KL of what is kept, in bits per image. {where}")  # fmt: skip
+    return Still(draw, "The same images at five rates, in bits per image: JPEG and JPEG 2000 at the best of all qualities and sizes; and a "
+                       "file of the model that was cut there, the latents that it lacks drawn from the prior (with its variance) or at its "
+                       f"mean. Bits without headers and tables; red where no file is small enough. {where}")  # fmt: skip
 
 
 def betas(*models: Trained) -> Still:
@@ -128,7 +131,7 @@ def summary() -> Still:
 
 
 FIGURES = (
-    Figure("concept", "Conceptual compression", concept, ("conv-draw, for images of its kind",),
+    Figure("concept", "Conceptual compression", concept, ("conv-draw",),
            notes="The first latents say what it is, the last ones how it is textured. Drawn with variance, what is missing looks "
            "plausible; at the mean, it is smooth."),
     Figure("betas", "The weight of the reconstruction", betas, ("conv-draw at one β", "conv-draw at another β"), several=True,
