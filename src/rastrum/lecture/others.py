@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import io
+from typing import Any
+
 import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
 
 from ..adversarial import AdversarialModel
 from ..applications.rates import AREA, RATES, by_format, by_model, usual_formats
 from ..checkpoint import bundled, name_of
+from ..compression import compress_image
+from ..data.textures import dead_leaves
 from ..models.pixel_canvas import PixelCanvas
 from ..pictures.figures import beta_of, check_spec, interpolation_paths, layers_of, measure
 from ..pictures.figures import strokes as whole_strokes
 from ..raster import RasterModel
 from ..strokes import CanvasModel
+from .decisions import raster
 from .figure import Figure, Still, Trained, images_for, loaded
 from .slide import NORMAL, SMALL, Slide, evenly
 from .strokes import canvas, shades, signed
@@ -48,6 +57,59 @@ def concept(trained: Trained) -> Still:
     return Still(draw, "The same images at five rates, in bits per image: JPEG and JPEG 2000 at the best of all qualities and sizes; and a "
                        "file of the model that was cut there, the latents that it lacks drawn from the prior (with its variance) or at its "
                        f"mean. Bits without headers and tables; red where no file is small enough. {where}")  # fmt: skip
+
+
+def lossless(trained: Trained) -> Still:
+    """A picture, how many bits each of its pixels costs, and how large files of it are."""
+    from matplotlib import colormaps
+
+    model, spec = raster(trained), trained.model.spec
+    check_spec(spec)
+    if spec.levels != 256:
+        raise ValueError(f"{trained.address}: expected a model of 256 levels, got {spec.levels}")
+    x = disks(spec.channels, spec.height, spec.width)[None] if trained.images is None else trained.images[:1]
+    where = "The picture is generated: disks that cover one another, lit from one side, with a camera's noise. " * (trained.images is None)
+    array = x[0].permute(1, 2, 0).byte().numpy()
+    pixels = np.ascontiguousarray(array[..., 0] if spec.channels == 1 else array)
+    files = {"pixels": array.size, **{kind: len(_as_file(pixels, kind)) for kind in ("PNG", "WebP")}}
+    files[name_of(model)] = len(compress_image(model, pixels, progress=False))
+    bits = (-model.log_prob_map(x).double().sum((0, 1)) / np.log(2)).numpy()
+
+    def draw(slide: Slide) -> None:
+        top = float(np.quantile(bits, 0.998))
+        heat = (colormaps["magma"](np.clip(bits / top, 0, 1))[..., :3] * 255).astype(np.uint8)
+        heads = ["picture", f"bits per pixel, up to {top:.0f}"]
+        slide.sheet(0.3, 0.2, 10.6, 8.4, [[shades(x / 255)[0], heat]], (), heads, NORMAL, 0.2)
+        for n, (name, size) in enumerate(files.items()):
+            y = 2.4 + 1.35 * n
+            slide.text(11.4, y, name, NORMAL, "ink", "left", bold=n == len(files) - 1)
+            slide.line([(11.4, y + 0.4), (11.4 + 4.1 * size / max(files.values()), y + 0.4)], "blue" if n == len(files) - 1 else "soft", 10)
+            slide.text(15.6, y, f"{size:,} bytes", NORMAL, "soft", "right")
+
+    return Still(draw, f"A lossless file spends bits where the model is surprised. {where}Sizes are those of whole files: PNG and WebP "
+                       "(lossless) by Pillow at their strongest settings.")  # fmt: skip
+
+
+def _as_file(pixels: np.ndarray, kind: str) -> bytes:
+    file = io.BytesIO()
+    how: dict[str, Any] = {"optimize": True} if kind == "PNG" else {"lossless": True, "quality": 100, "method": 6}
+    Image.fromarray(pixels).save(file, kind, **how)
+    return file.getvalue()
+
+
+def disks(channels: int, height: int, width: int) -> Tensor:
+    """A picture that is nobody's photograph: disks that cover one another, with soft edges, lit from one side, with a camera's noise.
+
+    channels: 1 or 3. height, width: in pixels.
+
+    Returns levels (channels, height, width), 0 … 255.
+    """
+    random, side = np.random.RandomState(3), max(height, width)
+    colours = random.uniform(40, 215, (256, 1)) + random.normal(0, 20, (256, channels))
+    coarse = torch.from_numpy(colours[dead_leaves(-(-side // 2), random)]).permute(2, 0, 1)
+    soft = torch.nn.functional.interpolate(coarse[None], scale_factor=2, mode="bilinear")[0, :, :side, :side].permute(1, 2, 0).numpy()
+    lit = soft * np.linspace(1.1, 0.8, side)[:, None, None] + random.normal(0, 1.5, (side, side, 1))
+    return torch.from_numpy(np.rint(lit.clip(0, 255))[:height, :width]).permute(2, 0, 1).long()
 
 
 def betas(*models: Trained) -> Still:
@@ -134,6 +196,8 @@ FIGURES = (
     Figure("concept", "Conceptual compression", concept, ("conv-draw",),
            notes="The first latents say what it is, the last ones how it is textured. Drawn with variance, what is missing looks "
            "plausible; at the mean, it is smooth."),
+    Figure("lossless", "Lossless files", lossless, ("least-squares",), notes="What the model expects is nearly free; edges and noise cost. "
+           "The sum of the map is the file, to a few bytes."),
     Figure("betas", "The weight of the reconstruction", betas, ("conv-draw at one β", "conv-draw at another β"), several=True,
            notes="A larger β spends more bits on details."),
     Figure("gran", "GRAN's canvases", gran, ("gran",), notes="A recurrent generator, judged by a discriminator: no likelihood."),
