@@ -30,11 +30,13 @@ class Picture:
     data: the bytes of the file.
     title: what it shows, in one line.
     text: what a reader should see in it.
+    dark: for an SVG in colours of its own, the same for dark screens; None (default) for the other kinds.
     """
 
     data: bytes
     title: str
     text: str
+    dark: bytes | None = None
 
     def html(self) -> str:
         """The picture as HTML."""
@@ -45,6 +47,10 @@ class Picture:
         if self.data.startswith(b"GIF8"):
             frames, fps, hold = film(self.data)
             return player(frames, fps, self.title, hold)
+        if self.dark is not None:
+            light, dark = (f"data:image/svg+xml;base64,{b64encode(each).decode()}" for each in (self.data, self.dark))
+            source = f'<source srcset="{dark}" media="(prefers-color-scheme: dark)">'
+            return f'<picture>{source}<img src="{light}" alt="{escape(self.title)}"></picture>'
         if b"<svg" in self.data[:1000]:
             return chart(self.data.decode(), self.title)
         return f'<img src="data:image/png;base64,{b64encode(self.data).decode()}" alt="{escape(self.title)}">'
@@ -64,7 +70,7 @@ def film(animation: bytes) -> tuple[list[Image.Image], float, float]:
 
 # Colours of a chart, and what stands for them on the page, which may be light or dark.
 CHART_COLOURS = {"#ffffff": "none", "#000000": "currentColor", "#0062aa": "var(--mark)", "#868e96": "var(--soft)", "#495057": "var(--soft)",
-                 "#b0b0b0": "var(--line)", "#212529": "currentColor", "#5c636a": "var(--soft)", "#adb5bd": "var(--line)"}  # fmt: skip
+                 "#b0b0b0": "var(--line)"}  # fmt: skip
 
 
 def chart(svg: str, title: str) -> str:

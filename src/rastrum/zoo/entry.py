@@ -10,9 +10,12 @@ from typing import Any
 from ..card import Paper, example_of
 from ..checkpoint import BUNDLED, WEIGHTS, Origin, find, name_of
 from ..config import Score
+from ..lecture import FIGURES
 from ..model import Model
 from ..models import load
+from ..raster import RasterModel
 from ..recipes import RECIPES
+from ..strokes import CanvasModel
 
 USE = "use"                    # the row of a card that says what a model is for, and by which command: "lossless files: rastrum compress"
 
@@ -99,11 +102,25 @@ class Entry:
         condition, temperature = self.model.condition_spec, self.origin.temperature
         if self.model.spec.frames > 1:
             return (f"rastrum sample {self.name} --trace videos.gif", f"rastrum figure video {self.name} --out continued.mp4")
-        if condition is not None and condition.kind != "class":           # what the condition is to be, a figure shows
-            figure = "exemplars" if self.model.slots else condition.kind
-            return (f"rastrum figure {figure} {self.name} --out {figure}.png",)
+        if condition is not None and condition.kind != "class":           # which the figure chooses
+            return () if self.figure is None else (f"rastrum figure {self.figure} {self.name} --out {self.figure}.png",)
         more = "" if temperature is None else f" --temperature {temperature:g}"
         return (f"rastrum sample {self.name}{more} --out samples.png --trace samples.gif",)
+
+    @property
+    def figure(self) -> str | None:
+        """Which figure of the lecture shows it; None where a sheet of samples does."""
+        model, condition, raster = self.model, self.model.condition_spec, isinstance(self.model, RasterModel)
+        of_system = next((figure.name for figure in FIGURES.values() if figure.models == (self.system,)), None)
+        if model.spec.frames > 1:
+            return "video"
+        if condition is not None:
+            kind = {"class": "classes"}.get(condition.kind, condition.kind)
+            return "exemplars" if model.slots else kind if raster else None
+        if USE in self.origin.rows:
+            return of_system
+        in_strokes = isinstance(model, CanvasModel) and model.has_posterior and model.steps > 1
+        return None if raster else "generation" if in_strokes else of_system
 
     @property
     def example(self) -> str:

@@ -9,13 +9,13 @@ from ..pictures.html import Code, Facts, Picture, Section, Table
 from ..pictures.html import page as as_page
 from .entry import Entry
 
-HEAD = ("model", "system", "images", "parameters", "file", "score", "training")
+HEAD = ("model", "images", "parameters", "score")
 LEAD = "Trained models that come with the package: what each draws, how well it is measured to do, and what to type to use it."
 
 
 def row(entry: Entry) -> tuple[str, ...]:
     """The cells of a model under HEAD. entry: the model."""
-    return (entry.title, entry.system, entry.images, f"{entry.parameters:,}", size(entry.bytes), entry.score, entry.training)
+    return (entry.title, entry.images, f"{entry.parameters:,}", entry.score)
 
 
 def size(count: int) -> str:
@@ -56,7 +56,7 @@ def page(shown: Sequence[tuple[Entry, Picture]]) -> str:
     shown: models, each with its picture.
     """
     models = [entry for entry, _ in shown]
-    table = Table(HEAD, [row(entry) for entry in models], "Of held-out images; ≤ marks a bound. Times are of one core.", links=True)
+    table = Table(HEAD, [row(entry) for entry in models], "Scores are of held-out images; ≤ marks a bound.", links=True)
     names = dict.fromkeys(entry.origin.data.name for entry in models if entry.origin.data is not None)
     notices = [NOTICES[name] for name in names if name in NOTICES]
     return as_page("Rastrum's models", LEAD, [Section("All of them", [table]), *(section(*each) for each in shown)], notices)
