@@ -25,7 +25,6 @@ from rastrum.lecture.figure import DRAW, Drawn, Film, Still, Trained, digits, im
 from rastrum.lecture.page import KEYS, SCRIPT
 from rastrum.lecture.slide import DARK, LIGHT, Slide, evenly, hatched
 from rastrum.pictures.page import Page
-from rastrum.strokes import CanvasModel
 
 SMALL = Page(size=(960, 540))
 TINY = ImageSpec(1, 6, 6, 2)
@@ -114,7 +113,7 @@ def _upper_third(sheet: bytes) -> bytes:
 
 def test_files_on_the_slide_are_of_the_sizes_that_they_have() -> None:
     """The lossless file of the slide's picture decodes to it, and its bits are those of the map but for the header."""
-    model = rastrum.load("rastrum/photo-grey")
+    model: Any = rastrum.load("rastrum/photo-grey")
     picture = others.disks(1, 64, 64)
     file = rastrum.compress_image(model, picture[0].byte().numpy(), progress=False)
     assert (rastrum.decompress_image(file, model).squeeze() == picture[0].numpy()).all()

@@ -122,14 +122,14 @@ def test_a_model_that_is_added_to_the_package_is_shown(
     text = (tmp_path / "page" / "index.html").read_text(encoding="utf-8")
     assert "12.50 ± 0.25 nats (40 test images, exact)" in text and f'<section id="{name}">' in text
     (entry,) = zoo.entries([name])
-    assert entry.figure == figure and entry.training == "3 CPU-minutes of one core"
+    assert entry.figure == figure and entry.origin.trained_for == "3 CPU-minutes of one core"
     assert len(picture_of(entry).data) > 1000
 
 
 def test_a_folder_that_says_little_is_shown_too() -> None:
     model = rastrum.build("pixelcnn", TINY, "tiny", seed=0)
     entry = Entry("rastrum/photo", replace_origin(model, Origin()))
-    assert (entry.score, entry.training, entry.about, entry.commands["train"]) == ("", "", "", ())
+    assert (entry.score, entry.origin.trained_for, entry.about, entry.commands["train"]) == ("", "", "", ())
 
 
 def replace_origin(model: Any, origin: Origin) -> Any:

@@ -89,6 +89,11 @@ class Origin:
     temperature: float | None = None
     license: str = ""
 
+    @property
+    def trained_for(self) -> str:
+        """How long it was trained, without the steps: "45 CPU-minutes of one core"."""
+        return re.split(r"[,:]| \(", self.training)[0]
+
     def entries(self) -> dict[str, Any]:
         """For config.json; only what is known."""
         found: dict[str, Any] = {}

@@ -49,7 +49,7 @@ def two_lines(entry: Entry) -> list[str]:
     from ..zoo.page import size
 
     first = f"{entry.title:<41} {entry.system:<20} {short(entry.parameters):>6} {size(entry.bytes):>8}"
-    return [first, f"  {entry.images}", f"  {entry.score}; {entry.training}"]
+    return [first, f"  {entry.images}", f"  {entry.score}; {entry.origin.trained_for}"]
 
 
 def commands_of(entry: Entry) -> list[str]:

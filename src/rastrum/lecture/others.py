@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..adversarial import AdversarialModel
 from ..applications.rates import AREA, RATES, by_format, by_model, usual_formats
-from ..checkpoint import bundled, name_of
+from ..checkpoint import BUNDLED, Origin, bundled, name_of
 from ..compression import compress_image
 from ..data.textures import dead_leaves
 from ..models.pixel_canvas import PixelCanvas
@@ -173,23 +173,23 @@ def summary() -> Still:
     rows = []
     for address in bundled():
         model = loaded(address)
-        origin = model.origin
+        origin = model.origin or Origin()
         kind = "raster" if isinstance(model, RasterModel) else "canvas" if isinstance(model, CanvasModel) else "adversarial"
         decisions = model.spec.size if kind == "raster" else model.steps if isinstance(model, CanvasModel) else 0
-        score = origin.results[0] if origin and origin.results else None
-        value = "–" if score is None else f"{'≤ ' * (score.kind == 'bound')}{score.number} {score.unit.removesuffix(' per video')}"
-        data = origin.data.name.rpartition("/")[2] if origin and origin.data else "–"
+        score = "".join(score.brief.removesuffix(" per video") for score in origin.results[:1])
         count = sum(parameter.numel() for parameter in model.parameters())
-        rows.append((name_of(model), data[:22], kind, f"{decisions:,}", f"{count / 1000:,.0f}k", value))
+        time = origin.trained_for.removesuffix(" of one core")
+        rows.append((address.removeprefix(BUNDLED), kind, f"{decisions:,}", f"{count / 1000:,.0f}k", time, score))
 
     def draw(slide: Slide) -> None:
-        head = ("model", "data", "kind", "decisions", "parameters", "held-out score")
-        widths = (3.6, 3.4, 1.6, 1.7, 1.9, 3.3)
-        step = min(0.85, 7.9 / (len(rows) + 1))
-        slide.table(0.25, 0.35, widths, [head, *rows], step, SMALL if len(rows) > 9 else SMALL + 1)
+        head = ("model", "kind", "decisions", "parameters", "trained for", "held-out score")
+        widths = (5.0, 1.1, 1.55, 1.6, 2.6, 3.4)
+        step = min(0.85, 8.3 / (len(rows) + 1))
+        slide.table(0.35, 0.35, widths, [head, *rows], step, SMALL)
 
-    return Still(draw, "The models bundled with the package, as their folders state it. A decision is one value of a raster model, and "
-                       "the latent of one stroke of a canvas model; scores are per image or video, or in bits per value.")  # fmt: skip
+    return Still(draw, "The models bundled with the package, as their folders state it; times are of one core. A decision is one value of "
+                       "a raster model, and the latent of one stroke of a canvas model; scores are per image or video, or in bits per "
+                       "value.")  # fmt: skip
 
 
 FIGURES = (

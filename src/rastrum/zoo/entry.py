@@ -9,7 +9,6 @@ from typing import Any
 
 from ..card import Paper, example_of
 from ..checkpoint import BUNDLED, WEIGHTS, Origin, find, name_of
-from ..config import Score
 from ..lecture import FIGURES
 from ..model import Model
 from ..models import load
@@ -81,12 +80,7 @@ class Entry:
     @property
     def score(self) -> str:
         """The first of its scores in short: "≤ 85.01 ± 0.23 nats, bound"; "" without one."""
-        return short_score(self.origin.results[0]) if self.origin.results else ""
-
-    @property
-    def training(self) -> str:
-        """How long it was trained, without the steps: "45 CPU-minutes of one core"."""
-        return self.origin.training.partition(",")[0].partition(":")[0].partition(" (")[0]
+        return "".join(f"{score.brief}, {score.kind}" for score in self.origin.results[:1])
 
     @property
     def commands(self) -> Mapping[str, tuple[str, ...]]:
@@ -139,11 +133,6 @@ class Entry:
                 "scores": [asdict(score) for score in self.origin.results], "temperature": self.origin.temperature,
                 "paper": None if self.paper is None else self.paper._asdict()}  # fmt: skip
         return {each: getattr(self, each) for each in names} | {"training": self.origin.training} | more
-
-
-def short_score(score: Score) -> str:
-    """A score with its sign, unit and kind, without the images that it is of. score: which one."""
-    return f"{'≤ ' * (score.kind == 'bound')}{score.number} {score.unit}, {score.kind}"
 
 
 @cache
