@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 import signal
 from dataclasses import replace
 from io import BytesIO
@@ -16,11 +17,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+import rastrum
 import rastrum.applications.comparison as comparison
 import rastrum.applications.fidelity as fidelity
 import rastrum.applications.quality as quality
 from rastrum.applications.claims import Claim, chance_of_variances, claims
-from rastrum.applications.comparison import Row, code_size, settings_for
+from rastrum.applications.comparison import SHOWN, Row, code_size, settings_for
+from rastrum.applications.comparison_record import cells as cells_of
+from rastrum.applications.comparison_record import read_comparison
 from rastrum.applications.fidelity import kernel_distance, precision_and_recall, sharpness
 from rastrum.applications.glimpse_classifier import WholeImageClassifier
 from rastrum.applications.quality import ClassFeatures, Reference, trained_features, unit
@@ -197,6 +201,14 @@ def test_a_comparison_from_the_command_line(tmp_path: Path, capsys: pytest.Captu
     assert all(len(row["recall"]) == 2 and set(row["milliseconds"]) == {"1", "64"} for row in rows.values())
     cells = [line.split("|") for line in text.splitlines() if line.startswith("| dcgan")]
     assert cells[0][4].strip() == "–"                                     # never a number where there is no likelihood
+    record = read_comparison(out)
+    assert record.command == shlex.join(["rastrum", *command[:-2], "--features", "classifier", "--seed", "0"])
+    assert [cell.strip() for cell in cells[0][1:-1]] == cells_of(record.rows[2])
+    assert record.rows[0].pictures.shape == (SHOWN, 1, 8, 8) and [claim.verdict for claim in record.claims] == [
+        claim["verdict"] for claim in found["claims"]
+    ]
+    drawn = rastrum.sample(rastrum.load(out / "pixelcnn-0"), 40, seed=0)[:SHOWN] / 16
+    assert (record.rows[0].pictures - drawn).abs().max() < 1 / 255
 
     monkeypatch.setattr(comparison, "train", None)                        # whoever trains now fails
     monkeypatch.setattr(quality, "trained_features", features_of_digits)

@@ -16,9 +16,9 @@ import rastrum
 from rastrum import ConditionSpec
 from rastrum.applications.bayes_classifier import class_log_probs
 from rastrum.data.dataset import load_dataset
-from rastrum.demo import html as report
 from rastrum.demo import run as demo
 from rastrum.demo.run import run_demo
+from rastrum.pictures import html as report
 from rastrum.pictures.films import encode_animation
 
 FILES = [

@@ -34,6 +34,7 @@ LAYERS = (
     ("train",),
     ("recipes", "applications", "pictures"),
     ("lecture",),
+    ("zoo",),
     ("display", "trained"),
     ("__init__",),
     ("demo", "studio"),

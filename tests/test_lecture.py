@@ -20,12 +20,11 @@ from torch import Tensor
 import rastrum
 from rastrum import ConditionSpec, ImageSpec, lecture
 from rastrum.cli import main
-from rastrum.lecture import conditions, decisions, masks, others, recurrent, strokes
-from rastrum.lecture.figure import DRAW, Drawn, Film, Still, Trained, digits, images_for
+from rastrum.lecture import conditions, decisions, families, masks, others, recurrent, strokes
+from rastrum.lecture.figure import DRAW, Drawn, Film, Still, Trained, digits, images_for, temperature_of
 from rastrum.lecture.page import KEYS, SCRIPT
 from rastrum.lecture.slide import DARK, LIGHT, Slide, evenly, hatched
 from rastrum.pictures.page import Page
-from rastrum.strokes import CanvasModel
 
 SMALL = Page(size=(960, 540))
 TINY = ImageSpec(1, 6, 6, 2)
@@ -72,7 +71,6 @@ def tiny(system: str, condition: ConditionSpec | None = None, spec: ImageSpec = 
 
 
 GIVEN = {
-    "concept": lambda: [tiny("conv-draw")],
     "betas": lambda: [tiny("conv-draw", beta=0.5), tiny("conv-draw", beta=2.0), tiny("conv-draw")],
     "gran": lambda: [tiny("gran", spec=ImageSpec(1, 8, 8, 2))],
     "vae": lambda: [tiny("vae")],
@@ -83,6 +81,65 @@ GIVEN = {
     "steps": lambda: [tiny("draw", attention=False)],
     "kl": lambda: [tiny("conv-draw", spec=ImageSpec(3, 8, 8, 256))],
 }
+
+
+def test_the_three_families_are_those_of_the_record(tmp_path: Path) -> None:
+    """The slide is drawn of a folder that compare wrote; another one there gives another picture; it has no models."""
+    made = drawn("families")
+    check(made)
+    record = families.RECORDED
+    facts = json.loads((record / "comparison.json").read_text(encoding="utf-8"))
+    assert facts["command"].startswith("rastrum compare ") and facts["command"] in made.caption and facts["date"] in made.caption
+    assert facts["about"] in made.caption and made.models == ()
+    (tmp_path / "comparison.json").write_text(json.dumps(facts | {"models": facts["models"][:2]}), encoding="utf-8")
+    (tmp_path / "pictures.png").write_bytes(_upper_third((record / "pictures.png").read_bytes()))
+    fewer = lecture.figure("families", tmp_path)
+    check(fewer)
+    assert fewer.command == f"rastrum figure families {tmp_path} --out families.png"
+    assert fewer.encode(".png", SMALL) != made.encode(".png", SMALL)
+    (tmp_path / "comparison.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"comparison\.json' cannot be read"):
+        lecture.figure("families", tmp_path)
+    with pytest.raises(ValueError, match="expected one at most, got 2"):
+        lecture.figure("families", tmp_path, tmp_path)
+
+
+def _upper_third(sheet: bytes) -> bytes:
+    file = io.BytesIO()
+    with Image.open(io.BytesIO(sheet)) as opened:
+        opened.crop((0, 0, opened.width, opened.height // 3)).save(file, "PNG")
+    return file.getvalue()
+
+
+def test_files_on_the_slide_are_of_the_sizes_that_they_have() -> None:
+    """The lossless file of the slide's picture decodes to it, and its bits are those of the map but for the header."""
+    model: Any = rastrum.load("rastrum/photo-grey")
+    picture = others.disks(1, 64, 64)
+    file = rastrum.compress_image(model, picture[0].byte().numpy(), progress=False)
+    assert (rastrum.decompress_image(file, model).squeeze() == picture[0].numpy()).all()
+    bits = float(-model.log_prob(picture[None]).detach()) / np.log(2)
+    assert bits / 8 < len(file) < bits / 8 + 64
+    assert picture.min() >= 0 and picture.max() <= 255 and len(picture.unique()) > 50
+
+
+def test_the_rates_of_the_slide_are_kept() -> None:
+    """At each of the lecture's rates a model's file is within it, and its picture gets nearer."""
+    from rastrum.applications.rates import RATES, by_model
+    from rastrum.lecture.figure import photographs
+
+    model: Any = rastrum.load("rastrum/conv-draw-cifar10-files")
+    found = [mean for _, mean in by_model(model, photographs(2), RATES)]
+    assert all((row.payload <= rate).all() for row, rate in zip(found, RATES, strict=True))
+    quality = [float(row.psnr.mean()) for row in found]
+    assert quality == sorted(quality) and quality[-1] > quality[0] + 3
+    caption = drawn("concept").caption
+    assert "no photographs" in caption and "rastrum/pixelcnn-plus-plus-cifar10" in caption
+
+
+def test_temperature_is_what_the_folder_says() -> None:
+    assert "temperature 0.9" in drawn("photographs").caption
+    assert temperature_of(rastrum.load("rastrum/pixelcnn-plus-plus-cifar10")) == 0.9
+    assert temperature_of(tiny("pixelcnn")) == 1
 
 
 @pytest.mark.parametrize("name", GIVEN)
@@ -175,14 +232,17 @@ class Recorder(Slide):
         return chart
 
 
-def test_rates_of_the_concept_are_reached() -> None:
-    """Columns of ``concept`` keep as many latents as their rate needs, whole strokes of them."""
-    model = tiny("conv-draw")
-    assert isinstance(model, CanvasModel)
+def test_the_concept_names_the_lectures_rates_and_four_ways() -> None:
+    """Five rates, four ways, and a quality for each; what takes more than its rate is said to."""
+    content = drawn("concept").content
+    assert isinstance(content, Still)
     texts = Words()
-    others.concept(Trained("MODEL", model)).draw(texts)
-    bits = [float(text.split()[0].replace(",", "")) for text in texts.words if "bits\n" in text]
-    assert bits == sorted(bits) and len(bits) >= 1
+    content.draw(texts)
+    assert [int(text.split()[0].replace(",", "")) for text in texts.words if text.endswith("\nbits")] == [153, 307, 460, 612, 1228]
+    assert {text.partition(",")[0] for text in texts.words} >= {"JPEG", "JPEG 2000", "ConvDRAW"}
+    assert sum("dB" in text for text in texts.words) == 5 * 4
+    with pytest.raises(ValueError, match="posterior='uniform'"):
+        lecture.figure("concept", tiny("conv-draw"))
 
 
 class Words(Slide):

@@ -22,12 +22,14 @@ _WHERE = {
     "display": ("show", "animate"),
     "train": ("train",),
     "lecture": ("lecture",),
+    "zoo": ("zoo",),
 }
 _MODULE = {name: module for module, names in _WHERE.items() for name in names}
 __all__ = sorted(_MODULE)  # pyright: ignore[reportUnsupportedDunderAll]
 
 if TYPE_CHECKING:
     from . import lecture as lecture
+    from . import zoo as zoo
     from .checking import check as check
     from .compression import FileError as FileError
     from .compression import compress as compress

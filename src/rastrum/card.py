@@ -79,10 +79,12 @@ def card(model: Model, origin: Origin, address: str = "this folder") -> str:
     if origin.commands:
         cells["command"] = ", then ".join(map(as_code, origin.commands))
     after = {"training": origin.training, "score": "; ".join(map(str, origin.results))}
+    if origin.temperature is not None:
+        after["samples"] = f"shown at temperature {origin.temperature:g}, chosen by eye"
     cells |= {as_cell(key): as_cell(value) for key, value in {**after, **origin.rows}.items() if value}
     table = "\n".join(f"| {key} | {value} |" for key, value in cells.items())
     picture = f"\n![samples]({origin.samples})\n" if origin.samples else ""
-    example = _example(model, origin, address)
+    example = example_of(model, origin, address)
     fence = "`" * (max(map(len, re.findall("`{3,}", example)), default=2) + 1)
     paper = getattr(model, "paper", None)
     citation = "" if paper is None else f"\nThe paper that the model builds on:\n\n```bibtex\n{paper.bibtex}\n```\n"
@@ -105,8 +107,8 @@ def as_code(text: str) -> str:
     return f"{fence} {text} {fence}" if "`" in text else f"{fence}{text}{fence}"
 
 
-def _example(model: Model, origin: Origin, address: str) -> str:
-    """Lines of Python that load the model and draw with it, where it can."""
+def example_of(model: Model, origin: Origin, address: str) -> str:
+    """Lines of Python that load the model and draw with it, where it can. Parameters as of ``card``."""
     if origin.example:
         named = f'rastrum.load("{address}")'
         return "\n".join(re.sub(r'rastrum\.load\("[^"]*"\)', named, line) if address.startswith(HUB) else line for line in origin.example)
@@ -118,6 +120,7 @@ def _example(model: Model, origin: Origin, address: str) -> str:
     lines += ["import rastrum", "", f'model = rastrum.load("{address}")']
     if hasattr(model, "log_prob") and not model.has_likelihood:
         return "\n".join([*lines, "loss = model.loss(images)                  # no likelihood, so there is nothing to sample"])
+    given += "" if origin.temperature is None else f", temperature={origin.temperature:g}"
     return "\n".join([*lines, f"images = rastrum.sample(model, 16{given})"])
 
 

@@ -7,7 +7,7 @@ say which weights belong to it, and where the model comes from (``Origin``), as 
               of two files leaves them beside the new config.json. Folders of older versions lack it, and are not compared
     data      the images that it was made for: name, splits, preprocessing, number of training images, names of the classes
     recipe    name, commands, what its settings were chosen on          training    in words          results    scores
-    card      what only the card shows: rows, a picture, lines of Python
+    card      what only the card shows: rows, a picture, lines of Python; and the temperature at which samples are shown
     license   of the weights, an identifier of the Hub's
 
 The card is written from these entries and the model alone (``card.py``).
@@ -71,6 +71,7 @@ class Origin:
     rows: further rows of the card.
     samples: file name of a picture next to the card.
     example: lines of Python for the card instead of the usual ones.
+    temperature: at which samples are shown, chosen by eye; None where it is 1.
     license: of the weights, as the Hub spells it, such as "mit" or "cc-by-4.0"; "" where none is stated.
     """
 
@@ -85,7 +86,13 @@ class Origin:
     rows: Mapping[str, str] = field(default_factory=dict)
     samples: str | None = None
     example: tuple[str, ...] = ()
+    temperature: float | None = None
     license: str = ""
+
+    @property
+    def trained_for(self) -> str:
+        """How long it was trained, without the steps: "45 CPU-minutes of one core"."""
+        return re.split(r"[,:]| \(", self.training)[0]
 
     def entries(self) -> dict[str, Any]:
         """For config.json; only what is known."""
@@ -96,6 +103,8 @@ class Origin:
         if self.recipe is not None or self.commands:
             found["recipe"] = {"name": self.recipe, "commands": list(self.commands), "tuned_on": self.tuned_on}
         card = {"rows": dict(self.rows), "samples": self.samples, "example": list(self.example)}
+        if self.temperature is not None:
+            card["temperature"] = self.temperature
         results = [asdict(score) for score in self.results]
         rest = {"training": self.training, "results": results, "card": card, "license": self.license}
         return found | {key: value for key, value in rest.items() if (any(value.values()) if key == "card" else value)}
@@ -119,6 +128,7 @@ class Origin:
                 rows=card.get("rows", {}),
                 samples=card.get("samples"),
                 example=card.get("example", ()),
+                temperature=card.get("temperature"),
                 license=config.get("license", ""),
             )
         )

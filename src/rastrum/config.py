@@ -199,6 +199,11 @@ class Score:
         decimals = max(len(f"{part:g}".partition(".")[2]) for part in parts)
         return " ± ".join(f"{part:.{decimals}f}" for part in parts).replace("-", "−")
 
+    @property
+    def brief(self) -> str:
+        """Its sign, number and unit: "≤ 85.01 ± 0.23 nats"."""
+        return f"{'≤ ' * (self.kind == 'bound')}{self.number} {self.unit}"
+
     def __str__(self) -> str:
         images = "" if self.images is None else f"{self.images:,} {self.split} images".replace("  ", " ")
         kind = "" if self.kind == "measure" else self.kind

@@ -36,6 +36,7 @@ from .quality import Reference, drawn_by
 MODELS = ("gated-pixelcnn", "row-lstm", "draw", "vae", "gran", "dcgan")   # what is compared where nothing else is asked for
 LONGEST = 30                   # minutes of a recipe whose settings fit a short training
 USUAL = "usual ones"           # settings of a model without such a recipe
+TIMES = 10                     # samples that are timed: other programs lengthen some of them
 SHOWN = 10                     # pictures of a model that are kept for the plot
 
 
@@ -219,7 +220,7 @@ def held_out_loss(model: Model, images: Dataset) -> float:
 
 
 def sampling_time(model: Model, sizes: Sequence[int] = (1, 64)) -> dict[int, float]:
-    """CPU milliseconds per image that is drawn, by the number that is drawn at once: the shortest of three.
+    """CPU milliseconds per image that is drawn, by the number that is drawn at once: the shortest of ``TIMES``.
 
     model: raster or canvas model.
     sizes: numbers of images.
@@ -228,7 +229,7 @@ def sampling_time(model: Model, sizes: Sequence[int] = (1, 64)) -> dict[int, flo
     found = {}
     for size in sizes:
         times = []
-        for n in range(3):
+        for n in range(TIMES):
             begin = time.process_time()
             sample(model, size, seed=n, progress=False)
             times.append(time.process_time() - begin)

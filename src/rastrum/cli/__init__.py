@@ -21,6 +21,7 @@ from .streams import any_characters, ends_as_ctrl_c, first_alone_speaks, number_
 COMMANDS = {
     "demo": ("about", "train three small models on the embedded digits and write demo/report.html"),
     "models": ("about", "the models, with sizes and the conditions they take"),
+    "zoo": ("zoo", "the trained models in the package, with pictures, scores and commands"),
     "recipes": ("about", "the recipes: one for each reported number, with time and score"),
     "train": ("training", "train a recipe, or any model on any data; resume a run"),
     "plot": ("curves", "learning curves of one or more runs"),

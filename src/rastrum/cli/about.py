@@ -15,7 +15,8 @@ from .show import Device, Json, answer, check_folder_out
 
 
 def models(json: Json = False) -> None:
-    """The models: sizes for 28x28 images of two levels, conditions that they take; and those that are bundled with the package."""
+    """The models: sizes for 28x28 images of two levels, and conditions that they take. `rastrum zoo` lists trained ones."""
+    from ..checkpoint import bundled
     from ..models import MODELS
 
     found = {name: describe(name) for name in MODELS}
@@ -25,7 +26,7 @@ def models(json: Json = False) -> None:
         colour, videos = ("yes" if row[key] else "-" for key in ("colour", "videos"))
         lines.append(model_line(name, row["kind"], small, paper, " ".join(row["conditions"]) or "-", colour, f"{row['levels']:,}", videos))
     more = [f"{name} also has the presets {', '.join(row['more_presets'])}" for name, row in found.items() if row["more_presets"]]
-    answer(found, json, *lines, "", *MODELS_LEGEND, *more, "", "Trained, bundled with the package:", *bundled_lines())
+    answer(found, json, *lines, "", *MODELS_LEGEND, *more, "", f"{len(bundled())} trained ones are bundled with the package: rastrum zoo")
 
 
 MODELS_LEGEND = (
@@ -49,21 +50,6 @@ def short(count: int) -> str:
         if count >= size:
             return f"{count / size:.{1 if count < 100 * size else 0}f}{suffix}"
     return str(count)
-
-
-def bundled_lines() -> list[str]:
-    """A line per bundled model: its score and what it is conditioned on. Reads no weights."""
-    from ..checkpoint import bundled, read_config, read_origin
-
-    lines = []
-    for name in bundled():
-        spec, scores = read_config(name)["condition_spec"], read_origin(name).results
-        given = ""
-        if spec is not None:
-            given = f"{spec['size']} classes" if spec["kind"] == "class" else f"{spec['kind']} {'x'.join(map(str, spec['size']))}"
-        score = "" if not scores else f"{'≤ ' * (scores[0].kind == 'bound')}{scores[0].number.partition(' ')[0]} {scores[0].unit}"
-        lines.append(f"  {name:<49} {score:<16} {given}".rstrip())
-    return lines
 
 
 def describe(name: str, presets: Sequence[str] = ("tiny", "small", "paper")) -> dict[str, Any]:

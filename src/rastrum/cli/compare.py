@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, fields
+from datetime import date
 from json import dumps as json_text
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from shlex import join
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from ..applications.comparison import Row
     from ..applications.quality import Quality
 
-HEADER = ("model", "kind", "parameters", "nats per image", "ms per image, B = 1", "B = 64", "sharpness", "kernel distance", "precision",
-          "recall", "spread", "lost", "code")  # fmt: skip
 NOTES = (
     "± is the standard deviation over seeds, and says nothing of the choice of images",
     "nats per image: exact or (≤) a bound; – where a model has no likelihood",
@@ -53,12 +52,12 @@ def compare(
     """Train models on the same images for the same time and measure them: the lecture's table of autoregressive, adversarial and
     variational models.
 
-    Writes table.md, comparison.json and comparison.png next to the folders of the trainings. A comparison that was stopped goes on where it
-    was.
+    Writes table.md, comparison.json, comparison.png and pictures.png next to the folders of the trainings. A comparison that was stopped
+    goes on where it was. `rastrum figure families FOLDER` draws it as a slide.
     """
-    from ..applications.claims import claims
     from ..applications.comparison import MODELS, USUAL
     from ..applications.comparison import compare as over_all
+    from ..applications.comparison_record import PICTURES, RECORD, Comparison
     from ..applications.quality import FEWEST, Reference
     from ..config import DataOptions, RunConfig
     from ..data.dataset import load_dataset
@@ -99,49 +98,29 @@ def compare(
         for row in over_all(names, training, reference, run, folder=out, seeds=seeds, report=lambda done, now: show(int(100 * done))):
             messages.print(line_of(row))
             rows.append(row)
-    found = claims(rows)
     time = f"{minutes:g} CPU minutes" if steps is None else f"{steps:,} steps"
     about = f"{training.name}, {str(options) or 'as it is'}: {time} of training, {seeds} {'seed' if seeds == 1 else 'seeds'} each"
+    until = ("--budget", f"{minutes:g}") if steps is None else ("--steps", str(steps))
+    words = ["--data", data, "--binarise", binarise, *until, "--seeds", str(seeds), "--pictures", str(pictures), "--features", features]
+    command = join(["rastrum", "compare", *names, *words, "--seed", str(seed)])
+    record = Comparison(about, command, date.today().isoformat(), rows, best)
     name = reference.features.name
     tuned = ", ".join(f"{row.model} {row.settings}" for row in rows if row.settings != USUAL) or "none"
     notes = [note.format(features=name, images=f"{len(reference.data):,}", tuned=tuned) for note in NOTES]
-    lines = [about, "", *table(rows, best), "", *[f"- {note}" for note in notes], "", "The lecture's claims:", "", *said(found)]
-    markdown = "\n".join([*lines, ""])
+    claims = ["The lecture's claims:", "", *said(record.claims)]
+    lines = [about, "", *table(rows, best), "", *[f"- {note}" for note in notes], "", *claims]
     figure = comparison_plot([row.model for row in rows], [row.pictures for row in rows], bars(rows))
     save_figure(out / "comparison.png", page, figure)
-    facts: dict[str, Any] = {"data": training.name, "preprocessing": str(options), "features": name, "seeds": seeds}
-    facts |= {"folder": str(out), "best": asdict(best)}
-    facts["models"] = [{f.name: getattr(row, f.name) for f in fields(row) if f.name != "pictures"} for row in rows]
-    facts["claims"] = [{"claim": claim.text, "holds": claim.holds, "verdict": claim.verdict, "found": claim.found,
-                        "undecided": claim.undecided} for claim in found]  # fmt: skip
-    record = json_text(standard(facts), indent=2, allow_nan=False) + "\n"
-    write_files(out, {"table.md": markdown.encode(), "comparison.json": record.encode()})
-    answer(facts, json, *lines, *(str(out / name) for name in ("table.md", "comparison.json", "comparison.png")))
-
-
-def cells(row: Row) -> list[str]:
-    """What the table says of a model, under HEADER."""
-    from ..applications.comparison import mean, spread
-
-    def number(value: float, form: str) -> str:
-        return "–" if math.isnan(value) else format(value, form)
-
-    def over_seeds(values: Sequence[float | None], form: str, error: str) -> str:
-        deviation = spread(values)
-        return number(mean(values), form) + (f" ± {deviation:{error}}" if not math.isnan(deviation) else "")
-
-    nats = f"{'≤ ' * (row.kind == 'bound')}{over_seeds(row.nats, '.2f', '.2f')}" if row.kind != "loss" else "–"
-    unsteady = abs(spread(row.losses) / mean(row.losses))
-    return [
-        row.model, row.group, f"{row.parameters:,}", nats, *(number(row.milliseconds.get(size, math.nan), ".2f") for size in (1, 64)),
-        over_seeds(row.sharpness, ".2f", ".2f"), over_seeds(row.distance, ".3g", ".1g"), over_seeds(row.precision, ".2f", ".2f"),
-        over_seeds(row.recall, ".2f", ".2f"), number(unsteady, ".1%"), f"{row.diverged} of {len(row.losses)}",
-        "none" if row.code is None else f"{row.code:,}",
-    ]  # fmt: skip
+    facts = {"data": training.name, "preprocessing": str(options), "features": name, "seeds": seeds, "folder": str(out)} | record.facts()
+    json_record = json_text(standard(facts), indent=2, allow_nan=False) + "\n"
+    write_files(out, {"table.md": "\n".join([*lines, ""]).encode(), RECORD: json_record.encode(), PICTURES: record.pictures()})
+    answer(facts, json, *lines, *(str(out / name) for name in ("table.md", RECORD, "comparison.png", PICTURES)))
 
 
 def table(rows: Sequence[Row], best: Quality) -> list[str]:
     """The lines of a table in Markdown; the last is what images of the training have."""
+    from ..applications.comparison_record import HEADER, cells
+
     measured = (f"{best.sharpness:.2f}", f"{best.distance:.3g}", f"{best.precision:.2f}", f"{best.recall:.2f}")
     last = ["(the data)", *[""] * 5, *measured, *[""] * 3]
     return [f"| {' | '.join(line)} |" for line in (HEADER, ["---"] * len(HEADER), *map(cells, rows), last)]
@@ -149,6 +128,8 @@ def table(rows: Sequence[Row], best: Quality) -> list[str]:
 
 def line_of(row: Row) -> str:
     """A model in one line, while the others are still to come."""
+    from ..applications.comparison_record import HEADER, cells
+
     return f"{row.model}: " + ", ".join(f"{name} {cell}" for name, cell in zip(HEADER[1:], cells(row)[1:], strict=True))
 
 

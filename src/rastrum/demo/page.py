@@ -12,8 +12,8 @@ import torch
 
 from .. import __version__
 from ..data.sources import NOTICES
+from ..pictures.html import Picture, Section, Table, page
 from .bundled import CLASSES, DRAW, RASTER
-from .html import Picture, Section, Table, page
 
 NAMES = {"gated": "Gated PixelCNN", "draw": "DRAW", "plain": "DRAW without attention"}
 KINDS = {"exact": "exact", "bound": "upper bound", "file": "real files"}

@@ -20,7 +20,7 @@ from ..model import Model
 from ..names import nearest
 from ..pictures.films import require_encoder
 from ..protocol import ArrayLike, as_tensor
-from . import conditions, decisions, masks, others, recurrent, strokes
+from . import conditions, decisions, families, masks, others, recurrent, strokes
 from .figure import Drawn, Figure
 from .page import Slide, page
 from .slide import DARK
@@ -29,7 +29,7 @@ TITLE = "Images made one decision after another"
 LEAD = ("Autoregressive models draw pixel by pixel, canvas models stroke by stroke. Every figure here was drawn by running code; the "
         "command under it draws it again. Press H for the keys.")  # fmt: skip
 
-SECTIONS = (decisions, recurrent, masks, conditions, strokes, others)
+SECTIONS = (decisions, recurrent, masks, conditions, families, strokes, others)
 FIGURES: dict[str, Figure] = {figure.name: replace(figure, section=section.SECTION) for section in SECTIONS for figure in section.FIGURES}
 
 

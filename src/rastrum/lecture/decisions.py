@@ -19,7 +19,7 @@ from ..pictures.page import Page
 from ..pictures.sheets import image_scale
 from ..protocol import Distribution, Frame
 from ..raster import RasterModel
-from .figure import DIAGONAL, GATED, Figure, Film, Still, Trained, chosen_words, images_for
+from .figure import DIAGONAL, GATED, Figure, Film, Still, Trained, chosen_words, images_for, temperature_of
 from .slide import FINE, HUGE, LARGE, NORMAL, SMALL, Slide, hatched, pixels
 
 SECTION = "One decision after another"
@@ -144,7 +144,8 @@ def least_settled(model: RasterModel) -> tuple[Tensor, Distribution, Tensor, int
     Returns the picture (1, *spec.shape), its distributions, their probabilities (D, levels), the index of the decision, and what it is.
     """
     spec = model.spec
-    several = sample(model, LOOKED, seed=3).as_subclass(Tensor).long()
+    temperature = temperature_of(model)
+    several = sample(model, LOOKED, temperature=temperature, seed=3).as_subclass(Tensor).long()
     pmf = pmf_of(model.distribution(several)).flatten(1, 3)
     if spec.levels >= 4 * NEAR:
         strength, what = torch.stack([bimodality(each) for each in pmf]), "strongest second mode"
@@ -152,7 +153,8 @@ def least_settled(model: RasterModel) -> tuple[Tensor, Distribution, Tensor, int
         strength, what = -(pmf * pmf.clamp_min(1e-300).log()).sum(2), "largest entropy"
     which, index = divmod(int(strength.argmax()), spec.size)
     x = several[which : which + 1]
-    return x, model.distribution(x), pmf[which], index, f"the one with the {what} in {LOOKED} sampled pictures"
+    found = f"the one with the {what} in {LOOKED} sampled pictures" + (f" (temperature {temperature:g})" if temperature != 1 else "")
+    return x, model.distribution(x), pmf[which], index, found
 
 
 def decision(trained: Trained) -> Still:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import torch
@@ -32,6 +33,7 @@ from .slide import LIGHT, SIZE, Slide, Theme
 
 GATED, DIAGONAL = "rastrum/gated-pixelcnn-binarized-mnist", "rastrum/diagonal-bilstm-binarized-mnist-7-layers"
 CLASSES, DRAW = "rastrum/row-lstm-mnist-classes", "rastrum/draw-binarized-mnist"
+ARTIST = "rastrum/pixelcnn-plus-plus-cifar10"
 ON_A_PROJECTOR = Page(size=SIZE)
 
 
@@ -104,6 +106,7 @@ class Figure:
     make: of the models, each ``Trained``, a ``Still`` or a ``Film``. It raises ``ValueError`` for models that it cannot show.
     models: which ones: "rastrum/NAME", or the name of a system for the first bundled model of that system.
     several: whether more models than these may be given.
+    reads: folder of a record that it shows in place of models, for which ``make`` gets its path; another folder may be given. None: models.
     notes: what a speaker may say.
     section: of the lecture.
     """
@@ -113,6 +116,7 @@ class Figure:
     make: Callable[..., Still | Film]
     models: tuple[str, ...] = ()
     several: bool = False
+    reads: Path | None = None
     notes: str = ""
     section: str = ""
 
@@ -127,8 +131,13 @@ class Figure:
         models: folders, names or models; empty (default) for the bundled ones.
         images: levels (N, *spec.shape) to show them where the figure shows images; None (default) for those that the package has.
 
-        Raises ``ValueError`` where a model is needed that is not bundled, and for models of another number or kind.
+        Raises ``ValueError`` where a model is needed that is not bundled, and for models, or folders, of another number or kind.
         """
+        if self.reads is not None:
+            folders = [str(each) for each in models if not isinstance(each, Model)]
+            if len(folders) < len(models) or len(folders) > 1:
+                raise ValueError(f"{self.name}: shows what `rastrum compare` wrote to a folder; expected one at most, got {len(models)}")
+            return Drawn(self, (), self.make(Path(*folders) if folders else self.reads), (*map(quote, folders),))
         addresses = list(models)
         if not addresses:
             defaults = self.defaults()
@@ -255,20 +264,40 @@ def digits(count: int, seed: int = 4) -> Tensor:
     return sample(loaded(CLASSES), count, torch.arange(count) % 10, seed=seed).as_subclass(Tensor)
 
 
+def temperature_of(model: Model) -> float:
+    """At which temperature a model's samples are shown, as its folder says; 1 where it says nothing."""
+    return (model.origin or Origin()).temperature or 1.0
+
+
+@cache
+def photographs(count: int) -> Tensor:
+    """Pictures in the manner of CIFAR-10, drawn by the bundled PixelCNN++ at the temperature that its folder says: as much of photographs
+    as the package has without any data.
+
+    count: how many.
+
+    Returns levels (count, 3, 32, 32), 0 … 255.
+    """
+    artist = loaded(ARTIST)
+    return sample(artist, count, temperature=temperature_of(artist), seed=0).as_subclass(Tensor).long()
+
+
 def images_for(trained: Trained, count: int) -> tuple[Tensor, str]:
     """Images that a model can be shown.
 
     trained: the model.
     count: how many.
 
-    Returns levels (at most count, *spec.shape), and where they come from: those it is to be shown, or ``digits`` where they have the size,
-    or the model's own samples.
+    Returns levels (at most count, *spec.shape), and where they come from: those it is to be shown, or ``digits`` or ``photographs`` where
+    they have the size, or the model's own samples.
     """
     model = trained.model
     if trained.images is not None:
         return trained.images[:count].to(model.device), ""
     if model.spec.shape == (1, 28, 28) and model.spec.levels == 2:
         return digits(count), f"The images were drawn by {CLASSES}."
+    if model.spec.shape == (3, 32, 32) and model.spec.levels == 256:
+        return photographs(count), f"The images are no photographs: they were drawn by {ARTIST}."
     return sample(model, count, seed=1).as_subclass(Tensor).long(), "The images are the model's own samples."
 
 

@@ -18,7 +18,7 @@ from ..protocol import ImageSpec
 from ..raster import RasterModel
 from .decisions import COLOURS as COLOUR_MODEL
 from .decisions import least_settled, raster
-from .figure import GATED, Figure, Still, Trained, untrained
+from .figure import GATED, Figure, Still, Trained, temperature_of, untrained
 from .slide import HUGE, LARGE, NORMAL, SMALL, Slide, pixels
 
 SECTION = "PixelCNN and its successors"
@@ -236,13 +236,16 @@ COLOURS = ("blue", "orange", "green", "purple", "sky", "yellow", "red", "soft")
 
 def photographs(trained: Trained) -> Still:
     """Samples of a model of photographs."""
-    model = raster(trained)
-    drawn = pixels(sample(model, 21, seed=0).as_subclass(Tensor) / (model.spec.levels - 1))
+    model, shown = raster(trained), temperature_of(trained.model)
+    each = {t: pixels(sample(model, 16, temperature=t, seed=0).as_subclass(Tensor) / (model.spec.levels - 1)) for t in (1.0, shown)}
+    rows = [drawn[8 * r : 8 * r + 8] for drawn in each.values() for r in range(2)]
 
     def draw(slide: Slide) -> None:
-        slide.sheet(0.3, 0.3, 15.4, 8.4, [drawn[7 * r : 7 * r + 7] for r in range(3)], (), (), NORMAL, 0.12)
+        labels = [f"T = {t:g}" for t in each for _ in range(2)] if shown != 1 else []
+        slide.sheet(0.2, 0.2, 15.6, 8.6, rows, labels, (), NORMAL, 0.1)
 
-    return Still(draw, "Samples, neither selected nor changed.")
+    return Still(draw, "Samples, neither selected nor changed." + ("" if shown == 1 else f" Below, with the same random numbers at "
+                       f"temperature {shown:g}, pmf^(1/T): the rare values that lead into patches of noise are rarer still."))  # fmt: skip
 
 
 FIGURES = (

@@ -2,49 +2,114 @@
 
 from __future__ import annotations
 
+import io
+from typing import Any
+
 import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
 
 from ..adversarial import AdversarialModel
-from ..checkpoint import bundled, name_of
-from ..pictures.figures import beta_of, interpolation_paths, layers_of, measure
+from ..applications.rates import AREA, RATES, by_format, by_model, usual_formats
+from ..checkpoint import BUNDLED, Origin, bundled, name_of
+from ..compression import compress_image
+from ..data.textures import dead_leaves
+from ..models.pixel_canvas import PixelCanvas
+from ..pictures.figures import beta_of, check_spec, interpolation_paths, layers_of, measure
 from ..pictures.figures import strokes as whole_strokes
 from ..raster import RasterModel
 from ..strokes import CanvasModel
+from .decisions import raster
 from .figure import Figure, Still, Trained, images_for, loaded
 from .slide import NORMAL, SMALL, Slide, evenly
 from .strokes import canvas, shades, signed
 
 SECTION = "Other models, and a summary"
-RATES = (153.6, 307.2, 460.8, 614.4, 1228.8)  # bits of an image of 32 x 32, as Gregor et al. 2016 show them
-
-
 def concept(trained: Trained) -> Still:
-    """What the first latents of images hold: at five rates, the others drawn from the prior or at its mean."""
-    model = canvas(trained)
+    """The same images at five rates, by JPEG, JPEG 2000 and progressive files of a model that are cut there."""
+    model, spec = canvas(trained), trained.model.spec
+    check_spec(spec)
+    if not isinstance(model, PixelCanvas):
+        raise ValueError(f"{trained.address}: expected a conv-draw, got {trained.label}")
     x, where = images_for(trained, 3)
-    latents = model.encode(x, seed=0)
-    bits = measure(model, x).kl.double().cumsum(1) / np.log(2)  # (N, steps)
-    share = model.spec.height * model.spec.width / 1024
-    rates = [rate * share for rate in RATES if rate * share <= float(bits[:, -1].mean())] or [float(bits[:, -1].mean())]
-    counts = sorted({min(1 + int((bits.mean(0) < rate).sum()), model.steps) for rate in rates})
-    ways = ("sample", "mean")
-    drawn = {way: [model.decode(latents[:count], way, count=len(x)) for count in counts] for way in ways}
+    wanted = tuple(round(rate * spec.height * spec.width / AREA) for rate in RATES)
+    formats = [by_format(format, x, spec.levels, wanted) for format in usual_formats()]
+    rates = [(*others, *ours) for *others, ours in zip(*formats, by_model(model, x, wanted), strict=True)]
 
     def draw(slide: Slide) -> None:
-        originals = shades(x.float() / (model.spec.levels - 1))
-        rows, labels = [], []
-        for i, original in enumerate(originals):
-            for way in ways:
-                rows.append([original if way == "sample" else None, *(shades(each[i : i + 1])[0] for each in drawn[way])])
-                labels.append("rest drawn" if way == "sample" else "at its mean")
-        heads = [
-            "image",
-            *(f"{float(bits[:, count - 1].mean()):.0f} bits\n{count} of {model.steps}" for count in counts),
-        ]
-        slide.sheet(0.2, 0.2, 15.6, 8.6, rows, labels, heads, NORMAL)
+        width, step = 3.3, 1.4
+        rows = [("images", None), *((f"{rate:,}\nbits", ways) for rate, ways in zip(wanted, rates, strict=True))]
+        for r, (label, ways) in enumerate(rows):
+            top = 0.5 + step * r
+            slide.text(1.45, top + 0.53, label, NORMAL, align="right", bold=True)
+            for c, way in enumerate(rates[0]):
+                left = 1.6 + 3.6 * c
+                shown = x / (spec.levels - 1) if ways is None else ways[c].pictures
+                slide.sheet(left, top, width, step - 0.3, [shades(shown)], gap=0.05)
+                if ways is None:
+                    slide.text(left + width / 2, 0.25, way.name, NORMAL)
+                else:
+                    said, over = f"{ways[c].psnr.mean():.1f} dB", not ways[c].within.all()
+                    said += f", {ways[c].payload.mean():,.0f} bits" * over
+                    slide.text(left + width / 2, top + step - 0.18, said, SMALL - 3, "red" if over else "soft")
 
-    return Still(draw, "Conceptual compression: the latents of the first strokes are kept, the rest is drawn from the prior (with its "
-                       f"variance) or set to its mean. The rate is the mean KL of what is kept, in bits per image. {where}")  # fmt: skip
+    return Still(draw, "The same images at five rates, in bits per image: JPEG and JPEG 2000 at the best of all qualities and sizes; and a "
+                       "file of the model that was cut there, the latents that it lacks drawn from the prior (with its variance) or at its "
+                       f"mean. Bits without headers and tables; red where no file is small enough. {where}")  # fmt: skip
+
+
+def lossless(trained: Trained) -> Still:
+    """A picture, how many bits each of its pixels costs, and how large files of it are."""
+    from matplotlib import colormaps
+
+    model, spec = raster(trained), trained.model.spec
+    check_spec(spec)
+    if spec.levels != 256:
+        raise ValueError(f"{trained.address}: expected a model of 256 levels, got {spec.levels}")
+    x = disks(spec.channels, spec.height, spec.width)[None] if trained.images is None else trained.images[:1]
+    where = "The picture is generated: disks that cover one another, lit from one side, with a camera's noise. " * (trained.images is None)
+    array = x[0].permute(1, 2, 0).byte().numpy()
+    pixels = np.ascontiguousarray(array[..., 0] if spec.channels == 1 else array)
+    files = {"pixels": array.size, **{kind: len(_as_file(pixels, kind)) for kind in ("PNG", "WebP")}}
+    files[name_of(model)] = len(compress_image(model, pixels, progress=False))
+    bits = (-model.log_prob_map(x).double().sum((0, 1)) / np.log(2)).numpy()
+
+    def draw(slide: Slide) -> None:
+        top = float(np.quantile(bits, 0.998))
+        heat = (colormaps["magma"](np.clip(bits / top, 0, 1))[..., :3] * 255).astype(np.uint8)
+        heads = ["picture", f"bits per pixel, up to {top:.0f}"]
+        slide.sheet(0.3, 0.2, 10.6, 8.4, [[shades(x / 255)[0], heat]], (), heads, NORMAL, 0.2)
+        for n, (name, size) in enumerate(files.items()):
+            y = 2.4 + 1.35 * n
+            slide.text(11.4, y, name, NORMAL, "ink", "left", bold=n == len(files) - 1)
+            slide.line([(11.4, y + 0.4), (11.4 + 4.1 * size / max(files.values()), y + 0.4)], "blue" if n == len(files) - 1 else "soft", 10)
+            slide.text(15.6, y, f"{size:,} bytes", NORMAL, "soft", "right")
+
+    return Still(draw, f"A lossless file spends bits where the model is surprised. {where}Sizes are those of whole files: PNG and WebP "
+                       "(lossless) by Pillow at their strongest settings.")  # fmt: skip
+
+
+def _as_file(pixels: np.ndarray, kind: str) -> bytes:
+    file = io.BytesIO()
+    how: dict[str, Any] = {"optimize": True} if kind == "PNG" else {"lossless": True, "quality": 100, "method": 6}
+    Image.fromarray(pixels).save(file, kind, **how)
+    return file.getvalue()
+
+
+def disks(channels: int, height: int, width: int) -> Tensor:
+    """A picture that is nobody's photograph: disks that cover one another, with soft edges, lit from one side, with a camera's noise.
+
+    channels: 1 or 3. height, width: in pixels.
+
+    Returns levels (channels, height, width), 0 … 255.
+    """
+    random, side = np.random.RandomState(3), max(height, width)
+    colours = random.uniform(40, 215, (256, 1)) + random.normal(0, 20, (256, channels))
+    coarse = torch.from_numpy(colours[dead_leaves(-(-side // 2), random)]).permute(2, 0, 1)
+    soft = torch.nn.functional.interpolate(coarse[None], scale_factor=2, mode="bilinear")[0, :, :side, :side].permute(1, 2, 0).numpy()
+    lit = soft * np.linspace(1.1, 0.8, side)[:, None, None] + random.normal(0, 1.5, (side, side, 1))
+    return torch.from_numpy(np.rint(lit.clip(0, 255))[:height, :width]).permute(2, 0, 1).long()
 
 
 def betas(*models: Trained) -> Still:
@@ -108,29 +173,31 @@ def summary() -> Still:
     rows = []
     for address in bundled():
         model = loaded(address)
-        origin = model.origin
+        origin = model.origin or Origin()
         kind = "raster" if isinstance(model, RasterModel) else "canvas" if isinstance(model, CanvasModel) else "adversarial"
         decisions = model.spec.size if kind == "raster" else model.steps if isinstance(model, CanvasModel) else 0
-        score = origin.results[0] if origin and origin.results else None
-        value = "–" if score is None else f"{'≤ ' * (score.kind == 'bound')}{score.number} {score.unit.removesuffix(' per video')}"
-        data = origin.data.name.rpartition("/")[2] if origin and origin.data else "–"
+        score = "".join(score.brief.removesuffix(" per video") for score in origin.results[:1])
         count = sum(parameter.numel() for parameter in model.parameters())
-        rows.append((name_of(model), data[:22], kind, f"{decisions:,}", f"{count / 1000:,.0f}k", value))
+        time = origin.trained_for.removesuffix(" of one core")
+        rows.append((address.removeprefix(BUNDLED), kind, f"{decisions:,}", f"{count / 1000:,.0f}k", time, score))
 
     def draw(slide: Slide) -> None:
-        head = ("model", "data", "kind", "decisions", "parameters", "held-out score")
-        widths = (3.6, 3.4, 1.6, 1.7, 1.9, 3.3)
-        step = min(0.85, 7.9 / (len(rows) + 1))
-        slide.table(0.25, 0.35, widths, [head, *rows], step, SMALL if len(rows) > 9 else SMALL + 1)
+        head = ("model", "kind", "decisions", "parameters", "trained for", "held-out score")
+        widths = (5.0, 1.1, 1.55, 1.6, 2.6, 3.4)
+        step = min(0.85, 8.3 / (len(rows) + 1))
+        slide.table(0.35, 0.35, widths, [head, *rows], step, SMALL)
 
-    return Still(draw, "The models bundled with the package, as their folders state it. A decision is one value of a raster model, and "
-                       "the latent of one stroke of a canvas model; scores are per image or video, or in bits per value.")  # fmt: skip
+    return Still(draw, "The models bundled with the package, as their folders state it; times are of one core. A decision is one value of "
+                       "a raster model, and the latent of one stroke of a canvas model; scores are per image or video, or in bits per "
+                       "value.")  # fmt: skip
 
 
 FIGURES = (
-    Figure("concept", "Conceptual compression", concept, ("conv-draw, for images of its kind",),
+    Figure("concept", "Conceptual compression", concept, ("conv-draw",),
            notes="The first latents say what it is, the last ones how it is textured. Drawn with variance, what is missing looks "
            "plausible; at the mean, it is smooth."),
+    Figure("lossless", "Lossless files", lossless, ("least-squares",), notes="What the model expects is nearly free; edges and noise cost. "
+           "The sum of the map is the file, to a few bytes."),
     Figure("betas", "The weight of the reconstruction", betas, ("conv-draw at one β", "conv-draw at another β"), several=True,
            notes="A larger β spends more bits on details."),
     Figure("gran", "GRAN's canvases", gran, ("gran",), notes="A recurrent generator, judged by a discriminator: no likelihood."),

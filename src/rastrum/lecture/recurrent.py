@@ -348,7 +348,7 @@ def comparison(trained: Trained) -> Still:
             head,
             *((NAMES[name], f"{parameters / 1e3:,.0f}k", f"{ms:.1f}", f"{ratio:.2f}") for name, _, _, parameters, ms, ratio in rows),
         ]
-        slide.table(8.3, 1.6, (2.75, 1.75, 1.7, 1.35), table, 0.8, SMALL + 2)
+        slide.table(8.3, 1.6, (2.5, 1.7, 1.65, 1.5), table, 0.8, SMALL + 2)
         slide.text(8.3, 6.2, f"time of a sample, {count} at once, measured\nnow on this machine; and the same in\nforward passes of as "
                              f"many images",
                    SMALL + 1, "soft", "left", level="top")  # fmt: skip
