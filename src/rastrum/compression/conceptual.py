@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from ..denormals import keeping
-from ..latents import Uniform
+from ..latents import DitheredNormal, Uniform
 from ..memory import Allowance, TooLarge
 from ..models import load
 from ..models.pixel_canvas import PixelCanvas
@@ -323,8 +323,8 @@ class _Encoding:
                 self.sketch.show(state)
                 self.model.look(state, self.x)
                 offset = self.offsets[self.sketch.t] if self.offsets else None
-                posterior = moved(cast(Uniform, self.model.posterior(state)), offset)
-                coded = self.sketch.encode(posterior.mean, self.header.seed, writer.encoder)
+                both = cast(Uniform, self.model.posterior(state)), cast(DitheredNormal, self.model.prior(state))
+                coded = self.sketch.encode(moved(*both, offset).mean, self.header.seed, writer.encoder)
                 self.sketch.write(coded.z)
                 self.latents.append(coded)
                 end = writer.copy()

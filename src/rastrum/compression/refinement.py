@@ -2,7 +2,7 @@
 
     refined = Refined(model, x, condition, latents=4)
     refined.move(100, bits=600)             posteriors of the first four latents lie elsewhere, so that their KL is 600 bits per image
-    refined.offsets                         by how much, in widths of the quantiser
+    refined.offsets                         by how much
 
 The encoder was trained on other pictures, for files of all latents, at one trade-off of bits and error. For these pictures, at this rate,
 and with the other latents at the mean of their prior, other posteriors are better, and a decoder need not know. Minimised is
@@ -29,7 +29,7 @@ from torch import Tensor
 from ..latents import DitheredNormal, Uniform
 from ..models.pixel_canvas import PixelCanvas
 
-STEP, DUAL_STEP = 0.03, 0.2    # of the offsets, in widths, and of log λ; both fall to 0 in the second half
+STEP, DUAL_STEP = 0.05, 0.2    # of the offsets and of log λ; both fall to 0 in the second half
 BETAS = (0.9, 0.99)
 
 
@@ -42,7 +42,7 @@ class Refined:
     latents: how many the file holds, the first ones.
     seed: of the noise, 0 by default.
 
-    Further attributes: ``offsets``, what is added to the mean of each posterior, in widths: a tensor (B, Z, h, w) per latent.
+    Further attributes: ``offsets``, by how much each posterior is moved (``moved``): a tensor (B, Z, h, w) per latent.
     """
 
     def __init__(self, model: PixelCanvas, x: Tensor, condition: Tensor | None, latents: int, seed: int = 0) -> None:
@@ -103,7 +103,7 @@ class Refined:
                 model.write(state, prior.mean)
                 continue
             model.look(state, self.x)
-            posterior = moved(cast(Uniform, model.posterior(state)), offsets[t])
+            posterior = moved(cast(Uniform, model.posterior(state)), prior, offsets[t])
             z = posterior.sample(torch.randn(posterior.noise_shape, generator=self.generator, dtype=model.dtype))
             nats.append(posterior.kl(prior, z))
             means.append(posterior.mean)
@@ -111,10 +111,13 @@ class Refined:
         return torch.stack(nats).sum(0), model.image(state), means
 
 
-def moved(posterior: Uniform, offset: Tensor | None) -> Uniform:
+def moved(posterior: Uniform, prior: DitheredNormal, offset: Tensor | None) -> Uniform:
     """A posterior elsewhere.
 
-    posterior: of the model.
-    offset: in widths, (B, *S); None for nowhere else.
+    posterior, prior: of the model.
+    offset: in the narrower of the two, width or deviation, (B, *S); None for nowhere else.
     """
-    return posterior if offset is None else replace(posterior, mean=posterior.mean + torch.exp(posterior.log_width) * offset)
+    if offset is None:
+        return posterior
+    unit = torch.exp(torch.minimum(posterior.log_width, prior.log_sd))    # of a lost latent a small part of the width is far from the prior
+    return replace(posterior, mean=posterior.mean + unit * offset)
