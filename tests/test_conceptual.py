@@ -429,12 +429,12 @@ def test_effort_says_more_in_as_many_bits(spec: ImageSpec) -> None:
         return file, -10 * math.log10(float(error))
 
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    gain = 0.1 if spec == COLOUR else 0.0                                 # in 16 pictures of two levels the dither makes more than that
+    gain = 0.05 if spec == COLOUR else 0.0                                # in 16 pictures of two levels the dither makes more than that
     (one, near), (moved, nearer) = made(0, steps=1), made(20, steps=1)
     assert len(moved.data) <= len(one.data) and nearer >= near + gain and moved.header.steps == 1
     wanted = near - 0.5
     smaller, reached = made(40, psnr=wanted)
-    assert len(smaller.data) <= len(one.data) - 10 * gain and reached >= wanted
+    assert len(smaller.data) <= len(one.data) - 100 * gain and reached >= wanted
     limit = 8 * len(one.data) / 16 + 1
     bounded, best = made(20, bits=limit)
     assert 8 * len(bounded.data) <= 16 * limit and best >= near + gain
