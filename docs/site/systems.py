@@ -212,8 +212,8 @@ def sizes(system: Any) -> str:
     about = descriptions(system.config_class)
     rows = [f"| `{each.name}` | {'' if each.default is MISSING else f'`{each.default!r}`'} | {markdown(about.get(each.name, ''))} |"
             for each in fields(system.config_class)]  # fmt: skip
-    return f"`{system.config_class.__name__}`, whose fields are overrides of `build` and flags (`--model.…`) of `rastrum train`:\n\n" + \
-        "| option | default | |\n|---|---|---|\n" + "\n".join(rows).replace("|\n\n|", "|\n|")
+    what = f"`{system.config_class.__name__}`, whose fields are overrides of `build` and flags (`--model.…`) of `rastrum train`:"
+    return "\n".join([what, "", "| option | default | |", "|---|---|---|", *rows])
 
 
 def descriptions(config: type) -> dict[str, str]:
