@@ -6,7 +6,7 @@ PINS := pyproject.toml constraints.txt
 
 CUDA := ^(nvidia|cuda)-|^triton=
 
-.PHONY: demo test lint bench lock clean
+.PHONY: demo test lint bench site notebooks lock clean
 .DELETE_ON_ERROR:
 
 demo: .venv/.core
@@ -23,6 +23,17 @@ bench: .venv/.core
 	$(BIN)/python benchmarks/sampling.py
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/drawing.py
+
+# The documentation as pages: build/site/index.html. A warning is an error.
+site: .venv/.dev
+	$(BIN)/python docs/site/build.py build/site
+
+# The notebooks with their results, as .ipynb for other programs: build/notebooks.
+notebooks: .venv/.dev
+	mkdir -p build/notebooks
+	for file in notebooks/*.py; do \
+	  $(BIN)/marimo export ipynb $$file -o build/notebooks/$$(basename $$file .py).ipynb --include-outputs --force || exit 1; \
+	done
 
 # The locks, after a change of constraints.txt or of a dependency: every file that PyPI has of a pinned release, by its hash. Needs uv.
 lock:
@@ -45,5 +56,5 @@ $(BIN)/python:
 	@touch $@
 
 .venv/.dev: $(PINS) | $(BIN)/python
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[data,hub,train,video,studio,quality,bench,dev]'
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[data,hub,train,video,studio,quality,bench,site,dev]'
 	@touch $@ .venv/.core
