@@ -84,7 +84,7 @@ from rastrum.data.dataset import load_dataset
 from rastrum.data.sources import source_of
 
 SWEEP = tuple(sorted({*RATES, 77, 230, 920, 1535, 1842, 2150, 2456, 2763, 3070, 3377, 3684, 4298, 4912}))     # bits per image
-MOST = 1228                    # bits per image, of files that were made with effort
+MADE = (612, 716, 1228)        # bits per image, of files that are made with effort
 PER_PIXEL = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.2)               # of photographs
 SET = 100                      # images of a file of several
 OTHERS = 1000                  # test images for KID-lite0, at most
@@ -228,10 +228,9 @@ def measure_formats(format: Format, x: Tensor, line: Callable[..., dict[str, Any
 def measure_model(model: Any, name: str, x: Tensor, line: Callable[..., dict[str, Any]], effort: int) -> list[dict[str, Any]]:
     lines = []
     for whole in (False, True):
-        for much in dict.fromkeys((0, effort)):
-            rates = [rate for rate in SWEEP if not much or rate <= MOST]
+        for much, rates in ((0, SWEEP), (effort, MADE if effort else ())):
+            named = f"{name}, effort {much}" if much else name
             for rate, pair in zip(rates, by_model(model, x.long(), rates, whole, effort=much), strict=True):
-                named = f"{name}, effort {much}" if much else name
                 lines += [line(rate, whole, each, f"{named}, {word}") for each, word in zip(pair, RESTS.values(), strict=True)]
         lines += [line(rate, whole, each) for rate in RATES for each in whole_steps(model, x.long(), rate, whole, name)]
     for rate, pair in zip(SWEEP, of_sets(model, x.long(), SWEEP, name), strict=True):
