@@ -94,11 +94,10 @@ RECIPES = (
     of_beta(0.05),
     Recipe(
         name="conv-draw-photographs",
-        about="Convolutional DRAW for lossy files of photographs of any size: from the model of CIFAR-10 with beta 0.1, on pieces of "
-        "64x64.",
-        **(FILES | {"options": FILES["options"] | {"beta": 0.1, "warm_up": 0.0}}
+        about="Convolutional DRAW for lossy files of photographs of any size: from the model of CIFAR-10, on pieces of 64x64.",
+        **(FILES | {"options": FILES["options"] | {"warm_up": 0.0}}
            | {"images": (3, CROP, CROP, 256), "data": DataConfig(name="photographs", crop=CROP)}),
-        start="rastrum/conv-draw-cifar10-files-beta-0.1",
+        start="rastrum/conv-draw-cifar10-files",
         optim=replace(FOR_FILES, batch=2, micro_batch=2),
         run=RunConfig(cpu_minutes=16.0, workers=1, held_out_images=200),
         then=("rastrum evaluate FOLDER",),
