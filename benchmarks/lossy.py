@@ -22,9 +22,8 @@ Of an image format every quality is tried, and every picture that is made 2 or 4
 of all that is within the rate the nearest is taken, image by image, and the smallest where there is none: then the line says "over".
 
     MODEL                  a file of each image, cut at the byte
-    MODEL, whole steps     a file of each image, of as many steps as fit
     MODEL, set of N        one file of N images, cut at the byte
-    MODEL, effort N        a file made for the rate by N steps of gradient descent (--effort N), where that is nearer than the cut one
+    MODEL, effort N        a file of each image made for the rate by N steps of gradient descent (--effort N)
 
 each with what is missing drawn from the prior ("rest drawn") or at its mean.
 
@@ -165,23 +164,6 @@ def avif_payload(data: bytes) -> int:
 # ── models ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def whole_steps(model: Any, x: Tensor, rate: float, whole: bool, name: str) -> list[AtRate]:
-    """A file of each image, of as many steps as fit; none where there is an image of which no step fits."""
-    header = 0 if whole else 8 * len(compress_pictures(model, x[:1], steps=0, progress=False).header.bytes)
-    files = []
-    for image in x:
-        try:
-            files.append(compress_pictures(model, image[None], bits=rate + header, progress=False))
-        except ValueError:
-            return []
-    found = []
-    for rest, word in RESTS.items():
-        pictures = [rastrum.compression.decompress_pictures(file.data, model, rest=rest, seed=n).images for n, file in enumerate(files)]
-        found.append(of_pictures(f"{name}, whole steps, {word}", x, torch.cat(pictures), [len(file.data) for file in files],
-                                 [file.header.length for file in files]))  # fmt: skip
-    return found
-
-
 def of_sets(model: Any, x: Tensor, rates: Sequence[float], name: str) -> Iterator[list[AtRate]]:
     """Files of ``SET`` images each, cut at so many bits per image."""
     sets = x.split(SET)
@@ -232,7 +214,6 @@ def measure_model(model: Any, name: str, x: Tensor, line: Callable[..., dict[str
             named = f"{name}, effort {much}" if much else name
             for rate, pair in zip(rates, by_model(model, x.long(), rates, whole, effort=much), strict=True):
                 lines += [line(rate, whole, each, f"{named}, {word}") for each, word in zip(pair, RESTS.values(), strict=True)]
-        lines += [line(rate, whole, each) for rate in RATES for each in whole_steps(model, x.long(), rate, whole, name)]
     for rate, pair in zip(SWEEP, of_sets(model, x.long(), SWEEP, name), strict=True):
         lines += [line(rate, whole, each) for whole in (False, True) for each in pair]
     return lines

@@ -394,11 +394,11 @@ def test_the_lossless_layer_brings_every_value_back() -> None:
 def test_a_rate_or_a_quality_chooses_the_steps() -> None:
     model, x = make(), pictures(COLOUR, 1)
     sizes = [len(compress_pictures(model, x, steps=count).data) for count in range(4)]
-    for bits in (8 * sizes[1], 8 * sizes[2] - 1, 8 * sizes[2], 1e9):
+    for bits in (8 * sizes[1], 8 * sizes[2] - 1, 8 * sizes[2], 8 * sizes[0], 8 * sizes[0] + 30, 1e9):
         made = compress_pictures(model, x, bits=bits)
-        assert made.header.steps == max(n for n in range(4) if 8 * sizes[n] <= bits)
-        assert made.data == compress_pictures(model, x, steps=made.header.steps).data
-    with pytest.raises(ValueError, match=f"one step takes {8 * sizes[1]:,} per image, more than 50"):
+        assert made.header.steps == min([n for n in range(4) if 8 * sizes[n] >= bits], default=3)
+        assert made.data == compress_pictures(model, x, steps=made.header.steps).data[: int(bits // 8)]
+    with pytest.raises(ValueError, match=f"a header alone takes {8 * sizes[0]} per image, more than 50"):
         compress_pictures(model, x, bits=50)
 
     def psnr(steps: int) -> float:
@@ -438,7 +438,6 @@ def test_effort_says_more_in_as_many_bits(spec: ImageSpec) -> None:
     limit = 8 * len(one.data) / 16 + 1
     bounded, best = made(20, bits=limit)
     assert 8 * len(bounded.data) <= 16 * limit and best >= near + gain
-    assert bounded.kl.sum() == pytest.approx(8 * bounded.header.length, rel=0.1)
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     assert all(parameter.requires_grad and parameter.grad is None for parameter in model.parameters())
 

@@ -121,9 +121,12 @@ def test_a_rate_chooses_the_steps(capsys: pytest.CaptureFixture[str], tmp_path: 
         (record,) = answered(capsys, "compress", photo, "-o", out, "--lossy", "--steps", steps, "--model", model)["files"]
         sizes.append(8 * record["bytes"])
     (record,) = answered(capsys, "compress", photo, "-o", tmp_path / "x.rastrum", "--lossy", "--bits", sizes[2], "--model", model)["files"]
-    assert record["steps"] == 2 and 8 * record["bytes"] == sizes[2]
-    code, line = complaint(capsys, "compress", photo, "--lossy", "--bits", 100, "--model", model)
-    assert code == 2 and f"one step takes {sizes[1]:,}" in line and not (tmp_path / "photo.rastrum").exists()
+    assert record["steps"] == record["read_steps"] == 2 and 8 * record["bytes"] == sizes[2]
+    out = tmp_path / "cut.rastrum"
+    (record,) = answered(capsys, "compress", photo, "-o", out, "--lossy", "--bits", sizes[1] + 50, "--effort", 2, "--model", model)["files"]
+    assert 1 <= record["read_steps"] < 2 and 8 * out.stat().st_size <= sizes[1] + 50
+    code, line = complaint(capsys, "compress", photo, "--lossy", "--bits", 90, "--model", model)
+    assert code == 2 and f"a header alone takes {sizes[0]}" in line and not (tmp_path / "photo.rastrum").exists()
     code, line = complaint(capsys, "compress", photo, "--lossy", "--psnr", 70, "--model", model)
     assert code == 2 and "all 3 steps of this model reach" in line
 

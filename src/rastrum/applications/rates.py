@@ -15,7 +15,6 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -248,31 +247,28 @@ def by_model(
     whole: whether the files are to be within the rates; False (default): their streams.
     condition: one per image; None (default) for an unconditional model.
     seed: of what is drawn for the first image, 0 by default; that of the next is 1 more.
-    effort: as for ``compress_pictures``: a file is also made for each rate, and taken where it is the nearer one; 0 by default.
+    effort: as for ``compress_pictures``, with a file for each rate; 0 (default): one file that is cut at each.
 
     Yields for each rate the images with the rest drawn, and with the rest at the mean of the prior.
     """
     given = [None] * len(images) if condition is None else list(condition[:, None])
-    files = [compress_pictures(model, x[None], each, progress=False) for x, each in zip(images, given, strict=True)]
-    targets = images.double().numpy() / (model.spec.levels - 1)
+    pairs = list(zip(images.split(1), given, strict=True))
+    files = [compress_pictures(model, *each, progress=False) for each in pairs]
     for bits in rates:
         found, sizes, payload = {rest: [] for rest in RESTS}, [], []
-        for number, (file, each) in enumerate(zip(files, given, strict=True)):
+        for number, (file, each) in enumerate(zip(files, pairs, strict=True)):
             header = len(file.header.bytes)
             limit = max(header, int(bits // 8) + (0 if whole else header))
-            made, image = [file.data[:limit]], images[number : number + 1]
+            data = file.data[:limit]
             if effort:
-                with suppress(ValueError):                                # less than a step takes
-                    made.append(compress_pictures(model, image, each, bits=8 * limit, effort=effort, progress=False).data)
-            opened = [Unpacking(data, model, each) for data in made]
-            for unpacking in opened:
-                while unpacking.step():
-                    pass
-            nearest = max(range(len(made)), key=lambda n: psnr(opened[n].pictures("mean").images[0].double().numpy(), targets[number]))
+                data = compress_pictures(model, *each, bits=8 * limit, effort=effort, progress=False).data
+            unpacking = Unpacking(data, model, each[1])
+            while unpacking.step():
+                pass
             for rest in RESTS:
-                found[rest].append(opened[nearest].pictures(rest, seed + number).images)
-            sizes.append(8 * len(made[nearest]))
-            payload.append(8 * (len(made[nearest]) - len(opened[nearest].header.bytes)))
+                found[rest].append(unpacking.pictures(rest, seed + number).images)
+            sizes.append(8 * len(data))
+            payload.append(8 * (len(data) - len(unpacking.header.bytes)))
         both = np.array(sizes), np.array(payload)
         name, within = type(model).__name__, both[not whole] <= bits
         drawn, mean = (_seen(model, images, f"{name}, {RESTS[rest]}", torch.cat(found[rest]), *both, within) for rest in RESTS)

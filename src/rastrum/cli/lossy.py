@@ -69,8 +69,9 @@ def compressed(photo: Source, file: BinaryIO, network: Any, name: str, options: 
         raise OSError(f"{photo.name}: other values came back, so nothing was saved; please report this")
     error = float(((found.images.double().numpy() - x / (spec.levels - 1)) ** 2).mean())
     return {
-        "height": height, "width": width, "channels": channels, "model": name, "steps": made.header.steps, "lossless": options["lossless"],
-        "bytes": len(made.data), "payload_bytes": made.header.length, "kl_bits": float(made.kl.sum()),
+        "height": height, "width": width, "channels": channels, "model": name, "steps": made.header.steps, "read_steps": found.steps,
+        "lossless": options["lossless"],
+        "bytes": len(made.data), "payload_bytes": len(made.data) - len(made.header.bytes), "kl_bits": float(made.kl.sum()),
         "code_bits": float(made.code_length.sum()), "residual_bits": float(made.residual.sum()), "pixels": height * width,
         "psnr": None if options["lossless"] or error == 0 else -10 * math.log10(error),
     }  # fmt: skip
@@ -102,7 +103,8 @@ def compressed_line(record: dict[str, Any]) -> str:
     rate = 8 * record["bytes"] / record["pixels"]
     kl, code, residual = (f"{record[key]:,.0f}" for key in ("kl_bits", "code_bits", "residual_bits"))
     parts = f"KL of the latents {kl} bits, their code {code}, the values' {residual}"
-    return f"{_size(record)}, {record['steps']} steps: {record['bytes']:,} bytes, {rate:.3f} bits per pixel, {near}; {parts}"
+    cut = f"{record['read_steps']:.4g} of " if record["read_steps"] < record["steps"] else ""
+    return f"{_size(record)}, {cut}{record['steps']} steps: {record['bytes']:,} bytes, {rate:.3f} bits per pixel, {near}; {parts}"
 
 
 def unpacked(each: Source, file: BinaryIO, network: Any, number: int | None) -> Unpacking:

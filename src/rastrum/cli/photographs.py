@@ -73,7 +73,9 @@ def compress(
         int | None, arg(metavar="T", help="lossy: of the model that a file holds; default: as --bits or --psnr say, else all",
                         help_behavior_hint="")
     ] = None,
-    bits: Annotated[float | None, arg(metavar="B", help="lossy: of a file; as many steps as fit", help_behavior_hint="")] = None,
+    bits: Annotated[
+        float | None, arg(metavar="B", help="lossy: of a file, at most; where the steps take more it is cut", help_behavior_hint="")
+    ] = None,
     psnr: Annotated[float | None, arg(metavar="DB", help="lossy: as few steps as reach it", help_behavior_hint="")] = None,
     lossless: Annotated[bool, arg(help="lossy: every value follows the steps")] = False,
     effort: Annotated[

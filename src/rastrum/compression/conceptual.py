@@ -48,8 +48,8 @@ T = TypeVar("T")
 class Compressed:
     """A progressive file, and what its information takes.
 
-    data: the file.
-    header: of the file.
+    data: the file, cut if it was to have no more ``bits``.
+    header: of the file as it was before.
     kl: bits of each latent of an image together, by real-valued probabilities, (B, D): the KL at these latents.
     code_length: the same by the integer counts that the coder takes.
     residual: bits of each image's values given the canvas, (B,), by these counts; 0 without the lossless layer.
@@ -102,7 +102,7 @@ def compress_pictures(
     images: levels (B, C, H, W) of the model's channels; of another size for a model of any size (``resized``).
     condition: one per image, or one for all; None for an unconditional model. It is not stored.
     steps: of the model that the file holds, 0 … T; None (default) = as ``bits`` or ``psnr`` say, else all.
-    bits: of the whole file, per image: as many steps as fit. None (default) for no limit.
+    bits: of the whole file, per image, at most: where the steps take more it is cut, at the byte. None (default) for no limit.
     psnr: of all images together, in dB, with what the file does not hold at the mean of its prior: as few steps as reach it, if it grows
         with them. None (default) for no limit.
     lossless: whether every value follows, given what the steps have drawn; False by default.
@@ -134,18 +134,17 @@ def compress_pictures(
         raise ValueError(f"effort: expected a whole number of at least 0, got {effort!r}")
     with bar("compressing", encoding.total if steps is None else steps, "steps", progress) as report:
         encoding.run(encoding.total if steps is None else steps, report)
+    if bits is not None and bits * len(x) < 8 * len(encoding.file(0)):
+        raise ValueError(f"bits: a header alone takes {encoding.bits(0):,.10g} per image, more than {bits:,.10g}; ask for more")
     count = encoding.fitting(bits, psnr)
-    if effort and (count or bits is not None):
-        encoding, count = encoding.refined(effort, count, bits, psnr, progress)
-    if bits is not None and count == 0 < encoding.total:
-        raise ValueError(f"bits: a file of one step takes {encoding.bits(1):,.0f} per image, more than {bits:,.10g}; ask for more")
-    writer = encoding.ends[count]
-    residual = encoding.write_values(writer, count) if lossless else np.zeros(len(x))
+    size = None if bits is None else int(bits * len(x) // 8)              # bytes; what has more is cut
+    if effort and count:
+        encoding, count = encoding.refined(effort, count, size, psnr, progress)
+    residual = encoding.write_values(encoding.ends[count], count) if lossless else np.zeros(len(x))
     latents = encoding.latents[: count * encoding.per_step]
     kl, length = (_per_image(each, len(x)) for each in ([coded.kl() for coded in latents], [coded.length for coded in latents]))
-    stream = writer.encoder.finish()
-    header = replace(header, steps=count, length=len(stream))
-    return Compressed(header.bytes + stream, header, kl, length, residual)
+    data = encoding.file(count)
+    return Compressed(data[:size], read_header(Reader(data, "file")), kl, length, residual)
 
 
 def _per_image(latents: list[np.ndarray], count: int) -> np.ndarray:
@@ -309,10 +308,14 @@ class _Encoding:
         self.latents: list[Coded] = []
         self.ends = [Writer(header.about)]
 
+    def file(self, steps: int) -> bytes:
+        """The file of so many steps."""
+        stream = self.ends[steps].encoder.finish()
+        return replace(self.header, steps=steps, length=len(stream)).bytes + stream
+
     def bits(self, steps: int) -> float:
         """Of a file of so many steps, per image."""
-        length = len(self.ends[steps].encoder.finish())
-        return 8 * (len(replace(self.header, steps=steps, length=length).bytes) + length) / len(self.x)
+        return 8 * len(self.file(steps)) / len(self.x)
 
     def run(self, steps: int, report: Callable[[float], object] = lambda done: None) -> None:
         """Encode so many steps; ``report`` hears of each."""
@@ -334,36 +337,39 @@ class _Encoding:
             report(step)
 
     def fitting(self, bits: float | None, psnr: float | None) -> int:
-        """Steps of the file: all, or as many as fit, or as few as reach a quality."""
+        """Steps of the file: all, or as few as use so many bits, or as few as reach a quality."""
         if psnr is not None:
             return self.reaching(psnr)
-        return max(n for n in range(len(self.ends)) if n == 0 or bits is None or self.bits(n) <= bits)
+        return next((n for n in range(len(self.ends)) if bits is not None and self.bits(n) >= bits), len(self.ends) - 1)
 
-    def refined(self, effort: int, count: int, bits: float | None, psnr: float | None, progress: Progress) -> tuple[_Encoding, int]:
+    def refined(self, effort: int, count: int, size: int | None, psnr: float | None, progress: Progress) -> tuple[_Encoding, int]:
         """The images once more, with latents that gradient descent has found.
 
-        effort, bits, psnr, progress: as for ``compress_pictures``.
+        effort, psnr, progress: as for ``compress_pictures``.
         count: steps of the file without it.
+        size: bytes at which that is cut; None where it is not.
 
-        Returns the encoding and its steps: of ``count`` steps, of one more if ``bits`` are given, of one fewer if ``psnr`` is, the one that
-        is nearest, or smallest; this one if it is that.
+        Returns the encoding and its steps, the nearest of this one, of those of as many steps, and if a rate or a quality is wanted of one
+        fewer; with ``psnr`` the smallest.
         """
-        tried = {count, min(count + (bits is not None), len(self.ends) - 1), max(1, count - (psnr is not None))} - {0}
-        found: list[tuple[_Encoding, int]] = [(self, count)]
+        limit = len(self.file(count)) if size is None else size
+        tried = sorted({count, max(1, count - (size is not None or psnr is not None))})
+        found: list[tuple[_Encoding, int]] = []
         with bar("looking for latents", effort * len(tried), "steps", progress) as report:
-            for number, steps in enumerate(sorted(tried)):
+            for number, steps in enumerate(tried):
                 done = itertools.count(effort * number + 1)
-                found.append((self._refined(effort, steps, bits, psnr, lambda done=done: report(next(done))), steps))
-        limit = self.bits(count) if bits is None else bits
-        if psnr is None:
-            return max((each for each in found if each[0].bits(each[1]) <= limit), key=lambda each: each[0].psnr(each[1]))
-        return min((each for each in found if each[0].psnr(each[1]) >= psnr), key=lambda each: each[0].bits(each[1]))
+                found.append((self._refined(effort, steps, limit, psnr, lambda done=done: report(next(done))), steps))
+        if psnr is not None:
+            reaching = [each for each in found if each[0].psnr(each[1]) >= psnr]
+            return min([(self, count), *reaching], key=lambda each: len(each[0].file(each[1])))
+        within = [each for each in found if len(each[0].file(each[1])) <= limit]
+        return max([(self, count), *within], key=lambda each: each[0].psnr(each[1], size))
 
-    def _refined(self, effort: int, steps: int, bits: float | None, psnr: float | None, report: Callable[[], object]) -> _Encoding:
+    def _refined(self, effort: int, steps: int, size: int, psnr: float | None, report: Callable[[], object]) -> _Encoding:
         latents = steps * self.per_step
         kl = sum(float(coded.kl().sum()) for coded in self.latents[:latents]) / len(self.x)
-        limit = self.bits(steps) if bits is None else bits
-        allowed, wanted = kl + limit - self.bits(steps), psnr             # KL, and dB
+        limit = 8 * size / len(self.x)
+        allowed, wanted = max(1.0, kl + limit - self.bits(steps)), psnr   # KL, and dB
         refined = Refined(self.model, self.x, self.condition, latents, self.header.seed)
         for count in (effort, *[-(-effort // AGAIN)] * AGAIN):
             refined.move(count, allowed, wanted, report if count == effort else lambda: None)
@@ -396,10 +402,17 @@ class _Encoding:
             low, high = (low, middle) if self.psnr(middle) >= psnr else (middle, high)
         return high
 
-    def psnr(self, steps: int) -> float:
-        """Of the images after so many steps."""
+    def psnr(self, steps: int, size: int | None = None) -> float:
+        """Of the images after so many steps, of a file that is cut after ``size`` bytes if that has more."""
         levels = self.model.spec.levels
-        error = picture_of(self.after(steps), levels).astype(np.float64) - self.x.movedim(1, -1).numpy() / (levels - 1)
+        if size is not None and size < len(data := self.file(steps)):
+            unpacking = Unpacking(data[:size], self.model, self.condition)
+            while unpacking.step():
+                pass
+            picture = unpacking.pictures().images.movedim(1, -1).numpy()
+        else:
+            picture = picture_of(self.after(steps), levels)
+        error = picture.astype(np.float64) - self.x.movedim(1, -1).numpy() / (levels - 1)
         mean = float((error**2).mean())
         return math.inf if mean == 0 else -10 * math.log10(mean)
 
