@@ -198,7 +198,8 @@ FIGURES = (
            "plausible; at the mean, it is smooth."),
     Figure("lossless", "Lossless files", lossless, ("least-squares",), notes="What the model expects is nearly free; edges and noise cost. "
            "The sum of the map is the file, to a few bytes."),
-    Figure("betas", "The weight of the reconstruction", betas, ("conv-draw at one β", "conv-draw at another β"), several=True,
+    Figure("betas", "The weight of the reconstruction", betas,
+           ("rastrum/conv-draw-cifar10-files-beta-0.1", "rastrum/conv-draw-cifar10-files"), several=True,
            notes="A larger β spends more bits on details."),
     Figure("gran", "GRAN's canvases", gran, ("gran",), notes="A recurrent generator, judged by a discriminator: no likelihood."),
     Figure("vae", "A variational autoencoder", vae, ("vae",), notes="DRAW with a single stroke."),
