@@ -408,6 +408,12 @@ def test_a_rate_or_a_quality_chooses_the_steps() -> None:
     reached = [psnr(count) for count in range(4)]
     assert compress_pictures(model, x, psnr=reached[3] - 1e-6).header.steps in [n for n in range(4) if reached[n] >= reached[3] - 1e-6]
     assert compress_pictures(model, x, psnr=0.0).header.steps == 0
+    bundled, photo = rastrum.load("rastrum/conv-draw-cifar10-files"), pictures(ImageSpec(3, 20, 20), 2, seed=5)
+    assert isinstance(bundled, ConvDRAW)
+    for wanted in (16.0, 19.0):
+        made, whole = compress_pictures(bundled, photo, psnr=wanted), compress_pictures(bundled, photo)
+        found = decompress_pictures(made.data, bundled).images.double()
+        assert len(made.data) < len(whole.data) and wanted <= -10 * math.log10(float((found - photo / 255).square().mean())) < wanted + 1
     with pytest.raises(ValueError, match=rf"all 3 steps of this model reach {reached[3]:.2f} dB, 60 were asked for"):
         compress_pictures(model, x, psnr=60)
 

@@ -76,7 +76,7 @@ def compress(
     bits: Annotated[
         float | None, arg(metavar="B", help="lossy: of a file, at most; where the steps take more it is cut", help_behavior_hint="")
     ] = None,
-    psnr: Annotated[float | None, arg(metavar="DB", help="lossy: as few steps as reach it", help_behavior_hint="")] = None,
+    psnr: Annotated[float | None, arg(metavar="DB", help="lossy: as little as reaches it", help_behavior_hint="")] = None,
     lossless: Annotated[bool, arg(help="lossy: every value follows the steps")] = False,
     effort: Annotated[
         int, arg(metavar="STEPS", help="lossy: look for latents that say more of each photo in as many bits, or with --psnr as much in "

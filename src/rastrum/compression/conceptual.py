@@ -39,6 +39,7 @@ from .sketches import Coded, Rest, Sketch, code_levels
 
 CHUNK = 1 << 14                # values between two places where a check may stand
 AGAIN = 4                      # times that a file which missed its rate or quality is tried anew, in as small a part of the effort each
+FINE = 5                       # a quality is reached to one part in 2^FINE of the bytes
 SPARE = 1 << 26                # bytes that may be used while a model is made for another size, besides its weights
 
 T = TypeVar("T")
@@ -48,7 +49,7 @@ T = TypeVar("T")
 class Compressed:
     """A progressive file, and what its information takes.
 
-    data: the file, cut if it was to have no more ``bits``.
+    data: the file, cut where it reaches ``bits`` or ``psnr``.
     header: of the file as it was before.
     kl: bits of each latent of an image together, by real-valued probabilities, (B, D): the KL at these latents.
     code_length: the same by the integer counts that the coder takes.
@@ -104,7 +105,7 @@ def compress_pictures(
     steps: of the model that the file holds, 0 … T; None (default) = as ``bits`` or ``psnr`` say, else all.
     bits: of the whole file, per image, at most: where the steps take more it is cut, at the byte. None (default) for no limit.
     psnr: of all images together, in dB, with what the file does not hold at the mean of its prior: as few steps as reach it, if it grows
-        with them. None (default) for no limit.
+        with them, cut where it is reached; not cut if ``lossless``. None (default) for no limit.
     lossless: whether every value follows, given what the steps have drawn; False by default.
     effort: steps of gradient descent that look for latents which say more of these images in as many bits, or with ``psnr`` as much in
         fewer (``refinement.py``); each takes as long as a step of training. 0 (default) takes the encoder's.
@@ -140,6 +141,8 @@ def compress_pictures(
     size = None if bits is None else int(bits * len(x) // 8)              # bytes; what has more is cut
     if effort and count:
         encoding, count = encoding.refined(effort, count, size, psnr, progress)
+    if psnr is not None and not lossless:
+        size = encoding.least(count, psnr)
     residual = encoding.write_values(encoding.ends[count], count) if lossless else np.zeros(len(x))
     latents = encoding.latents[: count * encoding.per_step]
     kl, length = (_per_image(each, len(x)) for each in ([coded.kl() for coded in latents], [coded.length for coded in latents]))
@@ -342,6 +345,14 @@ class _Encoding:
             return self.reaching(psnr)
         return next((n for n in range(len(self.ends)) if bits is not None and self.bits(n) >= bits), len(self.ends) - 1)
 
+    def least(self, count: int, psnr: float) -> int:
+        """Bytes of the file of ``count`` steps that reach so many dB, to a few in a hundred."""
+        low, high = len(self.file(max(0, count - 1))), len(self.file(count))
+        while high - low > high >> FINE:
+            middle = (low + high) // 2
+            low, high = (low, middle) if self.psnr(count, middle) >= psnr else (middle, high)
+        return high
+
     def refined(self, effort: int, count: int, size: int | None, psnr: float | None, progress: Progress) -> tuple[_Encoding, int]:
         """The images once more, with latents that gradient descent has found.
 
@@ -361,7 +372,7 @@ class _Encoding:
                 found.append((self._refined(effort, steps, limit, psnr, lambda done=done: report(next(done))), steps))
         if psnr is not None:
             reaching = [each for each in found if each[0].psnr(each[1]) >= psnr]
-            return min([(self, count), *reaching], key=lambda each: len(each[0].file(each[1])))
+            return min([(self, count), *reaching], key=lambda each: each[0].least(each[1], psnr))
         within = [each for each in found if len(each[0].file(each[1])) <= limit]
         return max([(self, count), *within], key=lambda each: each[0].psnr(each[1], size))
 
