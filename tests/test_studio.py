@@ -215,6 +215,8 @@ def test_a_file_is_cut_at_its_bytes(models: Models, names: dict[str, str], times
             assert answer[f"{rest}_psnr"] == pytest.approx(-10 * math.log10(error)) and answer["strokes"] == found.steps
     sizes = [answer["jpeg_size"] for answer in answers]
     assert all((size <= answer["size"]) == answer["fits"] for size, answer in zip(sizes, answers, strict=True))
+    assert all(0 < answer["jpeg_header"] < answer["jpeg_size"] for answer in answers) and answers[0]["jpeg_bare_psnr"] is None
+    assert all((answer["jpeg_bare_psnr"] or 0) >= answer["jpeg_psnr"] for answer in answers if answer["fits"])
     picture, smallest = Image.fromarray(x[0].transpose(1, 2, 0).astype(np.uint8)), []
     for quality, small in itertools.product(range(1, 30), (side, side // 2, side // 4)):
         picture.resize((small, small), Image.Resampling.LANCZOS).save(saved := io.BytesIO(), "JPEG", quality=quality, optimize=True)

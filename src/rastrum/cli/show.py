@@ -304,7 +304,7 @@ def check_suffix(flag: str, path: Path | None, *suffixes: str) -> None:
     if path is None:
         return
     if path.suffix.lower() not in suffixes:
-        raise ValueError(f"{flag}: expected a name that ends in {' or '.join(suffixes)}, got {str(path)!r}")
+        raise ValueError(f"{flag}: expected a name that ends in {' or '.join(dict.fromkeys(suffixes))}, got {str(path)!r}")
     if not path.parent.is_dir():
         raise ValueError(f"{flag}: there is no folder {str(path.parent)!r}")
     if path.exists() and not path.is_file():

@@ -210,7 +210,7 @@ def reach() -> Still:
     """What one pixel sees in six models, side by side."""
     shown = {
         "pixel-lstm": "the whole past,\nthrough a chain", "spatial-lstm": "left and above", "row-lstm": "a triangle",
-        "diagonal-bilstm": "everything", "pixelcnn": "a cone with a blind spot", "gated-pixelcnn": "a rectangle",
+        "diagonal-bilstm": "all but one pixel", "pixelcnn": "a cone with a blind spot", "gated-pixelcnn": "a rectangle",
     }  # fmt: skip
     sizes: dict[str, dict[str, Any]] = {
         "pixel-lstm": {"units": 8}, "spatial-lstm": {"units": 4}, "row-lstm": {"layers": 1, "units": 4, "first_kernel": 3},
@@ -413,12 +413,13 @@ FIGURES = (
     Figure("spatial-lstm", "Spatial LSTM", spatial_lstm, notes="Two neighbours, two forget gates: memory in two dimensions, but one pixel "
            "after another."),
     Figure("row-lstm", "Row LSTM", row_lstm, notes="A row in one step. The price is the triangle: the corners above are never seen."),
-    Figure("diagonal-bilstm", "Diagonal BiLSTM", diagonal_bilstm, notes="Everything is seen, in height + width steps. The right-to-left "
-        "half is moved down a row, or it would see the future."),
+    Figure("diagonal-bilstm", "Diagonal BiLSTM", diagonal_bilstm, notes="All earlier pixels but one are seen, in height + width − 1 "
+        "steps. The right-to-left half is moved down a row, or it would see the future."),
     Figure("skewed-map", "The skewed map", skewed_map, notes="A trick of indexing: a diagonal becomes a column, and a convolution of two "
         "by one is all that a step needs."),
     Figure("reach", "What one pixel sees", reach, notes="Measured, not drawn: every other pixel was changed, and it was recorded whether "
-                                                        "the prediction moved."),
+        "the prediction moved. The Diagonal BiLSTM misses one pixel: mask A removes the last value of a row from all "
+        "maps of that row."),
     Figure("residual", "Residual and skip connections", residual, (DIAGONAL,), notes="Twelve layers train because each only adds "
         "something."),
     Figure("architecture", "The architectures", architecture, notes="The three differ in the middle row alone."),

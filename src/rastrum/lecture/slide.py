@@ -35,6 +35,7 @@ UNIT = SIZE[0] // WIDTH  # pixels of a unit
 SMALL, NORMAL, LARGE, HUGE = 15, 19, 25, 33  # points of text, on a page of 16 x 9 inches
 FINE = 4  # values along a pixel of a hatched image
 LETTER = 0.0083  # width of a letter in units, per point, about
+CAPITALS = 0.729  # height of a capital in points, per point
 
 Point = tuple[float, float]
 Numbers: TypeAlias = ArrayLike | Sequence[float]
@@ -128,8 +129,11 @@ class Slide:
         bold: whether it is.
         """
         weight = "bold" if bold else "normal"
+        # A line stands by its baseline, its capitals about y: by its box, words with and without letters that hang differ in height.
+        one = level == "center" and "\n" not in words
+        y, side = (y + CAPITALS / 2 * size / 72, "baseline") if one else (y, level)      # a unit is an inch, of 72 points
         self.axis.text(
-            x, y, words, fontsize=size, color=self.colour(colour), ha=align, va=level, fontweight=weight, linespacing=1.35, zorder=5
+            x, y, words, fontsize=size, color=self.colour(colour), ha=align, va=side, fontweight=weight, linespacing=1.35, zorder=5
         )
 
     def box(

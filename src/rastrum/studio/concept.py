@@ -33,7 +33,8 @@ class Concept(Request):
     ``run`` yields the bytes of the file and of its header, the strokes that it holds and the number of cuts; then for each of at most 48
     cuts, from the bare header to the whole file: how many bytes are left and how many strokes they hold; the picture with the rest at the
     mean of the prior and with the rest drawn, each with its PSNR; and JPEG, the best file of at most so many bytes, or where there is none
-    (``fits``) the smallest. A picture of JPEG is sent when it changes. PSNR is None where nothing is lost.
+    (``fits``) the smallest, with the bytes of its header and tables; and the PSNR of the best JPEG when headers and tables of both count
+    for nothing. A picture of JPEG is sent when it changes. PSNR is None where nothing is lost, or where there is no such JPEG.
     """
 
     model: str
@@ -64,11 +65,14 @@ class Concept(Request):
                 pass
             mean, drawn = unpacking.pictures("mean"), unpacking.pictures("sample", self.seed)
             jpeg, fits = nearest_within(jpegs, 8 * size, whole=True)
+            bare, small = nearest_within(jpegs, 8 * (size - header), whole=False)
             yield {
                 "size": size, "strokes": mean.steps,
                 "mean": pixels(mean.images), "mean_psnr": _decibels(mean.images, target),
                 "drawn": pixels(drawn.images), "drawn_psnr": _decibels(drawn.images, target),
-                "jpeg_size": jpeg.bits // 8, "fits": fits, "jpeg_psnr": jpeg.psnr if math.isfinite(jpeg.psnr) else None,
+                "jpeg_size": jpeg.bits // 8, "jpeg_header": (jpeg.bits - jpeg.payload) // 8, "fits": fits,
+                "jpeg_psnr": jpeg.psnr if math.isfinite(jpeg.psnr) else None,
+                "jpeg_bare_psnr": bare.psnr if small and math.isfinite(bare.psnr) else None,
                 **({} if jpeg is shown else {"jpeg": packed(jpeg.picture.transpose(2, 0, 1))}),
             }  # fmt: skip
             shown = jpeg

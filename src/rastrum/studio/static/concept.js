@@ -145,7 +145,8 @@ export class Concept extends Room {
     this.modelFacts.textContent = `${sized(cut.size)}: ${cut.strokes.toFixed(1)} of ${this.whole.steps} strokes, ` +
       `${decibels(cut[`${rest}_psnr`])}.`;
     this.jpegFacts.textContent = (cut.fits ? `At most these bits: ${sized(cut.jpeg_size)}, ` :
-      `JPEG cannot be that small. Its smallest file: ${sized(cut.jpeg_size)}, `) + `${decibels(cut.jpeg_psnr)}.`;
+      `JPEG cannot be that small. Its smallest file: ${sized(cut.jpeg_size)}, `) +
+      `of which ${cut.jpeg_header} bytes are header and tables, ${decibels(cut.jpeg_psnr)}.`;
     this.jpegFacts.classList.toggle("error", !cut.fits);
     this.plot(at);
   }
@@ -154,7 +155,8 @@ export class Concept extends Room {
   plot(at) {
     const [context, width, height] = plotting(this.chart), left = 30, right = width - 4, top = 16, bottom = height - 18;
     const lines = [[this.cuts.map((cut) => cut[`${this.rest.value}_psnr`]), "strong", "this file"],
-      [this.cuts.map((cut) => cut.fits ? cut.jpeg_psnr : NaN), "accent", "JPEG"]];
+      [this.cuts.map((cut) => cut.fits ? cut.jpeg_psnr : NaN), "accent", "JPEG"],
+      [this.cuts.map((cut) => cut.jpeg_bare_psnr ?? NaN), "quiet", "JPEG, if no header counted"]];
     const values = lines.flatMap(([line]) => line).filter(Number.isFinite), low = Math.min(...values) - 1, high = Math.max(...values) + 1;
     const x = (i) => left + (right - left) * this.cuts[i].size / this.whole.bytes;
     const y = (value) => bottom - (bottom - top) * (value - low) / (high - low);
@@ -164,8 +166,10 @@ export class Concept extends Room {
       context.strokeStyle = context.fillStyle = colour(name);
       context.lineWidth = 2;
       context.beginPath();
+      context.setLineDash(number === 2 ? [4, 4] : []);
       line.forEach((value, i) => { if (Number.isFinite(value)) context.lineTo(x(i), y(value)); });
       context.stroke();
+      context.setLineDash([]);
       if (Number.isFinite(line[at])) context.fillRect(x(at) - 4, y(line[at]) - 4, 8, 8);
       context.fillText(label, left + number * 5 * parseFloat(context.font), 12);
     });
@@ -176,8 +180,9 @@ export class Concept extends Room {
     context.fillText(`${8 * this.whole.bytes} bits`, right, height - 4);
     context.textAlign = "left";
     context.fillText("0", left, height - 4);
-    const [ours, jpegs] = lines.map(([line]) => Number.isFinite(line[at]) ? `${line[at].toFixed(1)} dB` : "none");
-    this.chart.setAttribute("aria-label", `PSNR at ${8 * this.cuts[at].size} bits: this file ${ours}, JPEG ${jpegs}`);
+    const [ours, jpegs, bare] = lines.map(([line]) => Number.isFinite(line[at]) ? `${line[at].toFixed(1)} dB` : "none");
+    this.chart.setAttribute("aria-label", `PSNR at ${8 * this.cuts[at].size} bits: this file ${ours}, JPEG ${jpegs}, ` +
+      `JPEG if no header counted ${bare}`);
   }
 
   key(name) { return this.player.key(name); }

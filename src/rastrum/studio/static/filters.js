@@ -40,7 +40,7 @@ export class Filters {
         titled("The window", this.scene), titled("The image: draw here", this.easel.element, make("div", {className: "buttons"}, blank))),
         this.facts),
       make("section", {className: "panel", "aria-label": "what is read and written"}, make("div", {className: "pair"},
-        titled("Patch that is read, γ F_Y x F_Xᵀ", this.places.patch), titled("Written back", this.written),
+        titled("Read: γ F_Y x F_Xᵀ", this.places.patch), titled("Written back", this.written),
         titled("F_Y, a row per filter", this.places.rows), titled("F_X, a row per filter", this.places.columns))));
     new ResizeObserver(() => this.show()).observe(this.scene);
   }

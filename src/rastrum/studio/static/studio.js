@@ -19,6 +19,7 @@ function enter(name) {
   if (!opened[name]) opened[name] = new ROOMS[name](connection, models, memory[name] ||= {});
   if (here) here.leave();
   here = opened[name];
+  document.getElementById("player-keys").hidden = !here.player;
   main.replaceChildren(make("p", {className: "what"}, ROOMS[name].what, " ",
     make("span", {className: "live"}, ROOMS[name].tools || "")), here.element);
   for (const tab of tabs.children) tab.setAttribute("aria-current", tab.value === name ? "page" : "false");

@@ -111,7 +111,7 @@ export class Surprise extends Room {
     this.show();
     const bits = pixel && this.bits && this.bits[pixel[0] * this.spec.width + pixel[1]];
     this.here.textContent = pixel && this.bits ? `Row ${pixel[0]}, column ${pixel[1]}: ${bits.toFixed(2)} bits.` :
-      "Point at a pixel, or go there with the arrow keys, for its bits.";
+      "Point at a pixel, or go there with the arrow keys, for its bits. Rows and columns count from 0.";
   }
 
   show() {
