@@ -64,7 +64,7 @@ def test_the_bundled_model_needs_no_name(capsys: pytest.CaptureFixture[str], tmp
     """Neither to compress nor to decompress; a smooth photo of any size comes near in a tenth of a byte per value."""
     photo.write_bytes(encoded(smooth(45, 70, 3)))
     (record,) = answered(capsys, "compress", photo, "--lossy")["files"]
-    assert record["model"] == "rastrum/conv-draw-cifar10-files" and record["psnr"] > 19
+    assert record["model"] == "rastrum/conv-draw-photographs" and record["psnr"] > 19
     assert record["bytes"] < 45 * 70 * 3 / 10
     (found,) = answered(capsys, "decompress", tmp_path / "photo.rastrum", "-o", tmp_path / "a.png")["files"]
     assert found["whole"] and pixels(tmp_path / "a.png").shape == (45, 70, 3)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..compression.conceptual import Pictures, Unpacking
     from ..pictures.formats import Picture
 
-MODEL = "rastrum/conv-draw-cifar10-files"                                 # of photos of any size, in RGB
+MODEL = "rastrum/conv-draw-photographs"                                 # of photos of any size, in RGB
 ANIMATIONS = (".gif", ".webp", ".mp4")
 FPS = 4.0
 

@@ -54,7 +54,7 @@ def compress(
     model: Annotated[
         str | None, arg(metavar="MODEL", help="a folder, rastrum/NAME or hf://OWNER/NAME, of the photos' colours; default: rastrum/photo, "
                                               "rastrum/photo-grey for grey photos, and with --lossy "
-                                              "rastrum/conv-draw-cifar10-files")
+                                              "rastrum/conv-draw-photographs")
     ] = None,
     archive: Annotated[bool, arg(help="one archive, which -o names, instead of a file for each photo")] = False,
     metadata: Annotated[bool, arg(help="keep the colour profile (ICC) and EXIF")] = False,

@@ -101,6 +101,8 @@ RECIPES = (
         optim=replace(FOR_FILES, batch=2, micro_batch=2),
         run=RunConfig(cpu_minutes=16.0, workers=1, held_out_images=200),
         then=("rastrum evaluate FOLDER",),
+        budget=(Budget(minutes=16, steps=23_401),),
+        expected=bound(3.190, 0.078, "bits/dim", 100),
     ),
     Recipe(
         name="conv-draw-cifar10-paper",
