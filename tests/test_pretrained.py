@@ -18,6 +18,7 @@ def test_all_are_there() -> None:
     assert {name.removeprefix("rastrum/") for name in NAMES} == {
         "conv-draw-cifar10-files",
         "conv-draw-cifar10-files-beta-0.1",
+        "conv-draw-cifar10-files-beta-1",
         "conv-draw-photographs",
         "diagonal-bilstm-binarized-mnist-7-layers",
         "draw-binarized-mnist",

@@ -199,7 +199,8 @@ FIGURES = (
     Figure("lossless", "Lossless files", lossless, ("least-squares",), notes="What the model expects is nearly free; edges and noise cost. "
            "The sum of the map is the file, to a few bytes."),
     Figure("betas", "The weight of the reconstruction", betas,
-           ("rastrum/conv-draw-cifar10-files-beta-0.1", "rastrum/conv-draw-cifar10-files"), several=True,
+           ("rastrum/conv-draw-cifar10-files-beta-0.1", "rastrum/conv-draw-cifar10-files", "rastrum/conv-draw-cifar10-files-beta-1"),
+           several=True,
            notes="A larger β spends more bits on details."),
     Figure("gran", "GRAN's canvases", gran, ("gran",), notes="A recurrent generator, judged by a discriminator: no likelihood."),
     Figure("vae", "A variational autoencoder", vae, ("vae",), notes="DRAW with a single stroke."),
