@@ -414,6 +414,11 @@ def test_a_rate_or_a_quality_chooses_the_steps() -> None:
         made, whole = compress_pictures(bundled, photo, psnr=wanted), compress_pictures(bundled, photo)
         found = decompress_pictures(made.data, bundled).images.double()
         assert len(made.data) < len(whole.data) and wanted <= -10 * math.log10(float((found - photo / 255).square().mean())) < wanted + 1
+    dark = np.zeros((1, 3, 9, 9), dtype=np.int64)
+    small = compress_pictures(bundled, dark, psnr=12.0).data              # where two neighbouring sizes are more than a thirty-second apart
+    found = decompress_pictures(small, bundled).images.double()
+    assert len(small) < 32 and -10 * math.log10(float(found.square().mean())) >= 12
+    assert compress_pictures(model, x, bits=math.inf).data == compress_pictures(model, x).data
     with pytest.raises(ValueError, match=rf"all 3 steps of this model reach {reached[3]:.2f} dB, 60 were asked for"):
         compress_pictures(model, x, psnr=60)
 

@@ -109,6 +109,7 @@ def compress(
         raise ValueError(f"--tune: expected a number of steps, got {tune}")
     chosen = {"steps": steps, "bits": bits, "psnr": psnr, "lossless": lossless, "effort": effort, "condition": number}
     others = {"ycocg": ycocg, "tile": tile, "context": context, "tune": tune, "metadata": metadata, "delete_source": delete_source}
+    others["no_verify"] = not verify                                      # progressive files are always decoded
     _check_lossy(lossy, chosen, others)
     if lossy and model is None:
         model = progressive.MODEL
@@ -168,7 +169,8 @@ def compress(
 
 def _check_lossy(lossy: bool, chosen: dict[str, Any], others: dict[str, Any]) -> None:
     """Refuse flags of --lossy without it, and others with it."""
-    if not lossy and (wrong := [name for name, value in chosen.items() if value not in (None, False)]):
+    unset = {"lossless": False, "effort": 0}                              # 0 of others is a wish
+    if not lossy and (wrong := [name for name, value in chosen.items() if value != unset.get(name)]):
         raise ValueError(f"--{'class' if wrong[0] == 'condition' else wrong[0]}: it is for --lossy, which was not given")
     if lossy and (wrong := [name.replace("_", "-") for name, value in others.items() if value not in (None, False, 0)]):
         raise ValueError(f"--{wrong[0]}: it is for lossless files, so it does not go with --lossy")

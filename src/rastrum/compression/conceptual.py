@@ -138,7 +138,7 @@ def compress_pictures(
     if bits is not None and bits * len(x) < 8 * len(encoding.file(0)):
         raise ValueError(f"bits: a header alone takes {encoding.bits(0):,.10g} per image, more than {bits:,.10g}; ask for more")
     count = encoding.fitting(bits, psnr)
-    size = None if bits is None else int(bits * len(x) // 8)              # bytes; what has more is cut
+    size = None if bits is None or bits == math.inf else int(bits * len(x) // 8)     # bytes; what has more is cut
     if effort and count:
         encoding, count = encoding.refined(effort, count, size, psnr, progress)
     if psnr is not None and not lossless:
@@ -348,7 +348,7 @@ class _Encoding:
     def least(self, count: int, psnr: float) -> int:
         """Bytes of the file of ``count`` steps that reach so many dB, to a few in a hundred."""
         low, high = len(self.file(max(0, count - 1))), len(self.file(count))
-        while high - low > high >> FINE:
+        while high - low > max(1, high >> FINE):                          # low and high are neighbours in small files
             middle = (low + high) // 2
             low, high = (low, middle) if self.psnr(count, middle) >= psnr else (middle, high)
         return high
@@ -382,8 +382,8 @@ class _Encoding:
         limit = 8 * size / len(self.x)
         allowed, wanted = max(1.0, kl + limit - self.bits(steps)), psnr   # KL, and dB
         refined = Refined(self.model, self.x, self.condition, latents, self.header.seed)
-        for count in (effort, *[-(-effort // AGAIN)] * AGAIN):
-            refined.move(count, allowed, wanted, report if count == effort else lambda: None)
+        for count, first in [(effort, True), *[(-(-effort // AGAIN), False)] * AGAIN]:
+            refined.move(count, allowed, wanted, report if first else lambda: None)
             found = _Encoding(self.model, self.x, self.condition, self.header, refined.offsets)
             found.run(steps)
             excess = found.bits(steps) - limit if psnr is None else psnr - found.psnr(steps)

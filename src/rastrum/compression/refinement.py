@@ -81,7 +81,7 @@ class Refined:
             error, nats = (picture - self.target).square().mean(), kl.mean()
             with torch.no_grad():
                 if self._log_weight is None:                              # about the slope of the rates of bundled models
-                    self._log_weight = -torch.log(12 * error)
+                    self._log_weight = -torch.log(12 * error.clamp(min=1e-10))
                 short = 1 - nats / (math.log(2) * bits) if psnr is None else psnr + 10 * torch.log10(error)
                 self._log_weight += DUAL_STEP * rate * short.clamp(-1, 1)
                 weight = torch.exp(self._log_weight) * self.target[0].numel()
