@@ -104,6 +104,7 @@ def compressed_line(record: dict[str, Any]) -> str:
     kl, code, residual = (f"{record[key]:,.0f}" for key in ("kl_bits", "code_bits", "residual_bits"))
     parts = f"KL of the latents {kl} bits, their code {code}, the values' {residual}"
     cut = f"{record['read_steps']:.4g} of " if record["read_steps"] < record["steps"] else ""
+    parts += ", before it was cut" if cut else ""
     return f"{_size(record)}, {cut}{record['steps']} steps: {record['bytes']:,} bytes, {rate:.3f} bits per pixel, {near}; {parts}"
 
 

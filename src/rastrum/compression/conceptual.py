@@ -51,7 +51,7 @@ class Compressed:
 
     data: the file, cut where it reaches ``bits`` or ``psnr``.
     header: of the file as it was before.
-    kl: bits of each latent of an image together, by real-valued probabilities, (B, D): the KL at these latents.
+    kl: bits of each latent of an image together, by real-valued probabilities, (B, D): the KL at these latents, those cut off included.
     code_length: the same by the integer counts that the coder takes.
     residual: bits of each image's values given the canvas, (B,), by these counts; 0 without the lossless layer.
     """
@@ -141,6 +141,8 @@ def compress_pictures(
     size = None if bits is None or bits == math.inf else int(bits * len(x) // 8)     # bytes; what has more is cut
     if effort and count:
         encoding, count = encoding.refined(effort, count, size, psnr, progress)
+    if psnr is not None and (best := encoding.psnr(count)) < psnr:
+        raise ValueError(f"psnr: all {count} steps of this model reach {best:.2f} dB, {psnr:.10g} were asked for; ask for less")
     if psnr is not None and not lossless:
         size = encoding.least(count, psnr)
     residual = encoding.write_values(encoding.ends[count], count) if lossless else np.zeros(len(x))
@@ -369,14 +371,18 @@ class _Encoding:
         with bar("looking for latents", effort * len(tried), "steps", progress) as report:
             for number, steps in enumerate(tried):
                 done = itertools.count(effort * number + 1)
-                found.append((self._refined(effort, steps, limit, psnr, lambda done=done: report(next(done))), steps))
+                once = size is not None                                   # what is a little too long can be cut
+                found.append((self._refined(effort, steps, limit, psnr, once, lambda done=done: report(next(done))), steps))
+        found.append((self, count))
         if psnr is not None:
             reaching = [each for each in found if each[0].psnr(each[1]) >= psnr]
-            return min([(self, count), *reaching], key=lambda each: each[0].least(each[1], psnr))
-        within = [each for each in found if len(each[0].file(each[1])) <= limit]
-        return max([(self, count), *within], key=lambda each: each[0].psnr(each[1], size))
+            return min(reaching or [(self, count)], key=lambda each: each[0].least(each[1], psnr))
+        within = [each for each in found if size is not None or len(each[0].file(each[1])) <= limit]
+        return max(within, key=lambda each: each[0].psnr(each[1], size))
 
-    def _refined(self, effort: int, steps: int, size: int, psnr: float | None, report: Callable[[], object]) -> _Encoding:
+    def _refined(
+        self, effort: int, steps: int, size: int, psnr: float | None, once: bool, report: Callable[[], object]
+    ) -> _Encoding:
         latents = steps * self.per_step
         kl = sum(float(coded.kl().sum()) for coded in self.latents[:latents]) / len(self.x)
         limit = 8 * size / len(self.x)
@@ -387,7 +393,7 @@ class _Encoding:
             found = _Encoding(self.model, self.x, self.condition, self.header, refined.offsets)
             found.run(steps)
             excess = found.bits(steps) - limit if psnr is None else psnr - found.psnr(steps)
-            if excess <= 0:
+            if excess <= 0 or once:
                 break
             if wanted is None:
                 allowed = max(1.0, allowed - excess - 0.001 * limit)
@@ -404,10 +410,8 @@ class _Encoding:
         return sketch.canvas()
 
     def reaching(self, psnr: float) -> int:
-        """The least number of steps that reach so many dB."""
+        """The least number of steps that reach so many dB, all if they do not."""
         low, high = -1, self.total
-        if (best := self.psnr(high)) < psnr:
-            raise ValueError(f"psnr: all {high} steps of this model reach {best:.2f} dB, {psnr:.10g} were asked for; ask for less")
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (low, middle) if self.psnr(middle) >= psnr else (middle, high)
