@@ -17,7 +17,7 @@ COLOURS = {"autoregressive": "blue", "variational": "green", "adversarial": "ora
 VERDICTS = {"found": "green", "not found": "red"}
 SHOWN = 4                      # pictures of a model
 LEFT, NAME, PICTURES = 0.4, 1.7, 2.25    # units: edge, and columns of names and pictures
-COLUMNS = {"nats": (1.85, 3), "ms, of 1": (1.15, 4), "of 64": (0.95, 5), "sharpness": (1.55, 6), "distance": (1.8, 7),
+COLUMNS = {"nats": (1.85, 3), "ms, B = 1": (1.15, 4), "B = 64": (0.95, 5), "sharpness": (1.55, 6), "distance": (1.8, 7),
            "precision": (1.2, 8), "recall": (0.95, 9), "lost": (0.9, 11), "code": (0.8, 12)}  # fmt: skip
 
 
@@ -51,7 +51,7 @@ def families(folder: Path) -> Still:
 
     named = ", ".join(f"{colour}: {group}" for group, colour in COLOURS.items())
     return Still(draw, f"What the lecture says of three families ({named}), and what was found on {comparison.about}, {comparison.date}: "
-                       "nats of held-out images (≤ a bound); CPU time of one image, drawn alone and among 64; sharpness, 1 = as the data; "
+                       "nats of held-out images (≤ a bound); CPU time of one image, in batches of B; sharpness, 1 = as the data; "
                        "kernel distance of pictures to data; precision and recall; runs lost; values of the code. ± over seeds. Of "
                        f"variational models the mean is shown. Measured by: {comparison.command}.")  # fmt: skip
 
