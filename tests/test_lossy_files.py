@@ -172,7 +172,7 @@ def test_what_is_refused_is_said_in_a_line(capsys: pytest.CaptureFixture[str], t
         ([*lossy, "--model", folders["vectors"]], "it needs a vector"),
         ([*lossy, "--model", model, "--class", 1], "--class: this model is unconditional"),
         (["compress", photo, "--class", 1], "--class: it is for --lossy"),
-        ([*lossy, "--model", folders["grey"]], "it has 3 channels"),
+        ([*lossy, "--model", folders["grey"]], "it is RGB, the model is for grey"),
         ([*lossy, "--model", folders["photo"]], "no canvas of pixels"),
         ([*lossy, "--model", model, "--bits", 800, "--steps", 1], "choose one of"),
         ([*lossy, "--model", model, "--steps", 4], "this model has 3"),

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..pictures.formats import Picture
 
 MODEL = "rastrum/conv-draw-photographs"                                 # of photos of any size, in RGB
+COLOURS = {1: "grey", 3: "RGB"}
 ANIMATIONS = (".gif", ".webp", ".mp4")
 FPS = 4.0
 
@@ -57,7 +58,8 @@ def compressed(photo: Source, file: BinaryIO, network: Any, name: str, options: 
     if channels in (2, 4):
         raise ValueError(f"{photo.name}: it has a transparency, which --lossy does not keep; remove it, or leave out --lossy")
     if channels != spec.channels:
-        raise ValueError(f"{photo.name}: it has {channels} channels, the model is for {spec.text}; convert it, or give another --model")
+        theirs, ours = (COLOURS.get(each, f"of {each} channels") for each in (channels, spec.channels))
+        raise ValueError(f"{photo.name}: it is {theirs}, the model is for {ours}; convert it, or give another --model")
     if options["lossless"] and levels != spec.levels:
         raise ValueError(f"{photo.name}: it has {levels} levels, the model {spec.levels}, so --lossless does not go")
     check_class(network, options["condition"])
