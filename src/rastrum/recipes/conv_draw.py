@@ -89,7 +89,7 @@ RECIPES = (
         expected=bound(5.524, 0.013, "bits/dim", 2000),
     ),
     of_beta(1.0, 8_188, bound(5.335, 0.013, "bits/dim", 2000)),
-    of_beta(0.2),
+    of_beta(0.2, 8_423, bound(6.009, 0.012, "bits/dim", 2000)),
     of_beta(0.1, 8_551, bound(6.469, 0.011, "bits/dim", 2000)),
     of_beta(0.05),
     Recipe(
