@@ -75,6 +75,8 @@ RECIPES = (
         run=RunConfig(cpu_minutes=30.0, workers=1, held_out_images=200),
         then=("rastrum evaluate FOLDER --count 2000",),
         hardware=ONE_CORE,
+        budget=(Budget(minutes=30, steps=29_015),),
+        expected=bound(4.262, 0.014, "bits/dim", 2000),
         published=(Published(value=3.58, unit="bits/dim", source=PAPER, sign="≤", notes="paper size"),),
     ),
     Recipe(
