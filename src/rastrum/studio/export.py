@@ -29,7 +29,7 @@ PAGE, SCRIPT, STYLE, INDEX = "index.html", "studio.js", "studio.css", "recording
 EXAMPLES = range(3, 7)         # seeds of the images to begin with; the page begins with the first
 SEEDS = 3                      # of each class, and of what has none
 LARGE, LARGEST = 1 << 19, 1 << 22   # bytes of a walk's probabilities, above which it is recorded with one seed, and not at all
-TIMES = 2                      # as large as the model's images: where a JPEG can be as small as a file of the model
+SIDE = 64                      # pixels of a picture as a file: where a JPEG can be as small as a file of the model
 IN_PICTURES = ("image", "known")
 HALVES = {"last": 0, "lower": 2, "right": 3}     # axis of each half that may be unknown
 
@@ -104,7 +104,7 @@ def plan(models: Models, row: dict[str, Any]) -> Iterator[tuple[str, list[Option
         drawn = [{**each, "temperature": 1} for each in every]
         yield "strokes", [*drawn, *({**each, "image": image} for each, image in product(every, images))]
     if "concept" in rooms:
-        times = min(TIMES, row["times"])
+        times = max(1, min(SIDE // max(row["height"], row["width"]), row["times"]))
         scenes = [{**model, "name": name, "times": times} for name in SCENES]
         yield "scene", scenes
         pictures = [_answer(models, "scene", options)["image"] for options in scenes]
