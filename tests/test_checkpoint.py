@@ -85,6 +85,26 @@ def test_the_models_own_method_and_the_public_name_do_the_same(tmp_path: Path) -
     assert same(model, other) and next(other.parameters()).dtype == torch.float64
 
 
+def test_half_the_size(tmp_path: Path) -> None:
+    """What float16 holds of each weight is read as float32, so the model computes as any other; what it cannot hold is refused."""
+    model = tiny()
+    model.save_pretrained(tmp_path / "whole")
+    model.save_pretrained(tmp_path / "half", half=True)
+    other = load(tmp_path / "half")
+    for key, value in model.state_dict().items():
+        assert other.state_dict()[key].dtype == value.dtype
+        assert torch.equal(other.state_dict()[key], value.half().to(value.dtype) if value.is_floating_point() else value)
+    bytes_of = {name: sum(v.nbytes for v in load_file(tmp_path / name / "model.safetensors").values()) for name in ("whole", "half")}
+    assert bytes_of["half"] < 0.6 * bytes_of["whole"]
+    other.save_pretrained(tmp_path / "again", half=True)
+    assert same(load(tmp_path / "again"), other)
+    with torch.no_grad():
+        next(model.parameters()).flatten()[0] = 1e5
+    with pytest.raises(ValueError, match=r"half: .* float16"):
+        model.save_pretrained(tmp_path / "none", half=True)
+    assert not (tmp_path / "none").exists()
+
+
 ORIGIN = Origin(
     data=DataConfig(name="digits", train="train[:50]", binarise="threshold"),
     images=50,

@@ -167,6 +167,7 @@ def save_pretrained(
     origin: Origin | None = None,
     more: Mapping[str, bytes] | None = None,
     address: str = "this folder",
+    half: bool = False,
 ) -> None:
     """Write a model to a folder; an earlier model there is replaced, other files stay.
 
@@ -176,9 +177,10 @@ def save_pretrained(
         folder that the model was loaded from.
     more: further files by name, written together with the model's; None (default) for none.
     address: how the card says that the model is loaded, "this folder" by default.
+    half: whether weights are rounded to float16, False by default.
 
-    Raises ``ValueError`` for a class without a name of its own and for a folder with foreign files of these names; ``OSError``
-    (one line) if writing fails, with nothing changed.
+    Raises ``ValueError`` for a class without a name of its own, for a folder with foreign files of these names and for weights that
+    float16 cannot hold; ``OSError`` (one line) if writing fails, with nothing changed.
     """
     check_name(folder)
     origin = origin or Origin()
@@ -189,7 +191,8 @@ def save_pretrained(
         "condition_spec": None if model.condition_spec is None else asdict(model.condition_spec),
         "config": asdict(model.config),  # pyright: ignore[reportArgumentType]
     }
-    weights, path = tensor_bytes(model.state_dict()), Path(folder) / WEIGHTS
+    tensors = model.state_dict()
+    weights, path = tensor_bytes(_rounded(tensors) if half else tensors), Path(folder) / WEIGHTS
     digests = {"sha256": hashlib.sha256(weights).hexdigest()}
     if path.is_file() and (before := _digest_of(path)) != digests["sha256"]:
         digests["before"] = before
@@ -201,6 +204,15 @@ def save_pretrained(
     }
     _refuse_foreign(Path(folder), files)
     write_files(folder, {**files, **(more or {})})
+
+
+def _rounded(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors by name in float16, whole numbers as they are."""
+    halves = {key: value.half() if value.is_floating_point() else value for key, value in tensors.items()}
+    for key, value in halves.items():
+        if value.is_floating_point() and not value.isfinite().all():
+            raise ValueError(f"half: {key} holds values that float16 cannot, its largest is 65,504; save it without half")
+    return halves
 
 
 def _digest_of(path: Path) -> str:
@@ -408,7 +420,7 @@ def _present(key: str, saved_format: int) -> str:
 
 
 def fill(model: Model, folder: Path, saved_format: int) -> None:
-    """Give a model the weights of a saved one, and their dtype.
+    """Give a model the weights of a saved one, and their dtype; those of 16 bits become float32.
 
     model: of the saved model's class and config; changed in place.
     folder: of the saved model.
@@ -432,7 +444,7 @@ def fill(model: Model, folder: Path, saved_format: int) -> None:
             raise CheckpointError(f"{path}: {key} holds {broken} values that are NaN or infinite; nothing can be computed with them")
     if saved_format < FORMAT:
         model.upgrade(tensors, saved_format)
-    kinds = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}
+    kinds = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point() and tensor.dtype.itemsize > 2}
     if len(kinds) == 1:
         model.to(kinds.pop())
     model.load_state_dict(tensors)

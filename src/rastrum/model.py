@@ -288,6 +288,7 @@ class Model(nn.Module, ABC):
         self,
         folder: str | Path,
         *,
+        half: bool = False,
         license: str | None = None,
         config: Any = None,
         repo_id: str | None = None,
@@ -298,6 +299,8 @@ class Model(nn.Module, ABC):
         """Write weights, config and card to ``folder``, which is created; ``rastrum.load`` reads them.
 
         folder: path; files of other names in it stay.
+        half: whether weights are rounded to float16, which halves the file; False by default. They are read as float32, so what is loaded
+            is another model than this one, and is to be evaluated anew.
         license: of the weights, for the card, as the Hub spells it, such as "mit" or "cc-by-4.0"; None (default) = that which the model was
             loaded with, or none.
         config, model_card_kwargs: of the Hub's mixin, which calls this method. The config is the model's own, and nothing else is written;
@@ -330,7 +333,7 @@ class Model(nn.Module, ABC):
         origin = self._origin_to_save(license, about["class_names"])
         if shared := about["address"].startswith(HUB):
             origin = public(origin)
-        save_pretrained(self, folder, origin, self.saved_picture, about["address"])
+        save_pretrained(self, folder, origin, self.saved_picture, about["address"], half)
         if shared and (results := evaluation_results(origin)):
             write_files((Path(folder) / RESULTS).parent, {Path(RESULTS).name: results.encode()})
         return self.push_to_hub(repo_id or Path(folder).name, license=license, **push_options) if push_to_hub else None
