@@ -34,7 +34,10 @@ RECIPES = (
         run=RunConfig(cpu_minutes=20.0, workers=1, evaluations=8),
         then=("rastrum evaluate FOLDER",),
         hardware=ONE_CORE,
+        budget=(Budget(minutes=20, steps=11_692),),
+        expected=Score(value=88.05, error=0.20, unit="nats", kind="exact", images=10_000, split="test"),
         published=(Published(value=81.30, unit="nats", source=PAPER, notes="at another size and after far longer"),),
+        tuned_on="validation",
     ),
     full_size(
         "pixelcnn-binarized-mnist-large",

@@ -199,6 +199,8 @@ RECIPES = (
         options={"units": 16, "layers": 7, "hidden": 32},
         **SEVEN_LAYERS,
         run=RunConfig(cpu_minutes=20.0, workers=1, evaluations=8),
+        budget=(Budget(minutes=20, steps=24_188),),
+        expected=Score(value=82.46, error=0.20, unit="nats", kind="exact", images=10_000, split="test"),
         published=(nats(80.54, LONGER),),
     ),
     Recipe(
