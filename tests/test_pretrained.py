@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import rastrum
-from rastrum import CanvasModel, RasterModel
+from rastrum import CanvasModel, RasterModel, exemplar_map
 from rastrum.card import card
 from rastrum.checkpoint import BUNDLED_FOLDER, bundled, read_origin
 from rastrum.recipes import RECIPES
@@ -58,18 +58,24 @@ def test_a_model_in_the_package(name: str) -> None:
     assert model.config == recipe.model
     condition = other = None
     if model.condition_spec is not None:                                  # a class, a digit in a corner, or a drawing; and another one
-        maps, cross, slash = torch.eye(160).view(160, 10, 4, 4), torch.zeros(1, 20, 20), torch.eye(20)[None]
-        cross[:, 9:11] = cross[..., 9:11] = 1
-        condition, other = {"class": (3, 1), (10, 4, 4): (maps[5 * 16 + 3], maps[1 * 16 + 12]), (1, 20, 20): (cross, slash)}[
-            "class" if model.condition_spec.kind == "class" else model.condition_spec.size
-        ]
+        maps, (height, width) = torch.eye(160).view(160, 10, 4, 4), (model.spec.height, model.spec.width)
+        cross, slash = torch.zeros(1, 1, 1, height, width, dtype=torch.long), torch.eye(height).long()[None, None, None]
+        cross[..., height // 2 - 1 : height // 2 + 1, :] = cross[..., width // 2 - 1 : width // 2 + 1] = 1
+        condition, other = {"class": lambda: (3, 1), "map": lambda: (maps[5 * 16 + 3], maps[1 * 16 + 12]),
+                            "exemplars": lambda: [exemplar_map(each, model.slots, 2)[0] for each in (cross, slash)]}[
+            "exemplars" if model.slots else model.condition_spec.kind
+        ]()
     images = rastrum.sample(model, 2, condition, seed=1)
+    if not model.has_likelihood:
+        ink = images.float().mean((1, 2, 3)) / (model.spec.levels - 1)
+        assert bool(((0.02 < ink) & (ink < 0.4)).all()) and not torch.equal(images[0], images[1])
+        return
     with torch.no_grad():
         if isinstance(model, RasterModel):
             bits = -model.log_prob(images, condition).mean() / model.spec.size / 0.6931
             assert other is None or bool((model.log_prob(images, condition) > model.log_prob(images, other) + 1).all())
         else:
             assert isinstance(model, CanvasModel)
-            bits = -model.bound(images, seed=0).mean() / model.spec.size / 0.6931
+            bits = -model.bound(images, condition, seed=0).mean() / model.spec.size / 0.6931
     textures = recipe.system in ("least-squares", "conv-draw")           # drawn freely, one feeds on its noise; one describes pictures
     assert 0.02 < float(bits) < (0.3 if model.spec.levels == 2 else 7.0 if textures else 5.5)
