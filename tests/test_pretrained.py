@@ -25,6 +25,7 @@ def test_all_are_there() -> None:
         "gated-pixelcnn-binarized-mnist",
         "gated-pixelcnn-omniglot-framed-exemplars",
         "gran-mnist-threshold",
+        "multiscale-pixelrnn-binarized-mnist",
         "one-shot-omniglot28-exemplars",
         "photo",
         "photo-grey",

@@ -21,9 +21,9 @@ RECIPES = (
     ),
     Recipe(
         name="vae-binarized-mnist-small",
-        about="The same with a quarter of the units before the code, five minutes: the one bundled with the package.",
+        about="The same with half the channels, five minutes: the one bundled with the package.",
         system="vae",
-        options={"hidden": 64},
+        options={"features": 16},
         images=BINARY,
         data=DataConfig(name="binarized-mnist", held_out="validation"),
         optim=OptimConfig(learning_rate=2e-3, warm_up=100, clip=20.0, batch=64, micro_batch=None),
