@@ -34,6 +34,7 @@ def test_all_are_there() -> None:
         "row-lstm-binarized-mnist-7-layers",
         "row-lstm-mnist-classes",
         "row-lstm-placed-mnist",
+        "vae-binarized-mnist-small",
         "video-pixel-network-moving-mnist-small",
     }
 

@@ -29,6 +29,8 @@ RECIPES = (
         optim=OptimConfig(learning_rate=2e-3, warm_up=100, clip=20.0, batch=64, micro_batch=None),
         run=RunConfig(cpu_minutes=5.0, workers=1, evaluations=4),
         then=("rastrum evaluate FOLDER",),
+        budget=(Budget(minutes=5, steps=10_422),),
+        expected=bound(94.51, 0.26, "nats", 10_000),
         hardware=ONE_CORE,
     ),
     Recipe(
