@@ -88,7 +88,7 @@ def listing() -> list[str]:
     for section, rows in groupby(listed(), lambda row: row["section"]):
         lines += [*([""] if lines else []), section]
         for row in rows:
-            needs = "" if row["bundled"] else f"; needs {' and '.join(f'a {name}' for name in row['models'])}"
+            needs = "" if row["bundled"] else f"; of {', '.join(row['models'])}, not all bundled"
             lines.append(f"  {row['name']:<18} {row['title']}{needs}")
     return lines
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..data.moving_digits import moving_digits, shrunk
 from ..exemplars import exemplar_map, slots_of
-from ..generation import complete, sample
+from ..generation import complete, generate, sample
 from ..pictures.exemplars import new_exemplars
 from ..pictures.formats import Picture
 from ..pictures.page import Page
@@ -23,7 +23,8 @@ from .slide import NORMAL, SMALL, Slide, pixels
 SECTION = "Conditions and videos"
 PLACED, OMNIGLOT = "rastrum/row-lstm-placed-mnist", "rastrum/gated-pixelcnn-omniglot-framed-exemplars"
 VIDEO = "rastrum/video-pixel-network-moving-mnist-small"
-OWN = 24  # drawings of a model, of which some serve as exemplars
+ONE_SHOT = "rastrum/one-shot-omniglot28-exemplars"
+OWN, THINGS = 24, 8  # drawings of a model, and how many of them serve as exemplars
 
 
 def conditional(trained: Trained, kind: str) -> tuple[RasterModel, tuple[int, ...]]:
@@ -109,25 +110,26 @@ def exemplars(trained: Trained) -> Still:
     slots = slots_of(model.condition_spec, model.spec.channels)
     if trained.images is None:
         none = exemplar_map(torch.zeros(OWN, 0, *model.spec.shape, dtype=torch.int64), slots, model.spec.levels)
-        own = sample(model, OWN, none, seed=3).as_subclass(Tensor).long()
+        *_, last = generate(model, OWN, none, seed=3)                     # of a canvas model the last canvas, without the pixels' noise
+        own = (last.images * (model.spec.levels - 1)).round().long()
         ink = own.flatten(1).float().mean(1)
         shown, whose = (
-            own[(ink - ink.median()).abs().argsort()[:5]],
+            own[(ink - ink.median()).abs().argsort()[:THINGS]],
             "The characters shown were drawn by the model itself, without an exemplar.",
         )
     else:
-        shown, whose = trained.images[:5], ""
+        shown, whose = trained.images[:THINGS], ""
     guidance = 1.0 if isinstance(model, RasterModel) else 0.0
-    new = new_exemplars(model, shown, count=9, seed=0, guidance=guidance)
+    new = new_exemplars(model, shown, count=4, seed=0, guidance=guidance)
 
     def draw(slide: Slide) -> None:
-        rows = [[image, *pixels(drawn)] for image, drawn in zip(pixels(new.shown), new.drawn, strict=True)]
-        corner = slide.sheet(0.2, 0.2, 15.6, 8.6, rows, (), ["shown", *(f"new {n}" for n in range(1, 10))], NORMAL)
-        for r in range(len(rows)):
-            x, y, side = corner(r, 0)
-            slide.frame(x, y, model.spec.width * side, model.spec.height * side, "red", 5)
+        rows = [pixels(new.shown), *(pixels(each) for each in new.drawn.unbind(1))]
+        corner = slide.sheet(0.2, 0.2, 15.6, 8.6, rows, ["shown", "new", "", "", ""], (), NORMAL, 0.2)
+        for c in range(len(shown)):
+            x, y, side = corner(0, c)
+            slide.frame(x - 0.03, y - 0.03, model.spec.width * side + 0.06, model.spec.height * side + 0.06, "red", 5)   # around it
 
-    return Still(draw, "One-shot generalization: what is in a red box was shown once, and the row beside it are new drawings of "
+    return Still(draw, "One-shot generalization: what is in a red box was shown once, and below it are new drawings of "
                        f"it{', with guidance of weight 1' if guidance else ''}. {whose}")  # fmt: skip
 
 
@@ -159,5 +161,7 @@ FIGURES = (
     Figure("vector", "A vector as condition", vector, ("model conditioned on a vector",), notes="Anything that can be embedded can steer."),
     Figure("map", "A map as condition", spatial_map, (PLACED,), notes="What and where: the map enters each layer at its place."),
     Figure("exemplars", "One exemplar as condition", exemplars, (OMNIGLOT,), notes="Shown once, drawn anew, without any training on it."),
+    Figure("one-shot", "One exemplar, stroke by stroke", exemplars, (ONE_SHOT,), notes="DRAW with a second thing to look at: the "
+        "exemplar. The boxes are those of the paper's figure."),
     Figure("video", "Videos", video, (VIDEO,), notes="A video is a longer picture: frame by frame, in each frame pixel by pixel."),
 )  # fmt: skip
