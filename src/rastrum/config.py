@@ -205,7 +205,8 @@ class Score:
         return f"{'≤ ' * (self.kind == 'bound')}{self.number} {self.unit}"
 
     def __str__(self) -> str:
-        images = "" if self.images is None else f"{self.images:,} {self.split} images".replace("  ", " ")
+        what = "videos" if self.unit.endswith("per video") else "images"
+        images = "" if self.images is None else f"{self.images:,} {self.split} {what}".replace("  ", " ")
         kind = "" if self.kind == "measure" else self.kind
         of = ", ".join(part for part in (images, kind, self.notes) if part)
         return f"{'below ' * self.below}{self.number} {self.unit}" + (f" ({of})" if of else "")
