@@ -78,8 +78,8 @@ class DataConfig(DataOptions):
 
     name: str
     """digits, mnist, fashion-mnist, binarized-mnist, cifar10, omniglot, omniglot28, dead-leaves, bsds300, photographs, two-digit-mnist,
-    two-digit-mnist-colour, cluttered-mnist, placed-mnist, moving-mnist, hub:OWNER/NAME, or the path of a folder of images or of parquet
-    files, of an image, an array or a parquet file."""
+    two-digit-mnist-colour, cluttered-mnist, placed-mnist, described-mnist, moving-mnist, hub:OWNER/NAME, or the path of a
+    folder of images or of parquet files, of an image, an array or a parquet file."""
     train: str = "train"
     """Split to train on; part of a split is written test[:9000]."""
     held_out: str = "test"

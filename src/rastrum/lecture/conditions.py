@@ -23,7 +23,7 @@ from .slide import NORMAL, SMALL, Slide, pixels
 SECTION = "Conditions and videos"
 PLACED, OMNIGLOT = "rastrum/row-lstm-placed-mnist", "rastrum/gated-pixelcnn-omniglot-framed-exemplars"
 VIDEO = "rastrum/video-pixel-network-moving-mnist-small"
-ONE_SHOT = "rastrum/one-shot-omniglot28-exemplars"
+DESCRIBED, ONE_SHOT = "rastrum/gated-pixelcnn-described-mnist", "rastrum/one-shot-omniglot28-exemplars"
 OWN, THINGS = 24, 8  # drawings of a model, and how many of them serve as exemplars
 
 
@@ -60,20 +60,23 @@ def classes(trained: Trained) -> Still:
 
 
 def vector(trained: Trained) -> Still:
-    """Samples for vectors: unit steps along its first components."""
+    """Samples for vectors: steps along its first components, which have the names that the card gives under "vector"."""
     model, (size,) = conditional(trained, "vector")
-    values, components = np.linspace(-2, 2, 7), min(size, 5)
-    rows = []
+    values, components, each = np.linspace(-2, 2, 9), min(size, 4), 2
+    names = trained.origin.rows.get("vector", "").split(", ")
+    names = names if len(names) == size else [f"component {component + 1}" for component in range(size)]
+    conditions = torch.zeros(components, each, len(values), size)
     for component in range(components):
-        condition = torch.zeros(len(values), size)
-        condition[:, component] = torch.tensor(values)
-        rows.append(pictures_of(model, condition, len(values)))
+        conditions[component, ..., component] = torch.tensor(values)
+    conditions = conditions.flatten(0, 2)
+    drawn = pictures_of(model, conditions, len(conditions))
+    rows = [drawn[start : start + len(values)] for start in range(0, len(drawn), len(values))]
 
     def draw(slide: Slide) -> None:
-        labels = [f"component {component + 1}" for component in range(components)]
+        labels = [label for name in names[:components] for label in (name, *[""] * (each - 1))]
         slide.sheet(0.2, 0.2, 15.6, 8.6, rows, labels, [f"{value:+.2g}" for value in values], NORMAL)
 
-    return Still(draw, "Samples with the same random numbers while one component of the condition changes, the others being 0.")
+    return Still(draw, "Samples, not selected, while one component of the condition changes and the others are 0.")  # fmt: skip
 
 
 def spatial_map(trained: Trained) -> Still:
@@ -158,7 +161,7 @@ def video(trained: Trained) -> Film:
 FIGURES = (
     Figure("classes", "A class as condition", classes, (CLASSES,), notes="p(x | class): the same network, with a bias that depends on the "
            "class. By Bayes' rule it is also a classifier."),
-    Figure("vector", "A vector as condition", vector, ("model conditioned on a vector",), notes="Anything that can be embedded can steer."),
+    Figure("vector", "A vector as condition", vector, (DESCRIBED,), notes="Anything that can be measured or embedded can steer."),
     Figure("map", "A map as condition", spatial_map, (PLACED,), notes="What and where: the map enters each layer at its place."),
     Figure("exemplars", "One exemplar as condition", exemplars, (OMNIGLOT,), notes="Shown once, drawn anew, without any training on it."),
     Figure("one-shot", "One exemplar, stroke by stroke", exemplars, (ONE_SHOT,), notes="DRAW with a second thing to look at: the "
