@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from rastrum.config import DataOptions
+from rastrum.data import digit_shapes
 from rastrum.data.dataset import Dataset, load_dataset
 from rastrum.data.placed_digits import cluttered, paste, scrap_count, two_digits
 from rastrum.data.sources import hub, source_of
@@ -273,6 +274,9 @@ def test_placed_sets_are_made_of_their_own_split(tmp_path: Path, monkeypatch: py
         assert isinstance(placed.originals, torch.Tensor) and set(placed.originals.unique().tolist()) == {0, max(levels) // 2}
         part = load_dataset("placed-mnist", f"{split}[1:3]", DataOptions(size=20))
         assert part.spec == ImageSpec(1, 20, 20, 256) and part.conditions is not None and len(part.conditions) == 2
+        described = load_dataset("described-mnist", split, DataOptions(binarise="threshold"))
+        assert described.spec == ImageSpec(1, 28, 28, 2)
+        assert described.condition_spec == ConditionSpec("vector", 4) and len(described) == count
     with pytest.raises(ValueError, match="a crop would move what it shows; leave crop out, got 8"):
         load_dataset("placed-mnist", "test", DataOptions(crop=8))
     assert load_dataset("two-digit-mnist-colour", "test", DataOptions(size=40)).spec == ImageSpec(3, 40, 40, 256)
@@ -284,6 +288,23 @@ def test_placed_sets_are_made_of_their_own_split(tmp_path: Path, monkeypatch: py
 
 
 @mirror
+def test_the_shape_of_a_digit_by_loops() -> None:
+    """Ink, width, height and slant of a bar that leans to the right, as sums over its pixels; twice as bright, only its ink differs."""
+    bar = np.zeros((28, 28), np.uint8)
+    for row in range(6, 22):
+        bar[row, 20 - row // 2 : 23 - row // 2] = 120
+    ink = [(row, column, bar[row, column] / 255) for row in range(28) for column in range(28)]
+    total = sum(x for *_, x in ink)
+    down, across = (sum(each[axis] * each[2] for each in ink) / total for axis in (0, 1))
+    height, width = (sum((each[axis] - mean) ** 2 * each[2] for each in ink) / total for axis, mean in ((0, down), (1, across)))
+    together = sum((row - down) * (column - across) * x for row, column, x in ink) / total
+    wanted = (np.array([total, width**0.5, height**0.5, -together / height]) - digit_shapes.MEAN) / digit_shapes.DEVIATION
+    found, bright, mirrored, empty = digit_shapes.shapes(np.stack([bar, 2 * bar, bar[:, ::-1], 0 * bar]))
+    assert found == pytest.approx(wanted, abs=1e-5) and -together / height > 0.4                # up and to the right
+    assert bright[1:] == pytest.approx(found[1:], abs=1e-5) and bright[0] > found[0] and np.isfinite(empty).all()
+    assert mirrored[:3] == pytest.approx(found[:3], abs=1e-5) and mirrored[3] < -0.4
+
+
 def test_omniglot_is_white_on_black_of_28_pixels() -> None:
     """Area averages: a character has as much ink as its drawing of 105 pixels; levels and sizes are options as for any set."""
     data = load_dataset("omniglot", "test")

@@ -6,6 +6,7 @@ import io
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import islice
 from pathlib import Path
@@ -18,10 +19,12 @@ from PIL import Image
 from torch import Tensor
 
 import rastrum
-from rastrum import ConditionSpec, ImageSpec, lecture
+from rastrum import ConditionSpec, ImageSpec, checkpoint, lecture
+from rastrum.checkpoint import Origin
 from rastrum.cli import main
-from rastrum.lecture import conditions, decisions, families, masks, others, recurrent, strokes
-from rastrum.lecture.figure import DRAW, Drawn, Film, Still, Trained, digits, images_for, temperature_of
+from rastrum.config import Score
+from rastrum.lecture import conditions, decisions, families, masks, strokes
+from rastrum.lecture.figure import DRAW, Drawn, Film, Still, Trained, digits, disks, images_for, temperature_of
 from rastrum.lecture.page import KEYS, SCRIPT
 from rastrum.lecture.slide import DARK, LIGHT, Slide, evenly, hatched
 from rastrum.pictures.page import Page
@@ -70,13 +73,24 @@ def tiny(system: str, condition: ConditionSpec | None = None, spec: ImageSpec = 
     return rastrum.build(system, spec, "tiny", condition, seed=0, **sizes).eval()
 
 
+def scored(model: Any, value: float) -> Any:
+    """The model, with a score as a folder states it."""
+    model.origin = Origin(training="3 CPU-minutes of one core", results=(Score(value=value, unit="nats", kind="exact"),))
+    return model
+
+
+NATS = {"pixel-lstm": 30.5, "pixelcnn": 21.5, "row-lstm": 20.75, "diagonal-bilstm": 20.25}
 GIVEN = {
     "betas": lambda: [tiny("conv-draw", beta=0.5), tiny("conv-draw", beta=2.0), tiny("conv-draw")],
     "gran": lambda: [tiny("gran", spec=ImageSpec(1, 8, 8, 2))],
     "vae": lambda: [tiny("vae")],
     "attention": lambda: [tiny("draw"), tiny("draw", attention=False)],
+    "two-digits": lambda: [tiny("draw")],
+    "one-shot": lambda: [tiny("one-shot", ConditionSpec("map", (2, 6, 6)))],
+    "ride": lambda: [tiny("spatial-lstm", spec=ImageSpec(1, 6, 6, 256))],
+    "comparison": lambda: [scored(tiny(name), value) for name, value in NATS.items()],
     "vector": lambda: [tiny("gated-pixelcnn", ConditionSpec("vector", 3))],
-    "multiscale": lambda: [tiny("multiscale-pixelrnn", spec=ImageSpec(1, 8, 8, 2))],
+    "multiscale": lambda: [tiny(name, spec=ImageSpec(1, 8, 8, 2)) for name in ("multiscale-pixelrnn", "pixelcnn")],
     "decision": lambda: [tiny("pixelcnn", spec=ImageSpec(1, 5, 5, 256))],
     "steps": lambda: [tiny("draw", attention=False)],
     "kl": lambda: [tiny("conv-draw", spec=ImageSpec(3, 8, 8, 256))],
@@ -114,7 +128,7 @@ def _upper_third(sheet: bytes) -> bytes:
 def test_files_on_the_slide_are_of_the_sizes_that_they_have() -> None:
     """The lossless file of the slide's picture decodes to it, and its bits are those of the map but for the header."""
     model: Any = rastrum.load("rastrum/photo-grey")
-    picture = others.disks(1, 64, 64)
+    picture = disks(1, 64, 64)
     file = rastrum.compress_image(model, picture[0].byte().numpy(), progress=False)
     assert (rastrum.decompress_image(file, model).squeeze() == picture[0].numpy()).all()
     bits = float(-model.log_prob(picture[None]).detach()) / np.log(2)
@@ -265,11 +279,58 @@ def test_captions_state_what_the_folder_states() -> None:
     drawn("summary").content.draw(words)  # pyright: ignore[reportAttributeAccessIssue]
     for score in ("79.24 ± 0.20 nats", "≤ 85.01 ± 0.23 nats"):
         assert score in words.words
-    comparison = Words()
-    drawn("comparison").content.draw(comparison)  # pyright: ignore[reportAttributeAccessIssue]
-    for name in ("pixel-lstm", *recurrent.NETWORKS):
-        expected = recurrent.RECIPES[f"{name}-binarized-mnist"].expected
-        assert expected is not None and f"{expected.value:.1f}" in comparison.words
+
+
+def test_networks_are_compared_by_the_scores_of_their_folders() -> None:
+    """Each score is where the axis says, the better one further left; a ring for what the recipe's paper published."""
+    models = GIVEN["comparison"]()
+    models[1].origin = replace(models[1].origin, recipe="pixelcnn-binarized-mnist")
+    words = Words()
+    drawn("comparison", *models).content.draw(words)  # pyright: ignore[reportAttributeAccessIssue]
+    found = [words.words.index(score) for score in map(str, NATS.values())]
+    lines: list[Any] = list(words.axis.lines)
+    dots = [float(line.get_xdata()[0]) for line in lines if line.get_marker() == "o"]
+    assert found == sorted(found) and len(dots) == 5 and dots[1] == max(dots)                # PixelCNN's 81.30
+    assert np.argsort([dots[0], *dots[2:]]).tolist() == [3, 2, 1, 0]
+    models[2].origin = Origin()
+    with pytest.raises(ValueError, match="whose folders state a score"):
+        drawn("comparison", *models)
+
+
+def test_a_figure_whose_models_are_not_bundled_is_left_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    tiny("gran", spec=ImageSpec(1, 8, 8, 2)).save_pretrained(tmp_path / "mine")
+    monkeypatch.setattr(checkpoint, "BUNDLED_FOLDER", tmp_path)
+    there = lecture.available()
+    assert {"masks", "reach", "families", "gran"} <= set(there) and not {"kl", "vae", "comparison", "attention"} & set(there)
+    with pytest.raises(ValueError, match="no-attention is bundled; give models: rastrum figure attention FOLDER FOLDER"):
+        lecture.figure("attention")
+
+
+def test_a_picture_grows_from_coarse_to_fine() -> None:
+    """What is shown of the first scale is the model's own sample at every second pixel of every second row."""
+    models = GIVEN["multiscale"]()
+    sheets = Sheets()
+    drawn("multiscale", *models).content.draw(sheets)  # pyright: ignore[reportAttributeAccessIssue]
+    x = rastrum.sample(models[0], 3, seed=0).numpy()[:, 0] * 255
+    spacings = models[0].spacings
+    _, *growing = sheets.rows[0]
+    for picture, cells in zip(x, growing, strict=False):
+        for space, cell in zip(spacings, cells, strict=True):
+            assert (cell[..., 0] == picture[::space, ::space]).all()
+    hidden = [np.isin(cell, (172, 208)).all(2).mean() for cell in sheets.rows[1][0]]
+    assert hidden == pytest.approx([1 - 1 / space**2 for space in spacings]) and hidden[-1] == 0
+
+
+class Sheets(Slide):
+    """A slide that keeps the images of its sheets."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[Any] = []
+
+    def sheet(self, x: float, y: float, width: float, height: float, rows: Any, *rest: Any, **more: Any) -> Any:
+        self.rows.append(rows)
+        return super().sheet(x, y, width, height, rows, *rest, **more)
 
 
 def test_small_things_to_draw_with() -> None:
@@ -379,7 +440,7 @@ def test_one_figure_by_a_command(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert answer["name"] == "skewed-map" and answer["out"] == str(out) and b"<svg" in out.read_bytes()[:400]
     assert main(["figure"]) == 0
     listed = capsys.readouterr().out
-    assert all(f"  {name} " in listed for name in lecture.FIGURES) and "needs a gran" in listed
+    assert all(f"  {name} " in listed for name in lecture.FIGURES)
 
 
 def test_a_model_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -399,7 +460,7 @@ def test_a_model_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     ("command", "said"),
     [
         (["mask"], "unknown name 'mask'; did you mean masks"),
-        (["gran"], "shows a saved gran, which is not bundled; give one: rastrum figure gran FOLDER"),
+        (["vae", DRAW, DRAW], "expected 1 of the models vae, got 2"),
         (["masks", DRAW], "expected none of the models"),
         (["walk", DRAW], "expected a raster model of still images"),
         (["kl", "rastrum/row-lstm-mnist-classes"], "expected a canvas model with a posterior"),

@@ -28,7 +28,8 @@ SHAPES: dict[str, tuple[int, int, int, int]] = {
     "digits": (1, 8, 8, 17), "mnist": (1, 28, 28, 256), "fashion-mnist": (1, 28, 28, 256), "binarized-mnist": (1, 28, 28, 2),
     "omniglot": (1, 28, 28, 256), "omniglot28": (1, 28, 28, 2), "cifar10": (3, 32, 32, 256), "dead-leaves": (1, 32, 32, 256),
     "bsds300": (3, 32, 32, 256), "two-digit-mnist": (1, 60, 60, 256), "two-digit-mnist-colour": (3, 60, 60, 256),
-    "placed-mnist": (1, 32, 32, 256), "moving-mnist": (1, 64, 64, 256), "photographs": (3, 64, 64, 256),
+    "placed-mnist": (1, 32, 32, 256), "described-mnist": (1, 28, 28, 256), "moving-mnist": (1, 64, 64, 256),
+    "photographs": (3, 64, 64, 256),
 }  # fmt: skip
 
 
@@ -124,7 +125,7 @@ def test_a_recipes_model_fits_its_data(name: str) -> None:
     exemplars = recipe.data.exemplars
     labels = torch.tensor([1, 2]) if recipe.conditional and exemplars is None else None
     images = torch.zeros(2, *spec.shape, dtype=torch.uint8)
-    conditions = torch.zeros(2, 10, 4, 4) if recipe.data.name == "placed-mnist" else None
+    conditions = {"placed-mnist": torch.zeros(2, 10, 4, 4), "described-mnist": torch.zeros(2, 4)}.get(recipe.data.name)
     if exemplars is not None:
         others = torch.zeros(exemplars + 1, *spec.shape, dtype=torch.uint8)
         conditions = ExemplarSets(others, spec.levels, torch.zeros(len(others), dtype=torch.int64), torch.arange(2), exemplars)

@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 from studio_models import save_models
 
+from rastrum.checkpoint import bundled
 from rastrum.cli import main
 from rastrum.studio.complete import COUNT, Example
 from rastrum.studio.export import STATIC, script
@@ -226,7 +227,7 @@ def test_surprise(visit: Callable[..., Visitor], address: str, names: dict[str, 
         found[here[4], here[14]] = float(here.split()[-2])
     assert len(found) == 16 and max(found.values()) == found[row, column] == float(bits)
     person.page.locator("input[type=file]").set_input_files({"name": "no.png", "mimeType": "image/png", "buffer": b"no image"})
-    person.sees("no.png: the browser cannot read it as an image")
+    person.page.get_by_role("alert").filter(has_text="no.png: the browser cannot read it as an image").wait_for()
 
 
 def test_concept_and_training(visit: Callable[..., Visitor], address: str) -> None:
@@ -247,9 +248,50 @@ def test_concept_and_training(visit: Callable[..., Visitor], address: str) -> No
     person.page.wait_for_function("document.querySelector('canvas.draw').getContext('2d').getImageData(7, 7, 1, 1).data[0] === 200")
     assert (person.pixels("canvas.draw")[0, ..., :3] == mine).all()
     person.sees("The whole file has")
+    person.page.locator("input[type=file]").set_input_files({"name": "no.png", "mimeType": "image/png", "buffer": b"no image"})
+    fault = person.page.get_by_role("alert").filter(has_text="no.png: the browser cannot read it as an image")
+    fault.wait_for()
+    assert fault.bounding_box()["y"] < 900                                # in the window, where the file was chosen
     person.room("Training")
     person.sees("1 of 1 runs.")
     person.page.get_by_alt_text("samples of first after 10 steps").wait_for()
+
+
+def test_a_sign_says_that_a_model_gets_ready(
+    visit: Callable[..., Visitor], address: str, names: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It appears while nothing is answered, as where a model is compiled, and goes with the first answer."""
+    go, run = threading.Event(), Example.run
+
+    def slow(self: Example, models: Models) -> Any:
+        assert go.wait(SOON)
+        yield from run(self, models)
+
+    person = visit(address + "#surprise")
+    person.sees("bits in all")
+    sign = person.page.get_by_role("status").filter(has_text="The model gets ready")
+    assert not sign.is_visible()
+    monkeypatch.setattr(Example, "run", slow)
+    person.model(names["colour"])
+    sign.wait_for()
+    assert sign.locator("progress").is_visible() and "1 s" in sign.inner_text().replace("2 s", "1 s")
+    go.set()
+    sign.wait_for(state="hidden")
+    person.sees("bits in all")
+
+
+def test_the_menu_of_models_shows_whole_names(visit: Callable[..., Visitor], address: str) -> None:
+    person = visit(address, viewport={"width": 1280, "height": 720})
+    person.sees("Value 20 of 20")
+    longest = max(bundled(), key=len).removeprefix("rastrum/")
+    needs = """(menu, name) => {
+      const room = menu.clientWidth;
+      menu.replaceChildren(new Option(name));
+      menu.style.width = "auto";
+      return [menu.offsetWidth, room];
+    }"""
+    needed, room = person.page.locator("select[name=model]").evaluate(needs, longest)
+    assert needed <= room + 2
 
 
 @pytest.mark.parametrize("width", [400, 2560])

@@ -48,8 +48,10 @@ def test_the_table_fits_a_terminal_and_names_every_model(capsys: pytest.CaptureF
 
 
 @pytest.mark.parametrize("name", bundled())
-def test_its_commands_run_as_they_stand(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those that draw or code; training and scoring need data."""
+def test_its_commands_run_as_they_stand(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Those that draw or code, with this model and no other; training and scoring need data."""
     monkeypatch.chdir(tmp_path)
     (entry,) = zoo.entries([name])
     pixels = np.random.RandomState(0).randint(0, 256, (16, 16, 3), np.uint8)
@@ -57,7 +59,10 @@ def test_its_commands_run_as_they_stand(name: str, tmp_path: Path, monkeypatch: 
     for what in entry.commands.keys() & {"draw", "use"}:
         for command in entry.commands[what]:
             program, *words = shlex.split(command)
-            assert program == "rastrum" and main(words) == 0
+            assert program == "rastrum" and words.count("--model") <= 1 and main(words) == 0
+    for file in tmp_path.glob("*.rastrum"):
+        capsys.readouterr()
+        assert main(["info", str(file), "--json"]) == 0 and json.loads(capsys.readouterr().out)["files"][0]["model"] == name
     assert len(list(tmp_path.iterdir())) > 1
     exec(compile(entry.example, name, "exec"), {}) if "load_dataset" not in entry.example else None
 

@@ -27,12 +27,13 @@ from rastrum.cli.about import describe, short
 from rastrum.recipes import RECIPES
 from rastrum.recipes.recipe import Recipe, duration
 
-# A figure of the lecture for each system that has one; those that need no trained model.
-FIGURES = {
+# A figure of the lecture for each system that has one.
+_FIGURES = {
     "pixel-lstm": "plain-lstm", "spatial-lstm": "spatial-lstm", "row-lstm": "row-lstm", "diagonal-bilstm": "diagonal-bilstm",
     "pixelcnn": "masks", "gated-pixelcnn": "gated-layer", "pixelcnn++": "mixture", "draw": "draw-unrolled",
-    "multiscale-pixelrnn": "multiscale",
+    "multiscale-pixelrnn": "multiscale", "one-shot": "one-shot", "gran": "gran", "vae": "vae",
 }  # fmt: skip
+FIGURES = {system: figure for system, figure in _FIGURES.items() if figure in lecture.available()}      # its models are bundled
 # Pictures whose names begin with something else than their system.
 ALSO = {
     "filter-banks": "draw", "reading": "draw", "placed-mnist": "row-lstm", "ride": "spatial-lstm", "moving-mnist": "video-pixel-network",

@@ -78,8 +78,8 @@ class DataConfig(DataOptions):
 
     name: str
     """digits, mnist, fashion-mnist, binarized-mnist, cifar10, omniglot, omniglot28, dead-leaves, bsds300, photographs, two-digit-mnist,
-    two-digit-mnist-colour, cluttered-mnist, placed-mnist, moving-mnist, hub:OWNER/NAME, or the path of a folder of images or of parquet
-    files, of an image, an array or a parquet file."""
+    two-digit-mnist-colour, cluttered-mnist, placed-mnist, described-mnist, moving-mnist, hub:OWNER/NAME, or the path of a
+    folder of images or of parquet files, of an image, an array or a parquet file."""
     train: str = "train"
     """Split to train on; part of a split is written test[:9000]."""
     held_out: str = "test"
@@ -205,7 +205,8 @@ class Score:
         return f"{'≤ ' * (self.kind == 'bound')}{self.number} {self.unit}"
 
     def __str__(self) -> str:
-        images = "" if self.images is None else f"{self.images:,} {self.split} images".replace("  ", " ")
+        what = "videos" if self.unit.endswith("per video") else "images"
+        images = "" if self.images is None else f"{self.images:,} {self.split} {what}".replace("  ", " ")
         kind = "" if self.kind == "measure" else self.kind
         of = ", ".join(part for part in (images, kind, self.notes) if part)
         return f"{'below ' * self.below}{self.number} {self.unit}" + (f" ({of})" if of else "")

@@ -88,7 +88,8 @@ def listing() -> list[str]:
     for section, rows in groupby(listed(), lambda row: row["section"]):
         lines += [*([""] if lines else []), section]
         for row in rows:
-            needs = "" if row["bundled"] else f"; needs {' and '.join(f'a {name}' for name in row['models'])}"
+            wanted = " and ".join(f"a {name.rpartition('/')[2]}" for name in row["models"])
+            needs = "" if row["bundled"] else f"; needs {wanted}"
             lines.append(f"  {row['name']:<18} {row['title']}{needs}")
     return lines
 

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 Data: TypeAlias = Annotated[
     str | None, arg(metavar="NAME", help="data set: digits, mnist, fashion-mnist, binarized-mnist, cifar10, omniglot, omniglot28, "
                                          "dead-leaves, bsds300, photographs, two-digit-mnist, two-digit-mnist-colour, cluttered-mnist, "
-                                         "placed-mnist, moving-mnist, hub:OWNER/NAME, or the path of a folder of images or of parquet "
-                                         "files, of an image, an array or a parquet file; default: the one that the model was made for. "
-                                         "Other images are cut about the middle and resized to the model's size")
+                                         "placed-mnist, described-mnist, moving-mnist, hub:OWNER/NAME, or the path of a folder "
+                                         "of images or of parquet files, of an image, an array or a parquet file; default: the one that "
+                                         "the model was made for. Other images are cut about the middle and resized to the model's size")
 ]  # fmt: skip
 Images: TypeAlias = Annotated[
     Path | None, arg(metavar="PATH", help="instead of a data set: a folder of images or of parquet files, one image, a parquet file, or an "

@@ -11,6 +11,7 @@ left on disk (``stored.py``).
                        (default 60), as many as MNIST has; train and test pictures are made of train and test digits
     placed-mnist       one digit of MNIST, 14x14, on a canvas of ``size`` pixels a side (default 32); conditions: a spatial map of 4x4
                        cells, 10 values each, that says which digit lies about where (``placed_digits.py``)
+    described-mnist    MNIST; conditions: a vector of ink, width, height and slant of each digit (``digit_shapes.py``)
     dead-leaves, bsds300    patches of ``size`` pixels a side (default 32) at fixed random positions: of generated pictures of disks that
                        occlude one another, and of the Berkeley segmentation set's photographs (train: 200, test: 100; through ``data``)
     photographs        pieces of photographs in colour, of up to 256x256 pixels; for ``crop`` (``photographs.py``; through ``data``)

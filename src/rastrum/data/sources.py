@@ -27,6 +27,7 @@ from torch import Tensor
 
 from ..config import DataOptions
 from .arrays import SUFFIXES, levels_of, read_arrays
+from .digit_shapes import shapes
 from .folders import PARQUET, SPLITS, ImageFiles, file_split, has_split, image_files, parquet_files, parquet_splits, read_folder
 from .names import printed
 from .omniglot import OMNIGLOTS, Drawing, group_numbers, read_split
@@ -63,10 +64,10 @@ PATCH = 32                     # pixels a side of a patch
 OMNIGLOT = 28                  # of a character
 # name: pixels a side of the canvas that digits are placed on
 PLACED = {"two-digit-mnist": 60, "two-digit-mnist-colour": 60, "cluttered-mnist": 60, "placed-mnist": 32}
-PHOTOGRAPHS = "photographs"
+PHOTOGRAPHS, DESCRIBED = "photographs", "described-mnist"
 VIDEOS = ("moving-mnist",)
 THRESHOLDED = ("placed-mnist", *VIDEOS)    # binarised from half intensity on by default
-NAMES = tuple(dict.fromkeys(("digits", *HUB, *PATCHES, PHOTOGRAPHS, *PLACED, *VIDEOS)))
+NAMES = tuple(dict.fromkeys(("digits", *HUB, *PATCHES, PHOTOGRAPHS, *PLACED, DESCRIBED, *VIDEOS)))
 HELD_OUT_DIGITS = 36           # of each class
 # What a card must say about the data.
 NOTICES = {
@@ -130,6 +131,8 @@ def source_of(name: str, split: str, options: DataOptions) -> Source:
         return _photographs(split)
     if name in PLACED:
         return _placed(name, split, PLACED[name] if size is None else size)
+    if name == DESCRIBED:
+        return _described(split)
     if name == "digits":
         return _digits(split)
     if name in OMNIGLOTS:
@@ -246,6 +249,11 @@ def _placed(name: str, split: str, size: int) -> Source:
     return Source(opened, len(digits), source.labels, source.classes, conditions=conditions, class_names=source.class_names)
 
 
+def _described(split: str) -> Source:
+    pixels = stack(_named("mnist", split), DataOptions(), None).together            # which uses the images up
+    return replace(_named("mnist", split), conditions=torch.from_numpy(shapes(pixels[:, 0])))
+
+
 def _inverted(source: Source) -> Source:
     """Ink that is dark on white becomes white on black, of as many levels."""
     from PIL import ImageOps
@@ -280,7 +288,7 @@ def hub_repositories(name: str) -> list[str]:
     """
     if name == PHOTOGRAPHS:
         return sorted({repository for parts in PARTS.values() for repository, _ in parts})
-    repository = HUB["mnist"][0] if name in (*PLACED, *VIDEOS) else hub_repository(name)
+    repository = HUB["mnist"][0] if name in (*PLACED, DESCRIBED, *VIDEOS) else hub_repository(name)
     return [] if repository is None else [repository]
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..data.moving_digits import moving_digits, shrunk
 from ..exemplars import exemplar_map, slots_of
-from ..generation import complete, sample
+from ..generation import complete, generate, sample
 from ..pictures.exemplars import new_exemplars
 from ..pictures.formats import Picture
 from ..pictures.page import Page
@@ -23,7 +23,8 @@ from .slide import NORMAL, SMALL, Slide, pixels
 SECTION = "Conditions and videos"
 PLACED, OMNIGLOT = "rastrum/row-lstm-placed-mnist", "rastrum/gated-pixelcnn-omniglot-framed-exemplars"
 VIDEO = "rastrum/video-pixel-network-moving-mnist-small"
-OWN = 24  # drawings of a model, of which some serve as exemplars
+DESCRIBED, ONE_SHOT = "rastrum/gated-pixelcnn-described-mnist", "rastrum/one-shot-omniglot28-exemplars"
+OWN, THINGS = 24, 8  # drawings of a model, and how many of them serve as exemplars
 
 
 def conditional(trained: Trained, kind: str) -> tuple[RasterModel, tuple[int, ...]]:
@@ -59,20 +60,23 @@ def classes(trained: Trained) -> Still:
 
 
 def vector(trained: Trained) -> Still:
-    """Samples for vectors: unit steps along its first components."""
+    """Samples for vectors: steps along its first components, which have the names that the card gives under "vector"."""
     model, (size,) = conditional(trained, "vector")
-    values, components = np.linspace(-2, 2, 7), min(size, 5)
-    rows = []
+    values, components, each = np.linspace(-2, 2, 9), min(size, 4), 2
+    names = trained.origin.rows.get("vector", "").split(", ")
+    names = names if len(names) == size else [f"component {component + 1}" for component in range(size)]
+    conditions = torch.zeros(components, each, len(values), size)
     for component in range(components):
-        condition = torch.zeros(len(values), size)
-        condition[:, component] = torch.tensor(values)
-        rows.append(pictures_of(model, condition, len(values)))
+        conditions[component, ..., component] = torch.tensor(values)
+    conditions = conditions.flatten(0, 2)
+    drawn = pictures_of(model, conditions, len(conditions))
+    rows = [drawn[start : start + len(values)] for start in range(0, len(drawn), len(values))]
 
     def draw(slide: Slide) -> None:
-        labels = [f"component {component + 1}" for component in range(components)]
+        labels = [label for name in names[:components] for label in (name, *[""] * (each - 1))]
         slide.sheet(0.2, 0.2, 15.6, 8.6, rows, labels, [f"{value:+.2g}" for value in values], NORMAL)
 
-    return Still(draw, "Samples with the same random numbers while one component of the condition changes, the others being 0.")
+    return Still(draw, "Samples, not selected, while one component of the condition changes and the others are 0.")  # fmt: skip
 
 
 def spatial_map(trained: Trained) -> Still:
@@ -109,25 +113,26 @@ def exemplars(trained: Trained) -> Still:
     slots = slots_of(model.condition_spec, model.spec.channels)
     if trained.images is None:
         none = exemplar_map(torch.zeros(OWN, 0, *model.spec.shape, dtype=torch.int64), slots, model.spec.levels)
-        own = sample(model, OWN, none, seed=3).as_subclass(Tensor).long()
+        *_, last = generate(model, OWN, none, seed=3)                     # of a canvas model the last canvas, without the pixels' noise
+        own = (last.images * (model.spec.levels - 1)).round().long()
         ink = own.flatten(1).float().mean(1)
         shown, whose = (
-            own[(ink - ink.median()).abs().argsort()[:5]],
+            own[(ink - ink.median()).abs().argsort()[:THINGS]],
             "The characters shown were drawn by the model itself, without an exemplar.",
         )
     else:
-        shown, whose = trained.images[:5], ""
+        shown, whose = trained.images[:THINGS], ""
     guidance = 1.0 if isinstance(model, RasterModel) else 0.0
-    new = new_exemplars(model, shown, count=9, seed=0, guidance=guidance)
+    new = new_exemplars(model, shown, count=4, seed=0, guidance=guidance)
 
     def draw(slide: Slide) -> None:
-        rows = [[image, *pixels(drawn)] for image, drawn in zip(pixels(new.shown), new.drawn, strict=True)]
-        corner = slide.sheet(0.2, 0.2, 15.6, 8.6, rows, (), ["shown", *(f"new {n}" for n in range(1, 10))], NORMAL)
-        for r in range(len(rows)):
-            x, y, side = corner(r, 0)
-            slide.frame(x, y, model.spec.width * side, model.spec.height * side, "red", 5)
+        rows = [pixels(new.shown), *(pixels(each) for each in new.drawn.unbind(1))]
+        corner = slide.sheet(0.2, 0.2, 15.6, 8.6, rows, ["shown", "new", "", "", ""], (), NORMAL, 0.2)
+        for c in range(len(shown)):
+            x, y, side = corner(0, c)
+            slide.frame(x - 0.03, y - 0.03, model.spec.width * side + 0.06, model.spec.height * side + 0.06, "red", 5)   # around it
 
-    return Still(draw, "One-shot generalization: what is in a red box was shown once, and the row beside it are new drawings of "
+    return Still(draw, "One-shot generalization: what is in a red box was shown once, and below it are new drawings of "
                        f"it{', with guidance of weight 1' if guidance else ''}. {whose}")  # fmt: skip
 
 
@@ -156,8 +161,10 @@ def video(trained: Trained) -> Film:
 FIGURES = (
     Figure("classes", "A class as condition", classes, (CLASSES,), notes="p(x | class): the same network, with a bias that depends on the "
            "class. By Bayes' rule it is also a classifier."),
-    Figure("vector", "A vector as condition", vector, ("model conditioned on a vector",), notes="Anything that can be embedded can steer."),
+    Figure("vector", "A vector as condition", vector, (DESCRIBED,), notes="Anything that can be measured or embedded can steer."),
     Figure("map", "A map as condition", spatial_map, (PLACED,), notes="What and where: the map enters each layer at its place."),
     Figure("exemplars", "One exemplar as condition", exemplars, (OMNIGLOT,), notes="Shown once, drawn anew, without any training on it."),
+    Figure("one-shot", "One exemplar, stroke by stroke", exemplars, (ONE_SHOT,), notes="DRAW with a second thing to look at: the "
+        "exemplar. The boxes are those of the paper's figure."),
     Figure("video", "Videos", video, (VIDEO,), notes="A video is a longer picture: frame by frame, in each frame pixel by pixel."),
 )  # fmt: skip

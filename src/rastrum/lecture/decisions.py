@@ -137,7 +137,7 @@ def bimodality(pmf: Tensor) -> Tensor:
 
 @lru_cache(2)
 def least_settled(model: RasterModel) -> tuple[Tensor, Distribution, Tensor, int, str]:
-    """The decision with the strongest second mode in ``LOOKED`` sampled pictures; of few levels, the one with the largest entropy.
+    """The decision with the strongest second mode in ``LOOKED`` sampled pictures; where none has one, that with the largest entropy.
 
     model: a raster model.
 
@@ -147,9 +147,10 @@ def least_settled(model: RasterModel) -> tuple[Tensor, Distribution, Tensor, int
     temperature = temperature_of(model)
     several = sample(model, LOOKED, temperature=temperature, seed=3).as_subclass(Tensor).long()
     pmf = pmf_of(model.distribution(several)).flatten(1, 3)
+    strength, what = torch.zeros(()), "strongest second mode"
     if spec.levels >= 4 * NEAR:
-        strength, what = torch.stack([bimodality(each) for each in pmf]), "strongest second mode"
-    else:
+        strength = torch.stack([bimodality(each) for each in pmf])
+    if not strength.any():
         strength, what = -(pmf * pmf.clamp_min(1e-300).log()).sum(2), "largest entropy"
     which, index = divmod(int(strength.argmax()), spec.size)
     x = several[which : which + 1]

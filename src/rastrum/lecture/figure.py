@@ -17,10 +17,12 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..checkpoint import BUNDLED, Origin, bundled, name_of, read_config
+from ..data.textures import dead_leaves
 from ..generation import sample
 from ..model import Model
 from ..models import build, load
@@ -60,9 +62,19 @@ class Trained:
         """Its system, as in ``rastrum.MODELS``."""
         return name_of(self.model)
 
+    @property
+    def parameters(self) -> int:
+        """How many it has."""
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
+    @property
+    def score(self) -> str:
+        """The first of its scores in short, as its folder states it; "" without one."""
+        return "".join(score.brief for score in self.origin.results[:1])
+
     def __str__(self) -> str:
-        origin, count = self.origin, sum(parameter.numel() for parameter in self.model.parameters())
-        parts = [f"{self.address} ({self.label}, {count:,} parameters)"]
+        origin = self.origin
+        parts = [f"{self.address} ({self.label}, {self.parameters:,} parameters)"]
         if origin.data is not None:
             parts.append(f"trained on {origin.data.name}" + (f", {origin.training}" if origin.training else ""))
         parts += [str(origin.results[0])] if origin.results else []
@@ -122,7 +134,8 @@ class Figure:
 
     def defaults(self) -> list[str] | None:
         """Addresses of the bundled models that it shows; None where one of them is not bundled."""
-        found = [slot if slot.startswith(BUNDLED) else _of_system(slot) for slot in self.models]
+        there = bundled()
+        found = [(slot if slot in there else None) if slot.startswith(BUNDLED) else _of_system(slot) for slot in self.models]
         return None if None in found else [address for address in found if address is not None]
 
     def drawn(self, models: Sequence[str | Path | Model] = (), images: Tensor | None = None) -> Drawn:
@@ -142,8 +155,8 @@ class Figure:
         if not addresses:
             defaults = self.defaults()
             if defaults is None:
-                needed = " and ".join(f"a saved {slot}" for slot in self.models)
-                raise ValueError(f"{self.name}: shows {needed}, which is not bundled; give one: rastrum figure {self.name} FOLDER")
+                needed, others = ", ".join(slot.removeprefix(BUNDLED) for slot in self.models), " FOLDER" * len(self.models)
+                raise ValueError(f"{self.name}: not all of {needed} is bundled; give models: rastrum figure {self.name}{others}")
             addresses = [*defaults]
         if len(addresses) < len(self.models) or (len(addresses) > len(self.models) and not self.several):
             least = "at least " if self.several else ""
@@ -280,6 +293,21 @@ def photographs(count: int) -> Tensor:
     """
     artist = loaded(ARTIST)
     return sample(artist, count, temperature=temperature_of(artist), seed=0).as_subclass(Tensor).long()
+
+
+def disks(channels: int, height: int, width: int) -> Tensor:
+    """A picture that is nobody's photograph: disks that cover one another, with soft edges, lit from one side, with a camera's noise.
+
+    channels: 1 or 3. height, width: in pixels.
+
+    Returns levels (channels, height, width), 0 … 255.
+    """
+    random, side = np.random.RandomState(3), max(height, width)
+    colours = random.uniform(40, 215, (256, 1)) + random.normal(0, 20, (256, channels))
+    coarse = torch.from_numpy(colours[dead_leaves(-(-side // 2), random)]).permute(2, 0, 1)
+    soft = torch.nn.functional.interpolate(coarse[None], scale_factor=2, mode="bilinear")[0, :, :side, :side].permute(1, 2, 0).numpy()
+    lit = soft * np.linspace(1.1, 0.8, side)[:, None, None] + random.normal(0, 1.5, (side, side, 1))
+    return torch.from_numpy(np.rint(lit.clip(0, 255))[:height, :width]).permute(2, 0, 1).long()
 
 
 def images_for(trained: Trained, count: int) -> tuple[Tensor, str]:

@@ -6,22 +6,19 @@ import io
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
 
 from ..adversarial import AdversarialModel
 from ..applications.rates import AREA, RATES, by_format, by_model, usual_formats
 from ..checkpoint import BUNDLED, Origin, bundled, name_of
 from ..compression import compress_image
-from ..data.textures import dead_leaves
 from ..models.pixel_canvas import PixelCanvas
 from ..pictures.figures import beta_of, check_spec, interpolation_paths, layers_of, measure
 from ..pictures.figures import strokes as whole_strokes
 from ..raster import RasterModel
 from ..strokes import CanvasModel
 from .decisions import raster
-from .figure import Figure, Still, Trained, images_for, loaded
+from .figure import Figure, Still, Trained, disks, images_for, loaded
 from .slide import NORMAL, SMALL, Slide, evenly
 from .strokes import canvas, shades, signed
 
@@ -97,21 +94,6 @@ def _as_file(pixels: np.ndarray, kind: str) -> bytes:
     return file.getvalue()
 
 
-def disks(channels: int, height: int, width: int) -> Tensor:
-    """A picture that is nobody's photograph: disks that cover one another, with soft edges, lit from one side, with a camera's noise.
-
-    channels: 1 or 3. height, width: in pixels.
-
-    Returns levels (channels, height, width), 0 … 255.
-    """
-    random, side = np.random.RandomState(3), max(height, width)
-    colours = random.uniform(40, 215, (256, 1)) + random.normal(0, 20, (256, channels))
-    coarse = torch.from_numpy(colours[dead_leaves(-(-side // 2), random)]).permute(2, 0, 1)
-    soft = torch.nn.functional.interpolate(coarse[None], scale_factor=2, mode="bilinear")[0, :, :side, :side].permute(1, 2, 0).numpy()
-    lit = soft * np.linspace(1.1, 0.8, side)[:, None, None] + random.normal(0, 1.5, (side, side, 1))
-    return torch.from_numpy(np.rint(lit.clip(0, 255))[:height, :width]).permute(2, 0, 1).long()
-
-
 def betas(*models: Trained) -> Still:
     """Samples of models with different weights of the reconstruction, side by side."""
     found = []
@@ -163,7 +145,7 @@ def vae(trained: Trained) -> Still:
         columns = min(len(x), 9)
         rows = [shades(x.float() / (model.spec.levels - 1))[:columns], shades(back)[:columns], shades(own)[:columns]]
         rows += [shades(path)[:columns] for path in paths.between[:2]]
-        slide.sheet(0.2, 0.2, 15.6, 8.6, rows, ["image", "redrawn", "drawn", "between", "two images"], (), NORMAL)
+        slide.sheet(0.2, 0.2, 15.6, 8.6, rows, ["image", "redrawn", "drawn", "between\nimages", "between\nimages"], (), NORMAL)
 
     return Still(draw, f"A variational autoencoder: one latent and one stroke. {where}")
 

@@ -92,7 +92,7 @@ kbd { font: .85em ui-monospace, monospace; border: 1px solid var(--line); border
   min-height: 0; }
 .ready .slide .notes { display: none; }
 .ready .slide .command { margin: .2rem auto 0; max-width: 90rem; font-size: .8rem; }
-.ready .slide .caption { margin: 0 auto; max-width: 90rem; font-size: .85rem; max-height: 4.5em; overflow-y: auto; }
+.ready .slide .caption { margin: 0 auto; max-width: 90rem; font-size: .85rem; max-height: 30dvh; overflow-y: auto; }
 .ready .bar { position: fixed; inset: auto 0 0 0; display: flex; align-items: center; gap: .5rem; padding: .15rem .75rem; font-size: .8rem;
   color: var(--soft); background: var(--paper); }
 .bar button { font: inherit; color: inherit; background: none; border: 1px solid transparent; border-radius: .3rem;

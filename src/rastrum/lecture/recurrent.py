@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..checkpoint import Origin
+from ..config import Score
 from ..generation import sample
 from ..layers.recurrent import DiagonalScan, RowScan, Scan, skew
 from ..model import Model
 from ..models import MODELS
+from ..models.multiscale_pixelrnn import MultiscalePixelRNN
 from ..models.pixelrnn import PixelRNN
 from ..protocol import ImageSpec
 from ..recipes import RECIPES
-from .decisions import raster
-from .figure import DIAGONAL, Figure, Still, Trained, digits, untrained
+from .decisions import known_before, raster
+from .figure import DIAGONAL, Figure, Still, Trained, disks, images_for, untrained
 from .masks import AT, FIELD, kinds_of, legend
 from .slide import LARGE, NORMAL, SMALL, Slide, hatched, pixels
 
@@ -27,6 +31,9 @@ SEEN = ImageSpec(1, FIELD, FIELD, 2)
 NETWORKS = ("pixelcnn", "row-lstm", "diagonal-bilstm")
 NAMES = {"pixelcnn": "PixelCNN", "row-lstm": "Row LSTM", "diagonal-bilstm": "Diagonal BiLSTM", "gated-pixelcnn": "Gated PixelCNN",
          "pixel-lstm": "plain LSTM", "spatial-lstm": "Spatial LSTM"}  # fmt: skip
+PLAIN, ROW, CONVOLUTIONS = (f"rastrum/{name}-binarized-mnist" for name in ("pixel-lstm", "row-lstm", "pixelcnn"))
+SCALES, RIDE = "rastrum/multiscale-pixelrnn-binarized-mnist", "rastrum/spatial-lstm-bsds300"
+AT_ONCE = 16                   # images whose sampling is timed
 
 
 # ── cells ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -317,48 +324,79 @@ def architecture() -> Still:
                        "models; all blocks are residual, and with skip connections to the output.")  # fmt: skip
 
 
-def comparison(trained: Trained) -> Still:
-    """Nats and time of models trained alike: scores of the recipes, and the time of a sample measured here; beside them one model."""
-    recipes = {name: RECIPES[f"{name}-binarized-mnist"] for name in ("pixel-lstm", *NETWORKS)}
-    rows, count = [], 16
-    for name, recipe in recipes.items():
-        score, budget = recipe.expected, recipe.budget
-        if score is None:
-            continue
-        spec = ImageSpec(*recipe.images)
-        model = untrained(name, spec, recipe.preset, **recipe.options)
-        parameters = sum(parameter.numel() for parameter in model.parameters())
-        draws = _fastest(lambda m=model: sample(m, count, progress=False))
-        passes = _fastest(lambda m=model: m.log_prob(digits(count)))
-        rows.append((name, score, budget, parameters, 1000 * draws / count, draws / passes))
+class Compared(NamedTuple):
+    """A model of a comparison.
+
+    trained: itself.
+    drawn: some of its samples.
+    score: of held-out images, as its folder states it.
+    published: the paper's score in the same unit, if there is one.
+    seconds: of CPU time that AT_ONCE samples take.
+    forward: the same of the log-probabilities of as many images.
+    """
+
+    trained: Trained
+    drawn: list[np.ndarray]
+    score: Score
+    published: list[float]
+    seconds: float
+    forward: float
+
+
+def _published(origin: Origin) -> list[float]:
+    """The first published score of a model's recipe, if there is one in the unit of its own."""
+    recipe = RECIPES.get(origin.recipe or "")
+    return [] if recipe is None else [score.value for score in recipe.published if score.unit == origin.results[0].unit][:1]
+
+
+def comparison(*models: Trained) -> Still:
+    """Networks on the same data: what each draws, its score with the paper's, and the time of a sample, measured here."""
+    rows = []
+    for trained in models:
+        model, origin = raster(trained), trained.origin
+        if not origin.results or origin.results[0].unit != models[0].origin.results[0].unit:
+            raise ValueError(f"{trained.address}: expected models whose folders state a score, all in the same unit")
+        x = images_for(trained, AT_ONCE)[0]
+        drawn = sample(model, AT_ONCE, seed=0, progress=False).as_subclass(Tensor)
+        draws, passes = _fastest(lambda m=model: sample(m, AT_ONCE, progress=False)), _fastest(lambda m=model, x=x: m.log_prob(x))
+        rows.append(Compared(trained, pixels(drawn[:5] / (model.spec.levels - 1)), origin.results[0], _published(origin), draws, passes))
+    values = [value for row in rows for value in (row.score.value, *row.published)]
+    spread = max(max(values) - min(values), 0.05 * max(values))
+    low, high, slowest = min(values) - 0.15 * spread, max(values) + 0.4 * spread, max(row.seconds for row in rows)  # room for the number
 
     def draw(slide: Slide) -> None:
-        top = 1.05 * max(score.value for _, score, *_ in rows)
-        low = 0.9 * min(score.value for _, score, *_ in rows)
-        chart = slide.chart(1.3, 1.0, 6.2, 5.6, (-0.6, len(rows) - 0.4), (low, top))
-        chart.bars([score.value for _, score, *_ in rows], ["soft 60", "orange 70", "blue 70", "green 70"][: len(rows)], 0.25, low)
-        chart.label("", "nats per test image (lower is better)", NORMAL)
-        chart.ticks((), range(5 * int(low / 5 + 1), int(top), 5))
-        for n, (name, score, *_) in enumerate(rows):
-            px, py = chart.at(n, score.value)
-            slide.text(px, py - 0.12, f"{score.value:.1f}", NORMAL, bold=True, level="bottom")
-            slide.text(px, 6.75, NAMES[name].replace(" ", "\n", 1), SMALL + 1, level="top")
-        head = ("", "parameters", "ms / image", "÷ forward")
-        table = [
-            head,
-            *((NAMES[name], f"{parameters / 1e3:,.0f}k", f"{ms:.1f}", f"{ratio:.2f}") for name, _, _, parameters, ms, ratio in rows),
-        ]
-        slide.table(8.3, 1.6, (2.5, 1.7, 1.65, 1.5), table, 0.8, SMALL + 2)
-        slide.text(8.3, 6.2, f"time of a sample, {count} at once, measured\nnow on this machine; and the same in\nforward passes of as "
-                             f"many images",
-                   SMALL + 1, "soft", "left", level="top")  # fmt: skip
-        longer = trained.origin.results
-        more = f"; the {NAMES.get(trained.label, trained.label)} of the caption: {longer[0].number} {longer[0].unit}" if longer else ""
-        slide.text(8, 8.5, f"each trained for {recipes['row-lstm'].run.cpu_minutes:g} minutes of one core{more}", NORMAL, "soft")
+        step = min(1.75, 7.2 / len(rows))
+        chart = slide.chart(8.75, 0.75, 4.0, step * len(rows), (low, high), (0, len(rows)))
+        chart.ticks(_round_numbers(low, high))
+        slide.text(10.75, 0.4, f"{rows[0].score.unit} per image, held out", SMALL, "soft")
+        slide.text(14.4, 0.4, "CPU time per image", SMALL, "soft")
+        for n, row in enumerate(rows):
+            trained, score, ms = row.trained, row.score, 1000 * row.seconds / AT_ONCE
+            middle = 0.75 + step * (n + 0.5)
+            slide.text(0.4, middle - 0.3, NAMES.get(trained.label) or trained.label, NORMAL, align="left", bold=True)
+            trained_for = trained.origin.trained_for.removesuffix(" of one core")
+            slide.text(0.4, middle + 0.25, f"{trained.parameters / 1000:,.0f}k parameters\n{trained_for}", SMALL - 2, "soft", "left")
+            slide.sheet(2.95, middle - step / 2 + 0.06, 5.6, step - 0.12, [row.drawn])
+            up = len(rows) - n - 0.5
+            slide.line([chart.at(low, up), chart.at(high, up)], "fill", 2)
+            for value, colour, filled in (*((value, "soft", False) for value in row.published), (score.value, "blue", True)):
+                chart.dot(value, up, colour, filled)
+            px, py = chart.at(score.value, up)
+            slide.text(px + 0.15, py - 0.3, score.number, SMALL, "blue", "left", bold=True)
+            slide.line([(13.35, middle), (13.35 + 2.1 * row.seconds / slowest, middle)], "orange 70", 10)
+            slide.text(13.3, middle - 0.4, f"{ms:.1f} ms, {row.seconds / row.forward:.2f} forward", SMALL - 1, align="left")
+        if any(row.published for row in rows):
+            slide.text(10.75, 8.7, "○ the paper's, larger and trained for longer", SMALL - 1, "soft")
 
-    listed = ", ".join(f"{NAMES[name]} {score.number} after {budget[0].steps:,} steps" for name, score, budget, *_ in rows)
-    return Still(draw, f"Binarised MNIST, as the recipes NAME-binarized-mnist state it: {listed} (nats, {rows[0][1].images:,} test "
-                       "images). Beside them a model that was trained for longer.")  # fmt: skip
+    return Still(draw, "The same data, about the same size: five samples of each (not selected), the held-out score (on an axis that does "
+                       "not begin at 0), and the CPU time of a sample, "
+                       f"{AT_ONCE} at once, measured now on this machine, also in forward passes of as many images.")  # fmt: skip
+
+
+def _round_numbers(low: float, high: float) -> list[float]:
+    """Round numbers between two, five at most: for the ticks of an axis."""
+    step = next(step for power in range(-3, 6) for step in (10.0**power, 2 * 10.0**power, 5 * 10.0**power) if (high - low) / step <= 5)
+    return [round(step * n, 3) for n in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
 def _fastest(act: Callable[[], object], times: int = 2) -> float:
@@ -375,36 +413,59 @@ def _fastest(act: Callable[[], object], times: int = 2) -> float:
 # ── multi-scale ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def multiscale(trained: Trained) -> Still:
-    """The order of a multi-scale PixelRNN beside the raster's, on one picture."""
-    model = raster(trained)
-    spec = model.spec
-    own = trained.label == "multiscale-pixelrnn"
-    scales: Any = model if own else untrained("multiscale-pixelrnn", spec)
-    x = sample(model, 1, seed=0).as_subclass(Tensor)
-    picture = pixels(x / (spec.levels - 1))[0]
-    spacings: list[int] = scales.spacings
-    counts = [spec.channels * -(-spec.height // space) * -(-spec.width // space) for space in spacings]
-
-    def known(order: Tensor, count: int) -> np.ndarray:
-        mask = torch.zeros(spec.size, dtype=torch.bool)
-        mask[order[:count].cpu()] = True
-        return mask.view(spec.shape).all(0).numpy()
+def multiscale(coarse_first: Trained, row_by_row: Trained) -> Still:
+    """Samples of a multi-scale PixelRNN while they grow, beside those of another model when it knows as many values."""
+    scales, other = raster(coarse_first), raster(row_by_row)
+    spec = scales.spec
+    if not isinstance(scales, MultiscalePixelRNN) or other.spec != spec:
+        raise ValueError(f"{coarse_first.address}, {row_by_row.address}: expected a multiscale-pixelrnn, and another model of its images")
+    spacings = scales.spacings
+    sides = [(-(-spec.height // space), -(-spec.width // space)) for space in spacings]
+    counts = [spec.channels * height * width for height, width in sides]
+    grown, others = (pixels(sample(model, 3, seed=0).as_subclass(Tensor) / (spec.levels - 1)) for model in (scales, other))
 
     def draw(slide: Slide) -> None:
-        in_raster = [hatched(picture, known(torch.arange(spec.size), count)) for count in counts]
-        coarse = [picture[::space, ::space] for space in spacings]
-        placed = [hatched(picture, known(scales.order, count)) for count in counts]
-        across, down = [picture, *in_raster], [None, *placed]
-        third = [None, *coarse]
-        heads = ["picture", *(f"{count} values\n{-(-spec.height // space)} x {-(-spec.width // space)}"
-                              for count, space in zip(counts, spacings, strict=True))]  # fmt: skip
-        slide.sheet(0.2, 0.25, 15.6, 8.5, [across, down, third], ["row by row", "multi-scale:\nwhat is decided", "the same as\nan image"],
-                    heads, NORMAL, 0.18)  # fmt: skip
+        heads = [f"{count:,} values\n{height} x {width}" for count, (height, width) in zip(counts, sides, strict=True)]
+        growing = [[picture[::space, ::space] for space in spacings] for picture in grown[:2]]
+        placed = [hatched(grown[0], known_before(scales, count)) for count in counts]
+        rows = [[hatched(picture, known_before(other, count)) for count in counts] for picture in others]
+        halves = (0.2, "coarse to fine", coarse_first, [placed, *growing]), (8.2, "row by row", row_by_row, rows)
+        for left, name, trained, cells in halves:
+            slide.text(left + 3.8, 0.4, f"{name}: {trained.score}".removesuffix(": "), NORMAL, bold=True)
+            slide.sheet(left, 0.8, 7.6, 8.0, cells, (), heads, SMALL, 0.12)
 
-    what = "drawn by the model itself" if own else "drawn by the model below; the order is that of a multi-scale PixelRNN without training"
-    return Still(draw, f"The same picture decided row by row, and from coarse to fine: first every {spacings[0]}th pixel of every "
-                       f"{spacings[0]}th row, then those between them, given the coarser ones. The picture was {what}.")  # fmt: skip
+    return Still(draw, f"Samples (not selected) of a multi-scale PixelRNN, first every {spacings[0]}th pixel of every {spacings[0]}th row, "
+                       "then those between them, given the coarser ones; above, where these pixels of the first one lie. Beside it "
+                       "a model that goes row by row, when it has decided as many values.")  # fmt: skip
+
+
+# ── textures ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def ride(trained: Trained) -> Still:
+    """Patches, where they surprise RIDE, and its own."""
+    from matplotlib import colormaps
+
+    model = raster(trained)
+    spec, count = model.spec, 9
+    if trained.images is None:
+        large = disks(spec.channels, 3 * spec.height, 3 * spec.width) * (spec.levels - 1) // 255
+        x = large.unflatten(1, (3, -1)).unflatten(3, (3, -1)).permute(1, 3, 0, 2, 4).flatten(0, 1)
+        where = "The patches are no photographs: disks that cover one another, with a camera's noise."
+    else:
+        x, where = trained.images[:count], ""
+    bits = (-model.log_prob_map(x).double().sum(1) / math.log(2)).numpy()
+    drawn = sample(model, 2 * count, seed=0).as_subclass(Tensor)
+
+    def draw(slide: Slide) -> None:
+        heat, top = colormaps["magma"], float(np.quantile(bits, 0.998))
+        maps = [(heat(np.clip(each / top, 0, 1))[..., :3] * 255).astype(np.uint8) for each in bits]
+        patches, own = (pixels(each / (spec.levels - 1)) for each in (x, drawn))
+        slide.sheet(0.2, 0.2, 15.6, 8.6, [patches, maps, own[:count], own[count:]],
+                    ["patches", f"bits per\npixel, up\nto {top:.0f}", "drawn", ""], (), NORMAL, 0.1)  # fmt: skip
+
+    return Still(draw, f"Spatial LSTM with a mixture of Gaussian scale mixtures (RIDE): patches, how many bits each pixel costs, and the "
+                       f"model's own draws, not selected. {where}")  # fmt: skip
 
 
 FIGURES = (
@@ -412,6 +473,8 @@ FIGURES = (
            "above is a row of steps away."),
     Figure("spatial-lstm", "Spatial LSTM", spatial_lstm, notes="Two neighbours, two forget gates: memory in two dimensions, but one pixel "
            "after another."),
+    Figure("ride", "Spatial LSTM on textures", ride, (RIDE,), notes="Edges cost, surfaces are nearly free. What it draws has the grain of "
+        "its data, not their things."),
     Figure("row-lstm", "Row LSTM", row_lstm, notes="A row in one step. The price is the triangle: the corners above are never seen."),
     Figure("diagonal-bilstm", "Diagonal BiLSTM", diagonal_bilstm, notes="All earlier pixels but one are seen, in height + width − 1 "
         "steps. The right-to-left half is moved down a row, or it would see the future."),
@@ -423,8 +486,8 @@ FIGURES = (
     Figure("residual", "Residual and skip connections", residual, (DIAGONAL,), notes="Twelve layers train because each only adds "
         "something."),
     Figure("architecture", "The architectures", architecture, notes="The three differ in the middle row alone."),
-    Figure("comparison", "The three compared", comparison, (DIAGONAL,), notes="After equal time. The convolutions make more steps in five "
-           "minutes, the recurrent networks learn more in each."),
-    Figure("multiscale", "From coarse to fine", multiscale, (DIAGONAL,), notes="Any order of the chain rule will do. Coarse first decides "
-           "what it is before it decides the details."),
+    Figure("comparison", "The four compared", comparison, (PLAIN, CONVOLUTIONS, ROW, DIAGONAL), several=True, notes="One data set, one "
+        "size. The plain LSTM sees everything and learns little of it; what the others see, and how, is the difference."),
+    Figure("multiscale", "From coarse to fine", multiscale, (SCALES, DIAGONAL), notes="Any order of the chain rule will do. Coarse first "
+        "decides what it is before it decides the details."),
 )  # fmt: skip

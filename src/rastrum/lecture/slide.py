@@ -391,6 +391,17 @@ class Chart:
         points = np.array([self.at(float(a), float(u)) for a, u in zip(np.asarray(across), np.asarray(up), strict=True)])
         self.slide.axis.plot(*points.T, color=self.slide.colour(colour), linewidth=thick, marker="o" if marks else None, zorder=3.5)
 
+    def dot(self, across: float, up: float, colour: str = "blue", filled: bool = True) -> None:
+        """A dot.
+
+        across, up: where it is.
+        colour: by name.
+        filled: whether it is, True by default; else a ring.
+        """
+        px, py = self.at(across, up)
+        inside, edge = self.slide.colour(colour if filled else "paper"), self.slide.colour(colour)
+        self.slide.axis.plot([px], [py], "o", markersize=14, color=inside, markeredgecolor=edge, markeredgewidth=2.5, zorder=4)
+
     def band(self, across: Numbers, low: Numbers, high: Numbers, colour: str = "blue 20") -> None:
         """The area between two lines.
 

@@ -497,22 +497,48 @@ def sizes(trained: Trained) -> Still:
 
 def attention(with_windows: Trained, without: Trained) -> Still:
     """Draws of a model with windows and of one without, stroke by stroke."""
-    walks = []
-    for trained, looks in ((with_windows, True), (without, False)):
-        model = canvas(trained, looks)
-        frames = list(model.generate(3, seed=1, every=layers_of(model)))
-        walks.append(list(evenly(frames, 9)))
+    both = [(trained, drawn(trained, looks, 3)) for trained, looks in ((with_windows, True), (without, False))]
 
     def draw(slide: Slide) -> None:
-        rows = [[shades(frame.images[i : i + 1])[0] for frame in walk] for walk in walks for i in range(3)]
-        corner = slide.sheet(0.2, 0.3, 15.6, 8.4, rows, ["with\nattention", "", "", "without", "", ""], (), NORMAL)
-        for c, frame in enumerate(walks[0]):
-            for r in range(3):
-                if frame.window is not None:
-                    frame_window(slide, corner(r, c), frame.window[r].tolist(), "green")
+        labels = [words for (trained, _), name in zip(both, ("with attention", "without"), strict=True)
+                  for words in (name, f"{trained.parameters:,}\nparameters", trained.score)]  # fmt: skip
+        put_strokes(slide, [frames for _, frames in both], 3, labels)
 
-    return Still(draw, "Draws from the prior with and without attention. With windows a stroke is local, as if a pen were moved; without, "
-                       "the whole picture comes into focus.")  # fmt: skip
+    return Still(draw, "Draws from the prior with and without attention, not selected. With windows (green) a stroke is local, as if a pen "
+                       "were moved; without, the whole picture comes into focus.")  # fmt: skip
+
+
+def two_digits(trained: Trained) -> Still:
+    """Draws of a model of larger images, stroke by stroke, with its windows."""
+    frames = drawn(trained, True, 5)
+
+    def draw(slide: Slide) -> None:
+        put_strokes(slide, [frames], 5)
+
+    return Still(draw, "Draws from the prior, stroke by stroke, not selected: the window that is written through (green) goes from one "
+                       "digit to the other.")  # fmt: skip
+
+
+def drawn(trained: Trained, looks: bool, count: int) -> list[Frame]:
+    """Nine moments of ``count`` draws from the prior of a canvas model, with attention where it ``looks``."""
+    model = canvas(trained, looks)
+    return list(evenly(list(model.generate(count, seed=1, every=layers_of(model))), 9))
+
+
+def put_strokes(slide: Slide, walks: Sequence[list[Frame]], count: int, labels: Sequence[str] = ()) -> None:
+    """Draws on a slide, a row each, with the windows that are written through.
+
+    slide: that is drawn on.
+    walks: moments of draws, of one model or of several.
+    count: draws in each.
+    labels: of the rows.
+    """
+    rows = [[shades(frame.images[i : i + 1])[0] for frame in frames] for frames in walks for i in range(count)]
+    corner = slide.sheet(0.2, 0.3, 15.6, 8.4, rows, labels, (), NORMAL - 2)
+    for n, frames in enumerate(walks):
+        for c, frame in enumerate(frames):
+            for i, box in enumerate(frame.window if frame.window is not None else ()):
+                frame_window(slide, corner(n * count + i, c), box.tolist(), "green")
 
 
 FIGURES = (
@@ -535,6 +561,8 @@ FIGURES = (
     Figure("interpolation", "Between two images", interpolation, (DRAW,), notes="Every picture on the way is one that the decoder can "
         "draw."),
     Figure("sizes", "The table of sizes", sizes, (DRAW,), notes="Small windows, many strokes."),
-    Figure("attention", "With and without attention", attention, ("draw with attention", "draw without attention"),
-           notes="With windows it draws lines; without, the picture comes into focus."),
+    Figure("attention", "With and without attention", attention, (DRAW, f"{DRAW}-no-attention"), notes="As many parameters. With windows "
+        "it draws lines; without, the picture comes into focus."),
+    Figure("two-digits", "Two digits", two_digits, ("rastrum/draw-two-digit-mnist",), notes="Nobody said that there are two things: it "
+        "draws one, and then goes to the other."),
 )  # fmt: skip

@@ -184,6 +184,7 @@ figcaption { margin-top: .75rem; font-size: .925rem; }
 table { border-collapse: collapse; width: 100%; margin: 1rem 0 .5rem; font-variant-numeric: tabular-nums; font-size: .95rem; }
 th, td { padding: .4rem .6rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; white-space: normal; }
+td:first-child:has(> a) { white-space: nowrap; } td:has(> a) ~ td { white-space: normal; }
 th { font-weight: 600; color: var(--soft); }
 a { color: var(--mark); }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; margin: 1rem 0; font-size: .95rem; }
@@ -199,7 +200,8 @@ code { font: .875rem/1.6 ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu 
   body { padding: 1.25rem .75rem 2.5rem; }
   figure { margin-inline: -.75rem; padding: .75rem; border-inline: 0; border-radius: 0; }
   dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: .4rem; }
-  table { font-size: .85rem; } th, td { padding: .35rem .3rem; } td:last-child, th:last-child { white-space: normal; } }
+  table { font-size: .85rem; } th, td { padding: .35rem .3rem; }
+  td:last-child, th:last-child, td:first-child:has(> a) { white-space: normal; } }
 footer { margin-top: 3rem; padding-top: 1rem; border-top: 1px solid var(--line); }
 @media print {
   :root { --paper: #fff; --text: #000; --soft: #444; --line: #ccc; --card: #fff; --mark: #004a80; }

@@ -16,7 +16,8 @@ from ..raster import RasterModel
 from ..recipes import RECIPES
 from ..strokes import CanvasModel
 
-USE = "use"                    # the row of a card that says what a model is for, and by which command: "lossless files: rastrum compress"
+USE = "use"                    # the row of a card that says what a model is for, and by which command: "lossless files: rastrum compress";
+                               # with --model where the command would take another model by itself
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class Entry:
         return found | {"use" if USE in self.origin.rows else "draw": draw}
 
     def _use(self) -> str:
-        return f"{self.origin.rows[USE].rpartition(': ')[2]} --model {self.name} photo.png"
+        return self.origin.rows[USE].rpartition(": ")[2] + " photo.png"
 
     def _draw(self) -> tuple[str, ...]:
         condition, temperature = self.model.condition_spec, self.origin.temperature

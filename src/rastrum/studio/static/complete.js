@@ -115,7 +115,8 @@ export class Complete extends Room {
     });
     if (message.bits !== undefined)
       this.facts.textContent = `What is known takes ${message.bits.toFixed(1)} bits under the model. ` +
-        `${message.effective.toFixed(1)} of ${this.particles.value} particles carry the weight.` + this.likeliest(message.posterior);
+        `${this.particles.value} whole images were tried and weighed by how well they fit it; about ${Math.round(message.effective)} of ` +
+        "them count." + this.likeliest(message.posterior);
     else if (message.fraction === 1) this.facts.textContent = "Done.";
     if (message.posterior) this.weigh(message.posterior);
   }

@@ -26,9 +26,10 @@ export class Concept extends Room {
     this.times = choice("times", []);
     this.rest = choice("rest", RESTS);
     this.file = make("input", {type: "file", accept: "image/*", name: "file"});
+    this.fault = make("p", {className: "error", role: "alert"});
     this.note = make("p", {className: "note"});
     this.form = make("form", {}, field("Model", this.model), this.note, field("Picture", this.scene),
-      make("label", {className: "live"}, "or an image file; you may also drop one on the page", this.file), field("Size", this.times),
+      make("label", {className: "live"}, "or an image file; you may also drop one on the page", this.file), this.fault, field("Size", this.times),
       this.klassField, field("What the file does not say", this.rest), field("Seed", this.seed));
     this.form.onsubmit = (event) => { event.preventDefault(); this.start(); };
     this.model.onchange = () => { this.choose(); this.enter(); };
@@ -104,11 +105,12 @@ export class Concept extends Room {
 
   async open(file) {
     if (!file) return;
+    this.fault.textContent = "";
     try {
       this.take(await levelsOf(file, this.shape));
       this.opened = file;
     } catch (error) {
-      this.facts.textContent = error.message;
+      this.fault.textContent = error.message;
     }
   }
 

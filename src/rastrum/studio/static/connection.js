@@ -1,8 +1,10 @@
 // The one WebSocket: a request gets a number, its messages go to the room that asked, and each is acknowledged once it has been handled.
 
 export class Connection {
-  constructor(onModels, onLost) {
+  // onWaits: is called with true when something was asked, and with false at its first answer, or when it is no longer wanted.
+  constructor(onModels, onLost, onWaits) {
     this.live = true;
+    this.onWaits = onWaits;
     this.onModels = onModels;
     this.onLost = onLost;
     this.number = 0;
@@ -15,6 +17,7 @@ export class Connection {
     this.socket.onmessage = (event) => this.receive(JSON.parse(event.data));
     this.socket.onclose = (event) => {
       this.handlers.clear();
+      this.onWaits(false);
       this.onLost(event.reason);
       setTimeout(() => this.open(), 2000);
     };
@@ -24,7 +27,10 @@ export class Connection {
     if (message.models) return this.onModels(message.models, message.runs);
     const handler = this.handlers.get(message.id);
     if (message.done || message.error) this.handlers.delete(message.id);
-    if (handler) handler(message);
+    if (handler) {
+      this.onWaits(false);
+      handler(message);
+    }
     if (!message.done && !message.error) this.send({ack: message.id});
   }
 
@@ -40,12 +46,14 @@ export class Connection {
     this.number += 1;
     this.handlers.clear();
     this.handlers.set(this.number, handler);
+    this.onWaits(true);
     this.send({start: this.number, room, ...options});
     return this.number;
   }
 
   cancel() {
     this.handlers.clear();
+    this.onWaits(false);
     this.send({cancel: this.number});
   }
 }

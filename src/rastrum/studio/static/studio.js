@@ -8,6 +8,7 @@ import {make} from "./pictures.js";
 import {Strokes} from "./strokes.js";
 import {Surprise} from "./surprise.js";
 import {Training} from "./training.js";
+import {waits} from "./waiting.js";
 import {Watch} from "./watch.js";
 
 const ROOMS = {watch: Watch, complete: Complete, strokes: Strokes, filters: Filters, surprise: Surprise, concept: Concept, training: Training};
@@ -50,7 +51,7 @@ const connection = new Connection(furnish, (reason) => {
   notice.textContent = reason || "The studio does not answer. Is `rastrum studio` still running? This page tries again.";
   notice.hidden = false;
   if (here) here.leave();
-});
+}, waits);
 
 addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || !here) return;

@@ -21,9 +21,10 @@ export class Surprise extends Room {
   constructor(connection, models, memory) {
     super(connection, models, memory, {name: "surprise", unknown: "the likeliest"});
     this.file = make("input", {type: "file", accept: "image/*", name: "file"});
+    this.fault = make("p", {className: "error", role: "alert"});
     this.invert = make("input", {type: "checkbox", name: "invert"});
     this.form = make("form", {}, field("Model", this.model), this.klassField, this.mapField,
-      make("label", {className: "live"}, "Image file, or drop one on the page", this.file),
+      make("label", {className: "live"}, "Image file, or drop one on the page", this.file), this.fault,
       make("label", {className: "live"}, make("span", {}, this.invert, " Dark and bright change places (for dark ink on white paper)")));
     this.model.onchange = () => { this.choose(); this.example(); };
     this.klass.onchange = () => this.start();
@@ -77,11 +78,12 @@ export class Surprise extends Room {
 
   async open(file) {
     if (!file) return;
+    this.fault.textContent = "";
     try {
       this.begin(await levelsOf(file, this.spec, this.invert.checked));
       this.opened = file;
     } catch (error) {
-      this.facts.textContent = error.message;
+      this.fault.textContent = error.message;
     }
   }
 
