@@ -49,17 +49,6 @@ RECIPES = (
         then=("rastrum evaluate FOLDER",),
     ),
     Recipe(
-        name="gated-pixelcnn-described-mnist",
-        about="Gated PixelCNN on MNIST's digits, conditioned on a vector of four: how much ink, how wide, how high, how slanted.",
-        system="gated-pixelcnn",
-        images=BINARY,
-        data=DataConfig(name="described-mnist", binarise="threshold", train="train[:55000]", held_out="train[55000:]"),
-        conditional=True,
-        optim=OptimConfig(learning_rate=3e-3, warm_up=100, clip=20.0, batch=32, micro_batch=16, ema=0.999),
-        run=RunConfig(cpu_minutes=8.0, workers=1, held_out_images=500, evaluations=2),
-        then=("rastrum evaluate FOLDER --split test --count 1000",),
-    ),
-    Recipe(
         name="gated-pixelcnn-mnist-classes",
         about="Gated PixelCNN, conditioned on the class, on dynamically binarised MNIST: for drawing a given digit, and for Bayes' rule.",
         system="gated-pixelcnn",
