@@ -23,7 +23,7 @@ from .slide import NORMAL, SMALL, Slide, pixels
 SECTION = "Conditions and videos"
 PLACED, OMNIGLOT = "rastrum/row-lstm-placed-mnist", "rastrum/gated-pixelcnn-omniglot-framed-exemplars"
 VIDEO = "rastrum/video-pixel-network-moving-mnist-small"
-DESCRIBED, ONE_SHOT = "rastrum/gated-pixelcnn-described-mnist", "rastrum/one-shot-omniglot28-exemplars"
+DESCRIBED, ONE_SHOT = "rastrum/row-lstm-described-mnist", "rastrum/one-shot-omniglot28-exemplars"
 OWN, THINGS = 24, 8  # drawings of a model, and how many of them serve as exemplars
 
 

@@ -31,7 +31,8 @@ SEEN = ImageSpec(1, FIELD, FIELD, 2)
 NETWORKS = ("pixelcnn", "row-lstm", "diagonal-bilstm")
 NAMES = {"pixelcnn": "PixelCNN", "row-lstm": "Row LSTM", "diagonal-bilstm": "Diagonal BiLSTM", "gated-pixelcnn": "Gated PixelCNN",
          "pixel-lstm": "plain LSTM", "spatial-lstm": "Spatial LSTM"}  # fmt: skip
-PLAIN, ROW, CONVOLUTIONS = (f"rastrum/{name}-binarized-mnist" for name in ("pixel-lstm", "row-lstm", "pixelcnn"))
+PLAIN = "rastrum/pixel-lstm-binarized-mnist"
+ROW, CONVOLUTIONS = (f"rastrum/{name}-binarized-mnist-7-layers" for name in ("row-lstm", "pixelcnn"))
 SCALES, RIDE = "rastrum/multiscale-pixelrnn-binarized-mnist", "rastrum/spatial-lstm-bsds300"
 AT_ONCE = 16                   # images whose sampling is timed
 
