@@ -29,6 +29,7 @@ def test_all_are_there() -> None:
         "one-shot-omniglot28-exemplars",
         "photo",
         "photo-grey",
+        "pixel-lstm-binarized-mnist",
         "pixelcnn-binarized-mnist-7-layers",
         "pixelcnn-plus-plus-cifar10",
         "row-lstm-binarized-mnist-7-layers",
