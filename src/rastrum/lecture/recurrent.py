@@ -384,7 +384,7 @@ def comparison(*models: Trained) -> Still:
             slide.line([(13.35, middle), (13.35 + 2.1 * row.seconds / slowest, middle)], "orange 70", 10)
             slide.text(13.3, middle - 0.4, f"{ms:.1f} ms, {row.seconds / row.forward:.2f} forward", SMALL - 1, align="left")
         if any(row.published for row in rows):
-            slide.text(10.75, 8.7, "○ the paper's, larger and trained for longer", SMALL - 1, "soft")
+            slide.text(10.75, 8.7, "○ published, after a longer training", SMALL - 1, "soft")
 
     return Still(draw, "The same data, about the same size: five samples of each (not selected), the held-out score (on an axis that does "
                        "not begin at 0), and the CPU time of a sample, "
