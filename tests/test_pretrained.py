@@ -33,6 +33,7 @@ def test_all_are_there() -> None:
         "pixelcnn-binarized-mnist-7-layers",
         "pixelcnn-plus-plus-cifar10",
         "row-lstm-binarized-mnist-7-layers",
+        "row-lstm-described-mnist",
         "row-lstm-mnist-classes",
         "row-lstm-placed-mnist",
         "vae-binarized-mnist-small",
@@ -64,7 +65,8 @@ def test_a_model_in_the_package(name: str) -> None:
         maps, (height, width) = torch.eye(160).view(160, 10, 4, 4), (model.spec.height, model.spec.width)
         cross, slash = torch.zeros(1, 1, 1, height, width, dtype=torch.long), torch.eye(height).long()[None, None, None]
         cross[..., height // 2 - 1 : height // 2 + 1, :] = cross[..., width // 2 - 1 : width // 2 + 1] = 1
-        condition, other = {"class": lambda: (3, 1), "map": lambda: (maps[5 * 16 + 3], maps[1 * 16 + 12]),
+        condition, other = {"class": lambda: (3, 1), "vector": lambda: (torch.tensor([0.0, 0, 0, 1.5]), torch.tensor([0.0, 0, 0, -1.5])),
+                            "map": lambda: (maps[5 * 16 + 3], maps[1 * 16 + 12]),
                             "exemplars": lambda: [exemplar_map(each, model.slots, 2)[0] for each in (cross, slash)]}[
             "exemplars" if model.slots else model.condition_spec.kind
         ]()

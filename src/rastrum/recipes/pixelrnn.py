@@ -163,6 +163,8 @@ RECIPES = (
         run=RunConfig(cpu_minutes=10.0, workers=1, evaluations=4),
         then=("rastrum evaluate FOLDER --split test",),
         hardware=ONE_CORE,
+        budget=(Budget(minutes=10, steps=11_237),),
+        expected=Score(value=52.13, error=0.17, unit="nats", kind="exact", images=10_000, split="test"),
     ),
     Recipe(
         name="row-lstm-omniglot28-exemplars",
