@@ -22,6 +22,7 @@ from rastrum.data.dataset import load_dataset
 BATCH, RATE, DECAY, SMOOTHING = 128, 0.4, 5e-4, 0.1                       # of the classifier's training
 PIXEL_MEAN = (122.67892, 116.66877, 104.00699)                            # of VGG-16, in R, G, B
 PART = 50                      # pictures that a network sees at a time
+NOTHING: dict[str, float | None] = {"distance": None, "kid": None, "kid_error": None, "named": None}
 
 
 def plain(images: Tensor) -> Tensor:
@@ -145,19 +146,17 @@ class Measures:
             print(f"no KID-lite0: {error}")
 
     @torch.no_grad()
-    def __call__(self, pictures: Tensor, all_of_them: bool) -> dict[str, float | None]:
-        """``all_of_them``: KID-lite0 and the share of named classes too."""
-        key = (hash(pictures.numpy().tobytes()), all_of_them)
+    def __call__(self, pictures: Tensor) -> dict[str, float | None]:
+        key = hash(pictures.numpy().tobytes())
         if key not in self.known:
-            found: dict[str, float | None] = {"distance": None, "kid": None, "kid_error": None, "named": None}
+            found = dict(NOTHING)
             if self.vgg is not None:
                 starts = range(0, len(pictures), PART)
                 parts = [self.vgg(pictures[at : at + PART], self.seen, slice(at, at + PART)) for at in starts]
                 found["distance"] = float(torch.cat(parts).mean())
-            if all_of_them:
-                found["named"] = float((self.network(scaled(pictures)).argmax(1) == self.labels).float().mean())
-                if self.imagenet is not None:
-                    features = torch.cat([self.imagenet(part) for part in pictures.split(PART)])
-                    found["kid"], found["kid_error"] = self.imagenet.distance(self.others, features)
+            found["named"] = float((self.network(scaled(pictures)).argmax(1) == self.labels).float().mean())
+            if self.imagenet is not None:
+                features = torch.cat([self.imagenet(part) for part in pictures.split(PART)])
+                found["kid"], found["kid_error"] = self.imagenet.distance(self.others, features)
             self.known[key] = found
         return self.known[key]

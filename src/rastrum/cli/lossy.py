@@ -60,10 +60,11 @@ def compressed(photo: Source, file: BinaryIO, network: Any, name: str, options: 
     if channels not in (1, spec.channels):
         theirs, ours = map(_colours, (channels, spec.channels))
         raise ValueError(f"{photo.name}: it is {theirs}, the model is for {ours}; convert it, or give another --model")
-    if options["lossless"] and levels != spec.levels:
-        raise ValueError(f"{photo.name}: it has {levels} levels, the model {spec.levels}, so --lossless does not go")
     check_class(network, options["condition"])
-    x = requantise(pixels, levels, spec.levels).transpose(2, 0, 1)[None]
+    x = requantise(pixels, levels, spec.levels)
+    if options["lossless"] and not np.array_equal(requantise(x, spec.levels, levels), pixels):
+        raise ValueError(f"{photo.name}: it has values of {levels} levels that the {spec.levels} of the model are not; leave out --lossless")
+    x = x.transpose(2, 0, 1)[None]
     made = compress_pictures(network, x, name=name, **options)
     file.write(made.data)
     found = decompress_pictures(made.data, network, options["condition"], progress=False)
