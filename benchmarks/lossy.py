@@ -237,7 +237,7 @@ def cifar10(options: argparse.Namespace) -> None:
     with torch.no_grad():
         accuracy = np.mean([float((network(scaled(part.float() / 255)).argmax(1) == label).float().mean())
                             for part, label in zip(images.split(500), labels.split(500), strict=True)])  # fmt: skip
-    measures = Measures(x, labels[chosen], images[rest], network)
+    measures = Measures(x, labels[chosen], images[rest], network, not options.without_distances)
 
     def line(rate: float, whole: bool, found: AtRate, name: str | None = None) -> dict[str, Any]:
         return {"rate": rate, "whole": whole, "coder": name or found.name, "bits": float(found.bits.mean()),
@@ -415,6 +415,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, help="of the images; default: 200, of Kodak all 24")
     parser.add_argument("--only", nargs="*", default=[""], metavar="NAME", help="coders whose names begin so, measured anew; default: all")
     parser.add_argument("--without", nargs="*", default=[], metavar="NAME", help="leave out coders whose names begin so")
+    parser.add_argument("--without-distances", action="store_true", help="leave out VGG-16 distance and KID-lite0, most of the time")
     parser.add_argument("--classifier-minutes", type=float, default=20, help="of one core's time, for its training")
     options = parser.parse_args()
     options.models = options.models or BUNDLED[options.kodak]

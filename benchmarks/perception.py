@@ -129,20 +129,20 @@ def scaled(pictures: Tensor) -> Tensor:
 class Measures:
     """What pictures are measured by: the coded images and labels, other images, and the networks that there are."""
 
-    def __init__(self, x: Tensor, labels: Tensor, others: Tensor, network: nn.Sequential) -> None:
-        self.labels, self.network, self.known = labels, network, {}
+    def __init__(self, x: Tensor, labels: Tensor, others: Tensor, network: nn.Sequential, distances: bool = True) -> None:
+        self.labels, self.network, self.known, self.vgg, self.imagenet = labels, network, {}, None, None
+        if not distances:
+            return
         try:
             self.vgg = VGGDistance()
             parts = [self.vgg.features(part) for part in (x.float() / 255).split(PART)]
             self.seen = [torch.cat(each) for each in zip(*parts, strict=True)]
         except ImportError as error:
-            self.vgg = None
             print(f"no VGG-16 distance: {error}")
         try:
             self.imagenet = ImageNetFeatures()
             self.others = torch.cat([self.imagenet(part) for part in (others.float() / 255).split(PART)])
         except ImportError as error:
-            self.imagenet = None
             print(f"no KID-lite0: {error}")
 
     @torch.no_grad()

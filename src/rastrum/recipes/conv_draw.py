@@ -137,6 +137,9 @@ RECIPES = (
         options={"steps": 4, "latent": 4, "features": 32, "stride": 4, "posterior": "uniform", "skip": True},
         data=DataConfig(name="binarized-mnist", held_out="validation"),
         then=("rastrum evaluate FOLDER --count 2000",),
+        budget=(Budget(minutes=2, steps=3163),),
+        expected=bound(130.52, 0.65, "nats", 2000, below=True),
+        tuned_on="validation",
     ),
     Recipe(
         name="conv-draw-omniglot",
