@@ -63,7 +63,7 @@ def compressed(photo: Source, file: BinaryIO, network: Any, name: str, options: 
     check_class(network, options["condition"])
     x = requantise(pixels, levels, spec.levels)
     if options["lossless"] and not np.array_equal(requantise(x, spec.levels, levels), pixels):
-        raise ValueError(f"{photo.name}: it has values of {levels} levels that the {spec.levels} of the model are not; leave out --lossless")
+        raise ValueError(f"{photo.name}: it has values of {levels} levels that the model's {spec.levels} are not; leave out --lossless")
     x = x.transpose(2, 0, 1)[None]
     made = compress_pictures(network, x, name=name, **options)
     file.write(made.data)
