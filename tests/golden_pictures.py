@@ -1,6 +1,7 @@
-"""A progressive file of version 1, kept in tests/golden, with its model, which is made of integers alone.
+"""Progressive files of versions 1 and 2, kept in tests/golden, with their models, which are made of integers alone.
 
-``python tests/golden_pictures.py`` writes it if it is not there; it stays as it is, and every later release decodes it to these pictures.
+``python tests/golden_pictures.py`` writes those that are not there; they stay as they are, and every later release decodes them to these
+pictures.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from rastrum import ImageSpec, load
 from rastrum.compression import compress_pictures
 from rastrum.models.conv_draw import ConvDRAW, ConvDRAWConfig
 
-# file: (channels, levels, layers)
-CASES = {"pictures": (3, 256, 2), "letters": (1, 2, 1)}
+# file: (channels, levels, layers) of the model
+CASES = {"pictures": (3, 256, 2), "letters": (1, 2, 1), "shades": (3, 256, 1)}
+GREY = ("shades",)             # pictures of one channel, so version 2
 BUNDLED = {"drawn": "rastrum/conv-draw-cifar10-files"}  # file: the model that it names
 
 
@@ -36,6 +38,7 @@ def model(case: str) -> ConvDRAW:
 def images(case: str) -> np.ndarray:
     """Two images of another size than the model's."""
     channels, levels, _ = CASES[case]
+    channels = 1 if case in GREY else channels
     y, x, c, n = np.ogrid[:7, :9, :channels, :2]
     noise = integers(7 * 9 * channels * 2, 7).reshape(7, 9, channels, 2) % (1 + levels // 20)
     return ((5 * y * (n + 1) + 9 * x + 40 * c + noise) % levels).transpose(3, 2, 0, 1)

@@ -453,6 +453,67 @@ def test_effort_says_more_in_as_many_bits(spec: ImageSpec) -> None:
     assert all(parameter.requires_grad and parameter.grad is None for parameter in model.parameters())
 
 
+def distance(images: Tensor, x: Tensor, spec: ImageSpec) -> float:
+    """PSNR of all images together, in dB."""
+    return -10 * math.log10(float((images.double() - x / (spec.levels - 1)).square().mean()))
+
+
+@pytest.mark.parametrize("spec", [GREY, COLOUR], ids=str)
+def test_effort_never_makes_a_lossless_file_longer(spec: ImageSpec) -> None:
+    """What is made smaller is latents and values together; also where gradients are switched off, and with a quality to keep."""
+    model, x = make(spec), pictures(spec, 4)
+    whole = compress_pictures(model, x, lossless=True, progress=False)
+    with torch.inference_mode():
+        less = compress_pictures(model, x, lossless=True, effort=30, progress=False)
+    assert torch.equal(decompress_pictures(less.data, model, progress=False).values, x)
+    assert len(less.data) < len(whole.data) and less.header.steps == whole.header.steps
+    assert less.kl.sum() + less.residual.sum() < whole.kl.sum() + whole.residual.sum()
+    near = distance(decompress_pictures(whole.data, model, steps=3, progress=False).images, x, spec) - 1e-6
+    kept = compress_pictures(model, x, lossless=True, effort=5, psnr=near, progress=False)
+    assert len(kept.data) <= len(whole.data)
+    assert distance(decompress_pictures(kept.data, model, steps=3, progress=False).images, x, spec) >= near
+
+
+@pytest.mark.parametrize("effort", [0, 3])
+def test_in_inference_mode_files_are_the_same(effort: int) -> None:
+    """Though neither the model's tensors nor the images know gradients then."""
+    with torch.inference_mode():
+        file = compress_pictures(make(), pictures(COLOUR, 2), effort=effort, progress=False)
+        images = decompress_pictures(file.data, make(), progress=False).images
+    assert file.data == compress_pictures(make(), pictures(COLOUR, 2), effort=effort, progress=False).data
+    assert torch.equal(images, decompress_pictures(file.data, make(), progress=False).images)
+
+
+@pytest.mark.parametrize("coupled", [False, True])
+def test_grey_pictures_go_through_a_model_of_rgb(coupled: bool) -> None:
+    """As three equal channels; what comes back is the mean of the canvas, which also says how long each value's code is."""
+    model, x = make(coupled=coupled), pictures(ImageSpec(1, 11, 9), 2)
+    file = compress_pictures(model, x, lossless=True, progress=False)
+    unpacking = Unpacking(compress_pictures(model, x.expand(-1, 3, -1, -1), progress=False).data, model)
+    while unpacking.step():
+        pass
+    mean, log_scale = unpacking.sketch.canvas().astype(np.float64).mean(3, keepdims=True).transpose(4, 0, 3, 1, 2)
+    steps = decompress_pictures(file.data, model, steps=3, progress=False)
+    assert steps.images.shape == steps.values.shape == (2, 1, 11, 9)
+    assert np.allclose(steps.images, (0.5 * mean + 0.5).clip(0, 1), rtol=0, atol=1e-6)
+    means, log_scales = (torch.from_numpy(each)[..., None] for each in (mean, log_scale))
+    given = LogisticMixture(0 * means, means, log_scales, 256)
+    assert file.residual == pytest.approx(-given.log_prob(x).flatten(1).sum(1).numpy() / math.log(2), rel=1e-4)
+    assert torch.equal(decompress_pictures(file.data, model, progress=False).values, x)
+    part = decompress_pictures(file.data[:-40], model, progress=False)
+    assert 0 < part.exact < x.numel() and torch.equal(part.values.movedim(1, -1).flatten()[: part.exact], x.flatten()[: part.exact])
+    near = distance(steps.images, x, COLOUR) - 1e-6
+    for effort in (0, 3):
+        less = compress_pictures(model, x, psnr=near, effort=effort, progress=False)
+        assert distance(decompress_pictures(less.data, model, progress=False).images, x, COLOUR) >= near
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 3), (1, 5)])
+def test_pictures_may_be_smaller_than_a_block(height: int, width: int) -> None:
+    model, x = make(layers=2, stride=4), pictures(ImageSpec(3, height, width), 2)
+    assert torch.equal(decompress_pictures(compress_pictures(model, x, lossless=True).data, model).values, x)
+
+
 def test_conditions_are_part_of_the_identity() -> None:
     spec, model = ConditionSpec("class", 3), make(COLOUR, ConditionSpec("class", 3))
     x = pictures(COLOUR, 2)
@@ -482,7 +543,7 @@ def test_what_does_not_fit_is_refused() -> None:
         ("another condition", lambda: decompress_pictures(data, make(features=7))),
         ("not bundled", lambda: decompress_pictures(data)),
         ("expected to begin", lambda: decompress_pictures(b"\x89PNG\r\n\x1a\n" + data, model)),
-        ("version 2", lambda: decompress_pictures(data[:3] + b"\x24" + data[4:], model)),
+        ("version 3", lambda: decompress_pictures(data[:3] + b"\x34" + data[4:], model)),
         ("rest", lambda: decompress_pictures(data, model, rest="mode")),  # pyright: ignore[reportArgumentType]
         ("steps", lambda: decompress_pictures(data, model, steps=-1)),
     ]
@@ -528,6 +589,7 @@ GOLDEN = {
     "pictures": ("8d0fa6d5164dadbb", "3033a460b84f588c"),
     "letters": ("6a2e5c7f491f32d1", "5a837a72ebaed770"),
     "drawn": ("7270a84eba3beb0c", "beb1b1c2262f08f5"),
+    "shades": ("6fa31437fbf31cbb", "4c2b157d03bb81c6"),
 }
 
 
@@ -543,12 +605,12 @@ def golden(case: str) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("case", GOLDEN)
-def test_files_of_version_1_decode(case: str) -> None:
+def test_files_of_earlier_releases_decode(case: str) -> None:
     assert golden(case) == GOLDEN[case]
 
 
 @pytest.mark.parametrize("processor", [("generic", ""), ("sandybridge", "+avx")], ids=["generic", "no fma"])
-def test_files_of_version_1_decode_on_other_processors(processor: tuple[str, str]) -> None:
+def test_files_of_earlier_releases_decode_on_other_processors(processor: tuple[str, str]) -> None:
     environment = {**os.environ, "NUMBA_CPU_NAME": processor[0], "NUMBA_CPU_FEATURES": processor[1]}
     script = f"import sys; sys.path.insert(0, {str(golden_pictures.FOLDER.parent)!r}); import test_conceptual as t\n"
     script += "print([t.golden(case) for case in t.GOLDEN])"
@@ -561,8 +623,9 @@ def test_the_documented_bytes_are_those_of_a_file() -> None:
     """A reader of docs/format.md alone: the header."""
     for case, (_, levels, _) in golden_pictures.CASES.items():
         blob = (golden_pictures.FOLDER / f"{case}.rastrum").read_bytes()
-        assert blob[:4] == b"\x8aRC" + bytes([16 | 1 | 2 | 4 | 8])
-        numbers, at = [], 4
+        flags = [32 | 1 | 2 | 4 | 8, 1] if case in golden_pictures.GREY else [16 | 1 | 2 | 4 | 8]
+        numbers, at = [], 3 + len(flags)
+        assert blob[:at] == b"\x8aRC" + bytes(flags)
         for _ in range(4):                                               # height, width, images, seed
             numbers.append(blob[at])
             at += 1

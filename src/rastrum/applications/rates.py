@@ -254,6 +254,7 @@ def by_model(
     given = [None] * len(images) if condition is None else list(condition[:, None])
     pairs = list(zip(images.split(1), given, strict=True))
     files = [compress_pictures(model, *each, progress=False) for each in pairs]
+    known: dict[tuple[int, bytes], tuple[int, list[Tensor]]] = {}         # files that are whole at several rates are decoded once
     for bits in rates:
         found, sizes, payload = {rest: [] for rest in RESTS}, [], []
         for number, (file, each) in enumerate(zip(files, pairs, strict=True)):
@@ -262,13 +263,16 @@ def by_model(
             data = file.data[:limit]
             if effort:
                 data = compress_pictures(model, *each, bits=8 * limit, effort=effort, progress=False).data
-            unpacking = Unpacking(data, model, each[1])
-            while unpacking.step():
-                pass
-            for rest in RESTS:
-                found[rest].append(unpacking.pictures(rest, seed + number).images)
+            if (number, data) not in known:
+                unpacking = Unpacking(data, model, each[1])
+                while unpacking.step():
+                    pass
+                pictures = [unpacking.pictures(rest, seed + number).images for rest in RESTS]
+                known[number, data] = len(data) - len(unpacking.header.bytes), pictures
+            for rest, picture in zip(RESTS, known[number, data][1], strict=True):
+                found[rest].append(picture)
             sizes.append(8 * len(data))
-            payload.append(8 * (len(data) - len(unpacking.header.bytes)))
+            payload.append(8 * known[number, data][0])
         both = np.array(sizes), np.array(payload)
         name, within = type(model).__name__, both[not whole] <= bits
         drawn, mean = (_seen(model, images, f"{name}, {RESTS[rest]}", torch.cat(found[rest]), *both, within) for rest in RESTS)

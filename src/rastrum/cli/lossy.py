@@ -57,13 +57,14 @@ def compressed(photo: Source, file: BinaryIO, network: Any, name: str, options: 
     spec, levels = network.spec, 256 ** pixels.dtype.itemsize
     if channels in (2, 4):
         raise ValueError(f"{photo.name}: it has a transparency, which --lossy does not keep; remove it, or leave out --lossy")
-    if channels != spec.channels:
-        theirs, ours = (COLOURS.get(each, f"of {each} channels") for each in (channels, spec.channels))
+    if channels not in (1, spec.channels):
+        theirs, ours = map(_colours, (channels, spec.channels))
         raise ValueError(f"{photo.name}: it is {theirs}, the model is for {ours}; convert it, or give another --model")
-    if options["lossless"] and levels != spec.levels:
-        raise ValueError(f"{photo.name}: it has {levels} levels, the model {spec.levels}, so --lossless does not go")
     check_class(network, options["condition"])
-    x = requantise(pixels, levels, spec.levels).transpose(2, 0, 1)[None]
+    x = requantise(pixels, levels, spec.levels)
+    if options["lossless"] and not np.array_equal(requantise(x, spec.levels, levels), pixels):
+        raise ValueError(f"{photo.name}: it has values of {levels} levels that the model's {spec.levels} are not; leave out --lossless")
+    x = x.transpose(2, 0, 1)[None]
     made = compress_pictures(network, x, name=name, **options)
     file.write(made.data)
     found = decompress_pictures(made.data, network, options["condition"], progress=False)
@@ -205,7 +206,7 @@ def described(each: Source, file: BinaryIO) -> dict[str, Any]:
     header = read_header(reader)
     return {
         "file": each.name, "bytes": reader.size, "height": header.height, "width": header.width, "count": header.count,
-        "steps": header.steps, "lossless": header.lossless, "seed": header.seed, "model": header.model,
+        "grey": header.grey, "steps": header.steps, "lossless": header.lossless, "seed": header.seed, "model": header.model,
         "identity": header.identity.hex(), "stream_bytes": header.length, "held_bytes": reader.size - len(header.bytes),
     }  # fmt: skip
 
@@ -220,8 +221,9 @@ def described_line(record: dict[str, Any]) -> str:
     held_of = "whole" if held == length else f"cut: {held:,} of {length:,} bytes of its stream"
     layer = ", then every value" if record["lossless"] else ""
     rate = 8 * size / (record["height"] * record["width"] * record["count"])
+    grey = " grey though the model is not," if record["grey"] else ""
     by = f"{record['model'] or 'a model without a name'} ({record['identity']})"
-    about = f"{record['file']}: {many}{_size(record)}, {record['steps']} steps{layer}, {size:,} bytes, {rate:.3f} bits per pixel"
+    about = f"{record['file']}: {many}{_size(record)},{grey} {record['steps']} steps{layer}, {size:,} bytes, {rate:.3f} bits per pixel"
     return f"{about}, {held_of}, by {by}"
 
 
@@ -283,7 +285,7 @@ def _samples(found: Pictures, levels: int) -> tuple[int, np.ndarray]:
 def _about(each: Source, unpacking: Unpacking, found: Pictures, started: float) -> dict[str, Any]:
     header = unpacking.header
     return {
-        "file": each.name, "height": header.height, "width": header.width, "channels": unpacking.sketch.model.spec.channels,
+        "file": each.name, "height": header.height, "width": header.width, "channels": unpacking.sketch.channels,
         "pixels": header.height * header.width, "model": header.model, "whole": unpacking.whole, "steps": header.steps,
         "read_steps": found.steps, "lossless": header.lossless, "exact": found.exact, "faults": [],
         "seconds": time.perf_counter() - started,
@@ -292,3 +294,7 @@ def _about(each: Source, unpacking: Unpacking, found: Pictures, started: float) 
 
 def _size(record: dict[str, Any]) -> str:
     return f"{record['width']}x{record['height']} pixels"
+
+
+def _colours(channels: int) -> str:
+    return COLOURS.get(channels, f"of {channels} channels")

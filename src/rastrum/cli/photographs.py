@@ -79,9 +79,9 @@ def compress(
     psnr: Annotated[float | None, arg(metavar="DB", help="lossy: as little as reaches it", help_behavior_hint="")] = None,
     lossless: Annotated[bool, arg(help="lossy: every value follows the steps")] = False,
     effort: Annotated[
-        int, arg(metavar="STEPS", help="lossy: look for latents that say more of each photo in as many bits, or with --psnr as much in "
-                                       "fewer, by so many steps of gradient descent, say 60; decoding takes no longer; default: 0",
-                 help_behavior_hint="")
+        int, arg(metavar="STEPS", help="lossy: look for latents that say more of each photo in as many bits, with --psnr as much in fewer, "
+                                       "or with --lossless make the whole file smaller, by so many steps of gradient descent, say 60; a "
+                                       "file is never worse than without, and decoding takes no longer; default: 0", help_behavior_hint="")
     ] = 0,
     number: Class = None,
     verify: Annotated[bool, arg(help="do not decode what was written to compare it with the photo", help_behavior_hint="")] = True,

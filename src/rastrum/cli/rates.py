@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -61,8 +62,8 @@ def rates(
 
     if not models:
         raise ValueError("rates: which models? Give folders of conv-draw models that were trained with --model.posterior uniform")
-    if any(not rate > 0 for rate in bits):
-        raise ValueError(f"--bits: expected numbers above 0, got {min(bits):g}")
+    if (wrong := next((rate for rate in bits if not 0 < rate < math.inf or bits.count(rate) > 1), None)) is not None:
+        raise ValueError(f"--bits: expected different finite numbers above 0, got {wrong:g}{' twice' * (bits.count(wrong) > 1)}")
     page = look.page()
     for flag, path in (("--out", out), ("--samples", samples)):
         if path is not None:

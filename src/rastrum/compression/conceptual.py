@@ -100,15 +100,17 @@ def compress_pictures(
     """Codes images of one size as one progressive file.
 
     model: a canvas model whose decoder is a step program and whose posterior is uniform, such as ``conv-draw`` with posterior="uniform".
-    images: levels (B, C, H, W) of the model's channels; of another size for a model of any size (``resized``).
+    images: levels (B, C, H, W) of the model's channels, or of one: grey images, which come back grey; of another size for a model of any
+        size (``resized``).
     condition: one per image, or one for all; None for an unconditional model. It is not stored.
     steps: of the model that the file holds, 0 … T; None (default) = as ``bits`` or ``psnr`` say, else all.
     bits: of the whole file, per image, at most: where the steps take more it is cut, at the byte. None (default) for no limit.
     psnr: of all images together, in dB, with what the file does not hold at the mean of its prior: as few steps as reach it, if it grows
         with them, cut where it is reached; not cut if ``lossless``. None (default) for no limit.
     lossless: whether every value follows, given what the steps have drawn; False by default.
-    effort: steps of gradient descent that look for latents which say more of these images in as many bits, or with ``psnr`` as much in
-        fewer (``refinement.py``); each takes as long as a step of training. 0 (default) takes the encoder's.
+    effort: steps of gradient descent that look for latents which say more of these images in as many bits, with ``psnr`` as much in
+        fewer, or with ``lossless`` make the whole file smaller (``refinement.py``); each takes as long as a step of training. The file is
+        never worse than without. 0 (default) takes the encoder's.
     seed: of the dither, stored; 0 by default.
     name: where others find the model: rastrum/NAME, hf://OWNER/NAME or ./NAME for a folder; it is stored. "" by default.
     progress: a bar, as for ``rastrum.compress_image``; of steps.
@@ -118,7 +120,8 @@ def compress_pictures(
     """
     x = as_tensor("images", images)
     model = _sized(model, x.shape[2], x.shape[3]) if x.dim() == 4 else model
-    x = check_images(model.spec, x, model.device)
+    grey = x.dim() == 4 and x.shape[1] == 1 < model.spec.channels
+    x = check_images(replace(model.spec, channels=1) if grey else model.spec, x, model.device)
     given = model.check_condition(condition, len(x))
     if sum(each is not None for each in (steps, bits, psnr)) > 1 or (lossless and bits is not None):
         raise ValueError("compress: choose one of steps, bits and psnr; bits do not go with lossless")
@@ -127,7 +130,7 @@ def compress_pictures(
     if not 1 <= x[:, 0].numel() <= MAX_PIXELS or not 0 <= seed <= MAX_NUMBER or len(name.encode()) > MAX_NAME:
         found = f"{len(x)} images, seed {seed} and a name of {len(name.encode())} bytes"
         raise ValueError(f"compress: expected images, a seed of 0 … {MAX_NUMBER} and a name of at most {MAX_NAME} bytes, got {found}")
-    header = Header(x.shape[2], x.shape[3], len(x), lossless, seed, _identity(model, given), name)
+    header = Header(x.shape[2], x.shape[3], len(x), lossless, seed, _identity(model, given), name, grey=grey)
     encoding = _Encoding(model, x, given, header)
     if steps is not None and not 0 <= steps <= encoding.total:
         raise ValueError(f"steps: this model has {encoding.total}, got {steps}")
@@ -141,15 +144,16 @@ def compress_pictures(
     size = None if bits is None or bits == math.inf else int(bits * len(x) // 8)     # bytes; what has more is cut
     if effort and count:
         encoding, count = encoding.refined(effort, count, size, psnr, progress)
+    elif lossless:
+        encoding.write_values(count)
     if psnr is not None and (best := encoding.psnr(count)) < psnr:
         raise ValueError(f"psnr: all {count} steps of this model reach {best:.2f} dB, {psnr:.10g} were asked for; ask for less")
     if psnr is not None and not lossless:
         size = encoding.least(count, psnr)
-    residual = encoding.write_values(encoding.ends[count], count) if lossless else np.zeros(len(x))
     latents = encoding.latents[: count * encoding.per_step]
     kl, length = (_per_image(each, len(x)) for each in ([coded.kl() for coded in latents], [coded.length for coded in latents]))
     data = encoding.file(count)
-    return Compressed(data[:size], read_header(Reader(data, "file")), kl, length, residual)
+    return Compressed(data[:size], read_header(Reader(data, "file")), kl, length, encoding.residual)
 
 
 def _per_image(latents: list[np.ndarray], count: int) -> np.ndarray:
@@ -214,7 +218,7 @@ class Unpacking:
             named = f"the model {header.model}" if header.model else "a model that it does not name"
             theirs = f"made by {named}, {header.identity.hex()}, or with another condition"
             raise FileError(f"{what}: {theirs}; this model with this condition is {found.hex()}")
-        self.sketch = _fitting(what, Sketch, network, header.count, given, torch.get_num_threads())
+        self.sketch = _fitting(what, Sketch, network, header.count, given, torch.get_num_threads(), header.grey)
         self.per_step = len(self.sketch.maps.latents)
         if header.steps * self.per_step > self.sketch.steps:
             raise FileError(f"{what}: holds {header.steps} steps, its model has {self.sketch.steps // self.per_step}")
@@ -293,25 +297,25 @@ class _Encoding:
     """Images being encoded.
 
     model: of their size.
-    x: levels (B, C, H, W).
+    x: levels (B, C, H, W), of grey images (B, 1, H, W).
     condition: checked.
     header: of the file, without steps and length.
     offsets: by how much posteriors are moved, as of ``Refined``; none by default.
 
     Further attributes: ``total``, steps of the model; ``per_step``, latents of a step; ``latents``, all that were encoded; ``ends``, the
-    stream of 0, 1, … steps, ended there by a check.
+    stream of 0, 1, … steps, ended there by a check; ``residual``, bits of each image's values, 0 before they were written.
     """
 
     def __init__(
         self, model: PixelCanvas, x: Tensor, condition: Tensor | None, header: Header, offsets: Sequence[Tensor] = ()
     ) -> None:
-        self.sketch = Sketch(model, len(x), condition, torch.get_num_threads())
+        self.sketch = Sketch(model, len(x), condition, torch.get_num_threads(), header.grey)
         self.begin = self.sketch.copy()
         self.model, self.x, self.condition, self.header, self.offsets = model, x, condition, header, offsets
         self.per_step = len(self.sketch.maps.latents)
         self.total = self.sketch.steps // self.per_step
         self.latents: list[Coded] = []
-        self.ends = [Writer(header.about)]
+        self.ends, self.residual = [Writer(header.about)], np.zeros(len(x))
 
     def file(self, steps: int) -> bytes:
         """The file of so many steps."""
@@ -325,11 +329,12 @@ class _Encoding:
     def run(self, steps: int, report: Callable[[float], object] = lambda done: None) -> None:
         """Encode so many steps; ``report`` hears of each."""
         writer, state = Writer(self.header.about), self.model.init(len(self.x), self.condition)
+        seen = self.x.expand(-1, self.model.spec.channels, -1, -1)
         for step in range(1, steps + 1):
             end = writer
             for _ in range(self.per_step):
                 self.sketch.show(state)
-                self.model.look(state, self.x)
+                self.model.look(state, seen)
                 offset = self.offsets[self.sketch.t] if self.offsets else None
                 both = cast(Uniform, self.model.posterior(state)), cast(DitheredNormal, self.model.prior(state))
                 coded = self.sketch.encode(moved(*both, offset).mean, self.header.seed, writer.encoder)
@@ -363,8 +368,15 @@ class _Encoding:
         size: bytes at which that is cut; None where it is not.
 
         Returns the encoding and its steps, the nearest of this one, of those of as many steps, and if a rate or a quality is wanted of one
-        fewer; with ``psnr`` the smallest.
+        fewer; with ``psnr`` the smallest; if values follow, which are then written, the smallest file that reaches ``psnr``.
         """
+        if self.header.lossless:
+            with bar("looking for latents", effort, "steps", progress) as report:
+                both = [self, self._refined_whole(effort, count, report)]
+            for each in both:
+                each.write_values(count)
+            enough = [each for each in both if psnr is None or each.psnr(count) >= psnr]
+            return min(enough or both, key=lambda each: len(each.file(count))), count
         limit = len(self.file(count)) if size is None else size
         tried = sorted({count, max(1, count - (size is not None or psnr is not None))})
         found: list[tuple[_Encoding, int]] = []
@@ -380,6 +392,12 @@ class _Encoding:
         within = [each for each in found if size is not None or len(each[0].file(each[1])) <= limit]
         return max(within, key=lambda each: each[0].psnr(each[1], size))
 
+    def _refined_whole(self, effort: int, steps: int, report: Callable[[float], object]) -> _Encoding:
+        """With latents that make latents and values together as small as possible."""
+        refined, done = self._posteriors(steps), itertools.count(1)
+        refined.move(effort, None, report=lambda: report(next(done)))
+        return self._moved(refined, steps)
+
     def _refined(
         self, effort: int, steps: int, size: int, psnr: float | None, once: bool, report: Callable[[], object]
     ) -> _Encoding:
@@ -387,11 +405,10 @@ class _Encoding:
         kl = sum(float(coded.kl().sum()) for coded in self.latents[:latents]) / len(self.x)
         limit = 8 * size / len(self.x)
         allowed, wanted = max(1.0, kl + limit - self.bits(steps)), psnr   # KL, and dB
-        refined = Refined(self.model, self.x, self.condition, latents, self.header.seed)
+        refined = self._posteriors(steps)
         for count, first in [(effort, True), *[(-(-effort // AGAIN), False)] * AGAIN]:
             refined.move(count, allowed, wanted, report if first else lambda: None)
-            found = _Encoding(self.model, self.x, self.condition, self.header, refined.offsets)
-            found.run(steps)
+            found = self._moved(refined, steps)
             excess = found.bits(steps) - limit if psnr is None else psnr - found.psnr(steps)
             if excess <= 0 or once:
                 break
@@ -399,6 +416,14 @@ class _Encoding:
                 allowed = max(1.0, allowed - excess - 0.001 * limit)
             else:
                 wanted += excess + 0.01
+        return found
+
+    def _posteriors(self, steps: int) -> Refined:
+        return Refined(self.model, self.x, self.condition, steps * self.per_step, self.header.seed)
+
+    def _moved(self, refined: Refined, steps: int) -> _Encoding:
+        found = _Encoding(self.model, self.x, self.condition, self.header, refined.offsets)
+        found.run(steps)
         return found
 
     def after(self, steps: int) -> np.ndarray:
@@ -431,16 +456,16 @@ class _Encoding:
         mean = float((error**2).mean())
         return math.inf if mean == 0 else -10 * math.log10(mean)
 
-    def write_values(self, writer: Writer, steps: int) -> np.ndarray:
-        """The lossless layer; returns the bits of each image."""
-        values, canvas = self.x.movedim(1, -1).reshape(-1).numpy().copy(), self.after(steps)
+    def write_values(self, steps: int) -> None:
+        """Write the lossless layer behind so many steps."""
+        writer, values, canvas = self.ends[steps], self.x.movedim(1, -1).reshape(-1).numpy().copy(), self.after(steps)
         canvas, lengths = canvas.reshape(len(values), -1), []
         levels, coefficients = self.model.spec.levels, self.sketch.coefficients()
         for first in range(0, len(values), CHUNK):
             part = slice(first, min(first + CHUNK, len(values)))
             lengths.append(code_levels(canvas, levels, values, writer.encoder, True, coefficients, part))
             writer.check(values[part], force=part.stop == len(values))
-        return np.concatenate(lengths).reshape(len(self.x), -1).sum(1)
+        self.residual = np.concatenate(lengths).reshape(len(self.x), -1).sum(1)
 
 
 @keeping

@@ -1,4 +1,4 @@
-"""The bytes of a progressive file, version 1: a header, and one stream that may be cut at any byte; docs/format.md has them one by one.
+"""The bytes of a progressive file, versions 1 and 2: a header, and one stream that may be cut at any byte; docs/format.md has them all.
 
     header     what the images are, how many steps of which model; the length of the stream
     stream     of one range coder: the latents of step after step, of all images; then, if it is lossless, all values of the images;
@@ -20,8 +20,9 @@ from ..range_coder import CDF_TOTAL, Decoder, Encoder
 from .container import MAX_NAME
 from .fields import FileError, Reader, digest, varint
 
-MAGIC, VERSION = b"\x8aRC", 1
+MAGIC = b"\x8aRC"
 LOSSLESS, NAMED, SEVERAL, SEEDED = (1 << bit for bit in range(4))
+GREY = 1                       # of the flags of version 2
 CHECK_EVERY = 256              # bytes
 CHECK_COUNTS = CDF_TOTAL >> 16
 IDENTITY, HEADER_CHECK = 2, 2  # bytes; another model's symbols do not fit the checks either
@@ -41,6 +42,7 @@ class Header:
     model: where to find the model, as in image files, or "".
     steps: of the model whose latents the file holds when it is whole; 0 by default.
     length: bytes of the stream when it is whole; 0 by default.
+    grey: whether the images have one channel and the model several; False by default.
     """
 
     height: int
@@ -52,6 +54,7 @@ class Header:
     model: str
     steps: int = 0
     length: int = 0
+    grey: bool = False
 
     @cached_property
     def about(self) -> bytes:
@@ -60,7 +63,7 @@ class Header:
         name = self.model.removeprefix("rastrum/").encode()
         parts = [varint(self.height), varint(self.width), varint(self.count) if flags & SEVERAL else b""]
         parts += [varint(self.seed) if flags & SEEDED else b"", self.identity, varint(len(name)) + name if flags & NAMED else b""]
-        return MAGIC + bytes([VERSION << 4 | flags]) + b"".join(parts)
+        return MAGIC + bytes([2 << 4 | flags, GREY] if self.grey else [1 << 4 | flags]) + b"".join(parts)
 
     @cached_property
     def bytes(self) -> bytes:
@@ -81,8 +84,9 @@ def read_header(reader: Reader) -> Header:
     if (magic := reader.up_to(len(MAGIC))) != MAGIC:
         raise FileError(f"{what}: expected to begin with {MAGIC!r}, got {magic!r}: not made by rastrum compress --lossy")
     version, flags = divmod(reader.byte(), 16)
-    if version != VERSION:
-        raise FileError(f"{what}: version {version}, this release reads version {VERSION}")
+    if version not in (1, 2):
+        raise FileError(f"{what}: version {version}, this release reads versions 1 and 2")
+    more = reader.byte() if version == 2 else 0
     height, width = reader.varint(), reader.varint()
     count = reader.varint() if flags & SEVERAL else 1
     seed = reader.varint() if flags & SEEDED else 0
@@ -95,7 +99,8 @@ def read_header(reader: Reader) -> Header:
         except UnicodeError:
             raise FileError(f"{what}: the name of its model is not UTF-8") from None
     model = f"rastrum/{name}" if name and "/" not in name else name
-    header = Header(height, width, count, bool(flags & LOSSLESS), seed, identity, model, reader.varint(), reader.varint())
+    steps, length = reader.varint(), reader.varint()
+    header = Header(height, width, count, bool(flags & LOSSLESS), seed, identity, model, steps, length, bool(more & GREY))
     found, end = reader.take(HEADER_CHECK), reader.position
     if found != header.bytes[-HEADER_CHECK:]:
         raise FileError(f"{what}: the digest of its header does not match, it is changed")

@@ -8,6 +8,8 @@ The posterior may therefore run in any arithmetic, as long as it sees the exact 
 Of one stroke, latents whose prior is widest, in widths of the quantiser, are coded first: they say most. So a stream that is cut within a
 stroke holds the coarse part of it, everywhere in the picture and in all pictures of a file.
 
+Grey pictures go through a model of RGB as three equal channels; what the canvas says of a value is then the mean of what it says of them.
+
 Dimensions: B images · h, w size of a layer · Z channels of a latent · n = h·w·Z latents of a stroke, position by position.
 """
 
@@ -50,14 +52,17 @@ class Sketch:
     batch: number of images B.
     condition: one per image, as a checked tensor; None (default) for an unconditional model.
     threads: use at most so many, 1 by default; no bit depends on it.
+    grey: whether the pictures are grey, though the model is of several channels; False by default.
 
-    Further attributes: ``t``, latents drawn so far, of ``steps``.
+    Further attributes: ``t``, latents drawn so far, of ``steps``; ``channels``, of the pictures.
     Raises ``ValueError`` for another model, and where the memory does not suffice; ``PortabilityError`` where this machine does not compute
     as specified.
     """
 
     @keeping
-    def __init__(self, model: PixelCanvas, batch: int, condition: Tensor | None = None, threads: int = 1) -> None:
+    def __init__(
+        self, model: PixelCanvas, batch: int, condition: Tensor | None = None, threads: int = 1, grey: bool = False
+    ) -> None:
         name = type(model).__name__
         if not suits_native(model.dtype, model.device):
             raise ValueError(f"model: it is {model.dtype} on {model.device}; files are coded in float32 on a CPU, with numba")
@@ -74,7 +79,7 @@ class Sketch:
             raise ValueError(f"model: this {name} has normal posteriors, which no code reaches; train one with posterior='uniform'")
         verify()
         ask(what, 4 * ARENAS * batch * sum(map(_size, program.buffers)), remedy)
-        self.model, self.maps, self.batch = model, maps, batch
+        self.model, self.maps, self.batch, self.channels = model, maps, batch, 1 if grey else model.spec.channels
         self.t, self.steps = 0, model.steps
         self.strokes = NativeStrokes(program, batch, condition, threads)
 
@@ -207,14 +212,18 @@ class Sketch:
     # ── the canvas ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def coefficients(self) -> np.ndarray:
-        """Between the channels of a pixel given the canvas, (C, C) float32."""
+        """Between the channels of a pixel of the pictures given the canvas, (C, C) float32."""
         given = self.model.coefficients
-        return INDEPENDENT if given is None else given.detach().float().numpy().copy()
+        return INDEPENDENT if given is None or self.channels == 1 else given.detach().float().numpy().copy()
 
     def canvas(self) -> np.ndarray:
         """Parameters of each value of the images, (B, H, W, C, 1 or 2) float32: a logit, or mean and log scale."""
         pixels = self.model.pixels(State(self._tensor(self.maps.canvas), None))
-        return pixels.unflatten(1, (-1, self.model.spec.channels)).permute(0, 3, 4, 2, 1).contiguous().numpy()
+        canvas = pixels.unflatten(1, (-1, self.model.spec.channels)).permute(0, 3, 4, 2, 1).contiguous().numpy()
+        if self.channels == canvas.shape[3]:
+            return canvas
+        total = sum(canvas[..., channel, :].astype(np.float64) for channel in range(canvas.shape[3]))
+        return (total / canvas.shape[3]).astype(np.float32)[..., None, :]
 
 
 @dataclass(frozen=True)

@@ -389,7 +389,7 @@ def _check_sizes(spec: ImageSpec, config: ConvDRAWConfig) -> None:
     if config.kernel % 2 == 0:
         raise ValueError(f"kernel: expected an odd number, got {config.kernel}")
     side = max(spec.height, spec.width)
-    if config.stride > side:
+    if config.positional and config.stride > side:                        # others fill up what a block lacks
         raise ValueError(f"stride: {config.stride} pixels are more than an image of {spec.height}x{spec.width} has; at most {side}")
     if not 0 < config.beta < math.inf:
         raise ValueError(f"beta: expected a number above 0, got {config.beta!r}")
