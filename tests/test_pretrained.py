@@ -36,6 +36,7 @@ def test_all_are_there() -> None:
         "row-lstm-described-mnist",
         "row-lstm-mnist-classes",
         "row-lstm-placed-mnist",
+        "spatial-lstm-bsds300",
         "vae-binarized-mnist-small",
         "video-pixel-network-moving-mnist-small",
     }
