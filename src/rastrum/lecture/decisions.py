@@ -23,7 +23,7 @@ from .figure import DIAGONAL, GATED, Figure, Film, Still, Trained, chosen_words,
 from .slide import FINE, HUGE, LARGE, NORMAL, SMALL, Slide, hatched, pixels
 
 SECTION = "One decision after another"
-COLOURS = "rastrum/pixelcnn-plus-plus-cifar10"
+COLOURS, SOFTMAX = "rastrum/pixelcnn-plus-plus-cifar10", "rastrum/row-lstm-mnist"
 LOOKED = 8  # pictures in which a decision is looked for
 VALLEY, NEAR = 0.5, 24  # two modes: the lowest probability between them is at most this share of the lower one; levels apart
 
@@ -118,14 +118,15 @@ def chain_rule(trained: Trained) -> Still:
 # ── one decision ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def bimodality(pmf: Tensor) -> Tensor:
+def bimodality(pmf: Tensor, outermost: bool = False) -> Tensor:
     """How large the second mode of each distribution is: its height, where a valley parts it from the first, else 0.
 
     pmf: (N, levels).
+    outermost: whether the outermost levels count, False by default: those of a mixture hold all that lies beyond.
 
     Returns (N,).
     """
-    inside = torch.nn.functional.pad(pmf[:, 2:-2], (2, 2))  # the outermost levels hold all that lies beyond
+    inside = pmf if outermost else torch.nn.functional.pad(pmf[:, 2:-2], (2, 2))
     smooth = torch.nn.functional.avg_pool1d(inside[:, None], 9, 1, 4)[:, 0]
     height, top = smooth.max(1, keepdim=True)
     levels = torch.arange(pmf.shape[1])
@@ -146,10 +147,11 @@ def least_settled(model: RasterModel) -> tuple[Tensor, Distribution, Tensor, int
     spec = model.spec
     temperature = temperature_of(model)
     several = sample(model, LOOKED, temperature=temperature, seed=3).as_subclass(Tensor).long()
-    pmf = pmf_of(model.distribution(several)).flatten(1, 3)
+    distribution = model.distribution(several)
+    pmf = pmf_of(distribution).flatten(1, 3)
     strength, what = torch.zeros(()), "strongest second mode"
     if spec.levels >= 4 * NEAR:
-        strength = torch.stack([bimodality(each) for each in pmf])
+        strength = torch.stack([bimodality(each, isinstance(distribution, Categorical)) for each in pmf])
     if not strength.any():
         strength, what = -(pmf * pmf.clamp_min(1e-300).log()).sum(2), "largest entropy"
     which, index = divmod(int(strength.argmax()), spec.size)
@@ -312,7 +314,7 @@ FIGURES = (
         "order. A model only has to predict one value from the ones before it, as a language model does."),
     Figure("one-walk", "One walk for everything", one_walk, (DIAGONAL,), notes="Learn the distribution once; sampling, completing, "
         "scoring and compressing differ only in who chooses."),
-    Figure("decision", "One decision", decision, (COLOURS,), notes="The prediction is a whole distribution: two modes say 'either this or "
+    Figure("decision", "One decision", decision, (SOFTMAX,), notes="The prediction is a whole distribution: two modes say 'either this or "
            "that', which a regression to the mean cannot."),
     Figure("colours", "Red, then green, then blue", colours, (COLOURS,), notes="Given red, green is nearly known, and blue even more: "
            "most of a pixel's bits are in its first colour."),
