@@ -34,6 +34,7 @@ def test_all_are_there() -> None:
         "pixelcnn-plus-plus-cifar10",
         "row-lstm-binarized-mnist-7-layers",
         "row-lstm-described-mnist",
+        "row-lstm-mnist",
         "row-lstm-mnist-classes",
         "row-lstm-placed-mnist",
         "spatial-lstm-bsds300",

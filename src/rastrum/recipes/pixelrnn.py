@@ -150,6 +150,8 @@ RECIPES = (
         run=RunConfig(cpu_minutes=10.0, workers=1, evaluations=4, held_out_images=500),
         then=("rastrum evaluate FOLDER --split test",),
         hardware=ONE_CORE,
+        budget=(Budget(minutes=10, steps=8746),),
+        expected=Score(value=1.0648, error=0.0028, unit="bits/dim", kind="exact", images=10_000, split="test"),
     ),
     Recipe(
         name="row-lstm-described-mnist",
