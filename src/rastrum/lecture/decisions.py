@@ -26,6 +26,7 @@ SECTION = "One decision after another"
 COLOURS, SOFTMAX = "rastrum/pixelcnn-plus-plus-cifar10", "rastrum/row-lstm-mnist"
 LOOKED = 8  # pictures in which a decision is looked for
 VALLEY, NEAR = 0.5, 24  # two modes: the lowest probability between them is at most this share of the lower one; levels apart
+WIDTH = 33  # levels over which probabilities are averaged before modes are looked for
 
 
 def raster(trained: Trained, what: str = "a raster model of still images") -> RasterModel:
@@ -119,7 +120,7 @@ def chain_rule(trained: Trained) -> Still:
 
 
 def bimodality(pmf: Tensor, outermost: bool = False) -> Tensor:
-    """How large the second mode of each distribution is: its height, where a valley parts it from the first, else 0.
+    """How large the second mode of each distribution is: its height above the valley before the first, as a share of the first; 0 without one.
 
     pmf: (N, levels).
     outermost: whether the outermost levels count, False by default: those of a mixture hold all that lies beyond.
@@ -127,18 +128,18 @@ def bimodality(pmf: Tensor, outermost: bool = False) -> Tensor:
     Returns (N,).
     """
     inside = pmf if outermost else torch.nn.functional.pad(pmf[:, 2:-2], (2, 2))
-    smooth = torch.nn.functional.avg_pool1d(inside[:, None], 9, 1, 4)[:, 0]
+    smooth = torch.nn.functional.avg_pool1d(inside[:, None], WIDTH, 1, WIDTH // 2)[:, 0]
     height, top = smooth.max(1, keepdim=True)
     levels = torch.arange(pmf.shape[1])
     lower, second = smooth.where((levels - top).abs() >= NEAR, 0.0).max(1, keepdim=True)
     between = (levels >= torch.minimum(top, second)) & (levels <= torch.maximum(top, second))
     valley = smooth.where(between, torch.inf).amin(1, keepdim=True)
-    return (lower / height).where(valley <= VALLEY * lower, 0.0)[:, 0]
+    return ((lower - valley) / height).where(valley <= VALLEY * lower, 0.0)[:, 0]
 
 
 @lru_cache(2)
 def least_settled(model: RasterModel) -> tuple[Tensor, Distribution, Tensor, int, str]:
-    """The decision with the strongest second mode in ``LOOKED`` sampled pictures; where none has one, that with the largest entropy.
+    """The decision with the strongest second mode, in the later two thirds of ``LOOKED`` sampled pictures; else that with the largest entropy.
 
     model: a raster model.
 
@@ -154,9 +155,10 @@ def least_settled(model: RasterModel) -> tuple[Tensor, Distribution, Tensor, int
         strength = torch.stack([bimodality(each, isinstance(distribution, Categorical)) for each in pmf])
     if not strength.any():
         strength, what = -(pmf * pmf.clamp_min(1e-300).log()).sum(2), "largest entropy"
+    strength[:, model.order[: spec.size // 3].cpu()] = 0.0               # so that there is something to see
     which, index = divmod(int(strength.argmax()), spec.size)
     x = several[which : which + 1]
-    found = f"the one with the {what} in {LOOKED} sampled pictures" + (f" (temperature {temperature:g})" if temperature != 1 else "")
+    found = f"the one with the {what} in the later two thirds of {LOOKED} sampled pictures" + (f" (temperature {temperature:g})" if temperature != 1 else "")
     return x, model.distribution(x), pmf[which], index, found
 
 

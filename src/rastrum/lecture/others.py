@@ -158,14 +158,14 @@ def summary() -> Still:
         origin = model.origin or Origin()
         kind = "raster" if isinstance(model, RasterModel) else "canvas" if isinstance(model, CanvasModel) else "adversarial"
         decisions = model.spec.size if kind == "raster" else model.steps if isinstance(model, CanvasModel) else 0
-        score = "".join(score.brief.removesuffix(" per video") for score in origin.results[:1])
+        score = "".join(score.brief.removesuffix(" per video").replace("kernel ", "") for score in origin.results[:1])
         count = sum(parameter.numel() for parameter in model.parameters())
-        time = origin.trained_for.removesuffix(" of one core")
+        time = origin.trained_for.partition(" of one core")[0]
         rows.append((address.removeprefix(BUNDLED), kind, f"{decisions:,}", f"{count / 1000:,.0f}k", time, score))
 
     def draw(slide: Slide) -> None:
         head = ("model", "kind", "decisions", "parameters", "trained for", "held-out score")
-        widths = (5.0, 1.1, 1.55, 1.6, 2.6, 3.4)
+        widths = (5.0, 1.3, 1.45, 1.6, 2.4, 3.5)
         step = min(0.85, 8.3 / (len(rows) + 1))
         slide.table(0.35, 0.35, widths, [head, *rows], step, SMALL)
 
