@@ -23,6 +23,7 @@ from rastrum.raster import RasterModel
 
 FOLDER = Path(__file__).parent / "golden"
 CIFAR10 = "rastrum/pixelcnn-plus-plus-cifar10"
+DIGITS, TEXTURE = "rastrum/row-lstm-mnist", "rastrum/spatial-lstm-bsds300"
 # file: (model, (height, width, channels), type, options)
 CASES: dict[str, tuple[str, tuple[int, int, int], Any, dict[str, Any]]] = {
     "grey": ("plus plus", (21, 18, 1), np.uint8, {"tile": 8, "context": 4}),
@@ -34,6 +35,8 @@ CASES: dict[str, tuple[str, tuple[int, int, int], Any, dict[str, Any]]] = {
     "photo": ("rastrum/photo", (20, 26, 3), np.uint8, {"tile": 12, "context": 4, "name": "rastrum/photo"}),
     "photo-grey": ("rastrum/photo-grey", (31, 38, 1), np.uint8, {"tile": 20, "context": 4, "name": "rastrum/photo-grey"}),
     "cifar10": (CIFAR10, (14, 13, 3), np.uint8, {"tile": 8, "context": 4, "name": CIFAR10}),
+    "digits": (DIGITS, (13, 17, 1), np.uint8, {"tile": 8, "context": 4, "name": DIGITS}),
+    "texture": (TEXTURE, (17, 13, 1), np.uint8, {"tile": 8, "context": 4, "name": TEXTURE}),
     "softmax": ("gated", (11, 12, 1), np.uint8, {"tile": 6, "context": 2, "name": "hf://owner/name@main"}),
 }
 

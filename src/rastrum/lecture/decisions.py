@@ -120,7 +120,7 @@ def chain_rule(trained: Trained) -> Still:
 
 
 def bimodality(pmf: Tensor, outermost: bool = False) -> Tensor:
-    """How large the second mode of each distribution is: its height above the valley before the first, as a share of the first; 0 without one.
+    """How large the second mode of each distribution is: its height above the valley before the first, as a share of the first, else 0.
 
     pmf: (N, levels).
     outermost: whether the outermost levels count, False by default: those of a mixture hold all that lies beyond.
@@ -139,7 +139,7 @@ def bimodality(pmf: Tensor, outermost: bool = False) -> Tensor:
 
 @lru_cache(2)
 def least_settled(model: RasterModel) -> tuple[Tensor, Distribution, Tensor, int, str]:
-    """The decision with the strongest second mode, in the later two thirds of ``LOOKED`` sampled pictures; else that with the largest entropy.
+    """The decision with the strongest second mode, or else the largest entropy, in the later two thirds of ``LOOKED`` sampled pictures.
 
     model: a raster model.
 
@@ -158,7 +158,8 @@ def least_settled(model: RasterModel) -> tuple[Tensor, Distribution, Tensor, int
     strength[:, model.order[: spec.size // 3].cpu()] = 0.0               # so that there is something to see
     which, index = divmod(int(strength.argmax()), spec.size)
     x = several[which : which + 1]
-    found = f"the one with the {what} in the later two thirds of {LOOKED} sampled pictures" + (f" (temperature {temperature:g})" if temperature != 1 else "")
+    drawn = f"{LOOKED} sampled pictures" + (f" (temperature {temperature:g})" if temperature != 1 else "")
+    found = f"the one with the {what} in the later two thirds of {drawn}"
     return x, model.distribution(x), pmf[which], index, found
 
 
