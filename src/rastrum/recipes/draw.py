@@ -15,6 +15,7 @@ TWO_DIGITS: dict[str, Any] = {
     "then": ("rastrum evaluate FOLDER",),
     "hardware": ONE_CORE,
 }
+BINARIZED = OptimConfig(learning_rate=3e-3, betas=(0.9, 0.99), warm_up=100, clip=5.0, batch=100, micro_batch=None)
 THREE_HUNDRED: dict[str, Any] = {
     "system": "draw",
     "images": BINARY,
@@ -75,7 +76,7 @@ RECIPES = (
         options={"hidden": 176, "steps": 16},
         images=BINARY,
         data=DataConfig(name="binarized-mnist", held_out="validation"),
-        optim=OptimConfig(learning_rate=3e-3, betas=(0.9, 0.99), warm_up=100, clip=5.0, batch=100, micro_batch=None),
+        optim=BINARIZED,
         run=RunConfig(cpu_minutes=45.0, workers=1),
         then=("rastrum evaluate FOLDER",),
         hardware=ONE_CORE,
@@ -92,7 +93,7 @@ RECIPES = (
         options={"hidden": 56, "steps": 16, "attention": False},
         images=BINARY,
         data=DataConfig(name="binarized-mnist", held_out="validation"),
-        optim=OptimConfig(learning_rate=3e-3, betas=(0.9, 0.99), warm_up=100, clip=5.0, batch=100, micro_batch=None),
+        optim=BINARIZED,
         run=RunConfig(cpu_minutes=10.0, workers=1, evaluations=5),
         then=("rastrum evaluate FOLDER",),
         hardware=ONE_CORE,

@@ -60,11 +60,13 @@ def full_size(name: str, system: str, about: str, images: tuple[int, ...], publi
     )
 
 
+# What the Diagonal BiLSTM reached the published score with.
+SMALL_STEPS = OptimConfig(learning_rate=2e-3, warm_up=100, ema=0.9995, clip=20.0, batch=16, micro_batch=16)
 # Networks of the size that the paper gives for its Diagonal BiLSTM on MNIST, without skip connections.
 SEVEN_LAYERS: dict[str, Any] = {
     "images": BINARY,
     "data": DataConfig(name="binarized-mnist", held_out="validation"),
-    "optim": OptimConfig(learning_rate=2e-3, warm_up=100, ema=0.9995, clip=20.0, batch=16, micro_batch=16),
+    "optim": SMALL_STEPS,
     "then": ("rastrum evaluate FOLDER",),
     "hardware": ONE_CORE,
     "tuned_on": "validation",
@@ -146,7 +148,7 @@ RECIPES = (
         options={"units": 16, "layers": 7, "hidden": 64},
         images=GREY,
         data=DataConfig(name="mnist", train="train[:55000]", held_out="train[55000:]"),
-        optim=OptimConfig(learning_rate=2e-3, warm_up=100, ema=0.9995, clip=100.0, batch=16, micro_batch=16),
+        optim=replace(SMALL_STEPS, clip=100.0),
         run=RunConfig(cpu_minutes=10.0, workers=1, evaluations=4, held_out_images=500),
         then=("rastrum evaluate FOLDER --split test",),
         hardware=ONE_CORE,
@@ -161,7 +163,7 @@ RECIPES = (
         images=BINARY,
         data=DataConfig(name="described-mnist", binarise="threshold", train="train[:55000]", held_out="train[55000:]"),
         conditional=True,
-        optim=OptimConfig(learning_rate=2e-3, warm_up=100, ema=0.9995, clip=20.0, batch=16, micro_batch=16),
+        optim=SMALL_STEPS,
         run=RunConfig(cpu_minutes=10.0, workers=1, evaluations=4),
         then=("rastrum evaluate FOLDER --split test",),
         hardware=ONE_CORE,

@@ -1,37 +1,39 @@
 """Variational autoencoders (Kingma & Welling 2014), convolutional."""
 
+from typing import Any
+
 from ..config import DataConfig, OptimConfig, RunConfig
 from .draw import bound
 from .recipe import BINARY, COLOUR, ONE_CORE, Budget, Recipe
+
+# A few minutes of one core on Larochelle's binarised MNIST.
+BINARIZED: dict[str, Any] = {
+    "system": "vae",
+    "images": BINARY,
+    "data": DataConfig(name="binarized-mnist", held_out="validation"),
+    "optim": OptimConfig(learning_rate=2e-3, warm_up=100, clip=20.0, batch=64, micro_batch=None),
+    "then": ("rastrum evaluate FOLDER",),
+    "hardware": ONE_CORE,
+}
 
 RECIPES = (
     Recipe(
         name="vae-binarized-mnist",
         about="A convolutional VAE on Larochelle's binarised MNIST, four minutes on one core.",
-        system="vae",
-        images=BINARY,
-        data=DataConfig(name="binarized-mnist", held_out="validation"),
-        optim=OptimConfig(learning_rate=2e-3, warm_up=100, clip=20.0, batch=64, micro_batch=None),
+        **BINARIZED,
         run=RunConfig(cpu_minutes=4.0, workers=1, evaluations=4),
-        then=("rastrum evaluate FOLDER",),
         budget=(Budget(minutes=4, steps=3609),),
         expected=bound(99.19, 0.29, "nats", 10_000),
         further=(bound(93.60, 1.22, "nats", 500, notes="100 trajectories"),),
-        hardware=ONE_CORE,
     ),
     Recipe(
         name="vae-binarized-mnist-small",
         about="The same with half the channels, five minutes: the one bundled with the package.",
-        system="vae",
+        **BINARIZED,
         options={"features": 16},
-        images=BINARY,
-        data=DataConfig(name="binarized-mnist", held_out="validation"),
-        optim=OptimConfig(learning_rate=2e-3, warm_up=100, clip=20.0, batch=64, micro_batch=None),
         run=RunConfig(cpu_minutes=5.0, workers=1, evaluations=4),
-        then=("rastrum evaluate FOLDER",),
         budget=(Budget(minutes=5, steps=10_422),),
         expected=bound(94.51, 0.26, "nats", 10_000),
-        hardware=ONE_CORE,
     ),
     Recipe(
         name="vae-cifar10",
