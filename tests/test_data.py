@@ -287,7 +287,6 @@ def test_placed_sets_are_made_of_their_own_split(tmp_path: Path, monkeypatch: py
             load_dataset("cluttered-mnist", split, DataOptions(size=size))
 
 
-@mirror
 def test_the_shape_of_a_digit_by_loops() -> None:
     """Ink, width, height and slant of a bar that leans to the right, as sums over its pixels; twice as bright, only its ink differs."""
     bar = np.zeros((28, 28), np.uint8)
@@ -305,6 +304,7 @@ def test_the_shape_of_a_digit_by_loops() -> None:
     assert mirrored[:3] == pytest.approx(found[:3], abs=1e-5) and mirrored[3] < -0.4
 
 
+@mirror
 def test_omniglot_is_white_on_black_of_28_pixels() -> None:
     """Area averages: a character has as much ink as its drawing of 105 pixels; levels and sizes are options as for any set."""
     data = load_dataset("omniglot", "test")
