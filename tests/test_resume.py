@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import signal
@@ -302,6 +303,18 @@ def test_a_further_budget_replaces_the_old_one(tmp_path: Path) -> None:
     assert [state.step for state in rest] == list(range(8, 13)) and rest[-1].fraction == 1
     states = list(resume(folder, data, minutes=0.01))
     assert states[-1].fraction == 1 and states[-1].elapsed - rest[-1].elapsed >= 0.6
+
+
+def test_the_rate_of_a_further_budget_rises_slowly(tmp_path: Path) -> None:
+    """By warm-up once more, also where the run was stopped on the way; the exponential schedule goes on from where it was."""
+    data = digits()
+    for schedule, seventh, eighth in (("cosine", 0.5, (1 + math.cos(math.pi * 7 / 12)) / 2), ("exponential", 0.9**6, 0.9**7)):
+        folder = tmp_path / schedule
+        list(train(build("gated-pixelcnn", data), data, config(folder, 6, warm_up=3, schedule=schedule, decay=0.9)))
+        run = resume(folder, data, steps=6)
+        assert next(run).learning_rate == pytest.approx(0.01 * seventh / 3)
+        run.close()
+        assert next(resume(folder, data)).learning_rate == pytest.approx(0.01 * eighth * 2 / 3)
 
 
 # ── who owns a folder, and what is refused ───────────────────────────────────────────────────────────────────────────────

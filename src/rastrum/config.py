@@ -101,7 +101,7 @@ class OptimConfig:
     schedule: Literal["constant", "cosine", "exponential"] = "cosine"
     """Of the learning rate: cosine falls to 0 over the budget; exponential multiplies it by decay every step."""
     warm_up: int = 0
-    """Steps over which the learning rate first rises linearly."""
+    """Steps over which the learning rate rises linearly: at the start, and after a run is given a further budget."""
     decay: float = 0.999995
     """Factor per step of the exponential schedule."""
     ema: float = 0.999

@@ -215,7 +215,7 @@ def resume(
     folder: of the run.
     data, held_out: as the run was started with.
     minutes, cpu_minutes, steps: a further budget instead of the run's own; the schedule then covers the whole run, including what was
-        done before. Default: what is left of its own.
+        done before, and the learning rate rises to it over ``optim.warm_up`` steps. Default: what is left of its own.
     device: where to train from now on; None (default) = where it was trained so far.
     model: of a class that ``rastrum.load`` does not know, built as it was; its weights are replaced. Default: the folder says.
     origin: for the model's folder; default: as it was.
@@ -251,6 +251,8 @@ def resume(
                 record.change(config)
             fraction = processes.first(Clock(config.run, position.seconds, position.cpu_seconds).fraction(position.step))
             position.due, position.done = int(fraction * config.run.evaluations) + 1, 0.0
+            if (minutes, cpu_minutes, steps) != (None, None, None):           # the optimiser's means are those of smaller steps
+                position.rises = position.step + 1
         place(model, here).train()
         averaged = copy.deepcopy(model).eval().requires_grad_(False)
         for network, prefix in ((model, RAW), (averaged, AVERAGE)):
@@ -335,8 +337,8 @@ def _steps(
             before, position.done = position.done, network.progress(processes.first(clock.fraction(position.step)))
             position.step = step = position.step + 1
             if position.done < before:                                    # a new stage
-                position.stage = step
-            rate = learning_rate(optim, step - position.stage, position.done)
+                position.stage = position.rises = step
+            rate = learning_rate(optim, step - position.stage, position.done, step - position.rises)
             losses, norms = {}, []
             for number, (objective, group) in enumerate(zip(workers.objectives, optimiser.param_groups, strict=True)):
                 with _torch_noise(run.seed, step, processes.rank):

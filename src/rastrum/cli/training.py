@@ -109,7 +109,8 @@ def resume(
 ) -> int:
     """Continue a run from its last checkpoint, bit for bit as if it had never stopped.
 
-    With a further budget the schedule of the learning rate covers the whole run, including what was done before.
+    With a further budget the schedule of the learning rate covers the whole run, including what was done before;
+    its warm-up comes once more.
     """
     from .following import go_on
 

@@ -34,14 +34,15 @@ def optimiser_of(objectives: Sequence[Objective], optim: OptimConfig) -> torch.o
     return OPTIMIZERS[optim.optimizer]([{"params": objective.parameters} for objective in objectives], optim)
 
 
-def learning_rate(optim: OptimConfig, step: int, fraction: float) -> float:
+def learning_rate(optim: OptimConfig, step: int, fraction: float, rising: int | None = None) -> float:
     """The learning rate of one step.
 
     optim: the optimiser's settings.
     step: number of steps before this one, of the current stage where a model learns in stages.
     fraction: how much of the budget, or of the stage, is done, 0 … 1.
+    rising: number of steps since the warm-up began, where that is not the stage's beginning; None (default): ``step``.
     """
-    rise = min(1.0, (step + 1) / optim.warm_up) if optim.warm_up else 1.0
+    rise = min(1.0, ((step if rising is None else rising) + 1) / optim.warm_up) if optim.warm_up else 1.0
     return optim.learning_rate * rise * SCHEDULES[optim.schedule](optim, step, fraction)
 
 

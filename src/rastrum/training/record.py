@@ -55,6 +55,7 @@ class Position:
     seconds, cpu_seconds: used so far.
     due: number of the next evaluation.
     stage: first step of the current stage of the learning rate.
+    rises: first step of its warm-up: of the stage, or since the run was given a further budget.
     done: how much of that stage is done, 0 … 1.
     logged: step of the last line of metrics.
     losses: of the steps since that line.
@@ -66,6 +67,7 @@ class Position:
     cpu_seconds: float = 0.0
     due: int = 1
     stage: int = 1
+    rises: int = 1
     done: float = 0.0
     logged: int = 0
     losses: list[float] = field(default_factory=list)
