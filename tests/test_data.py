@@ -13,8 +13,9 @@ from PIL import Image
 from rastrum.config import DataOptions
 from rastrum.data import digit_shapes
 from rastrum.data.dataset import Dataset, load_dataset
+from rastrum.data.hub import hub
 from rastrum.data.placed_digits import cluttered, paste, scrap_count, two_digits
-from rastrum.data.sources import hub, source_of
+from rastrum.data.sources import source_of
 from rastrum.data.textures import crops, dead_leaves, leaves
 from rastrum.protocol import ConditionSpec, ImageSpec
 

@@ -20,8 +20,8 @@ from PIL.ImageFile import ImageFile
 from rastrum.config import DataOptions
 from rastrum.data import published as module
 from rastrum.data.dataset import load_dataset
+from rastrum.data.hub import hub
 from rastrum.data.published import FILES, Published
-from rastrum.data.sources import hub
 from rastrum.protocol import ImageSpec
 
 

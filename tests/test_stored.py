@@ -246,7 +246,7 @@ def test_large_sets_stay_on_disk_by_themselves(rows: Path, folder: Path, monkeyp
     for path in (rows, folder):
         assert not isinstance(load_dataset(str(path), "all").images, Stored)
         with monkeypatch.context() as patch:
-            patch.setattr("rastrum.data.sources.HELD", 115 * 36 - 1)
+            patch.setattr("rastrum.data.source.HELD", 115 * 36 - 1)
             assert isinstance(load_dataset(str(path), "all").images, Stored)
             for split, options in (("train", DataOptions()), ("all", DataOptions(size=5)), ("all", DataOptions(stream=False))):
                 assert not isinstance(load_dataset(str(path), split, options).images, Stored)

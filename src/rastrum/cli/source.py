@@ -276,7 +276,7 @@ def load_levels(spec: ImageSpec, path: Path, split: str | None, binarise: How | 
     """
     from ..data.arrays import read_arrays
     from ..data.dataset import Dataset
-    from ..data.sources import array_names
+    from ..data.paths import array_names
 
     found = read_arrays(path)
     if found.levels not in (None, spec.levels) or (found.levels is None and binarise is not None):
@@ -341,7 +341,7 @@ def load_videos(
     Returns the videos, and whether all frames were there. Raises ``ValueError`` for another file, shape or level.
     """
     from ..data.dataset import Dataset
-    from ..data.sources import array_names
+    from ..data.paths import array_names
     from ..pictures.videos import pad_frames
     from ..protocol import to_levels
 

@@ -55,10 +55,12 @@ from ..noise import BINARISATION, CROP, VIDEO, permutation, words
 from ..notebook import png, safe, table
 from ..protocol import ConditionSpec, ImageSpec, as_tensor, check_levels
 from .exemplars import ExemplarSets
+from .hub import hub
 from .moving_digits import CANVAS as SCREEN
 from .moving_digits import FRAMES, SMALLEST, moving_digits, shrunk
 from .options import binarise, check_options, cut, random_corners, requantise
-from .sources import HUB, OMNIGLOT, VIDEOS, Progress, Source, hub, source_of, stack
+from .source import Progress, Source, stack
+from .sources import HUB, OMNIGLOT, VIDEOS, source_of
 from .stored import HELD, OnDisk, Stored, StoredNames, ahead, store
 
 SEQUENCES = 1000               # fixed videos of a split
