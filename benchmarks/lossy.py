@@ -76,10 +76,10 @@ from rastrum.applications.rates import (
     attempts,
     by_model,
     nearest_within,
-    psnr,
     usual_formats,
 )  # fmt: skip
 from rastrum.compression import Unpacking, compress_pictures, decompress_pictures
+from rastrum.compression.conceptual import psnr_of
 from rastrum.config import DataOptions
 from rastrum.data.dataset import load_dataset
 from rastrum.data.sources import source_of
@@ -181,9 +181,7 @@ def of_sets(model: Any, x: Tensor, rates: Sequence[float], name: str) -> Iterato
             header = len(file.header.bytes)
             size = min(len(file.data), max(header, int(rate * len(part)) // 8))
             if (n, size) not in known:
-                unpacking = Unpacking(file.data[:size], model)
-                while unpacking.step():
-                    pass
+                unpacking = Unpacking(file.data[:size], model).finish()
                 known[n, size] = {rest: unpacking.pictures(rest, n).images for rest in RESTS}
             for rest in RESTS:
                 found[rest].append(known[n, size][rest])
@@ -195,7 +193,7 @@ def of_sets(model: Any, x: Tensor, rates: Sequence[float], name: str) -> Iterato
 
 def of_pictures(name: str, x: Tensor, pictures: Tensor, sizes: Sequence[float], payload: Sequence[float]) -> AtRate:
     """Pictures of images with bytes of each file and payload."""
-    errors = [psnr(*pair) for pair in zip(pictures.double().numpy(), x.double().numpy() / 255, strict=True)]
+    errors = [psnr_of(*pair) for pair in zip(pictures.double().numpy(), x.double().numpy() / 255, strict=True)]
     return AtRate(name, pictures, np.array(errors), 8 * np.array(sizes), 8 * np.array(payload), np.ones(len(x), bool))
 
 
@@ -401,7 +399,7 @@ def curve_of_model(model: str, photos: Sequence[np.ndarray]) -> list[tuple[float
         data, pixels = compress_pictures(network, x, progress=False).data, photo[..., 0].size
         sizes = [int(min(len(data), rate * pixels / 8)) for rate in (*PER_PIXEL, math.inf)]
         pictures = {size: decompress_pictures(data[:size], network, progress=False).images[0] for size in dict.fromkeys(sizes)}
-        near = {size: psnr(picture.double().numpy(), x[0].numpy() / 255) for size, picture in pictures.items()}
+        near = {size: psnr_of(picture.double().numpy(), x[0].numpy() / 255) for size, picture in pictures.items()}
         found.append([(8 * size / pixels, near[size]) for size in sizes])
     return [(bits, decibels) for bits, decibels in np.array(found).mean(0).tolist()]
 

@@ -536,8 +536,12 @@ def test_what_does_not_fit_is_refused() -> None:
         ("runs on the former only", lambda: compress_pictures(make(positional=True), pictures(ImageSpec(3, 9, 9), 1))),
         ("choose one of", lambda: compress_pictures(model, x, steps=1, bits=100)),
         ("choose one of", lambda: compress_pictures(model, x, bits=100, lossless=True)),
-        ("bits, psnr: expected numbers of at least 0, got nan", lambda: compress_pictures(model, x, bits=math.nan)),
+        ("bits: expected a number of at least 0, got nan", lambda: compress_pictures(model, x, bits=math.nan)),
+            ("psnr: expected a number of at least 0, got '30'", lambda: compress_pictures(model, x, psnr="30")),  # pyright: ignore[reportArgumentType]
+            ("seed 1.5", lambda: compress_pictures(model, x, seed=1.5)),  # pyright: ignore[reportArgumentType]
+            ("seed: expected a whole number", lambda: decompress_pictures(data, model, seed=1 << 64)),
         ("steps: this model has 3", lambda: compress_pictures(model, x, steps=4)),
+            ("steps: this model has 3, got True", lambda: compress_pictures(model, x, steps=True)),
         ("expected images", lambda: compress_pictures(model, x[:0])),
         ("float64", lambda: compress_pictures(make().double(), x)),
         ("another condition", lambda: decompress_pictures(data, make(features=7))),

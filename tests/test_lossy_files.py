@@ -68,6 +68,29 @@ def test_the_bundled_model_needs_no_name(capsys: pytest.CaptureFixture[str], tmp
     assert record["bytes"] < 45 * 70 * 3 / 10
     (found,) = answered(capsys, "decompress", tmp_path / "photo.rastrum", "-o", tmp_path / "a.png")["files"]
     assert found["whole"] and pixels(tmp_path / "a.png").shape == (45, 70, 3)
+    assert found["model"] == answered(capsys, "info", tmp_path / "photo.rastrum")["files"][0]["model"] == record["model"]
+
+
+@pytest.mark.parametrize("name", ["rastrum/conv-draw-cifar10-files", "rastrum/conv-draw-cifar10-files-beta-1"])
+def test_the_lectures_smallest_rate(capsys: pytest.CaptureFixture[str], tmp_path: Path, photo: Path, name: str) -> None:
+    """153 bits of a picture of 32x32: the digest of a bundled model says which it is, its name would take more than all of them."""
+    photo.write_bytes(encoded(smooth(32, 32, 3)))
+    (record,) = answered(capsys, "compress", photo, "--lossy", "--bits", 153, "--model", name)["files"]
+    assert record["bytes"] == 19 and record["payload_bytes"] > 5
+    (found,) = answered(capsys, "decompress", tmp_path / "photo.rastrum", "-o", tmp_path / "a.png")["files"]
+    assert found["model"] == name and found["read_steps"] > 0
+
+
+def test_what_a_photo_has_besides_its_model(capsys: pytest.CaptureFixture[str], tmp_path: Path, photo: Path, model: str) -> None:
+    """Transparency without any is left out; a finer photo than the model's is compared as it is; a folder is named."""
+    plain = pixels(photo)
+    Image.fromarray(np.dstack([plain, np.full(plain.shape[:2], 255, np.uint8)])).save(tmp_path / "opaque.png")
+    np.save(tmp_path / "fine.npy", np.minimum(plain.astype(np.uint32) * 257 + 100, 65535).astype(np.uint16))
+    records = answered(capsys, "compress", photo, tmp_path / "opaque.png", tmp_path / "fine.npy", "--lossy", "--model", model)["files"]
+    assert len({(tmp_path / f"{name}.rastrum").read_bytes() for name in ("photo", "opaque", "fine")}) == 1
+    assert records[0]["psnr"] == records[1]["psnr"] != records[2]["psnr"]
+    code, line = complaint(capsys, "compress", tmp_path, "--lossy", "--model", model)
+    assert code == 2 and f"is a folder; name its files, as {tmp_path}/*" in line
 
 
 def test_damage_is_named_and_the_steps_before_it_saved(
@@ -103,15 +126,22 @@ def test_the_lossless_layer(capsys: pytest.CaptureFixture[str], tmp_path: Path, 
     assert (found["exact"], found["read_steps"]) == (0, 1) and not np.array_equal(pixels(tmp_path / "b.png"), pixels(photo))
 
 
-def test_an_animation_of_what_comes(tmp_path: Path, photo: Path, model: str) -> None:
-    """A frame before the first step, one after each, and one with every value."""
+def test_an_animation_of_what_comes(capsys: pytest.CaptureFixture[str], tmp_path: Path, photo: Path, model: str) -> None:
+    """Sixteen beginnings of the file, from the header alone to all of it; the last is the photo."""
     assert main(["compress", str(photo), "--lossy", "--lossless", "--model", model]) == 0
     assert main(["decompress", str(tmp_path / "photo.rastrum"), "-o", str(tmp_path / "x.webp"), "--model", model]) == 0
     film: Any = Image.open(tmp_path / "x.webp")
-    assert film.n_frames == 5
-    film.seek(4)
-    scale = film.width // 31
-    assert np.array_equal(np.asarray(film.convert("RGB"))[scale // 2 :: scale, scale // 2 :: scale], pixels(photo))
+    assert film.n_frames == 16
+    scale, frames = film.width // 31, []
+    for number in range(16):
+        film.seek(number)
+        frames.append(np.asarray(film.convert("RGB"))[scale // 2 :: scale, scale // 2 :: scale])
+    assert np.array_equal(frames[-1], pixels(photo))
+    data = (tmp_path / "photo.rastrum").read_bytes()
+    header = len(data) - answered(capsys, "info", tmp_path / "photo.rastrum")["files"][0]["stream_bytes"]
+    (tmp_path / "cut.rastrum").write_bytes(data[: header + round((len(data) - header) ** (10 / 14))])
+    assert main(["decompress", str(tmp_path / "cut.rastrum"), "-o", str(tmp_path / "cut.png"), "--model", model]) == 0
+    assert np.array_equal(frames[11], pixels(tmp_path / "cut.png")) and not np.array_equal(frames[10], frames[11])
 
 
 def test_a_rate_chooses_the_steps(capsys: pytest.CaptureFixture[str], tmp_path: Path, photo: Path, model: str) -> None:

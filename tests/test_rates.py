@@ -30,10 +30,10 @@ from rastrum.applications.rates import (
     jpeg_payload,
     nearest_model,
     nearest_within,
-    psnr,
     usual_formats,
 )  # fmt: skip
 from rastrum.compression import compress_pictures, decompress_pictures
+from rastrum.compression.conceptual import psnr_of
 from rastrum.model import Model
 from rastrum.pictures.rates import draw_rates
 
@@ -53,7 +53,7 @@ def test_a_format_gives_pictures_back(format: Format, channels: int) -> None:
         pixels = image(height, width)[..., :channels]
         found = [format.decode(format.encode(pixels, quality)) for quality in (format.qualities[0], format.qualities[-1])]
         assert all(each.shape == pixels.shape and each.dtype == np.uint8 for each in found)
-        coarse, fine = (psnr(each / 255, pixels / 255) for each in found)
+        coarse, fine = (psnr_of(each / 255, pixels / 255) for each in found)
         assert fine >= max(coarse, 30)
         data = format.encode(pixels, format.qualities[-1])
         assert 0 < format.payload(data) < len(data) and data.endswith(ENDS[format.name])
@@ -126,7 +126,7 @@ def test_a_models_files_are_cut_at_the_rate(whole: bool) -> None:
             assert (drawn.bits[n], drawn.payload[n]) == (8 * size, 8 * (size - header)) and drawn.within[n]
             assert torch.equal(mean.pictures[n], decompress_pictures(file.data[:size], model).images[0])
             assert torch.equal(drawn.pictures[n], decompress_pictures(file.data[:size], model, rest="sample", seed=4 + n).images[0])
-            assert mean.psnr[n] == pytest.approx(psnr(mean.pictures[n].double().numpy(), x[n].numpy() / 255))
+            assert mean.psnr[n] == pytest.approx(psnr_of(mean.pictures[n].double().numpy(), x[n].numpy() / 255))
     (over, _), = by_model(model, x, (50,), whole=True)
     assert not over.within.any() and (over.payload == 0).all()
 

@@ -24,6 +24,7 @@ from PIL import Image, features
 from torch import Tensor
 
 from ..compression import Unpacking, compress_pictures
+from ..compression.conceptual import psnr_of
 from ..compression.sketches import Rest
 from ..data.options import requantise
 from ..models.pixel_canvas import PixelCanvas
@@ -177,7 +178,7 @@ def attempt(format: Format, pixels: np.ndarray, quality: float, factor: int = 1)
     height, width = pixels.shape[:2]
     data = format.encode(_resized(pixels, max(1, height // factor), max(1, width // factor)), quality)
     picture = _resized(format.decode(data), height, width)
-    return Attempt(picture, psnr(picture / 255, pixels / 255), 8 * len(data), 8 * format.payload(data))
+    return Attempt(picture, psnr_of(picture / 255, pixels / 255), 8 * len(data), 8 * format.payload(data))
 
 
 def _resized(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -264,9 +265,7 @@ def by_model(
             if effort:
                 data = compress_pictures(model, *each, bits=8 * limit, effort=effort, progress=False).data
             if (number, data) not in known:
-                unpacking = Unpacking(data, model, each[1])
-                while unpacking.step():
-                    pass
+                unpacking = Unpacking(data, model, each[1]).finish()
                 pictures = [unpacking.pictures(rest, seed + number).images for rest in RESTS]
                 known[number, data] = len(data) - len(unpacking.header.bytes), pictures
             for rest, picture in zip(RESTS, known[number, data][1], strict=True):
@@ -274,7 +273,7 @@ def by_model(
             sizes.append(8 * len(data))
             payload.append(8 * known[number, data][0])
         both = np.array(sizes), np.array(payload)
-        name, within = type(model).__name__, both[not whole] <= bits
+        name, within = type(model).__name__, both[0 if whole else 1] <= bits
         drawn, mean = (_seen(model, images, f"{name}, {RESTS[rest]}", torch.cat(found[rest]), *both, within) for rest in RESTS)
         yield drawn, mean
 
@@ -283,7 +282,7 @@ def _seen(
     model: PixelCanvas, images: Tensor, name: str, pictures: Tensor, bits: np.ndarray, payload: np.ndarray, within: np.ndarray
 ) -> AtRate:
     targets = images.double().numpy() / (model.spec.levels - 1)
-    errors = np.array([psnr(*pair) for pair in zip(pictures.double().numpy(), targets, strict=True)])
+    errors = np.array([psnr_of(*pair) for pair in zip(pictures.double().numpy(), targets, strict=True)])
     return AtRate(name, pictures, errors, bits, payload, within)
 
 
@@ -293,12 +292,3 @@ def nearest_model(found: Sequence[tuple[AtRate, AtRate]]) -> tuple[AtRate, AtRat
     found: of each model, as ``by_model`` yields it.
     """
     return max(found, key=lambda each: float(each[1].psnr.mean()))
-
-
-def psnr(picture: np.ndarray, image: np.ndarray) -> float:
-    """PSNR in dB; infinite where nothing is lost.
-
-    picture, image: of one shape, in [0, 1].
-    """
-    error = float(((picture - image) ** 2).mean())
-    return math.inf if error == 0 else -10 * math.log10(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import time
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 MODEL = "rastrum/conv-draw-photographs"                                 # of photos of any size, in RGB
 COLOURS = {1: "grey", 3: "RGB"}
 ANIMATIONS = (".gif", ".webp", ".mp4")
-FPS = 4.0
+FRAMES, FPS = 16, 4.0         # of an animation
 
 
 def is_progressive(file: BinaryIO) -> bool:
@@ -49,12 +50,14 @@ def compressed(photo: Source, file: BinaryIO, network: Any, name: str, options: 
     """
     import numpy as np
 
-    from ..compression.conceptual import compress_pictures, decompress_pictures
+    from ..compression.conceptual import compress_pictures, decompress_pictures, psnr_of
     from ..data.options import requantise
 
     pixels, _ = pixels_of(photo)
-    height, width, channels = pixels.shape
     spec, levels = network.spec, 256 ** pixels.dtype.itemsize
+    if pixels.shape[2] in (2, 4) and bool((pixels[..., -1] == levels - 1).all()):
+        pixels = pixels[..., :-1]                                         # opaque
+    height, width, channels = pixels.shape
     if channels in (2, 4):
         raise ValueError(f"{photo.name}: it has a transparency, which --lossy does not keep; remove it, or leave out --lossy")
     if channels not in (1, spec.channels):
@@ -62,6 +65,7 @@ def compressed(photo: Source, file: BinaryIO, network: Any, name: str, options: 
         raise ValueError(f"{photo.name}: it is {theirs}, the model is for {ours}; convert it, or give another --model")
     check_class(network, options["condition"])
     x = requantise(pixels, levels, spec.levels)
+    original = pixels.transpose(2, 0, 1)[None] / (levels - 1)             # of 16 bits perhaps, where the model has 8
     if options["lossless"] and not np.array_equal(requantise(x, spec.levels, levels), pixels):
         raise ValueError(f"{photo.name}: it has values of {levels} levels that the model's {spec.levels} are not; leave out --lossless")
     x = x.transpose(2, 0, 1)[None]
@@ -70,13 +74,12 @@ def compressed(photo: Source, file: BinaryIO, network: Any, name: str, options: 
     found = decompress_pictures(made.data, network, options["condition"], progress=False)
     if options["lossless"] and not np.array_equal(found.values.numpy(), x):
         raise OSError(f"{photo.name}: other values came back, so nothing was saved; please report this")
-    error = float(((found.images.double().numpy() - x / (spec.levels - 1)) ** 2).mean())
     return {
         "height": height, "width": width, "channels": channels, "model": name, "steps": made.header.steps, "read_steps": found.steps,
         "lossless": options["lossless"],
         "bytes": len(made.data), "payload_bytes": len(made.data) - len(made.header.bytes), "kl_bits": float(made.kl.sum()),
         "code_bits": float(made.code_length.sum()), "residual_bits": float(made.residual.sum()), "pixels": height * width,
-        "psnr": None if options["lossless"] or error == 0 else -10 * math.log10(error),
+        "psnr": None if options["lossless"] or (psnr := psnr_of(found.images.numpy(), original)) == math.inf else psnr,
     }  # fmt: skip
 
 
@@ -146,14 +149,14 @@ def decompressed(
     started, faults = time.perf_counter(), []
     unpacking = unpacked(each, file, network, options["condition"])
     try:
-        *_, found = _pictures(unpacking, options, only_last=True)
+        found = _picture(unpacking, options)
     except FileError as error:
         if not salvage:
             raise
         faults, right = [str(error).removeprefix(f"{each.name}: ")], unpacking.checked
         file.seek(0)
         unpacking = unpacked(each, file, network, options["condition"])
-        *_, found = _pictures(unpacking, options | {"steps": right}, only_last=True)
+        found = _picture(unpacking, options | {"steps": right})
     bits, pixels = _samples(found, unpacking.sketch.model.spec.levels)
     for part in png(pixels.shape[0], pixels.shape[1], pixels.shape[2], bits, [pixels]):
         target.write(part)
@@ -161,26 +164,34 @@ def decompressed(
 
 
 def animated(each: Source, place: str, network: Any, options: dict[str, Any]) -> dict[str, Any]:
-    """Write the picture of a progressive file as it comes, step by step, as an animation.
+    """Write the picture of a progressive file as its bytes come, first few and then more of them at once, as an animation.
 
     each, network, options: as for ``decompressed``.
     place: of the animation.
     """
+    from ..compression.conceptual import Unpacking
     from ..pictures.sheets import tiles
     from .output import save_film
 
-    started, last = time.perf_counter(), []
+    started = time.perf_counter()
+    with each.open() as file:
+        data = file.read()
+    unpacking = unpacked(each, io.BytesIO(data), network, options["condition"])
+    network, header = unpacking.sketch.model, len(unpacking.header.bytes)
+    stream = max(1, len(data) - header)
+    sizes = [header, *(header + round(stream ** (n / (FRAMES - 2))) for n in range(FRAMES - 1))]
+    last: list[Pictures] = []
 
     def films() -> Iterator[Picture]:
-        for found in _pictures(unpacking, options):
-            last[:] = [found]
-            yield tiles(found.images)[0]
+        with progress(f"decompressing {each.name}", FRAMES, "frames") as report:
+            for number, size in enumerate(sizes):
+                part = Unpacking(data[:size], network, options["condition"], each.name)
+                last[:] = [part.finish(options["steps"]).pictures(options["rest"], options["seed"], values=options["steps"] is None)]
+                report(number + 1)
+                yield tiles(last[0].images)[0]
 
-    with each.open() as file:
-        unpacking = unpacked(each, file, network, options["condition"])
     save_film(Path(place), films(), FPS)
-    (found,) = last
-    return _about(each, unpacking, found, started)
+    return _about(each, unpacking, last[0], started)
 
 
 def decompressed_line(record: dict[str, Any]) -> str:
@@ -199,14 +210,19 @@ def described(each: Source, file: BinaryIO) -> dict[str, Any]:
     each: for messages.
     file: open for reading.
     """
-    from ..compression.fields import Reader
+    from ..compression.conceptual import find_bundled
+    from ..compression.fields import FileError, Reader
     from ..compression.progressive import read_header
 
     reader = Reader(file, each.name)
     header = read_header(reader)
+    try:
+        model = header.model or find_bundled(header)[0]
+    except FileError:
+        model = ""
     return {
         "file": each.name, "bytes": reader.size, "height": header.height, "width": header.width, "count": header.count,
-        "grey": header.grey, "steps": header.steps, "lossless": header.lossless, "seed": header.seed, "model": header.model,
+        "grey": header.grey, "steps": header.steps, "lossless": header.lossless, "seed": header.seed, "model": model,
         "identity": header.identity.hex(), "stream_bytes": header.length, "held_bytes": reader.size - len(header.bytes),
     }  # fmt: skip
 
@@ -237,7 +253,7 @@ def verified(each: Source, file: BinaryIO, network: Any, number: int | None) -> 
     unpacking = unpacked(each, file, network, number)
     record = {"file": each.name, "faults": [], "steps": unpacking.header.steps, "whole": unpacking.whole}
     try:
-        *_, found = _pictures(unpacking, {"rest": "mean", "seed": 0, "steps": None}, only_last=True)
+        found = _picture(unpacking, {"rest": "mean", "seed": 0, "steps": None})
     except FileError as error:
         return record | {"faults": [str(error).removeprefix(f"{each.name}: ")], "read_steps": unpacking.checked}
     return record | {"read_steps": found.steps}
@@ -251,21 +267,11 @@ def verified_line(record: dict[str, Any]) -> str:
     return "whole" if record["whole"] else f"cut: {record['read_steps']:.4g} of {record['steps']} steps, unchanged as far as checks say"
 
 
-def _pictures(unpacking: Unpacking, options: dict[str, Any], only_last: bool = False) -> Iterator[Pictures]:
-    """The picture after 0, 1, … steps, and after the lossless layer."""
-    header, rest = unpacking.header, (options["rest"], options["seed"])
-    most = header.steps if options["steps"] is None else min(options["steps"], header.steps)
-    with progress(f"decompressing {unpacking.what}", most, "steps") as report:
-        more = True
-        while more and unpacking.sketch.t < most * unpacking.per_step:
-            if not only_last:
-                yield unpacking.pictures(*rest)
-            more = unpacking.step()
-            report(unpacking.sketch.t // unpacking.per_step)
-        last = options["steps"] is None and header.lossless
-        if last and not only_last:
-            yield unpacking.pictures(*rest)
-        yield unpacking.pictures(*rest, values=last)
+def _picture(unpacking: Unpacking, options: dict[str, Any]) -> Pictures:
+    """The picture of the steps that are wanted, or of all of them and the lossless layer."""
+    steps = options["steps"]
+    with progress(f"decompressing {unpacking.what}", unpacking.header.steps if steps is None else steps, "steps") as report:
+        return unpacking.finish(steps, report).pictures(options["rest"], options["seed"], values=steps is None)
 
 
 def _samples(found: Pictures, levels: int) -> tuple[int, np.ndarray]:
@@ -286,7 +292,7 @@ def _about(each: Source, unpacking: Unpacking, found: Pictures, started: float) 
     header = unpacking.header
     return {
         "file": each.name, "height": header.height, "width": header.width, "channels": unpacking.sketch.channels,
-        "pixels": header.height * header.width, "model": header.model, "whole": unpacking.whole, "steps": header.steps,
+        "pixels": header.height * header.width, "model": unpacking.model, "whole": unpacking.whole, "steps": header.steps,
         "read_steps": found.steps, "lossless": header.lossless, "exact": found.exact, "faults": [],
         "seconds": time.perf_counter() - started,
     }  # fmt: skip

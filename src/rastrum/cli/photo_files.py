@@ -58,7 +58,8 @@ def source(name: str) -> Source:
         return Source("stdin", "image", None, lambda: io.BytesIO(data))
     path = Path(name)
     if not path.is_file():
-        raise ValueError(f"{name!r} is not a file" if path.exists() else f"there is no file {name!r}")
+        what = f"{name!r} is a folder; name its files, as {name.rstrip(os.sep)}/*" if path.is_dir() else f"{name!r} is not a file"
+        raise ValueError(what if path.exists() else f"there is no file {name!r}")
     return Source(name, path.stem, path.parent, lambda: path.open("rb"))
 
 

@@ -218,7 +218,7 @@ def decompress(
     files: Files,
     out: Annotated[
         str | None, arg(aliases=["-o"], metavar="OUT", help="a folder, X.png for one file, or - for stdout; default: X.png beside a file; "
-                                                         "of a progressive file also X.gif, X.webp or X.mp4: how it comes, step by step")
+                                                         "of a progressive file also X.gif, X.webp or X.mp4: how it comes with the bytes")
     ] = None,
     model: Model = None,
     rest: Annotated[

@@ -22,10 +22,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..checkpoint import BUNDLED, bundled, read_config
 from ..denormals import keeping
 from ..latents import DitheredNormal, Uniform
 from ..memory import Allowance, TooLarge
-from ..models import load
+from ..models import MODELS, load
 from ..models.pixel_canvas import PixelCanvas
 from ..native.latents import probabilities
 from ..progress import Progress, bar
@@ -40,6 +41,7 @@ from .sketches import Coded, Rest, Sketch, code_levels
 CHUNK = 1 << 14                # values between two places where a check may stand
 AGAIN = 4                      # times that a file which missed its rate or quality is tried anew, in as small a part of the effort each
 FINE = 5                       # a quality is reached to one part in 2^FINE of the bytes
+MAX_SEED = (1 << 64) - 1        # of what is drawn
 SPARE = 1 << 26                # bytes that may be used while a model is made for another size, besides its weights
 
 T = TypeVar("T")
@@ -112,7 +114,8 @@ def compress_pictures(
         fewer, or with ``lossless`` make the whole file smaller (``refinement.py``); each takes as long as a step of training. The file is
         never worse than without. 0 (default) takes the encoder's.
     seed: of the dither, stored; 0 by default.
-    name: where others find the model: rastrum/NAME, hf://OWNER/NAME or ./NAME for a folder; it is stored. "" by default.
+    name: where others find the model: hf://OWNER/NAME or ./NAME for a folder, which is stored; rastrum/NAME for one that is bundled with
+        the package, which is not, since the digest of its weights finds it. "" by default.
     progress: a bar, as for ``rastrum.compress_image``; of steps.
 
     Returns the file. Raises ``ValueError`` for a model, images or options that do not fit, and for a rate or quality that no number of
@@ -125,16 +128,18 @@ def compress_pictures(
     given = model.check_condition(condition, len(x))
     if sum(each is not None for each in (steps, bits, psnr)) > 1 or (lossless and bits is not None):
         raise ValueError("compress: choose one of steps, bits and psnr; bits do not go with lossless")
-    if not all(value is None or value >= 0 for value in (bits, psnr)):
-        raise ValueError(f"bits, psnr: expected numbers of at least 0, got {bits if psnr is None else psnr}")
-    if not 1 <= x[:, 0].numel() <= MAX_PIXELS or not 0 <= seed <= MAX_NUMBER or len(name.encode()) > MAX_NAME:
-        found = f"{len(x)} images, seed {seed} and a name of {len(name.encode())} bytes"
+    for what, wish in (("bits", bits), ("psnr", psnr)):
+        if wish is not None and not (isinstance(wish, (int, float)) and wish >= 0):
+            raise ValueError(f"{what}: expected a number of at least 0, got {wish!r}")
+    if not 1 <= x[:, 0].numel() <= MAX_PIXELS or not _is_whole(seed, MAX_NUMBER) or len(name.encode()) > MAX_NAME:
+        found = f"{len(x)} images, seed {seed!r} and a name of {len(name.encode())} bytes"
         raise ValueError(f"compress: expected images, a seed of 0 … {MAX_NUMBER} and a name of at most {MAX_NAME} bytes, got {found}")
+    name = "" if name in bundled() else name
     header = Header(x.shape[2], x.shape[3], len(x), lossless, seed, _identity(model, given), name, grey=grey)
     encoding = _Encoding(model, x, given, header)
-    if steps is not None and not 0 <= steps <= encoding.total:
-        raise ValueError(f"steps: this model has {encoding.total}, got {steps}")
-    if not (isinstance(effort, int) and effort >= 0):
+    if steps is not None and not _is_whole(steps, encoding.total):
+        raise ValueError(f"steps: this model has {encoding.total}, got {steps!r}")
+    if not _is_whole(effort):
         raise ValueError(f"effort: expected a whole number of at least 0, got {effort!r}")
     with bar("compressing", encoding.total if steps is None else steps, "steps", progress) as report:
         encoding.run(encoding.total if steps is None else steps, report)
@@ -174,7 +179,7 @@ def decompress_pictures(
     """Decodes a progressive file, or its beginning.
 
     data: the file, which may be cut at any byte behind its header.
-    model: the one that coded it; None (default) loads the one that the file names, if it is bundled with the package.
+    model: the one that coded it; None (default) for one that is bundled with the package.
     condition: as for ``compress_pictures``.
     rest: latents that the file does not hold are at the mean of their prior ("mean", default) or drawn from it ("sample").
     seed: of what is drawn, 0 by default.
@@ -183,16 +188,15 @@ def decompress_pictures(
 
     Returns the pictures. Raises ``FileError`` for a file that is changed, or of another model or condition.
     """
-    if steps is not None and steps < 0:
-        raise ValueError(f"steps: expected 0 or more, got {steps}")
+    if steps is not None and not _is_whole(steps):
+        raise ValueError(f"steps: expected a whole number of at least 0, got {steps!r}")
     if rest not in ("mean", "sample"):
         raise ValueError(f"rest: expected 'mean' or 'sample', got {rest!r}")
+    if not _is_whole(seed, MAX_SEED):
+        raise ValueError(f"seed: expected a whole number of 0 … 2^64 − 1, got {seed!r}")
     unpacking = Unpacking(data, model, condition)
-    most = unpacking.header.steps if steps is None else min(steps, unpacking.header.steps)
-    with bar("decompressing", most, "steps", progress) as report:
-        while unpacking.sketch.t < most * unpacking.per_step and unpacking.step():
-            report(unpacking.sketch.t // unpacking.per_step)
-    return unpacking.pictures(rest, seed, values=steps is None)
+    with bar("decompressing", unpacking.header.steps if steps is None else steps, "steps", progress) as report:
+        return unpacking.finish(steps, report).pictures(rest, seed, values=steps is None)
 
 
 class Unpacking:
@@ -201,8 +205,9 @@ class Unpacking:
     data, model, condition: as for ``decompress_pictures``.
     what: how messages begin, "file" by default.
 
-    Further attributes: ``header``; ``sketch``, the canvases as far as they are drawn; ``per_step``, latents of a step; ``whole``, whether
-    nothing was cut; ``checked``, steps that a check has found right. Raises ``FileError`` as ``decompress_pictures``.
+    Further attributes: ``header``; ``model``, where to find the model, "" if unknown; ``sketch``, the canvases as far as they are drawn;
+    ``per_step``, latents of a step; ``whole``, whether nothing was cut; ``checked``, steps that a check has found right. Raises
+    ``FileError`` as ``decompress_pictures``.
     """
 
     def __init__(
@@ -211,13 +216,14 @@ class Unpacking:
         reader = Reader(bytes(data), what)
         self.what, self.header = what, read_header(reader)
         header = self.header
-        network: Any = _bundled(header, what) if model is None else model
+        found: tuple[str, Any] = find_bundled(header, condition, what) if model is None else (header.model, model)
+        self.model, network = found
         network = _fitting(what, _sized, network, header.height, header.width)
         given = network.check_condition(condition, header.count)
-        if (found := _identity(network, given)) != header.identity:
+        if (ours := _identity(network, given)) != header.identity:
             named = f"the model {header.model}" if header.model else "a model that it does not name"
             theirs = f"made by {named}, {header.identity.hex()}, or with another condition"
-            raise FileError(f"{what}: {theirs}; this model with this condition is {found.hex()}")
+            raise FileError(f"{what}: {theirs}; this model with this condition is {ours.hex()}")
         self.sketch = _fitting(what, Sketch, network, header.count, given, torch.get_num_threads(), header.grey)
         self.per_step = len(self.sketch.maps.latents)
         if header.steps * self.per_step > self.sketch.steps:
@@ -251,6 +257,13 @@ class Unpacking:
             if self._stream.passed > passed:
                 self.checked = self.sketch.t // self.per_step
         return True
+
+    def finish(self, steps: int | None = None, report: Callable[[float], object] = lambda done: None) -> Unpacking:
+        """Decode what the file holds of so many steps, of all by default; ``report`` hears of each."""
+        most = self.header.steps if steps is None else min(steps, self.header.steps)
+        while self.sketch.t < most * self.per_step and self.step():
+            report(self.sketch.t // self.per_step)
+        return self
 
     @torch.no_grad()
     @keeping
@@ -446,15 +459,10 @@ class _Encoding:
         """Of the images after so many steps, of a file that is cut after ``size`` bytes if that has more."""
         levels = self.model.spec.levels
         if size is not None and size < len(data := self.file(steps)):
-            unpacking = Unpacking(data[:size], self.model, self.condition)
-            while unpacking.step():
-                pass
-            picture = unpacking.pictures().images.movedim(1, -1).numpy()
+            picture = decompress_pictures(data[:size], self.model, self.condition, progress=False).images.movedim(1, -1).numpy()
         else:
             picture = picture_of(self.after(steps), levels)
-        error = picture.astype(np.float64) - self.x.movedim(1, -1).numpy() / (levels - 1)
-        mean = float((error**2).mean())
-        return math.inf if mean == 0 else -10 * math.log10(mean)
+        return psnr_of(picture, self.x.movedim(1, -1).numpy() / (levels - 1))
 
     def write_values(self, steps: int) -> None:
         """Write the lossless layer behind so many steps."""
@@ -466,6 +474,15 @@ class _Encoding:
             lengths.append(code_levels(canvas, levels, values, writer.encoder, True, coefficients, part))
             writer.check(values[part], force=part.stop == len(values))
         self.residual = np.concatenate(lengths).reshape(len(self.x), -1).sum(1)
+
+
+def psnr_of(pictures: np.ndarray, originals: np.ndarray) -> float:
+    """The peak signal-to-noise ratio of all pictures together, in dB; infinite where they are equal.
+
+    pictures, originals: intensities in [0, 1], of one shape.
+    """
+    error = float(np.square(pictures.astype(np.float64) - originals).mean())
+    return math.inf if error == 0 else -10 * math.log10(error)
 
 
 @keeping
@@ -483,6 +500,10 @@ def picture_of(canvas: np.ndarray, levels: int) -> np.ndarray:
     out = np.empty_like(mean)
     probabilities(mean.reshape(-1), out.reshape(-1))
     return out
+
+
+def _is_whole(value: object, most: float = math.inf) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most
 
 
 def _sized(model: Any, height: int, width: int) -> PixelCanvas:
@@ -513,12 +534,30 @@ def _identity(model: PixelCanvas, condition: Tensor | None) -> bytes:
     return digest(IDENTITY, fingerprint_of_weights(model), varint(model.spec.levels), given)
 
 
-def _bundled(header: Header, what: str) -> Any:
-    """The model that a file names, if it is bundled with the package; others are not opened, since the file is text of whoever wrote it."""
-    if not header.model.startswith("rastrum/"):
-        named = f"the model {header.model}" if header.model else "a model that it does not name"
-        raise FileError(f"{what}: made by {named}, which is not bundled with rastrum; give it with --model or model=")
-    try:
-        return load(header.model)
-    except ValueError as error:
-        raise FileError(f"{what}: made by {header.model}, which this release does not have ({error})") from None
+def find_bundled(header: Header, condition: ArrayLike | int | None = None, what: str = "file") -> tuple[str, PixelCanvas]:
+    """The model of a file among those that are bundled with the package; others are not opened, since the file is text of whoever wrote it.
+
+    header: of the file.
+    condition: as for ``decompress_pictures``.
+    what: how messages begin, "file" by default.
+
+    Returns its name and the model. Raises ``FileError`` where there is none.
+    """
+    if header.model:
+        if not header.model.startswith(BUNDLED):
+            raise FileError(f"{what}: made by the model {header.model}, which is not bundled with rastrum; give it with --model or model=")
+        try:
+            return header.model, cast(PixelCanvas, load(header.model))
+        except ValueError as error:
+            raise FileError(f"{what}: made by {header.model}, which this release does not have ({error})") from None
+    for name in bundled():
+        if issubclass(MODELS[read_config(name)["model"]], PixelCanvas):
+            network: Any = load(name)
+            try:
+                given = network.check_condition(condition, header.count)
+            except ValueError:                                            # it takes another
+                continue
+            if _identity(network, given) == header.identity:
+                return name, network
+    about = f"a model that it does not name ({header.identity.hex()})"
+    raise FileError(f"{what}: made by {about}, which is not bundled with this release; give it with --model or model=")

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from torch import Tensor
 
-from ..applications.rates import Attempt, attempts, nearest_within, psnr, usual_formats
+from ..applications.rates import Attempt, attempts, nearest_within, usual_formats
 from ..compression import Unpacking, compress_pictures
+from ..compression.conceptual import psnr_of
 from ..data.options import requantise
 from ..models.pixel_canvas import PixelCanvas
 from .arrays import packed, pixels
@@ -60,9 +61,7 @@ class Concept(Request):
         yield {"bytes": len(file.data), "header": header, "steps": file.header.steps, "cuts": len(found)}
         shown: Attempt | None = None
         for size in found:
-            unpacking = Unpacking(file.data[:size], sized, self.class_number)
-            while unpacking.step():
-                pass
+            unpacking = Unpacking(file.data[:size], sized, self.class_number).finish()
             mean, drawn = unpacking.pictures("mean"), unpacking.pictures("sample", self.seed)
             jpeg, fits = nearest_within(jpegs, 8 * size, whole=True)
             bare, small = nearest_within(jpegs, 8 * (size - header), whole=False)
@@ -88,5 +87,5 @@ def cuts(header: int, size: int) -> list[int]:
 
 def _decibels(picture: Tensor, target: np.ndarray) -> float | None:
     """PSNR of a ``picture`` (1, C, H, W) against a ``target`` (C, H, W), both in [0, 1]."""
-    found = psnr(picture[0].double().numpy(), target)
+    found = psnr_of(picture[0].double().numpy(), target)
     return found if math.isfinite(found) else None
