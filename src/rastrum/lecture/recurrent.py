@@ -420,8 +420,8 @@ def multiscale(coarse_first: Trained, row_by_row: Trained) -> Still:
     grown, others = (pixels(sample(model, 3, seed=0).as_subclass(Tensor) / (spec.levels - 1)) for model in (scales, other))
 
     def draw(slide: Slide) -> None:
-        heads = [f"{count:,} values" for count in counts]
-        coarse = [f"{head}\n{height} x {width}" for head, (height, width) in zip(heads, sides, strict=True)]
+        heads = [f"\n{count:,} values" for count in counts]
+        coarse = [f"{count:,} values\n{height} x {width}" for count, (height, width) in zip(counts, sides, strict=True)]
         growing = [[picture[::space, ::space] for space in spacings] for picture in grown[:2]]
         placed = [hatched(grown[0], known_before(scales, count)) for count in counts]
         rows = [[hatched(picture, known_before(other, count)) for count in counts] for picture in others]
