@@ -236,6 +236,9 @@ def test_surprise(visit: Callable[..., Visitor], address: str, names: dict[str, 
     for kind in ("dragover", "drop"):                                     # beside the room, where a browser would leave the page
         person.page.dispatch_event("header", kind, {"dataTransfer": dropped})
     person.page.get_by_role("alert").filter(has_text="no.png: the browser cannot read it as an image").wait_for()
+    person.page.get_by_label("Dark and bright change places").check()
+    person.page.keyboard.press("1")                                       # also while a box has the focus
+    person.page.get_by_role("heading", name="Probabilities of this value").wait_for()
 
 
 def test_concept_and_training(visit: Callable[..., Visitor], address: str) -> None:
