@@ -40,6 +40,7 @@ def _(mo):
     model_name = mo.ui.dropdown(
         {
             "Gated PixelCNN: two levels": "rastrum/gated-pixelcnn-binarized-mnist",
+            "Row LSTM: 256 levels of grey": "rastrum/row-lstm-mnist",
             "PixelCNN++: 256 levels of red, green and blue": "rastrum/pixelcnn-plus-plus-cifar10",
         },
         value="Gated PixelCNN: two levels",
@@ -123,7 +124,7 @@ def _(mo):
     ## Try
 
     - Find a pixel of the digit that costs more than three bits. What did the model expect, and what would you have expected?
-    - With 256 levels, look for a decision with two modes: the model has not made up its mind whether it is still background.
+    - With 256 levels of grey, look for a decision with two modes: the model has not made up its mind whether it is still background.
     - The same seed draws the same image, on every machine. Another seed takes another way at the first uncertain pixel.
     """)
     return

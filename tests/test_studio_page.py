@@ -150,6 +150,8 @@ def test_watch(visit: Callable[..., Visitor], address: str, names: dict[str, str
     assert float(before.split()[-2]) >= float(person.sees("Value 15 of 20").split()[-2])
     person.page.locator("canvas.image").hover(position={"x": 3, "y": 3})
     person.page.get_by_text("depends on the 0 pixels").wait_for()         # the first pixel
+    person.page.locator("canvas.image").click(position={"x": 3, "y": 3})
+    assert re.search(r"level [01], p = [01]\.\d+, ", person.sees("Value 1 of 20: row 0, column 0"))
     person.model(names["map"])
     before = person.sees("Value 20 of 20")
     person.page.get_by_label("row 2, column 0 of the map").select_option("0")
@@ -226,8 +228,17 @@ def test_surprise(visit: Callable[..., Visitor], address: str, names: dict[str, 
         here = person.page.get_by_text(re.compile(r"^Row \d, column \d: ")).inner_text()
         found[here[4], here[14]] = float(here.split()[-2])
     assert len(found) == 16 and max(found.values()) == found[row, column] == float(bits)
-    person.page.locator("input[type=file]").set_input_files({"name": "no.png", "mimeType": "image/png", "buffer": b"no image"})
+    dropped = person.page.evaluate_handle("""() => {
+      const data = new DataTransfer();
+      data.items.add(new File(["no image"], "no.png", {type: "image/png"}));
+      return data;
+    }""")
+    for kind in ("dragover", "drop"):                                     # beside the room, where a browser would leave the page
+        person.page.dispatch_event("header", kind, {"dataTransfer": dropped})
     person.page.get_by_role("alert").filter(has_text="no.png: the browser cannot read it as an image").wait_for()
+    person.page.get_by_label("Dark and bright change places").check()
+    person.page.keyboard.press("1")                                       # also while a box has the focus
+    person.page.get_by_role("heading", name="Probabilities of this value").wait_for()
 
 
 def test_concept_and_training(visit: Callable[..., Visitor], address: str) -> None:

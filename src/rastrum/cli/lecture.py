@@ -96,7 +96,7 @@ def listing() -> list[str]:
 
 def lecture(
     out: Annotated[Path, arg(metavar="FOLDER", help="where the page and the pictures go")] = Path("slides"),
-    only: Annotated[tuple[str, ...], arg(metavar="NAME …", help="these figures alone; default: all whose models are bundled")] = (),
+    only: Annotated[tuple[str, ...], arg(metavar="NAME …", help="these figures alone, in place of all whose models are bundled")] = (),
     json: Json = False,
 ) -> None:
     """Write the lecture as slides: FOLDER/index.html, and beside it every figure as PNG and SVG at 1920x1080, or as MP4 where it moves.

@@ -20,7 +20,7 @@ from ..pictures.sheets import image_scale
 from ..protocol import Distribution, Frame
 from ..raster import RasterModel
 from .figure import DIAGONAL, GATED, Figure, Film, Still, Trained, chosen_words, images_for, temperature_of
-from .slide import FINE, HUGE, LARGE, NORMAL, SMALL, Slide, hatched, pixels
+from .slide import FINE, HUGE, LARGE, NORMAL, SMALL, Slide, hatched, pixels, round_numbers
 
 SECTION = "One decision after another"
 COLOURS, SOFTMAX = "rastrum/pixelcnn-plus-plus-cifar10", "rastrum/row-lstm-mnist"
@@ -183,14 +183,14 @@ def decision(trained: Trained) -> Still:
         chart = slide.chart(7.9, 1.6, 7.5, 5.4, (-0.5, spec.levels - 0.5), (0, top))
         shade = {"red": "red", "green": "green"}.get(name, "blue")
         chart.bars(chances, [f"{shade} 75" if i != actual else "ink" for i in range(spec.levels)], 0.0 if spec.levels > 64 else 0.2)
-        chart.ticks([*range(0, spec.levels, max(1, spec.levels // 4)), spec.levels - 1], [0, round(top / 2, 3)], size=NORMAL - 1)
+        chart.ticks([*range(0, spec.levels, max(1, spec.levels // 4)), spec.levels - 1], round_numbers(0, top), size=NORMAL - 1)
         chart.label(f"{name} of the framed pixel", "probability", NORMAL)
         px, py = chart.at(actual, 0)
         slide.arrow((px, py + 0.45), (px, py + 0.04), "ink", thick=3)
         drawn = f"drawn: {actual}, $-\\log_2 p$ = {-math.log2(float(chances[actual])):.1f} bits"
         slide.text(11.6, 8.35, f"{kind}; {drawn}", NORMAL, "soft")
 
-    return Still(draw, f"One decision, {found}. The model gives a probability to each of {spec.levels} levels by {kind}.")
+    return Still(draw, f"One decision, {found}. The model gives a probability to each level by {kind}.")
 
 
 def colours(trained: Trained) -> Still:
@@ -319,11 +319,11 @@ FIGURES = (
         "scoring and compressing differ only in who chooses."),
     Figure("decision", "One decision", decision, (SOFTMAX,), notes="The prediction is a whole distribution: two modes say 'either this or "
            "that', which a regression to the mean cannot."),
-    Figure("colours", "Red, then green, then blue", colours, (COLOURS,), notes="Given red, green is nearly known, and blue even more: "
-           "most of a pixel's bits are in its first colour."),
+    Figure("colours", "Red, then green, then blue", colours, (COLOURS,), notes="Red costs most. Given red, green is much less open, "
+           "and so is blue: the three channels are alike."),
     Figure("walk", "A picture while it is drawn", walk, (GATED,), notes="Stop it where the bars are about even: there a small accident "
         "decides which digit this becomes."),
-    Figure("rows", "Samples, row by row", rows, (DIAGONAL,), notes="Fifteen at once cost little more than one."),
+    Figure("rows", "Samples, row by row", rows, (DIAGONAL,), notes="Fifteen at once take about a third of the time of fifteen in turn."),
     Figure("completions", "Completion is the same walk", completions, (DIAGONAL,), notes="What is known is kept, what is not is drawn: "
            "nothing was trained for this."),
     Figure("surprise", "Where the bits are", surprise, (GATED,), notes="These are exact: their sum is the size of the compressed file."),

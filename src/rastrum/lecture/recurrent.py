@@ -24,7 +24,7 @@ from ..recipes import RECIPES
 from .decisions import known_before, raster
 from .figure import DIAGONAL, Figure, Still, Trained, disks, images_for, untrained
 from .masks import AT, FIELD, kinds_of, legend
-from .slide import LARGE, NORMAL, SMALL, Slide, hatched, pixels
+from .slide import LARGE, NORMAL, SMALL, Slide, hatched, pixels, round_numbers
 
 SECTION = "PixelRNN"
 SEEN = ImageSpec(1, FIELD, FIELD, 2)
@@ -68,13 +68,15 @@ def cell(slide: Slide, sources: Sequence[tuple[str, str]], forgets: Sequence[str
 
 
 def neighbours(
-    slide: Slide, state: Sequence[tuple[int, int]], inputs: Sequence[tuple[int, int]], at: tuple[int, int] = (3, 3), side: float = 0.86
+    slide: Slide, state: Sequence[tuple[int, int]], inputs: Sequence[tuple[int, int]], memory: str = "$h$, and $c$, come from here",
+    at: tuple[int, int] = (3, 3), side: float = 0.86,
 ) -> None:
     """A map of 7 x 7 pixels: where a pixel's cell gets the state from (arrows), and what of the layer below it reads (frames).
 
     slide: that is drawn on.
     state: (rows, columns) from the pixel to each cell whose h it reads.
     inputs: the same of each pixel that the layer below gives it.
+    memory: where h and c come from, in words.
     at: row and column of the pixel.
     side: of a pixel, in units.
     """
@@ -93,7 +95,7 @@ def neighbours(
     for down, right in state:
         (x0, y0), (x1, y1) = middle(down, right), middle(0, 0)
         slide.arrow((x0, y0), (x1 + 0.3 * (x0 - x1), y1 + 0.3 * (y0 - y1)), "red", thick=3.5)
-    for n, (colour, words) in enumerate((("blue 45", "$h$, and $c$, come from here"), ("green 30", "the layer below is read here"))):
+    for n, (colour, words) in enumerate((("blue 45", memory), ("green 30", "the layer below is read here"))):
         if n == 0 or inputs:
             slide.grid(x, 7.7 + 0.5 * n, 0.34, [[colour]])
             slide.text(x + 0.5, 7.87 + 0.5 * n, words, NORMAL - 1, "soft", "left")
@@ -151,7 +153,8 @@ def row_lstm() -> Still:
     reads = next((_taps(part) for part in block.children() if hasattr(part, "taps")), [])
 
     def draw(slide: Slide) -> None:
-        neighbours(slide, [(-1, offset) for offset in scan.offsets], [place for place in reads if place != (0, 0)])
+        neighbours(slide, [(-1, offset) for offset in scan.offsets], [place for place in reads if place != (0, 0)],
+                   "$h$ comes from here, $c$ from straight above")
         cell(slide, [("1 x 3 conv.,\nmask B", "green"), ("1 x 3 conv. of\n$h$ above", "blue")], ["$f$"],
              [GATES + r"$(K^{is} * x\;+\;K^{ss} * h_{above})$", MEMORY.replace("before", "above"), OUTPUT])  # fmt: skip
         slide.text(11.3, 1.35, "a row at a time, all its pixels at once", NORMAL, "soft")
@@ -166,9 +169,9 @@ def diagonal_bilstm() -> Still:
     scan = _scan(model, DiagonalScan)
 
     def draw(slide: Slide) -> None:
-        neighbours(slide, [(offset, -1 - offset) for offset in scan.offsets], [])
+        neighbours(slide, [(offset, -1 - offset) for offset in scan.offsets], [], "$h$ comes from here, $c$ from the left")
         cell(slide, [("1 x 1 conv.,\nmask B", "green"), ("2 x 1 conv. of $h$,\ncolumn before", "blue")], ["$f$"],
-             [GATES + r"$(K^{is} * x\;+\;K^{ss} * h_{column\ before})$", MEMORY, OUTPUT])  # fmt: skip
+             [GATES + r"$(K^{is} * x\;+\;K^{ss} * h_{column\ before})$", MEMORY.replace("before", "left"), OUTPUT])  # fmt: skip
         slide.text(11.3, 1.35, "a diagonal at a time; a second one comes from the right", NORMAL, "soft")
 
     return Still(draw, "Diagonal BiLSTM: in the skewed map a diagonal is a column, so one step computes it whole. State comes from the "
@@ -365,7 +368,7 @@ def comparison(*models: Trained) -> Still:
     def draw(slide: Slide) -> None:
         step = min(1.75, 7.2 / len(rows))
         chart = slide.chart(8.75, 0.75, 4.0, step * len(rows), (low, high), (0, len(rows)))
-        chart.ticks(_round_numbers(low, high))
+        chart.ticks(round_numbers(low, high))
         slide.text(10.75, 0.4, f"{rows[0].score.unit} per image, held out", SMALL, "soft")
         slide.text(14.4, 0.4, "CPU time per image", SMALL, "soft")
         for n, row in enumerate(rows):
@@ -389,12 +392,6 @@ def comparison(*models: Trained) -> Still:
     return Still(draw, "The same data, about the same size: five samples of each (not selected), the held-out score (on an axis that does "
                        "not begin at 0), and the CPU time of a sample, "
                        f"{AT_ONCE} at once, measured now on this machine, also in forward passes of as many images.")  # fmt: skip
-
-
-def _round_numbers(low: float, high: float) -> list[float]:
-    """Round numbers between two, five at most: for the ticks of an axis."""
-    step = next(step for power in range(-3, 6) for step in (10.0**power, 2 * 10.0**power, 5 * 10.0**power) if (high - low) / step <= 5)
-    return [round(step * n, 3) for n in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
 def _fastest(act: Callable[[], object], times: int = 2) -> float:
@@ -423,14 +420,15 @@ def multiscale(coarse_first: Trained, row_by_row: Trained) -> Still:
     grown, others = (pixels(sample(model, 3, seed=0).as_subclass(Tensor) / (spec.levels - 1)) for model in (scales, other))
 
     def draw(slide: Slide) -> None:
-        heads = [f"{count:,} values\n{height} x {width}" for count, (height, width) in zip(counts, sides, strict=True)]
+        heads = [f"\n{count:,} values" for count in counts]
+        coarse = [f"{count:,} values\n{height} x {width}" for count, (height, width) in zip(counts, sides, strict=True)]
         growing = [[picture[::space, ::space] for space in spacings] for picture in grown[:2]]
         placed = [hatched(grown[0], known_before(scales, count)) for count in counts]
         rows = [[hatched(picture, known_before(other, count)) for count in counts] for picture in others]
-        halves = (0.2, "coarse to fine", coarse_first, [placed, *growing]), (8.2, "row by row", row_by_row, rows)
-        for left, name, trained, cells in halves:
+        halves = (0.2, "coarse to fine", coarse_first, [placed, *growing], coarse), (8.2, "row by row", row_by_row, rows, heads)
+        for left, name, trained, cells, above in halves:
             slide.text(left + 3.8, 0.4, f"{name}: {trained.score}".removesuffix(": "), NORMAL, bold=True)
-            slide.sheet(left, 0.8, 7.6, 8.0, cells, (), heads, SMALL, 0.12)
+            slide.sheet(left, 0.8, 7.6, 8.0, cells, (), above, SMALL, 0.12)
 
     return Still(draw, f"Samples (not selected) of a multi-scale PixelRNN, first every {spacings[0]}th pixel of every {spacings[0]}th row, "
                        "then those between them, given the coarser ones; above, where these pixels of the first one lie. Beside it "
@@ -481,11 +479,12 @@ FIGURES = (
     Figure("reach", "What one pixel sees", reach, notes="Measured, not drawn: every other pixel was changed, and it was recorded whether "
         "the prediction moved. The Diagonal BiLSTM misses one pixel: mask A removes the last value of a row from all "
         "maps of that row."),
-    Figure("residual", "Residual and skip connections", residual, (DIAGONAL,), notes="Twelve layers train because each only adds "
-        "something."),
+    Figure("residual", "Residual and skip connections", residual, (DIAGONAL,), notes="Many layers train because each only adds "
+        "something: the paper has twelve, with skip connections."),
     Figure("architecture", "The architectures", architecture, notes="The three differ in the middle row alone."),
     Figure("comparison", "The four compared", comparison, ("pixel-lstm", "pixelcnn", "row-lstm", DIAGONAL), several=True, notes="One "
-           "data set, one size: what each sees, and how, is the difference. How long each was trained is below its name."),
+           "data set, one size. What each sees differs, and so does how long it was trained, below its name; docs/results.md has scores at "
+           "equal times."),
     Figure("multiscale", "From coarse to fine", multiscale, ("multiscale-pixelrnn", DIAGONAL), notes="Any order of the chain rule will "
            "do. Coarse first decides what it is before it decides the details."),
 )  # fmt: skip

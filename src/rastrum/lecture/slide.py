@@ -466,3 +466,9 @@ def hatched(image: np.ndarray, known: np.ndarray) -> np.ndarray:
 def evenly(rows: Sequence[Any], count: int) -> Iterator[Any]:
     """At most ``count`` of some things, evenly spaced, the first and the last among them."""
     yield from (rows[i] for i in sorted({round(t) for t in np.linspace(0, len(rows) - 1, count)}))
+
+
+def round_numbers(low: float, high: float) -> list[float]:
+    """Round numbers between two, five at most: for the ticks of an axis."""
+    step = next(step for power in range(-3, 6) for step in (10.0**power, 2 * 10.0**power, 5 * 10.0**power) if (high - low) / step <= 5)
+    return [round(step * n, 3) for n in range(math.ceil(low / step), math.floor(high / step) + 1)]

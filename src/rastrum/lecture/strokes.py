@@ -19,7 +19,7 @@ from ..pictures.windows import Filters, window_of
 from ..protocol import Frame
 from ..strokes import CanvasModel
 from .figure import DRAW, Figure, Film, Still, Trained, images_for
-from .slide import LARGE, NORMAL, SMALL, Slide, evenly, pixels
+from .slide import LARGE, NORMAL, SMALL, Slide, evenly, pixels, round_numbers
 
 SECTION = "DRAW: stroke by stroke"
 SHOWN = 3  # number of the image that is shown where there is one
@@ -241,7 +241,7 @@ def window_parameters(trained: Trained) -> Still:
 
     def label(name: str, chosen: Filters) -> str:
         value = {
-            "g": f"({chosen.row:.0f}, {chosen.column:.0f})",
+            "g": f"({chosen.column:.0f}, {chosen.row:.0f})",
             "δ": f"{chosen.stride:.2f}",
             "σ": f"{chosen.sigma:.2f}",
             "γ": f"{chosen.gamma:g}",
@@ -263,7 +263,7 @@ def window_parameters(trained: Trained) -> Still:
                 slide.text(left + 2.85, top + 1.95, label(name, chosen), SMALL)
 
     return Still(draw, f"What each parameter of a window does to what {count} x {count} filters read of the same image: at the left the "
-                       f"window, at the right the patch γ F_Y x F_Xᵀ. {where}")  # fmt: skip
+                       f"window, at the right the patch γ F_Y x F_Xᵀ; g is (g_X, g_Y). {where}")  # fmt: skip
 
 
 def read_and_write(trained: Trained) -> Still:
@@ -344,7 +344,7 @@ def remains(trained: Trained) -> Still:
         chart.line(range(len(means)), means, "orange", 4, marks=True)
         chart.line(range(len(means)), spent, "purple", 4, marks=True)
         chart.line(range(len(means)), np.array(means) + spent, "ink", 3)
-        chart.ticks(range(0, len(means), max(1, len(means) // 8)), [0, round(max(means) / 2, -1), round(max(means), -1)])
+        chart.ticks(range(0, len(means), max(1, len(means) // 8)), round_numbers(0, max(means)))
         chart.label("strokes", "nats", NORMAL)
         for y, words, colour in (
             (5.2, r"$-\log p(x\,|\,c_t)$ remains", "orange"),
@@ -375,8 +375,7 @@ def kl(trained: Trained) -> Still:
             slide.line([low, high], "ink", 2)
             if count <= 20:
                 slide.text(chart.at(n, 0)[0], 7.5, str(n + 1), NORMAL, level="top")
-        top = float((mean + spread).max())
-        chart.ticks((), [0, round(top / 2, 1), round(top, 1)], size=NORMAL)
+        chart.ticks((), round_numbers(0, float((mean + spread).max())), size=NORMAL)
         chart.label("stroke", "KL, nats", NORMAL)
         total = nats.sum(1)
         slide.text(15.0, 1.2, f"{total.mean():.1f} nats per image, ± {total.std():.1f} from image to image", NORMAL, "soft", "right")
@@ -553,7 +552,7 @@ FIGURES = (
     Figure("steps", "Canvas and feedback", steps, (DRAW,), notes="The error is fed back: the encoder sees what is still wrong."),
     Figure("remains", "What remains", remains, (DRAW,), notes="The bound after each stroke, had the drawing stopped there."),
     Figure("loss", "The loss", loss, (DRAW,), notes="What a code for the latents costs, and what the pixels cost given the canvas."),
-    Figure("kl", "KL by stroke", kl, (DRAW,), notes="Early strokes decide which digit it is, later ones how it looks."),
+    Figure("kl", "KL by stroke", kl, (DRAW,), notes="The first stroke says most, each of the others about the same: none is idle."),
     Figure("hierarchy", "What the first strokes determine", hierarchy, (DRAW,), notes="Keep a few latents, dream the rest: the idea of "
         "conceptual compression."),
     Figure("generation", "Generation without the encoder", generation, (DRAW,), notes="The decoder alone, fed by noise."),

@@ -2,15 +2,17 @@
 
 import {make} from "./pictures.js";
 
-// Calls open(file) for a file that is dropped on an element.
+// Calls open(file) for a file that is dropped anywhere on the page while an element is on it: beside it a browser would leave the page.
 export function takeDrops(element, open) {
-  element.ondragover = (event) => { event.preventDefault(); element.classList.add("dropping"); };
-  element.ondragleave = () => element.classList.remove("dropping");
-  element.ondrop = (event) => {
+  const listen = (kind, act) => document.addEventListener(kind, (event) => {
+    if (!element.isConnected) return;
     event.preventDefault();
-    element.classList.remove("dropping");
-    open(event.dataTransfer.files[0]);
-  };
+    element.classList.toggle("dropping", kind === "dragover");
+    act(event);
+  });
+  listen("dragover", () => {});
+  listen("dragleave", () => {});
+  listen("drop", (event) => open(event.dataTransfer.files[0]));
 }
 
 // Levels (C, H, W) of an image file, cut to the middle part of a shape and shrunk to its size; an Error says what is wrong.

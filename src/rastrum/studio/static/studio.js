@@ -56,8 +56,8 @@ const connection = new Connection(furnish, (reason) => {
 addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || !here) return;
   const {tagName, type} = event.target;
-  if (tagName === "SELECT" || tagName === "TEXTAREA" || (tagName === "INPUT" && type !== "range")) return;
-  if (tagName === "INPUT" && event.key !== " " && !/^\d$/.test(event.key)) return;
+  if (tagName === "SELECT" || tagName === "TEXTAREA" || (tagName === "INPUT" && !["range", "checkbox", "file"].includes(type))) return;
+  if (tagName === "INPUT" && !(type === "range" && event.key === " ") && !/^\d$/.test(event.key)) return;
   if (tagName === "BUTTON" && event.key === " ") return;
   const tab = /^[1-9]$/.test(event.key) ? tabs.children[event.key - 1] : null;
   if (tab) tab.click();

@@ -10,7 +10,7 @@ const CHANNELS = {1: ["level"], 3: ["red", "green", "blue"]};
 export class Watch extends Room {
   static title = "Watch";
   static what = "A model draws an image value by value. Each value is drawn from probabilities that depend on the values before it; the " +
-    "bars show them. Point at a pixel to see which pixels its value depends on.";
+    "bars show them. Point at a pixel to see which pixels its value depends on; click it for its probabilities.";
 
   constructor(connection, models, memory) {
     super(connection, models, memory, {name: "watch"});
@@ -43,6 +43,7 @@ export class Watch extends Room {
     this.image = imageCanvas(spec, "the image so far");
     this.image.onpointermove = (event) => this.look(pixelAt(this.image, event, spec));
     this.image.onpointerleave = () => this.look(null);
+    this.image.onclick = (event) => this.goTo(pixelAt(this.image, event, spec));
     this.frame.replaceChildren(this.image);
     this.player.reset(0);
   }
@@ -114,7 +115,7 @@ export class Watch extends Room {
     if (t < 0) { this.facts.textContent = `${walk.order.length} values are to be drawn.`; return; }
     const [pixel, channel] = this.decided(t), names = CHANNELS[spec.channels] || [];
     const text = `Value ${at} of ${walk.order.length}: ${this.words(pixel)}, ${names[channel] || `channel ${channel}`} ` +
-      `${walk.drawn[t]}, ${walk.bits[t].toFixed(2)} bits. So far ${walk.sum[t].toFixed(1)} bits.`;
+      `${walk.drawn[t]}, p = ${(2 ** -walk.bits[t]).toPrecision(2)}, ${walk.bits[t].toFixed(2)} bits. So far ${walk.sum[t].toFixed(1)} bits.`;
     this.facts.setAttribute("aria-live", this.player.playing ? "off" : "polite");
     this.facts.textContent = text;
     this.curve.setAttribute("aria-label", `running sum of bits, ${walk.sum[t].toFixed(1)} after ${at} values`);
@@ -146,6 +147,13 @@ export class Watch extends Room {
     this.sight.textContent = pixel === null ? "" : `What is drawn at ${this.words(pixel)} depends on the ` +
       `${this.field(pixel).reduce((a, b) => a + b, 0)} pixels that are tinted${this.walk.seen ? "" : " (all before it)"}.`;
     this.show(this.player.at);
+  }
+
+  // To the decision about a pixel, the first one of its colours, if it is made.
+  goTo(place) {
+    if (!place || !this.walk || !this.walk.order) return;
+    const t = this.walk.rank[valueOf(this.spec, pixelOf(this.spec, ...place), 0)];
+    if (t < this.walk.drawn.length) { this.player.pause(); this.player.go(t + 1); }
   }
 
   plotBars(t) {
