@@ -23,6 +23,7 @@ def test_all_are_there() -> None:
         "diagonal-bilstm-binarized-mnist-7-layers",
         "draw-binarized-mnist",
         "draw-binarized-mnist-no-attention",
+        "draw-two-digit-mnist",
         "gated-pixelcnn-binarized-mnist",
         "gated-pixelcnn-omniglot-framed-exemplars",
         "gran-mnist-threshold",
