@@ -13,7 +13,7 @@ demo: .venv/.core
 	$(BIN)/rastrum demo
 
 test: .venv/.dev
-	$(BIN)/python -m pytest -n 2 -q
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q
 
 lint: .venv/.dev
 	$(BIN)/ruff check .
