@@ -20,7 +20,7 @@ from torch import Tensor
 
 import rastrum
 from rastrum import ConditionSpec, ImageSpec, checkpoint, lecture
-from rastrum.checkpoint import Origin
+from rastrum.checkpoint import Origin, save_pretrained
 from rastrum.cli import main
 from rastrum.config import Score
 from rastrum.lecture import conditions, decisions, families, masks, strokes
@@ -150,10 +150,12 @@ def test_the_rates_of_the_slide_are_kept() -> None:
     assert "no photographs" in caption and "rastrum/pixelcnn-plus-plus-cifar10" in caption
 
 
-def test_temperature_is_what_the_folder_says() -> None:
-    assert "temperature 0.9" in drawn("photographs").caption
-    assert temperature_of(rastrum.load("rastrum/pixelcnn-plus-plus-cifar10")) == 0.9
-    assert temperature_of(tiny("pixelcnn")) == 1
+def test_temperature_is_what_the_folder_says(tmp_path: Path) -> None:
+    model = tiny("pixelcnn")
+    assert temperature_of(model) == 1 and "temperature" not in drawn("decision", model).caption
+    save_pretrained(model, tmp_path / "cold", Origin(temperature=0.9))
+    assert temperature_of(rastrum.load(tmp_path / "cold")) == 0.9
+    assert "temperature 0.9" in drawn("decision", tmp_path / "cold").caption
 
 
 @pytest.mark.parametrize("name", GIVEN)
