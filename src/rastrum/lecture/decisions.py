@@ -323,8 +323,8 @@ FIGURES = (
            "that', which a regression to the mean cannot."),
     Figure("colours", "Red, then green, then blue", colours, (COLOURS,), notes="Red costs most. Given red, green is much less open, "
            "and so is blue: the three channels are alike."),
-    Figure("walk", "A picture while it is drawn", walk, (DIAGONAL,), seed=4, notes="Stop it where the bars are about even: there a small accident "
-        "decides which digit this becomes."),
+    Figure("walk", "A picture while it is drawn", walk, (DIAGONAL,), seed=4, notes="Stop it where the bars are about even: "
+        "there a small accident decides which digit this becomes."),
     Figure("rows", "Samples, row by row", rows, (DIAGONAL,), notes="Fifteen at once take about a third of the time of fifteen in turn."),
     Figure("completions", "Completion is the same walk", completions, (DIAGONAL,), notes="What is known is kept, what is not is drawn: "
            "nothing was trained for this."),

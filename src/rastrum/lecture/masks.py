@@ -139,7 +139,8 @@ def blind_spot() -> Still:
         legend(slide, 8.65)
 
     return Still(draw, "What one pixel sees of a 15 x 15 image through 3 x 3 kernels, measured by changing each of the others in the real "
-                       f"model with random weights. However deep, PixelCNN never sees a region to the right above. {UNTRAINED}")  # fmt: skip
+                       "model with random weights. However deep, PixelCNN never sees a region to the right above. "
+                       f"{UNTRAINED}")  # fmt: skip
 
 
 def gated_layer(trained: Trained) -> Still:
