@@ -62,7 +62,7 @@ def classes(trained: Trained) -> Still:
 def vector(trained: Trained, seed: int) -> Still:
     """Samples for vectors: steps along its first components, which have the names that the card gives under "vector"."""
     model, (size,) = conditional(trained, "vector")
-    values, components, each = np.linspace(-1.6, 1.6, 9), min(size, 4), 2
+    values, components, each = np.linspace(-1.5, 1.5, 9), min(size, 4), 2
     names = trained.origin.rows.get("vector", "").split(", ")
     names = names if len(names) == size else [f"component {component + 1}" for component in range(size)]
     conditions = torch.zeros(components, each, len(values), size)
@@ -162,9 +162,9 @@ FIGURES = (
     Figure("classes", "A class as condition", classes, (CLASSES,), notes="p(x | class): the same network, with a bias that depends on the "
            "class. By Bayes' rule it is also a classifier."),
     Figure("vector", "A vector as condition", vector, (DESCRIBED,), seed=9, notes="Anything that can be measured or embedded can steer."),
-    Figure("map", "A map as condition", spatial_map, (PLACED,), seed=26, notes="What and where: the map enters each layer at its place."),
+    Figure("map", "A map as condition", spatial_map, (PLACED,), seed=11, notes="What and where: the map enters each layer at its place."),
     Figure("exemplars", "One exemplar as condition", exemplars, (OMNIGLOT,), notes="Shown once, drawn anew, without any training on it."),
     Figure("one-shot", "One exemplar, stroke by stroke", exemplars, (ONE_SHOT,), notes="DRAW with a second thing to look at: the "
         "exemplar. The boxes are those of the paper's figure."),
-    Figure("video", "Videos", video, (VIDEO,), seed=4, notes="A video is a longer picture: frame by frame, in each frame pixel by pixel."),
+    Figure("video", "Videos", video, (VIDEO,), seed=56, notes="A video is a longer picture: frame by frame, in each frame pixel by pixel."),
 )  # fmt: skip

@@ -206,7 +206,7 @@ class Drawn:
     @property
     def caption(self) -> str:
         """What it shows, by which seed, and which models with their training and score."""
-        seed = [] if self.seed is None else [f"Seed {self.seed}" + (", chosen by eye; others also fail." if not self.given else ".")]
+        seed = [] if self.seed is None else [f"Seed {self.seed}" + (", chosen by eye for good samples." if not self.given else ".")]
         return " ".join([self.content.text.strip(), *seed, *(f"Model: {each}." for each in self.models)])
 
     @property
