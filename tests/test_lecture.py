@@ -23,6 +23,7 @@ from rastrum import ConditionSpec, ImageSpec, checkpoint, lecture
 from rastrum.checkpoint import Origin, save_pretrained
 from rastrum.cli import main
 from rastrum.config import Score
+from rastrum.layers.attention import filter_bank
 from rastrum.lecture import conditions, decisions, families, masks, strokes
 from rastrum.lecture.figure import DRAW, Drawn, Film, Still, Trained, digits, disks, images_for, temperature_of
 from rastrum.lecture.page import KEYS, SCRIPT
@@ -163,6 +164,32 @@ def test_a_figure_of_models_that_are_given(name: str) -> None:
     made = drawn(name, *GIVEN[name]())
     check(made)
     assert made.command.startswith(f"rastrum figure {name} MODEL")
+
+
+def test_the_seed_of_a_figure_is_stated_and_can_be_another() -> None:
+    """Another seed draws other samples; caption and command name it, and only what was chosen by eye says so."""
+    model = tiny("gated-pixelcnn", ConditionSpec("vector", 3))
+    usual, other = lecture.figure("vector", model), lecture.figure("vector", model, seed=1)
+    assert f"Seed {lecture.FIGURES['vector'].seed}." in usual.caption and "Seed 1." in other.caption
+    assert other.command == "rastrum figure vector MODEL --seed 1 --out vector.png" and "--seed" not in usual.command
+    assert usual.encode(".png", SMALL) != other.encode(".png", SMALL)
+    assert "Seed 104, chosen by eye" in drawn("multiscale").caption
+    with pytest.raises(ValueError, match="masks: takes no seed, got 0; leave it out"):
+        lecture.figure("masks", seed=0)
+
+
+def test_the_deviation_of_a_filter_is_that_of_its_gaussian() -> None:
+    for centre, deviation in ((13.2, 1.7), (-4.0, 3.0), (30.0, 0.6)):    # the last two outside of the 28 pixels
+        row = filter_bank(torch.tensor([centre], dtype=torch.float64), torch.tensor([deviation**2], dtype=torch.float64), 28)[0]
+        assert strokes.deviation_of(row) == pytest.approx(deviation, rel=1e-6)
+
+
+def test_skip_connections_that_a_model_lacks_are_dashed() -> None:
+    for skip in (False, True):
+        words = Words()
+        drawn("residual", tiny("row-lstm", skip=skip)).content.draw(words)  # pyright: ignore[reportAttributeAccessIssue]
+        assert any(line.get_linestyle() == "--" for line in words.axis.lines) == (not skip)
+        assert ("dashed: the paper has them, this model does not" in words.words) == (not skip)
 
 
 def test_every_figure_is_made_by_one_of_these_tests() -> None:
@@ -316,7 +343,7 @@ def test_a_picture_grows_from_coarse_to_fine() -> None:
     models = GIVEN["multiscale"]()
     sheets = Sheets()
     drawn("multiscale", *models).content.draw(sheets)  # pyright: ignore[reportAttributeAccessIssue]
-    x = rastrum.sample(models[0], 3, seed=0).numpy()[:, 0] * 255
+    x = rastrum.sample(models[0], 3, seed=lecture.FIGURES["multiscale"].seed).numpy()[:, 0] * 255
     spacings = models[0].spacings
     _, *growing = sheets.rows[0]
     for picture, cells in zip(x, growing, strict=False):
@@ -489,6 +516,8 @@ def test_what_cannot_be_drawn(
 def test_an_unknown_figure_of_a_lecture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["lecture", "--out", str(tmp_path / "slides"), "--only", "sizes", "chain-rul"]) == 2
     assert "did you mean chain-rule" in capsys.readouterr().err
+    assert main(["lecture", "--out", str(tmp_path / "slides"), "--only", "sizes", "nope"]) == 2
+    assert capsys.readouterr().err.strip().endswith("lecture --only: unknown figure 'nope'; `rastrum figure` lists them")
     assert not (tmp_path / "slides" / "index.html").exists()
 
 

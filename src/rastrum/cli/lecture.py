@@ -35,6 +35,7 @@ def figure(
     split: Split = None,
     count: Count = 64,
     binarise: Binarise = None,
+    seed: Annotated[int | None, arg(help="of what is drawn at random; default: the figure's own, which its caption states")] = None,
     look: Look = AS_USUAL,
     json: Json = False,
 ) -> None:
@@ -62,7 +63,7 @@ def figure(
         if not models:
             raise ValueError("--data and --images: they are shown to the MODELs that are given, and none is")
         shown = load_images(load_model(models[0], "cpu"), models[0], data, images, split, count, binarise).dataset.images.long()
-    drawn = lecture.figure(name, *models, images=shown)
+    drawn = lecture.figure(name, *models, images=shown, seed=seed)
     flags = {"--data": data, "--images": images, "--split": split, "--binarise": binarise}
     words = [word for flag, value in flags.items() if value is not None for word in (flag, quote(str(value)))]
     drawn = replace(drawn, given=(*drawn.given, *words))
@@ -106,6 +107,9 @@ def lecture(
     """
     from .. import lecture
 
+    unknown = next((name for name in only if name not in lecture.FIGURES), None)
+    if unknown is not None:
+        raise ValueError(f"lecture --only: unknown figure {unknown!r}; {lecture.remedy(unknown)}")
     check_folder_out("--out", out)
     names = only or tuple(lecture.available())
     with progress("drawing", len(names), "figures") as report:

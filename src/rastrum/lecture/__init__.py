@@ -33,19 +33,25 @@ SECTIONS = (decisions, recurrent, masks, conditions, families, strokes, others)
 FIGURES: dict[str, Figure] = {figure.name: replace(figure, section=section.SECTION) for section in SECTIONS for figure in section.FIGURES}
 
 
-def figure(name: str, *models: str | Path | Model, images: ArrayLike | None = None) -> Drawn:
+def figure(name: str, *models: str | Path | Model, images: ArrayLike | None = None, seed: int | None = None) -> Drawn:
     """A figure of the lecture.
 
     name: one of ``FIGURES``.
     models: folders, names or models to show in place of the bundled ones.
     images: levels (N, *spec.shape) of the models, where the figure shows images; None (default) for digits that a bundled model drew, or
         for what the model draws itself.
+    seed: of what it draws at random; None (default) for the figure's own, which its caption states.
 
-    Raises ``ValueError`` for an unknown name, and where a model is needed or does not fit.
+    Raises ``ValueError`` for an unknown name, where a model is needed or does not fit, and for a seed of a figure that takes none.
     """
     if name not in FIGURES:
-        raise ValueError(f"figure: unknown name {name!r}; {nearest(name, FIGURES)}")
-    return FIGURES[name].drawn(models, None if images is None else as_tensor("images", images).long())
+        raise ValueError(f"figure: unknown name {name!r}; {remedy(name)}")
+    return FIGURES[name].drawn(models, None if images is None else as_tensor("images", images).long(), seed)
+
+
+def remedy(name: str) -> str:
+    """What to do about the unknown ``name`` of a figure."""
+    return nearest(name, FIGURES, "`rastrum figure` lists them")
 
 
 def available() -> list[str]:

@@ -78,8 +78,9 @@ def one_walk(trained: Trained) -> Still:
             slide.arrow((11.15, 4.5), (12.0, y), "soft")
             slide.box(13.85, y, 3.6, 1.15, f"{words}\n", colour, f"{colour} 20", NORMAL)
             slide.text(13.85, y + 0.2, what, SMALL, "soft")
-        slide.line([(11.4, 8.6), (2.5, 8.6), (2.5, 7.4)], "ink", 3, arrow=True)
-        slide.text(6.9, 8.3, "the value is observed, and the next decision is due", NORMAL, "soft")
+            slide.line([(15.65, y), (15.85, y)], "ink", 3)
+        slide.line([(15.85, 1.3), (15.85, 8.7), (2.5, 8.7), (2.5, 7.4)], "ink", 3, arrow=True)
+        slide.text(6.9, 8.35, "the value is observed, and the next decision is due", NORMAL, "soft")
 
     return Still(draw, "A model says what may come next, something else chooses: so sampling, completion, exact scores and lossless files "
                        "are the same walk over the decisions, and cannot disagree.")  # fmt: skip
@@ -120,7 +121,8 @@ def chain_rule(trained: Trained) -> Still:
 
 
 def bimodality(pmf: Tensor, outermost: bool = False) -> Tensor:
-    """How large the second mode of each distribution is: its height above the valley before the first, as a share of the first, else 0.
+    """How large the second mode of each distribution is: its height above the valley before the first, as a share of the first, times the
+    probability of all levels that count; 0 without one.
 
     pmf: (N, levels).
     outermost: whether the outermost levels count, False by default: those of a mixture hold all that lies beyond.
@@ -134,7 +136,7 @@ def bimodality(pmf: Tensor, outermost: bool = False) -> Tensor:
     lower, second = smooth.where((levels - top).abs() >= NEAR, 0.0).max(1, keepdim=True)
     between = (levels >= torch.minimum(top, second)) & (levels <= torch.maximum(top, second))
     valley = smooth.where(between, torch.inf).amin(1, keepdim=True)
-    return ((lower - valley) / height).where(valley <= VALLEY * lower, 0.0)[:, 0]
+    return ((lower - valley) / height).where(valley <= VALLEY * lower, 0.0)[:, 0] * inside.sum(1)
 
 
 @lru_cache(2)
@@ -239,12 +241,12 @@ def colours(trained: Trained) -> Still:
 # ── walks ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def walk(trained: Trained) -> Film:
+def walk(trained: Trained, seed: int) -> Film:
     """A picture while it is drawn: of each row the least certain pixel, with the probabilities of its values."""
     model = raster(trained)
 
     def frames(page: Page) -> Iterator[Picture]:
-        watched = generate(model, 1, seed=3, probabilities=True)
+        watched = generate(model, 1, seed=seed, probabilities=True)
 
         def draw(moment: Moment, scale: int | None, unit: float | None) -> Picture:
             return decision_sheet(moment, model.spec, 1, scale, unit)
@@ -321,8 +323,8 @@ FIGURES = (
            "that', which a regression to the mean cannot."),
     Figure("colours", "Red, then green, then blue", colours, (COLOURS,), notes="Red costs most. Given red, green is much less open, "
            "and so is blue: the three channels are alike."),
-    Figure("walk", "A picture while it is drawn", walk, (GATED,), notes="Stop it where the bars are about even: there a small accident "
-        "decides which digit this becomes."),
+    Figure("walk", "A picture while it is drawn", walk, (DIAGONAL,), seed=4, notes="Stop it where the bars are about even: "
+        "there a small accident decides which digit this becomes."),
     Figure("rows", "Samples, row by row", rows, (DIAGONAL,), notes="Fifteen at once take about a third of the time of fifteen in turn."),
     Figure("completions", "Completion is the same walk", completions, (DIAGONAL,), notes="What is known is kept, what is not is drawn: "
            "nothing was trained for this."),

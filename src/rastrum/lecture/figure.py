@@ -37,6 +37,7 @@ GATED, DIAGONAL = "rastrum/gated-pixelcnn-binarized-mnist", "rastrum/diagonal-bi
 CLASSES, DRAW = "rastrum/row-lstm-mnist-classes", "rastrum/draw-binarized-mnist"
 ARTIST = "rastrum/pixelcnn-plus-plus-cifar10"
 ON_A_PROJECTOR = Page(size=SIZE)
+UNTRAINED = "No trained model: what is shown is so for all weights."
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,8 @@ class Figure:
     models: which ones: "rastrum/NAME", or the name of a system for the first bundled model of that system.
     several: whether more models than these may be given.
     reads: folder of a record that it shows in place of models, for which ``make`` gets its path; another folder may be given. None: models.
+    seed: of what it draws at random, which ``make`` is given as ``seed``; chosen by eye for the bundled models, as captions say. None
+        (default): it takes no seed.
     notes: what a speaker may say.
     section: of the lecture.
     """
@@ -129,6 +132,7 @@ class Figure:
     models: tuple[str, ...] = ()
     several: bool = False
     reads: Path | None = None
+    seed: int | None = None
     notes: str = ""
     section: str = ""
 
@@ -138,14 +142,18 @@ class Figure:
         found = [(slot if slot in there else None) if slot.startswith(BUNDLED) else _of_system(slot) for slot in self.models]
         return None if None in found else [address for address in found if address is not None]
 
-    def drawn(self, models: Sequence[str | Path | Model] = (), images: Tensor | None = None) -> Drawn:
+    def drawn(self, models: Sequence[str | Path | Model] = (), images: Tensor | None = None, seed: int | None = None) -> Drawn:
         """The figure of some models.
 
         models: folders, names or models; empty (default) for the bundled ones.
         images: levels (N, *spec.shape) to show them where the figure shows images; None (default) for those that the package has.
+        seed: of what is drawn at random; None (default) for the figure's own.
 
-        Raises ``ValueError`` where a model is needed that is not bundled, and for models, or folders, of another number or kind.
+        Raises ``ValueError`` where a model is needed that is not bundled, for models, or folders, of another number or kind, and for a seed
+        of a figure that takes none.
         """
+        if seed is not None and self.seed is None:
+            raise ValueError(f"{self.name}: takes no seed, got {seed}; leave it out")
         if self.reads is not None:
             folders = [str(each) for each in models if not isinstance(each, Model)]
             if len(folders) < len(models) or len(folders) > 1:
@@ -166,9 +174,11 @@ class Figure:
             Trained("MODEL", each, images) if isinstance(each, Model) else Trained(str(each), loaded(str(each)), images)
             for each in addresses
         ]
+        used = self.seed if seed is None else seed
         with torch.no_grad():
-            content = self.make(*shown)
-        return Drawn(self, tuple(shown), content, tuple(each.address for each in shown) if models else ())
+            content = self.make(*shown, **({} if used is None else {"seed": used}))
+        given = [*(each.address for each in shown if models), *(() if seed is None else ("--seed", str(seed)))]
+        return Drawn(self, tuple(shown), content, tuple(given), used)
 
 
 @dataclass(frozen=True)
@@ -179,12 +189,14 @@ class Drawn:
     models: that it shows.
     content: what ``make`` returned.
     given: addresses of the models where they are not the bundled ones, and further words of the command.
+    seed: of what it draws at random; None where it takes none.
     """
 
     figure: Figure = field(repr=False)
     models: tuple[Trained, ...]
     content: Still | Film = field(repr=False)
     given: tuple[str, ...] = ()
+    seed: int | None = None
 
     @property
     def moves(self) -> bool:
@@ -193,8 +205,9 @@ class Drawn:
 
     @property
     def caption(self) -> str:
-        """What it shows, and which models with their training and score."""
-        return " ".join([self.content.text.strip(), *(f"Model: {each}." for each in self.models)])
+        """What it shows, by which seed, and which models with their training and score."""
+        seed = [] if self.seed is None else [f"Seed {self.seed}" + (", chosen by eye for good samples." if not self.given else ".")]
+        return " ".join([self.content.text.strip(), *seed, *(f"Model: {each}." for each in self.models)])
 
     @property
     def command(self) -> str:

@@ -18,11 +18,12 @@ from ..protocol import ImageSpec
 from ..raster import RasterModel
 from .decisions import COLOURS as COLOUR_MODEL
 from .decisions import least_settled, raster
-from .figure import GATED, Figure, Still, Trained, temperature_of, untrained
-from .slide import HUGE, LARGE, NORMAL, SMALL, Slide, pixels
+from .figure import GATED, UNTRAINED, Figure, Still, Trained, temperature_of, untrained
+from .slide import HUGE, LARGE, NORMAL, SMALL, Slide, pixels, round_numbers
 
 SECTION = "PixelCNN and its successors"
 FIELD, AT = 15, (9, 7)  # side of the image on which contexts are shown, and the decision
+MOST = 0.9                     # of the weight of a mixture
 
 
 def seen_by(layer: CausalConvolution, height: int, width: int) -> Tensor:
@@ -84,7 +85,7 @@ def masks() -> Still:
 
     return Still(draw, "Masks A and B of the layers of a PixelCNN, found by sending one value at a time through the real layer: 1 where "
                        "it arrives. Right: a whole layer as a matrix, all zero above the diagonal, and with mask A on it "
-                       "too.")  # fmt: skip
+                       f"too. {UNTRAINED}")  # fmt: skip
 
 
 def kinds_of(model: RasterModel, at: tuple[int, int] = AT) -> list[list[str]]:
@@ -138,7 +139,8 @@ def blind_spot() -> Still:
         legend(slide, 8.65)
 
     return Still(draw, "What one pixel sees of a 15 x 15 image through 3 x 3 kernels, measured by changing each of the others in the real "
-                       "model with random weights. However deep, PixelCNN never sees a region to the right above.")  # fmt: skip
+                       "model with random weights. However deep, PixelCNN never sees a region to the right above. "
+                       f"{UNTRAINED}")  # fmt: skip
 
 
 def gated_layer(trained: Trained) -> Still:
@@ -211,24 +213,31 @@ def mixture(trained: Trained) -> Still:
     grid = torch.linspace(-1, 1, spec.levels, dtype=torch.float64)
     z = (grid[:, None] - m) / s
     parts = w * half / s * torch.sigmoid(z) * torch.sigmoid(-z)  # densities, times the width of a level
+    heaviest = w.sort(descending=True).values.cumsum(0)
+    heavy = int((heaviest < MOST).sum()) + 1
+    said = f"{heavy} of {len(w)} components hold {float(heaviest[heavy - 1]):.0%} of the weight"
 
     def draw(slide: Slide) -> None:
-        inside = float(torch.cat([pmf[2:-2], parts.max(1).values]).max())
+        top = 1.1 * float(torch.cat([pmf[2:-2], parts.max(1).values]).max())
         for y, name in (
-            (0.8, f"{parts.shape[1]} components: $\\pi_k$ times a logistic density"),
+            (0.8, f"$\\pi_k$ times a logistic density; {said}"),
             (4.9, f"their sum, cut into levels; 0 and {spec.levels - 1} get all that lies beyond"),
         ):
-            chart = slide.chart(1.6, y, 13.0, 3.05, (-0.5, spec.levels - 0.5), (0, inside * 1.1))
+            chart = slide.chart(1.6, y, 13.0, 3.05, (-0.5, spec.levels - 0.5), (0, top))
             slide.text(1.75, y - 0.12, name, NORMAL, align="left", level="bottom")
-            chart.ticks([0, spec.levels // 4, spec.levels // 2, 3 * spec.levels // 4, spec.levels - 1])
+            chart.ticks([0, spec.levels // 4, spec.levels // 2, 3 * spec.levels // 4, spec.levels - 1], round_numbers(0, top))
             if y < 1:
                 for k in range(parts.shape[1]):
-                    chart.line(range(spec.levels), parts[:, k].clamp_max(inside * 1.1), COLOURS[k % len(COLOURS)], 3)
+                    chart.line(range(spec.levels), parts[:, k].clamp_max(top), COLOURS[k % len(COLOURS)], 3)
             else:
-                chart.bars(pmf.clamp_max(inside * 1.1), "blue 70")
+                chart.bars(pmf.clamp_max(top), "blue 70")
+                for level, align in ((0, "left"), (spec.levels - 1, "right")):
+                    if pmf[level] > top:
+                        px, py = chart.at(level, top)
+                        slide.text(px + (0.15 if level == 0 else -0.15), py + 0.1, f"↑ {float(pmf[level]):.2f}", SMALL, "soft", align)
 
     return Still(draw, f"PixelCNN++ predicts {parts.shape[1]} logistics in place of {spec.levels} free probabilities: neighbouring levels "
-                       f"are alike from the start. Shown is a decision, {which}.")  # fmt: skip
+                       f"are alike from the start. Shown is a decision, {which}; {said}.")  # fmt: skip
 
 
 COLOURS = ("blue", "orange", "green", "purple", "sky", "yellow", "red", "soft")

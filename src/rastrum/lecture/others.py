@@ -36,20 +36,20 @@ def concept(trained: Trained) -> Still:
 
     def draw(slide: Slide) -> None:
         width, step = 3.3, 1.4
-        rows = [("images", None), *((f"{rate:,}\nbits", ways) for rate, ways in zip(wanted, rates, strict=True))]
-        for r, (label, ways) in enumerate(rows):
-            top = 0.5 + step * r
-            slide.text(1.45, top + 0.53, label, NORMAL, align="right", bold=True)
-            for c, way in enumerate(rates[0]):
-                left = 1.6 + 3.6 * c
-                shown = x / (spec.levels - 1) if ways is None else ways[c].pictures
-                slide.sheet(left, top, width, step - 0.3, [shades(shown)], gap=0.05)
-                if ways is None:
-                    slide.text(left + width / 2, 0.25, way.name, NORMAL)
-                else:
-                    said, over = f"{ways[c].psnr.mean():.1f} dB", not ways[c].within.all()
-                    said += f", {ways[c].payload.mean():,.0f} bits" * over
-                    slide.text(left + width / 2, top + step - 0.18, said, SMALL - 3, "red" if over else "soft")
+        slide.text(1.45, 0.73, "images", NORMAL, align="right", bold=True)
+        slide.sheet(1.6, 0.2, width, step - 0.3, [shades(x / (spec.levels - 1))], gap=0.05)
+        slide.text(15.4, 0.73, "bold: highest PSNR at this rate", SMALL, "soft", "right")
+        for r, (rate, ways) in enumerate(zip(wanted, rates, strict=True)):
+            top, best = 1.85 + step * r, max((way.psnr.mean() for way in ways if way.within.all()), default=None)
+            slide.text(1.45, top + 0.53, f"{rate:,}\nbits", NORMAL, align="right", bold=True)
+            for c, way in enumerate(ways):
+                left, over = 1.6 + 3.6 * c, not way.within.all()
+                if r == 0:
+                    slide.text(left + width / 2, top - 0.25, way.name, NORMAL)
+                slide.sheet(left, top, width, step - 0.3, [shades(way.pictures)], gap=0.05)
+                said = f"{way.psnr.mean():.1f} dB" + f", {way.payload.mean():,.0f} bits" * over
+                colour = "red" if over else "soft"
+                slide.text(left + width / 2, top + step - 0.18, said, SMALL - 3, colour, bold=not over and way.psnr.mean() == best)
 
     return Still(draw, "The same images at five rates, in bits per image: JPEG and JPEG 2000 at the best of all qualities and sizes; and a "
                        "file of the model that was cut there, the latents that it lacks drawn from the prior (with its variance) or at its "
@@ -128,7 +128,10 @@ def gran(trained: Trained) -> Still:
             row = [(signed(frame.info["write_patch"][i : i + 1], limit)[0], shades(frame.images[i : i + 1])[0]) for frame in shown]
             rows.append([cell for pair in row for cell in pair])
         heads = [head for n in evenly(range(1, len(frames)), 5) for head in (f"added {n}", f"canvas {n}")]
-        slide.sheet(0.2, 0.2, 15.6, 8.6, rows, (), heads, NORMAL)
+        slide.sheet(0.2, 0.2, 15.6, 8.0, rows, (), heads, NORMAL)
+        for x, colour, words in ((4.6, "blue", "adds light"), (7.3, "paper", "leaves as it is"), (10.5, "orange", "takes light")):
+            slide.grid(x, 8.45, 0.34, [[colour]])
+            slide.text(x + 0.5, 8.62, words, NORMAL, "soft", "left")
 
     return Still(draw, "Draws of an adversarial model: what each step adds (blue) or takes (orange), and the canvas after it.")
 
@@ -177,7 +180,7 @@ def summary() -> Still:
 FIGURES = (
     Figure("concept", "Conceptual compression", concept, ("conv-draw",),
            notes="The first latents say what it is, the last ones how it is textured. Drawn with variance, what is missing looks "
-           "plausible; at the mean, it is smooth."),
+           "plausible; at the mean, it is smooth. By PSNR, JPEG leads at 153 bits."),
     Figure("lossless", "Lossless files", lossless, ("least-squares",), notes="What the model expects is nearly free; edges and noise cost. "
            "The sum of the map is the file, to a few bytes."),
     Figure("betas", "The weight of the reconstruction", betas,

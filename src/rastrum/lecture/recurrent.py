@@ -22,7 +22,7 @@ from ..models.pixelrnn import PixelRNN
 from ..protocol import ImageSpec
 from ..recipes import RECIPES
 from .decisions import known_before, raster
-from .figure import DIAGONAL, Figure, Still, Trained, disks, images_for, untrained
+from .figure import DIAGONAL, UNTRAINED, Figure, Still, Trained, disks, images_for, untrained
 from .masks import AT, FIELD, kinds_of, legend
 from .slide import LARGE, NORMAL, SMALL, Slide, hatched, pixels, round_numbers
 
@@ -127,7 +127,7 @@ def plain_lstm() -> Still:
         slide.text(11.3, 1.35, "the pixel above is a whole row of steps away", NORMAL, "soft")
 
     return Still(draw, "A plain LSTM reads the values of an image one after another, row by row. It sees all earlier ones, but has to "
-                       "carry the pixel above through as many steps as a row has.")  # fmt: skip
+                       f"carry the pixel above through as many steps as a row has. {UNTRAINED}")  # fmt: skip
 
 
 def spatial_lstm() -> Still:
@@ -143,7 +143,7 @@ def spatial_lstm() -> Still:
         slide.text(11.3, 1.35, f"{scan.cell.gates} gates: one forget gate per neighbour", NORMAL, "soft")
 
     return Still(draw, "Spatial LSTM (RIDE) has a memory in two dimensions: state comes from the left and from above, and each has its "
-                       "forget gate. The cells that state comes from are those that the real layer reads.")  # fmt: skip
+                       f"forget gate. The cells that state comes from are those that the real layer reads. {UNTRAINED}")  # fmt: skip
 
 
 def row_lstm() -> Still:
@@ -160,7 +160,7 @@ def row_lstm() -> Still:
         slide.text(11.3, 1.35, "a row at a time, all its pixels at once", NORMAL, "soft")
 
     return Still(draw, "Row LSTM runs down the image, a whole row in one step: state comes from three cells of the row above, so a pixel "
-                       "sees a triangle. Both kernels are those of the real layer.")  # fmt: skip
+                       f"sees a triangle. Both kernels are those of the real layer. {UNTRAINED}")  # fmt: skip
 
 
 def diagonal_bilstm() -> Still:
@@ -175,7 +175,8 @@ def diagonal_bilstm() -> Still:
         slide.text(11.3, 1.35, "a diagonal at a time; a second one comes from the right", NORMAL, "soft")
 
     return Still(draw, "Diagonal BiLSTM: in the skewed map a diagonal is a column, so one step computes it whole. State comes from the "
-                       "left and from above; a second LSTM comes from the right, one row up, and the two are added.")  # fmt: skip
+                       "left and from above; a second LSTM comes from the right, one row up, and the two are added. "
+                       f"{UNTRAINED}")  # fmt: skip
 
 
 def skewed_map() -> Still:
@@ -208,7 +209,7 @@ def skewed_map() -> Still:
 
     return Still(draw, "The map of a Diagonal BiLSTM and the same skewed by the real layer's function; what a cell reads are the layer's "
                        f"offsets {scan.offsets}. An image of {side} x {side} takes {turned.shape[1]} steps, not "
-                       f"{side * side}.")  # fmt: skip
+                       f"{side * side}. {UNTRAINED}")  # fmt: skip
 
 
 # ── what they see ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -243,7 +244,7 @@ def reach() -> Still:
 
     return Still(draw, f"What the pixel in row {AT[0] + 1}, column {AT[1] + 1} of a {FIELD} x {FIELD} image sees, measured by changing "
                        "every other pixel in the real model with random weights: PixelRNNs of one layer, PixelCNNs of some, kernels of 3 "
-                       "x 3.")  # fmt: skip
+                       f"x 3. {UNTRAINED}")  # fmt: skip
 
 
 # ── blocks and sizes ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -278,15 +279,17 @@ def residual(trained: Trained) -> Still:
                 slide.text(10.4, y - 0.72, "⋮", LARGE)
             elif not last:
                 slide.arrow((10.4, y - 0.45), (10.4, y - 1.02))
-            slide.line([(11.6, y), (13.6, y)], "orange", 3)
-            slide.box(12.5, y, 1.0, 0.6, "1 x 1", "orange", "orange 20", SMALL)
-        slide.line([(13.6, 7.6), (13.6, 1.9)], "orange", 3, arrow=True)
+            slide.line([(11.6, y), (13.6, y)], "orange", 3, dashed=not skip)
+            slide.box(12.5, y, 1.0, 0.6, "1 x 1", "orange", "orange 20" if skip else "paper", SMALL)
+        slide.line([(13.6, 7.6), (13.6, 1.9)], "orange", 3, arrow=True, dashed=not skip)
         slide.box(13.6, 1.55, 2.6, 0.65, "output", "soft", "soft 20", NORMAL)
-        used = "this model has them" if skip else "this model has none: its output reads the last block"
-        slide.text(12.0, 8.5, used, NORMAL, "soft")
+        if not skip:
+            slide.line([(10.4, 2.65), (10.4, 1.55), (12.28, 1.55)], "ink", 2.2, arrow=True)
+            slide.text(12.0, 8.5, "dashed: the paper has them, this model does not", NORMAL, "orange")
 
+    has = "with" if skip else "without"
     return Still(draw, "A layer adds to what comes in, so its input reaches every depth; with skip connections every block also reaches "
-                       f"the output. {name} with {layers} layers, $h$ = {h}.".replace("$", ""))  # fmt: skip
+                       f"the output. {name} with {layers} layers, h = {h}, {has} skip connections.")  # fmt: skip
 
 
 def architecture() -> Still:
@@ -322,7 +325,7 @@ def architecture() -> Still:
                 slide.arrow((x, y0), (x, y1))
 
     return Still(draw, "The three architectures for colour images of 32 x 32, preset \"paper\", with parameters counted in the built "
-                       "models; all blocks are residual, and with skip connections to the output.")  # fmt: skip
+                       "models, which are not trained; all blocks are residual, and with skip connections to the output.")  # fmt: skip
 
 
 class Compared(NamedTuple):
@@ -408,7 +411,7 @@ def _fastest(act: Callable[[], object], times: int = 2) -> float:
 # ── multi-scale ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def multiscale(coarse_first: Trained, row_by_row: Trained) -> Still:
+def multiscale(coarse_first: Trained, row_by_row: Trained, seed: int) -> Still:
     """Samples of a multi-scale PixelRNN while they grow, beside those of another model when it knows as many values."""
     scales, other = raster(coarse_first), raster(row_by_row)
     spec = scales.spec
@@ -417,7 +420,7 @@ def multiscale(coarse_first: Trained, row_by_row: Trained) -> Still:
     spacings = scales.spacings
     sides = [(-(-spec.height // space), -(-spec.width // space)) for space in spacings]
     counts = [spec.channels * height * width for height, width in sides]
-    grown, others = (pixels(sample(model, 3, seed=0).as_subclass(Tensor) / (spec.levels - 1)) for model in (scales, other))
+    grown, others = (pixels(sample(model, 3, seed=seed).as_subclass(Tensor) / (spec.levels - 1)) for model in (scales, other))
 
     def draw(slide: Slide) -> None:
         heads = [f"\n{count:,} values" for count in counts]
@@ -430,7 +433,7 @@ def multiscale(coarse_first: Trained, row_by_row: Trained) -> Still:
             slide.text(left + 3.8, 0.4, f"{name}: {trained.score}".removesuffix(": "), NORMAL, bold=True)
             slide.sheet(left, 0.8, 7.6, 8.0, cells, (), above, SMALL, 0.12)
 
-    return Still(draw, f"Samples (not selected) of a multi-scale PixelRNN, first every {spacings[0]}th pixel of every {spacings[0]}th row, "
+    return Still(draw, f"Samples of a multi-scale PixelRNN, first every {spacings[0]}th pixel of every {spacings[0]}th row, "
                        "then those between them, given the coarser ones; above, where these pixels of the first one lie. Beside it "
                        "a model that goes row by row, when it has decided as many values.")  # fmt: skip
 
@@ -485,6 +488,6 @@ FIGURES = (
     Figure("comparison", "The four compared", comparison, ("pixel-lstm", "pixelcnn", "row-lstm", DIAGONAL), several=True, notes="One "
            "data set, one size. What each sees differs, and so does how long it was trained, below its name; docs/results.md has scores at "
            "equal times."),
-    Figure("multiscale", "From coarse to fine", multiscale, ("multiscale-pixelrnn", DIAGONAL), notes="Any order of the chain rule will "
-           "do. Coarse first decides what it is before it decides the details."),
+    Figure("multiscale", "From coarse to fine", multiscale, ("multiscale-pixelrnn", DIAGONAL), seed=104, notes="Any order of the chain "
+           "rule will do. Coarse first decides what it is before it decides the details."),
 )  # fmt: skip

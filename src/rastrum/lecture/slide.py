@@ -191,17 +191,24 @@ class Slide:
             )
         )  # fmt: skip
 
-    def line(self, points: Sequence[Point], colour: str = "ink", thick: float = 2.2, arrow: bool = False) -> None:
+    def line(
+        self, points: Sequence[Point], colour: str = "ink", thick: float = 2.2, arrow: bool = False, dashed: bool = False
+    ) -> None:
         """A line through points, with an arrow at its end if asked for.
 
         points: of it.
         colour, thick: of it, in points.
         arrow: whether it ends in one.
+        dashed: whether it is, but for the arrow's head, False by default.
         """
         xs, ys = zip(*points, strict=True)
-        self.axis.plot(xs, ys, color=self.colour(colour), linewidth=thick, zorder=2.5, solid_capstyle="round")
+        style = "--" if dashed else "-"
+        self.axis.plot(xs, ys, style, color=self.colour(colour), linewidth=thick, zorder=2.5, solid_capstyle="round")
         if arrow:
-            self.arrow(points[-2], points[-1], colour, thick=thick)
+            (x0, y0), (x1, y1) = points[-2:]
+            length = max(abs(x1 - x0), abs(y1 - y0))
+            near = (x1 - 0.2 * (x1 - x0) / length, y1 - 0.2 * (y1 - y0) / length)
+            self.arrow(near, points[-1], colour, thick=thick)
 
     # ── matrices and images ─────────────────────────────────────────────────────────────────────────────────────────────
 

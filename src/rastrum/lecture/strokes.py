@@ -215,12 +215,21 @@ def filters(trained: Trained) -> Still:
         slide.image(11.4, 4.0, 3.0, shades(patch)[0])
         slide.text(12.9, 7.5, r"$F_Y\;x\;F_X^{\;\top}$", LARGE)
         stride = (box[2] - 1) / max(count - 1, 1)
-        facts = f"$g_X$ = {box[1]:.1f}   $g_Y$ = {box[0]:.1f}\nδ = {stride:.2f} pixels\nγ = {float(info['read_gamma'][i]):.2f}"
+        facts = f"$g_X$ = {box[1]:.1f}   $g_Y$ = {box[0]:.1f}\nδ = {stride:.2f} pixels, σ = {deviation_of(columns[count // 2]):.2f}\n"
+        facts += f"γ = {float(info['read_gamma'][i]):.2f}"
         slide.text(11.4, 2.1, facts, NORMAL + 1, align="left")
         slide.text(12.9, 8.2, f"{count} x {count} values of {height} x {width}", NORMAL, "soft")
 
     return Still(draw, f"The filters of the window that the model reads through at stroke {t}: each curve is a row of F_X or F_Y, a "
-                       f"Gaussian over columns or rows that sums to 1; points are their centres. {where}")  # fmt: skip
+                       "Gaussian over columns or rows that sums to 1; points are their centres. g: centre of the window; δ: stride, from "
+                       f"one centre to the next; σ: deviation of a Gaussian; γ: factor of what is read. {where}")  # fmt: skip
+
+
+def deviation_of(row: Tensor) -> float:
+    """σ in pixels of a Gaussian filter (size,): the logarithm of its values is a parabola, whose curvature is −1/σ²."""
+    peak = int(row.argmax().clamp(1, len(row) - 2))
+    before, there, after = row.double().log()[peak - 1 : peak + 2]
+    return float((2 * there - before - after).rsqrt())
 
 
 def window_parameters(trained: Trained) -> Still:
@@ -429,16 +438,15 @@ def hierarchy(trained: Trained) -> Still:
     """What the first latents determine, the others drawn from the prior."""
     model = canvas(trained)
     x, where = images_for(trained, 4)
-    levels = hierarchy_levels(model, x)
+    levels = hierarchy_levels(model, x, columns=9)
 
     def draw(slide: Slide) -> None:
-        chosen = list(evenly(range(len(levels.shown)), 9))
         rows = [
-            [picture, *(shades(levels.drawn["sample"][n][i : i + 1])[0] for n in chosen)] for i, picture in enumerate(shades(levels.images))
-        ]
-        means = [[None, *(shades(levels.drawn["mean"][n][i : i + 1])[0] for n in chosen)] for i in range(2)]
-        labels = ["rest drawn"] * len(rows) + ["rest at its mean"] * 2
-        slide.sheet(0.2, 0.2, 15.6, 8.6, [*rows, *means], labels, ["image", *(str(levels.shown[n]) for n in chosen)], NORMAL)
+            [picture, *(shades(images[i : i + 1])[0] for images in levels.drawn[rest])]
+            for i, picture in enumerate(shades(levels.images)) for rest in ("sample", "mean")
+        ]  # fmt: skip
+        labels = ["rest drawn", "rest at its mean"] * len(levels.images)
+        slide.sheet(0.2, 0.2, 15.6, 8.6, rows, labels, ["image", *map(str, levels.shown)], NORMAL)
 
     return Still(draw, "The latents of the first strokes are those of the image, the others come from the prior: how much of the image a "
                        f"number of strokes determines. {where}")  # fmt: skip
@@ -499,9 +507,9 @@ def attention(with_windows: Trained, without: Trained) -> Still:
     both = [(trained, drawn(trained, looks, 3)) for trained, looks in ((with_windows, True), (without, False))]
 
     def draw(slide: Slide) -> None:
-        labels = [words for (trained, _), name in zip(both, ("with attention", "without"), strict=True)
-                  for words in (name, f"{trained.parameters:,}\nparameters", trained.score)]  # fmt: skip
-        put_strokes(slide, [frames for _, frames in both], 3, labels)
+        names = [f"{name}\n{trained.parameters:,} parameters\n{trained.score}".rstrip()
+                 for (trained, _), name in zip(both, ("with attention", "without"), strict=True)]  # fmt: skip
+        put_strokes(slide, [frames for _, frames in both], 3, names)
 
     return Still(draw, "Draws from the prior with and without attention, not selected. With windows (green) a stroke is local, as if a pen "
                        "were moved; without, the whole picture comes into focus.")  # fmt: skip
@@ -524,16 +532,20 @@ def drawn(trained: Trained, looks: bool, count: int) -> list[Frame]:
     return list(evenly(list(model.generate(count, seed=1, every=layers_of(model))), 9))
 
 
-def put_strokes(slide: Slide, walks: Sequence[list[Frame]], count: int, labels: Sequence[str] = ()) -> None:
+def put_strokes(slide: Slide, walks: Sequence[list[Frame]], count: int, names: Sequence[str] = ()) -> None:
     """Draws on a slide, a row each, with the windows that are written through.
 
     slide: that is drawn on.
     walks: moments of draws, of one model or of several.
-    count: draws in each.
-    labels: of the rows.
+    count: draws in each, odd.
+    names: of the models, beside a line along their rows; none by default.
     """
     rows = [[shades(frame.images[i : i + 1])[0] for frame in frames] for frames in walks for i in range(count)]
+    labels = [name if i == count // 2 else "" for name in names for i in range(count)]
     corner = slide.sheet(0.2, 0.3, 15.6, 8.4, rows, labels, (), NORMAL - 2)
+    for n in range(len(names)):
+        (x, top, side), (_, last, _) = corner(n * count, 0), corner(n * count + count - 1, 0)
+        slide.line([(x - 0.08, top), (x - 0.08, last + len(rows[0][0]) * side)], "soft", 3)
     for n, frames in enumerate(walks):
         for c, frame in enumerate(frames):
             for i, box in enumerate(frame.window if frame.window is not None else ()):

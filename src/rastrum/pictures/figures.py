@@ -332,19 +332,20 @@ class Levels:
     drawn: dict[str, list[Tensor]]
 
 
-def hierarchy_levels(model: CanvasModel, images: Tensor, condition: Tensor | None = None, seed: int = 0) -> Levels:
+def hierarchy_levels(
+    model: CanvasModel, images: Tensor, condition: Tensor | None = None, seed: int = 0, columns: int = COLUMNS + 1
+) -> Levels:
     """What the first t = 0, …, T strokes determine of images: the later latents drawn from the prior ("sample"), or at its "mean".
-
-    At most ``COLUMNS`` + 1 values of t, evenly spaced from 0 to T.
 
     model: a canvas model.
     images: integer levels (N, *shape).
     condition: one per image; None (default) for an unconditional model.
     seed: of the latents, 0 by default.
+    columns: at most as many values of t, evenly spaced from 0 to T; ``COLUMNS`` + 1 by default.
     """
     layers = layers_of(model)
     latents = model.encode(images, condition, seed)
-    shown = sorted({round(t) for t in np.linspace(0, model.steps // layers, COLUMNS + 1)})
+    shown = sorted({round(t) for t in np.linspace(0, model.steps // layers, columns)})
 
     def decoded(rest: Literal["sample", "mean"]) -> list[Tensor]:
         return [model.decode(latents[: t * layers], rest, condition, seed, count=len(images)) for t in shown]

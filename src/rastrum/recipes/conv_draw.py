@@ -51,8 +51,8 @@ def of_beta(beta: float, steps: int, expected: Score) -> Recipe:
     """
     return Recipe(
         name=f"conv-draw-cifar10-files-beta-{beta:g}",
-        about=f"The same with beta {beta:g}, from there: {'more' if beta > 0.4 else 'fewer'} bits, {'less' if beta > 0.4 else 'more'} left "
-        "to the prior.",
+        about=f"Convolutional DRAW for lossy files of {'more' if beta > 0.4 else 'fewer'} bits: conv-draw-cifar10-files, trained further "
+        f"with beta {beta:g} instead of 0.4, which leaves {'less' if beta > 0.4 else 'more'} to the prior.",
         **(FILES | {"options": FILES["options"] | {"beta": beta, "warm_up": 0.0}}),
         start="rastrum/conv-draw-cifar10-files",
         optim=FOR_FILES,
@@ -98,7 +98,8 @@ RECIPES = (
     of_beta(0.05, 7_372, bound(7.010, 0.009, "bits/dim", 2000)),
     Recipe(
         name="conv-draw-photographs",
-        about="Convolutional DRAW for lossy files of photographs of any size: from the model of CIFAR-10, on pieces of 64x64.",
+        about="Convolutional DRAW for lossy files of photographs of any size: conv-draw-cifar10-files, trained further on their "
+        "pieces of 64x64.",
         **(FILES | {"options": FILES["options"] | {"warm_up": 0.0}}
            | {"images": (3, CROP, CROP, 256), "data": DataConfig(name="photographs", crop=CROP)}),
         start="rastrum/conv-draw-cifar10-files",
@@ -123,7 +124,7 @@ RECIPES = (
     ),
     Recipe(
         name="conv-draw-binarized-mnist",
-        about="Convolutional DRAW on Larochelle's binarised MNIST, ten minutes on one core.",
+        about="Convolutional DRAW on Larochelle's binarised MNIST.",
         **TWO_LEVELS,
         data=DataConfig(name="binarized-mnist", held_out="validation"),
         then=("rastrum evaluate FOLDER --count 2000",),
@@ -134,7 +135,7 @@ RECIPES = (
     Recipe(
         name="conv-draw-binarized-mnist-files",
         about="Convolutional DRAW for lossy files of images of two levels: uniform posteriors, 4 steps of 4 latent channels at a quarter "
-        "of the resolution, on Larochelle's binarised MNIST, two minutes on one core.",
+        "of the resolution, on Larochelle's binarised MNIST.",
         **(TWO_LEVELS | {"run": replace(TWO_LEVELS["run"], cpu_minutes=2.0)}),
         options={"steps": 4, "latent": 4, "features": 32, "stride": 4, "posterior": "uniform", "skip": True},
         data=DataConfig(name="binarized-mnist", held_out="validation"),
@@ -145,7 +146,7 @@ RECIPES = (
     ),
     Recipe(
         name="conv-draw-omniglot",
-        about="Convolutional DRAW on binarised Omniglot, ten minutes on one core.",
+        about="Convolutional DRAW on binarised Omniglot.",
         **TWO_LEVELS,
         data=DataConfig(name="omniglot", binarise="dynamic"),
         then=("rastrum evaluate FOLDER --count 1000",),

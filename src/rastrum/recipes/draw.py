@@ -72,7 +72,7 @@ RECIPES = (
     ),
     Recipe(
         name="draw-binarized-mnist",
-        about="DRAW with attention, 16 strokes, on Larochelle's binarised MNIST: the one bundled with the package.",
+        about="DRAW with attention, 16 strokes, on Larochelle's binarised MNIST.",
         system="draw",
         options={"hidden": 176, "steps": 16},
         images=BINARY,

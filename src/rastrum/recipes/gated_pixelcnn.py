@@ -24,7 +24,7 @@ RECIPES = (
     ),
     Recipe(
         name="gated-pixelcnn-binarized-mnist",
-        about="Gated PixelCNN on Larochelle's binarised MNIST, three quarters of an hour on one core.",
+        about="Gated PixelCNN on Larochelle's binarised MNIST.",
         system="gated-pixelcnn",
         options={"layers": 10},
         images=BINARY,

@@ -38,7 +38,7 @@ def recall(value: float, notes: str = "") -> Score:
 RECIPES = (
     Recipe(
         name="gran-mnist-threshold",
-        about="GRAN, three strokes, on thresholded MNIST, six minutes on one core: the one bundled with the package.",
+        about="GRAN, three strokes, on thresholded MNIST.",
         system="gran",
         images=BINARY,
         data=DataConfig(name="mnist", binarise="threshold"),
@@ -53,7 +53,7 @@ RECIPES = (
     ),
     Recipe(
         name="gran-mnist",
-        about="GRAN, three strokes, on MNIST, ten minutes on one core; --model.steps 1 and 5 are the paper's other two, --model.noise "
+        about="GRAN, three strokes, on MNIST; --model.steps 1 and 5 are the paper's other two, --model.noise "
         "shared the authors' code.",
         system="gran",
         optim=ADVERSARIAL,
@@ -62,7 +62,7 @@ RECIPES = (
     ),
     Recipe(
         name="gran-mnist-relativistic",
-        about="GRAN as in gran-mnist, with the relativistic loss and penalties on the discriminator's gradient.",
+        about="GRAN, three strokes, on MNIST, with the relativistic loss and penalties on the discriminator's gradient.",
         system="gran",
         options={"loss": "relativistic", "discriminator_norm": "none"},
         optim=ADVERSARIAL,
@@ -72,7 +72,7 @@ RECIPES = (
     Recipe(name="gran-mnist-paper", about="GRAN with the paper's norms, loss and rates, on MNIST.", system="gran", **PAPER, **MNIST),
     Recipe(
         name="gran-cifar10",
-        about="GRAN, three strokes, on CIFAR-10, half an hour on one core.",
+        about="GRAN, three strokes, on CIFAR-10.",
         system="gran",
         optim=ADVERSARIAL,
         run=RunConfig(cpu_minutes=30.0, workers=1, held_out_images=500),
@@ -80,11 +80,11 @@ RECIPES = (
     ),
     Recipe(name="gran-cifar10-paper", about="GRAN with the paper's norms, loss and rates, on CIFAR-10.", system="gran", **PAPER, **CIFAR10),
     Recipe(
-        name="dcgan-mnist", about="DCGAN on MNIST, ten minutes on one core.", system="dcgan", optim=ADVERSARIAL, run=TEN_MINUTES, **MNIST
+        name="dcgan-mnist", about="DCGAN on MNIST.", system="dcgan", optim=ADVERSARIAL, run=TEN_MINUTES, **MNIST
     ),
     Recipe(
         name="dcgan-cifar10",
-        about="DCGAN on CIFAR-10, half an hour on one core.",
+        about="DCGAN on CIFAR-10.",
         system="dcgan",
         optim=ADVERSARIAL,
         run=RunConfig(cpu_minutes=30.0, workers=1, held_out_images=500),

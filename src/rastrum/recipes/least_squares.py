@@ -22,7 +22,7 @@ def crops(value: float, error: float) -> Score:
 RECIPES = (
     Recipe(
         name="photo",
-        about="Lossless compression of photographs in colour: what rastrum compress uses; pieces of photographs, 64x64 at random.",
+        about="Lossless compression of photographs in colour, as rastrum compress uses it; trained on random pieces of photographs, 64x64.",
         **PHOTOGRAPHS,
         images=(3, CROP, CROP, 256),
         data=DataConfig(name="photographs", crop=CROP),
@@ -33,7 +33,7 @@ RECIPES = (
     ),
     Recipe(
         name="photo-grey",
-        about="Lossless compression of grey photographs, likewise.",
+        about="Lossless compression of grey photographs, as rastrum compress uses it; trained on random pieces of photographs, 64x64.",
         **PHOTOGRAPHS,
         images=(1, CROP, CROP, 256),
         data=DataConfig(name="photographs", crop=CROP, grey=True),

@@ -28,7 +28,7 @@ PAPER: dict[str, Any] = {
 RECIPES = (
     Recipe(
         name="one-shot-omniglot28",
-        about="Ten strokes on the 28x28 Omniglot of Generative Matching Networks, unconditional, four minutes on one core.",
+        about="One-shot generalization without exemplars: ten strokes on the 28x28 Omniglot of Generative Matching Networks.",
         **LAPTOP,
         images=BINARY,
         data=DataConfig(name="omniglot28", **CHOSEN),
@@ -39,7 +39,8 @@ RECIPES = (
     ),
     Recipe(
         name="one-shot-omniglot28-exemplars",
-        about="Ten strokes on the 28x28 Omniglot, given 0 to 9 other drawings of the character, combined by attention; 42 minutes.",
+        about="One-shot generalization: ten strokes on the 28x28 Omniglot, given 0 to 9 other drawings of the character, combined by "
+        "attention.",
         **{**LAPTOP, "run": RunConfig(cpu_minutes=42.0, workers=1, evaluations=7)},
         images=BINARY,
         data=DataConfig(name="omniglot28", exemplars=9, **CHOSEN),
@@ -57,7 +58,8 @@ RECIPES = (
     ),
     Recipe(
         name="one-shot-omniglot28-exemplars-45-5",
-        about="Ten strokes on the 28x28 Omniglot, given 0 to 9 other drawings; 45 alphabets to train on, 5 to test on; four minutes.",
+        about="One-shot generalization: ten strokes on the 28x28 Omniglot, given 0 to 9 other drawings; 45 alphabets to train on, 5 to "
+        "test on.",
         **LAPTOP,
         images=BINARY,
         data=DataConfig(name="omniglot28", exemplars=9, **FIVE),
@@ -66,7 +68,7 @@ RECIPES = (
     ),
     Recipe(
         name="one-shot-omniglot-52",
-        about="Ten strokes on Omniglot at 52x52 pixels, unconditional, four minutes on one core.",
+        about="One-shot generalization without exemplars: ten strokes on Omniglot at 52x52 pixels.",
         **LAPTOP,
         images=LARGE,
         data=DataConfig(name="omniglot", size=52, binarise="threshold", **CHOSEN),
@@ -74,7 +76,8 @@ RECIPES = (
     ),
     Recipe(
         name="one-shot-omniglot-52-exemplars-45-5",
-        about="Ten strokes on Omniglot at 52x52 pixels, given one other drawing or none; 45 alphabets to train on, 5 to test on.",
+        about="One-shot generalization: ten strokes on Omniglot at 52x52 pixels, given one other drawing or none; 45 alphabets to "
+        "train on, 5 to test on.",
         **LAPTOP,
         images=LARGE,
         data=DataConfig(name="omniglot", size=52, binarise="threshold", exemplars=1, **FIVE),
@@ -85,7 +88,8 @@ RECIPES = (
     ),
     Recipe(
         name="one-shot-omniglot28-exemplars-paper",
-        about="80 strokes and a convolutional GRU on the 28x28 Omniglot, given 0 to 9 other drawings; all 30 background alphabets.",
+        about="One-shot generalization: 80 strokes and a convolutional GRU on the 28x28 Omniglot, given 0 to 9 other drawings; all 30 "
+        "background alphabets.",
         **PAPER,
         images=BINARY,
         data=DataConfig(name="omniglot28", exemplars=9),
@@ -95,7 +99,8 @@ RECIPES = (
     ),
     Recipe(
         name="one-shot-omniglot-52-exemplars-45-5-paper",
-        about="80 strokes and a convolutional GRU on Omniglot at 52x52 pixels, given one other drawing or none; 45 alphabets.",
+        about="One-shot generalization: 80 strokes and a convolutional GRU on Omniglot at 52x52 pixels, given one other drawing or "
+        "none; 45 alphabets.",
         **PAPER,
         images=LARGE,
         data=DataConfig(name="omniglot", size=52, binarise="threshold", exemplars=1, **FIVE),

@@ -32,7 +32,7 @@ GREY_PICTURES: dict[str, Any] = {
 RECIPES = (
     Recipe(
         name="pixelcnn-plus-plus-cifar10",
-        about="A small PixelCNN++ (28 filters, 1 block per resolution) on CIFAR-10: the one bundled with the package.",
+        about="A small PixelCNN++ (28 filters, 1 block per resolution) on CIFAR-10.",
         **(SMALL | {"then": (*SMALL["then"], f"rastrum train pixelcnn-plus-plus-cifar10 --start FOLDER {LONGER}")}),
         optim=OPTIM,
         run=RunConfig(cpu_minutes=45.0, workers=1, held_out_images=200),
@@ -45,7 +45,7 @@ RECIPES = (
     ),
     Recipe(
         name="pixelcnn-plus-plus-cifar10-classes",
-        about="A small PixelCNN++ on CIFAR-10, conditioned on the class: begins with the weights of the one bundled with the package.",
+        about="A small PixelCNN++ on CIFAR-10, conditioned on the class; training begins with the weights of pixelcnn-plus-plus-cifar10.",
         **SMALL,
         start="rastrum/pixelcnn-plus-plus-cifar10",
         conditional=True,

@@ -24,7 +24,7 @@ def five_minutes(system: str, about: str = "", **facts: Any) -> Recipe:
     """
     return Recipe(
         name=f"{system}-binarized-mnist",
-        about=about or f"{system} on Larochelle's binarised MNIST, five minutes.",
+        about=about or f"{system} on Larochelle's binarised MNIST.",
         system=system,
         images=BINARY,
         data=DataConfig(name="binarized-mnist", held_out="validation"),
@@ -90,14 +90,14 @@ def bits(value: float) -> Published:
 RECIPES = (
     five_minutes(
         "pixel-lstm",
-        "A plain LSTM over the 784 values of an image of Larochelle's binarised MNIST, five minutes.",
+        "A plain LSTM over the 784 values of an image of Larochelle's binarised MNIST.",
         budget=(Budget(minutes=5, steps=930),),
         expected=Score(value=105.34, error=0.61, unit="nats", kind="exact", images=2000, split="test", notes="a random subset"),
         further=(Score(value=84.93, error=0.22, unit="nats", kind="exact", images=10_000, split="test", notes="after 10 minutes"),),
     ),
     five_minutes(
         "row-lstm",
-        "Row LSTM on Larochelle's binarised MNIST, five minutes.",
+        "A small Row LSTM on Larochelle's binarised MNIST.",
         budget=(Budget(minutes=5, steps=697),),
         expected=Score(value=88.43, error=0.46, unit="nats", kind="exact", images=2000, split="test", notes="a random subset"),
         published=(Published(value=80.54, unit="nats", source=PAPER, notes=LONGER),),
@@ -143,7 +143,7 @@ RECIPES = (
     ),
     Recipe(
         name="row-lstm-mnist",
-        about="Row LSTM on MNIST's grey levels, with a softmax of all 256, ten minutes on one core.",
+        about="Row LSTM on MNIST's grey levels, with a softmax of all 256.",
         system="row-lstm",
         options={"units": 16, "layers": 7, "hidden": 64},
         images=GREY,
@@ -192,14 +192,14 @@ RECIPES = (
     ),
     five_minutes(
         "diagonal-bilstm",
-        "Diagonal BiLSTM on Larochelle's binarised MNIST, five minutes.",
+        "A small Diagonal BiLSTM on Larochelle's binarised MNIST.",
         budget=(Budget(minutes=5, steps=439),),
         expected=Score(value=90.15, error=0.46, unit="nats", kind="exact", images=2000, split="test", notes="a random subset"),
         published=(Published(value=79.20, unit="nats", source=PAPER, notes=LONGER),),
     ),
     five_minutes(
         "multiscale-pixelrnn",
-        "Multi-scale PixelRNN (7x7, 14x14, 28x28, Row LSTMs) on Larochelle's binarised MNIST, five minutes.",
+        "Multi-scale PixelRNN (7x7, 14x14, 28x28, Row LSTMs) on Larochelle's binarised MNIST.",
         budget=(Budget(minutes=5, steps=577),),
         expected=Score(value=91.68, error=0.47, unit="nats", kind="exact", images=2000, split="test", notes="a random subset"),
         further=(Score(value=86.86, error=0.21, unit="nats", kind="exact", images=10_000, split="test", notes="after 12 minutes"),),
@@ -227,7 +227,7 @@ RECIPES = (
     ),
     Recipe(
         name="row-lstm-binarized-mnist-7-layers",
-        about="Row LSTM of 7 layers with h = 16, without skip connections, twenty minutes on one core: the bundled one.",
+        about="Row LSTM of 7 layers with h = 16, without skip connections, on Larochelle's binarised MNIST.",
         system="row-lstm",
         options={"units": 16, "layers": 7, "hidden": 32},
         **SEVEN_LAYERS,
@@ -238,7 +238,7 @@ RECIPES = (
     ),
     Recipe(
         name="diagonal-bilstm-binarized-mnist-7-layers",
-        about="Diagonal BiLSTM of 7 layers with h = 16, without skip connections, two hours on one core: the bundled one.",
+        about="Diagonal BiLSTM of 7 layers with h = 16, without skip connections, on Larochelle's binarised MNIST.",
         system="diagonal-bilstm",
         preset="paper",
         options={"skip": False, "output_layers": 1},

@@ -49,7 +49,7 @@ RECIPES = (
     ),
     Recipe(
         name="spatial-lstm-dead-leaves-mcgsm",
-        about="The mixture alone, of the 12 pixels before, for the same time as spatial-lstm-dead-leaves.",
+        about="RIDE's mixture without its recurrence, given the 12 pixels before, on patches of dead leaves.",
         **PATCHES,
         options={"recurrent": False},
         data=DEAD_LEAVES,
@@ -59,7 +59,8 @@ RECIPES = (
     ),
     Recipe(
         name="spatial-lstm-bsds300",
-        about="RIDE on grey patches of the Berkeley segmentation set's photographs.",
+        about="RIDE, a spatial LSTM with a mixture of Gaussian scale mixtures, on grey patches of the Berkeley segmentation set's "
+        "photographs.",
         **PATCHES,
         data=BSDS300,
         budget=(Budget(minutes=4, steps=12_371),),
@@ -74,7 +75,8 @@ RECIPES = (
     ),
     Recipe(
         name="spatial-lstm-bsds300-mcgsm",
-        about="The mixture alone, of the 12 pixels before, for the same time as spatial-lstm-bsds300.",
+        about="RIDE's mixture without its recurrence, given the 12 pixels before, on grey patches of the Berkeley segmentation set's "
+        "photographs.",
         **PATCHES,
         options={"recurrent": False},
         data=BSDS300,
@@ -88,7 +90,7 @@ RECIPES = (
     ),
     Recipe(
         name="spatial-lstm-cifar10",
-        about="RIDE on random crops of CIFAR-10 of 8x8 pixels, in colour, a fresh one each time an image is used.",
+        about="RIDE, a spatial LSTM, on random crops of CIFAR-10 of 8x8 pixels, in colour, a fresh one each time an image is used.",
         **FOUR_MINUTES,
         images=CROPS,
         data=DataConfig(name="cifar10", crop=CROPS[1]),
@@ -98,7 +100,7 @@ RECIPES = (
     ),
     Recipe(
         name="spatial-lstm-cifar10-large",
-        about="RIDE with the default sizes of its authors' code (64 units, 32 components of 4 scales) on CIFAR-10.",
+        about="RIDE, a spatial LSTM, with the default sizes of its authors' code (64 units, 32 components of 4 scales) on CIFAR-10.",
         system="spatial-lstm",
         preset="paper",
         images=COLOUR,

@@ -19,7 +19,7 @@ BINARIZED: dict[str, Any] = {
 RECIPES = (
     Recipe(
         name="vae-binarized-mnist",
-        about="A convolutional VAE on Larochelle's binarised MNIST, four minutes on one core.",
+        about="A convolutional VAE (32 channels) on Larochelle's binarised MNIST.",
         **BINARIZED,
         run=RunConfig(cpu_minutes=4.0, workers=1, evaluations=4),
         budget=(Budget(minutes=4, steps=3609),),
@@ -28,7 +28,7 @@ RECIPES = (
     ),
     Recipe(
         name="vae-binarized-mnist-small",
-        about="The same with half the channels, five minutes: the one bundled with the package.",
+        about="A small convolutional VAE (16 channels) on Larochelle's binarised MNIST.",
         **BINARIZED,
         options={"features": 16},
         run=RunConfig(cpu_minutes=5.0, workers=1, evaluations=4),
@@ -37,7 +37,7 @@ RECIPES = (
     ),
     Recipe(
         name="vae-cifar10",
-        about="A convolutional VAE on CIFAR-10, four minutes on one core.",
+        about="A convolutional VAE on CIFAR-10.",
         system="vae",
         images=COLOUR,
         data=DataConfig(name="cifar10", train="train[:45000]", held_out="train[45000:]"),

@@ -58,7 +58,7 @@ RECIPES = (
     ),
     Recipe(
         name="video-pixel-network-moving-mnist-small-stateless",
-        about="video-pixel-network-moving-mnist-small without the recurrence: the decoder is conditioned on the previous frame alone.",
+        about="A small Video Pixel Network without recurrence, conditioned on the previous frame alone, on 8 frames of moving MNIST.",
         **SMALL,
         options={"recurrent": False},
         then=("python benchmarks/video.py --stateless FOLDER",),
@@ -72,7 +72,8 @@ RECIPES = (
     ),
     Recipe(
         name="video-pixel-network-moving-mnist-small-independent",
-        about="The paper's baseline: the values of a frame are independent given earlier frames.",
+        about="The Video Pixel Network paper's baseline, small, on moving MNIST: the values of a frame are independent given earlier "
+        "frames.",
         **SMALL,
         options={"dependent": False},
         then=("python benchmarks/video.py --independent FOLDER",),
