@@ -343,7 +343,7 @@ def test_a_picture_grows_from_coarse_to_fine() -> None:
     models = GIVEN["multiscale"]()
     sheets = Sheets()
     drawn("multiscale", *models).content.draw(sheets)  # pyright: ignore[reportAttributeAccessIssue]
-    x = rastrum.sample(models[0], 3, seed=lecture.FIGURES["multiscale"].seed).numpy()[:, 0] * 255
+    x = rastrum.sample(models[0], 3, seed=lecture.FIGURES["multiscale"].seed or 0).numpy()[:, 0] * 255
     spacings = models[0].spacings
     _, *growing = sheets.rows[0]
     for picture, cells in zip(x, growing, strict=False):

@@ -231,10 +231,10 @@ def mixture(trained: Trained) -> Still:
                     chart.line(range(spec.levels), parts[:, k].clamp_max(top), COLOURS[k % len(COLOURS)], 3)
             else:
                 chart.bars(pmf.clamp_max(top), "blue 70")
-                for level, align in ((0, "left"), (spec.levels - 1, "right")):
+                for level, aside in ((0, 0.5), (spec.levels - 1, -0.5)):
                     if pmf[level] > top:
                         px, py = chart.at(level, top)
-                        slide.text(px + (0.15 if level == 0 else -0.15), py + 0.1, f"↑ {float(pmf[level]):.2f}", SMALL, "soft", align)
+                        slide.text(px + aside, py + 0.1, f"↑ {float(pmf[level]):.2f}", SMALL, "soft")
 
     return Still(draw, f"PixelCNN++ predicts {parts.shape[1]} logistics in place of {spec.levels} free probabilities: neighbouring levels "
                        f"are alike from the start. Shown is a decision, {which}; {said}.")  # fmt: skip
