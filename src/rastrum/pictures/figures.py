@@ -187,7 +187,7 @@ def canvas_figures(
     yield f"steps{ending}", page.encode(steps, usual, ending)
     yield f"drawing{film}", drawing(model, target, frames, None if imagined is None else imagined[: len(x)], seed, page, film)
     yield f"kl{ending}", page.encode_figure(kl_plot((measures or measure(model, images, condition, seed)).kl, layers_of(model)), ending)
-    levels = hierarchy_levels(model, x[:4], None if shown is None else shown[:4], seed)
+    levels = hierarchy_levels(model, x[:4], COLUMNS + 1, None if shown is None else shown[:4], seed)
     yield f"hierarchy{ending}", page.encode(lambda scale, unit: hierarchy_sheet(spec, levels, scale, unit), usual, ending)
     drawn = model.decode([], "sample", imagined, seed, count=SHEET)
     yield f"samples{ending}", samples_file(drawn, spec, page, ending)
@@ -332,16 +332,14 @@ class Levels:
     drawn: dict[str, list[Tensor]]
 
 
-def hierarchy_levels(
-    model: CanvasModel, images: Tensor, condition: Tensor | None = None, seed: int = 0, columns: int = COLUMNS + 1
-) -> Levels:
+def hierarchy_levels(model: CanvasModel, images: Tensor, columns: int, condition: Tensor | None = None, seed: int = 0) -> Levels:
     """What the first t = 0, …, T strokes determine of images: the later latents drawn from the prior ("sample"), or at its "mean".
 
     model: a canvas model.
     images: integer levels (N, *shape).
+    columns: at most as many values of t, evenly spaced from 0 to T.
     condition: one per image; None (default) for an unconditional model.
     seed: of the latents, 0 by default.
-    columns: at most as many values of t, evenly spaced from 0 to T; ``COLUMNS`` + 1 by default.
     """
     layers = layers_of(model)
     latents = model.encode(images, condition, seed)
@@ -358,7 +356,7 @@ def hierarchy(model: CanvasModel, images: Tensor, condition: Tensor | None = Non
 
     Two rows per image: the later latents drawn from the prior, or at its mean. The last t shows the whole reconstruction.
     """
-    return hierarchy_sheet(model.spec, hierarchy_levels(model, images, condition, seed))
+    return hierarchy_sheet(model.spec, hierarchy_levels(model, images, COLUMNS + 1, condition, seed))
 
 
 def hierarchy_sheet(spec: ImageSpec, levels: Levels, scale: int | None = None, unit: float | None = None) -> Picture:
