@@ -15,7 +15,6 @@ SMALL: dict[str, Any] = {
     "options": {"filters": 28, "dropout": 0.0},
     "images": COLOUR,
     "data": DataConfig(name="cifar10"),
-    "then": ("rastrum evaluate FOLDER",),
     "hardware": ONE_CORE,
 }
 # Ten minutes on grey pictures of 28x28 pixels and 256 levels.
@@ -33,9 +32,10 @@ RECIPES = (
     Recipe(
         name="pixelcnn-plus-plus-cifar10",
         about="A small PixelCNN++ (28 filters, 1 block per resolution) on CIFAR-10.",
-        **(SMALL | {"then": (*SMALL["then"], f"rastrum train pixelcnn-plus-plus-cifar10 --start FOLDER {LONGER}")}),
+        **SMALL,
         optim=OPTIM,
         run=RunConfig(cpu_minutes=45.0, workers=1, held_out_images=200),
+        then=("rastrum evaluate FOLDER", f"rastrum train pixelcnn-plus-plus-cifar10 --start FOLDER {LONGER}"),
         budget=(Budget(minutes=45, steps=3746), Budget(minutes=45, steps=11_232, notes="from there, by the second command")),
         expected=Score(value=3.538, error=0.007, unit="bits/dim", kind="exact", images=10_000, split="test", notes="after both runs"),
         further=(
@@ -51,6 +51,7 @@ RECIPES = (
         conditional=True,
         optim=replace(OPTIM, learning_rate=7e-4, ema=0.995),
         run=RunConfig(cpu_minutes=8.0, workers=1, held_out_images=200),
+        then=("rastrum evaluate FOLDER",),
         budget=(Budget(minutes=6, steps=336, notes="stopped early, of 8 min"), Budget(minutes=14, steps=803, notes="by --start FOLDER")),
         expected=Score(value=3.820, error=0.045, unit="bits/dim", kind="exact", images=200, split="test", below=True, notes=EARLIER),
         further=(Score(value=3.918, error=0.043, unit="bits/dim", kind="exact", images=200, split="test", notes="after the first run"),),
