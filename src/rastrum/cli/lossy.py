@@ -270,7 +270,7 @@ def verified_line(record: dict[str, Any]) -> str:
 def _picture(unpacking: Unpacking, options: dict[str, Any]) -> Pictures:
     """The picture of the steps that are wanted, or of all of them and the lossless layer."""
     steps = options["steps"]
-    with progress(f"decompressing {unpacking.what}", unpacking.header.steps if steps is None else steps, "steps") as report:
+    with progress(f"decompressing {unpacking.what}", unpacking.most(steps), "steps") as report:
         return unpacking.finish(steps, report).pictures(options["rest"], options["seed"], values=steps is None)
 
 

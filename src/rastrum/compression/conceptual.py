@@ -16,6 +16,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral, Real
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -129,7 +130,7 @@ def compress_pictures(
     if sum(each is not None for each in (steps, bits, psnr)) > 1 or (lossless and bits is not None):
         raise ValueError("compress: choose one of steps, bits and psnr; bits do not go with lossless")
     for what, wish in (("bits", bits), ("psnr", psnr)):
-        if wish is not None and not (isinstance(wish, (int, float)) and wish >= 0):
+        if wish is not None and not (isinstance(wish, Real) and wish >= 0):
             raise ValueError(f"{what}: expected a number of at least 0, got {wish!r}")
     if not 1 <= x[:, 0].numel() <= MAX_PIXELS or not _is_whole(seed, MAX_NUMBER) or len(name.encode()) > MAX_NAME:
         found = f"{len(x)} images, seed {seed!r} and a name of {len(name.encode())} bytes"
@@ -195,7 +196,7 @@ def decompress_pictures(
     if not _is_whole(seed, MAX_SEED):
         raise ValueError(f"seed: expected a whole number of 0 … 2^64 − 1, got {seed!r}")
     unpacking = Unpacking(data, model, condition)
-    with bar("decompressing", unpacking.header.steps if steps is None else steps, "steps", progress) as report:
+    with bar("decompressing", unpacking.most(steps), "steps", progress) as report:
         return unpacking.finish(steps, report).pictures(rest, seed, values=steps is None)
 
 
@@ -258,10 +259,13 @@ class Unpacking:
                 self.checked = self.sketch.t // self.per_step
         return True
 
+    def most(self, steps: int | None) -> int:
+        """How many steps of the file there are to read where so many are wanted, None for all."""
+        return self.header.steps if steps is None else min(steps, self.header.steps)
+
     def finish(self, steps: int | None = None, report: Callable[[float], object] = lambda done: None) -> Unpacking:
         """Decode what the file holds of so many steps, of all by default; ``report`` hears of each."""
-        most = self.header.steps if steps is None else min(steps, self.header.steps)
-        while self.sketch.t < most * self.per_step and self.step():
+        while self.sketch.t < self.most(steps) * self.per_step and self.step():
             report(self.sketch.t // self.per_step)
         return self
 
@@ -503,7 +507,7 @@ def picture_of(canvas: np.ndarray, levels: int) -> np.ndarray:
 
 
 def _is_whole(value: object, most: float = math.inf) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most
+    return isinstance(value, Integral) and not isinstance(value, bool) and 0 <= int(value) <= most
 
 
 def _sized(model: Any, height: int, width: int) -> PixelCanvas:
