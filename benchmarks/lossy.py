@@ -79,7 +79,7 @@ from rastrum.applications.rates import (
     usual_formats,
 )  # fmt: skip
 from rastrum.compression import Unpacking, compress_pictures, decompress_pictures
-from rastrum.compression.conceptual import psnr_of
+from rastrum.compression.unpacking import psnr_of
 from rastrum.config import DataOptions
 from rastrum.data.dataset import load_dataset
 from rastrum.data.sources import source_of

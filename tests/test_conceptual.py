@@ -20,11 +20,12 @@ from torch import Tensor
 import rastrum
 from rastrum import ConditionSpec, ImageSpec
 from rastrum.compression import FileError, Unpacking, compress_pictures, decompress_pictures
-from rastrum.compression.conceptual import Compressed, picture_of
+from rastrum.compression.conceptual import Compressed
 from rastrum.compression.fields import Reader, digest, varint
 from rastrum.compression.identity import fingerprint_of_weights
 from rastrum.compression.progressive import Header, read_header
 from rastrum.compression.sketches import Sketch, code_levels
+from rastrum.compression.unpacking import picture_of
 from rastrum.distributions import Bernoulli, CoupledLogistics, LogisticMixture
 from rastrum.latents import DitheredNormal
 from rastrum.models.conv_draw import ConvDRAW

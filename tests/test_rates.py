@@ -33,7 +33,7 @@ from rastrum.applications.rates import (
     usual_formats,
 )  # fmt: skip
 from rastrum.compression import compress_pictures, decompress_pictures
-from rastrum.compression.conceptual import psnr_of
+from rastrum.compression.unpacking import psnr_of
 from rastrum.model import Model
 from rastrum.pictures.rates import draw_rates
 

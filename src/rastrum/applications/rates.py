@@ -24,8 +24,8 @@ from PIL import Image, features
 from torch import Tensor
 
 from ..compression import Unpacking, compress_pictures
-from ..compression.conceptual import psnr_of
 from ..compression.sketches import Rest
+from ..compression.unpacking import psnr_of
 from ..data.options import requantise
 from ..models.pixel_canvas import PixelCanvas
 

@@ -15,7 +15,7 @@ from .show import progress
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..compression.conceptual import Pictures, Unpacking
+    from ..compression.unpacking import Pictures, Unpacking
     from ..pictures.formats import Picture
 
 MODEL = "rastrum/conv-draw-photographs"                                 # of photos of any size, in RGB
@@ -50,7 +50,8 @@ def compressed(photo: Source, file: BinaryIO, network: Any, name: str, options: 
     """
     import numpy as np
 
-    from ..compression.conceptual import compress_pictures, decompress_pictures, psnr_of
+    from ..compression.conceptual import compress_pictures, decompress_pictures
+    from ..compression.unpacking import psnr_of
     from ..data.options import requantise
 
     pixels, _ = pixels_of(photo)
@@ -124,7 +125,7 @@ def unpacked(each: Source, file: BinaryIO, network: Any, number: int | None) -> 
 
     Raises ``ValueError`` for a file of several pictures.
     """
-    from ..compression.conceptual import Unpacking
+    from ..compression.unpacking import Unpacking
 
     check_class(network, number)
     found = Unpacking(file.read(), network, number, each.name)
@@ -169,7 +170,7 @@ def animated(each: Source, place: str, network: Any, options: dict[str, Any]) ->
     each, network, options: as for ``decompressed``.
     place: of the animation.
     """
-    from ..compression.conceptual import Unpacking
+    from ..compression.unpacking import Unpacking
     from ..pictures.sheets import tiles
     from .output import save_film
 
@@ -210,9 +211,9 @@ def described(each: Source, file: BinaryIO) -> dict[str, Any]:
     each: for messages.
     file: open for reading.
     """
-    from ..compression.conceptual import find_bundled
     from ..compression.fields import FileError, Reader
     from ..compression.progressive import read_header
+    from ..compression.unpacking import find_bundled
 
     reader = Reader(file, each.name)
     header = read_header(reader)

@@ -3,10 +3,11 @@ which may be cut anywhere (``conceptual``). docs/format.md has the bytes of the 
 """
 
 from .blobs import compress, decompress
-from .conceptual import Unpacking, compress_pictures, decompress_pictures
+from .conceptual import compress_pictures, decompress_pictures
 from .fields import FileError
 from .identity import fingerprint
 from .photographs import Decoding, compress_image, decompress_image
+from .unpacking import Unpacking
 
 __all__ = [
     "Decoding", "FileError", "Unpacking", "compress", "compress_image", "compress_pictures", "decompress", "decompress_image",

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..applications.rates import Attempt, attempts, nearest_within, usual_formats
 from ..compression import Unpacking, compress_pictures
-from ..compression.conceptual import psnr_of
+from ..compression.unpacking import psnr_of
 from ..data.options import requantise
 from ..models.pixel_canvas import PixelCanvas
 from .arrays import packed, pixels
