@@ -26,9 +26,14 @@ def mirrored(repository: str) -> Path | None:
 
     repository: OWNER/NAME.
     """
-    mirror = os.environ.get("RASTRUM_HUB_MIRROR")
-    local = Path(mirror).expanduser() / repository if mirror else None
+    local = _place(repository)
     return local if local is not None and local.is_dir() else None
+
+
+def _place(repository: str) -> Path | None:
+    """Where the mirror, if there is one, would have a repository."""
+    mirror = os.environ.get("RASTRUM_HUB_MIRROR")
+    return Path(mirror).expanduser() / repository if mirror else None
 
 
 def hub(
@@ -140,8 +145,7 @@ def _hub_image(cell: dict[str, Any] | None) -> Image.Image:
 
 def _explain(error: Exception, repository: str, split: str) -> Exception:
     """The error of HF ``datasets`` in one line, with a remedy."""
-    mirror = os.environ.get("RASTRUM_HUB_MIRROR")
-    local = Path(mirror).expanduser() / repository if mirror else None
+    local = _place(repository)
     if type(error).__name__ == "DatasetGenerationError" and isinstance(error.__cause__, Exception):
         error = error.__cause__
     said = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
